@@ -1,0 +1,82 @@
+//! The name of a service. Owns its grammar; knows nothing of what it names.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A service: `[a-z][a-z0-9-]{0,31}`. Copied freely, never allocated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    length: u8,
+    bytes: [u8; Service::BYTES_MAX],
+}
+
+impl Service {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 32;
+
+    /// The service that a message means which names none.
+    pub const DEFAULT: Service = {
+        let mut bytes = [0; Service::BYTES_MAX];
+        let name = *b"default";
+        let mut i = 0;
+        while i < name.len() {
+            bytes[i] = name[i];
+            i += 1;
+        }
+        Service { length: name.len() as u8, bytes }
+    };
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or("")
+    }
+
+    /// The name as it stands inside a configuration key, `-` written `_`.
+    pub fn in_key(&self) -> String {
+        self.as_str().replace('-', "_")
+    }
+}
+
+impl FromStr for Service {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Service, Self::Err> {
+        let mut bytes = [0; Service::BYTES_MAX];
+        let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        match text.bytes().next() {
+            Some(first) if first.is_ascii_lowercase() && text.len() <= bytes.len() && text.bytes().all(good) => {
+                bytes[..text.len()].copy_from_slice(text.as_bytes());
+                Ok(Service { length: text.len() as u8, bytes })
+            }
+            _ => Err("not a service name (a to z, then up to 31 of a-z 0-9 -)"),
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_to_the_grammar() {
+        for good in ["a", "web", "ftp-data", "x0-", &"a".repeat(32)] {
+            assert_eq!(good.parse::<Service>().unwrap().as_str(), good);
+        }
+        for bad in ["", "Web", "0a", "-a", "a_b", "a.b", &"a".repeat(33), "é"] {
+            assert!(bad.parse::<Service>().is_err(), "{bad:?} was taken");
+        }
+        assert_eq!(Service::DEFAULT.as_str(), "default");
+    }
+}

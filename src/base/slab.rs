@@ -1,0 +1,120 @@
+//! Things with small numbers that are never confused with later things.
+//!
+//! Owns a vector of slots and a generation for each. A [`Key`] from before a
+//! slot was emptied finds nothing, so a stale timer or event is harmless.
+
+/// Names one thing in one [`Slab`], for as long as it stays there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// The slot's number: small, dense, reused after the thing is gone.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// A vector with holes.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: Vec<(u32, Option<T>)>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many things are in it.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a thing in.
+    ///
+    /// # Panics
+    /// With four thousand million things in it; every user has a far lower bound.
+    pub fn insert(&mut self, thing: T) -> Key {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.1 = Some(thing);
+            return Key { index, generation: slot.0 };
+        }
+        let index = u32::try_from(self.slots.len()).expect("a slab of bounded size");
+        self.slots.push((0, Some(thing)));
+        Key { index, generation: 0 }
+    }
+
+    /// Takes a thing out.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index())?;
+        if slot.0 != key.generation {
+            return None;
+        }
+        let thing = slot.1.take()?;
+        slot.0 = slot.0.wrapping_add(1);
+        self.free.push(key.index);
+        Some(thing)
+    }
+
+    /// The thing, if it is still there.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        self.slots.get(key.index()).filter(|slot| slot.0 == key.generation)?.1.as_ref()
+    }
+
+    /// The thing, if it is still there.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        self.slots.get_mut(key.index()).filter(|slot| slot.0 == key.generation)?.1.as_mut()
+    }
+
+    /// The key of whatever is in this slot now.
+    pub fn key_at(&self, index: usize) -> Option<Key> {
+        let (generation, thing) = self.slots.get(index)?;
+        thing.as_ref().map(|_| Key { index: index as u32, generation: *generation })
+    }
+
+    /// All things with their keys, by slot number.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.slots.iter().enumerate().filter_map(|(index, (generation, thing))| {
+            thing.as_ref().map(|thing| (Key { index: index as u32, generation: *generation }, thing))
+        })
+    }
+
+    /// All things, by slot number.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.1.as_mut())
+    }
+
+    /// All keys, by slot number.
+    pub fn keys(&self) -> Vec<Key> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_key_finds_nothing() {
+        let mut slab = Slab::default();
+        let old = slab.insert('a');
+        assert_eq!(slab.remove(old), Some('a'));
+        let new = slab.insert('b');
+        assert_eq!(old.index(), new.index());
+        assert_eq!(slab.get(old), None);
+        assert_eq!((slab.remove(old), slab.len()), (None, 1));
+        assert_eq!(slab.get(new), Some(&'b'));
+    }
+}
