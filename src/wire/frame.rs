@@ -1,0 +1,106 @@
+//! Lines out of bytes, with a ceiling.
+//!
+//! Owns the bytes of a connection that are not a whole line yet. Knows no
+//! message and no socket.
+
+/// The longest line of the protocol, in bytes, with its end.
+pub const LINE_BYTES_MAX: usize = 1024;
+
+/// What the buffer holds next.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Frame<'a> {
+    /// A line without its LF or CRLF.
+    Line(&'a [u8]),
+    /// More than [`LINE_BYTES_MAX`] bytes without a line end among them.
+    TooLong,
+}
+
+/// Bytes on their way to becoming lines.
+#[derive(Debug, Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    start: usize,
+    ended: bool,
+}
+
+impl Frames {
+    /// More bytes arrived. The caller takes all lines out before the next call,
+    /// or stops reading, so what is kept is bounded by one read and one line.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+        } else if self.start > 0 {
+            self.bytes.drain(..self.start);
+        }
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// No more bytes will come: what is left counts as a line.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The next line, if there is a whole one.
+    pub fn next(&mut self) -> Option<Frame<'_>> {
+        let left = &self.bytes[self.start..];
+        let window = &left[..left.len().min(LINE_BYTES_MAX)];
+        let end = match window.iter().position(|c| *c == b'\n') {
+            Some(end) => end,
+            None if left.len() >= LINE_BYTES_MAX => {
+                self.start = self.bytes.len();
+                return Some(Frame::TooLong);
+            }
+            None if self.ended && !left.is_empty() => left.len(),
+            None => {
+                if left.is_empty() && self.bytes.capacity() > 4 * LINE_BYTES_MAX {
+                    *self = Frames { ended: self.ended, ..Frames::default() };
+                }
+                return None;
+            }
+        };
+        let from = self.start;
+        self.start = (from + end + 1).min(self.bytes.len());
+        let line = &self.bytes[from..from + end];
+        Some(Frame::Line(line.strip_suffix(b"\r").unwrap_or(line)))
+    }
+
+    /// Whether no byte is left in it.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_however_the_bytes_come_in() {
+        let text = b"one\r\n\ntwo\nrest";
+        for size in 1..=text.len() {
+            let (mut frames, mut lines) = (Frames::default(), Vec::new());
+            for chunk in text.chunks(size) {
+                frames.feed(chunk);
+                while let Some(Frame::Line(line)) = frames.next() {
+                    lines.push(line.to_vec());
+                }
+            }
+            frames.end();
+            while let Some(Frame::Line(line)) = frames.next() {
+                lines.push(line.to_vec());
+            }
+            assert_eq!(lines, [&b"one"[..], b"", b"two", b"rest"], "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_have_1024_bytes_with_its_end_and_no_more() {
+        let mut frames = Frames::default();
+        frames.feed(&[&[b'x'; 1023][..], b"\n"].concat());
+        assert!(matches!(frames.next(), Some(Frame::Line(line)) if line.len() == 1023));
+        frames.feed(&[b'x'; 1024]);
+        assert_eq!(frames.next(), Some(Frame::TooLong));
+        assert!(frames.is_empty());
+    }
+}

@@ -1,0 +1,6 @@
+//! The language between hosts: messages, lines, and one side of a connection.
+//! Owns the protocol; touches no socket.
+
+pub mod channel;
+pub mod frame;
+pub mod message;
