@@ -1,0 +1,5 @@
+//! The balancer's truth: who offers what, who may take it, who waits.
+
+pub mod book;
+pub mod ticket_queue;
+pub mod waiting;

@@ -1,0 +1,696 @@
+//! The ticket queue of a balancer, as a state machine.
+//!
+//! Owns the services, the connections that ask and what each of them holds,
+//! who may say what, and the bounds of it all. Every `next` gets exactly one
+//! answer. Knows no socket: an answer is an output.
+
+use super::book::{Book, Grant};
+use super::waiting::{Waiter, WaitingLine};
+use crate::base::address::{Cidr, Named, Provider};
+use crate::base::machine::Machine;
+use crate::base::name::Service;
+use crate::base::pairs;
+use crate::base::slab::{Key, Slab};
+use crate::base::ticket::Offer;
+use crate::base::time::{Moment, Span};
+use crate::base::timers::Timers;
+use crate::schedule::registry::SchedulerName;
+use crate::wire::channel::Order;
+use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// Requests with an id that one connection may have active or waiting.
+pub const IDS_MAX: usize = 1 << 17;
+/// How often providers whose lease ended are looked for.
+const SWEEP: Span = Span::from_secs(1);
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct QueueOptions {
+    /// For services without their own.
+    pub scheduler: SchedulerName,
+    /// For these services.
+    pub schedulers: Vec<(Service, SchedulerName)>,
+    /// Lease of an offer that gives none.
+    pub lease: Span,
+    /// The longest wait.
+    pub wait_max: Span,
+    /// Waiting requests per service.
+    pub waiting_max: usize,
+    /// Providers per service.
+    pub providers_max: usize,
+    /// Services.
+    pub services_max: usize,
+    /// Who may offer and withdraw.
+    pub allow_ticket: Vec<Cidr>,
+    /// Who may ask for providers and report failures.
+    pub allow_next: Vec<Cidr>,
+    /// Who may look.
+    pub allow_status: Vec<Cidr>,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        QueueOptions {
+            scheduler: SchedulerName::DEFAULT,
+            schedulers: Vec::new(),
+            lease: Span::from_secs(30),
+            wait_max: Span::from_secs(30),
+            waiting_max: 10_000,
+            providers_max: 4096,
+            services_max: 256,
+            allow_ticket: Cidr::LOOPBACK.to_vec(),
+            allow_next: Cidr::LOOPBACK.to_vec(),
+            allow_status: Cidr::LOOPBACK.to_vec(),
+        }
+    }
+}
+
+/// What can happen to a ticket queue. A connection's key is its owner's.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection opened.
+    Came {
+        /// Its key.
+        connection: Key,
+        /// The address it comes from.
+        peer: IpAddr,
+    },
+    /// It asks.
+    Asked {
+        /// Its key.
+        connection: Key,
+        /// To be given back with the answer.
+        order: Order,
+        /// What.
+        request: Request,
+    },
+    /// It will ask no more, but may still read.
+    Ended {
+        /// Its key.
+        connection: Key,
+    },
+    /// It is gone: what it held is free, who waited on it is forgotten.
+    Gone {
+        /// Its key.
+        connection: Key,
+    },
+    /// Other options from now on.
+    Reconfigure(Box<QueueOptions>),
+    /// The end is near: nobody waits any more, nothing is granted.
+    Drain,
+}
+
+/// What a ticket queue wants done.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Answer a request.
+    Answer {
+        /// On this connection.
+        connection: Key,
+        /// As it was asked.
+        order: Order,
+        /// With this.
+        reply: Reply,
+    },
+    /// Tell the operator.
+    Note(Note),
+}
+
+/// What an operator may want to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// What happened to the provider.
+    pub event: Event,
+    /// Of which service.
+    pub service: Service,
+    /// Which provider.
+    pub provider: Provider,
+}
+
+/// What can happen to a provider.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// It offers, and did not before.
+    Registered,
+    /// It withdrew.
+    Withdrew,
+    /// A redirector found it dead.
+    Failed,
+    /// It was not heard of in time.
+    LeaseEnded,
+}
+
+impl Event {
+    /// The word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Event::Registered => "registered",
+            Event::Withdrew => "withdrew",
+            Event::Failed => "failed",
+            Event::LeaseEnded => "lease-ended",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ask {
+    connection: Key,
+    order: Order,
+    next: Next,
+}
+
+struct Room {
+    name: Service,
+    book: Book,
+    waiting: WaitingLine<Ask>,
+    granted: u64,
+    refused: u64,
+}
+
+/// What an id of a connection stands for.
+#[derive(Debug)]
+enum Held {
+    Active { room: Key, grant: Grant },
+    Waiting { room: Key, place: u64 },
+}
+
+#[derive(Debug)]
+struct Asker {
+    key: Key,
+    peer: IpAddr,
+    ids: HashMap<u32, Held>,
+    /// Waiting requests without id.
+    plain: Vec<(Key, u64)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Timer {
+    Waited { room: Key, place: u64 },
+    HoldEnds { room: Key },
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub struct TicketQueue {
+    options: QueueOptions,
+    rooms: Slab<Room>,
+    by_name: HashMap<Service, Key>,
+    /// By the slot number of the connection's key.
+    askers: Vec<Option<Asker>>,
+    connections: usize,
+    timers: Timers<Timer>,
+    waiting: usize,
+    swept: Moment,
+    draining: bool,
+    outputs: VecDeque<Output>,
+    asked: u64,
+    granted: u64,
+    refused: u64,
+    forgotten: u64,
+}
+
+impl Machine for TicketQueue {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Came { connection, peer } => {
+                let slot = connection.index();
+                if self.askers.len() <= slot {
+                    self.askers.resize_with(slot + 1, || None);
+                }
+                let asker =
+                    Asker { key: connection, peer: peer.to_canonical(), ids: HashMap::new(), plain: Vec::new() };
+                self.connections += usize::from(self.askers[slot].replace(asker).is_none());
+            }
+            Input::Asked { connection, order, request } => self.asked(connection, order, request, now),
+            Input::Ended { connection } => self.hang_up(connection, false, now),
+            Input::Gone { connection } => {
+                self.hang_up(connection, true, now);
+                if self.asker(connection).is_some() {
+                    self.askers[connection.index()] = None;
+                    self.connections -= 1;
+                }
+            }
+            Input::Reconfigure(options) => self.reconfigure(*options),
+            Input::Drain => {
+                self.draining = true;
+                for room in self.rooms.keys() {
+                    while let Some((place, ())) =
+                        self.rooms.get(room).and_then(|room| room.waiting.first(now, |_| Some(())))
+                    {
+                        self.turn_away(room, place, Reason::Draining);
+                    }
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Moment) {
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Waited { room, place } => self.turn_away(room, place, Reason::NoTicket),
+                Timer::HoldEnds { room } => self.serve(room, now),
+            }
+        }
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.sweep(now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let sweep = (!self.rooms.is_empty()).then(|| self.swept + SWEEP);
+        self.timers.next().into_iter().chain(sweep).min()
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+fn allows(list: &[Cidr], peer: IpAddr) -> bool {
+    list.iter().any(|net| net.contains(peer))
+}
+
+impl TicketQueue {
+    /// An empty queue.
+    pub fn new(options: QueueOptions) -> TicketQueue {
+        TicketQueue { options, ..TicketQueue::default() }
+    }
+
+    /// Whether this connection holds a place, or waits for one.
+    pub fn holds(&self, connection: Key) -> bool {
+        self.asker(connection).is_some_and(|asker| !asker.ids.is_empty() || !asker.plain.is_empty())
+    }
+
+    fn asker(&self, connection: Key) -> Option<&Asker> {
+        self.askers.get(connection.index())?.as_ref().filter(|asker| asker.key == connection)
+    }
+
+    fn asker_mut(&mut self, connection: Key) -> Option<&mut Asker> {
+        self.askers.get_mut(connection.index())?.as_mut().filter(|asker| asker.key == connection)
+    }
+
+    fn asked(&mut self, connection: Key, order: Order, request: Request, now: Moment) {
+        let Some(peer) = self.asker(connection).map(|asker| asker.peer) else { return };
+        let list = match &request {
+            Request::Ticket { .. } | Request::Withdraw { .. } => &self.options.allow_ticket,
+            Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => &self.options.allow_next,
+            Request::Status { .. } => &self.options.allow_status,
+        };
+        if !allows(list, peer) {
+            let id = if let Request::Next(next) = &request { next.id } else { None };
+            let refusal = Refusal::new(Reason::Denied, "this address may not say that");
+            return self.answer(connection, order, Reply::Error { refusal, id });
+        }
+        let reply = match request {
+            Request::Next(next) => return self.next(Ask { connection, order, next }, now),
+            Request::Ticket { provider, service, tickets, capacity, lease } => {
+                self.its_own(provider, peer).and_then(|provider| {
+                    let lease = lease.unwrap_or(self.options.lease);
+                    self.offer(service, Offer { provider, tickets, capacity, lease }, now)
+                })
+            }
+            Request::Withdraw { provider, service } => self.its_own(provider, peer).map(|provider| {
+                let room = self.by_name.get(&service).copied();
+                let discarded =
+                    room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.withdraw(provider, now));
+                self.presence(service, provider, Event::Withdrew);
+                Reply::Discarded(discarded)
+            }),
+            Request::Failure { provider, service, id } => {
+                Ok(self.failure(connection, provider.seen_from(peer), service, id, now))
+            }
+            Request::Done { id } => self.done(connection, id, now),
+            Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
+        };
+        let reply = reply.unwrap_or_else(|refusal| Reply::Error { refusal, id: None });
+        self.answer(connection, order, reply);
+    }
+
+    fn answer(&mut self, connection: Key, order: Order, reply: Reply) {
+        self.outputs.push_back(Output::Answer { connection, order, reply });
+    }
+
+    /// The provider that `peer` speaks for: itself, or (from this host) any.
+    fn its_own(&self, provider: Named, peer: IpAddr) -> Result<Provider, Refusal> {
+        let provider = provider.seen_from(peer);
+        if provider.ip == peer || peer.is_loopback() {
+            return Ok(provider);
+        }
+        Err(Refusal::new(Reason::Denied, "a provider may speak for its own address only"))
+    }
+
+    /// The room of a service, opened if there is space for it.
+    fn room(&mut self, service: Service) -> Option<Key> {
+        if let Some(room) = self.by_name.get(&service) {
+            return Some(*room);
+        }
+        if self.rooms.len() >= self.options.services_max {
+            return None;
+        }
+        let book = Book::new(self.scheduler(service).make());
+        let room =
+            self.rooms.insert(Room { name: service, book, waiting: WaitingLine::default(), granted: 0, refused: 0 });
+        self.by_name.insert(service, room);
+        Some(room)
+    }
+
+    fn scheduler(&self, service: Service) -> SchedulerName {
+        self.options
+            .schedulers
+            .iter()
+            .find(|(name, _)| *name == service)
+            .map_or(self.options.scheduler, |(_, scheduler)| *scheduler)
+    }
+
+    fn offer(&mut self, service: Service, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
+        let providers_max = self.options.providers_max;
+        let key = self.room(service).ok_or(Refusal::new(Reason::Busy, "too many services"))?;
+        let Some(room) = self.rooms.get_mut(key) else { return Ok(Reply::Ok) };
+        if room.book.len() >= providers_max && !room.book.knows(offer.provider) {
+            room.book.sweep(now);
+            if room.book.len() >= providers_max {
+                return Err(Refusal::new(Reason::Busy, "too many providers"));
+            }
+        }
+        let standing = room.book.offer(offer, now);
+        if let Some(hold_end) = room.book.entry_mut(offer.provider).map(|entry| entry.hold_end).filter(|end| *end > now)
+        {
+            self.timers.set(hold_end, Timer::HoldEnds { room: key });
+        }
+        self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
+        self.serve(key, now);
+        Ok(Reply::Standing(standing))
+    }
+
+    /// Notes what happened to a provider, if the log does not know it yet.
+    fn presence(&mut self, service: Service, provider: Provider, event: Event) {
+        let room = self.by_name.get(&service).and_then(|room| self.rooms.get_mut(*room));
+        if let Some(entry) = room.and_then(|room| room.book.entry_mut(provider)) {
+            let present = event == Event::Registered;
+            if entry.present != present {
+                entry.present = present;
+                self.outputs.push_back(Output::Note(Note { event, service, provider }));
+            }
+        }
+    }
+
+    fn next(&mut self, ask: Ask, now: Moment) {
+        self.asked += 1;
+        let id = ask.next.id;
+        let Some(asker) = self.asker(ask.connection) else { return };
+        let refused = if self.draining {
+            Some(Refusal::new(Reason::Draining, ""))
+        } else if id.is_some_and(|id| asker.ids.contains_key(&id)) {
+            Some(Refusal::new(Reason::BadParameter, "this id is in use"))
+        } else if asker.ids.len() >= IDS_MAX {
+            Some(Refusal::new(Reason::Busy, "too many ids in use"))
+        } else {
+            None
+        };
+        if let Some(refusal) = refused {
+            return self.refuse(&ask, refusal);
+        }
+        let wait = ask.next.wait.min(self.options.wait_max);
+        let room =
+            if wait.is_zero() { self.by_name.get(&ask.next.service).copied() } else { self.room(ask.next.service) };
+        let Some(key) = room else { return self.refuse(&ask, Refusal::new(Reason::NoTicket, "")) };
+        // Who comes later is served later: whoever waits goes first.
+        let crowd = self.rooms.get(key).is_some_and(|room| !room.waiting.is_empty());
+        if crowd {
+            self.serve(key, now);
+        }
+        if self.try_grant(key, &ask, now) {
+            return;
+        }
+        let waiting_max = self.options.waiting_max;
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.book.waited += 1;
+        if wait.is_zero() {
+            return self.refuse(&ask, Refusal::new(Reason::NoTicket, ""));
+        }
+        if room.waiting.len() >= waiting_max {
+            return self.refuse(&ask, Refusal::new(Reason::Crowded, ""));
+        }
+        let connection = ask.connection;
+        let place = room.waiting.join(Waiter { since: now, deadline: now + wait, what: ask });
+        self.waiting += 1;
+        self.timers.set(now + wait, Timer::Waited { room: key, place });
+        if self.timers.len() > 2 * self.waiting + 1024 {
+            let rooms = &self.rooms;
+            self.timers.retain(|timer| match timer {
+                Timer::Waited { room, place } => rooms.get(room).is_some_and(|room| room.waiting.get(place).is_some()),
+                Timer::HoldEnds { .. } => true,
+            });
+        }
+        if let Some(asker) = self.asker_mut(connection) {
+            match id {
+                Some(id) => drop(asker.ids.insert(id, Held::Waiting { room: key, place })),
+                None => asker.plain.push((key, place)),
+            }
+        }
+    }
+
+    fn refuse(&mut self, ask: &Ask, refusal: Refusal) {
+        self.refused += 1;
+        if let Some(room) = self.by_name.get(&ask.next.service).and_then(|room| self.rooms.get_mut(*room)) {
+            room.refused += 1;
+        }
+        self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
+    }
+
+    fn try_grant(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
+        let Some(room) = self.rooms.get_mut(key) else { return false };
+        let next = &ask.next;
+        let Some((provider, grant)) = room.book.grant(next.id.is_some(), next.client, &next.avoid, now) else {
+            return false;
+        };
+        room.granted += 1;
+        self.granted += 1;
+        if let (Some(id), Some(asker)) = (next.id, self.asker_mut(ask.connection)) {
+            asker.ids.insert(id, Held::Active { room: key, grant });
+        }
+        self.answer(ask.connection, ask.order, Reply::Provider { provider, id: next.id });
+        true
+    }
+
+    /// Gives what is free to those who wait.
+    fn serve(&mut self, key: Key, now: Moment) {
+        while let Some(room) = self.rooms.get_mut(key).filter(|room| !room.waiting.is_empty()) {
+            let Room { book, waiting, .. } = room;
+            // Whom nobody could serve is not worth a walk along the line.
+            if !book.could_grant(now) {
+                return;
+            }
+            let found = waiting.first(now, |waiter| {
+                book.suits(waiter.what.next.id.is_some(), &waiter.what.next.avoid, now).then_some(())
+            });
+            let Some((place, ())) = found else { return };
+            let Some(waiter) = self.leave(key, place) else { return };
+            if !self.try_grant(key, &waiter.what, now) {
+                // The scheduler did not want any of the candidates.
+                self.refuse(&waiter.what, Refusal::new(Reason::NoTicket, ""));
+            }
+        }
+    }
+
+    /// Takes somebody out of the waiting line.
+    fn leave(&mut self, key: Key, place: u64) -> Option<Waiter<Ask>> {
+        let waiter = self.rooms.get_mut(key)?.waiting.leave(place)?;
+        self.waiting -= 1;
+        if let Some(asker) = self.asker_mut(waiter.what.connection) {
+            match waiter.what.next.id {
+                Some(id) => drop(asker.ids.remove(&id)),
+                None => asker.plain.retain(|held| *held != (key, place)),
+            }
+        }
+        Some(waiter)
+    }
+
+    fn turn_away(&mut self, key: Key, place: u64, reason: Reason) {
+        if let Some(waiter) = self.leave(key, place) {
+            self.refuse(&waiter.what, Refusal::new(reason, ""));
+        }
+    }
+
+    fn done(&mut self, connection: Key, id: u32, now: Moment) -> Result<Reply, Refusal> {
+        match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
+            None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
+            Some(Held::Active { room, grant }) => self.free(room, grant, true, now),
+            // The asker gave up: its `next` gets its one answer now.
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+        }
+        Ok(Reply::Ok)
+    }
+
+    fn free(&mut self, key: Key, grant: Grant, well: bool, now: Moment) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.book.end(grant, well, now);
+            self.serve(key, now);
+        }
+    }
+
+    fn failure(
+        &mut self,
+        connection: Key,
+        provider: Provider,
+        service: Service,
+        id: Option<u32>,
+        now: Moment,
+    ) -> Reply {
+        let held = id.and_then(|id| self.asker_mut(connection)?.ids.remove(&id));
+        let mut grant = None;
+        match held {
+            Some(Held::Active { room, grant: known }) => {
+                grant = Some(known);
+                if let Some(room) = self.rooms.get_mut(room) {
+                    room.book.end(known, false, now);
+                }
+            }
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+            None => {}
+        }
+        let room = self.by_name.get(&service).copied();
+        let discarded =
+            room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.fail(provider, grant, now));
+        self.presence(service, provider, Event::Failed);
+        if let Some(room) = room {
+            self.serve(room, now);
+        }
+        Reply::Discarded(discarded)
+    }
+
+    /// Forgets who waits with an id on this connection; `gone`: and all else.
+    fn hang_up(&mut self, connection: Key, gone: bool, now: Moment) {
+        let Some(asker) = self.asker_mut(connection) else { return };
+        let mut waiting = if gone { std::mem::take(&mut asker.plain) } else { Vec::new() };
+        let mut active = Vec::new();
+        for held in asker.ids.values() {
+            match held {
+                Held::Waiting { room, place } => waiting.push((*room, *place)),
+                Held::Active { room, grant } => active.push((*room, *grant)),
+            }
+        }
+        for (room, place) in waiting {
+            self.forgotten += u64::from(self.leave(room, place).is_some());
+        }
+        if gone {
+            for (room, grant) in active {
+                self.free(room, grant, false, now);
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, options: QueueOptions) {
+        let before: Vec<_> = self.rooms.iter().map(|(key, room)| (key, self.scheduler(room.name))).collect();
+        self.options = options;
+        for (key, before) in before {
+            let Some(name) = self.rooms.get(key).map(|room| room.name) else { continue };
+            let after = self.scheduler(name);
+            if let Some(room) = self.rooms.get_mut(key).filter(|_| after != before) {
+                room.book.set_scheduler(after.make());
+            }
+        }
+    }
+
+    fn sweep(&mut self, now: Moment) {
+        for key in self.rooms.keys() {
+            let Some(room) = self.rooms.get_mut(key) else { continue };
+            for entry in room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end) {
+                entry.present = false;
+                let note = Note { event: Event::LeaseEnded, service: room.name, provider: entry.record.provider };
+                self.outputs.push_back(Output::Note(note));
+            }
+            room.book.sweep(now);
+            if room.book.is_empty() && room.waiting.is_empty() {
+                self.by_name.remove(&room.name);
+                self.rooms.remove(key);
+            }
+        }
+    }
+
+    fn status(&self, only: Option<Service>, now: Moment) -> String {
+        let mut text = String::new();
+        let mut line = String::from("queue");
+        for (key, value) in [
+            ("connections", self.connections as u64),
+            ("services", self.rooms.len() as u64),
+            ("waiting", self.waiting as u64),
+            ("asked", self.asked),
+            ("granted", self.granted),
+            ("refused", self.refused),
+            ("forgotten", self.forgotten),
+        ] {
+            pairs::push(&mut line, key, value);
+        }
+        text.push_str(&line);
+        text.push('\n');
+        let mut rooms: Vec<&Room> =
+            self.rooms.iter().map(|(_, room)| room).filter(|room| only.is_none_or(|only| only == room.name)).collect();
+        rooms.sort_by_key(|room| room.name);
+        for room in rooms {
+            self.describe(room, now, &mut text);
+        }
+        text
+    }
+
+    fn describe(&self, room: &Room, now: Moment, text: &mut String) {
+        let mut providers: Vec<_> =
+            room.book.entries().filter(|entry| now < entry.lease_end || entry.record.active > 0).collect();
+        providers.sort_by_key(|entry| entry.record.provider);
+        let mut lines = String::new();
+        let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);
+        for entry in &providers {
+            let record = &entry.record;
+            let offers = now < entry.lease_end;
+            // What runs beyond the tickets offered, on capacity alone, counts as offered too.
+            let free_now = if offers { record.free() } else { 0 };
+            let offered = u64::from(free_now) + u64::from(record.active) + u64::from(record.spent);
+            let held = if now < entry.hold_end { entry.hold_end.since(now) } else { Span::ZERO };
+            let mut line = String::from("provider");
+            pairs::push(&mut line, "service", room.name);
+            pairs::push(&mut line, "address", record.provider);
+            for (key, value) in [
+                ("tickets", u64::from(if offers { record.tickets } else { 0 })),
+                ("capacity", u64::from(if offers { record.capacity } else { 0 })),
+                ("offered", offered),
+                ("free", u64::from(free_now)),
+                ("active", u64::from(record.active)),
+                ("spent", u64::from(record.spent)),
+                ("granted", entry.granted),
+                ("failures", entry.failures),
+            ] {
+                pairs::push(&mut line, key, value);
+            }
+            pairs::push(&mut line, "lease", entry.lease_end.since(now));
+            pairs::push(&mut line, "held", held);
+            lines.push_str(&line);
+            lines.push('\n');
+            tickets += u64::from(record.tickets);
+            free += u64::from(free_now);
+            active += u64::from(record.active);
+        }
+        let mut line = String::from("service");
+        pairs::push(&mut line, "name", room.name);
+        pairs::push(&mut line, "scheduler", self.scheduler(room.name));
+        for (key, value) in [
+            ("providers", providers.len() as u64),
+            ("tickets", tickets),
+            ("free", free),
+            ("active", active),
+            ("waiting", room.waiting.len() as u64),
+            ("granted", room.granted),
+            ("refused", room.refused),
+        ] {
+            pairs::push(&mut line, key, value);
+        }
+        text.push_str(&line);
+        text.push('\n');
+        text.push_str(&lines);
+    }
+}
