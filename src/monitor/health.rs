@@ -1,0 +1,61 @@
+//! Whether a service is well, calmly: so many bad checks to leave, so many
+//! good ones to come back. Owns the counting; checks nothing itself.
+
+/// The health of one service.
+#[derive(Clone, Debug)]
+pub struct Health {
+    rise: u32,
+    fall: u32,
+    /// None until the first check.
+    well: Option<bool>,
+    row: u32,
+}
+
+impl Health {
+    /// `rise` good checks bring it back, `fall` bad ones end it (each at least
+    /// 1). The very first check decides alone.
+    pub fn new(rise: u32, fall: u32) -> Health {
+        Health { rise: rise.max(1), fall: fall.max(1), well: None, row: 0 }
+    }
+
+    /// The result of a check; answers whether the health changed by it.
+    pub fn checked(&mut self, good: bool) -> bool {
+        let Some(well) = self.well else {
+            self.well = Some(good);
+            return true;
+        };
+        if good == well {
+            self.row = 0;
+            return false;
+        }
+        self.row += 1;
+        let turned = self.row >= if good { self.rise } else { self.fall };
+        if turned {
+            self.well = Some(good);
+            self.row = 0;
+        }
+        turned
+    }
+
+    /// Whether it is known to be well.
+    pub fn well(&self) -> bool {
+        self.well == Some(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_falls_and_rises_by_rows_and_a_mixed_row_starts_anew() {
+        let mut health = Health::new(2, 3);
+        assert!(!health.well() && health.checked(true) && health.well());
+        for good in [false, false, true, false, false] {
+            assert!(!health.checked(good) && health.well());
+        }
+        assert!(health.checked(false) && !health.well());
+        assert!(!health.checked(true) && !health.checked(false) && !health.checked(true));
+        assert!(health.checked(true) && health.well());
+    }
+}

@@ -1,0 +1,171 @@
+//! How many requests a machine can run at once: its slots.
+//!
+//! Owns the control law, in the words of queueing theory (Little): requests in
+//! progress, less those only waiting for a CPU, divided by the utilisation of
+//! the CPUs, is what fills them. A service that mostly waits for others gets
+//! many slots, one that computes gets as many as there are CPUs; nothing to
+//! configure. Reads nothing itself.
+
+use crate::base::time::Span;
+
+/// What is offered before anything is learned. Too high costs nothing, too low
+/// throttles; this is a quarter of the paper's capacity of 100.
+pub const SLOTS_START: f64 = 25.0;
+/// Capacity in slots: the ceiling of what may run and queue at the provider.
+pub const DEPTH: f64 = 4.0;
+/// Below these nothing can be learned.
+const UTILISATION_MIN: f64 = 0.05;
+const ACTIVE_MIN: f64 = 0.05;
+/// How fast the law learns.
+const LEARNING: Span = Span::from_secs(10);
+const LEARNING_PAPER: Span = Span::from_secs(5);
+/// In paper mode a little more than the machine did is offered.
+const PAPER_MARGIN: f64 = 1.25;
+/// Slots a CPU, where the load source tells neither utilisation nor queue.
+const SLOTS_PER_CPU: f64 = 4.0;
+
+/// What was seen of the machine over the last interval.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// CPUs that may be used; perhaps a fraction of one.
+    pub cpus: f64,
+    /// Utilisation of these, 0..=1, where the system tells.
+    pub utilisation: Option<f64>,
+    /// Mean number of tasks that waited for a CPU, where the system tells.
+    pub queued: Option<f64>,
+    /// The load average of the last minute, where that is a source.
+    pub load: Option<f64>,
+}
+
+/// An exponential average.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average(f64);
+
+impl Average {
+    fn update(&mut self, value: f64, over: Span, memory: Span) {
+        let weight = 1.0 - (-over.as_secs_f64() / memory.as_secs_f64()).exp();
+        self.0 += weight * (value - self.0);
+    }
+}
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub struct Law {
+    active: Average,
+    utilisation: Average,
+    slots: f64,
+    rate: Average,
+    utilisation_paper: Average,
+    per_second: f64,
+    excess: f64,
+}
+
+impl Law {
+    /// Nothing learned yet.
+    pub fn new(cpus: f64) -> Law {
+        Law {
+            active: Average::default(),
+            utilisation: Average::default(),
+            slots: SLOTS_START,
+            rate: Average::default(),
+            utilisation_paper: Average::default(),
+            per_second: SLOTS_START * cpus,
+            excess: 0.0,
+        }
+    }
+
+    /// Learns from one interval of the length `over`: the sample, the requests
+    /// in progress that the queues reported, and the requests that queues
+    /// which count none granted.
+    pub fn learn(&mut self, sample: &Sample, active: f64, granted_paper: f64, over: Span) {
+        let (Some(utilisation), Some(queued)) = (sample.utilisation, sample.queued) else {
+            // Without both readings there is nothing to learn from.
+            self.slots = match sample.utilisation {
+                Some(_) => SLOTS_START,
+                None => SLOTS_PER_CPU * sample.cpus,
+            }
+            .max(sample.cpus);
+            return;
+        };
+        self.excess = queued;
+        if utilisation > UTILISATION_MIN && active > ACTIVE_MIN {
+            self.active.update((active - queued).max(0.0), over, LEARNING);
+            self.utilisation.update(utilisation, over, LEARNING);
+            self.slots = self.active.0 / self.utilisation.0;
+        }
+        self.slots = self.slots.max(sample.cpus);
+        if utilisation > UTILISATION_MIN && granted_paper > 0.0 {
+            self.rate.update(granted_paper / over.as_secs_f64().max(1e-3), over, LEARNING_PAPER);
+            self.utilisation_paper.update(utilisation, over, LEARNING_PAPER);
+            self.per_second = self.rate.0 / self.utilisation_paper.0;
+        }
+    }
+
+    /// The slots of the machine: none if a load average calls it full.
+    pub fn slots(&self, sample: &Sample) -> f64 {
+        self.slots * spare(sample)
+    }
+
+    /// Requests that the machine can take in an interval, for queues that
+    /// count none in progress.
+    pub fn per_interval(&self, sample: &Sample, interval: Span) -> f64 {
+        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - self.excess).max(1.0) * spare(sample)
+    }
+}
+
+/// What a load average leaves of the machine, 0..=1; all where it is no source.
+fn spare(sample: &Sample) -> f64 {
+    sample.load.map_or(1.0, |load| (1.0 - load / sample.cpus.max(0.01)).clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(cpus: f64, active: f64, utilisation: f64, queued: f64) -> f64 {
+        let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None };
+        let mut law = Law::new(cpus);
+        for _ in 0..60 {
+            law.learn(&sample, active, 0.0, Span::from_secs(1));
+        }
+        law.slots(&sample)
+    }
+
+    #[test]
+    fn a_service_that_computes_gets_its_cpus_loaded_or_not() {
+        assert!((learned(4.0, 2.0, 0.5, 0.0) - 4.0).abs() < 0.01);
+        assert!((learned(4.0, 14.0, 1.0, 10.0) - 4.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_service_that_waits_four_fifths_of_its_time_gets_five_a_cpu() {
+        assert!((learned(4.0, 10.0, 0.5, 0.0) - 20.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn it_starts_at_25_and_never_falls_below_the_cpus() {
+        assert_eq!(learned(4.0, 0.0, 0.9, 0.0), 25.0);
+        assert_eq!(learned(4.0, 0.5, 1.0, 3.0), 4.0);
+    }
+
+    #[test]
+    fn a_load_average_scales_four_slots_a_cpu() {
+        let mut law = Law::new(2.0);
+        let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load) };
+        law.learn(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
+        assert_eq!(
+            (law.slots(&sample(0.0)), law.slots(&sample(0.5)), law.slots(&sample(2.0)), law.slots(&sample(9.0))),
+            (8.0, 6.0, 0.0, 0.0)
+        );
+    }
+
+    #[test]
+    fn paper_mode_offers_a_quarter_more_than_the_machine_can_do() {
+        let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None };
+        let mut law = Law::new(4.0);
+        for _ in 0..60 {
+            law.learn(&sample, 0.0, 40.0, Span::from_secs(1));
+        }
+        assert!((law.per_interval(&sample, Span::from_secs(1)) - 100.0).abs() < 0.1);
+    }
+}

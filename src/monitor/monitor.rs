@@ -1,0 +1,453 @@
+//! The monitor of a provider, as a state machine: every interval it looks,
+//! checks and bids.
+//!
+//! Owns the schedule of looking and checking, what each queue last said, and
+//! the tickets that follow from it. Knows no socket and reads no load.
+
+use super::health::Health;
+use super::law::{Law, Sample, DEPTH};
+use super::share;
+use crate::base::address::Named;
+use crate::base::machine::Machine;
+use crate::base::name::Service;
+use crate::base::random::Random;
+use crate::base::ticket::TICKETS_MAX;
+use crate::base::time::{Moment, Span};
+use crate::wire::message::{Mode, Reply, Request, Standing};
+use std::collections::VecDeque;
+
+/// Leases are this many intervals: three proved too short on lossy networks.
+const LEASE_INTERVALS: u64 = 5;
+/// No lease is shorter.
+const LEASE_MIN: Span = Span::from_secs(5);
+/// How far each interval is moved at random, so that monitors do not march in step.
+const JITTER: f64 = 0.05;
+/// How fast old demand is forgotten.
+const DEMAND_MEMORY: Span = Span::from_secs(5);
+/// How often it asks, while it drains, whether something is in progress still.
+const DRAIN_INTERVAL: Span = Span::from_millis(200);
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct MonitorOptions {
+    /// Between bids.
+    pub interval: Span,
+    /// How many balancers there are; they are known by number.
+    pub balancers: usize,
+    /// What is offered.
+    pub services: Vec<ServiceOptions>,
+    /// How long requests in progress are waited for at the end.
+    pub drain_timeout: Span,
+}
+
+/// One service on this machine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServiceOptions {
+    /// Its name.
+    pub service: Service,
+    /// Where it is; what is not given, the queue sees by itself.
+    pub provider: Named,
+    /// The most slots; none: as many as the machine is found to have.
+    pub capacity: Option<u32>,
+    /// How often it is checked; none: never, it counts as well.
+    pub check: Option<Span>,
+    /// Good checks to come back.
+    pub rise: u32,
+    /// Bad checks to leave.
+    pub fall: u32,
+}
+
+/// What can happen to a monitor. Balancers and services go by their number in
+/// the options.
+#[derive(Debug)]
+pub enum Input {
+    /// A queue can be talked to.
+    Up {
+        /// Which.
+        balancer: usize,
+    },
+    /// A queue is away.
+    Down {
+        /// Which.
+        balancer: usize,
+    },
+    /// A queue answered a message about this service.
+    Told {
+        /// Which.
+        balancer: usize,
+        /// About what.
+        service: usize,
+        /// What.
+        reply: Reply,
+    },
+    /// The machine was looked at, as [`Output::Look`] wanted.
+    Looked(Sample),
+    /// A service was checked, as [`Output::Check`] wanted.
+    Checked {
+        /// Which.
+        service: usize,
+        /// Whether it is well.
+        good: bool,
+    },
+    /// The end: withdraw everywhere, leave when nothing is in progress.
+    Drain,
+}
+
+/// What a monitor wants done.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Look at the machine.
+    Look,
+    /// Check a service.
+    Check {
+        /// Which.
+        service: usize,
+    },
+    /// Tell a queue.
+    Say {
+        /// Which.
+        balancer: usize,
+        /// The service that it is about, for the answer.
+        service: usize,
+        /// What.
+        request: Request,
+    },
+    /// Tell the operator.
+    Note(Note),
+    /// All is withdrawn, nothing is in progress or the time is over.
+    Finished,
+}
+
+/// What an operator may want to read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Note {
+    /// A service passed its check, and did not before.
+    Well(Service),
+    /// A service failed its check.
+    Unwell(Service),
+    /// A queue does not take our tickets.
+    Refused {
+        /// Which.
+        balancer: usize,
+        /// For this service.
+        service: Service,
+        /// What it said.
+        answer: String,
+    },
+}
+
+/// What one queue said about one service.
+#[derive(Clone, Debug, Default)]
+struct Account {
+    active: f64,
+    granted: u64,
+    mode: Mode,
+    demand: f64,
+    told: Moment,
+    refused: bool,
+}
+
+struct Bid {
+    options: ServiceOptions,
+    health: Health,
+    next_check: Moment,
+    checking: bool,
+    /// By balancer.
+    accounts: Vec<Account>,
+}
+
+/// See the file's head.
+pub struct Monitor {
+    options: MonitorOptions,
+    bids: Vec<Bid>,
+    up: Vec<bool>,
+    law: Law,
+    sample: Option<Sample>,
+    learned: Moment,
+    next_look: Moment,
+    /// Looked and checked are still to come before the next bid.
+    bidding: bool,
+    draining: Option<Drain>,
+    random: Random,
+    outputs: VecDeque<Output>,
+}
+
+struct Drain {
+    until: Moment,
+    next_question: Moment,
+    asked: bool,
+}
+
+impl Machine for Monitor {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Up { balancer } => {
+                self.set_up(balancer, true);
+                if self.draining.is_none() && self.sample.is_some() {
+                    self.bid(Some(balancer));
+                }
+            }
+            Input::Down { balancer } => {
+                self.set_up(balancer, false);
+                for bid in &mut self.bids {
+                    if let Some(account) = bid.accounts.get_mut(balancer) {
+                        account.active = 0.0;
+                    }
+                }
+            }
+            Input::Told { balancer, service, reply } => self.told(balancer, service, reply, now),
+            Input::Looked(sample) => {
+                let active = self.accounts().map(|account| account.active).sum();
+                let paper = self
+                    .accounts()
+                    .filter(|account| account.mode == Mode::Paper)
+                    .map(|account| account.granted as f64)
+                    .sum();
+                let over = if self.sample.is_some() { now.since(self.learned) } else { self.options.interval };
+                self.law.learn(&sample, active, paper, over);
+                self.learned = now;
+                self.sample = Some(sample);
+                self.bid_when_ready();
+            }
+            Input::Checked { service, good } => self.checked(service, good),
+            Input::Drain => self.drain(now),
+        }
+    }
+
+    fn expire(&mut self, now: Moment) {
+        if let Some(drain) = &mut self.draining {
+            let over = now >= drain.until;
+            let ask = now >= drain.next_question;
+            if ask {
+                drain.next_question = now + DRAIN_INTERVAL;
+            }
+            let idle = drain.asked && self.accounts().all(|account| account.active == 0.0);
+            if over || idle || !self.up.contains(&true) {
+                self.outputs.push_back(Output::Finished);
+            } else if ask {
+                self.say_all(|bid| Request::Ticket {
+                    provider: bid.provider,
+                    service: bid.service,
+                    tickets: 0,
+                    capacity: 0,
+                    lease: None,
+                });
+            }
+            return;
+        }
+        for service in 0..self.bids.len() {
+            let bid = &mut self.bids[service];
+            let Some(every) = bid.options.check else { continue };
+            if now >= bid.next_check && !bid.checking {
+                bid.checking = true;
+                bid.next_check = now + every;
+                self.outputs.push_back(Output::Check { service });
+            }
+        }
+        if now >= self.next_look {
+            let interval = self.options.interval.as_secs_f64() * (1.0 + JITTER * (2.0 * self.random.unit() - 1.0));
+            self.next_look = now + Span::from_secs_f64(interval);
+            // A check that is due with the next look belongs to it.
+            for bid in &mut self.bids {
+                let close = bid.next_check.since(self.next_look).max(self.next_look.since(bid.next_check));
+                if close <= self.options.interval.part(5) {
+                    bid.next_check = self.next_look;
+                }
+            }
+            self.bidding = true;
+            self.outputs.push_back(Output::Look);
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        if let Some(drain) = &self.draining {
+            return Some(drain.until.min(drain.next_question));
+        }
+        let checks =
+            self.bids.iter().filter(|bid| bid.options.check.is_some() && !bid.checking).map(|bid| bid.next_check);
+        checks.chain([self.next_look]).min()
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+impl Monitor {
+    /// A monitor that looks and checks at once. `cpus` is how many this machine
+    /// may use, `seed` makes its jitter its own.
+    pub fn new(options: MonitorOptions, cpus: f64, seed: u64) -> Monitor {
+        let mut monitor = Monitor {
+            bids: Vec::new(),
+            up: vec![false; options.balancers],
+            law: Law::new(cpus),
+            sample: None,
+            learned: Moment::ZERO,
+            next_look: Moment::ZERO,
+            bidding: false,
+            draining: None,
+            random: Random::new(seed),
+            outputs: VecDeque::new(),
+            options,
+        };
+        monitor.bids = monitor.options.services.iter().map(|service| monitor.start(service)).collect();
+        monitor
+    }
+
+    fn start(&self, options: &ServiceOptions) -> Bid {
+        let mut health = Health::new(options.rise, options.fall);
+        if options.check.is_none() {
+            health.checked(true);
+        }
+        Bid {
+            options: options.clone(),
+            health,
+            next_check: Moment::ZERO,
+            checking: false,
+            accounts: vec![Account::default(); self.options.balancers],
+        }
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.bids.iter().flat_map(|bid| &bid.accounts)
+    }
+
+    fn set_up(&mut self, balancer: usize, up: bool) {
+        if let Some(known) = self.up.get_mut(balancer) {
+            *known = up;
+        }
+    }
+
+    fn checked(&mut self, service: usize, good: bool) {
+        let Some(bid) = self.bids.get_mut(service) else { return };
+        bid.checking = false;
+        let name = bid.options.service;
+        let turned = bid.health.checked(good);
+        if turned {
+            let note = if bid.health.well() { Note::Well(name) } else { Note::Unwell(name) };
+            self.outputs.push_back(Output::Note(note));
+        }
+        if self.draining.is_some() {
+            return;
+        }
+        self.bid_when_ready();
+        if turned && !self.bidding && self.sample.is_some() {
+            // Between two bids: a dead service must not wait for the next one.
+            self.bid(None);
+        }
+    }
+
+    /// Bids as soon as the look and the checks of this turn are in.
+    fn bid_when_ready(&mut self) {
+        let looked = self.bidding && self.sample.is_some();
+        if looked && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
+            self.bidding = false;
+            self.bid(None);
+        }
+    }
+
+    /// Sends tickets to one queue, or to all.
+    fn bid(&mut self, only: Option<usize>) {
+        for offer in self.offers() {
+            if only.is_none_or(|only| only == offer.0) && self.up[offer.0] {
+                let (balancer, service, request) = offer;
+                self.outputs.push_back(Output::Say { balancer, service, request });
+            }
+        }
+    }
+
+    /// The ticket messages that are due now: balancer, service, message. A
+    /// balancer that is away gets no share, unless all are.
+    pub fn offers(&mut self) -> Vec<(usize, usize, Request)> {
+        let Some(sample) = self.sample else { return Vec::new() };
+        let all_away = !self.up.contains(&true);
+        let balancers: Vec<usize> = (0..self.up.len()).filter(|balancer| all_away || self.up[*balancer]).collect();
+        let lease = self.options.interval.times(LEASE_INTERVALS).max(LEASE_MIN);
+        let demand: Vec<f64> =
+            self.bids.iter().map(|bid| bid.accounts.iter().map(|account| account.demand).sum()).collect();
+        let machine = self.law.slots(&sample);
+        let mut offers = Vec::new();
+        for (number, part) in share::parts(&demand).into_iter().enumerate() {
+            let bid = &self.bids[number];
+            let most = bid.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
+            // A machine with less than one slot a service still serves each.
+            let slots = if machine > 0.0 { (machine * part).max(1.0).min(most) } else { 0.0 };
+            let full = !bid.health.well() || slots <= 0.0;
+            let demand: Vec<f64> = balancers.iter().map(|balancer| bid.accounts[*balancer].demand).collect();
+            let parts = share::parts(&demand);
+            let shares: Vec<f64> = parts.iter().map(|part| slots * part).collect();
+            let tickets = share::whole(&shares, &mut self.random);
+            for (place, balancer) in balancers.iter().enumerate() {
+                let (tickets, capacity) = if full {
+                    (0, 0)
+                } else if bid.accounts[*balancer].mode == Mode::Paper {
+                    let requests = (self.law.per_interval(&sample, self.options.interval) * part * parts[place])
+                        .max(1.0)
+                        .min(most) as u32;
+                    (requests, requests)
+                } else {
+                    (tickets[place], ((DEPTH * shares[place]).round() as u32).max(1))
+                };
+                let request = Request::Ticket {
+                    provider: bid.options.provider,
+                    service: bid.options.service,
+                    tickets: tickets.min(TICKETS_MAX),
+                    capacity: capacity.min(TICKETS_MAX),
+                    lease: Some(lease),
+                };
+                offers.push((*balancer, number, request));
+            }
+        }
+        offers
+    }
+
+    fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
+        let Some(bid) = self.bids.get_mut(service) else { return };
+        let name = bid.options.service;
+        let Some(account) = bid.accounts.get_mut(balancer) else { return };
+        match reply {
+            Reply::Standing(Standing { active, granted, waiting, mode }) => {
+                let kept = (-now.since(account.told).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
+                account.demand = account.demand * kept + (granted + waiting) as f64;
+                (account.active, account.granted, account.mode, account.told) = (active, granted, mode, now);
+                account.refused = false;
+                if let Some(drain) = &mut self.draining {
+                    drain.asked = true;
+                    drain.next_question = drain.next_question.min(now + DRAIN_INTERVAL);
+                }
+            }
+            Reply::Error { .. } if !account.refused => {
+                account.refused = true;
+                self.outputs.push_back(Output::Note(Note::Refused {
+                    balancer,
+                    service: name,
+                    answer: reply.to_string(),
+                }));
+            }
+            _ => {}
+        }
+    }
+
+    fn say_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
+        for balancer in (0..self.up.len()).filter(|balancer| self.up[*balancer]) {
+            for (service, bid) in self.bids.iter().enumerate() {
+                self.outputs.push_back(Output::Say { balancer, service, request: request(&bid.options) });
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Moment) {
+        if self.draining.is_none() {
+            self.say_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
+            self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
+            for bid in &mut self.bids {
+                for account in &mut bid.accounts {
+                    account.active = f64::MAX;
+                }
+            }
+        }
+    }
+}

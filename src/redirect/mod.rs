@@ -1,0 +1,3 @@
+//! Leading clients to providers.
+
+pub mod redirector;

@@ -1,0 +1,554 @@
+//! The redirector, as a state machine: each client asks, connects, is relayed,
+//! and is gone.
+//!
+//! Owns whom each client is led to, the retries, what the queue is told, and
+//! the time all that may take. Knows no socket: the relay of bytes is the
+//! hand's, and the machine hears of it when both directions have ended.
+
+use crate::base::address::Provider;
+use crate::base::machine::Machine;
+use crate::base::name::Service;
+use crate::base::outcome::Outcome;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::base::timers::Timers;
+use crate::wire::message::{Next, Reason, Reply, Request, AVOID_MAX};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct RedirectOptions {
+    /// How long a client may wait for a ticket; none: not at all.
+    pub wait: Span,
+    /// How long clients wait for a queue that cannot be reached.
+    pub queue_timeout: Span,
+    /// Providers to try for one client.
+    pub tries: u32,
+    /// Per try.
+    pub connect_timeout: Span,
+}
+
+impl Default for RedirectOptions {
+    fn default() -> Self {
+        RedirectOptions {
+            wait: Span::from_secs(1),
+            queue_timeout: Span::from_secs(5),
+            tries: 4,
+            connect_timeout: Span::from_secs(3),
+        }
+    }
+}
+
+/// Why a provider could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// It refused the connection, or nobody is there.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+    /// It reset the connection before a byte was exchanged.
+    Reset,
+}
+
+impl Failure {
+    /// The word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Failure::Refused => "refused",
+            Failure::TimedOut => "timed-out",
+            Failure::Reset => "reset",
+        }
+    }
+}
+
+/// What can happen to a redirector. A client's key is its owner's.
+#[derive(Debug)]
+pub enum Input {
+    /// A client came.
+    Arrived {
+        /// Its key.
+        client: Key,
+        /// What it wants.
+        service: Service,
+        /// Where it comes from.
+        from: SocketAddr,
+        /// The port it came to.
+        port: u16,
+    },
+    /// The queue answered the question with this id.
+    Told {
+        /// The question.
+        id: u32,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The queue can be asked.
+    QueueUp,
+    /// The queue cannot be reached; what it was asked is void.
+    QueueDown,
+    /// The client's provider answered the call.
+    Connected {
+        /// The client.
+        client: Key,
+    },
+    /// The client's provider failed, and no byte was exchanged with it.
+    Failed {
+        /// The client.
+        client: Key,
+        /// Why.
+        why: Failure,
+    },
+    /// This host could not call the provider, which is not the provider's fault.
+    Stuck {
+        /// The client.
+        client: Key,
+    },
+    /// The client left while it was waiting.
+    GaveUp {
+        /// The client.
+        client: Key,
+    },
+    /// The relay is over.
+    Closed {
+        /// The client.
+        client: Key,
+        /// How.
+        outcome: Outcome,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+    },
+    /// The static providers of a service, resolved.
+    Fallback {
+        /// Of which service.
+        service: Service,
+        /// Perhaps none.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Other options from now on.
+    Reconfigure(RedirectOptions),
+}
+
+/// What a redirector wants done.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Ask or tell the queue.
+    Say(Request),
+    /// Call this address for the client; drop an earlier call.
+    Connect {
+        /// The client.
+        client: Key,
+        /// Whom.
+        to: SocketAddr,
+    },
+    /// Close the client's connection with a reset, and drop its call.
+    TurnAway {
+        /// The client.
+        client: Key,
+    },
+    /// Tell the operator.
+    Note(Note),
+}
+
+/// What an operator may want to read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Note {
+    /// A client is gone.
+    Closed {
+        /// What it wanted.
+        service: Service,
+        /// Where it came from.
+        client: SocketAddr,
+        /// Who served it, if anybody.
+        provider: Option<Provider>,
+        /// How it ended.
+        outcome: Outcome,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+        /// From its coming to the provider's answer.
+        waited: Span,
+        /// From its coming to its going.
+        lasted: Span,
+    },
+    /// A provider failed, and the client is led to another one.
+    ProviderFailed {
+        /// Of which service.
+        service: Service,
+        /// Which.
+        provider: Provider,
+        /// Why.
+        why: Failure,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The queue has the question with this id.
+    Asking(u32),
+    /// The queue cannot be reached.
+    Queueless,
+    /// The provider was called.
+    Connecting,
+    /// The provider answered.
+    Relaying,
+}
+
+#[derive(Debug)]
+struct Client {
+    service: Service,
+    from: SocketAddr,
+    port: u16,
+    stage: Stage,
+    provider: Option<Provider>,
+    /// The place it occupies at the queue: the id, and the connection's number.
+    place: Option<(u32, u32)>,
+    avoid: Vec<Provider>,
+    tries: u32,
+    fallbacks: u32,
+    arrived: Moment,
+    connected: Option<Moment>,
+    /// Until when it waits for a ticket, from the first question on.
+    patience: Option<Moment>,
+    deadline: Moment,
+    /// The earliest timer that is set for it.
+    timer: Moment,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Queue {
+    #[default]
+    Unknown,
+    Up,
+    Down,
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Redirector {
+    options: RedirectOptions,
+    clients: Vec<Option<(Key, Client)>>,
+    count: usize,
+    asked: HashMap<u32, Key>,
+    next_id: u32,
+    queue: Queue,
+    /// How many connections to the queue there have been.
+    connection: u32,
+    fallback: HashMap<Service, (Vec<SocketAddr>, usize)>,
+    timers: Timers<Key>,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine for Redirector {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, input: Input, now: Moment) {
+        match input {
+            Input::Arrived { client, service, from, port } => {
+                let slot = client.index();
+                if self.clients.len() <= slot {
+                    self.clients.resize_with(slot + 1, || None);
+                }
+                debug_assert!(self.clients[slot].is_none());
+                self.clients[slot] = Some((
+                    client,
+                    Client {
+                        service,
+                        from,
+                        port,
+                        stage: Stage::Queueless,
+                        provider: None,
+                        place: None,
+                        avoid: Vec::new(),
+                        tries: 0,
+                        fallbacks: 0,
+                        arrived: now,
+                        connected: None,
+                        patience: None,
+                        deadline: Moment::NEVER,
+                        timer: Moment::NEVER,
+                    },
+                ));
+                self.count += 1;
+                self.find(client, now);
+            }
+            Input::Told { id, reply } => {
+                if let Some(client) = self.asked.remove(&id) {
+                    self.told(client, id, reply, now);
+                }
+            }
+            Input::QueueUp => {
+                self.queue = Queue::Up;
+                let mut waiting = self.in_stage(|stage| stage == Stage::Queueless);
+                waiting.sort_by_key(|(arrived, _)| *arrived);
+                for (_, client) in waiting {
+                    self.find(client, now);
+                }
+            }
+            Input::QueueDown => self.queue_lost(Queue::Down, now),
+            Input::Connected { client } => {
+                if let Some(client) = self.client(client).filter(|client| client.stage == Stage::Connecting) {
+                    client.stage = Stage::Relaying;
+                    client.connected = Some(now);
+                    client.deadline = Moment::NEVER;
+                }
+            }
+            Input::Failed { client, why } => self.failed(client, why, now),
+            Input::Stuck { client } => self.turn_away(client, Outcome::OutOfSockets, now),
+            Input::GaveUp { client } => self.turn_away(client, Outcome::GaveUp, now),
+            Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
+            Input::Fallback { service, addresses } => {
+                self.fallback.entry(service).or_default().0 = addresses;
+            }
+            Input::Reconfigure(options) => self.options = options,
+        }
+    }
+
+    fn expire(&mut self, now: Moment) {
+        while let Some(key) = self.timers.due(now) {
+            let Some(client) = self.client(key) else { continue };
+            client.timer = Moment::NEVER;
+            let (deadline, stage) = (client.deadline, client.stage);
+            if deadline > now {
+                self.arm(key, deadline);
+                continue;
+            }
+            match stage {
+                Stage::Asking(_) | Stage::Queueless => self.fall_back(key, Outcome::QueueUnreachable, now),
+                Stage::Connecting => self.failed(key, Failure::TimedOut, now),
+                Stage::Relaying => {}
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.timers.next()
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+impl Redirector {
+    /// A redirector that has not heard of its queue yet.
+    pub fn new(options: RedirectOptions) -> Redirector {
+        Redirector { options, ..Redirector::default() }
+    }
+
+    /// Clients that are not gone.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    fn client(&mut self, key: Key) -> Option<&mut Client> {
+        self.clients.get_mut(key.index())?.as_mut().filter(|(holder, _)| *holder == key).map(|(_, client)| client)
+    }
+
+    fn in_stage(&self, stage: impl Fn(Stage) -> bool) -> Vec<(Moment, Key)> {
+        self.clients
+            .iter()
+            .flatten()
+            .filter(|(_, client)| stage(client.stage))
+            .map(|(key, client)| (client.arrived, *key))
+            .collect()
+    }
+
+    fn say(&mut self, request: Request) {
+        self.outputs.push_back(Output::Say(request));
+    }
+
+    /// Sets a client's deadline. An earlier timer that is still set will find
+    /// the deadline moved and set itself again.
+    fn arm(&mut self, key: Key, deadline: Moment) {
+        let Some(client) = self.client(key) else { return };
+        client.deadline = deadline;
+        if deadline >= client.timer || deadline == Moment::NEVER {
+            return;
+        }
+        client.timer = deadline;
+        self.timers.set(deadline, key);
+        if self.timers.len() > 4 * self.count + 1024 {
+            let clients = &self.clients;
+            self.timers.retain(|key| {
+                clients.get(key.index()).is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
+            });
+        }
+    }
+
+    /// Asks the queue for a provider, or waits for the queue.
+    fn find(&mut self, key: Key, now: Moment) {
+        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
+        if self.queue != Queue::Up {
+            let down = self.queue == Queue::Down;
+            let Some(client) = self.client(key) else { return };
+            client.stage = Stage::Queueless;
+            let service = client.service;
+            self.arm(key, now + queue_timeout);
+            if down && self.has_fallback(service) {
+                self.fall_back(key, Outcome::QueueUnreachable, now);
+            }
+            return;
+        }
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        let (id, connection) = (self.next_id, self.connection);
+        let Some(client) = self.client(key) else { return };
+        let patience = *client.patience.get_or_insert(now + wait);
+        let wait = patience.since(now);
+        client.stage = Stage::Asking(id);
+        client.place = Some((id, connection));
+        let next = Next {
+            service: client.service,
+            wait,
+            id: Some(id),
+            client: Some(client.from.ip().to_canonical()),
+            avoid: client.avoid.clone(),
+        };
+        self.asked.insert(id, key);
+        self.say(Request::Next(next));
+        self.arm(key, now + wait + queue_timeout);
+    }
+
+    fn told(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
+        if self.client(key).is_none_or(|client| client.stage != Stage::Asking(id)) {
+            return;
+        }
+        match reply {
+            Reply::Provider { provider, .. } => {
+                let Some(client) = self.client(key) else { return };
+                client.provider = Some(provider);
+                let to = provider.socket(client.port);
+                self.connect(key, to, now);
+            }
+            Reply::Error { refusal, .. } => {
+                if let Some(client) = self.client(key) {
+                    client.place = None;
+                }
+                match refusal.reason {
+                    Reason::NoTicket | Reason::Crowded => {
+                        let tried = self.client(key).is_some_and(|client| client.tries > 0);
+                        self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);
+                    }
+                    // It is about to be replaced: as if it were away already.
+                    Reason::Draining => self.queue_lost(Queue::Unknown, now),
+                    _ => self.fall_back(key, Outcome::QueueRefused, now),
+                }
+            }
+            _ => self.fall_back(key, Outcome::QueueRefused, now),
+        }
+    }
+
+    fn queue_lost(&mut self, queue: Queue, now: Moment) {
+        if self.queue == Queue::Up {
+            self.connection = self.connection.wrapping_add(1);
+        }
+        self.queue = queue;
+        self.asked.clear();
+        let has_fallback: Vec<Service> = self.fallback.keys().copied().collect();
+        for (_, key) in self.in_stage(|stage| matches!(stage, Stage::Asking(_) | Stage::Queueless)) {
+            let Some(client) = self.client(key) else { continue };
+            // Whoever waits for the queue already goes on waiting as long as it was told to.
+            if client.stage != Stage::Queueless || has_fallback.contains(&client.service) {
+                client.place = None;
+                self.find(key, now);
+            }
+        }
+    }
+
+    fn connect(&mut self, client: Key, to: SocketAddr, now: Moment) {
+        let deadline = now + self.options.connect_timeout;
+        if let Some(client) = self.client(client) {
+            client.stage = Stage::Connecting;
+            client.tries += 1;
+        }
+        self.outputs.push_back(Output::Connect { client, to });
+        self.arm(client, deadline);
+    }
+
+    fn failed(&mut self, key: Key, why: Failure, now: Moment) {
+        let (tries, connection) = (self.options.tries, self.connection);
+        let Some(client) = self.client(key) else { return };
+        let (service, tried, from_queue) = (client.service, client.tries, client.fallbacks == 0);
+        let id = client.place.take().filter(|place| place.1 == connection).map(|place| place.0);
+        client.connected = None;
+        if let Some(provider) = client.provider.take() {
+            if from_queue && client.avoid.len() < AVOID_MAX {
+                client.avoid.push(provider);
+            }
+            self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
+            if from_queue {
+                self.say(Request::Failure { provider: provider.into(), service, id });
+            }
+        }
+        if tried >= tries {
+            self.turn_away(key, Outcome::NobodyLeft, now);
+        } else if from_queue {
+            self.find(key, now);
+        } else {
+            self.fall_back(key, Outcome::NobodyLeft, now);
+        }
+    }
+
+    fn has_fallback(&self, service: Service) -> bool {
+        self.fallback.get(&service).is_some_and(|(addresses, _)| !addresses.is_empty())
+    }
+
+    /// Leads a client for whom the queue has nobody to a static provider, each
+    /// at most once; without one it is turned away.
+    fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        self.let_go(key);
+        let Some(client) = self.client(key) else { return };
+        let (service, used) = (client.service, client.fallbacks as usize);
+        let Some((addresses, turn)) = self.fallback.get_mut(&service).filter(|(addresses, _)| used < addresses.len())
+        else {
+            return self.turn_away(key, outcome, now);
+        };
+        let to = addresses[*turn % addresses.len()];
+        *turn = turn.wrapping_add(1);
+        if let Some(client) = self.client(key) {
+            client.fallbacks += 1;
+            client.provider = Some(to.into());
+        }
+        self.connect(key, to, now);
+    }
+
+    /// Gives a client's place at the queue back, or stops waiting for one.
+    fn let_go(&mut self, key: Key) {
+        let connection = self.connection;
+        let Some((id, of)) = self.client(key).and_then(|client| client.place.take()) else { return };
+        if of == connection && self.queue == Queue::Up {
+            self.asked.remove(&id);
+            self.say(Request::Done { id });
+        }
+    }
+
+    fn turn_away(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        if self.client(key).is_some() {
+            self.outputs.push_back(Output::TurnAway { client: key });
+            self.close(key, outcome, 0, 0, now);
+        }
+    }
+
+    fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
+        self.let_go(key);
+        if self.client(key).is_none() {
+            return;
+        }
+        let Some((_, client)) = self.clients[key.index()].take() else { return };
+        self.count -= 1;
+        self.outputs.push_back(Output::Note(Note::Closed {
+            service: client.service,
+            client: client.from,
+            provider: client.provider,
+            outcome,
+            sent,
+            received,
+            waited: client.connected.unwrap_or(now).since(client.arrived),
+            lasted: now.since(client.arrived),
+        }));
+    }
+}
