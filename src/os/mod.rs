@@ -1,0 +1,11 @@
+//! The side of the system: one folder per question, one file per mechanism,
+//! always with a plain twin. The only place for `unsafe`, each behind a safe
+//! function. A port to another system answers the questions of these folders.
+
+pub mod cpu;
+pub mod inherit;
+pub mod limits;
+pub mod load;
+pub mod signal;
+pub mod socket;
+pub mod syslog;

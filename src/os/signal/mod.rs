@@ -1,0 +1,61 @@
+//! What does the operator want of this process?
+
+use mio::{Registry, Token, Waker};
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as mechanism;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as mechanism;
+
+/// A wish of the operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// End in good order; the second time: at once.
+    Terminate,
+    /// Read the configuration again.
+    Reload,
+    /// Open the log file again.
+    Reopen,
+}
+
+/// How often each signal came and was not seen yet: `Terminate` in the low
+/// byte, then `Reload`, then `Reopen`.
+static PENDING: AtomicU32 = AtomicU32::new(0);
+const ONE: [u32; 3] = [1, 1 << 8, 1 << 16];
+
+/// Signals as readiness of the token that they were installed with.
+pub struct Signals(mechanism::Source);
+
+impl Signals {
+    /// Catches this process's signals from now on; they wake the poll of
+    /// `registry` under `token`, or through `waker`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn install(registry: &Registry, token: Token, waker: &Arc<Waker>) -> io::Result<Signals> {
+        mechanism::install(registry, token, waker).map(Signals)
+    }
+
+    /// The signals that came since the last call.
+    pub fn take(&mut self) -> Vec<Signal> {
+        self.0.drain();
+        let pending = PENDING.swap(0, Ordering::Relaxed);
+        let count = |signal: usize| (pending >> (8 * signal)) & 0xff;
+        let mut signals = vec![Signal::Terminate; count(0) as usize];
+        if count(1) > 0 {
+            signals.push(Signal::Reload);
+        }
+        if count(2) > 0 {
+            signals.push(Signal::Reopen);
+        }
+        signals
+    }
+}

@@ -1,0 +1,56 @@
+//! POSIX signals through a pipe (the self-pipe trick of D. J. Bernstein).
+
+use super::{ONE, PENDING};
+use mio::unix::pipe;
+use mio::{Interest, Registry, Token, Waker};
+use std::io::{self, Read};
+use std::os::fd::IntoRawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::Arc;
+
+/// The writing end, for the handler.
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+pub(super) struct Source(pipe::Receiver);
+
+extern "C" fn handle(signal: libc::c_int) {
+    let which = match signal {
+        libc::SIGHUP => 1,
+        libc::SIGUSR1 => 2,
+        _ => 0,
+    };
+    PENDING.fetch_add(ONE[which], Ordering::Relaxed);
+    // SAFETY: write(2) is async-signal-safe; the descriptor is never closed and
+    // does not block; the byte lives for the call.
+    unsafe {
+        libc::write(PIPE.load(Ordering::Relaxed), [0u8].as_ptr().cast(), 1);
+    }
+}
+
+pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>) -> io::Result<Source> {
+    let (sender, mut receiver) = pipe::new()?;
+    registry.register(&mut receiver, token, Interest::READABLE)?;
+    PIPE.store(sender.into_raw_fd(), Ordering::Relaxed);
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+        // SAFETY: the structure is plain data, zero is a valid start for it, and
+        // the handler does nothing but what a handler may do.
+        let failed = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as *const () as usize;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signal, &action, std::ptr::null_mut())
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(Source(receiver))
+}
+
+impl Source {
+    pub(super) fn drain(&mut self) {
+        let mut bytes = [0; 64];
+        while matches!(self.0.read(&mut bytes), Ok(1..)) {}
+    }
+}

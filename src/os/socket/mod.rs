@@ -1,0 +1,29 @@
+//! What the standard library cannot set on a TCP socket.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::{keepalive, prepare_listener, reset_on_close, serves_both_families};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::{keepalive, prepare_listener, reset_on_close, serves_both_families};
+
+/// Connections that may wait to be accepted.
+pub const BACKLOG: i32 = 4096;
+
+/// Whether an error says that this process or host has no socket to spare, so
+/// that it pays to wait and try again.
+pub fn out_of_sockets(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    const CODES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    #[cfg(windows)]
+    const CODES: [i32; 2] = [10024, 10055];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}
+
+/// Whether a call failed for want of a local port, which is not the peer's fault.
+pub fn no_local_port(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrNotAvailable
+}

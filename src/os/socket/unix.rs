@@ -1,0 +1,73 @@
+//! `setsockopt(2)` and `listen(2)`.
+
+use super::BACKLOG;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+fn set<T>(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    let length = std::mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: the value lives for the call and has the length that is told.
+    let failed = unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Makes the system find out when the peer is gone: a probe after a minute of
+/// silence, then every ten seconds, three times (where these can be set).
+pub fn keepalive(socket: &impl AsRawFd) {
+    let descriptor = socket.as_raw_fd();
+    let on: libc::c_int = 1;
+    let _ = set(descriptor, libc::SOL_SOCKET, libc::SO_KEEPALIVE, on);
+    #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "illumos"
+    ))]
+    for (name, value) in [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 10), (libc::TCP_KEEPCNT, 3)] {
+        let value: libc::c_int = value;
+        let _ = set(descriptor, libc::IPPROTO_TCP, name, value);
+    }
+}
+
+/// A long backlog; keepalive and no delay, which accepted sockets inherit.
+///
+/// # Errors
+/// What `listen` says.
+pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
+    keepalive(socket);
+    let on: libc::c_int = 1;
+    let _ = set(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
+    // SAFETY: a second listen on a listening socket changes its backlog.
+    if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Closing this socket will reset the connection instead of ending it.
+pub fn reset_on_close(socket: &impl AsRawFd) {
+    let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+/// Whether a listener on the IPv6 wildcard takes IPv4 clients too.
+pub fn serves_both_families(socket: &impl AsRawFd) -> bool {
+    let mut only_v6: libc::c_int = 1;
+    let mut length = std::mem::size_of_val(&only_v6) as libc::socklen_t;
+    // SAFETY: value and length are ours and of the right size.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_V6ONLY,
+            (&raw mut only_v6).cast(),
+            &mut length,
+        )
+    };
+    failed == 0 && only_v6 == 0
+}

@@ -1,0 +1,40 @@
+//! `setsockopt` of Winsock.
+
+use std::io;
+use std::os::windows::io::AsRawSocket;
+use windows_sys::Win32::Networking::WinSock as winsock;
+
+fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
+    let length = std::mem::size_of::<T>() as i32;
+    // SAFETY: the value lives for the call and has the length that is told.
+    unsafe {
+        winsock::setsockopt(socket.as_raw_socket() as winsock::SOCKET, level, name, (&raw const value).cast(), length);
+    }
+}
+
+/// Makes the system find out when the peer is gone.
+pub fn keepalive(socket: &impl AsRawSocket) {
+    let on: i32 = 1;
+    set(socket, winsock::SOL_SOCKET, winsock::SO_KEEPALIVE, on);
+}
+
+/// Keepalive and no delay, which accepted sockets inherit.
+///
+/// # Errors
+/// None; the signature is that of the other systems.
+pub fn prepare_listener(socket: &impl AsRawSocket) -> io::Result<()> {
+    keepalive(socket);
+    let on: i32 = 1;
+    set(socket, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
+    Ok(())
+}
+
+/// Closing this socket will reset the connection instead of ending it.
+pub fn reset_on_close(socket: &impl AsRawSocket) {
+    set(socket, winsock::SOL_SOCKET, winsock::SO_LINGER, winsock::LINGER { l_onoff: 1, l_linger: 0 });
+}
+
+/// Whether a listener on the IPv6 wildcard takes IPv4 clients too: not here.
+pub fn serves_both_families(_: &impl AsRawSocket) -> bool {
+    false
+}
