@@ -10,8 +10,10 @@
 
 #[forbid(unsafe_code)]
 pub mod base;
+pub mod command;
 #[forbid(unsafe_code)]
 pub mod monitor;
+pub mod net;
 pub mod os;
 #[forbid(unsafe_code)]
 pub mod queue;

@@ -135,6 +135,23 @@ impl Target {
     pub fn literal(&self) -> Option<SocketAddr> {
         self.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
     }
+
+    /// The host as it stands in a URL.
+    pub fn host_in_url(&self) -> impl fmt::Display + '_ {
+        HostInUrl(&self.host)
+    }
+}
+
+struct HostInUrl<'a>(&'a str);
+
+impl fmt::Display for HostInUrl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') {
+            write!(f, "[{}]", self.0)
+        } else {
+            f.write_str(self.0)
+        }
+    }
 }
 
 fn host_name(text: &str) -> bool {
@@ -168,11 +185,7 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        write!(f, "{}:{}", self.host_in_url(), self.port)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod name;
 pub mod outcome;
 pub mod pairs;
 pub mod random;
+pub mod sample;
 pub mod slab;
 pub mod ticket;
 pub mod time;

@@ -41,6 +41,11 @@ impl<T> Slab<T> {
         self.len() == 0
     }
 
+    /// The slot number that the next thing will get.
+    pub fn next_index(&self) -> usize {
+        self.free.last().map_or(self.slots.len(), |index| *index as usize)
+    }
+
     /// Puts a thing in.
     ///
     /// # Panics

@@ -6,6 +6,7 @@
 //! many slots, one that computes gets as many as there are CPUs; nothing to
 //! configure. Reads nothing itself.
 
+pub use crate::base::sample::Sample;
 use crate::base::time::Span;
 
 /// What is offered before anything is learned. Too high costs nothing, too low
@@ -23,19 +24,6 @@ const LEARNING_PAPER: Span = Span::from_secs(5);
 const PAPER_MARGIN: f64 = 1.25;
 /// Slots a CPU, where the load source tells neither utilisation nor queue.
 const SLOTS_PER_CPU: f64 = 4.0;
-
-/// What was seen of the machine over the last interval.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Sample {
-    /// CPUs that may be used; perhaps a fraction of one.
-    pub cpus: f64,
-    /// Utilisation of these, 0..=1, where the system tells.
-    pub utilisation: Option<f64>,
-    /// Mean number of tasks that waited for a CPU, where the system tells.
-    pub queued: Option<f64>,
-    /// The load average of the last minute, where that is a source.
-    pub load: Option<f64>,
-}
 
 /// An exponential average.
 #[derive(Clone, Copy, Debug, Default)]

@@ -165,8 +165,10 @@ pub struct Monitor {
     sample: Option<Sample>,
     learned: Moment,
     next_look: Moment,
-    /// Looked and checked are still to come before the next bid.
+    /// A bid is due, as soon as the look and the checks are in.
     bidding: bool,
+    /// The look is still to come.
+    looking: bool,
     draining: Option<Drain>,
     random: Random,
     outputs: VecDeque<Output>,
@@ -210,6 +212,7 @@ impl Machine for Monitor {
                 self.law.learn(&sample, active, paper, over);
                 self.learned = now;
                 self.sample = Some(sample);
+                self.looking = false;
                 self.bid_when_ready();
             }
             Input::Checked { service, good } => self.checked(service, good),
@@ -257,7 +260,7 @@ impl Machine for Monitor {
                     bid.next_check = self.next_look;
                 }
             }
-            self.bidding = true;
+            (self.bidding, self.looking) = (true, true);
             self.outputs.push_back(Output::Look);
         }
     }
@@ -288,6 +291,7 @@ impl Monitor {
             learned: Moment::ZERO,
             next_look: Moment::ZERO,
             bidding: false,
+            looking: false,
             draining: None,
             random: Random::new(seed),
             outputs: VecDeque::new(),
@@ -342,8 +346,8 @@ impl Monitor {
 
     /// Bids as soon as the look and the checks of this turn are in.
     fn bid_when_ready(&mut self) {
-        let looked = self.bidding && self.sample.is_some();
-        if looked && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
+        let due = self.bidding && !self.looking;
+        if due && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
             self.bidding = false;
             self.bid(None);
         }
@@ -419,13 +423,18 @@ impl Monitor {
                     drain.next_question = drain.next_question.min(now + DRAIN_INTERVAL);
                 }
             }
-            Reply::Error { .. } if !account.refused => {
-                account.refused = true;
-                self.outputs.push_back(Output::Note(Note::Refused {
-                    balancer,
-                    service: name,
-                    answer: reply.to_string(),
-                }));
+            Reply::Error { .. } => {
+                if let Some(drain) = &mut self.draining {
+                    // It takes no tickets, so it led nobody here.
+                    (drain.asked, account.active) = (true, 0.0);
+                }
+                if !std::mem::replace(&mut account.refused, true) {
+                    self.outputs.push_back(Output::Note(Note::Refused {
+                        balancer,
+                        service: name,
+                        answer: reply.to_string(),
+                    }));
+                }
             }
             _ => {}
         }
@@ -444,10 +453,14 @@ impl Monitor {
             self.say_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
             self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
             for bid in &mut self.bids {
-                for account in &mut bid.accounts {
-                    account.active = f64::MAX;
+                for (account, up) in bid.accounts.iter_mut().zip(&self.up) {
+                    // Nobody tells what a queue that is away has in progress.
+                    account.active = if *up { f64::MAX } else { 0.0 };
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -439,3 +439,6 @@ impl Scheduler for Nobody {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -371,18 +371,15 @@ impl TicketQueue {
     fn offer(&mut self, service: Service, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
         let providers_max = self.options.providers_max;
         let key = self.room(service).ok_or(Refusal::new(Reason::Busy, "too many services"))?;
+        let full = |room: &Room| room.book.len() >= providers_max && !room.book.knows(offer.provider);
+        if self.rooms.get(key).is_some_and(full) {
+            self.sweep_room(key, now);
+        }
         let Some(room) = self.rooms.get_mut(key) else { return Ok(Reply::Ok) };
-        if room.book.len() >= providers_max && !room.book.knows(offer.provider) {
-            room.book.sweep(now);
-            if room.book.len() >= providers_max {
-                return Err(Refusal::new(Reason::Busy, "too many providers"));
-            }
+        if full(room) {
+            return Err(Refusal::new(Reason::Busy, "too many providers"));
         }
         let standing = room.book.offer(offer, now);
-        if let Some(hold_end) = room.book.entry_mut(offer.provider).map(|entry| entry.hold_end).filter(|end| *end > now)
-        {
-            self.timers.set(hold_end, Timer::HoldEnds { room: key });
-        }
         self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
         self.serve(key, now);
         Ok(Reply::Standing(standing))
@@ -544,25 +541,38 @@ impl TicketQueue {
         now: Moment,
     ) -> Reply {
         let held = id.and_then(|id| self.asker_mut(connection)?.ids.remove(&id));
-        let mut grant = None;
+        let (mut grant, mut freed) = (None, None);
         match held {
-            Some(Held::Active { room, grant: known }) => {
-                grant = Some(known);
-                if let Some(room) = self.rooms.get_mut(room) {
+            Some(Held::Active { room: key, grant: known }) => {
+                freed = Some(key);
+                if let Some(room) = self.rooms.get_mut(key) {
                     room.book.end(known, false, now);
+                    // A grant of somebody else says nothing about this provider.
+                    grant = Some(known)
+                        .filter(|grant| room.name == service && room.book.provider(grant.entry) == Some(provider));
                 }
             }
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
             None => {}
         }
-        let room = self.by_name.get(&service).copied();
-        let discarded =
-            room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.fail(provider, grant, now));
+        let discarded = self.by_name.get(&service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
         self.presence(service, provider, Event::Failed);
-        if let Some(room) = room {
-            self.serve(room, now);
+        if let Some(freed) = freed {
+            self.serve(freed, now);
         }
         Reply::Discarded(discarded)
+    }
+
+    fn fail(&mut self, key: Key, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
+        let Some(book) = self.rooms.get_mut(key).map(|room| &mut room.book) else { return 0 };
+        let before = book.entry_mut(provider).map(|entry| entry.hold_end);
+        let discarded = book.fail(provider, grant, now);
+        // Once a hold, however often it is reported and whatever is offered meanwhile.
+        let after = book.entry_mut(provider).map(|entry| entry.hold_end);
+        if let Some(hold_end) = after.filter(|_| after != before) {
+            self.timers.set(hold_end, Timer::HoldEnds { room: key });
+        }
+        discarded
     }
 
     /// Forgets who waits with an id on this connection; `gone`: and all else.
@@ -570,7 +580,10 @@ impl TicketQueue {
         let Some(asker) = self.asker_mut(connection) else { return };
         let mut waiting = if gone { std::mem::take(&mut asker.plain) } else { Vec::new() };
         let mut active = Vec::new();
-        for held in asker.ids.values() {
+        // In the order of the ids, so that the same story always ends the same way.
+        let mut ids: Vec<_> = asker.ids.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (_, held) in ids {
             match held {
                 Held::Waiting { room, place } => waiting.push((*room, *place)),
                 Held::Active { room, grant } => active.push((*room, *grant)),
@@ -600,18 +613,23 @@ impl TicketQueue {
 
     fn sweep(&mut self, now: Moment) {
         for key in self.rooms.keys() {
-            let Some(room) = self.rooms.get_mut(key) else { continue };
-            for entry in room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end) {
-                entry.present = false;
-                let note = Note { event: Event::LeaseEnded, service: room.name, provider: entry.record.provider };
-                self.outputs.push_back(Output::Note(note));
-            }
-            room.book.sweep(now);
-            if room.book.is_empty() && room.waiting.is_empty() {
-                self.by_name.remove(&room.name);
+            self.sweep_room(key, now);
+            let empty = |room: &&Room| room.book.is_empty() && room.waiting.is_empty();
+            if let Some(name) = self.rooms.get(key).filter(empty).map(|room| room.name) {
+                self.by_name.remove(&name);
                 self.rooms.remove(key);
             }
         }
+    }
+
+    fn sweep_room(&mut self, key: Key, now: Moment) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        for entry in room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end) {
+            entry.present = false;
+            let note = Note { event: Event::LeaseEnded, service: room.name, provider: entry.record.provider };
+            self.outputs.push_back(Output::Note(note));
+        }
+        room.book.sweep(now);
     }
 
     fn status(&self, only: Option<Service>, now: Moment) -> String {
@@ -671,7 +689,7 @@ impl TicketQueue {
             pairs::push(&mut line, "held", held);
             lines.push_str(&line);
             lines.push('\n');
-            tickets += u64::from(record.tickets);
+            tickets += u64::from(if offers { record.tickets } else { 0 });
             free += u64::from(free_now);
             active += u64::from(record.active);
         }
@@ -694,3 +712,6 @@ impl TicketQueue {
         text.push_str(&lines);
     }
 }
+
+#[cfg(test)]
+mod tests;

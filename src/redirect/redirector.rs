@@ -282,6 +282,9 @@ impl Machine for Redirector {
                 }
             }
             Input::QueueUp => {
+                if self.queue != Queue::Up {
+                    self.connection = self.connection.wrapping_add(1);
+                }
                 self.queue = Queue::Up;
                 let mut waiting = self.in_stage(|stage| stage == Stage::Queueless);
                 waiting.sort_by_key(|(arrived, _)| *arrived);
@@ -443,17 +446,16 @@ impl Redirector {
     }
 
     fn queue_lost(&mut self, queue: Queue, now: Moment) {
-        if self.queue == Queue::Up {
-            self.connection = self.connection.wrapping_add(1);
-        }
         self.queue = queue;
         self.asked.clear();
-        let has_fallback: Vec<Service> = self.fallback.keys().copied().collect();
         for (_, key) in self.in_stage(|stage| matches!(stage, Stage::Asking(_) | Stage::Queueless)) {
             let Some(client) = self.client(key) else { continue };
+            let (service, waits) = (client.service, client.stage == Stage::Queueless);
             // Whoever waits for the queue already goes on waiting as long as it was told to.
-            if client.stage != Stage::Queueless || has_fallback.contains(&client.service) {
-                client.place = None;
+            if !waits || (queue == Queue::Down && self.has_fallback(service)) {
+                if let Some(client) = self.client(key) {
+                    client.place = None;
+                }
                 self.find(key, now);
             }
         }
@@ -470,11 +472,16 @@ impl Redirector {
     }
 
     fn failed(&mut self, key: Key, why: Failure, now: Moment) {
-        let (tries, connection) = (self.options.tries, self.connection);
+        let tries = self.options.tries;
         let Some(client) = self.client(key) else { return };
+        if !matches!(client.stage, Stage::Connecting | Stage::Relaying) {
+            // Of a call that was given up: the client has asked again since.
+            return;
+        }
         let (service, tried, from_queue) = (client.service, client.tries, client.fallbacks == 0);
-        let id = client.place.take().filter(|place| place.1 == connection).map(|place| place.0);
         client.connected = None;
+        let id = self.take_place(key);
+        let Some(client) = self.client(key) else { return };
         if let Some(provider) = client.provider.take() {
             if from_queue && client.avoid.len() < AVOID_MAX {
                 client.avoid.push(provider);
@@ -518,12 +525,17 @@ impl Redirector {
 
     /// Gives a client's place at the queue back, or stops waiting for one.
     fn let_go(&mut self, key: Key) {
-        let connection = self.connection;
-        let Some((id, of)) = self.client(key).and_then(|client| client.place.take()) else { return };
-        if of == connection && self.queue == Queue::Up {
+        if let Some(id) = self.take_place(key) {
             self.asked.remove(&id);
             self.say(Request::Done { id });
         }
+    }
+
+    /// The id of the place that a client had, if the queue still counts it. One
+    /// that drains does.
+    fn take_place(&mut self, key: Key) -> Option<u32> {
+        let (id, of) = self.client(key)?.place.take()?;
+        (of == self.connection && self.queue != Queue::Down).then_some(id)
     }
 
     fn turn_away(&mut self, key: Key, outcome: Outcome, now: Moment) {
@@ -552,3 +564,6 @@ impl Redirector {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

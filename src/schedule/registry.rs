@@ -73,3 +73,23 @@ impl fmt::Debug for SchedulerName {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_alias_is_there_once_and_finds_its_scheduler() {
+        let mut names: Vec<_> = SCHEDULERS.iter().flat_map(|entry| entry.names).collect();
+        for (entry, name) in SCHEDULERS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name))) {
+            let found: SchedulerName = name.parse().unwrap();
+            assert_eq!(found.as_str(), entry.names[0]);
+            found.make();
+        }
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!(SchedulerName::DEFAULT.as_str(), "competitive");
+        let wrong = "fastest".parse::<SchedulerName>().unwrap_err();
+        assert!(wrong.contains("competitive, fifo, round-robin"), "{wrong}");
+    }
+}

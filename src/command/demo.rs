@@ -1,0 +1,335 @@
+//! `pegasus demo`: a whole cluster on loopback, in one process.
+//!
+//! Owns three small HTTP providers, the table, and the clients of a timed run.
+//! Queue, redirector and monitors are the real ones, over real sockets.
+
+use super::exit;
+use super::queue::Embedded;
+use super::redirect::Team;
+use super::send::Line;
+use super::settings::Settings;
+use super::{monitor, redirect};
+use crate::base::address::Target;
+use crate::base::pairs;
+use getopts::Matches;
+use log::{error, LevelFilter};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Name and time for one request, in milliseconds.
+const PROVIDERS: [(&str, u64); 3] = [("quick-1", 20), ("quick-2", 20), ("slow", 80)];
+/// Requests that each provider runs at once.
+const WORKERS: usize = 4;
+/// Clients of a timed run: more than the quick two can run at once.
+const CLIENTS: usize = 10;
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+const STARTUP_MAX: Duration = Duration::from_secs(10);
+
+/// A tiny HTTP server that answers its own name, after a while.
+struct Provider {
+    name: &'static str,
+    address: SocketAddr,
+    alive: Arc<AtomicBool>,
+    jobs: mpsc::Sender<TcpStream>,
+}
+
+impl Provider {
+    fn start(name: &'static str, millis: u64) -> io::Result<Provider> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..WORKERS {
+            let queue = queue.clone();
+            thread::spawn(move || work(&queue, name, Duration::from_millis(millis)));
+        }
+        let provider = Provider { name, address, alive: Arc::default(), jobs };
+        provider.listen(listener);
+        Ok(provider)
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        self.alive.store(true, Ordering::SeqCst);
+        let (alive, jobs) = (self.alive.clone(), self.jobs.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if !alive.load(Ordering::SeqCst) {
+                    return;
+                }
+                if let Ok(stream) = stream {
+                    let _ = jobs.send(stream);
+                }
+            }
+        });
+    }
+
+    /// Kills it, or brings it back.
+    fn toggle(&self) {
+        if self.alive.swap(false, Ordering::SeqCst) {
+            // The accepting thread finds out by a last connection, and closes the port.
+            let _ = TcpStream::connect(self.address);
+        } else if let Ok(listener) = TcpListener::bind(self.address) {
+            self.listen(listener);
+        }
+    }
+}
+
+fn work(queue: &Mutex<Receiver<TcpStream>>, name: &str, time: Duration) {
+    loop {
+        let Some(stream) = queue.lock().ok().and_then(|queue| queue.recv().ok()) else { return };
+        let _ = answer(&stream, name, time);
+    }
+}
+
+fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        // A request of this size is no request.
+        if reader.by_ref().take(8192).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    thread::sleep(time);
+    let body = format!("{name}\n");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    (&mut &*stream).write_all((head + &body).as_bytes())
+}
+
+/// What the clients of a timed run saw.
+#[derive(Default)]
+struct Tally {
+    answered: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+fn client(place: SocketAddr, until: Instant, tally: &Tally) {
+    while Instant::now() < until {
+        let good = request(place).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "));
+        let count = if good { &tally.answered } else { &tally.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        if !good {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn request(place: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(place)?;
+    stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Everything that runs.
+struct Cluster {
+    providers: Vec<Provider>,
+    queue: SocketAddr,
+    place: SocketAddr,
+}
+
+impl Cluster {
+    fn start() -> io::Result<Cluster> {
+        let configured = |assignments: &[String]| {
+            Settings::load(None, assignments).map_err(|mistakes| io::Error::other(mistakes[0].to_string()))
+        };
+        let queue = Embedded::start(&configured(&["queue_listen=127.0.0.1:0".into()])?)?.addresses[0];
+        let mut providers = Vec::new();
+        for (name, millis) in PROVIDERS {
+            let provider = Provider::start(name, millis)?;
+            let bid = monitor::Ready::new(configured(&[
+                format!("service_web_provider={}", provider.address),
+                format!("service_web_capacity={WORKERS}"),
+                format!("monitor_balancers={queue}"),
+            ])?)?;
+            thread::spawn(move || bid.serve());
+            providers.push(provider);
+        }
+        let listen = |port: u16| {
+            configured(&[format!("service_web_listen=127.0.0.1:{port}"), format!("redirect_queue={queue}")])
+                .and_then(|settings| redirect::Team::start(settings, None))
+        };
+        let team: Team = listen(8080).or_else(|_| listen(0))?;
+        let place = team.places[0].1;
+        thread::spawn(move || team.serve());
+        Ok(Cluster { providers, queue, place })
+    }
+
+    fn status(&self) -> io::Result<Vec<String>> {
+        let target = Target { host: self.queue.ip().to_string(), port: self.queue.port() };
+        Line::connect(target)?.ask(&format!("pegasus://{}/status?service=web", self.queue))
+    }
+
+    /// Waits until all providers have offered tickets.
+    fn wait(&self) -> io::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < STARTUP_MAX {
+            let offers = |line: &String| line.starts_with("provider ") && pairs::find(line, "tickets") != Some("0");
+            if self.status()?.iter().filter(|line| offers(line)).count() == self.providers.len() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the providers did not register"))
+    }
+
+    fn table(&self) -> io::Result<Vec<String>> {
+        let status = self.status()?;
+        let row = |provider: &Provider| {
+            let address = provider.address.to_string();
+            let line = status.iter().find(|line| pairs::find(line, "address") == Some(&address));
+            let number = |key| line.and_then(|line| pairs::find(line, key)?.parse().ok()).unwrap_or(0u64);
+            (number("tickets"), number("active"), number("granted"))
+        };
+        let rows: Vec<_> = self.providers.iter().map(row).collect();
+        let total: u64 = rows.iter().map(|(_, _, granted)| granted).sum();
+        let mut table =
+            vec![format!("{:<26}{:>9}{:>9}{:>10}{:>8}", "provider", "tickets", "active", "requests", "share")];
+        for (provider, (tickets, active, granted)) in self.providers.iter().zip(rows) {
+            let share = if total == 0 { 0.0 } else { 100.0 * granted as f64 / total as f64 };
+            let name = format!("{} {}", provider.name, provider.address);
+            let dead = if provider.alive.load(Ordering::SeqCst) { "" } else { "  dead" };
+            table.push(format!("{name:<26}{tickets:>9}{active:>9}{granted:>10}{share:>7.1}%{dead}"));
+        }
+        Ok(table)
+    }
+}
+
+/// Runs the command; the result is its exit status.
+pub fn run(matches: &Matches) -> i32 {
+    // The table is what people look at: only what is wrong is said beside it.
+    log::set_max_level(LevelFilter::Error);
+    let seconds = match matches.opt_str("seconds").map(|text| text.parse::<u64>()) {
+        None => None,
+        Some(Ok(seconds)) if (1..=86_400).contains(&seconds) => Some(seconds),
+        Some(_) => {
+            eprintln!("pegasus: demo: --seconds takes a number from 1 to 86400");
+            return exit::USAGE;
+        }
+    };
+    let shown = Cluster::start().and_then(|cluster| {
+        cluster.wait()?;
+        match seconds {
+            Some(seconds) => timed(&cluster, seconds),
+            None => live(cluster),
+        }
+    });
+    shown.unwrap_or_else(|error| {
+        error!(target: "demo", "{error}");
+        exit::of(&error)
+    })
+}
+
+/// Own clients for a while, then the table.
+fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
+    println!("clients come to {}; three providers compete for them", cluster.place);
+    let tally = Arc::new(Tally::default());
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (place, tally) = (cluster.place, tally.clone());
+            thread::spawn(move || client(place, until, &tally))
+        })
+        .collect();
+    let mut screen = Screen::default();
+    while Instant::now() < until {
+        thread::sleep((until - Instant::now()).min(screen.every()));
+        screen.show(&cluster.table()?);
+    }
+    for client in clients {
+        let _ = client.join();
+    }
+    screen.show(&cluster.table()?);
+    let (answered, failed) = (tally.answered.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
+    println!("{answered} requests answered, {failed} failed");
+    Ok(if failed == 0 && answered > 0 { exit::OK } else { exit::ANSWER })
+}
+
+/// A table that stays until the user has enough.
+fn live(cluster: Cluster) -> io::Result<i32> {
+    let (place, queue) = (cluster.place, cluster.queue);
+    println!("Three providers compete for the clients of http://{place}/ (queue {queue}). Try, in another terminal:\n");
+    println!("  while sleep 0.1; do curl -s http://{place}/; done");
+    println!("  pegasus send pegasus://{queue}/status");
+    println!("  pegasus send 'pegasus://{queue}/failure?service=web&provider={}'\n", cluster.providers[0].address);
+    println!("Here: 1, 2 or 3 and Enter kills a provider or brings it back; c starts or stops clients; q ends.\n");
+    let cluster = Arc::new(cluster);
+    let over = Arc::new(AtomicBool::new(false));
+    let keys = (cluster.clone(), over.clone());
+    thread::spawn(move || read_keys(&keys.0, &keys.1));
+    let mut screen = Screen::default();
+    while !over.load(Ordering::SeqCst) {
+        screen.show(&cluster.table()?);
+        thread::sleep(screen.every());
+    }
+    Ok(exit::OK)
+}
+
+fn read_keys(cluster: &Cluster, over: &AtomicBool) {
+    let mut clients: Option<Arc<AtomicBool>> = None;
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        match line.trim() {
+            "q" => return over.store(true, Ordering::SeqCst),
+            "c" => match clients.take() {
+                Some(running) => running.store(false, Ordering::SeqCst),
+                None => clients = Some(run_clients(cluster.place)),
+            },
+            number => {
+                if let Some(provider) =
+                    number.parse::<usize>().ok().and_then(|n| cluster.providers.get(n.wrapping_sub(1)))
+                {
+                    provider.toggle();
+                }
+            }
+        }
+    }
+    // Standard input is over, as in a script: the table goes on.
+}
+
+fn run_clients(place: SocketAddr) -> Arc<AtomicBool> {
+    let running = Arc::new(AtomicBool::new(true));
+    for _ in 0..CLIENTS {
+        let running = running.clone();
+        thread::spawn(move || {
+            while running.load(Ordering::SeqCst) {
+                client(place, Instant::now() + Duration::from_millis(200), &Tally::default());
+            }
+        });
+    }
+    running
+}
+
+/// Where the table goes: in place on a terminal, else line after line.
+#[derive(Default)]
+struct Screen {
+    lines: usize,
+}
+
+impl Screen {
+    fn every(&self) -> Duration {
+        Duration::from_millis(if io::stdout().is_terminal() { 500 } else { 1000 })
+    }
+
+    fn show(&mut self, table: &[String]) {
+        let mut out = io::stdout().lock();
+        let terminal = io::stdout().is_terminal();
+        if terminal && self.lines > 0 {
+            let _ = write!(out, "\x1b[{}A", self.lines);
+        }
+        for line in table {
+            let _ = writeln!(out, "{line}{}", if terminal { "\x1b[K" } else { "" });
+        }
+        self.lines = table.len();
+    }
+}

@@ -1,0 +1,172 @@
+//! The manual, in the binary.
+//!
+//! Owns the texts of `pegasus help`; keys and schedulers come from their tables.
+
+use super::{exit, keys};
+use crate::schedule::registry::SCHEDULERS;
+use std::io::{self, Write};
+
+const OVERVIEW: &str = "\
+PEGASUS: competitive load balancing. Providers compete for work: nobody
+configures servers on the balancer.
+
+  pegasus queue    [options]        keep the tickets, answer redirectors     balancer
+  pegasus redirect [options]        join each client to the next provider    balancer
+  pegasus monitor  [options]        watch the load, send tickets             provider
+  pegasus send     [URL…]           send control messages, print the answers
+  pegasus demo     [--seconds N]    a whole cluster on loopback, to try
+  pegasus help     [COMMAND|config|protocol|schedulers|superservers]
+
+  -c, --config FILE    configuration (default /etc/pegasus.conf where it exists)
+  -o, --set KEY=VALUE  one key, over the file; repeatable
+  -s, --service NAME   redirect: the service of an inherited socket
+  -t, --test           read the configuration, report every mistake, exit 0 or 78
+  -v, -q               more, less log; repeatable
+  -h, --help           this;   -V, --version  version, target, mechanisms
+
+Exit status: 0 done, 1 an answer was an error, 64 wrong usage, 69 unreachable,
+71 the system refused, 77 no permission, 78 configuration.
+Signals: TERM, INT drain, a second one ends at once; HUP reads the configuration
+again; USR1 opens the log file again.
+";
+
+const QUEUE: &str = "\
+pegasus queue [-c FILE] [-o KEY=VALUE]… [-t] [-v] [-q]
+
+Keeps the tickets that monitors send and answers redirectors, on queue_listen
+(127.0.0.1:7347). Speaks the protocol of `pegasus help protocol`. By default only
+this host may speak; queue_allow_ticket and queue_allow_next open it for others,
+each of whom may offer its own address only.
+
+  pegasus queue &
+  pegasus send 'pegasus://127.0.0.1/ticket?provider=10.0.0.7:80&tickets=2&capacity=8'
+  pegasus send pegasus://127.0.0.1/next        prints 10.0.0.7:80
+";
+
+const REDIRECT: &str = "\
+pegasus redirect [-c FILE] [-o KEY=VALUE]… [-s SERVICE] [-t] [-v] [-q]
+
+Joins each client to the provider that the queue names. Started by inetd or
+tcpserver it serves the client on descriptor 0 (`pegasus help superservers`);
+otherwise it listens on every service_NAME_listen. A provider that refuses or is
+silent costs a client nothing but time: the failure is reported, and the next
+provider tried. Nothing reaches a client but its provider's bytes.
+
+  pegasus redirect -o 'service_web_listen=*:8080'
+";
+
+const MONITOR: &str = "\
+pegasus monitor [-c FILE] [-o KEY=VALUE]… [--once] [-t] [-v] [-q]
+
+Watches this machine's load, checks its services, and every monitor_interval
+sends each balancer tickets for them. Offers the services that have a
+service_NAME_provider, _capacity or _check; if none has, all that are named.
+On TERM it withdraws everywhere and leaves when nothing is in progress.
+
+  --once   print one look at the machine and the messages it would send
+
+  pegasus monitor -o monitor_balancers=lb1:7347 -o service_web_provider=:80
+";
+
+const SEND: &str = "\
+pegasus send [URL…]
+
+Sends control messages (or the lines of standard input) and prints the answers,
+one a line. Exit status 0; 1 if an answer was an error; 69 if a queue cannot be
+reached. The port is 7347 unless the URL has one.
+
+  pegasus send pegasus://127.0.0.1/status
+";
+
+const DEMO: &str = "\
+pegasus demo [--seconds N]
+
+A whole cluster on loopback: three small HTTP providers with monitors, one of
+them slow, a queue, and a redirector on 127.0.0.1:8080 (another port if that is
+taken). Shows a live table and what to try. With --seconds it makes its own
+clients, prints the final table and exits, 0 if every request was answered.
+";
+
+const PROTOCOL: &str = "\
+Control messages are URLs over TCP, port 7347: one request a line, one answer
+line, in order; a connection may carry any number and be pipelined.
+
+  pegasus://B/ticket?provider=A&tickets=N&capacity=M[&service=S][&lease=T]
+  pegasus://B/next[?service=S][&wait=T][&id=K][&client=IP][&avoid=A,…]
+  pegasus://B/failure?provider=A[&service=S][&id=K]
+  pegasus://B/done?id=K
+  pegasus://B/withdraw[?provider=A][&service=S]
+  pegasus://B/status[?service=S]
+
+B names the balancer and is not checked. A is IP, IP:PORT, [IPv6], [IPv6]:PORT,
+or :PORT for the address that the connection comes from. S is `default` if not
+given. T is a duration (250ms, 30s, 5m, 2h).
+
+ticket    a provider takes N requests at once and queues up to M. A message
+          replaces the earlier one. Answer: ok active=… granted=… waiting=… mode=…
+next      the answer is the next provider, or an error. Without id a ticket is
+          spent; with id (1…4294967295) the request is active until done, failure
+          with that id, or the end of the connection, and the answer ends in
+          ` id=K` and may overtake earlier waiting ones.
+failure   the provider was found dead: its tickets go, it is held for a moment.
+done      the request with this id has ended.
+withdraw  the provider leaves; its running requests stay.
+status    lines of key=value pairs, then a line with a single dot.
+
+Errors: error REASON, with one of no-ticket crowded busy denied bad-url
+bad-parameter unknown-command too-long draining. A line has at most 1024 bytes;
+after too-long, or three bad lines in a row, the connection is closed.
+
+  printf 'pegasus://127.0.0.1/next\\n' | nc -N 127.0.0.1 7347
+";
+
+const SUPERSERVERS: &str = "\
+A superserver listens, and starts `pegasus redirect` for each client with the
+connection on descriptor 0; it finds that out by itself. One process a client:
+simple, and good for a few hundred connections a second; standalone is faster.
+
+openbsd-inetd, /etc/inetd.conf (without .6000 it allows 256 starts a minute):
+  8080 stream tcp nowait.6000 nobody /usr/local/sbin/pegasus pegasus redirect -s web
+
+tcpserver, tcpsvd:
+  tcpserver -H -R -l 0 -c 1000 0 8080 pegasus redirect -s web
+
+Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
+is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
+";
+
+/// Prints a page of the manual; the result is an exit status.
+pub fn print(words: &[String]) -> i32 {
+    let page = match words.first().map_or("", String::as_str) {
+        "" => OVERVIEW.to_string(),
+        "queue" => QUEUE.to_string(),
+        "redirect" => REDIRECT.to_string(),
+        "monitor" => MONITOR.to_string(),
+        "send" => SEND.to_string(),
+        "demo" => DEMO.to_string(),
+        "config" => keys::sample(),
+        "protocol" => PROTOCOL.to_string(),
+        "schedulers" => schedulers(),
+        "superservers" => SUPERSERVERS.to_string(),
+        other => {
+            eprintln!("pegasus: no help on `{other}`");
+            eprint!("{OVERVIEW}");
+            return exit::USAGE;
+        }
+    };
+    // A reader that left, as with `| head`, is no error.
+    let _ = io::stdout().lock().write_all(page.as_bytes());
+    exit::OK
+}
+
+fn schedulers() -> String {
+    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler for one service:\n\n");
+    for entry in SCHEDULERS {
+        text.push_str(&format!("  {:<16}{}\n", entry.names.join(", "), entry.sentence));
+    }
+    text.push_str(
+        "\nKeep the default. round-robin ignores what providers offer and how fast they\n\
+         are; fifo sends all tickets of one message to one provider before the next.\n",
+    );
+    text
+}

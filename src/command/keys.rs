@@ -1,0 +1,317 @@
+//! Every key of the configuration: its name, its default, its one sentence,
+//! and where its value goes.
+//!
+//! Owns the one table that the reader, the help and the sample are made from.
+
+use super::logging::Place;
+use super::settings::{Check, QueueAt, ServiceSettings, Settings};
+use crate::base::address::{Cidr, Listen, Transport};
+use crate::base::ticket::TICKETS_MAX;
+use crate::base::time::Span;
+use std::str::FromStr;
+
+type Outcome = Result<(), String>;
+
+/// One key.
+pub struct Key {
+    /// As it is written; `NAME` stands for the service.
+    pub name: &'static str,
+    /// As it would be written; empty: none.
+    pub default: &'static str,
+    /// What it means.
+    pub sentence: &'static str,
+    /// Puts a value in its place.
+    pub set: Set,
+}
+
+/// Where a value goes.
+pub enum Set {
+    /// Into the settings of all.
+    Global(fn(&mut Settings, &str) -> Outcome),
+    /// Into those of one service.
+    Service(fn(&mut ServiceSettings, &str) -> Outcome),
+}
+use Set::{Global, Service};
+
+/// Keys that belong together.
+pub struct Part {
+    /// Whose keys they are.
+    pub title: &'static str,
+    /// The keys.
+    pub keys: &'static [Key],
+}
+
+const fn global(
+    name: &'static str,
+    default: &'static str,
+    sentence: &'static str,
+    set: fn(&mut Settings, &str) -> Outcome,
+) -> Key {
+    Key { name, default, sentence, set: Global(set) }
+}
+
+const fn service(
+    name: &'static str,
+    default: &'static str,
+    sentence: &'static str,
+    set: fn(&mut ServiceSettings, &str) -> Outcome,
+) -> Key {
+    Key { name, default, sentence, set: Service(set) }
+}
+
+fn put<T>(place: &mut T, value: &str) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    *place = value.parse().map_err(|wrong: T::Err| wrong.to_string())?;
+    Ok(())
+}
+
+fn put_list<T>(place: &mut Vec<T>, value: &str, least: usize) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    let list: Result<Vec<T>, String> = value
+        .split_whitespace()
+        .map(|word| word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string())))
+        .collect();
+    *place = list?;
+    if place.len() < least {
+        return Err("empty (a list separated by blanks)".into());
+    }
+    Ok(())
+}
+
+fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
+    let plain = value.bytes().all(|c| c.is_ascii_digit());
+    match value.parse() {
+        Ok(number) if plain && (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("not a number from {least} to {most}")),
+    }
+}
+
+fn put_number(place: &mut usize, value: &str, least: usize) -> Outcome {
+    *place = number(value, least, 100_000_000)?;
+    Ok(())
+}
+
+fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
+    put(place, value)?;
+    if *place < least {
+        return Err(format!("shorter than {least}"));
+    }
+    Ok(())
+}
+
+fn put_listen(place: &mut Vec<Listen>, value: &str, least: usize) -> Outcome {
+    put_list(place, value, least)?;
+    match place.iter().find(|listen| listen.transport == Transport::Udp) {
+        Some(_) => Err("this version serves TCP only".into()),
+        None => Ok(()),
+    }
+}
+
+fn put_networks(place: &mut Vec<Cidr>, value: &str) -> Outcome {
+    put_list(place, value, 0)
+}
+
+/// The table.
+pub const PARTS: &[Part] = &[
+    Part {
+        title: "every command",
+        keys: &[
+            global("log", "stderr", "stderr, syslog, none or a file; where stderr is a client, syslog", |s, v| {
+                s.log = v.parse::<Place>()?;
+                Ok(())
+            }),
+            global("log_level", "info", "error, warn, info, debug or trace", |s, v| {
+                s.log_level = match v {
+                    "error" | "warn" | "info" | "debug" | "trace" => v.parse().map_err(|_| "no such level")?,
+                    _ => return Err("no such level (error, warn, info, debug, trace)".into()),
+                };
+                Ok(())
+            }),
+            global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
+                put(&mut s.drain_timeout, v)
+            }),
+        ],
+    },
+    Part {
+        title: "queue",
+        keys: &[
+            global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
+                put_listen(&mut s.queue_listen, v, 1)
+            }),
+            global("queue_scheduler", "competitive", "who is chosen: competitive, fifo or round-robin", |s, v| {
+                put(&mut s.queue.scheduler, v)
+            }),
+            global("queue_lease", "30s", "how long tickets hold whose message gives no lease", |s, v| {
+                put(&mut s.queue.lease, v)
+            }),
+            global("queue_wait_max", "30s", "the longest wait that a `next` may ask for", |s, v| {
+                put(&mut s.queue.wait_max, v)
+            }),
+            global("queue_waiting_max", "10000", "waiting requests that a service may hold", |s, v| {
+                put_number(&mut s.queue.waiting_max, v, 0)
+            }),
+            global("queue_connections_max", "4096", "control connections at once", |s, v| {
+                put_number(&mut s.queue_connections_max, v, 1)
+            }),
+            global("queue_providers_max", "4096", "providers that a service may have", |s, v| {
+                put_number(&mut s.queue.providers_max, v, 1)
+            }),
+            global("queue_services_max", "256", "services", |s, v| put_number(&mut s.queue.services_max, v, 1)),
+            global("queue_allow_ticket", "127.0.0.0/8 ::1", "networks that may offer tickets and withdraw", |s, v| {
+                put_networks(&mut s.queue.allow_ticket, v)
+            }),
+            global("queue_allow_next", "127.0.0.0/8 ::1", "networks that may ask for providers", |s, v| {
+                put_networks(&mut s.queue.allow_next, v)
+            }),
+            global("queue_allow_status", "127.0.0.0/8 ::1", "networks that may ask for the status", |s, v| {
+                put_networks(&mut s.queue.allow_status, v)
+            }),
+        ],
+    },
+    Part {
+        title: "redirect",
+        keys: &[
+            global(
+                "redirect_queue",
+                "127.0.0.1:7347",
+                "the ticket queue to ask; embedded: one in this process",
+                |s, v| {
+                    s.redirect_queue = match v {
+                        "embedded" => QueueAt::Embedded,
+                        address => QueueAt::Target(address.parse()?),
+                    };
+                    Ok(())
+                },
+            ),
+            global(
+                "redirect_queue_timeout",
+                "5s",
+                "how long clients wait for a queue that cannot be reached",
+                |s, v| put(&mut s.redirect.queue_timeout, v),
+            ),
+            global("redirect_threads", "auto", "event loops; auto: as many as CPUs may be used", |s, v| {
+                s.redirect_threads = if v == "auto" { None } else { Some(number(v, 1, 1024)?) };
+                Ok(())
+            }),
+            global("redirect_wait", "1s", "how long a client may wait for a ticket; 0: not at all", |s, v| {
+                put(&mut s.redirect.wait, v)
+            }),
+            global("redirect_tries", "4", "providers to try for one client", |s, v| {
+                s.redirect.tries = number(v, 1, 16)? as u32;
+                Ok(())
+            }),
+            global("redirect_connect_timeout", "3s", "how long one try may take", |s, v| {
+                put_span(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
+            }),
+            global("redirect_idle_timeout", "10m", "ends a connection without a byte either way", |s, v| {
+                put_span(&mut s.redirect_idle_timeout, v, Span::from_millis(1))
+            }),
+            global("redirect_half_closed_timeout", "2m", "the same after one direction ended", |s, v| {
+                put_span(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1))
+            }),
+            global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
+                put_number(&mut s.redirect_connections_max, v, 1)
+            }),
+            service("service_NAME_listen", "", "addresses that clients of the service come to", |s, v| {
+                put_listen(&mut s.listen, v, 0)
+            }),
+            service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
+                s.scheduler = Some(v.parse()?);
+                Ok(())
+            }),
+            service("service_NAME_fallback", "", "providers for when the queue has none or is away", |s, v| {
+                put_list(&mut s.fallback, v, 0)
+            }),
+        ],
+    },
+    Part {
+        title: "monitor",
+        keys: &[
+            global("monitor_balancers", "127.0.0.1:7347", "the ticket queues to send tickets to", |s, v| {
+                put_list(&mut s.monitor_balancers, v, 1)
+            }),
+            global("monitor_interval", "1s", "how often it looks, checks and sends", |s, v| {
+                put_span(&mut s.monitor_interval, v, Span::from_millis(10))
+            }),
+            global("monitor_load", "", "load sources: cpu, loadavg or both; cpu where the system tells it", |s, v| {
+                s.monitor_load = Some(v.parse()?);
+                Ok(())
+            }),
+            service(
+                "service_NAME_provider",
+                "",
+                "where it is: IP:PORT, IP or :PORT; else as the queue sees us",
+                |s, v| {
+                    s.provider = Some(v.parse()?);
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_capacity",
+                "auto",
+                "most requests that run at once there; auto: found out",
+                |s, v| {
+                    let slots = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
+                    s.capacity = Some(slots);
+                    Ok(())
+                },
+            ),
+            service("service_NAME_check", "tcp", "tcp or tcp:PORT: does it take a connection; off", |s, v| {
+                s.check = Some(v.parse::<Check>()?);
+                Ok(())
+            }),
+            service("service_NAME_check_interval", "", "how often; else every monitor_interval", |s, v| {
+                let mut interval = Span::ZERO;
+                put_span(&mut interval, v, Span::from_millis(10))?;
+                s.check_interval = Some(interval);
+                Ok(())
+            }),
+            service("service_NAME_check_rise", "2", "good checks in a row to come back", |s, v| {
+                s.rise = number(v, 1, 1000)? as u32;
+                Ok(())
+            }),
+            service("service_NAME_check_fall", "1", "bad checks in a row to leave", |s, v| {
+                s.fall = number(v, 1, 1000)? as u32;
+                Ok(())
+            }),
+        ],
+    },
+];
+
+/// All keys in the order of the table.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    PARTS.iter().flat_map(|part| part.keys)
+}
+
+/// The sample file: every key, commented out, at its default.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# PEGASUS configuration: KEY=VALUE, one a line, valid sh; values with blanks\n\
+         # are quoted, lists are separated by blanks. Durations: 250ms 30s 5m 2h.\n\
+         # NAME is a service: a to z, then a-z 0-9 and _ (in messages -).\n\
+         # One file may serve all commands. Every key is shown with its default.\n",
+    );
+    for part in PARTS {
+        text.push_str(&format!("\n# -- {} --\n", part.title));
+        for key in part.keys {
+            let quote = if key.default.contains(' ') { "\"" } else { "" };
+            text.push_str(&format!("\n# {}\n#{}={quote}{}{quote}\n", key.sentence, key.name, key.default));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_sample_shows_every_key() {
+        let sample = include_str!("../../conf/pegasus.conf");
+        assert!(sample == super::sample(), "write conf/pegasus.conf anew: pegasus help config > conf/pegasus.conf");
+    }
+}

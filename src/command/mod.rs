@@ -1,0 +1,39 @@
+//! The commands: the hands of the machines, and what people type and read.
+
+pub mod cli;
+pub mod demo;
+pub mod help;
+pub mod keys;
+pub mod logging;
+pub mod monitor;
+pub mod queue;
+pub mod redirect;
+pub mod send;
+pub mod settings;
+
+/// Exit status, as in sysexits(3).
+pub mod exit {
+    /// Done.
+    pub const OK: i32 = 0;
+    /// An answer was an error.
+    pub const ANSWER: i32 = 1;
+    /// Wrong usage.
+    pub const USAGE: i32 = 64;
+    /// A peer or the queue cannot be reached.
+    pub const UNAVAILABLE: i32 = 69;
+    /// The system refused: an address in use, no descriptors.
+    pub const SYSTEM: i32 = 71;
+    /// No permission.
+    pub const PERMISSION: i32 = 77;
+    /// The configuration is wrong.
+    pub const CONFIG: i32 = 78;
+
+    /// The status for what the system said.
+    pub fn of(error: &std::io::Error) -> i32 {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            PERMISSION
+        } else {
+            SYSTEM
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! `pegasus monitor`: the hands of the monitor.
+//!
+//! Owns the connections to the balancers, the load sources and the checks.
+//! What is bid is the machine's business.
+
+use super::cli::{Daemon, Source};
+use super::settings::{LoadSources, Settings};
+use super::{exit, logging};
+use crate::base::machine::Machine;
+use crate::base::sample::Sample;
+use crate::base::time::{Moment, Span};
+use crate::monitor::monitor::{Input, Monitor, Note, Output};
+use crate::net::drive::{Desk, Hands, Loop, Remote};
+use crate::net::gauge::Gauge;
+use crate::net::peer::{News, Peer};
+use crate::net::probe::Probes;
+use crate::os::signal::Signal;
+use crate::wire::channel::Answer;
+use crate::wire::message::Request;
+use log::{debug, error, info, warn};
+use mio::event::Event;
+use mio::Token;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+
+/// The first wait before a balancer is tried again; the longest is an interval.
+const RETRY: Span = Span::from_millis(100);
+/// A balancer that owes an answer for so long is away.
+const SILENCE_MAX: Span = Span::from_secs(10);
+
+/// What may be wanted of a running monitor.
+pub enum Order {
+    /// Withdraw and end in good order; the second time at once.
+    Terminate,
+    /// Another configuration from now on.
+    Reconfigure(Box<Settings>),
+}
+
+struct Bidding {
+    settings: Settings,
+    peers: Vec<Peer<usize>>,
+    /// Which balancers the log knows to be away.
+    away: Vec<bool>,
+    gauge: Gauge,
+    probes: Probes,
+    draining: bool,
+    over: bool,
+}
+
+impl Hands for Bidding {
+    type Machine = Monitor;
+    type Order = Order;
+
+    fn ready(&mut self, event: &Event, machine: &mut Monitor, desk: &mut Desk) {
+        let Token(token) = event.token();
+        let number = token / 2;
+        if token % 2 == 0 {
+            if let Some(peer) = self.peers.get_mut(number) {
+                peer.ready(event, desk);
+                self.hear(machine, desk);
+            }
+        } else if let Some(good) = self.probes.ready(number) {
+            machine.handle(Input::Checked { service: number, good }, desk.now);
+        }
+    }
+
+    fn act(&mut self, output: Output, machine: &mut Monitor, desk: &mut Desk) {
+        match output {
+            Output::Look => machine.handle(Input::Looked(self.gauge.look()), desk.now),
+            Output::Check { service } => {
+                let begun = match self.place(service) {
+                    Some(to) => {
+                        let timeout = check_timeout(&self.settings);
+                        self.probes.begin(service, to, timeout, Token(service * 2 + 1), desk)
+                    }
+                    None => Some(true),
+                };
+                if let Some(good) = begun {
+                    machine.handle(Input::Checked { service, good }, desk.now);
+                }
+            }
+            Output::Say { balancer, service, request } => {
+                if let Some(peer) = self.peers.get_mut(balancer) {
+                    peer.ask(&request, service, desk.now);
+                }
+            }
+            Output::Note(note) => self.tell(&note),
+            Output::Finished => self.over = true,
+        }
+    }
+
+    fn order(&mut self, order: Order, machine: &mut Monitor, desk: &mut Desk) {
+        match order {
+            Order::Terminate if self.draining => self.over = true,
+            Order::Terminate => {
+                info!(target: "monitor", "draining");
+                self.draining = true;
+                machine.handle(Input::Drain, desk.now);
+            }
+            Order::Reconfigure(settings) => self.reconfigure(*settings, machine, desk),
+        }
+    }
+
+    fn expire(&mut self, machine: &mut Monitor, desk: &mut Desk) {
+        self.gauge.expire(desk.now);
+        self.peers.iter_mut().for_each(|peer| peer.expire(desk));
+        self.hear(machine, desk);
+        while let Some(service) = self.probes.expired(desk.now) {
+            machine.handle(Input::Checked { service, good: false }, desk.now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let peers = self.peers.iter().filter_map(Peer::deadline);
+        peers.chain(self.gauge.deadline()).chain(self.probes.deadline()).min()
+    }
+
+    fn settle(&mut self, machine: &mut Monitor, desk: &mut Desk) -> bool {
+        self.peers.iter_mut().for_each(|peer| peer.flush(desk));
+        self.hear(machine, desk);
+        self.over
+    }
+}
+
+impl Bidding {
+    fn new(settings: Settings) -> Bidding {
+        let sources = settings.monitor_load.unwrap_or_default();
+        Bidding {
+            peers: peers(&settings),
+            away: vec![false; settings.monitor_balancers.len()],
+            gauge: Gauge::new(sources.cpu, sources.load, settings.monitor_interval),
+            probes: Probes::default(),
+            draining: false,
+            over: false,
+            settings,
+        }
+    }
+
+    fn machine(&self) -> Monitor {
+        Monitor::new(self.settings.monitor_options(), self.gauge.cpus(), seed())
+    }
+
+    /// Where a service is checked: at its provider's address, or at the one by
+    /// which the balancers see this machine.
+    fn place(&self, service: usize) -> Option<SocketAddr> {
+        let seen = || self.peers.iter().find_map(Peer::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+        check_place(&self.settings, service, seen)
+    }
+
+    fn hear(&mut self, machine: &mut Monitor, desk: &mut Desk) {
+        for (balancer, peer) in self.peers.iter_mut().enumerate() {
+            while let Some(news) = peer.poll() {
+                match news {
+                    News::Up => {
+                        if std::mem::take(&mut self.away[balancer]) {
+                            info!(target: "monitor", "balancer {} is back", peer.target());
+                        }
+                        machine.handle(Input::Up { balancer }, desk.now);
+                    }
+                    News::Down(why) => {
+                        if !std::mem::replace(&mut self.away[balancer], true) {
+                            warn!(target: "monitor", "balancer {}: {why}; trying again", peer.target());
+                        }
+                        machine.handle(Input::Down { balancer }, desk.now);
+                    }
+                    News::Answer(Answer::InOrder(service, reply)) => {
+                        debug!(target: "monitor", "balancer {}: {reply}", peer.target());
+                        machine.handle(Input::Told { balancer, service, reply }, desk.now);
+                    }
+                    News::Answer(Answer::Numbered(..)) => {}
+                }
+            }
+        }
+    }
+
+    /// Starts anew; what is no longer offered is withdrawn first.
+    fn reconfigure(&mut self, settings: Settings, machine: &mut Monitor, desk: &mut Desk) {
+        if self.draining {
+            return;
+        }
+        let same_balancers = settings.monitor_balancers == self.settings.monitor_balancers;
+        for old in self.settings.offered() {
+            let kept = settings.offered().iter().any(|new| new.name == old.name && new.provider == old.provider);
+            if !(kept && same_balancers) {
+                let request = Request::Withdraw { provider: old.provider.unwrap_or_default(), service: old.name };
+                self.peers.iter_mut().for_each(|peer| peer.ask(&request, 0, desk.now));
+            }
+        }
+        self.peers.iter_mut().for_each(|peer| peer.flush(desk));
+        let mut fresh = Bidding::new(settings);
+        *machine = fresh.machine();
+        if same_balancers {
+            fresh.peers = std::mem::take(&mut self.peers);
+            for (balancer, peer) in fresh.peers.iter().enumerate() {
+                if peer.local_ip().is_some() {
+                    machine.handle(Input::Up { balancer }, desk.now);
+                }
+            }
+        }
+        *self = fresh;
+    }
+
+    fn tell(&self, note: &Note) {
+        match note {
+            Note::Well(service) => info!(target: "monitor", "service {service} is well"),
+            Note::Unwell(service) => warn!(target: "monitor", "service {service} fails its check: no tickets"),
+            Note::Refused { balancer, service, answer } => {
+                let target = &self.settings.monitor_balancers[*balancer];
+                warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
+            }
+        }
+    }
+}
+
+fn peers(settings: &Settings) -> Vec<Peer<usize>> {
+    let retry = (RETRY.min(settings.monitor_interval), settings.monitor_interval);
+    let peer = |(number, target): (usize, &crate::base::address::Target)| {
+        Peer::new(target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
+    };
+    settings.monitor_balancers.iter().enumerate().map(peer).collect()
+}
+
+/// Different for every monitor, so that their jitter is.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn check_timeout(settings: &Settings) -> Span {
+    settings.monitor_interval.part(2).max(Span::from_millis(100)).min(Span::from_secs(2))
+}
+
+fn check_place(settings: &Settings, service: usize, seen: impl Fn() -> IpAddr) -> Option<SocketAddr> {
+    let service = *settings.offered().get(service)?;
+    let ip = service.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
+    service.check_port().map(|port| SocketAddr::new(ip, port))
+}
+
+/// A monitor that is ready to run.
+pub struct Ready {
+    turn: Loop<Order>,
+    bidding: Bidding,
+}
+
+impl Ready {
+    /// Sets it up; it connects when it runs.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(settings: Settings) -> io::Result<Ready> {
+        Ok(Ready { turn: Loop::new()?, bidding: Bidding::new(settings) })
+    }
+
+    /// To give it orders.
+    pub fn remote(&self) -> Remote<Order> {
+        self.turn.remote()
+    }
+
+    /// Runs it; the result is an exit status.
+    pub fn serve(mut self) -> i32 {
+        let mut machine = self.bidding.machine();
+        match self.turn.run(&mut machine, &mut self.bidding) {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                error!(target: "monitor", "{error}");
+                exit::SYSTEM
+            }
+        }
+    }
+}
+
+/// Runs the command; the result is its exit status.
+pub fn run(daemon: Daemon) -> i32 {
+    let Daemon { settings, source, once, .. } = daemon;
+    if settings.offered().is_empty() {
+        error!(target: "config", "nothing to offer: set service_NAME_provider");
+        return exit::CONFIG;
+    }
+    if once {
+        return look_once(&settings);
+    }
+    let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
+    let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
+    let started = Ready::new(settings).and_then(|mut ready| {
+        ready.turn.catch_signals(move |signal| on_signal(signal, &source))?;
+        Ok(ready)
+    });
+    match started {
+        Err(error) => {
+            error!(target: "monitor", "{error}");
+            exit::of(&error)
+        }
+        Ok(ready) => {
+            info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
+            ready.serve()
+        }
+    }
+}
+
+fn offered(service: &super::settings::ServiceSettings) -> String {
+    let provider = service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
+    format!("{}={provider}", service.name)
+}
+
+fn on_signal(signal: Signal, source: &Source) -> Option<Order> {
+    match signal {
+        Signal::Terminate => Some(Order::Terminate),
+        Signal::Reopen => {
+            logging::reopen();
+            None
+        }
+        Signal::Reload => {
+            let settings = source.reload()?;
+            if settings.offered().is_empty() {
+                error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
+                return None;
+            }
+            Some(Order::Reconfigure(Box::new(settings)))
+        }
+    }
+}
+
+/// `--once`: one look, one check, and the messages that would be sent.
+fn look_once(settings: &Settings) -> i32 {
+    let LoadSources { cpu, load } = settings.monitor_load.unwrap_or_default();
+    let mut gauge = Gauge::new(cpu, load, settings.monitor_interval);
+    let mut machine = Monitor::new(settings.monitor_options(), gauge.cpus(), seed());
+    let (interval, pieces) = (settings.monitor_interval.min(Span::from_secs(1)), 10);
+    for piece in 0..pieces {
+        gauge.expire(Moment::after_start(interval.times(piece + 1)));
+        thread::sleep(interval.part(pieces).into());
+    }
+    let now = Moment::after_start(interval);
+    machine.expire(now);
+    while let Some(output) = machine.poll() {
+        match output {
+            Output::Look => {
+                let sample = gauge.look();
+                println!("{}", describe(&sample));
+                machine.handle(Input::Looked(sample), now);
+            }
+            Output::Check { service } => {
+                let good = check_place(settings, service, || Ipv4Addr::LOCALHOST.into())
+                    .is_none_or(|to| TcpStream::connect_timeout(&to, check_timeout(settings).into()).is_ok());
+                let name = settings.offered()[service].name;
+                println!("check service={name} well={}", if good { "yes" } else { "no" });
+                machine.handle(Input::Checked { service, good }, now);
+            }
+            Output::Say { .. } | Output::Note(_) | Output::Finished => {}
+        }
+    }
+    for (balancer, _, request) in machine.offers() {
+        let mut line = Vec::new();
+        let target = &settings.monitor_balancers[balancer];
+        request.write(target, &mut line);
+        print!("{}", String::from_utf8_lossy(&line));
+    }
+    exit::OK
+}
+
+fn describe(sample: &Sample) -> String {
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
+    format!(
+        "sample cpus={} utilisation={} queued={} load={}",
+        sample.cpus,
+        number(sample.utilisation),
+        number(sample.queued),
+        number(sample.load)
+    )
+}

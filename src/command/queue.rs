@@ -1,0 +1,492 @@
+//! `pegasus queue`: the hands of the ticket queue.
+//!
+//! Owns the control connections of redirectors, monitors and scripts: their
+//! sockets, their number, their idleness. What they ask is the machine's
+//! business, and the order of answers the channel's.
+
+use super::cli::{Daemon, Source};
+use super::exit;
+use super::logging;
+use super::settings::Settings;
+use crate::base::address::Cidr;
+use crate::base::machine::Machine;
+use crate::base::slab::{Key, Slab};
+use crate::base::time::{Moment, Span};
+use crate::net::accept::{self, Came, Listeners};
+use crate::net::drive::{Desk, Hands, Loop, Remote};
+use crate::os::signal::Signal;
+use crate::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
+use crate::wire::channel::Answering;
+use crate::wire::message::{Reason, Reply};
+use log::{debug, error, info, warn};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+/// A connection with nothing active or waiting is closed after this silence.
+const IDLE_MAX: Span = Span::from_secs(600);
+/// How often idle connections are looked for.
+const IDLE_SWEEP: Span = Span::from_secs(10);
+/// When the queue is full, a connection that never asked anything may stay so
+/// long before a newcomer takes its place.
+const SILENT_MAX: Span = Span::from_secs(1);
+/// How long a refused connection is kept, so that its error can be read.
+const LINGER: Span = Span::from_secs(2);
+/// Connections that are kept only for that.
+const REFUSED_MAX: usize = 256;
+/// Bytes read of a connection before others get their turn.
+const READS: usize = 4;
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// What may be wanted of a running queue.
+pub enum Order {
+    /// End in good order; the second time at once.
+    Terminate,
+    /// Other options from now on.
+    Reconfigure(Box<Settings>),
+}
+
+struct Connection {
+    stream: TcpStream,
+    from: SocketAddr,
+    channel: Answering,
+    readable: bool,
+    writable: bool,
+    dirty: bool,
+    /// It asked something.
+    spoken: bool,
+    /// The peer has ended its side.
+    ended: bool,
+    last: Moment,
+    /// It is over; what still comes is thrown away until then.
+    linger: Option<Moment>,
+}
+
+struct Control {
+    listeners: Listeners,
+    connections: Slab<Connection>,
+    connections_max: usize,
+    /// Something is to be sent to them, or they are over.
+    dirty: Vec<Key>,
+    /// They used up their budget.
+    again: Vec<Key>,
+    /// In order of arrival, who may never have asked anything.
+    newcomers: VecDeque<Key>,
+    refused: VecDeque<(Moment, TcpStream)>,
+    next_sweep: Moment,
+    /// When draining: until when.
+    ending: Option<Moment>,
+    drain_timeout: Span,
+    buffer: Vec<u8>,
+}
+
+/// Even tokens are connections, odd ones listeners.
+fn token(number: usize, listener: bool) -> Token {
+    Token(number * 2 + usize::from(listener))
+}
+
+impl Hands for Control {
+    type Machine = TicketQueue;
+    type Order = Order;
+
+    fn ready(&mut self, event: &Event, machine: &mut TicketQueue, desk: &mut Desk) {
+        let Token(number) = event.token();
+        if number % 2 == 1 {
+            return self.listeners.ready(number / 2);
+        }
+        let Some(key) = self.connections.key_at(number / 2) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.writable |= event.is_writable();
+        self.serve(key, machine, desk);
+    }
+
+    fn act(&mut self, output: Output, _: &mut TicketQueue, _: &mut Desk) {
+        match output {
+            Output::Answer { connection, order, reply } => {
+                if let Reply::Error { refusal, .. } = &reply {
+                    debug!(target: "queue", "error {} {}", refusal.reason.word(), refusal.explanation);
+                }
+                if let Some(known) = self.connections.get_mut(connection) {
+                    known.channel.answer(order, reply);
+                    self.mark(connection);
+                }
+            }
+            Output::Note(note) => {
+                info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order, machine: &mut TicketQueue, desk: &mut Desk) {
+        match order {
+            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
+            Order::Terminate => {
+                info!(target: "queue", "draining");
+                self.listeners.close();
+                self.ending = Some(desk.now + self.drain_timeout);
+                machine.handle(Input::Drain, desk.now);
+            }
+            Order::Reconfigure(settings) => {
+                self.connections_max = settings.queue_connections_max;
+                self.drain_timeout = settings.drain_timeout;
+                machine.handle(Input::Reconfigure(Box::new(settings.queue_options())), desk.now);
+            }
+        }
+    }
+
+    fn expire(&mut self, machine: &mut TicketQueue, desk: &mut Desk) {
+        while self.refused.front().is_some_and(|(until, _)| desk.now >= *until) {
+            self.refused.pop_front();
+        }
+        if desk.now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = desk.now + if self.lingering() { LINGER.part(4) } else { IDLE_SWEEP };
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get(key) else { continue };
+            let over = match connection.linger {
+                Some(until) => desk.now >= until,
+                None => desk.now.since(connection.last) >= IDLE_MAX && !machine.holds(key),
+            };
+            if over {
+                self.close(key, machine, desk);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let refused = self.refused.front().map(|(until, _)| *until);
+        let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
+        refused.into_iter().chain(sweep).chain(self.listeners.deadline()).chain(self.ending).min()
+    }
+
+    fn settle(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
+        for came in self.listeners.accept(desk, || true) {
+            match came {
+                Came::Client(_, stream, from) => self.admit(stream, from, machine, desk),
+                Came::NoSocket(error) => warn!(target: "queue", "accepting pauses: {error}"),
+            }
+        }
+        for key in std::mem::take(&mut self.again) {
+            self.serve(key, machine, desk);
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            self.flush(key, machine, desk);
+        }
+        // At the end only what was said already is worth waiting for.
+        self.ending.is_some_and(|until| {
+            desk.now >= until || self.connections.iter().all(|(_, connection)| connection.channel.out.is_empty())
+        })
+    }
+}
+
+impl Control {
+    fn new(settings: &Settings) -> Control {
+        Control {
+            listeners: Listeners::default(),
+            connections: Slab::default(),
+            connections_max: settings.queue_connections_max,
+            dirty: Vec::new(),
+            again: Vec::new(),
+            newcomers: VecDeque::new(),
+            refused: VecDeque::new(),
+            next_sweep: Moment::ZERO,
+            ending: None,
+            drain_timeout: settings.drain_timeout,
+            buffer: vec![0; BUFFER_BYTES],
+        }
+    }
+
+    fn lingering(&self) -> bool {
+        self.connections.iter().any(|(_, connection)| connection.linger.is_some())
+    }
+
+    fn mark(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, machine: &mut TicketQueue, desk: &mut Desk) {
+        if self.connections.len() >= self.connections_max && !self.displace(machine, desk) {
+            // Kept for a moment: closed at once, the error could be lost.
+            let _ = stream.write(b"error busy too many connections\n");
+            let _ = stream.shutdown(Shutdown::Write);
+            if self.refused.len() >= REFUSED_MAX {
+                self.refused.pop_front();
+            }
+            return self.refused.push_back((desk.now + LINGER, stream));
+        }
+        let key = self.connections.insert(Connection {
+            stream,
+            from,
+            channel: Answering::default(),
+            readable: true,
+            writable: true,
+            dirty: false,
+            spoken: false,
+            ended: false,
+            last: desk.now,
+            linger: None,
+        });
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = desk.registry.register(&mut connection.stream, token(key.index(), false), interest) {
+            warn!(target: "queue", "{from}: {error}");
+            self.connections.remove(key);
+            return;
+        }
+        self.newcomers.push_back(key);
+        machine.handle(Input::Came { connection: key, peer: from.ip() }, desk.now);
+    }
+
+    /// Makes room: the oldest connection that never asked anything goes.
+    fn displace(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
+        while let Some(key) = self.newcomers.front().copied() {
+            match self.connections.get_mut(key) {
+                Some(connection) if !connection.spoken => {
+                    if desk.now.since(connection.last) < SILENT_MAX {
+                        return false;
+                    }
+                    connection.channel.refuse(Reason::Busy);
+                    let _ = connection.stream.write(connection.channel.out.bytes());
+                    self.close(key, machine, desk);
+                    self.newcomers.pop_front();
+                    return true;
+                }
+                _ => drop(self.newcomers.pop_front()),
+            }
+        }
+        false
+    }
+
+    fn close(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+        if self.connections.remove(key).is_some() {
+            machine.handle(Input::Gone { connection: key }, desk.now);
+        }
+        // Of those who left without a word, more than a few would pile up here.
+        while self.newcomers.front().is_some_and(|key| self.connections.get(*key).is_none_or(|known| known.spoken)) {
+            self.newcomers.pop_front();
+        }
+        if self.newcomers.len() > 2 * self.connections.len() + 64 {
+            let connections = &self.connections;
+            self.newcomers.retain(|key| connections.get(*key).is_some_and(|known| !known.spoken));
+        }
+    }
+
+    /// Reads what a connection sends, and asks the machine.
+    fn serve(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+        for turn in 0.. {
+            self.ask(key, machine, desk);
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if !connection.readable || (connection.channel.clogged() && connection.linger.is_none()) {
+                return;
+            }
+            if turn == READS {
+                desk.again = true;
+                return self.again.push(key);
+            }
+            match connection.stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    connection.readable = false;
+                    connection.ended = true;
+                    connection.channel.end();
+                    self.ask(key, machine, desk);
+                    return machine.handle(Input::Ended { connection: key }, desk.now);
+                }
+                // Once it is over nothing is heard any more; thrown away, it
+                // does not reset the connection and take the error with it.
+                Ok(_) if connection.linger.is_some() => {}
+                Ok(count) => connection.channel.receive(&self.buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    debug!(target: "queue", "{}: {error}", connection.from);
+                    return self.close(key, machine, desk);
+                }
+            }
+        }
+    }
+
+    /// Hands the machine what a connection asks, one at a time, so that what
+    /// its answers hold up is seen before more is asked.
+    fn ask(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+        while let Some(connection) = self.connections.get_mut(key) {
+            let Some((order, request)) = connection.channel.request() else { return self.mark(key) };
+            connection.spoken = true;
+            connection.last = desk.now;
+            machine.handle(Input::Asked { connection: key, order, request }, desk.now);
+            while let Some(output) = machine.poll() {
+                self.act(output, machine, desk);
+            }
+        }
+    }
+
+    /// Sends what was answered, and closes what is over.
+    fn flush(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.dirty = false;
+        let was_clogged = connection.channel.clogged();
+        while connection.writable && !connection.channel.out.is_empty() {
+            match connection.stream.write(connection.channel.out.bytes()) {
+                Ok(count) => connection.channel.out.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.close(key, machine, desk),
+            }
+        }
+        if connection.channel.finished() {
+            if connection.ended {
+                return self.close(key, machine, desk);
+            }
+            if connection.linger.is_none() {
+                let _ = connection.stream.shutdown(Shutdown::Write);
+                connection.linger = Some(desk.now + LINGER);
+                self.next_sweep = self.next_sweep.min(desk.now + LINGER);
+                machine.handle(Input::Gone { connection: key }, desk.now);
+            }
+        }
+        if was_clogged && !connection.channel.clogged() {
+            desk.again = true;
+            self.again.push(key);
+        }
+    }
+}
+
+/// A queue that is ready to run.
+pub struct Ready {
+    turn: Loop<Order>,
+    control: Control,
+    machine: TicketQueue,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Ready {
+    /// Binds everything.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(settings: &Settings) -> io::Result<Ready> {
+        let mut turn = Loop::new()?;
+        let mut control = Control::new(settings);
+        let mut number = 0;
+        for listen in &settings.queue_listen {
+            for socket in accept::bind(listen)? {
+                control.listeners.add(socket, token(number, true), turn.desk())?;
+                number += 1;
+            }
+        }
+        let addresses = control.listeners.addresses().flatten().collect();
+        let machine = TicketQueue::new(settings.queue_options());
+        Ok(Ready { turn, control, machine, addresses })
+    }
+
+    fn tell(&self, options: &QueueOptions) {
+        let beyond = |list: &[Cidr]| list.iter().any(Cidr::beyond_loopback);
+        let open = self.addresses.iter().any(|address| !address.ip().is_loopback());
+        if open && !beyond(&options.allow_ticket) && !beyond(&options.allow_next) {
+            warn!(target: "queue", "listens beyond this host, but nobody beyond it may speak (queue_allow_ticket, queue_allow_next)");
+        }
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        info!(target: "queue", "ready {}", addresses.join(" "));
+    }
+
+    fn serve(mut self) -> i32 {
+        match self.turn.run(&mut self.machine, &mut self.control) {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                error!(target: "queue", "{error}");
+                exit::SYSTEM
+            }
+        }
+    }
+}
+
+/// Runs the command; the result is its exit status.
+pub fn run(daemon: Daemon) -> i32 {
+    let mut ready = match Ready::new(&daemon.settings) {
+        Ok(ready) => ready,
+        Err(error) => {
+            error!(target: "queue", "{error}");
+            return exit::of(&error);
+        }
+    };
+    let mut settings = daemon.settings;
+    let source = daemon.source;
+    let options = settings.queue_options();
+    let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
+    if let Err(error) = caught {
+        error!(target: "queue", "{error}");
+        return exit::SYSTEM;
+    }
+    ready.tell(&options);
+    ready.serve()
+}
+
+fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option<Order> {
+    match signal {
+        Signal::Terminate => Some(Order::Terminate),
+        Signal::Reopen => {
+            logging::reopen();
+            None
+        }
+        Signal::Reload => {
+            let fresh = source.reload()?;
+            if fresh.queue_listen != settings.queue_listen {
+                warn!(target: "config", "queue_listen changes at the next start");
+            }
+            *settings = fresh.clone();
+            Some(Order::Reconfigure(Box::new(fresh)))
+        }
+    }
+}
+
+/// A queue in a thread of this process.
+pub struct Embedded {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// To give it orders.
+    pub remote: Remote<Order>,
+    thread: JoinHandle<i32>,
+}
+
+impl Embedded {
+    /// Starts it; it listens when this returns.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start(settings: &Settings) -> io::Result<Embedded> {
+        let settings = settings.clone();
+        let (sender, receiver) = mpsc::channel();
+        let thread = thread::Builder::new().name("queue".into()).spawn(move || match Ready::new(&settings) {
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                exit::SYSTEM
+            }
+            Ok(ready) => {
+                ready.tell(&settings.queue);
+                let _ = sender.send(Ok((ready.addresses.clone(), ready.turn.remote())));
+                ready.serve()
+            }
+        })?;
+        let (addresses, remote) =
+            receiver.recv().unwrap_or_else(|_| Err(io::Error::other("the queue's thread did not start")))?;
+        Ok(Embedded { addresses, remote, thread })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        self.remote.send(Order::Terminate);
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,669 @@
+//! `pegasus redirect`: the hands of the redirector.
+//!
+//! Owns the clients' sockets, the calls to providers and the timeouts of the
+//! relay; with several threads each has a loop, a machine and a connection to
+//! the queue of its own. Whom a client is led to is the machine's business, and
+//! the moving of bytes the pump's.
+
+use super::cli::{clients_max, Daemon, Source};
+use super::queue::Embedded;
+use super::settings::{QueueAt, Settings};
+use super::{exit, logging};
+use crate::base::address::Target;
+use crate::base::machine::Machine;
+use crate::base::name::Service;
+use crate::base::outcome::Outcome;
+use crate::base::slab::{Key, Slab};
+use crate::base::time::{Moment, Span};
+use crate::base::timers::Timers;
+use crate::net::accept::{self, Came, Listeners};
+use crate::net::drive::{Desk, Hands, Loop, Remote};
+use crate::net::names::Lookup;
+use crate::net::peer::{News, Peer};
+use crate::net::pump::{Link, Pumped, BUFFER_BYTES};
+use crate::os::inherit::Inherited;
+use crate::os::signal::Signal;
+use crate::os::{load, socket};
+use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
+use crate::wire::channel::Answer;
+use log::{debug, error, info, warn};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// Between attempts to reach the queue: clients wait for it.
+const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
+/// How long the queue is given to hear that the last client is gone.
+const FAREWELL: Span = Span::from_millis(200);
+/// How old the addresses of a fallback may get.
+const FALLBACK_AGE: Span = Span::from_secs(60);
+
+/// What may be wanted of a running redirector.
+#[derive(Clone)]
+pub enum Order {
+    /// End in good order; the second time at once.
+    Terminate,
+    /// Other options from now on.
+    Reconfigure(Arc<Settings>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Waiting,
+    Calling,
+    Relaying,
+}
+
+struct Client {
+    link: Link,
+    stage: Stage,
+    /// The last byte either way.
+    touched: Moment,
+    half_closed: bool,
+}
+
+/// The static providers of a service.
+struct Fallback {
+    service: Service,
+    targets: Vec<Target>,
+    lookups: Vec<Lookup>,
+    known: Vec<SocketAddr>,
+    next: Moment,
+}
+
+struct Relay {
+    peer: Peer<()>,
+    /// Whether the log knows that the queue is away.
+    queue_away: bool,
+    listeners: Listeners,
+    /// The service of each.
+    services: Vec<Service>,
+    clients: Slab<Client>,
+    again: Vec<Key>,
+    timers: Timers<Key>,
+    buffer: Vec<u8>,
+    settings: Arc<Settings>,
+    /// Clients of all threads.
+    count: Arc<AtomicUsize>,
+    clients_max: usize,
+    fallbacks: Vec<Fallback>,
+    /// The client that it has is the only one.
+    once: bool,
+    /// It was told to end: until when.
+    ending: Option<Moment>,
+    /// Nothing is left to do, but the queue may not know it yet.
+    farewell: Option<Moment>,
+}
+
+enum Kind {
+    Client,
+    Provider,
+    Listener,
+    Queue,
+}
+
+fn token(number: usize, kind: Kind) -> Token {
+    Token(number * 4 + kind as usize)
+}
+
+impl Hands for Relay {
+    type Machine = Redirector;
+    type Order = Order;
+
+    fn ready(&mut self, event: &Event, machine: &mut Redirector, desk: &mut Desk) {
+        let Token(token) = event.token();
+        let number = token / 4;
+        if token % 4 == Kind::Listener as usize {
+            return self.listeners.ready(number);
+        }
+        if token % 4 == Kind::Queue as usize {
+            self.peer.ready(event, desk);
+            return self.hear(machine, desk);
+        }
+        let Some(key) = self.clients.key_at(number) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if token % 4 == Kind::Client as usize {
+            let there = client.link.client_event(event);
+            if !there {
+                machine.handle(Input::GaveUp { client: key }, desk.now);
+            }
+        } else {
+            client.link.provider_event(event);
+            if client.stage == Stage::Calling {
+                self.called(key, machine, desk);
+            }
+        }
+        self.pump(key, machine, desk);
+    }
+
+    fn act(&mut self, output: Output, machine: &mut Redirector, desk: &mut Desk) {
+        match output {
+            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Connect { client, to } => self.call(client, to, machine, desk),
+            Output::TurnAway { client } => {
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.link.drop_provider();
+                    client.link.reset_client();
+                }
+                self.drop_client(client);
+            }
+            Output::Note(note) => tell(&note),
+        }
+    }
+
+    fn order(&mut self, order: Order, machine: &mut Redirector, desk: &mut Desk) {
+        match order {
+            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
+            Order::Terminate => {
+                self.listeners.close();
+                self.ending = Some(desk.now + self.settings.drain_timeout);
+            }
+            Order::Reconfigure(settings) => {
+                machine.handle(Input::Reconfigure(settings.redirect.clone()), desk.now);
+                self.clients_max = clients_max(&settings);
+                self.fallbacks = fallbacks(&settings);
+                self.settings = settings;
+            }
+        }
+    }
+
+    fn expire(&mut self, machine: &mut Redirector, desk: &mut Desk) {
+        self.peer.expire(desk);
+        self.hear(machine, desk);
+        self.resolve(machine, desk);
+        while let Some(key) = self.timers.due(desk.now) {
+            let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
+            let deadline = client.touched + self.silence_max(client);
+            if deadline > desk.now {
+                self.timers.set(deadline, key);
+            } else {
+                let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
+                self.finish(key, outcome, machine, desk);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let fallback =
+            self.fallbacks.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next);
+        let own = [self.peer.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
+        own.into_iter().flatten().chain(fallback).chain(self.farewell.map(|since| since + FAREWELL)).min()
+    }
+
+    fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
+        for key in std::mem::take(&mut self.again) {
+            self.pump(key, machine, desk);
+        }
+        // Several threads may look at the same time, and each go one beyond.
+        let (count, most, mut more) = (&self.count, self.clients_max, 0);
+        let room = || {
+            more += 1;
+            count.load(Ordering::Relaxed) + more <= most
+        };
+        for came in self.listeners.accept(desk, room) {
+            match came {
+                Came::Client(number, stream, from) => {
+                    let (service, port) = (self.services[number], self.listeners.port(number));
+                    self.admit(stream, service, from, port, machine, desk);
+                }
+                Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
+            }
+        }
+        self.peer.flush(desk);
+        self.hear(machine, desk);
+        if self.ending.is_some_and(|until| desk.now >= until) {
+            for key in self.clients.keys() {
+                self.finish(key, Outcome::Drained, machine, desk);
+            }
+        }
+        if !(self.once || self.ending.is_some()) || !self.clients.is_empty() {
+            return false;
+        }
+        let since = *self.farewell.get_or_insert(desk.now);
+        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+    }
+}
+
+impl Relay {
+    fn new(settings: Arc<Settings>, queue: Target, count: Arc<AtomicUsize>, seed: u64) -> Relay {
+        // Longer silence than any answer may take means that nobody is there.
+        let silence_max = settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100);
+        Relay {
+            peer: Peer::new(queue, token(0, Kind::Queue), RETRY, silence_max, seed),
+            queue_away: false,
+            listeners: Listeners::default(),
+            services: Vec::new(),
+            clients: Slab::default(),
+            again: Vec::new(),
+            timers: Timers::default(),
+            buffer: vec![0; BUFFER_BYTES],
+            clients_max: clients_max(&settings),
+            fallbacks: fallbacks(&settings),
+            settings,
+            count,
+            once: false,
+            ending: None,
+            farewell: None,
+        }
+    }
+
+    fn silence_max(&self, client: &Client) -> Span {
+        let idle = self.settings.redirect_idle_timeout;
+        if client.half_closed {
+            idle.min(self.settings.redirect_half_closed_timeout)
+        } else {
+            idle
+        }
+    }
+
+    /// Takes a client in.
+    fn admit(
+        &mut self,
+        mut stream: TcpStream,
+        service: Service,
+        from: SocketAddr,
+        port: u16,
+        machine: &mut Redirector,
+        desk: &mut Desk,
+    ) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let index = self.clients.next_index();
+        if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), interest) {
+            warn!(target: "redirect", "{from}: {error}");
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let link = Link::new(stream);
+        let client = self.clients.insert(Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false });
+        debug_assert_eq!(client.index(), index);
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        machine.handle(Input::Arrived { client, service, from, port }, desk.now);
+    }
+
+    /// Calls a provider for a client.
+    fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.link.drop_provider();
+        client.stage = Stage::Calling;
+        let mut provider = match TcpStream::connect(to) {
+            Ok(provider) => provider,
+            Err(error) => {
+                debug!(target: "redirect", "{to}: {error}");
+                let ours = socket::out_of_sockets(&error) || socket::no_local_port(&error);
+                let stuck = Input::Stuck { client: key };
+                let failed = Input::Failed { client: key, why: Failure::Refused };
+                return machine.handle(if ours { stuck } else { failed }, desk.now);
+            }
+        };
+        let _ = provider.set_nodelay(true);
+        socket::keepalive(&provider);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest).is_err() {
+            return machine.handle(Input::Stuck { client: key }, desk.now);
+        }
+        client.link.set_provider(provider);
+        // What the client has said already need not wait for an event: on a
+        // near network the connection often stands by now.
+        match client.link.pump_ahead(&mut self.buffer) {
+            Ok(true) => {
+                self.connected(key, machine, desk);
+                // Pumped when this turn is settled.
+                self.again.push(key);
+            }
+            Ok(false) => {}
+            Err(()) => self.failed(key, Failure::Refused, machine, desk),
+        }
+    }
+
+    /// A call was answered, or not.
+    fn called(&mut self, key: Key, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(provider) = self.clients.get(key).and_then(|client| client.link.provider()) else { return };
+        match provider.take_error() {
+            Ok(None) if provider.peer_addr().is_ok() => self.connected(key, machine, desk),
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => {
+                let late = error.kind() == io::ErrorKind::TimedOut;
+                self.failed(key, if late { Failure::TimedOut } else { Failure::Refused }, machine, desk);
+            }
+        }
+    }
+
+    fn connected(&mut self, key: Key, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.stage = Stage::Relaying;
+        client.touched = desk.now;
+        let deadline = desk.now + self.settings.redirect_idle_timeout;
+        self.timers.set(deadline, key);
+        if self.timers.len() > 4 * self.clients.len() + 1024 {
+            let clients = &self.clients;
+            self.timers.retain(|key| clients.get(key).is_some());
+        }
+        machine.handle(Input::Connected { client: key }, desk.now);
+    }
+
+    fn failed(&mut self, key: Key, why: Failure, machine: &mut Redirector, desk: &mut Desk) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.stage = Stage::Waiting;
+            client.half_closed = false;
+            client.link.drop_provider();
+            machine.handle(Input::Failed { client: key, why }, desk.now);
+        }
+    }
+
+    /// Moves a client's bytes on, if it has a provider that answered.
+    fn pump(&mut self, key: Key, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get_mut(key).filter(|client| client.stage == Stage::Relaying) else { return };
+        client.touched = desk.now;
+        match client.link.pump(&mut self.buffer) {
+            Pumped::Open => {}
+            Pumped::Again => {
+                desk.again = true;
+                self.again.push(key);
+            }
+            Pumped::ProviderFailed => return self.failed(key, Failure::Reset, machine, desk),
+            Pumped::Over(outcome) => return self.finish(key, outcome, machine, desk),
+        }
+        if !client.half_closed && client.link.half_closed() {
+            client.half_closed = true;
+            let deadline = desk.now + self.settings.redirect_half_closed_timeout;
+            self.timers.set(deadline, key);
+        }
+    }
+
+    /// A client's visit is over.
+    fn finish(&mut self, key: Key, outcome: Outcome, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get(key) else { return };
+        let (sent, received) = client.link.moved();
+        self.drop_client(key);
+        machine.handle(Input::Closed { client: key, outcome, sent, received }, desk.now);
+    }
+
+    fn drop_client(&mut self, key: Key) {
+        if self.clients.remove(key).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.listeners.resume();
+        }
+    }
+
+    /// What the queue says.
+    fn hear(&mut self, machine: &mut Redirector, desk: &mut Desk) {
+        while let Some(news) = self.peer.poll() {
+            match news {
+                News::Up => {
+                    let back = std::mem::take(&mut self.queue_away);
+                    if back {
+                        info!(target: "redirect", "queue {} is back", self.peer.target());
+                    }
+                    machine.handle(Input::QueueUp, desk.now);
+                }
+                News::Down(why) => {
+                    if !std::mem::replace(&mut self.queue_away, true) {
+                        warn!(target: "redirect", "queue {}: {why}; trying again", self.peer.target());
+                    }
+                    machine.handle(Input::QueueDown, desk.now);
+                }
+                News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
+                News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+            }
+        }
+    }
+
+    /// Looks the static providers up, now and then.
+    fn resolve(&mut self, machine: &mut Redirector, desk: &mut Desk) {
+        for fallback in &mut self.fallbacks {
+            if fallback.lookups.is_empty() && desk.now >= fallback.next {
+                fallback.lookups = fallback.targets.iter().map(|target| Lookup::begin(target, desk.waker())).collect();
+                fallback.known.clear();
+            }
+            while let Some(found) = fallback.lookups.last().and_then(Lookup::done) {
+                fallback.known.extend(found.first());
+                fallback.lookups.pop();
+                if fallback.lookups.is_empty() {
+                    fallback.next = desk.now + FALLBACK_AGE;
+                    fallback.known.reverse();
+                    let input = Input::Fallback { service: fallback.service, addresses: fallback.known.clone() };
+                    machine.handle(input, desk.now);
+                }
+            }
+        }
+    }
+}
+
+fn fallbacks(settings: &Settings) -> Vec<Fallback> {
+    let some = settings.services.iter().filter(|service| !service.fallback.is_empty());
+    some.map(|service| Fallback {
+        service: service.name,
+        targets: service.fallback.clone(),
+        lookups: Vec::new(),
+        known: Vec::new(),
+        next: Moment::ZERO,
+    })
+    .collect()
+}
+
+fn tell(note: &Note) {
+    match note {
+        Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
+            let provider = provider.map_or("-".to_string(), |provider| provider.to_string());
+            let line = format!(
+                "closed service={service} client={client} provider={provider} outcome={outcome} sent={sent} \
+                 received={received} waited={waited} lasted={lasted}"
+            );
+            match outcome {
+                Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
+                    warn!(target: "redirect", "{line}");
+                }
+                _ => info!(target: "redirect", "{line}"),
+            }
+        }
+        Note::ProviderFailed { service, provider, why } => {
+            warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
+        }
+    }
+}
+
+/// Loops of one process.
+struct Crew {
+    settings: Arc<Settings>,
+    queue: Target,
+    count: Arc<AtomicUsize>,
+    listeners: Vec<(Service, TcpListener)>,
+}
+
+impl Crew {
+    /// A loop with its hands; `number` tells the loops of a process apart.
+    fn relay(&self, number: u64) -> io::Result<(Loop<Order>, Relay)> {
+        let mut turn = Loop::new()?;
+        // The process's id is different enough, jitter is all it is for.
+        let seed = (u64::from(std::process::id()) << 16) + number;
+        let mut relay = Relay::new(self.settings.clone(), self.queue.clone(), self.count.clone(), seed);
+        for (number, (service, listener)) in self.listeners.iter().enumerate() {
+            relay.listeners.add(listener.try_clone()?, token(number, Kind::Listener), turn.desk())?;
+            relay.services.push(*service);
+        }
+        Ok((turn, relay))
+    }
+}
+
+fn serve(turn: &mut Loop<Order>, relay: &mut Relay) -> i32 {
+    let mut machine = Redirector::new(relay.settings.redirect.clone());
+    match turn.run(&mut machine, relay) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            error!(target: "redirect", "{error}");
+            exit::SYSTEM
+        }
+    }
+}
+
+/// Runs the command; the result is its exit status.
+pub fn run(daemon: Daemon) -> i32 {
+    let Daemon { settings, source, service, inherited, .. } = daemon;
+    let result = match inherited {
+        Inherited::Nothing => standalone(settings, &source),
+        Inherited::Client(stream) => one_client(settings, service, stream),
+        Inherited::Other(what) => {
+            error!(target: "redirect", "descriptor 0 is {what}: this version serves connected streams (nowait)");
+            Ok(exit::USAGE)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        error!(target: "redirect", "{error}");
+        exit::of(&error)
+    })
+}
+
+/// Started by a superserver for one client.
+fn one_client(settings: Settings, service: Option<Service>, stream: std::net::TcpStream) -> io::Result<i32> {
+    let QueueAt::Target(queue) = settings.redirect_queue.clone() else {
+        error!(target: "config", "redirect_queue=embedded: a superserver starts one process for each client");
+        return Ok(exit::CONFIG);
+    };
+    stream.set_nonblocking(true)?;
+    let (Ok(local), Ok(from)) = (stream.local_addr(), stream.peer_addr()) else {
+        // It was gone before this process began.
+        return Ok(exit::OK);
+    };
+    let _ = stream.set_nodelay(true);
+    socket::keepalive(&stream);
+    let port = local.port();
+    let by_port = settings.services.iter().find(|service| service.listen.iter().any(|listen| listen.covers(port)));
+    let service = service.or(by_port.map(|service| service.name)).unwrap_or(Service::DEFAULT);
+
+    let settings = Arc::new(settings);
+    let crew = Crew { settings: settings.clone(), queue, count: Arc::default(), listeners: Vec::new() };
+    let (mut turn, mut relay) = crew.relay(0)?;
+    // The only client there will ever be; a signal ends it in drain_timeout.
+    turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
+    let mut machine = Redirector::new(settings.redirect.clone());
+    relay.admit(TcpStream::from_std(stream), service, from, port, &mut machine, turn.desk());
+    relay.once = true;
+    turn.run(&mut machine, &mut relay)?;
+    Ok(exit::OK)
+}
+
+/// By itself, for all services.
+fn standalone(settings: Settings, source: &Source) -> io::Result<i32> {
+    if settings.services.iter().all(|service| service.listen.is_empty()) {
+        error!(target: "config", "nothing to serve: set service_NAME_listen, or start it from a superserver");
+        return Ok(exit::CONFIG);
+    }
+    let embedded = match &settings.redirect_queue {
+        QueueAt::Target(_) => None,
+        QueueAt::Embedded => Some(Embedded::start(&settings)?),
+    };
+    let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
+    let mut team = Team::start(settings, embedded.as_ref().map(|embedded| embedded.addresses[0]))?;
+    let (source, mut current, remotes) = (source.clone(), team.relay.settings.clone(), team.remotes.clone());
+    team.turn.catch_signals(move |signal| {
+        let order = on_signal(signal, &source, &mut current, queue_remote.as_ref())?;
+        remotes.iter().for_each(|remote| remote.send(order.clone()));
+        Some(order)
+    })?;
+    let places: Vec<String> = team.places.iter().map(|(service, address)| format!("{service}={address}")).collect();
+    info!(target: "redirect", "ready {}", places.join(" "));
+    let status = team.serve();
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
+    Ok(status)
+}
+
+/// All loops of a standalone redirector; the first is not running yet.
+pub struct Team {
+    turn: Loop<Order>,
+    relay: Relay,
+    /// The other loops.
+    remotes: Vec<Remote<Order>>,
+    others: Vec<JoinHandle<i32>>,
+    /// Where clients come.
+    pub places: Vec<(Service, SocketAddr)>,
+}
+
+impl Team {
+    /// Binds everything. `queue`: one of this process, instead of the configured one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn start(settings: Settings, queue: Option<SocketAddr>) -> io::Result<Team> {
+        let (mut listeners, mut places) = (Vec::new(), Vec::new());
+        for service in &settings.services {
+            for listen in &service.listen {
+                for listener in accept::bind(listen)? {
+                    places.push((service.name, listener.local_addr()?));
+                    listeners.push((service.name, listener));
+                }
+            }
+        }
+        let queue = match (&settings.redirect_queue, queue) {
+            (_, Some(address)) => reachable(address),
+            (QueueAt::Target(queue), None) => queue.clone(),
+            (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
+        };
+        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize);
+        let crew = Crew { settings: Arc::new(settings), queue, count: Arc::default(), listeners };
+        let (turn, relay) = crew.relay(0)?;
+        let mut team = Team { turn, relay, remotes: Vec::new(), others: Vec::new(), places };
+        for number in 1..threads {
+            let (mut turn, mut relay) = crew.relay(number as u64)?;
+            team.remotes.push(turn.remote());
+            let name = format!("redirect-{number}");
+            team.others.push(thread::Builder::new().name(name).spawn(move || serve(&mut turn, &mut relay))?);
+        }
+        Ok(team)
+    }
+
+    /// Runs the first loop, until all are over.
+    pub fn serve(mut self) -> i32 {
+        let status = serve(&mut self.turn, &mut self.relay);
+        self.others.into_iter().map(|other| other.join().unwrap_or(exit::SYSTEM)).fold(status, i32::max)
+    }
+}
+
+/// A queue of this process, by an address that leads to it.
+fn reachable(listens: SocketAddr) -> Target {
+    let ip = match listens.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Target { host: ip.to_string(), port: listens.port() }
+}
+
+fn on_signal(
+    signal: Signal,
+    source: &Source,
+    current: &mut Arc<Settings>,
+    queue: Option<&Remote<super::queue::Order>>,
+) -> Option<Order> {
+    match signal {
+        Signal::Terminate => {
+            info!(target: "redirect", "draining");
+            Some(Order::Terminate)
+        }
+        Signal::Reopen => {
+            logging::reopen();
+            None
+        }
+        Signal::Reload => {
+            let fresh = Arc::new(source.reload()?);
+            let places = |settings: &Settings| -> Vec<_> {
+                settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
+            };
+            if places(&fresh) != places(current) || fresh.redirect_queue != current.redirect_queue {
+                warn!(target: "config", "service_NAME_listen and redirect_queue change at the next start");
+            }
+            if let Some(queue) = queue {
+                queue.send(super::queue::Order::Reconfigure(Box::new((*fresh).clone())));
+            }
+            *current = fresh.clone();
+            Some(Order::Reconfigure(fresh))
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `pegasus send`: control messages for scripts.
+//!
+//! Owns one blocking connection at a time. Prints answers as they come; what
+//! they mean is the script's business.
+
+use super::exit;
+use crate::base::address::{Target, CONTROL_PORT};
+use crate::base::url::Url;
+use crate::wire::frame::LINE_BYTES_MAX;
+use getopts::Matches;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than any wait that a queue grants by default.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to one ticket queue.
+pub struct Line {
+    target: Target,
+    stream: BufReader<TcpStream>,
+}
+
+impl Line {
+    /// Connects to the first address that answers.
+    ///
+    /// # Errors
+    /// What the system says of the last one.
+    pub fn connect(target: Target) -> io::Result<Line> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
+        for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                    stream.set_nodelay(true)?;
+                    return Ok(Line { target, stream: BufReader::new(stream) });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends one message and reads its answer: one line, or those of `status`
+    /// without the dot that ends them.
+    ///
+    /// # Errors
+    /// What the system says, or that the queue hung up.
+    pub fn ask(&mut self, url: &str) -> io::Result<Vec<String>> {
+        self.stream.get_mut().write_all(format!("{url}\n").as_bytes())?;
+        let many = Url::parse(url).is_ok_and(|url| url.path == "/status");
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line)? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the queue closed the connection"));
+            }
+            let line = line.trim_end().to_string();
+            if many && line == "." {
+                return Ok(lines);
+            }
+            let last = !many || line.starts_with("error ");
+            lines.push(line);
+            if last {
+                return Ok(lines);
+            }
+        }
+    }
+}
+
+/// Runs the command; the result is its exit status.
+pub fn run(matches: &Matches) -> i32 {
+    let mut sender = Sender { line: None, status: exit::OK };
+    if matches.free.is_empty() {
+        for line in io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if !line.trim().is_empty() && !sender.send(line.trim()) {
+                break;
+            }
+        }
+    } else {
+        let _ = matches.free.iter().all(|url| sender.send(url));
+    }
+    sender.status
+}
+
+struct Sender {
+    line: Option<Line>,
+    status: i32,
+}
+
+impl Sender {
+    /// Sends one message; answers whether it makes sense to go on.
+    fn send(&mut self, text: &str) -> bool {
+        let target = match Url::parse(text) {
+            Ok(url) if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX => {
+                Target { host: url.host.to_string(), port: url.port.unwrap_or(CONTROL_PORT) }
+            }
+            Ok(_) if text.len() >= LINE_BYTES_MAX => {
+                return self.fail(exit::USAGE, text, "longer than a message may be")
+            }
+            Ok(_) => return self.fail(exit::USAGE, text, "not pegasus://…"),
+            Err(why) => return self.fail(exit::USAGE, text, why),
+        };
+        if self.line.as_ref().is_none_or(|line| line.target != target) {
+            match Line::connect(target) {
+                Ok(line) => self.line = Some(line),
+                Err(error) => return self.fail(exit::UNAVAILABLE, text, &error.to_string()),
+            }
+        }
+        let Some(line) = &mut self.line else { return false };
+        match line.ask(text) {
+            Ok(answers) => {
+                let mut out = io::stdout().lock();
+                for answer in answers {
+                    if answer == "error" || answer.starts_with("error ") {
+                        self.status = exit::ANSWER;
+                    }
+                    if writeln!(out, "{answer}").is_err() {
+                        // Nobody reads any more, as with `| head`.
+                        return false;
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                self.line = None;
+                self.fail(exit::UNAVAILABLE, text, &error.to_string())
+            }
+        }
+    }
+
+    fn fail(&mut self, status: i32, text: &str, why: &str) -> bool {
+        eprintln!("pegasus: {text}: {why}");
+        self.status = status;
+        false
+    }
+}

@@ -1,0 +1,460 @@
+//! The configuration: a file and the command line become the options of each
+//! part, once, or a list of mistakes.
+//!
+//! Owns the reading, the mistakes and what keys say together. Each key's own
+//! meaning is in `keys.rs`; nobody looks a key up later.
+
+use super::keys::{self, Set};
+use super::logging::Place;
+use crate::base::address::{Listen, Named, Target};
+use crate::base::name::Service;
+use crate::base::pairs;
+use crate::base::time::Span;
+use crate::monitor::monitor::{MonitorOptions, ServiceOptions};
+use crate::os::cpu;
+use crate::queue::ticket_queue::QueueOptions;
+use crate::redirect::redirector::RedirectOptions;
+use crate::schedule::registry::SchedulerName;
+use log::LevelFilter;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// The largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Which ticket queue a redirector asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QueueAt {
+    /// One that is reached by TCP.
+    Target(Target),
+    /// One in the same process.
+    Embedded,
+}
+
+/// How a service is checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// By connecting to it, on this port or the provider's.
+    Tcp(Option<u16>),
+    /// Not at all.
+    Off,
+}
+
+impl FromStr for Check {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Check, String> {
+        match text.split_once(':') {
+            None if text == "tcp" => Ok(Check::Tcp(None)),
+            None if text == "off" => Ok(Check::Off),
+            Some(("tcp", port)) => match port.parse() {
+                Ok(port) if port > 0 => Ok(Check::Tcp(Some(port))),
+                _ => Err("not a port from 1 to 65535".into()),
+            },
+            _ => Err("no such check (tcp, tcp:PORT, off)".into()),
+        }
+    }
+}
+
+/// Where the monitor reads the load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoadSources {
+    /// CPU utilisation and run queue.
+    pub cpu: bool,
+    /// The load average.
+    pub load: bool,
+}
+
+impl Default for LoadSources {
+    fn default() -> Self {
+        let cpu = cpu::MECHANISM != "none";
+        LoadSources { cpu, load: !cpu }
+    }
+}
+
+impl FromStr for LoadSources {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LoadSources, String> {
+        let mut sources = LoadSources { cpu: false, load: false };
+        for word in text.split_whitespace() {
+            match word {
+                "cpu" if cpu::MECHANISM == "none" => return Err("this system does not tell `cpu` (loadavg)".into()),
+                "cpu" => sources.cpu = true,
+                "loadavg" => sources.load = true,
+                _ => return Err(format!("no such load source: `{word}` (cpu, loadavg)")),
+            }
+        }
+        if sources == (LoadSources { cpu: false, load: false }) {
+            return Err("empty (cpu, loadavg)".into());
+        }
+        Ok(sources)
+    }
+}
+
+/// What the keys `service_NAME_…` say of one service.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// NAME.
+    pub name: Service,
+    /// Where its clients come.
+    pub listen: Vec<Listen>,
+    /// Its own scheduler.
+    pub scheduler: Option<SchedulerName>,
+    /// Static providers.
+    pub fallback: Vec<Target>,
+    /// Where it is on this machine, if that is said.
+    pub provider: Option<Named>,
+    /// Its slots, if that is said; in it none for `auto`.
+    pub capacity: Option<Option<u32>>,
+    /// Its check, if that is said.
+    pub check: Option<Check>,
+    /// How often it is checked.
+    pub check_interval: Option<Span>,
+    /// Good checks to come back.
+    pub rise: u32,
+    /// Bad checks to leave.
+    pub fall: u32,
+}
+
+impl ServiceSettings {
+    fn new(name: Service) -> ServiceSettings {
+        ServiceSettings {
+            name,
+            listen: Vec::new(),
+            scheduler: None,
+            fallback: Vec::new(),
+            provider: None,
+            capacity: None,
+            check: None,
+            check_interval: None,
+            rise: 2,
+            fall: 1,
+        }
+    }
+
+    /// Whether it is said to be offered by this machine.
+    fn offered(&self) -> bool {
+        self.provider.is_some() || self.capacity.is_some() || self.check.is_some()
+    }
+
+    /// The port to check, if it is checked.
+    pub fn check_port(&self) -> Option<u16> {
+        match self.check.unwrap_or(Check::Tcp(None)) {
+            Check::Off => None,
+            Check::Tcp(port) => port.or(self.provider.and_then(|provider| provider.port)),
+        }
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each field is a key of the same name, described there
+pub struct Settings {
+    pub log: Place,
+    pub log_level: LevelFilter,
+    pub drain_timeout: Span,
+    pub queue_listen: Vec<Listen>,
+    pub queue: QueueOptions,
+    pub queue_connections_max: usize,
+    pub redirect_queue: QueueAt,
+    pub redirect: RedirectOptions,
+    pub redirect_threads: Option<usize>,
+    pub redirect_idle_timeout: Span,
+    pub redirect_half_closed_timeout: Span,
+    pub redirect_connections_max: usize,
+    pub monitor_balancers: Vec<Target>,
+    pub monitor_interval: Span,
+    pub monitor_load: Option<LoadSources>,
+    pub services: Vec<ServiceSettings>,
+}
+
+impl Default for Settings {
+    /// Every key at the default that its row of the table names.
+    fn default() -> Self {
+        let mut settings = Settings {
+            log: Place::Stderr,
+            log_level: LevelFilter::Info,
+            drain_timeout: Span::ZERO,
+            queue_listen: Vec::new(),
+            queue: QueueOptions::default(),
+            queue_connections_max: 0,
+            redirect_queue: QueueAt::Embedded,
+            redirect: RedirectOptions::default(),
+            redirect_threads: None,
+            redirect_idle_timeout: Span::ZERO,
+            redirect_half_closed_timeout: Span::ZERO,
+            redirect_connections_max: 0,
+            monitor_balancers: Vec::new(),
+            monitor_interval: Span::ZERO,
+            monitor_load: None,
+            services: Vec::new(),
+        };
+        for key in keys::all().filter(|key| !key.default.is_empty()) {
+            if let Set::Global(set) = key.set {
+                let set = set(&mut settings, key.default);
+                debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
+            }
+        }
+        settings
+    }
+}
+
+/// What is wrong with a configuration, ready to be printed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mistake(pub String);
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Settings {
+    /// Reads a file, if there is one, and then `KEY=VALUE` of the command line,
+    /// which win.
+    ///
+    /// # Errors
+    /// Every mistake that was found, in order.
+    pub fn load(file: Option<&Path>, assignments: &[String]) -> Result<Settings, Vec<Mistake>> {
+        let mut reader = Reader::default();
+        if let Some(path) = file {
+            let name = path.display().to_string();
+            match read_file(path) {
+                Ok(text) => reader.file(&name, &text),
+                Err(why) => reader.mistakes.push(Mistake(format!("{name}: {why}"))),
+            }
+        }
+        for assignment in assignments {
+            match pairs::assignment(assignment) {
+                Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
+                Err(why) => reader.mistakes.push(Mistake(format!("-o {why}"))),
+            }
+        }
+        reader.finish()
+    }
+
+    /// The settings of a service, if it is named in the configuration.
+    pub fn service(&self, name: Service) -> Option<&ServiceSettings> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The services that this machine offers: those with a provider, a capacity
+    /// or a check; if there is none, all that are named.
+    pub fn offered(&self) -> Vec<&ServiceSettings> {
+        let some = self.services.iter().any(ServiceSettings::offered);
+        self.services.iter().filter(|service| service.offered() || !some).collect()
+    }
+
+    /// The options of a ticket queue.
+    pub fn queue_options(&self) -> QueueOptions {
+        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler?)));
+        QueueOptions { schedulers: own.collect(), ..self.queue.clone() }
+    }
+
+    /// The options of a monitor.
+    pub fn monitor_options(&self) -> MonitorOptions {
+        let service = |service: &&ServiceSettings| ServiceOptions {
+            service: service.name,
+            provider: service.provider.unwrap_or_default(),
+            capacity: service.capacity.flatten(),
+            check: service.check_port().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
+            rise: service.rise,
+            fall: service.fall,
+        };
+        MonitorOptions {
+            interval: self.monitor_interval,
+            balancers: self.monitor_balancers.len(),
+            services: self.offered().iter().map(service).collect(),
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(format!("{length} bytes are no configuration (at most {FILE_BYTES_MAX})"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+#[derive(Default)]
+struct Reader {
+    settings: Settings,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    fn file(&mut self, name: &str, text: &str) {
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for pair in pairs::read(text) {
+            match pair {
+                Err((line, why)) => self.mistakes.push(Mistake(format!("{name}:{line}: {why}"))),
+                Ok(pair) => {
+                    if let Some(first) = seen.insert(pair.key, pair.line) {
+                        let why = format!("{name}:{}: {} is set already in line {first}", pair.line, pair.key);
+                        self.mistakes.push(Mistake(why));
+                        continue;
+                    }
+                    self.set(&format!("{name}:{}: {}={}", pair.line, pair.key, pair.value), pair.key, pair.value);
+                }
+            }
+        }
+    }
+
+    /// `place`: where it was written, and what, for a mistake.
+    fn set(&mut self, place: &str, key: &str, value: &str) {
+        if let Err(why) = self.enter(key, value) {
+            self.mistakes.push(Mistake(format!("{place}: {why}")));
+        }
+    }
+
+    fn enter(&mut self, key: &str, value: &str) -> Result<(), String> {
+        for known in keys::all() {
+            if let (Set::Global(set), true) = (&known.set, known.name == key) {
+                return set(&mut self.settings, value);
+            }
+        }
+        // `service_my_app_check_rise`: the longest ending that is known wins.
+        let of_service = keys::all().filter_map(|known| match known.set {
+            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, set)),
+            Set::Global(_) => None,
+        });
+        let found = of_service
+            .filter_map(|(ending, set)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), set)))
+            .max_by_key(|(_, length, _)| *length);
+        let Some((name, _, set)) = found else { return Err(unknown(key)) };
+        let name: Service = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
+        let services = &mut self.settings.services;
+        let place = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
+            services.push(ServiceSettings::new(name));
+            services.len() - 1
+        });
+        set(&mut services[place], value)
+    }
+
+    fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
+        for service in &self.settings.services {
+            let key = service.name.in_key();
+            if service.check == Some(Check::Tcp(None)) && service.check_port().is_none() {
+                self.mistakes.push(Mistake(format!(
+                    "service_{key}_check=tcp: its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
+                )));
+            }
+            if self.settings.services.iter().any(|other| other.name != service.name && shares(other, service)) {
+                self.mistakes.push(Mistake(format!("service_{key}_listen: another service listens there too")));
+            }
+        }
+        if self.mistakes.is_empty() {
+            Ok(self.settings)
+        } else {
+            Err(self.mistakes)
+        }
+    }
+}
+
+fn shares(one: &ServiceSettings, other: &ServiceSettings) -> bool {
+    one.listen.iter().any(|listen| {
+        listen.first != 0
+            && other
+                .listen
+                .iter()
+                .any(|place| place.host == listen.host && place.first <= listen.last && listen.first <= place.last)
+    })
+}
+
+/// What to say of a key that does not exist: the one that was probably meant.
+fn unknown(key: &str) -> String {
+    let name = key.strip_prefix("service_").and_then(|rest| rest.split('_').next()).unwrap_or("NAME");
+    let near =
+        keys::all().map(|known| known.name.replace("NAME", name)).map(|known| (distance(key, &known), known)).min();
+    match near {
+        Some((distance, near)) if distance <= near.len() / 2 => format!("no such key; did you mean {near}?"),
+        _ => "no such key (`pegasus help config` shows all)".into(),
+    }
+}
+
+/// Letters to change, add or leave out (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let change = corner + usize::from(a != *b);
+            corner = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, Vec<String>> {
+        let mut reader = Reader::default();
+        reader.file("pegasus.conf", text);
+        reader.finish().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.0).collect())
+    }
+
+    #[test]
+    fn a_file_for_all_commands() {
+        let settings = read(
+            "queue_listen=\"127.0.0.1:7347 [::1]:7347\"\nqueue_scheduler=rr\nredirect_wait=0\n\
+             service_my_app_listen='*:8080 *:40000-40020'\nservice_my_app_check_rise=3\n\
+             service_my_app_provider=:80\nservice_web_fallback=10.0.0.1:80\n",
+        )
+        .unwrap();
+        assert_eq!(settings.queue_listen.len(), 2);
+        assert_eq!(settings.queue.scheduler.as_str(), "round-robin");
+        assert!(settings.redirect.wait.is_zero());
+        let app = settings.service("my-app".parse().unwrap()).unwrap();
+        assert_eq!((app.rise, app.check_port(), app.listen.len()), (3, Some(80), 2));
+        assert_eq!(settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), ["my-app"]);
+    }
+
+    #[test]
+    fn every_mistake_names_file_line_key_and_what_would_be_right() {
+        let mistakes = read(
+            "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\nservice_Web_listen=*:80\n\
+             redirect_tries=0\nservice_web_lisen=*:80\nservice_dns_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n",
+        )
+        .unwrap_err();
+        let expected = [
+            "pegasus.conf:1: queue_schedular=fifo: no such key; did you mean queue_scheduler?",
+            "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, fifo, round-robin)",
+            "pegasus.conf:4: queue_lease=soon: not a duration",
+            "pegasus.conf:5: queue_lease is set already in line 4",
+            "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
+            "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
+            "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
+            "pegasus.conf:9: service_dns_listen=*:53/udp: this version serves TCP only",
+            "pegasus.conf:11: `nonsense` is not KEY=VALUE",
+            "service_x_check=tcp: its provider has no port",
+        ];
+        assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+        for (mistake, expected) in mistakes.iter().zip(expected) {
+            assert!(mistake.starts_with(expected), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let settings = Settings::load(None, &["redirect_wait=2s".into(), "redirect_wait=3s".into()]).unwrap();
+        assert_eq!(settings.redirect.wait, Span::from_secs(3));
+        assert!(Settings::load(None, &["redirect_wait".into()]).is_err());
+        assert_eq!(Settings::load(None, &[]).unwrap().redirect.wait, Span::from_secs(1));
+    }
+
+    #[test]
+    fn load_sources_are_named() {
+        assert_eq!("loadavg".parse(), Ok(LoadSources { cpu: false, load: true }));
+        assert!("".parse::<LoadSources>().is_err() && "psi".parse::<LoadSources>().is_err());
+    }
+}

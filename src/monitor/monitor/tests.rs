@@ -1,0 +1,326 @@
+use super::*;
+use crate::wire::message::Reason;
+
+const CPUS: f64 = 4.0;
+
+/// A monitor and what it has done, with everything but the checks at hand.
+struct Story {
+    monitor: Monitor,
+    now: Moment,
+    /// What it said: balancer, message.
+    said: Vec<(usize, String)>,
+    notes: Vec<Note>,
+    looks: Vec<Moment>,
+    checks: Vec<usize>,
+    finished: bool,
+    sample: Sample,
+}
+
+fn service(name: &str, check: bool) -> ServiceOptions {
+    ServiceOptions {
+        service: name.parse().unwrap(),
+        provider: "10.0.0.1:80".parse().unwrap(),
+        capacity: None,
+        check: check.then_some(Span::from_secs(1)),
+        rise: 1,
+        fall: 1,
+    }
+}
+
+fn options(balancers: usize, services: Vec<ServiceOptions>) -> MonitorOptions {
+    MonitorOptions { interval: Span::from_secs(1), balancers, services, drain_timeout: Span::from_secs(30) }
+}
+
+impl Story {
+    fn new(options: MonitorOptions) -> Story {
+        Story {
+            monitor: Monitor::new(options, CPUS, 7),
+            now: Moment::ZERO,
+            said: Vec::new(),
+            notes: Vec::new(),
+            looks: Vec::new(),
+            checks: Vec::new(),
+            finished: false,
+            sample: Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None },
+        }
+    }
+
+    fn up(balancers: usize, services: Vec<ServiceOptions>) -> Story {
+        let mut story = Story::new(options(balancers, services));
+        (0..balancers).for_each(|balancer| story.tell(Input::Up { balancer }));
+        story
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.monitor.handle(input, self.now);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.monitor.poll() {
+            match output {
+                Output::Look => {
+                    self.looks.push(self.now);
+                    self.monitor.handle(Input::Looked(self.sample), self.now);
+                }
+                Output::Check { service } => self.checks.push(service),
+                Output::Say { balancer, request, .. } => {
+                    let mut line = Vec::new();
+                    request.write(&"b", &mut line);
+                    self.said.push((balancer, String::from_utf8(line).unwrap().trim_end().to_string()));
+                }
+                Output::Note(note) => self.notes.push(note),
+                Output::Finished => self.finished = true,
+            }
+        }
+    }
+
+    fn until(&mut self, millis: u64) {
+        let to = Moment::after_start(Span::from_millis(millis));
+        while let Some(next) = self.monitor.deadline().filter(|next| *next <= to && !self.finished) {
+            self.now = self.now.max(next);
+            self.monitor.expire(self.now);
+            self.collect();
+        }
+        self.now = to;
+    }
+
+    fn standing(&mut self, balancer: usize, active: f64, granted: u64, mode: Mode) {
+        let standing = Standing { active, granted, waiting: 0, mode };
+        self.tell(Input::Told { balancer, service: 0, reply: Reply::Standing(standing) });
+    }
+
+    fn said(&mut self) -> Vec<(usize, String)> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// The last (tickets, capacity) for a balancer.
+    fn offered(&self, balancer: usize) -> (u32, u32) {
+        let (_, line) = self.said.iter().rev().find(|(to, _)| *to == balancer).expect("an offer");
+        match Request::parse(line.as_bytes()).unwrap() {
+            Request::Ticket { tickets, capacity, .. } => (tickets, capacity),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_first_bid_comes_at_once_with_25_slots_and_a_lease_of_five_intervals() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.until(0);
+    let bid = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
+    assert_eq!(story.said(), [(0, bid.to_string())]);
+    for (interval, lease) in [(100, "5s"), (1000, "5s"), (2000, "10s")] {
+        let mut options = options(1, vec![service("web", false)]);
+        options.interval = Span::from_millis(interval);
+        let mut story = Story::new(options);
+        story.tell(Input::Up { balancer: 0 });
+        story.until(0);
+        assert!(story.said[0].1.ends_with(&format!("&lease={lease}")), "{:?}", story.said);
+    }
+}
+
+#[test]
+fn a_balancer_that_comes_later_or_again_is_told_at_once() {
+    let mut story = Story::new(options(2, vec![service("web", false)]));
+    story.until(500);
+    assert_eq!(story.said(), []);
+    story.tell(Input::Up { balancer: 1 });
+    assert_eq!(story.offered(1), (25, 100), "who is away gets no share");
+    story.tell(Input::Up { balancer: 0 });
+    assert!((12..=13).contains(&story.offered(0).0));
+    story.tell(Input::Down { balancer: 1 });
+    story.said();
+    story.until(2000);
+    assert!(story.said.iter().all(|(to, _)| *to == 0) && story.offered(0) == (25, 100));
+}
+
+#[test]
+fn intervals_keep_within_five_percent() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.until(200_000);
+    let steps: Vec<f64> = story.looks.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64()).collect();
+    assert!(steps.len() > 150 && steps.iter().all(|step| (0.95..=1.05).contains(step)), "{steps:?}");
+    assert!(steps.iter().any(|step| *step < 0.97) && steps.iter().any(|step| *step > 1.03));
+}
+
+#[test]
+fn a_service_is_offered_once_its_check_is_in_and_withdrawn_at_once_when_one_fails() {
+    let mut story = Story::up(1, vec![service("web", true)]);
+    story.until(100);
+    assert_eq!((story.said(), story.checks.clone()), (vec![], vec![0]));
+    story.tell(Input::Checked { service: 0, good: true });
+    assert_eq!(story.offered(0), (25, 100));
+    story.until(1100);
+    assert_eq!(story.checks, [0, 0]);
+    story.tell(Input::Checked { service: 0, good: false });
+    assert_eq!(story.offered(0), (0, 0));
+    story.until(2200);
+    story.tell(Input::Checked { service: 0, good: true });
+    assert_eq!(story.offered(0), (25, 100));
+    let web = "web".parse().unwrap();
+    assert_eq!(story.notes, [Note::Well(web), Note::Unwell(web), Note::Well(web)]);
+}
+
+#[test]
+fn a_check_between_two_bids_that_fails_does_not_wait_for_the_next() {
+    let mut often = service("web", true);
+    often.check = Some(Span::from_millis(300));
+    let mut story = Story::up(1, vec![often, service("mail", false)]);
+    story.until(0);
+    story.tell(Input::Checked { service: 0, good: true });
+    story.said();
+    story.until(300);
+    story.tell(Input::Checked { service: 0, good: false });
+    let said = story.said();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].1.contains("service=web&tickets=0&capacity=0") && said[1].1.contains("service=mail&tickets=1"));
+}
+
+#[test]
+fn a_bid_waits_for_the_look_of_its_turn() {
+    let mut monitor = Monitor::new(options(1, vec![service("web", true)]), CPUS, 7);
+    let said = |monitor: &mut Monitor| {
+        std::iter::from_fn(|| monitor.poll()).any(|output| matches!(output, Output::Say { .. }))
+    };
+    let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None };
+    monitor.handle(Input::Up { balancer: 0 }, Moment::ZERO);
+    for turn in 0..3 {
+        let now = Moment::after_start(Span::from_secs(2 * turn));
+        monitor.expire(now);
+        monitor.handle(Input::Checked { service: 0, good: true }, now);
+        assert!(!said(&mut monitor), "turn {turn}: a bid from what was seen an interval ago");
+        monitor.handle(Input::Looked(sample), now);
+        assert!(said(&mut monitor), "turn {turn}");
+    }
+}
+
+#[test]
+fn a_machine_that_its_load_calls_full_offers_nothing() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS) };
+    story.until(0);
+    assert_eq!(story.offered(0), (0, 0));
+    story.sample.load = Some(1.0);
+    story.until(1100);
+    assert_eq!(story.offered(0), (12, 48));
+}
+
+#[test]
+fn slots_are_bounded_by_the_configured_capacity() {
+    let mut story = Story::up(1, vec![ServiceOptions { capacity: Some(10), ..service("web", false) }]);
+    story.until(0);
+    assert_eq!(story.offered(0), (10, 40));
+}
+
+#[test]
+fn slots_follow_what_the_queues_report() {
+    let mut story = Story::up(2, vec![service("web", false)]);
+    story.sample.utilisation = Some(0.5);
+    for second in 0..90 {
+        story.until(second * 1000);
+        story.standing(0, 6.0, 10, Mode::Slots);
+        story.standing(1, 4.0, 10, Mode::Slots);
+    }
+    let total = story.offered(0).0 + story.offered(1).0;
+    assert!((19..=21).contains(&total), "10 in progress at half utilisation are 20 slots, not {total}");
+}
+
+#[test]
+fn shares_are_half_even_and_half_by_demand_and_add_up() {
+    let mut story = Story::up(4, vec![service("web", false)]);
+    story.until(0);
+    let (mut sums, mut bids) = ([0; 4], 0);
+    for second in 1..400 {
+        story.standing(0, 0.0, 30, Mode::Slots);
+        (1..4).for_each(|balancer| story.standing(balancer, 0.0, 0, Mode::Slots));
+        story.said();
+        story.until(second * 1000);
+        if story.said.is_empty() {
+            continue;
+        }
+        let offered: Vec<u32> = (0..4).map(|balancer| story.offered(balancer).0).collect();
+        assert_eq!(offered.iter().sum::<u32>(), 25, "{offered:?}");
+        sums.iter_mut().zip(offered).for_each(|(sum, tickets)| *sum += tickets);
+        bids += 1;
+    }
+    let means: Vec<f64> = sums.iter().map(|sum| f64::from(*sum) / f64::from(bids)).collect();
+    for (mean, share) in means.iter().zip([15.625, 3.125, 3.125, 3.125]) {
+        assert!((mean - share).abs() < 0.2, "{means:?}");
+    }
+}
+
+#[test]
+fn a_queue_in_paper_mode_gets_requests_per_interval() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.sample.utilisation = Some(0.5);
+    for second in 0..60 {
+        story.until(second * 1000);
+        story.standing(0, 0.0, 40, Mode::Paper);
+    }
+    let (tickets, capacity) = story.offered(0);
+    assert!((95..=105).contains(&tickets) && capacity == tickets, "40/s at half load, a quarter more: {tickets}");
+}
+
+#[test]
+fn a_refusal_is_noted_once_until_it_is_over() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    let denied = || Input::Told { balancer: 0, service: 0, reply: Reply::error(Reason::Denied, "no") };
+    story.tell(denied());
+    story.tell(denied());
+    assert_eq!(story.notes.len(), 1);
+    story.standing(0, 0.0, 0, Mode::Slots);
+    story.tell(denied());
+    assert_eq!(story.notes.len(), 2);
+}
+
+#[test]
+fn draining_withdraws_everywhere_and_ends_with_the_last_request() {
+    let mut story = Story::up(2, vec![service("web", false)]);
+    story.until(0);
+    story.said();
+    story.tell(Input::Drain);
+    let withdraw = "pegasus://b/withdraw?provider=10.0.0.1:80&service=web".to_string();
+    assert_eq!(story.said(), [(0, withdraw.clone()), (1, withdraw)]);
+    for _ in 0..20 {
+        story.until(story.now.since(Moment::ZERO).as_millis() + 200);
+        story.standing(0, 0.0, 0, Mode::Slots);
+        story.standing(1, 0.4, 0, Mode::Slots);
+        assert!(story.said().iter().all(|(_, line)| line.contains("&tickets=0&capacity=0")) && !story.finished);
+    }
+    story.standing(1, 0.0, 0, Mode::Slots);
+    story.until(4400);
+    assert!(story.finished);
+}
+
+#[test]
+fn draining_has_its_time() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.tell(Input::Drain);
+    story.until(29_999);
+    assert!(!story.finished);
+    story.until(30_000);
+    assert!(story.finished);
+}
+
+#[test]
+fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
+    let mut story = Story::up(2, vec![service("web", false)]);
+    story.tell(Input::Down { balancer: 1 });
+    story.tell(Input::Drain);
+    story.until(100);
+    story.standing(0, 0.0, 0, Mode::Slots);
+    story.until(400);
+    assert!(story.finished, "one queue is away");
+
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.tell(Input::Drain);
+    story.tell(Input::Told { balancer: 0, service: 0, reply: Reply::error(Reason::Denied, "") });
+    story.until(400);
+    assert!(story.finished, "the queue never took a ticket");
+
+    let mut story = Story::new(options(1, vec![service("web", false)]));
+    story.tell(Input::Drain);
+    story.until(0);
+    assert!(story.finished, "nobody to tell");
+}

@@ -1,0 +1,197 @@
+//! How clients come in: listening sockets, and what to do when the system has
+//! no socket to spare.
+//!
+//! Owns binding and accepting. Who is accepted, and why, is its user's business.
+
+use super::drive::Desk;
+use crate::base::address::{Listen, Transport};
+use crate::base::time::{Moment, Span};
+use crate::os::socket;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Token};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+/// Clients taken from one listener before others get their turn.
+const BATCH: usize = 64;
+/// How long accepting pauses when the system has no socket to spare.
+const PAUSE: Span = Span::from_millis(100);
+/// How often that is told.
+const TELL: Span = Span::from_secs(60);
+
+/// Opens the sockets of a listening place: every port of its range, and for
+/// `*` both families as far as the host has them.
+///
+/// # Errors
+/// What the system says, with the address.
+pub fn bind(listen: &Listen) -> io::Result<Vec<std::net::TcpListener>> {
+    debug_assert_eq!(listen.transport, Transport::Tcp);
+    let mut bound = Vec::new();
+    for port in listen.first..=listen.last {
+        if listen.host == "*" {
+            both_families(port, &mut bound)?;
+            continue;
+        }
+        let place = || format!("{}:{port}", listen.host);
+        let found: Vec<SocketAddr> =
+            (listen.host.as_str(), port).to_socket_addrs().map_err(|error| with(error, place()))?.collect();
+        for address in &found {
+            bound.push(one(*address)?);
+        }
+        if found.is_empty() {
+            return Err(with(io::ErrorKind::AddrNotAvailable.into(), place()));
+        }
+    }
+    Ok(bound)
+}
+
+fn with(error: io::Error, place: String) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
+}
+
+fn one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        socket::prepare_listener(&listener)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| with(error, address.to_string()))
+}
+
+fn both_families(port: u16, bound: &mut Vec<std::net::TcpListener>) -> io::Result<()> {
+    let v4 = |port| one((Ipv4Addr::UNSPECIFIED, port).into());
+    let Ok(v6) = one((Ipv6Addr::UNSPECIFIED, port).into()) else {
+        // No IPv6 on this host, or somebody has the port: then this says so.
+        bound.push(v4(port)?);
+        return Ok(());
+    };
+    if !socket::serves_both_families(&v6) {
+        bound.push(v4(v6.local_addr()?.port())?);
+    }
+    bound.push(v6);
+    Ok(())
+}
+
+/// A listening socket on the loop.
+pub struct Listener {
+    socket: TcpListener,
+    /// Somebody may be waiting to be accepted.
+    ready: bool,
+}
+
+/// All listening sockets of a loop, which pause together.
+#[derive(Default)]
+pub struct Listeners {
+    listeners: Vec<Listener>,
+    paused_until: Option<Moment>,
+    told: Option<Moment>,
+}
+
+/// Somebody who came in, or why nobody can.
+pub enum Came {
+    /// A client, on the listener of this number.
+    Client(usize, TcpStream, SocketAddr),
+    /// The system has no socket to spare; said once a minute.
+    NoSocket(io::Error),
+}
+
+impl Listeners {
+    /// Adds a socket; events for it come under `token`.
+    ///
+    /// # Errors
+    /// What the system says to registering it.
+    pub fn add(&mut self, socket: std::net::TcpListener, token: Token, desk: &Desk) -> io::Result<()> {
+        let mut socket = TcpListener::from_std(socket);
+        desk.registry.register(&mut socket, token, Interest::READABLE)?;
+        self.listeners.push(Listener { socket, ready: true });
+        Ok(())
+    }
+
+    /// The listener of this number has clients.
+    pub fn ready(&mut self, number: usize) {
+        if let Some(listener) = self.listeners.get_mut(number) {
+            listener.ready = true;
+        }
+    }
+
+    /// The address of each.
+    pub fn addresses(&self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
+        self.listeners.iter().map(|listener| listener.socket.local_addr().ok())
+    }
+
+    /// The port of one.
+    pub fn port(&self, number: usize) -> u16 {
+        self.listeners
+            .get(number)
+            .and_then(|listener| listener.socket.local_addr().ok())
+            .map_or(0, |local| local.port())
+    }
+
+    /// No more clients: closes all.
+    pub fn close(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Whether they are closed, or there never was one.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    /// Somebody left: there may be room again.
+    pub fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// When a pause ends.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.paused_until
+    }
+
+    /// Takes clients in while `room` says that there is room for one more.
+    /// Whoever is left waits in the backlog until the next turn.
+    pub fn accept(&mut self, desk: &mut Desk, mut room: impl FnMut() -> bool) -> Vec<Came> {
+        let mut came = Vec::new();
+        if self.paused_until.is_some_and(|until| desk.now < until) {
+            return came;
+        }
+        self.paused_until = None;
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            for turn in 0.. {
+                if !listener.ready {
+                    break;
+                }
+                if !room() {
+                    // Another loop's client may leave without a word to this one.
+                    self.paused_until = Some(desk.now + PAUSE);
+                    return came;
+                }
+                if turn == BATCH {
+                    desk.again = true;
+                    break;
+                }
+                match listener.socket.accept() {
+                    Ok((stream, from)) => came.push(Came::Client(number, stream, from)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    Err(error) if socket::out_of_sockets(&error) => {
+                        // Readiness is told once: it stays noted, and a timer looks again.
+                        self.paused_until = Some(desk.now + PAUSE);
+                        if self.told.is_none_or(|told| desk.now.since(told) >= TELL) {
+                            self.told = Some(desk.now);
+                            came.push(Came::NoSocket(error));
+                        }
+                        return came;
+                    }
+                    // The client is gone again, or the call was interrupted.
+                    Err(error)
+                        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                    Err(_) => {
+                        self.paused_until = Some(desk.now + PAUSE);
+                        return came;
+                    }
+                }
+            }
+        }
+        came
+    }
+}

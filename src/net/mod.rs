@@ -1,0 +1,9 @@
+//! The loop: the only place that knows mio and reads a clock.
+
+pub mod accept;
+pub mod drive;
+pub mod gauge;
+pub mod names;
+pub mod peer;
+pub mod probe;
+pub mod pump;

@@ -1,0 +1,50 @@
+//! Names to addresses, without holding the loop up.
+//!
+//! Owns the look-ups under way: each has a thread of its own, because the
+//! system's resolver blocks, and wakes the loop when it is done. An address
+//! that is written out needs neither.
+
+use crate::base::address::Target;
+use mio::Waker;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::Arc;
+
+/// One look-up.
+#[derive(Debug)]
+pub enum Lookup {
+    /// It was an address already.
+    Known(SocketAddr),
+    /// A thread asks the resolver.
+    Asked(Receiver<Vec<SocketAddr>>),
+}
+
+impl Lookup {
+    /// Begins to look `target` up; `waker` is woken when it is done.
+    pub fn begin(target: &Target, waker: Arc<Waker>) -> Lookup {
+        if let Some(address) = target.literal() {
+            return Lookup::Known(address);
+        }
+        let (sender, receiver) = mpsc::channel();
+        let (host, port) = (target.host.clone(), target.port);
+        // If no thread can be had the receiver finds its sender gone: no answer.
+        let _ = std::thread::Builder::new().name("resolver".into()).spawn(move || {
+            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+            let _ = sender.send(found);
+            let _ = waker.wake();
+        });
+        Lookup::Asked(receiver)
+    }
+
+    /// The addresses, none if the name does not resolve; `None`: not done yet.
+    pub fn done(&self) -> Option<Vec<SocketAddr>> {
+        match self {
+            Lookup::Known(address) => Some(vec![*address]),
+            Lookup::Asked(receiver) => match receiver.try_recv() {
+                Ok(found) => Some(found),
+                Err(TryRecvError::Disconnected) => Some(Vec::new()),
+                Err(TryRecvError::Empty) => None,
+            },
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A control connection to a ticket queue: kept open, made again when lost.
+//!
+//! Owns the socket, the name look-up, the retries with backoff and jitter, and
+//! the patience with a queue that does not answer. What is asked and what an
+//! answer means is its owner's business.
+
+use super::drive::Desk;
+use super::names::Lookup;
+use crate::base::address::Target;
+use crate::base::backoff::Backoff;
+use crate::base::random::Random;
+use crate::base::time::{Moment, Span};
+use crate::os::socket;
+use crate::wire::channel::{Answer, Asking};
+use crate::wire::message::Request;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+
+/// How long one attempt to connect may take.
+const CONNECT_TIMEOUT: Span = Span::from_secs(3);
+
+/// What a peer tells its owner.
+#[derive(Debug)]
+pub enum News<T> {
+    /// It can be asked.
+    Up,
+    /// It cannot be reached; what it was asked is void. Why, in words.
+    Down(String),
+    /// It answered.
+    Answer(Answer<T>),
+}
+
+enum State {
+    Idle { retry: Moment },
+    Resolving(Lookup),
+    Connecting { stream: TcpStream, until: Moment },
+    Up(TcpStream),
+}
+
+/// See the file's head. `T` tells what an answer in order is for.
+pub struct Peer<T> {
+    target: Target,
+    token: Token,
+    state: State,
+    channel: Asking<T>,
+    /// Answers that are still to come, and since when nothing came.
+    owed: u64,
+    silent_since: Moment,
+    silence_max: Span,
+    /// Resolved and not tried yet.
+    addresses: VecDeque<SocketAddr>,
+    backoff: Backoff,
+    random: Random,
+    writable: bool,
+    news: VecDeque<News<T>>,
+}
+
+impl<T> Peer<T> {
+    /// A peer that connects at its first [`expire`](Peer::expire). A peer that
+    /// owes answers for `silence_max` counts as away.
+    pub fn new(target: Target, token: Token, retry: (Span, Span), silence_max: Span, seed: u64) -> Peer<T> {
+        Peer {
+            target,
+            token,
+            state: State::Idle { retry: Moment::ZERO },
+            channel: Asking::default(),
+            owed: 0,
+            silent_since: Moment::ZERO,
+            silence_max,
+            addresses: VecDeque::new(),
+            backoff: Backoff::new(retry.0, retry.1),
+            random: Random::new(seed),
+            writable: false,
+            news: VecDeque::new(),
+        }
+    }
+
+    /// Whom it connects to.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Our address on this connection, while there is one.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match &self.state {
+            State::Up(stream) => stream.local_addr().ok().map(|local| local.ip().to_canonical()),
+            _ => None,
+        }
+    }
+
+    /// Whether everything asked was sent, or nobody is there to send it to.
+    pub fn flushed(&self) -> bool {
+        !matches!(self.state, State::Up(_)) || (self.channel.out.is_empty() && self.owed == 0)
+    }
+
+    /// The next piece of news.
+    pub fn poll(&mut self) -> Option<News<T>> {
+        self.news.pop_front()
+    }
+
+    /// Asks, when the turn is flushed. While the peer is away nothing is asked.
+    pub fn ask(&mut self, request: &Request, purpose: T, now: Moment) {
+        if let State::Up(_) = self.state {
+            if self.owed == 0 {
+                self.silent_since = now;
+            }
+            self.owed += 1;
+            self.channel.ask(&self.target.host_in_url(), request, purpose);
+        }
+    }
+
+    /// When [`expire`](Peer::expire) must be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        match &self.state {
+            State::Idle { retry } => Some(*retry),
+            State::Resolving(_) => None,
+            State::Connecting { until, .. } => Some(*until),
+            State::Up(_) => (self.owed > 0).then(|| self.silent_since + self.silence_max),
+        }
+    }
+
+    /// Time passed: connects, gives an attempt up, or loses patience.
+    pub fn expire(&mut self, desk: &mut Desk) {
+        match &self.state {
+            State::Idle { retry } if desk.now >= *retry => {
+                self.state = State::Resolving(Lookup::begin(&self.target, desk.waker()));
+            }
+            State::Connecting { until, .. } if desk.now >= *until => self.try_next(desk, "no answer"),
+            State::Up(_) if self.owed > 0 && desk.now.since(self.silent_since) >= self.silence_max => {
+                self.lost(desk, "it does not answer");
+            }
+            _ => {}
+        }
+        if let State::Resolving(lookup) = &self.state {
+            if let Some(found) = lookup.done() {
+                self.addresses = found.into();
+                self.try_next(desk, "the name does not resolve");
+            }
+        }
+    }
+
+    /// Connects to the next address, or gives up for a while because of `why`.
+    fn try_next(&mut self, desk: &mut Desk, why: &str) {
+        let mut why = why.to_string();
+        while let Some(address) = self.addresses.pop_front() {
+            match self.connect(address, desk) {
+                Ok(stream) => {
+                    self.state = State::Connecting { stream, until: desk.now + CONNECT_TIMEOUT };
+                    return;
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        self.lost(desk, &why);
+    }
+
+    fn connect(&self, address: SocketAddr, desk: &Desk) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        let _ = stream.set_nodelay(true);
+        socket::keepalive(&stream);
+        desk.registry.register(&mut stream, self.token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(stream)
+    }
+
+    fn lost(&mut self, desk: &mut Desk, why: &str) {
+        let retry = desk.now + self.backoff.delay(&mut self.random);
+        self.state = State::Idle { retry };
+        self.channel = Asking::default();
+        self.owed = 0;
+        self.news.push_back(News::Down(why.to_string()));
+    }
+
+    /// The socket became ready.
+    pub fn ready(&mut self, event: &Event, desk: &mut Desk) {
+        if let State::Connecting { stream, .. } = &self.state {
+            if let Ok(Some(error)) | Err(error) = stream.take_error() {
+                return self.try_next(desk, &error.to_string());
+            }
+            if !event.is_writable() || stream.peer_addr().is_err() {
+                return;
+            }
+            if let State::Connecting { stream, .. } =
+                std::mem::replace(&mut self.state, State::Idle { retry: Moment::NEVER })
+            {
+                self.state = State::Up(stream);
+                self.addresses.clear();
+                self.backoff.reset();
+                self.news.push_back(News::Up);
+            }
+        }
+        self.writable |= event.is_writable();
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.receive(desk);
+        }
+    }
+
+    fn receive(&mut self, desk: &mut Desk) {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let State::Up(stream) = &mut self.state else { return };
+            match stream.read(&mut buffer) {
+                Ok(0) => return self.lost(desk, "it closed the connection"),
+                Ok(count) => {
+                    self.silent_since = desk.now;
+                    self.channel.receive(&buffer[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return self.lost(desk, &error.to_string()),
+            }
+            loop {
+                match self.channel.answer() {
+                    Ok(Some(answer)) => {
+                        self.owed = self.owed.saturating_sub(1);
+                        self.news.push_back(News::Answer(answer));
+                    }
+                    Ok(None) => break,
+                    Err(wrong) => return self.lost(desk, wrong),
+                }
+            }
+        }
+    }
+
+    /// Sends what was asked in this turn, in one piece where the system can.
+    pub fn flush(&mut self, desk: &mut Desk) {
+        while let State::Up(stream) = &mut self.state {
+            if self.channel.out.is_empty() || !self.writable {
+                return;
+            }
+            match stream.write(self.channel.out.bytes()) {
+                Ok(count) => self.channel.out.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.lost(desk, &error.to_string()),
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Two sockets and the bytes between them, both ways.
+//!
+//! Owns one client's sockets from its arrival to the end: optimistic reads and
+//! writes, what a slow side left behind, half-close, and what a reset does to
+//! the other side. Each direction ends by itself. Asks nobody anything: who is
+//! connected, and when, is its owner's business.
+
+use crate::base::outcome::Outcome;
+use crate::os::socket;
+use mio::event::Event;
+use mio::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+/// Bytes read at once, into one buffer for all links of a loop.
+pub const BUFFER_BYTES: usize = 64 * 1024;
+/// Reads of one direction before others get their turn.
+const TURNS: u32 = 16;
+/// A short read means that the socket is empty, and its next byte is an event.
+/// True of epoll; elsewhere only an error says so.
+const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+/// What is known of a socket without asking it.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    read: bool,
+    write: bool,
+    /// The peer has ended; an empty read is to come.
+    ended: bool,
+}
+
+impl Ready {
+    fn note(&mut self, event: &Event) {
+        let closed = event.is_read_closed() || event.is_error();
+        self.read |= event.is_readable() || closed;
+        self.write |= event.is_writable() || event.is_write_closed();
+        self.ended |= closed;
+    }
+}
+
+/// Bytes that one side gave and the other did not take yet.
+#[derive(Debug)]
+struct Kept {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Allocated when the receiver is slow, and only then.
+    kept: Option<Box<Kept>>,
+    moved: u64,
+    /// The sender has ended.
+    ended: bool,
+    /// The receiver was told so, or cannot be told anything.
+    over: bool,
+}
+
+enum Step {
+    /// It waits for a socket, or is over.
+    Blocked,
+    /// It could go on, but others want their turn.
+    Again,
+    /// The sender reset the connection.
+    SourceFailed,
+    /// The receiver takes no more.
+    SinkFailed,
+}
+
+/// What became of a link by pumping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pumped {
+    /// It goes on when a socket is ready.
+    Open,
+    /// It goes on, and need not wait.
+    Again,
+    /// The provider failed before a byte was exchanged with it.
+    ProviderFailed,
+    /// It is over, for this reason.
+    Over(Outcome),
+}
+
+/// A client, and perhaps its provider.
+#[derive(Debug)]
+pub struct Link {
+    client: TcpStream,
+    client_ready: Ready,
+    provider: Option<TcpStream>,
+    provider_ready: Ready,
+    /// From the client to the provider.
+    up: Flow,
+    down: Flow,
+    reset: Option<Outcome>,
+}
+
+const UNKNOWN: Ready = Ready { read: true, write: true, ended: false };
+
+impl Link {
+    /// A client who has no provider yet.
+    pub fn new(client: TcpStream) -> Link {
+        Link {
+            client,
+            client_ready: UNKNOWN,
+            provider: None,
+            provider_ready: UNKNOWN,
+            up: Flow::default(),
+            down: Flow::default(),
+            reset: None,
+        }
+    }
+
+    /// Gives it a provider, connected or about to be. Bytes that the client sent
+    /// and nobody received go to this one.
+    pub fn set_provider(&mut self, provider: TcpStream) {
+        self.provider = Some(provider);
+        self.provider_ready = UNKNOWN;
+        self.up.over = false;
+        self.down = Flow::default();
+    }
+
+    /// Drops its provider, if it has one.
+    pub fn drop_provider(&mut self) {
+        self.provider = None;
+    }
+
+    /// Its provider.
+    pub fn provider(&self) -> Option<&TcpStream> {
+        self.provider.as_ref()
+    }
+
+    /// The client's socket became ready. Without a provider: whether the client
+    /// is still there; it may have ended its side, that is no leaving.
+    pub fn client_event(&mut self, event: &Event) -> bool {
+        self.client_ready.note(event);
+        self.provider.is_some() || !event.is_error() || matches!(self.client.take_error(), Ok(None))
+    }
+
+    /// The provider's socket became ready.
+    pub fn provider_event(&mut self, event: &Event) {
+        self.provider_ready.note(event);
+    }
+
+    /// Bytes to the client and from it, so far.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.down.moved, self.up.moved)
+    }
+
+    /// Whether exactly one direction has ended.
+    pub fn half_closed(&self) -> bool {
+        self.up.over != self.down.over
+    }
+
+    /// Closing this link will reset the client.
+    pub fn reset_client(&self) {
+        socket::reset_on_close(&self.client);
+    }
+
+    /// Closing this link will reset the provider.
+    pub fn reset_provider(&self) {
+        if let Some(provider) = &self.provider {
+            socket::reset_on_close(provider);
+        }
+    }
+
+    /// Sends what the client sent so far to a provider that is about to be
+    /// connected. Answers whether it is connected for sure, or failed.
+    pub fn pump_ahead(&mut self, buffer: &mut [u8]) -> Result<bool, ()> {
+        let Some(provider) = &mut self.provider else { return Ok(false) };
+        let step = pump(
+            &mut self.client,
+            &mut self.client_ready,
+            provider,
+            &mut self.provider_ready,
+            &mut self.up,
+            buffer,
+            Ending::Hold,
+        );
+        match step {
+            Step::SinkFailed => Err(()),
+            _ => Ok(self.up.moved > 0),
+        }
+    }
+
+    /// Moves what can be moved.
+    pub fn pump(&mut self, buffer: &mut [u8]) -> Pumped {
+        let Some(provider) = &mut self.provider else { return Pumped::Open };
+        let (client, client_ready, provider_ready) =
+            (&mut self.client, &mut self.client_ready, &mut self.provider_ready);
+        let mut again = false;
+
+        let ending = if self.reset.is_some() { Ending::Reset } else { Ending::Fin };
+        match pump(client, client_ready, provider, provider_ready, &mut self.up, buffer, ending) {
+            Step::Blocked => {}
+            Step::Again => again = true,
+            Step::SourceFailed => return self.client_failed(),
+            Step::SinkFailed => {
+                if self.up.moved == 0 && self.down.moved == 0 {
+                    return Pumped::ProviderFailed;
+                }
+                // What the provider sent before it reset can still be read.
+                (self.up.over, self.up.kept) = (true, None);
+                self.reset.get_or_insert(Outcome::ProviderReset);
+                (provider_ready.read, provider_ready.ended) = (true, true);
+            }
+        }
+        let ending = if self.reset.is_some() { Ending::Reset } else { Ending::Fin };
+        match pump(provider, provider_ready, client, client_ready, &mut self.down, buffer, ending) {
+            Step::Blocked => {}
+            Step::Again => again = true,
+            Step::SourceFailed => return self.provider_failed(),
+            Step::SinkFailed => {
+                // What the client sent before it reset still goes to the provider.
+                (self.down.over, self.down.kept) = (true, None);
+                self.reset.get_or_insert(Outcome::ClientReset);
+                (client_ready.read, client_ready.ended) = (true, true);
+                again = true;
+            }
+        }
+        if !(self.up.over && self.down.over) {
+            return if again { Pumped::Again } else { Pumped::Open };
+        }
+        match self.reset {
+            None => Pumped::Over(Outcome::Complete),
+            Some(Outcome::ClientReset) => self.client_failed(),
+            Some(_) => self.provider_failed(),
+        }
+    }
+
+    fn client_failed(&mut self) -> Pumped {
+        self.reset_provider();
+        Pumped::Over(Outcome::ClientReset)
+    }
+
+    fn provider_failed(&mut self) -> Pumped {
+        if self.moved() == (0, 0) {
+            return Pumped::ProviderFailed;
+        }
+        self.reset_client();
+        Pumped::Over(Outcome::ProviderReset)
+    }
+}
+
+/// What the receiver is told when the sender has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The same.
+    Fin,
+    /// Nothing: it will be reset, which must not look like a good end.
+    Reset,
+    /// Nothing yet: it may not be connected.
+    Hold,
+}
+
+/// Moves one direction on.
+fn pump(
+    source: &mut TcpStream,
+    source_ready: &mut Ready,
+    sink: &mut TcpStream,
+    sink_ready: &mut Ready,
+    flow: &mut Flow,
+    buffer: &mut [u8],
+    ending: Ending,
+) -> Step {
+    let mut turns = 0;
+    loop {
+        if let Some(kept) = &mut flow.kept {
+            if !sink_ready.write {
+                return Step::Blocked;
+            }
+            match send(sink, &kept.bytes[kept.sent..], ending) {
+                Ok(0) => sink_ready.write = false,
+                Ok(count) => {
+                    kept.sent += count;
+                    flow.moved += count as u64;
+                    if kept.sent == kept.bytes.len() {
+                        flow.kept = None;
+                    }
+                }
+                Err(()) => return Step::SinkFailed,
+            }
+            continue;
+        }
+        if flow.over {
+            return Step::Blocked;
+        }
+        if flow.ended {
+            flow.over = ending != Ending::Hold;
+            if ending == Ending::Fin {
+                // A failure shows itself in the other direction.
+                let _ = sink.shutdown(Shutdown::Write);
+            }
+            return Step::Blocked;
+        }
+        if !source_ready.read {
+            return Step::Blocked;
+        }
+        if turns == TURNS {
+            return Step::Again;
+        }
+        turns += 1;
+        let count = match source.read(buffer) {
+            Ok(0) => {
+                flow.ended = true;
+                continue;
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                source_ready.read = false;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return Step::SourceFailed,
+        };
+        if SHORT_READ_DRAINS && count < buffer.len() && !source_ready.ended {
+            source_ready.read = false;
+        }
+        let sent = if sink_ready.write { send(sink, &buffer[..count], ending) } else { Ok(0) };
+        let taken = sent.unwrap_or(0);
+        flow.moved += taken as u64;
+        if taken < count {
+            sink_ready.write &= taken > 0;
+            flow.kept = Some(Box::new(Kept { bytes: buffer[taken..count].to_vec(), sent: 0 }));
+        }
+        if sent.is_err() {
+            return Step::SinkFailed;
+        }
+    }
+}
+
+/// Sends what the system takes: nothing, if it would block.
+fn send(sink: &mut TcpStream, bytes: &[u8], ending: Ending) -> Result<usize, ()> {
+    loop {
+        return match sink.write(bytes) {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if ending == Ending::Hold && error.kind() == io::ErrorKind::NotConnected => Ok(0),
+            Err(_) => Err(()),
+        };
+    }
+}

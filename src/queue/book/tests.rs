@@ -1,0 +1,119 @@
+use super::*;
+use crate::schedule::registry::SchedulerName;
+
+const LEASE: Span = Span::from_secs(1000);
+
+fn at(millis: u64) -> Moment {
+    Moment::after_start(Span::from_millis(millis))
+}
+
+fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> Book {
+    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make());
+    for (provider, tickets, capacity) in offers {
+        let provider = provider.parse().unwrap();
+        book.offer(Offer { provider, tickets: *tickets, capacity: *capacity, lease: LEASE }, at(0));
+    }
+    book
+}
+
+/// The last number of each granted provider's address.
+fn grants(book: &mut Book, counted: bool, count: usize) -> Vec<String> {
+    let mut granted = || book.grant(counted, None, &[], at(0)).map(|(provider, _)| provider.to_string());
+    (0..count).map(|_| granted().map_or("-".to_string(), |text| text[7..].to_string())).collect()
+}
+
+#[test]
+fn fifo_uses_one_message_up_before_the_next() {
+    let mut book = book("fifo", &[("10.0.0.1", 2, 9), ("10.0.0.2", 1, 9)]);
+    let provider = "10.0.0.1".parse().unwrap();
+    book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
+    assert_eq!(grants(&mut book, false, 4), ["1", "1", "2", "-"], "a repeated offer keeps its place");
+    book.offer(Offer { provider: "10.0.0.2".parse().unwrap(), tickets: 1, capacity: 9, lease: LEASE }, at(0));
+    book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
+    assert_eq!(grants(&mut book, false, 4), ["2", "1", "1", "-"], "a new one comes last");
+}
+
+#[test]
+fn round_robin_takes_turns_whatever_is_offered() {
+    let mut book = book("rr", &[("10.0.0.1", 1, 1), ("10.0.0.2", 9, 9), ("10.0.0.3", 9, 9)]);
+    assert_eq!(grants(&mut book, true, 7), ["1", "2", "3", "2", "3", "2", "3"]);
+}
+
+#[test]
+fn competitive_fills_fewest_active_per_ticket_and_equals_take_turns() {
+    let mut twins = book("competitive", &[("10.0.0.1", 4, 4), ("10.0.0.2", 4, 4)]);
+    assert_eq!(grants(&mut twins, true, 9), ["1", "2", "1", "2", "1", "2", "1", "2", "-"]);
+    let mut uneven = book("competitive", &[("10.0.0.1", 1, 4), ("10.0.0.2", 3, 12)]);
+    let first = grants(&mut uneven, true, 4);
+    assert_eq!(first.iter().filter(|name| *name == "2").count(), 3, "{first:?}");
+    let rest = grants(&mut uneven, true, 12);
+    assert_eq!(rest.iter().filter(|name| *name == "2").count(), 9, "{rest:?}");
+    assert_eq!(grants(&mut uneven, true, 1), ["-"]);
+}
+
+#[test]
+fn competitive_prefers_the_class_that_is_twice_as_quick() {
+    let mut book = book("competitive", &[("10.0.0.1", 9, 9), ("10.0.0.2", 9, 9)]);
+    let mut now = 0;
+    for round in 0..40 {
+        let (provider, grant) = book.grant(true, None, &[], at(now)).unwrap();
+        let slow = provider.to_string() == "10.0.0.1";
+        now += if slow { 100 } else { 20 };
+        book.end(grant, true, at(now));
+        assert!(!slow || round < 21, "still led to the slow one after {round}");
+    }
+    let quick = std::iter::repeat_with(|| book.grant(true, None, &[], at(now)).unwrap().0.to_string()).take(9);
+    assert!(quick.into_iter().all(|name| name == "10.0.0.2"));
+}
+
+#[test]
+fn uncounted_requests_are_turns_in_proportion_to_tickets() {
+    let mut book = book("competitive", &[("10.0.0.1", 6, 6), ("10.0.0.2", 2, 2)]);
+    let names = grants(&mut book, false, 9);
+    assert_eq!(names.iter().filter(|name| *name == "1").count(), 6);
+    assert!(names[..4].contains(&"2".to_string()) && names[4..8].contains(&"2".to_string()), "{names:?}");
+    assert_eq!(names[8], "-");
+}
+
+#[test]
+fn spent_tickets_that_nobody_called_a_failure_end_a_probation() {
+    let mut book = book("competitive", &[("10.0.0.1", 9, 9)]);
+    let provider = "10.0.0.1".parse().unwrap();
+    book.fail(provider, None, at(0));
+    let mut now = 0;
+    for allowed in [1, 2, 8, 9] {
+        now += 1000;
+        book.offer(Offer { provider, tickets: 9, capacity: 9, lease: LEASE }, at(now));
+        let mut granted = 0;
+        while book.grant(false, None, &[], at(now)).is_some() {
+            granted += 1;
+        }
+        assert_eq!(granted, allowed);
+    }
+}
+
+#[test]
+fn a_failed_provider_is_remembered_and_another_is_not() {
+    let mut book = book("competitive", &[("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1)]);
+    let [failed, left] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+    book.fail(failed, None, at(0));
+    book.withdraw(left, at(0));
+    book.sweep(at(1));
+    assert!(book.knows(failed) && !book.knows(left));
+    book.sweep(at(59_999));
+    assert_eq!(book.len(), 1);
+    book.sweep(at(60_000));
+    assert!(book.is_empty());
+}
+
+#[test]
+fn who_still_serves_is_not_forgotten() {
+    let mut book = book("competitive", &[("10.0.0.1", 1, 1)]);
+    let (provider, grant) = book.grant(true, None, &[], at(0)).unwrap();
+    book.withdraw(provider, at(0));
+    book.sweep(at(9000));
+    assert!(book.knows(provider));
+    book.end(grant, true, at(9000));
+    book.sweep(at(9000));
+    assert!(!book.knows(provider));
+}

@@ -1,0 +1,329 @@
+//! Stories of a redirector.
+//!
+//! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen:
+//! `up`, `down`, `CLIENT arrived`, `told ANSWER` (with its id), `CLIENT
+//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT stuck`, `CLIENT gave-up`,
+//! `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
+//! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT turned-away`, `CLIENT gone
+//! OUTCOME`, `PROVIDER failed`. Every deed since the line before must be there.
+
+use super::*;
+use crate::base::slab::Slab;
+
+struct Story {
+    redirector: Redirector,
+    clients: Slab<String>,
+    now: Moment,
+    deeds: Vec<String>,
+}
+
+impl Story {
+    fn new(options: RedirectOptions) -> Story {
+        let redirector = Redirector::new(options);
+        Story { redirector, clients: Slab::default(), now: Moment::ZERO, deeds: Vec::new() }
+    }
+
+    fn key(&self, name: &str) -> Key {
+        self.clients.iter().find(|(_, known)| *known == name).map(|(key, _)| key).expect(name)
+    }
+
+    fn name(&self, key: Key) -> String {
+        self.clients.get(key).expect("a client that is not gone").clone()
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.redirector.poll() {
+            let deed = match output {
+                Output::Say(request) => {
+                    let mut line = Vec::new();
+                    request.write(&"b", &mut line);
+                    let mut line = String::from_utf8(line).unwrap();
+                    for usual in ["service=web&", "&service=web", "&client=192.0.2.1"] {
+                        line = line.replace(usual, "");
+                    }
+                    format!("say {}", line.trim_end())
+                }
+                Output::Connect { client, to } => format!("{} connect {to}", self.name(client)),
+                Output::TurnAway { client } => format!("{} turned-away", self.name(client)),
+                Output::Note(Note::Closed { client, outcome, .. }) => {
+                    // The port is the client's slot.
+                    let key = self.clients.key_at(usize::from(client.port())).unwrap();
+                    format!("{} gone {outcome}", self.clients.remove(key).expect("gone once"))
+                }
+                Output::Note(Note::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+            };
+            self.deeds.push(deed);
+        }
+    }
+
+    fn tell(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
+            let (time, event) = event.trim().split_once(' ').unwrap();
+            let to = Moment::after_start(time.parse().unwrap());
+            while let Some(next) = self.redirector.deadline().filter(|next| *next <= to) {
+                self.now = self.now.max(next);
+                self.redirector.expire(self.now);
+                self.collect();
+            }
+            self.now = to;
+            if event != "." {
+                self.happen(event);
+            }
+            self.collect();
+            let expected: Vec<&str> = expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
+            assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
+        }
+    }
+
+    fn happen(&mut self, event: &str) {
+        let (who, what) = event.split_once(' ').unwrap_or((event, ""));
+        let input = match (who, what) {
+            ("up", _) => Input::QueueUp,
+            ("down", _) => Input::QueueDown,
+            ("told", line) => {
+                let reply = Reply::parse(line.as_bytes()).unwrap();
+                let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
+                Input::Told { id, reply }
+            }
+            ("fallback", list) => {
+                let addresses = list.split_whitespace().map(|address| address.parse().unwrap()).collect();
+                Input::Fallback { service: "web".parse().unwrap(), addresses }
+            }
+            (name, "arrived") => {
+                let client = self.clients.insert(name.to_string());
+                let from = SocketAddr::new("192.0.2.1".parse().unwrap(), client.index() as u16);
+                Input::Arrived { client, service: "web".parse().unwrap(), from, port: 8080 }
+            }
+            (name, what) => {
+                let client = self.key(name);
+                match what {
+                    "connected" => Input::Connected { client },
+                    "refused" => Input::Failed { client, why: Failure::Refused },
+                    "timed-out" => Input::Failed { client, why: Failure::TimedOut },
+                    "reset" => Input::Failed { client, why: Failure::Reset },
+                    "stuck" => Input::Stuck { client },
+                    "gave-up" => Input::GaveUp { client },
+                    "closed" => Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 },
+                    _ => panic!("{event}"),
+                }
+            }
+        };
+        self.redirector.handle(input, self.now);
+    }
+
+    /// Everybody is gone, and nothing will wake it for ever.
+    fn ends(mut self) {
+        assert_eq!((self.redirector.count(), self.redirector.asked.len()), (0, 0));
+        self.tell("10m .");
+        assert_eq!(self.redirector.deadline(), None);
+    }
+}
+
+fn told(script: &str) -> Story {
+    let mut story = Story::new(RedirectOptions::default());
+    story.tell(script);
+    story
+}
+
+#[test]
+fn a_clients_journey() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0.1s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0.2s a connected
+         9m a closed => say pegasus://b/done?id=1 | a gone complete",
+    )
+    .ends();
+}
+
+#[test]
+fn a_provider_without_port_has_the_one_that_the_client_came_to() {
+    told("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1\n 0s told [::1] id=1 => a connect [::1]:8080");
+}
+
+#[test]
+fn a_provider_that_fails_is_reported_and_avoided() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0.1s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?wait=800ms&id=2&avoid=10.0.0.1:80
+         0.3s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
+         0.4s a connected
+         0.5s a reset => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 | say pegasus://b/next?wait=500ms&id=3&avoid=10.0.0.1:80,10.0.0.2:80
+         0.6s told error no-ticket id=3 => a turned-away | a gone nobody-left",
+    )
+    .ends();
+}
+
+#[test]
+fn a_call_has_its_time_and_what_comes_too_late_changes_nothing() {
+    let mut story = told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         2.999s .
+         3s . => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?id=2&avoid=10.0.0.1:80
+         3.1s a refused
+         3.1s a connected
+         3.2s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80",
+    );
+    story.tell("3.3s a connected\n 4s a closed => say pegasus://b/done?id=2 | a gone complete");
+    story.ends();
+}
+
+#[test]
+fn tries_are_bounded() {
+    let mut story = Story::new(RedirectOptions { tries: 2, ..RedirectOptions::default() });
+    story.tell(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
+         0s a refused => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 | a turned-away | a gone nobody-left",
+    );
+    story.ends();
+}
+
+#[test]
+fn no_ticket_in_time_turns_away() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         1s told error no-ticket id=1 => a turned-away | a gone no-ticket
+         1s b arrived => say pegasus://b/next?wait=1s&id=2
+         1s told error crowded id=2 => b turned-away | b gone no-ticket
+         1s c arrived => say pegasus://b/next?wait=1s&id=3
+         1s told error denied you may not id=3 => c turned-away | c gone queue-refused",
+    )
+    .ends();
+}
+
+#[test]
+fn a_queue_that_says_nothing_counts_as_unreachable_in_the_end() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         5.999s .
+         6s . => say pegasus://b/done?id=1 | a turned-away | a gone queue-unreachable
+         7s told 10.0.0.1:80 id=1",
+    )
+    .ends();
+}
+
+#[test]
+fn clients_wait_for_a_queue_and_are_asked_for_in_the_order_they_came() {
+    told(
+        "0s a arrived
+         0s b arrived
+         1s down
+         2s c arrived
+         4s up => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?wait=1s&id=2 | say pegasus://b/next?wait=1s&id=3
+         4.5s down
+         4.6s told 10.0.0.1:80 id=1
+         4.7s up => say pegasus://b/next?wait=300ms&id=4 | say pegasus://b/next?wait=300ms&id=5 | say pegasus://b/next?wait=300ms&id=6
+         4.8s down
+         9.799s .
+         9.8s . => a turned-away | a gone queue-unreachable | b turned-away | b gone queue-unreachable | c turned-away | c gone queue-unreachable",
+    )
+    .ends();
+}
+
+#[test]
+fn repeated_bad_news_of_the_queue_lengthens_no_wait() {
+    told(
+        "0s fallback
+         0s down
+         0s a arrived
+         2s down
+         4s down
+         5s . => a turned-away | a gone queue-unreachable",
+    )
+    .ends();
+}
+
+#[test]
+fn running_clients_survive_the_queue_and_say_nothing_of_it_to_the_next() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s b arrived => say pegasus://b/next?wait=1s&id=2
+         0s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
+         0s b connected
+         1s down
+         1.1s up
+         1.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80 | say pegasus://b/next?id=3&avoid=10.0.0.1:80
+         1.3s b closed => b gone complete
+         1.3s told error no-ticket id=3 => a turned-away | a gone nobody-left",
+    )
+    .ends();
+}
+
+#[test]
+fn a_client_that_gives_up_gives_its_place_back() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1 | a gone gave-up
+         0.2s told error no-ticket id=1
+         0.3s b arrived => say pegasus://b/next?wait=1s&id=2
+         0.4s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
+         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2 | b gone gave-up
+         0.6s c arrived => say pegasus://b/next?wait=1s&id=3
+         0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
+         0.7s c stuck => c turned-away | say pegasus://b/done?id=3 | c gone out-of-sockets",
+    )
+    .ends();
+}
+
+#[test]
+fn without_a_ticket_or_a_queue_the_static_providers_serve_each_at_most_once() {
+    told(
+        "0s fallback 10.9.0.1:80 10.9.0.2:80
+         0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told error no-ticket id=1 => a connect 10.9.0.1:80
+         0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
+         0s a refused => 10.9.0.2:80 failed | a turned-away | a gone nobody-left
+         1s b arrived => say pegasus://b/next?wait=1s&id=2
+         1s down => b connect 10.9.0.1:80
+         1s b connected
+         1s c arrived => c connect 10.9.0.2:80
+         2s up
+         2s b closed => b gone complete
+         2s c gave-up => c turned-away | c gone gave-up",
+    )
+    .ends();
+}
+
+#[test]
+fn a_fallback_is_not_asked_before_the_queue_was_tried() {
+    told("0s fallback 10.9.0.1:80\n 0s a arrived\n 1s up => say pegasus://b/next?wait=1s&id=1");
+    told("0s fallback 10.9.0.1:80\n 0s a arrived\n 5s . => a connect 10.9.0.1:80");
+}
+
+#[test]
+fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s a connected
+         0s b arrived => say pegasus://b/next?wait=1s&id=2
+         0s c arrived => say pegasus://b/next?wait=1s&id=3
+         1s told error draining id=2
+         1s told error draining id=3
+         1s d arrived
+         2s a closed => say pegasus://b/done?id=1 | a gone complete
+         3s down
+         4s up => say pegasus://b/next?id=4 | say pegasus://b/next?id=5 | say pegasus://b/next?wait=1s&id=6
+         4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
+         4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
+         4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",
+    )
+    .ends();
+}
