@@ -47,12 +47,10 @@ fn pair(line: &str) -> Result<(&str, &str), String> {
     if line.ends_with(value) && value.contains(['"', '\'']) {
         return Err(format!("{key}: a quote inside the value"));
     }
-    let rest_trimmed = rest.trim_start();
-    if !rest_trimmed.is_empty() && !(rest_trimmed.starts_with('#') && rest.len() > rest_trimmed.len()) {
-        return Err(format!(
-            "{key}: `{rest_trimmed}` follows the value; a value with blanks is quoted, {key}=\"{} …\"",
-            value
-        ));
+    let after = rest.trim_start();
+    let comment = after.starts_with('#') && rest.len() > after.len();
+    if !after.is_empty() && !comment {
+        return Err(format!("{key}: `{after}` follows the value; a value with blanks is quoted, {key}=\"{value} …\""));
     }
     Ok((key, value))
 }

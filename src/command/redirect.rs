@@ -20,7 +20,7 @@ use crate::net::accept::{self, Came, Listeners};
 use crate::net::drive::{Desk, Hands, Loop, Remote};
 use crate::net::names::Lookup;
 use crate::net::peer::{News, Peer};
-use crate::net::pump::{Link, Pumped, BUFFER_BYTES};
+use crate::net::pump::{Ahead, Link, Pumped, BUFFER_BYTES};
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{load, socket};
@@ -311,13 +311,13 @@ impl Relay {
         // What the client has said already need not wait for an event: on a
         // near network the connection often stands by now.
         match client.link.pump_ahead(&mut self.buffer) {
-            Ok(true) => {
+            Some(Ahead::Connected) => {
                 self.connected(key, machine, desk);
                 // Pumped when this turn is settled.
                 self.again.push(key);
             }
-            Ok(false) => {}
-            Err(()) => self.failed(key, Failure::Refused, machine, desk),
+            None => {}
+            Some(Ahead::Failed) => self.failed(key, Failure::Refused, machine, desk),
         }
     }
 

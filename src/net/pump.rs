@@ -81,6 +81,15 @@ pub enum Pumped {
     Over(Outcome),
 }
 
+/// What sending ahead told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ahead {
+    /// The provider took bytes: it is connected.
+    Connected,
+    /// The provider refused.
+    Failed,
+}
+
 /// A client, and perhaps its provider.
 #[derive(Debug)]
 pub struct Link {
@@ -164,9 +173,9 @@ impl Link {
     }
 
     /// Sends what the client sent so far to a provider that is about to be
-    /// connected. Answers whether it is connected for sure, or failed.
-    pub fn pump_ahead(&mut self, buffer: &mut [u8]) -> Result<bool, ()> {
-        let Some(provider) = &mut self.provider else { return Ok(false) };
+    /// connected: none as long as that is open.
+    pub fn pump_ahead(&mut self, buffer: &mut [u8]) -> Option<Ahead> {
+        let provider = self.provider.as_mut()?;
         let step = pump(
             &mut self.client,
             &mut self.client_ready,
@@ -177,8 +186,8 @@ impl Link {
             Ending::Hold,
         );
         match step {
-            Step::SinkFailed => Err(()),
-            _ => Ok(self.up.moved > 0),
+            Step::SinkFailed => Some(Ahead::Failed),
+            _ => (self.up.moved > 0).then_some(Ahead::Connected),
         }
     }
 

@@ -92,7 +92,7 @@ impl Answering {
     /// Lines that are none are answered here.
     pub fn request(&mut self) -> Option<(Order, Request)> {
         while !self.closing && !self.clogged() {
-            let parsed = match self.frames.next()? {
+            let parsed = match self.frames.take()? {
                 Frame::Line(line) => Request::parse(line),
                 Frame::TooLong => {
                     self.answer_now(Reply::error(Reason::TooLong, "a line has at most 1024 bytes"));
@@ -206,7 +206,7 @@ impl<T> Asking<T> {
     /// The next answer. An error means that the peer is no ticket queue, and
     /// the connection is of no use any more.
     pub fn answer(&mut self) -> Result<Option<Answer<T>>, &'static str> {
-        let line = match self.frames.next() {
+        let line = match self.frames.take() {
             None => return Ok(None),
             Some(Frame::Line(line)) => line,
             Some(Frame::TooLong) => return Err("an answer beyond 1024 bytes"),

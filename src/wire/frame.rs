@@ -42,7 +42,7 @@ impl Frames {
     }
 
     /// The next line, if there is a whole one.
-    pub fn next(&mut self) -> Option<Frame<'_>> {
+    pub fn take(&mut self) -> Option<Frame<'_>> {
         let left = &self.bytes[self.start..];
         let window = &left[..left.len().min(LINE_BYTES_MAX)];
         let end = match window.iter().position(|c| *c == b'\n') {
@@ -82,12 +82,12 @@ mod tests {
             let (mut frames, mut lines) = (Frames::default(), Vec::new());
             for chunk in text.chunks(size) {
                 frames.feed(chunk);
-                while let Some(Frame::Line(line)) = frames.next() {
+                while let Some(Frame::Line(line)) = frames.take() {
                     lines.push(line.to_vec());
                 }
             }
             frames.end();
-            while let Some(Frame::Line(line)) = frames.next() {
+            while let Some(Frame::Line(line)) = frames.take() {
                 lines.push(line.to_vec());
             }
             assert_eq!(lines, [&b"one"[..], b"", b"two", b"rest"], "chunks of {size}");
@@ -98,9 +98,9 @@ mod tests {
     fn a_line_may_have_1024_bytes_with_its_end_and_no_more() {
         let mut frames = Frames::default();
         frames.feed(&[&[b'x'; 1023][..], b"\n"].concat());
-        assert!(matches!(frames.next(), Some(Frame::Line(line)) if line.len() == 1023));
+        assert!(matches!(frames.take(), Some(Frame::Line(line)) if line.len() == 1023));
         frames.feed(&[b'x'; 1024]);
-        assert_eq!(frames.next(), Some(Frame::TooLong));
+        assert_eq!(frames.take(), Some(Frame::TooLong));
         assert!(frames.is_empty());
     }
 }
