@@ -202,8 +202,8 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         error!(target: "log", "{:?}: {error}", settings.log);
         return exit::of(&error);
     }
-    if let Some(limit) = limits::raise() {
-        warn_of_limit(name, &settings, limit);
+    if matches!(found.inherited, Inherited::Nothing) {
+        warn_of_limit(name, &settings);
     }
     let once = given("once") && matches.opt_present("once");
     let daemon = Daemon { settings, source, service, inherited: found.inherited, once };
@@ -227,19 +227,25 @@ fn default_file() -> Option<PathBuf> {
 /// Descriptors that a process needs besides those of its connections.
 const DESCRIPTORS_ASIDE: u64 = 32;
 
-/// How many clients fit into the descriptors of this process: each takes two.
-pub fn clients_max(settings: &Settings) -> usize {
-    let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE).max(2) / 2);
-    settings.redirect_connections_max.min(usize::try_from(fit).unwrap_or(usize::MAX))
+/// How many connections of so many descriptors each fit into this process.
+fn fit(each: u64) -> usize {
+    let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE).max(each) / each);
+    usize::try_from(fit).unwrap_or(usize::MAX)
 }
 
-fn warn_of_limit(name: &str, settings: &Settings, limit: u64) {
-    let (key, wanted) = match name {
-        "queue" => ("queue_connections_max", settings.queue_connections_max as u64),
-        "redirect" => ("redirect_connections_max", 2 * settings.redirect_connections_max as u64),
+/// How many clients a redirector takes: each needs two descriptors.
+pub fn clients_max(settings: &Settings) -> usize {
+    settings.redirect_connections_max.min(fit(2))
+}
+
+/// Raises the limit of descriptors, and says so if it is still too low.
+fn warn_of_limit(name: &str, settings: &Settings) {
+    let (key, wanted, fit) = match name {
+        "queue" => ("queue_connections_max", settings.queue_connections_max, fit(1)),
+        "redirect" => ("redirect_connections_max", settings.redirect_connections_max, fit(2)),
         _ => return,
     };
-    if wanted + DESCRIPTORS_ASIDE > limit {
-        log::warn!(target: "limits", "{key} needs {wanted} descriptors, this process may have {limit}");
+    if wanted > fit {
+        log::warn!(target: "limits", "{key}={wanted}: the descriptors of this process are enough for {fit}");
     }
 }

@@ -169,11 +169,16 @@ impl<O> Loop<O> {
                 Ok(()) => {}
             }
             self.desk();
+            let mut called = false;
             for event in &events {
                 if event.token() == WAKE || event.token() == SIGNAL {
-                    continue;
+                    called = true;
+                } else {
+                    hands.ready(event, machine, &mut self.desk);
                 }
-                hands.ready(event, machine, &mut self.desk);
+            }
+            if !called {
+                continue;
             }
             if let Some((signals, on_signal)) = &mut self.signals {
                 for order in signals.take().into_iter().filter_map(&mut *on_signal) {

@@ -198,7 +198,7 @@ impl Link {
             (&mut self.client, &mut self.client_ready, &mut self.provider_ready);
         let mut again = false;
 
-        let ending = if self.reset.is_some() { Ending::Reset } else { Ending::Fin };
+        let ending = ending_after(self.reset, &self.down);
         match pump(client, client_ready, provider, provider_ready, &mut self.up, buffer, ending) {
             Step::Blocked => {}
             Step::Again => again = true,
@@ -213,7 +213,7 @@ impl Link {
                 (provider_ready.read, provider_ready.ended) = (true, true);
             }
         }
-        let ending = if self.reset.is_some() { Ending::Reset } else { Ending::Fin };
+        let ending = ending_after(self.reset, &self.up);
         match pump(provider, provider_ready, client, client_ready, &mut self.down, buffer, ending) {
             Step::Blocked => {}
             Step::Again => again = true,
@@ -255,10 +255,20 @@ impl Link {
 enum Ending {
     /// The same.
     Fin,
-    /// Nothing: it will be reset, which must not look like a good end.
-    Reset,
+    /// Nothing: it is about to be closed, or reset, which must not look like
+    /// a good end.
+    Close,
     /// Nothing yet: it may not be connected.
     Hold,
+}
+
+/// `other`: the opposite direction.
+fn ending_after(reset: Option<Outcome>, other: &Flow) -> Ending {
+    if reset.is_some() || other.over {
+        Ending::Close
+    } else {
+        Ending::Fin
+    }
 }
 
 /// Moves one direction on.
