@@ -26,7 +26,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 
-/// The first wait before a balancer is tried again; the longest is an interval.
+/// The first wait before a balancer is tried again; the longest is half an interval.
 const RETRY: Span = Span::from_millis(100);
 /// A balancer that owes an answer for so long is away.
 const SILENCE_MAX: Span = Span::from_secs(10);
@@ -216,7 +216,8 @@ impl Bidding {
 }
 
 fn peers(settings: &Settings) -> Vec<Peer<usize>> {
-    let retry = (RETRY.min(settings.monitor_interval), settings.monitor_interval);
+    let most = settings.monitor_interval.part(2);
+    let retry = (RETRY.min(most), most);
     let peer = |(number, target): (usize, &crate::base::address::Target)| {
         Peer::new(target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };

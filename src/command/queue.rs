@@ -169,7 +169,7 @@ impl Hands for Control {
     fn settle(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
         for came in self.listeners.accept(desk, || true) {
             match came {
-                Came::Client(_, stream, from) => self.admit(stream, from, machine, desk),
+                Came::Client { stream, from, .. } => self.admit(stream, from, machine, desk),
                 Came::NoSocket(error) => warn!(target: "queue", "accepting pauses: {error}"),
             }
         }
@@ -386,7 +386,7 @@ impl Ready {
                 number += 1;
             }
         }
-        let addresses = control.listeners.addresses().flatten().collect();
+        let addresses = control.listeners.addresses().collect();
         let machine = TicketQueue::new(settings.queue_options());
         Ok(Ready { turn, control, machine, addresses })
     }

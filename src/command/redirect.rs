@@ -145,6 +145,12 @@ impl Hands for Relay {
         match output {
             Output::Say(request) => self.peer.ask(&request, (), desk.now),
             Output::Connect { client, to } => self.call(client, to, machine, desk),
+            Output::HangUp { client } => {
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.stage = Stage::Waiting;
+                    client.link.drop_provider();
+                }
+            }
             Output::TurnAway { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
                     client.link.drop_provider();
@@ -207,9 +213,8 @@ impl Hands for Relay {
         };
         for came in self.listeners.accept(desk, room) {
             match came {
-                Came::Client(number, stream, from) => {
-                    let (service, port) = (self.services[number], self.listeners.port(number));
-                    self.admit(stream, service, from, port, machine, desk);
+                Came::Client { listener, port, stream, from } => {
+                    self.admit(stream, self.services[listener], from, port, machine, desk);
                 }
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }

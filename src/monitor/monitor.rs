@@ -388,9 +388,8 @@ impl Monitor {
                 let (tickets, capacity) = if full {
                     (0, 0)
                 } else if bid.accounts[*balancer].mode == Mode::Paper {
-                    let requests = (self.law.per_interval(&sample, self.options.interval) * part * parts[place])
-                        .max(1.0)
-                        .min(most) as u32;
+                    let requests = self.law.per_interval(&sample, self.options.interval) * part * parts[place];
+                    let requests = requests.max(1.0) as u32;
                     (requests, requests)
                 } else {
                     (tickets[place], ((DEPTH * shares[place]).round() as u32).max(1))

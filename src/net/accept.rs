@@ -76,6 +76,7 @@ fn both_families(port: u16, bound: &mut Vec<std::net::TcpListener>) -> io::Resul
 /// A listening socket on the loop.
 pub struct Listener {
     socket: TcpListener,
+    address: SocketAddr,
     /// Somebody may be waiting to be accepted.
     ready: bool,
 }
@@ -90,8 +91,17 @@ pub struct Listeners {
 
 /// Somebody who came in, or why nobody can.
 pub enum Came {
-    /// A client, on the listener of this number.
-    Client(usize, TcpStream, SocketAddr),
+    /// A client.
+    Client {
+        /// The number of the listener it came to.
+        listener: usize,
+        /// The port of that.
+        port: u16,
+        /// Its connection.
+        stream: TcpStream,
+        /// Where it comes from.
+        from: SocketAddr,
+    },
     /// The system has no socket to spare; said once a minute.
     NoSocket(io::Error),
 }
@@ -100,11 +110,12 @@ impl Listeners {
     /// Adds a socket; events for it come under `token`.
     ///
     /// # Errors
-    /// What the system says to registering it.
+    /// What the system says of it.
     pub fn add(&mut self, socket: std::net::TcpListener, token: Token, desk: &Desk) -> io::Result<()> {
+        let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         desk.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener { socket, ready: true });
+        self.listeners.push(Listener { socket, address, ready: true });
         Ok(())
     }
 
@@ -116,26 +127,13 @@ impl Listeners {
     }
 
     /// The address of each.
-    pub fn addresses(&self) -> impl Iterator<Item = Option<SocketAddr>> + '_ {
-        self.listeners.iter().map(|listener| listener.socket.local_addr().ok())
-    }
-
-    /// The port of one.
-    pub fn port(&self, number: usize) -> u16 {
-        self.listeners
-            .get(number)
-            .and_then(|listener| listener.socket.local_addr().ok())
-            .map_or(0, |local| local.port())
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listeners.iter().map(|listener| listener.address)
     }
 
     /// No more clients: closes all.
     pub fn close(&mut self) {
         self.listeners.clear();
-    }
-
-    /// Whether they are closed, or there never was one.
-    pub fn is_empty(&self) -> bool {
-        self.listeners.is_empty()
     }
 
     /// Somebody left: there may be room again.
@@ -171,7 +169,9 @@ impl Listeners {
                     break;
                 }
                 match listener.socket.accept() {
-                    Ok((stream, from)) => came.push(Came::Client(number, stream, from)),
+                    Ok((stream, from)) => {
+                        came.push(Came::Client { listener: number, port: listener.address.port(), stream, from });
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if socket::out_of_sockets(&error) => {
                         // Readiness is told once: it stays noted, and a timer looks again.

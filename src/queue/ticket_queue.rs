@@ -575,22 +575,29 @@ impl TicketQueue {
         discarded
     }
 
-    /// Forgets who waits with an id on this connection; `gone`: and all else.
+    /// Nobody waits with an id on this connection any more; `gone`: it holds
+    /// nothing else either.
     fn hang_up(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(asker) = self.asker_mut(connection) else { return };
         let mut waiting = if gone { std::mem::take(&mut asker.plain) } else { Vec::new() };
+        let mut ended = Vec::new();
         let mut active = Vec::new();
         // In the order of the ids, so that the same story always ends the same way.
         let mut ids: Vec<_> = asker.ids.iter().collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (_, held) in ids {
             match held {
-                Held::Waiting { room, place } => waiting.push((*room, *place)),
+                Held::Waiting { room, place } if gone => waiting.push((*room, *place)),
+                Held::Waiting { room, place } => ended.push((*room, *place)),
                 Held::Active { room, grant } => active.push((*room, *grant)),
             }
         }
         for (room, place) in waiting {
             self.forgotten += u64::from(self.leave(room, place).is_some());
+        }
+        // Who ended its side cannot say `done` any more, so it need not wait.
+        for (room, place) in ended {
+            self.turn_away(room, place, Reason::NoTicket);
         }
         if gone {
             for (room, grant) in active {

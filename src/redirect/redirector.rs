@@ -12,9 +12,13 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::wire::message::{Next, Reason, Reply, Request, AVOID_MAX};
+use crate::wire::message::{Next, Reason, Reply, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+
+/// Providers that a question asks to avoid: eight of the longest addresses fit
+/// into a line. The queue holds every one that was reported anyway.
+const AVOID: usize = 8;
 
 /// What an operator chooses.
 #[derive(Clone, Debug)]
@@ -143,6 +147,11 @@ pub enum Output {
         /// Whom.
         to: SocketAddr,
     },
+    /// Drop the client's call: it took too long. The client stays.
+    HangUp {
+        /// The client.
+        client: Key,
+    },
     /// Close the client's connection with a reset, and drop its call.
     TurnAway {
         /// The client.
@@ -213,6 +222,8 @@ struct Client {
     connected: Option<Moment>,
     /// Until when it waits for a ticket, from the first question on.
     patience: Option<Moment>,
+    /// Until when it waits for the queue, however often that goes away.
+    outage: Option<Moment>,
     deadline: Moment,
     /// The earliest timer that is set for it.
     timer: Moment,
@@ -269,6 +280,7 @@ impl Machine for Redirector {
                         arrived: now,
                         connected: None,
                         patience: None,
+                        outage: None,
                         deadline: Moment::NEVER,
                         timer: Moment::NEVER,
                     },
@@ -322,7 +334,10 @@ impl Machine for Redirector {
             }
             match stage {
                 Stage::Asking(_) | Stage::Queueless => self.fall_back(key, Outcome::QueueUnreachable, now),
-                Stage::Connecting => self.failed(key, Failure::TimedOut, now),
+                Stage::Connecting => {
+                    self.outputs.push_back(Output::HangUp { client: key });
+                    self.failed(key, Failure::TimedOut, now);
+                }
                 Stage::Relaying => {}
             }
         }
@@ -390,8 +405,10 @@ impl Redirector {
             let down = self.queue == Queue::Down;
             let Some(client) = self.client(key) else { return };
             client.stage = Stage::Queueless;
-            let service = client.service;
-            self.arm(key, now + queue_timeout);
+            // A queue that is back may need a moment to hear of its providers.
+            client.patience = None;
+            let (service, until) = (client.service, *client.outage.get_or_insert(now + queue_timeout));
+            self.arm(key, until);
             if down && self.has_fallback(service) {
                 self.fall_back(key, Outcome::QueueUnreachable, now);
             }
@@ -483,7 +500,7 @@ impl Redirector {
         let id = self.take_place(key);
         let Some(client) = self.client(key) else { return };
         if let Some(provider) = client.provider.take() {
-            if from_queue && client.avoid.len() < AVOID_MAX {
+            if from_queue && client.avoid.len() < AVOID {
                 client.avoid.push(provider);
             }
             self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));

@@ -44,6 +44,7 @@ impl Story {
                     format!("say {}", line.trim_end())
                 }
                 Output::Connect { client, to } => format!("{} connect {to}", self.name(client)),
+                Output::HangUp { client } => format!("{} hang-up", self.name(client)),
                 Output::TurnAway { client } => format!("{} turned-away", self.name(client)),
                 Output::Note(Note::Closed { client, outcome, .. }) => {
                     // The port is the client's slot.
@@ -165,7 +166,7 @@ fn a_call_has_its_time_and_what_comes_too_late_changes_nothing() {
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          2.999s .
-         3s . => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?id=2&avoid=10.0.0.1:80
+         3s . => a hang-up | 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?id=2&avoid=10.0.0.1:80
          3.1s a refused
          3.1s a connected
          3.2s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80",
@@ -224,10 +225,11 @@ fn clients_wait_for_a_queue_and_are_asked_for_in_the_order_they_came() {
          4s up => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?wait=1s&id=2 | say pegasus://b/next?wait=1s&id=3
          4.5s down
          4.6s told 10.0.0.1:80 id=1
-         4.7s up => say pegasus://b/next?wait=300ms&id=4 | say pegasus://b/next?wait=300ms&id=5 | say pegasus://b/next?wait=300ms&id=6
+         4.7s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
          4.8s down
-         9.799s .
-         9.8s . => a turned-away | a gone queue-unreachable | b turned-away | b gone queue-unreachable | c turned-away | c gone queue-unreachable",
+         4.999s .
+         5s . => a turned-away | a gone queue-unreachable | b turned-away | b gone queue-unreachable
+         7s . => c turned-away | c gone queue-unreachable",
     )
     .ends();
 }
@@ -320,7 +322,7 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          1s d arrived
          2s a closed => say pegasus://b/done?id=1 | a gone complete
          3s down
-         4s up => say pegasus://b/next?id=4 | say pegasus://b/next?id=5 | say pegasus://b/next?wait=1s&id=6
+         4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
          4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
          4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
          4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",

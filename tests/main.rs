@@ -1,0 +1,5 @@
+//! The tests that need more than one module: one binary, one folder a kind.
+
+mod sim;
+mod support;
+mod system;
