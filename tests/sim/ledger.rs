@@ -264,9 +264,15 @@ impl Ledger {
     }
 
     /// The queue hears that a connection will ask no more; `gone`: nor read.
-    pub fn hung_up(&mut self, key: Key, gone: bool) {
-        self.pending.retain(|(of, by), _| *of != key || (!gone && by.is_ok()));
+    pub fn hung_up(&mut self, key: Key, gone: bool, now: Moment) {
+        for ((of, by), pending) in &mut self.pending {
+            if *of == key && by.is_err() {
+                // It cannot say `done` any more: its answer is due now.
+                (pending.given_up, pending.deadline) = (true, now);
+            }
+        }
         if gone {
+            self.pending.retain(|(of, _), _| *of != key);
             self.owed.retain(|(of, _), _| *of != key);
             let held: Vec<u32> = self.granted.keys().filter(|(of, _)| *of == key).map(|(_, id)| *id).collect();
             held.into_iter().for_each(|id| self.ends(key, id, false));

@@ -90,7 +90,7 @@ impl World {
                 }
                 self.requests(queue, connection);
                 if let Some((machine, ledger)) = &mut self.queues[queue].running {
-                    ledger.hung_up(connection, false);
+                    ledger.hung_up(connection, false, self.now);
                     machine.handle(ticket_queue::Input::Ended { connection }, self.now);
                 }
                 self.act_queue(queue);

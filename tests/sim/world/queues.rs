@@ -91,7 +91,7 @@ impl World {
         if let Some(caller) = self.queues[queue].callers.remove(connection) {
             self.network.close(caller.link, End::Queue);
             if let Some((machine, ledger)) = &mut self.queues[queue].running {
-                ledger.hung_up(connection, true);
+                ledger.hung_up(connection, true, self.now);
                 machine.handle(ticket_queue::Input::Gone { connection }, self.now);
             }
             self.act_queue(queue);
