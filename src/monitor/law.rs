@@ -45,7 +45,6 @@ pub struct Law {
     rate: Average,
     utilisation_paper: Average,
     per_second: f64,
-    excess: f64,
 }
 
 impl Law {
@@ -58,7 +57,6 @@ impl Law {
             rate: Average::default(),
             utilisation_paper: Average::default(),
             per_second: SLOTS_START * cpus,
-            excess: 0.0,
         }
     }
 
@@ -75,7 +73,6 @@ impl Law {
             .max(sample.cpus);
             return;
         };
-        self.excess = queued;
         if utilisation > UTILISATION_MIN && active > ACTIVE_MIN {
             self.active.update((active - queued).max(0.0), over, LEARNING);
             self.utilisation.update(utilisation, over, LEARNING);
@@ -97,7 +94,7 @@ impl Law {
     /// Requests that the machine can take in an interval, for queues that
     /// count none in progress.
     pub fn per_interval(&self, sample: &Sample, interval: Span) -> f64 {
-        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - self.excess).max(1.0) * spare(sample)
+        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0)).max(1.0) * spare(sample)
     }
 }
 

@@ -163,7 +163,9 @@ pub struct Monitor {
     up: Vec<bool>,
     law: Law,
     sample: Option<Sample>,
-    learned: Moment,
+    /// When that was, and how long a time it is about.
+    looked: Moment,
+    seen_over: Span,
     next_look: Moment,
     /// A bid is due, as soon as the look and the checks are in.
     bidding: bool,
@@ -208,9 +210,13 @@ impl Machine for Monitor {
                     .filter(|account| account.mode == Mode::Paper)
                     .map(|account| account.granted as f64)
                     .sum();
-                let over = if self.sample.is_some() { now.since(self.learned) } else { self.options.interval };
-                self.law.learn(&sample, active, paper, over);
-                self.learned = now;
+                // The answers to the last bid are about the time up to it, so they
+                // belong to the look before this one: requests of one time and load
+                // of another would add their noises instead of cancelling them.
+                let last = self.sample.unwrap_or(sample);
+                self.law.learn(&last, active, paper, self.seen_over);
+                self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
+                self.looked = now;
                 self.sample = Some(sample);
                 self.looking = false;
                 self.bid_when_ready();
@@ -288,7 +294,8 @@ impl Monitor {
             up: vec![false; options.balancers],
             law: Law::new(cpus),
             sample: None,
-            learned: Moment::ZERO,
+            looked: Moment::ZERO,
+            seen_over: options.interval,
             next_look: Moment::ZERO,
             bidding: false,
             looking: false,

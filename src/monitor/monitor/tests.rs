@@ -227,6 +227,23 @@ fn slots_follow_what_the_queues_report() {
 }
 
 #[test]
+fn requests_are_learned_with_the_load_of_their_own_time() {
+    let mut story = Story::up(1, vec![service("web", false)]);
+    for turn in 0..60 {
+        // Every other interval is idle; the answer to a bid is about the interval before it.
+        let busy = turn % 2 == 1;
+        story.sample.utilisation = Some(if busy { 1.0 } else { 0.0 });
+        let looks = story.looks.len();
+        while story.looks.len() == looks {
+            let next = story.monitor.deadline().unwrap();
+            story.until(next.since(Moment::ZERO).as_millis() + 1);
+        }
+        story.standing(0, if busy { 20.0 } else { 0.0 }, u64::from(busy), Mode::Slots);
+    }
+    assert_eq!(story.offered(0), (20, 80));
+}
+
+#[test]
 fn shares_are_half_even_and_half_by_demand_and_add_up() {
     let mut story = Story::up(4, vec![service("web", false)]);
     story.until(0);
