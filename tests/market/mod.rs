@@ -16,12 +16,17 @@ mod table;
 mod targets;
 mod world;
 
+use pegasus::base::time::Span;
+use pegasus::schedule::registry::{SchedulerName, SCHEDULERS};
 use setting::Setting;
 use std::fmt::Write;
 use targets::Lab;
+use world::Policy;
 
 /// The arrivals, unless PEGASUS_SEED says otherwise.
 const SEED: u64 = 0x7347;
+/// How long laws are watched after the first seconds.
+const LAWS: Span = Span::from_secs(2);
 
 /// Prints how to see a failure again.
 struct Replay(u64, &'static str);
@@ -53,11 +58,11 @@ fn meets(setting: Setting, test: &'static str) {
     assert!(verdicts.iter().all(targets::Verdict::holds), "{}: {}\n{text}", lab.setting.name, lab.setting.title);
 }
 
-/// A test for each target.
+/// A test for each target, a hundred seconds long.
 macro_rules! scenarios {
     ($($test:ident $name:literal),* $(,)?) => {
         $(#[test]
-        #[cfg_attr(debug_assertions, ignore = "a hundred seconds; debug mode runs short ones")]
+        #[cfg_attr(debug_assertions, ignore = "long; debug mode runs short ones")]
         fn $test() {
             meets(Setting::named($name), stringify!($test));
         })*
@@ -69,4 +74,58 @@ scenarios! {
     t02_sixteen_balancers "T2",
     t03_speeds "T3",
     t04_cores "T4",
+    t05_input_and_output "T5",
+    t06_all_traffic_at_one_balancer "T6",
+    t07_overload "T7",
+    t08_a_long_way "T8",
+    t09a_a_service_dies "T9a",
+    t09b_a_host_falls_silent "T9b",
+    t09c_a_service_flaps "T9c",
+    t09d_a_host_flaps "T9d",
+    t10_uncounted "T10",
+    t11_tickets_stop "T11",
+    t12_antagonists "T12",
+    x1_messages_are_lost "X1",
+}
+
+/// The shortened ones whose targets hold for any seed after so short a time.
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "release mode runs the long ones")]
+fn short_scenarios() {
+    for name in ["T1", "T3", "T6", "T9a", "T10", "T11"] {
+        let start = std::time::Instant::now();
+        meets(Setting::named(name).shortened(), "short_scenarios");
+        println!("TIME {name} {:?}", start.elapsed());
+    }
+}
+
+/// The laws of tickets hold for every scheduler, in slots and in the paper's way.
+#[test]
+fn laws_hold_for_every_scheduler() {
+    let _replay = Replay(seed(), "laws_hold_for_every_scheduler");
+    for name in ["T9d", "T7", "T10"] {
+        let setting = Setting::named(name).shortened();
+        let mut lab = Lab::new(Setting { length: setting.warm + LAWS, loss: 0.1, ..setting }, seed());
+        for scheduler in SCHEDULERS.iter().filter_map(|entry| entry.names[0].parse().ok()) {
+            let figures = lab.figures(Policy::Pegasus(scheduler));
+            // Laws that hold because nothing happens would prove nothing.
+            assert!(figures.answered_count() > 500, "{name} {scheduler}: {figures:?}");
+        }
+    }
+}
+
+/// A thousand providers and 32 balancers, in seconds.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "long in debug mode")]
+fn a_thousand_providers() {
+    let _replay = Replay(seed(), "a_thousand_providers");
+    let mut lab = Lab::new(Setting::large(), seed());
+    let start = std::time::Instant::now();
+    let ours = lab.figures(Policy::Pegasus(SchedulerName::DEFAULT)).clone();
+    let took = start.elapsed();
+    let theirs = lab.figures(Policy::LeastConn).mean();
+    let (mean, count) = (ours.mean(), ours.answered_count());
+    println!("{count} requests, mean {mean:.1} ms, leastconn {theirs:.1} ms, {} messages, {took:?}", ours.messages);
+    assert_eq!(ours.refused, 0);
+    assert!(mean <= 0.8 * theirs, "{mean} against {theirs}");
 }

@@ -16,6 +16,14 @@ pub struct Build {
     pub hogs: f64,
 }
 
+impl Build {
+    /// CPUs times speed, less what others take of it while they are there, half
+    /// of the time.
+    fn left(&self) -> f64 {
+        self.cpus * self.speed * (1.0 - 0.5 * self.hogs / (self.hogs + self.cpus))
+    }
+}
+
 /// What may happen to a provider.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misfortune {
@@ -37,7 +45,7 @@ pub struct Setting {
     pub title: &'static str,
     pub machines: Vec<Build>,
     pub balancers: usize,
-    /// Part of the capacity of all machines that the traffic needs.
+    /// Part of the capacity of all machines, on average, that the traffic needs.
     pub rho: f64,
     /// Mean CPU time of a request at speed 1, in seconds.
     pub mean: f64,
@@ -201,9 +209,15 @@ impl Setting {
                 ..Setting::usual("X1", "30 % of the ticket messages lost: speeds 1:2:4, B=1, rho 0.9")
             },
             Setting {
+                machines: antagonists(),
+                balancers: 4,
+                rho: 1.03,
+                ..Setting::usual("X2", "antagonists that leave too little, B=4, rho 1.03")
+            },
+            Setting {
                 load_average: true,
                 rho: 0.7,
-                ..Setting::usual("X2", "only a load average: same machines, B=1, rho 0.7")
+                ..Setting::usual("X3", "only a load average: same machines, B=1, rho 0.7")
             },
         ]
     }
@@ -218,6 +232,13 @@ impl Setting {
             warm: Span::from_secs(2),
             ..Setting::usual("scale", "1000 providers, 32 balancers, speeds 1:2:4, rho 0.9")
         }
+    }
+
+    /// A short time of it, still with all its misfortunes but those that repeat late.
+    pub fn shortened(self) -> Setting {
+        let length = if self.misfortunes.is_empty() { 16 } else { 28 };
+        let misfortunes = self.misfortunes.iter().filter(|(at, ..)| *at <= seconds(length)).copied().collect();
+        Setting { length: Span::from_secs(length), misfortunes, ..self }
     }
 
     /// One of them.
@@ -241,7 +262,7 @@ impl Setting {
     /// The arrivals that a seed gives, the same for whoever balances.
     pub fn arrivals(&self, seed: u64) -> Vec<Arrival> {
         let mut random = Random::new(seed);
-        let capacity: f64 = self.machines.iter().map(|build| build.cpus * build.speed).sum();
+        let capacity: f64 = self.machines.iter().map(Build::left).sum();
         let mean_gap = self.mean / (self.rho * capacity);
         let mut arrivals = Vec::new();
         let mut at = Moment::after_start(Setting::FIRST);
