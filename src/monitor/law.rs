@@ -94,7 +94,8 @@ impl Law {
     /// Requests that the machine can take in an interval, for queues that
     /// count none in progress.
     pub fn per_interval(&self, sample: &Sample, interval: Span) -> f64 {
-        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0)).max(1.0) * spare(sample)
+        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0)).max(1.0)
+            * spare(sample)
     }
 }
 

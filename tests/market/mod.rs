@@ -92,10 +92,8 @@ scenarios! {
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "release mode runs the long ones")]
 fn short_scenarios() {
-    for name in ["T1", "T3", "T6", "T9a", "T10", "T11"] {
-        let start = std::time::Instant::now();
+    for name in ["T1", "T3", "T6", "T9a", "T11", "T12"] {
         meets(Setting::named(name).shortened(), "short_scenarios");
-        println!("TIME {name} {:?}", start.elapsed());
     }
 }
 

@@ -222,14 +222,14 @@ impl Setting {
         ]
     }
 
-    /// A thousand machines and 32 balancers for three seconds.
+    /// A thousand machines and 32 balancers for a few seconds.
     pub fn large() -> Setting {
         Setting {
             machines: speeds(1000),
             balancers: 32,
             mean: 0.2,
-            length: Span::from_secs(5),
-            warm: Span::from_secs(2),
+            length: Span::from_secs(6),
+            warm: Span::from_secs(3),
             ..Setting::usual("scale", "1000 providers, 32 balancers, speeds 1:2:4, rho 0.9")
         }
     }

@@ -84,7 +84,7 @@ impl Lab {
                 say("refused, %", ours.refused_percent(), 0.0, most);
                 let (fewest, all) = (ours.grants.iter().min().copied().unwrap_or(0), ours.grants.iter().sum::<u64>());
                 let fair = all as f64 / ours.grants.len() as f64;
-                say("fewest grants of a provider / fair share", fewest as f64 / fair, 0.9, least);
+                say("fewest grants of a provider / fair share", fewest as f64 / fair, 0.75, least);
             }
             "T2" => say("mean / leastconn", to_leastconn(self), 1.0, most),
             "T3" => {

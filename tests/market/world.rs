@@ -79,7 +79,7 @@ struct World<'a> {
 pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -> Figures {
     let mut ground = Ground::new(setting, seed);
     let mut hogs = pegasus::base::random::Random::new(seed ^ 0x0606);
-    for (provider, build) in setting.machines.iter().enumerate().filter(|(_, build)| build.hogs > 0.0) {
+    for (provider, _) in setting.machines.iter().enumerate().filter(|(_, build)| build.hogs > 0.0) {
         // All at once, so that they are the same whatever else happens.
         let mut at = Moment::ZERO;
         let mut on = hogs.below(2) == 0;
@@ -88,7 +88,6 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
             at = at + Span::from_secs_f64(exponential(&mut hogs, HOG_SECONDS));
             on = !on;
         }
-        debug_assert!(build.hogs > 0.0);
     }
     for (number, (at, ..)) in setting.misfortunes.iter().enumerate() {
         ground.at(*at, Event::Strikes(number));
