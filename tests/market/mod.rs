@@ -4,6 +4,8 @@
 //! The real machines on simulated computers, against those whom they compete
 //! with on the same arrivals. Whatever is measured, the laws of tickets are
 //! checked at every step. A failure prints the line that brings it back.
+//!
+//! `cargo test --release market_table -- --ignored --nocapture` prints the table.
 
 mod agenda;
 mod baselines;

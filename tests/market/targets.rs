@@ -33,7 +33,7 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sign = if self.at_most { "<=" } else { ">=" };
         let word = if self.holds() { "ok  " } else { "MISS" };
-        write!(f, "{word} {:<44} {:>9.3}  target {sign} {}", self.what, self.value, self.bound)
+        write!(f, "{word} {:<44} {:>9.3}  target {sign} {:.3}", self.what, self.value, self.bound)
     }
 }
 
