@@ -218,6 +218,19 @@ pub const PARTS: &[Part] = &[
             global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
+            global(
+                "redirect_splice",
+                "auto",
+                "auto: long streams pass through the system alone (Linux); off",
+                |s, v| {
+                    s.redirect_splice = match v {
+                        "auto" => true,
+                        "off" => false,
+                        _ => return Err("neither auto nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
             service("service_NAME_listen", "", "addresses that clients of the service come to", |s, v| {
                 put_listen(&mut s.listen, v, 0)
             }),

@@ -20,7 +20,7 @@ use crate::net::accept::{self, Came, Listeners};
 use crate::net::drive::{Desk, Hands, Loop, Remote};
 use crate::net::names::Lookup;
 use crate::net::peer::{News, Peer};
-use crate::net::pump::{Ahead, Link, Pumped, BUFFER_BYTES};
+use crate::net::pump::{Ahead, Link, Pumped, Tools};
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{load, socket};
@@ -86,7 +86,7 @@ struct Relay {
     clients: Slab<Client>,
     again: Vec<Key>,
     timers: Timers<Key>,
-    buffer: Vec<u8>,
+    tools: Tools,
     settings: Arc<Settings>,
     /// Clients of all threads.
     count: Arc<AtomicUsize>,
@@ -246,7 +246,7 @@ impl Relay {
             clients: Slab::default(),
             again: Vec::new(),
             timers: Timers::default(),
-            buffer: vec![0; BUFFER_BYTES],
+            tools: Tools::new(settings.redirect_splice),
             clients_max: clients_max(&settings),
             fallbacks: fallbacks(&settings),
             settings,
@@ -315,7 +315,7 @@ impl Relay {
         client.link.set_provider(provider);
         // What the client has said already need not wait for an event: on a
         // near network the connection often stands by now.
-        match client.link.pump_ahead(&mut self.buffer) {
+        match client.link.pump_ahead(&mut self.tools) {
             Some(Ahead::Connected) => {
                 self.connected(key, machine, desk);
                 // Pumped when this turn is settled.
@@ -365,7 +365,7 @@ impl Relay {
     fn pump(&mut self, key: Key, machine: &mut Redirector, desk: &mut Desk) {
         let Some(client) = self.clients.get_mut(key).filter(|client| client.stage == Stage::Relaying) else { return };
         client.touched = desk.now;
-        match client.link.pump(&mut self.buffer) {
+        match client.link.pump(&mut self.tools) {
             Pumped::Open => {}
             Pumped::Again => {
                 desk.again = true;

@@ -8,4 +8,5 @@ pub mod limits;
 pub mod load;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod syslog;
