@@ -4,7 +4,7 @@
 //! Owns the one table that the reader, the help and the sample are made from.
 
 use super::logging::Place;
-use super::settings::{Check, QueueAt, ServiceSettings, Settings};
+use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
 use crate::base::address::{Cidr, Listen, Transport};
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
@@ -252,10 +252,15 @@ pub const PARTS: &[Part] = &[
             global("monitor_interval", "1s", "how often it looks, checks and sends", |s, v| {
                 put_span(&mut s.monitor_interval, v, Span::from_millis(10))
             }),
-            global("monitor_load", "", "load sources: cpu, loadavg or both; cpu where the system tells it", |s, v| {
-                s.monitor_load = Some(v.parse()?);
-                Ok(())
-            }),
+            global(
+                "monitor_load",
+                "",
+                "cpu loadavg psi file:PATH exec:COMMAND; cpu where the system tells it",
+                |s, v| {
+                    s.monitor_load = load_sources(v)?;
+                    Ok(())
+                },
+            ),
             service(
                 "service_NAME_provider",
                 "",
@@ -275,10 +280,15 @@ pub const PARTS: &[Part] = &[
                     Ok(())
                 },
             ),
-            service("service_NAME_check", "tcp", "tcp or tcp:PORT: does it take a connection; off", |s, v| {
-                s.check = Some(v.parse::<Check>()?);
-                Ok(())
-            }),
+            service(
+                "service_NAME_check",
+                "tcp",
+                "tcp or tcp:PORT: does it take a connection; exec:COMMAND; off",
+                |s, v| {
+                    s.check = Some(v.parse::<Check>()?);
+                    Ok(())
+                },
+            ),
             service("service_NAME_check_interval", "", "how often; else every monitor_interval", |s, v| {
                 let mut interval = Span::ZERO;
                 put_span(&mut interval, v, Span::from_millis(10))?;

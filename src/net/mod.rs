@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod drive;
 pub mod gauge;
+pub mod helper;
 pub mod names;
 pub mod peer;
 pub mod probe;

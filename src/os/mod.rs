@@ -2,6 +2,7 @@
 //! always with a plain twin. The only place for `unsafe`, each behind a safe
 //! function. A port to another system answers the questions of these folders.
 
+pub mod child;
 pub mod cpu;
 pub mod inherit;
 pub mod limits;
