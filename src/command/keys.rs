@@ -218,6 +218,9 @@ pub const PARTS: &[Part] = &[
             global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
+            global("redirect_linger", "10s", "under inetd `wait`: leaves after so long without a client", |s, v| {
+                put(&mut s.redirect_linger, v)
+            }),
             global(
                 "redirect_splice",
                 "auto",
