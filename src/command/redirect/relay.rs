@@ -34,6 +34,8 @@ use std::sync::Arc;
 const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 /// How long the queue is given to hear that the last client is gone.
 const FAREWELL: Span = Span::from_millis(200);
+/// How often a loop that is done looks whether the others are.
+const LOOK: Span = Span::from_millis(50);
 /// How old the addresses of a fallback may get.
 const FALLBACK_AGE: Span = Span::from_secs(60);
 
@@ -101,6 +103,8 @@ pub struct Relay {
     stay: Stay,
     /// Since when nobody is there.
     idle_since: Option<Moment>,
+    /// When to look whether the other loops are done.
+    next_look: Option<Moment>,
     /// It was told to end: until when.
     ending: Option<Moment>,
     /// Nothing is left to do, but the queue may not know it yet.
@@ -208,7 +212,7 @@ impl Hands for Relay {
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter().flatten().chain(fallback).chain(linger).chain(farewell).min()
+        own.into_iter().flatten().chain(fallback).chain(linger).chain(farewell).chain(self.next_look).min()
     }
 
     fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
@@ -247,17 +251,23 @@ impl Hands for Relay {
 impl Relay {
     /// Whether it is told to end, or was not to stay, and nobody is there.
     fn nothing_left(&mut self, now: Moment) -> bool {
+        self.next_look = None;
         if !self.clients.is_empty() {
             self.idle_since = None;
             return false;
         }
         let since = *self.idle_since.get_or_insert(now);
-        self.ending.is_some()
-            || match self.stay {
-                Stay::Forever => false,
-                Stay::OneClient => true,
-                Stay::Linger => now.since(since) >= self.settings.redirect_linger,
-            }
+        if let Some(until) = self.ending {
+            // While other loops have clients somebody must listen to signals.
+            let last = self.count.load(Ordering::Relaxed) == 0;
+            self.next_look = (!last).then(|| now + LOOK);
+            return last || now >= until;
+        }
+        match self.stay {
+            Stay::Forever => false,
+            Stay::OneClient => true,
+            Stay::Linger => now.since(since) >= self.settings.redirect_linger,
+        }
     }
 
     /// Clients of a service come to this socket.
@@ -296,6 +306,7 @@ impl Relay {
             count,
             stay,
             idle_since: None,
+            next_look: None,
             ending: None,
             farewell: None,
         }
