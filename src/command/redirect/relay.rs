@@ -388,8 +388,12 @@ impl Relay {
             Ok(None) if provider.peer_addr().is_ok() => self.connected(key, machine, desk),
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => {
-                let late = error.kind() == io::ErrorKind::TimedOut;
-                self.failed(key, if late { Failure::TimedOut } else { Failure::Refused }, machine, desk);
+                let why = match error.kind() {
+                    io::ErrorKind::TimedOut => Failure::TimedOut,
+                    io::ErrorKind::ConnectionReset => Failure::Reset,
+                    _ => Failure::Refused,
+                };
+                self.failed(key, why, machine, desk);
             }
         }
     }
