@@ -171,7 +171,11 @@ fn schedulers() -> String {
         text.push_str(&format!("  {:<16}{}\n", entry.names.join(", "), entry.sentence));
     }
     text.push_str(
-        "\nKeep the default. round-robin ignores what providers offer and how fast they\n\
+        "  exec:COMMAND    a program of yours: it reads a line for every event and question,\n\
+         \x20                 as `next id=5 service=web client=192.0.2.1 candidates=A,B tickets=4,4\n\
+         \x20                 capacity=16,16 active=1,0`, and answers `id=5 provider=B`. While it is\n\
+         \x20                 slow (queue_plugin_timeout), dead or wrong the default stands in.\n\
+         \nKeep the default. round-robin ignores what providers offer and how fast they\n\
          are; fifo sends all tickets of one message to one provider before the next.\n",
     );
     text

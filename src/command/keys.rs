@@ -144,8 +144,11 @@ pub const PARTS: &[Part] = &[
             global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
                 put_listen(&mut s.queue_listen, v, 1)
             }),
-            global("queue_scheduler", "competitive", "who is chosen: competitive, fifo or round-robin", |s, v| {
+            global("queue_scheduler", "competitive", "who is chosen: `pegasus help schedulers`", |s, v| {
                 put(&mut s.queue.scheduler, v)
+            }),
+            global("queue_plugin_timeout", "50ms", "how long an exec: scheduler may take for an answer", |s, v| {
+                put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1))
             }),
             global("queue_lease", "30s", "how long tickets hold whose message gives no lease", |s, v| {
                 put(&mut s.queue.lease, v)
@@ -240,6 +243,17 @@ pub const PARTS: &[Part] = &[
             service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
                 s.scheduler = Some(v.parse()?);
                 Ok(())
+            }),
+            service("service_NAME_affinity", "off", "source: a client's address keeps its provider; off", |s, v| {
+                s.affinity = match v {
+                    "source" => true,
+                    "off" => false,
+                    _ => return Err("neither source nor off".into()),
+                };
+                Ok(())
+            }),
+            service("service_NAME_affinity_timeout", "10m", "for so long after its last connection", |s, v| {
+                put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
             }),
             service("service_NAME_fallback", "", "providers for when the queue has none or is away", |s, v| {
                 put_list(&mut s.fallback, v, 0)

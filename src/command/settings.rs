@@ -86,6 +86,10 @@ pub struct ServiceSettings {
     pub listen: Vec<Listen>,
     /// Its own scheduler.
     pub scheduler: Option<SchedulerName>,
+    /// Whether a client's address keeps its provider, and for how long after it came.
+    pub affinity: bool,
+    /// See there.
+    pub affinity_timeout: Span,
     /// Static providers.
     pub fallback: Vec<Target>,
     /// Where it is on this machine, if that is said.
@@ -108,6 +112,8 @@ impl ServiceSettings {
             name,
             listen: Vec::new(),
             scheduler: None,
+            affinity: false,
+            affinity_timeout: Span::from_secs(600),
             fallback: Vec::new(),
             provider: None,
             capacity: None,
@@ -240,8 +246,13 @@ impl Settings {
 
     /// The options of a ticket queue.
     pub fn queue_options(&self) -> QueueOptions {
-        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler?)));
-        QueueOptions { schedulers: own.collect(), ..self.queue.clone() }
+        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));
+        let affinities = self.services.iter().filter(|service| service.affinity);
+        QueueOptions {
+            schedulers: own.collect(),
+            affinities: affinities.map(|service| (service.name, service.affinity_timeout)).collect(),
+            ..self.queue.clone()
+        }
     }
 
     /// The options of a monitor.
@@ -402,7 +413,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.queue_listen.len(), 2);
-        assert_eq!(settings.queue.scheduler.as_str(), "round-robin");
+        assert_eq!(settings.queue.scheduler.to_string(), "round-robin");
         assert!(settings.redirect.wait.is_zero());
         let app = settings.service("my-app".parse().unwrap()).unwrap();
         assert_eq!((app.rise, app.checked(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
@@ -418,7 +429,7 @@ mod tests {
         .unwrap_err();
         let expected = [
             "pegasus.conf:1: queue_schedular=fifo: no such key; did you mean queue_scheduler?",
-            "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, fifo, round-robin)",
+            "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, fifo, round-robin, exec:COMMAND)",
             "pegasus.conf:4: queue_lease=soon: not a duration",
             "pegasus.conf:5: queue_lease is set already in line 4",
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",

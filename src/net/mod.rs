@@ -6,5 +6,6 @@ pub mod gauge;
 pub mod helper;
 pub mod names;
 pub mod peer;
+pub mod plugin;
 pub mod probe;
 pub mod pump;
