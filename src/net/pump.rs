@@ -34,8 +34,10 @@ const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "andro
 struct Ready {
     read: bool,
     write: bool,
-    /// The peer has ended; an empty read is to come.
+    /// The peer has ended or failed: the socket is to be read to its end.
     ended: bool,
+    /// It has ended well: nothing comes after what is there.
+    last: bool,
 }
 
 impl Ready {
@@ -44,6 +46,7 @@ impl Ready {
         self.read |= event.is_readable() || closed;
         self.write |= event.is_writable() || event.is_write_closed();
         self.ended |= closed;
+        self.last |= event.is_read_closed() && !event.is_error();
     }
 }
 
@@ -150,7 +153,7 @@ pub struct Link {
     reset: Option<Outcome>,
 }
 
-const UNKNOWN: Ready = Ready { read: true, write: true, ended: false };
+const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false };
 
 impl Link {
     /// A client who has no provider yet.
@@ -195,6 +198,14 @@ impl Link {
     /// The provider's socket became ready.
     pub fn provider_event(&mut self, event: &Event) {
         self.provider_ready.note(event);
+    }
+
+    /// Makes the system find out when the provider's host is gone. (A client's
+    /// socket has it from the one it came to.)
+    pub fn keepalive(&self) {
+        if let Some(provider) = &self.provider {
+            socket::keepalive(provider);
+        }
     }
 
     /// Bytes to the client and from it, so far.
@@ -419,8 +430,10 @@ fn pump(
         if flow.spliced.is_some() {
             continue;
         }
-        if SHORT_READ_DRAINS && count < buffer.len() && !source_ready.ended {
-            source_ready.read = false;
+        if SHORT_READ_DRAINS && count < buffer.len() {
+            // Nothing is left; and if the end was there before, this was all.
+            flow.ended = source_ready.last;
+            source_ready.read = source_ready.ended;
         }
         let sent = if sink_ready.write { send(sink, &buffer[..count], ending) } else { Ok(0) };
         let taken = sent.unwrap_or(0);

@@ -34,6 +34,8 @@ use std::sync::Arc;
 const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 /// How long the queue is given to hear that the last client is gone.
 const FAREWELL: Span = Span::from_millis(200);
+/// Probes are worth four calls only where a connection lasts longer than this.
+const KEEPALIVE_AFTER: Span = Span::from_secs(30);
 /// How often a loop that is done looks whether the others are.
 const LOOK: Span = Span::from_millis(50);
 /// How old the addresses of a fallback may get.
@@ -195,6 +197,7 @@ impl Hands for Relay {
         self.resolve(machine, desk);
         while let Some(key) = self.timers.due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
+            client.link.keepalive();
             let deadline = client.touched + self.silence_max(client);
             if deadline > desk.now {
                 self.timers.set(deadline, key);
@@ -362,7 +365,6 @@ impl Relay {
             }
         };
         let _ = provider.set_nodelay(true);
-        socket::keepalive(&provider);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest).is_err() {
             return machine.handle(Input::Stuck { client: key }, desk.now);
@@ -402,7 +404,7 @@ impl Relay {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.stage = Stage::Relaying;
         client.touched = desk.now;
-        let deadline = desk.now + self.settings.redirect_idle_timeout;
+        let deadline = desk.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
         self.timers.set(deadline, key);
         if self.timers.len() > 4 * self.clients.len() + 1024 {
             let clients = &self.clients;
