@@ -133,6 +133,10 @@ pub const PARTS: &[Part] = &[
                 };
                 Ok(())
             }),
+            global("user", "", "user or user:group to become once ports are bound (Unix)", |s, v| {
+                s.user = Some(v.to_string()).filter(|user| !user.is_empty());
+                Ok(())
+            }),
             global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
                 put(&mut s.drain_timeout, v)
             }),

@@ -315,7 +315,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
     let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
-    let started = Ready::new(settings).and_then(|mut ready| {
+    let started = settings.become_user().and_then(|()| Ready::new(settings)).and_then(|mut ready| {
         ready.turn.catch_signals(move |signal| on_signal(signal, &source))?;
         Ok(ready)
     });

@@ -442,10 +442,11 @@ pub fn run(daemon: Daemon) -> i32 {
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
+    let user = settings.become_user();
     let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
-    if let Err(error) = caught {
+    if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");
-        return exit::SYSTEM;
+        return exit::of(&error);
     }
     ready.tell(&options);
     ready.serve()

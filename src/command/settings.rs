@@ -12,12 +12,14 @@ use crate::base::pairs;
 use crate::base::time::Span;
 use crate::monitor::monitor::{MonitorOptions, ServiceOptions};
 use crate::net::gauge::Source;
+use crate::os::user;
 use crate::queue::ticket_queue::QueueOptions;
 use crate::redirect::redirector::RedirectOptions;
 use crate::schedule::registry::SchedulerName;
 use log::LevelFilter;
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -147,6 +149,7 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: Place,
     pub log_level: LevelFilter,
+    pub user: Option<String>,
     pub drain_timeout: Span,
     pub queue_listen: Vec<Listen>,
     pub queue: QueueOptions,
@@ -171,6 +174,7 @@ impl Default for Settings {
         let mut settings = Settings {
             log: Place::Stderr,
             log_level: LevelFilter::Info,
+            user: None,
             drain_timeout: Span::ZERO,
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
@@ -242,6 +246,15 @@ impl Settings {
     pub fn offered(&self) -> Vec<&ServiceSettings> {
         let some = self.services.iter().any(ServiceSettings::offered);
         self.services.iter().filter(|service| service.offered() || !some).collect()
+    }
+
+    /// Becomes the configured user, if there is one; ports are bound by now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn become_user(&self) -> io::Result<()> {
+        let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
+        self.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
     }
 
     /// The options of a ticket queue.

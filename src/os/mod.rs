@@ -11,3 +11,4 @@ pub mod signal;
 pub mod socket;
 pub mod splice;
 pub mod syslog;
+pub mod user;

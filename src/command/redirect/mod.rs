@@ -138,6 +138,7 @@ fn serve_all(
         QueueAt::Target(_) => None,
         QueueAt::Embedded => Some(Embedded::start(&settings)?),
     };
+    settings.become_user()?;
     let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
     let queue = embedded.as_ref().map(|embedded| embedded.addresses[0]);
     let mut team = Team::start(settings, listeners, queue, stay)?;
