@@ -11,4 +11,6 @@ pub struct Sample {
     pub queued: Option<f64>,
     /// The load average of the last minute, where that is a source.
     pub load: Option<f64>,
+    /// How full the machine is, 0..=1, where a source says just that.
+    pub full: Option<f64>,
 }

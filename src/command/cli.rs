@@ -69,6 +69,8 @@ impl Source {
 }
 
 const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+/// What talks to whoever started it, even over a socket.
+const TALKING: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
 
 /// The command, and what follows it: from the program's name, or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -93,9 +95,8 @@ fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
 pub fn main(arguments: &[String]) -> i32 {
     let (command, rest) = command(arguments);
     // Before anything can be said: a superserver's client may be on descriptor 2.
-    let mine = |name: &str| COMMANDS.contains(&name) && name != "redirect" || name.starts_with('-');
     let found = match command {
-        Some(name) if mine(name) => Found { inherited: Inherited::Nothing, stderr_was_client: false },
+        Some(name) if TALKING.contains(&name) => Found { inherited: Inherited::Nothing, stderr_was_client: false },
         _ => inherit::take(),
     };
     if found.stderr_was_client {

@@ -4,11 +4,11 @@
 //! Queue, redirector and monitors are the real ones, over real sockets.
 
 use super::exit;
+use super::monitor;
 use super::queue::Embedded;
 use super::redirect::Team;
 use super::send::Line;
 use super::settings::Settings;
-use super::{monitor, redirect};
 use crate::base::address::Target;
 use crate::base::pairs;
 use getopts::Matches;
@@ -158,7 +158,7 @@ impl Cluster {
         }
         let listen = |port: u16| {
             configured(&[format!("service_web_listen=127.0.0.1:{port}"), format!("redirect_queue={queue}")])
-                .and_then(|settings| redirect::Team::start(settings, None))
+                .and_then(|settings| Team::standalone(settings, queue))
         };
         let team: Team = listen(8080).or_else(|_| listen(0))?;
         let place = team.places[0].1;

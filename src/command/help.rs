@@ -47,8 +47,8 @@ const REDIRECT: &str = "\
 pegasus redirect [-c FILE] [-o KEY=VALUE]… [-s SERVICE] [-t] [-v] [-q]
 
 Joins each client to the provider that the queue names. Started by inetd or
-tcpserver it serves the client on descriptor 0 (`pegasus help superservers`);
-otherwise it listens on every service_NAME_listen. A provider that refuses or is
+tcpserver it serves the client or the listening socket on descriptor 0, from
+systemd the sockets that were passed (`pegasus help superservers`); otherwise it listens on every service_NAME_listen. A provider that refuses or is
 silent costs a client nothing but time: the failure is reported, and the next
 provider tried. Nothing reaches a client but its provider's bytes.
 
@@ -121,15 +121,21 @@ after too-long, or three bad lines in a row, the connection is closed.
 ";
 
 const SUPERSERVERS: &str = "\
-A superserver listens, and starts `pegasus redirect` for each client with the
-connection on descriptor 0; it finds that out by itself. One process a client:
-simple, and good for a few hundred connections a second; standalone is faster.
+A superserver listens and starts `pegasus redirect`, which looks at its
+descriptors to find out what it was given; nothing is configured.
 
-openbsd-inetd, /etc/inetd.conf (without .6000 it allows 256 starts a minute):
+A connection on descriptor 0: one process a client, simple, and good for a few
+hundred connections a second. openbsd-inetd, /etc/inetd.conf (without .6000 it
+allows 256 starts a minute), and tcpserver, tcpsvd:
   8080 stream tcp nowait.6000 nobody /usr/local/sbin/pegasus pegasus redirect -s web
-
-tcpserver, tcpsvd:
   tcpserver -H -R -l 0 -c 1000 0 8080 pegasus redirect -s web
+
+A listening socket on descriptor 0 (inetd `wait`): serves all who come, and
+leaves after redirect_linger without a client; as fast as standalone:
+  8080 stream tcp wait nobody /usr/local/sbin/pegasus pegasus redirect -s web
+
+Sockets passed by systemd (Accept=no): serves them as a daemon; a socket whose
+FileDescriptorName is a service serves that one, else -s, else the port tells.
 
 Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
 is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
@@ -165,7 +171,11 @@ fn schedulers() -> String {
         text.push_str(&format!("  {:<16}{}\n", entry.names.join(", "), entry.sentence));
     }
     text.push_str(
-        "\nKeep the default. round-robin ignores what providers offer and how fast they\n\
+        "  exec:COMMAND    a program of yours: it reads a line for every event and question,\n\
+         \x20                 as `next id=5 service=web client=192.0.2.1 candidates=A,B tickets=4,4\n\
+         \x20                 capacity=16,16 active=1,0`, and answers `id=5 provider=B`. While it is\n\
+         \x20                 slow (queue_plugin_timeout), dead or wrong the default stands in.\n\
+         \nKeep the default. round-robin ignores what providers offer and how fast they\n\
          are; fifo sends all tickets of one message to one provider before the next.\n",
     );
     text

@@ -4,7 +4,7 @@
 //! Owns the one table that the reader, the help and the sample are made from.
 
 use super::logging::Place;
-use super::settings::{Check, QueueAt, ServiceSettings, Settings};
+use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
 use crate::base::address::{Cidr, Listen, Transport};
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
@@ -133,6 +133,10 @@ pub const PARTS: &[Part] = &[
                 };
                 Ok(())
             }),
+            global("user", "", "user or user:group to become once ports are bound (Unix)", |s, v| {
+                s.user = Some(v.to_string()).filter(|user| !user.is_empty());
+                Ok(())
+            }),
             global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
                 put(&mut s.drain_timeout, v)
             }),
@@ -144,8 +148,11 @@ pub const PARTS: &[Part] = &[
             global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
                 put_listen(&mut s.queue_listen, v, 1)
             }),
-            global("queue_scheduler", "competitive", "who is chosen: competitive, fifo or round-robin", |s, v| {
+            global("queue_scheduler", "competitive", "who is chosen: `pegasus help schedulers`", |s, v| {
                 put(&mut s.queue.scheduler, v)
+            }),
+            global("queue_plugin_timeout", "50ms", "how long an exec: scheduler may take for an answer", |s, v| {
+                put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1))
             }),
             global("queue_lease", "30s", "how long tickets hold whose message gives no lease", |s, v| {
                 put(&mut s.queue.lease, v)
@@ -218,12 +225,39 @@ pub const PARTS: &[Part] = &[
             global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
+            global("redirect_linger", "10s", "under inetd `wait`: leaves after so long without a client", |s, v| {
+                put(&mut s.redirect_linger, v)
+            }),
+            global(
+                "redirect_splice",
+                "auto",
+                "auto: long streams pass through the system alone (Linux); off",
+                |s, v| {
+                    s.redirect_splice = match v {
+                        "auto" => true,
+                        "off" => false,
+                        _ => return Err("neither auto nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
             service("service_NAME_listen", "", "addresses that clients of the service come to", |s, v| {
                 put_listen(&mut s.listen, v, 0)
             }),
             service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
                 s.scheduler = Some(v.parse()?);
                 Ok(())
+            }),
+            service("service_NAME_affinity", "off", "source: a client's address keeps its provider; off", |s, v| {
+                s.affinity = match v {
+                    "source" => true,
+                    "off" => false,
+                    _ => return Err("neither source nor off".into()),
+                };
+                Ok(())
+            }),
+            service("service_NAME_affinity_timeout", "10m", "for so long after its last connection", |s, v| {
+                put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
             }),
             service("service_NAME_fallback", "", "providers for when the queue has none or is away", |s, v| {
                 put_list(&mut s.fallback, v, 0)
@@ -239,10 +273,15 @@ pub const PARTS: &[Part] = &[
             global("monitor_interval", "1s", "how often it looks, checks and sends", |s, v| {
                 put_span(&mut s.monitor_interval, v, Span::from_millis(10))
             }),
-            global("monitor_load", "", "load sources: cpu, loadavg or both; cpu where the system tells it", |s, v| {
-                s.monitor_load = Some(v.parse()?);
-                Ok(())
-            }),
+            global(
+                "monitor_load",
+                "",
+                "cpu loadavg psi file:PATH exec:COMMAND; cpu where the system tells it",
+                |s, v| {
+                    s.monitor_load = load_sources(v)?;
+                    Ok(())
+                },
+            ),
             service(
                 "service_NAME_provider",
                 "",
@@ -262,10 +301,15 @@ pub const PARTS: &[Part] = &[
                     Ok(())
                 },
             ),
-            service("service_NAME_check", "tcp", "tcp or tcp:PORT: does it take a connection; off", |s, v| {
-                s.check = Some(v.parse::<Check>()?);
-                Ok(())
-            }),
+            service(
+                "service_NAME_check",
+                "tcp",
+                "tcp or tcp:PORT: does it take a connection; exec:COMMAND; off",
+                |s, v| {
+                    s.check = Some(v.parse::<Check>()?);
+                    Ok(())
+                },
+            ),
             service("service_NAME_check_interval", "", "how often; else every monitor_interval", |s, v| {
                 let mut interval = Span::ZERO;
                 put_span(&mut interval, v, Span::from_millis(10))?;

@@ -6,6 +6,7 @@ pub mod help;
 pub mod keys;
 pub mod logging;
 pub mod monitor;
+pub mod plugins;
 pub mod queue;
 pub mod redirect;
 pub mod send;

@@ -4,7 +4,7 @@
 //! What is bid is the machine's business.
 
 use super::cli::{Daemon, Source};
-use super::settings::{LoadSources, Settings};
+use super::settings::{Check, ServiceSettings, Settings};
 use super::{exit, logging};
 use crate::base::machine::Machine;
 use crate::base::sample::Sample;
@@ -12,6 +12,7 @@ use crate::base::time::{Moment, Span};
 use crate::monitor::monitor::{Input, Monitor, Note, Output};
 use crate::net::drive::{Desk, Hands, Loop, Remote};
 use crate::net::gauge::Gauge;
+use crate::net::helper::{self, Helper};
 use crate::net::peer::{News, Peer};
 use crate::net::probe::Probes;
 use crate::os::signal::Signal;
@@ -19,12 +20,14 @@ use crate::wire::channel::Answer;
 use crate::wire::message::Request;
 use log::{debug, error, info, warn};
 use mio::event::Event;
-use mio::Token;
+use mio::{Token, Waker};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 /// The first wait before a balancer is tried again; the longest is half an interval.
 const RETRY: Span = Span::from_millis(100);
@@ -45,7 +48,11 @@ struct Bidding {
     /// Which balancers the log knows to be away.
     away: Vec<bool>,
     gauge: Gauge,
+    /// The machine wants a look, but a command has not said anything yet.
+    look: bool,
     probes: Probes,
+    /// Checks by command, with the number of the service.
+    helpers: Vec<(usize, Helper)>,
     draining: bool,
     over: bool,
 }
@@ -69,16 +76,12 @@ impl Hands for Bidding {
 
     fn act(&mut self, output: Output, machine: &mut Monitor, desk: &mut Desk) {
         match output {
-            Output::Look => machine.handle(Input::Looked(self.gauge.look()), desk.now),
+            Output::Look => {
+                self.look = true;
+                self.look_if_ready(machine, desk);
+            }
             Output::Check { service } => {
-                let begun = match self.place(service) {
-                    Some(to) => {
-                        let timeout = check_timeout(&self.settings);
-                        self.probes.begin(service, to, timeout, Token(service * 2 + 1), desk)
-                    }
-                    None => Some(true),
-                };
-                if let Some(good) = begun {
+                if let Some(good) = self.begin_check(service, desk) {
                     machine.handle(Input::Checked { service, good }, desk.now);
                 }
             }
@@ -106,6 +109,18 @@ impl Hands for Bidding {
 
     fn expire(&mut self, machine: &mut Monitor, desk: &mut Desk) {
         self.gauge.expire(desk.now);
+        self.look_if_ready(machine, desk);
+        let mut checked = Vec::new();
+        self.helpers.retain(|(service, helper)| match helper.done() {
+            Some(output) => {
+                checked.push((*service, output.is_some()));
+                false
+            }
+            None => true,
+        });
+        for (service, good) in checked {
+            machine.handle(Input::Checked { service, good }, desk.now);
+        }
         self.peers.iter_mut().for_each(|peer| peer.expire(desk));
         self.hear(machine, desk);
         while let Some(service) = self.probes.expired(desk.now) {
@@ -126,13 +141,14 @@ impl Hands for Bidding {
 }
 
 impl Bidding {
-    fn new(settings: Settings) -> Bidding {
-        let sources = settings.monitor_load.unwrap_or_default();
+    fn new(settings: Settings, waker: Arc<Waker>) -> Bidding {
         Bidding {
             peers: peers(&settings),
             away: vec![false; settings.monitor_balancers.len()],
-            gauge: Gauge::new(sources.cpu, sources.load, settings.monitor_interval),
+            gauge: Gauge::new(&settings.monitor_load, settings.monitor_interval, waker),
+            look: false,
             probes: Probes::default(),
+            helpers: Vec::new(),
             draining: false,
             over: false,
             settings,
@@ -143,11 +159,30 @@ impl Bidding {
         Monitor::new(self.settings.monitor_options(), self.gauge.cpus(), seed())
     }
 
-    /// Where a service is checked: at its provider's address, or at the one by
-    /// which the balancers see this machine.
-    fn place(&self, service: usize) -> Option<SocketAddr> {
-        let seen = || self.peers.iter().find_map(Peer::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
-        check_place(&self.settings, service, seen)
+    fn look_if_ready(&mut self, machine: &mut Monitor, desk: &Desk) {
+        if self.look && self.gauge.ready() {
+            self.look = false;
+            machine.handle(Input::Looked(self.gauge.look(desk.now)), desk.now);
+        }
+    }
+
+    /// Begins to check a service: at its provider's address, or at the one by
+    /// which the balancers see this machine. Answers at once where it can.
+    fn begin_check(&mut self, service: usize, desk: &mut Desk) -> Option<bool> {
+        let timeout = check_timeout(&self.settings);
+        let Some(settings) = self.settings.offered().get(service).copied().cloned() else { return Some(true) };
+        match settings.checked() {
+            Some(Check::Exec(command)) => {
+                self.helpers.push((service, Helper::start(&command, timeout.into(), desk.waker())));
+                None
+            }
+            Some(Check::Tcp(Some(port))) => {
+                let seen = || self.peers.iter().find_map(Peer::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+                let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
+                self.probes.begin(service, SocketAddr::new(ip, port), timeout, Token(service * 2 + 1), desk)
+            }
+            _ => Some(true),
+        }
     }
 
     fn hear(&mut self, machine: &mut Monitor, desk: &mut Desk) {
@@ -190,7 +225,7 @@ impl Bidding {
             }
         }
         self.peers.iter_mut().for_each(|peer| peer.flush(desk));
-        let mut fresh = Bidding::new(settings);
+        let mut fresh = Bidding::new(settings, desk.waker());
         *machine = fresh.machine();
         if same_balancers {
             fresh.peers = std::mem::take(&mut self.peers);
@@ -233,12 +268,6 @@ fn check_timeout(settings: &Settings) -> Span {
     settings.monitor_interval.part(2).max(Span::from_millis(100)).min(Span::from_secs(2))
 }
 
-fn check_place(settings: &Settings, service: usize, seen: impl Fn() -> IpAddr) -> Option<SocketAddr> {
-    let service = *settings.offered().get(service)?;
-    let ip = service.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
-    service.check_port().map(|port| SocketAddr::new(ip, port))
-}
-
 /// A monitor that is ready to run.
 pub struct Ready {
     turn: Loop<Order>,
@@ -251,7 +280,9 @@ impl Ready {
     /// # Errors
     /// What the system says.
     pub fn new(settings: Settings) -> io::Result<Ready> {
-        Ok(Ready { turn: Loop::new()?, bidding: Bidding::new(settings) })
+        let mut turn = Loop::new()?;
+        let bidding = Bidding::new(settings, turn.desk().waker());
+        Ok(Ready { turn, bidding })
     }
 
     /// To give it orders.
@@ -284,7 +315,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
     let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
-    let started = Ready::new(settings).and_then(|mut ready| {
+    let started = settings.become_user().and_then(|()| Ready::new(settings)).and_then(|mut ready| {
         ready.turn.catch_signals(move |signal| on_signal(signal, &source))?;
         Ok(ready)
     });
@@ -300,7 +331,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
 }
 
-fn offered(service: &super::settings::ServiceSettings) -> String {
+fn offered(service: &ServiceSettings) -> String {
     let provider = service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
     format!("{}={provider}", service.name)
 }
@@ -325,12 +356,18 @@ fn on_signal(signal: Signal, source: &Source) -> Option<Order> {
 
 /// `--once`: one look, one check, and the messages that would be sent.
 fn look_once(settings: &Settings) -> i32 {
-    let LoadSources { cpu, load } = settings.monitor_load.unwrap_or_default();
-    let mut gauge = Gauge::new(cpu, load, settings.monitor_interval);
+    let waker = match Loop::<Order>::new() {
+        Ok(mut turn) => turn.desk().waker(),
+        Err(error) => {
+            error!(target: "monitor", "{error}");
+            return exit::SYSTEM;
+        }
+    };
+    let mut gauge = Gauge::new(&settings.monitor_load, settings.monitor_interval, waker);
     let mut machine = Monitor::new(settings.monitor_options(), gauge.cpus(), seed());
     let (interval, pieces) = (settings.monitor_interval.min(Span::from_secs(1)), 10);
     for piece in 0..pieces {
-        gauge.expire(Moment::after_start(interval.times(piece + 1)));
+        gauge.expire(Moment::after_start(interval.times(piece + 1).part(pieces)));
         thread::sleep(interval.part(pieces).into());
     }
     let now = Moment::after_start(interval);
@@ -338,13 +375,12 @@ fn look_once(settings: &Settings) -> i32 {
     while let Some(output) = machine.poll() {
         match output {
             Output::Look => {
-                let sample = gauge.look();
+                let sample = gauge.look(now);
                 println!("{}", describe(&sample));
                 machine.handle(Input::Looked(sample), now);
             }
             Output::Check { service } => {
-                let good = check_place(settings, service, || Ipv4Addr::LOCALHOST.into())
-                    .is_none_or(|to| TcpStream::connect_timeout(&to, check_timeout(settings).into()).is_ok());
+                let good = check_once(settings.offered()[service], check_timeout(settings).into());
                 let name = settings.offered()[service].name;
                 println!("check service={name} well={}", if good { "yes" } else { "no" });
                 machine.handle(Input::Checked { service, good }, now);
@@ -361,13 +397,25 @@ fn look_once(settings: &Settings) -> i32 {
     exit::OK
 }
 
+fn check_once(service: &ServiceSettings, timeout: Duration) -> bool {
+    match service.checked() {
+        Some(Check::Exec(command)) => helper::run(&command, timeout).is_some(),
+        Some(Check::Tcp(Some(port))) => {
+            let ip = service.provider.and_then(|provider| provider.ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+            TcpStream::connect_timeout(&SocketAddr::new(ip, port), timeout).is_ok()
+        }
+        _ => true,
+    }
+}
+
 fn describe(sample: &Sample) -> String {
     let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
     format!(
-        "sample cpus={} utilisation={} queued={} load={}",
+        "sample cpus={} utilisation={} queued={} load={} full={}",
         sample.cpus,
         number(sample.utilisation),
         number(sample.queued),
-        number(sample.load)
+        number(sample.load),
+        number(sample.full)
     )
 }

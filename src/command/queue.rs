@@ -7,6 +7,7 @@
 use super::cli::{Daemon, Source};
 use super::exit;
 use super::logging;
+use super::plugins::Plugins;
 use super::settings::Settings;
 use crate::base::address::Cidr;
 use crate::base::machine::Machine;
@@ -78,6 +79,7 @@ struct Control {
     /// In order of arrival, who may never have asked anything.
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
+    plugins: Plugins,
     next_sweep: Moment,
     /// When draining: until when.
     ending: Option<Moment>,
@@ -106,7 +108,7 @@ impl Hands for Control {
         self.serve(key, machine, desk);
     }
 
-    fn act(&mut self, output: Output, _: &mut TicketQueue, _: &mut Desk) {
+    fn act(&mut self, output: Output, machine: &mut TicketQueue, desk: &mut Desk) {
         match output {
             Output::Answer { connection, order, reply } => {
                 if let Reply::Error { refusal, .. } = &reply {
@@ -117,6 +119,17 @@ impl Hands for Control {
                     self.mark(connection);
                 }
             }
+            Output::Engage { service, command } => {
+                self.plugins.engage(service, command.as_deref(), desk.waker());
+                // It is started when this turn is settled.
+                desk.again = true;
+            }
+            Output::Tell { service, line } => {
+                if let Some(input) = self.plugins.tell(service, line, desk.now) {
+                    machine.handle(input, desk.now);
+                }
+            }
+            Output::Restart { service, why } => self.plugins.restart(service, why, desk.now),
             Output::Note(note) => {
                 info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
             }
@@ -141,6 +154,9 @@ impl Hands for Control {
     }
 
     fn expire(&mut self, machine: &mut TicketQueue, desk: &mut Desk) {
+        for input in self.plugins.hear(desk.now) {
+            machine.handle(input, desk.now);
+        }
         while self.refused.front().is_some_and(|(until, _)| desk.now >= *until) {
             self.refused.pop_front();
         }
@@ -163,7 +179,8 @@ impl Hands for Control {
     fn deadline(&self) -> Option<Moment> {
         let refused = self.refused.front().map(|(until, _)| *until);
         let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
-        refused.into_iter().chain(sweep).chain(self.listeners.deadline()).chain(self.ending).min()
+        let listeners = self.listeners.deadline();
+        [refused, sweep, listeners, self.plugins.deadline(), self.ending].into_iter().flatten().min()
     }
 
     fn settle(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
@@ -196,6 +213,7 @@ impl Control {
             again: Vec::new(),
             newcomers: VecDeque::new(),
             refused: VecDeque::new(),
+            plugins: Plugins::default(),
             next_sweep: Moment::ZERO,
             ending: None,
             drain_timeout: settings.drain_timeout,
@@ -424,10 +442,11 @@ pub fn run(daemon: Daemon) -> i32 {
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
+    let user = settings.become_user();
     let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
-    if let Err(error) = caught {
+    if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");
-        return exit::SYSTEM;
+        return exit::of(&error);
     }
     ready.tell(&options);
     ready.serve()

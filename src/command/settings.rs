@@ -11,13 +11,15 @@ use crate::base::name::Service;
 use crate::base::pairs;
 use crate::base::time::Span;
 use crate::monitor::monitor::{MonitorOptions, ServiceOptions};
-use crate::os::cpu;
+use crate::net::gauge::Source;
+use crate::os::user;
 use crate::queue::ticket_queue::QueueOptions;
 use crate::redirect::redirector::RedirectOptions;
 use crate::schedule::registry::SchedulerName;
 use log::LevelFilter;
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -34,10 +36,12 @@ pub enum QueueAt {
 }
 
 /// How a service is checked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Check {
     /// By connecting to it, on this port or the provider's.
     Tcp(Option<u16>),
+    /// By a command that ends well.
+    Exec(String),
     /// Not at all.
     Off,
 }
@@ -53,45 +57,26 @@ impl FromStr for Check {
                 Ok(port) if port > 0 => Ok(Check::Tcp(Some(port))),
                 _ => Err("not a port from 1 to 65535".into()),
             },
-            _ => Err("no such check (tcp, tcp:PORT, off)".into()),
+            Some(("exec", command)) if !command.is_empty() => Ok(Check::Exec(command.into())),
+            _ => Err("no such check (tcp, tcp:PORT, exec:COMMAND, off)".into()),
         }
     }
 }
 
-/// Where the monitor reads the load.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LoadSources {
-    /// CPU utilisation and run queue.
-    pub cpu: bool,
-    /// The load average.
-    pub load: bool,
-}
-
-impl Default for LoadSources {
-    fn default() -> Self {
-        let cpu = cpu::MECHANISM != "none";
-        LoadSources { cpu, load: !cpu }
+/// Load sources as they are written: a list in which `exec:` takes all that follows.
+pub fn load_sources(text: &str) -> Result<Vec<Source>, String> {
+    let (words, command) = match text.find("exec:") {
+        Some(at) if at == 0 || text[..at].ends_with(char::is_whitespace) => text.split_at(at),
+        _ => (text, ""),
+    };
+    let mut sources: Vec<Source> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    if !command.is_empty() {
+        sources.push(command.trim_end().parse()?);
     }
-}
-
-impl FromStr for LoadSources {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<LoadSources, String> {
-        let mut sources = LoadSources { cpu: false, load: false };
-        for word in text.split_whitespace() {
-            match word {
-                "cpu" if cpu::MECHANISM == "none" => return Err("this system does not tell `cpu` (loadavg)".into()),
-                "cpu" => sources.cpu = true,
-                "loadavg" => sources.load = true,
-                _ => return Err(format!("no such load source: `{word}` (cpu, loadavg)")),
-            }
-        }
-        if sources == (LoadSources { cpu: false, load: false }) {
-            return Err("empty (cpu, loadavg)".into());
-        }
-        Ok(sources)
+    if sources.is_empty() {
+        return Err("empty (cpu, loadavg, psi, file:PATH, exec:COMMAND)".into());
     }
+    Ok(sources)
 }
 
 /// What the keys `service_NAME_…` say of one service.
@@ -103,6 +88,10 @@ pub struct ServiceSettings {
     pub listen: Vec<Listen>,
     /// Its own scheduler.
     pub scheduler: Option<SchedulerName>,
+    /// Whether a client's address keeps its provider, and for how long after it came.
+    pub affinity: bool,
+    /// See there.
+    pub affinity_timeout: Span,
     /// Static providers.
     pub fallback: Vec<Target>,
     /// Where it is on this machine, if that is said.
@@ -125,6 +114,8 @@ impl ServiceSettings {
             name,
             listen: Vec::new(),
             scheduler: None,
+            affinity: false,
+            affinity_timeout: Span::from_secs(600),
             fallback: Vec::new(),
             provider: None,
             capacity: None,
@@ -140,11 +131,14 @@ impl ServiceSettings {
         self.provider.is_some() || self.capacity.is_some() || self.check.is_some()
     }
 
-    /// The port to check, if it is checked.
-    pub fn check_port(&self) -> Option<u16> {
-        match self.check.unwrap_or(Check::Tcp(None)) {
+    /// How it is checked; none: not at all, as a provider without a port that
+    /// nothing else is said of.
+    pub fn checked(&self) -> Option<Check> {
+        let own = self.provider.and_then(|provider| provider.port);
+        match self.check.clone().unwrap_or(Check::Tcp(None)) {
             Check::Off => None,
-            Check::Tcp(port) => port.or(self.provider.and_then(|provider| provider.port)),
+            Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
+            check @ Check::Exec(_) => Some(check),
         }
     }
 }
@@ -155,6 +149,7 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: Place,
     pub log_level: LevelFilter,
+    pub user: Option<String>,
     pub drain_timeout: Span,
     pub queue_listen: Vec<Listen>,
     pub queue: QueueOptions,
@@ -165,9 +160,11 @@ pub struct Settings {
     pub redirect_idle_timeout: Span,
     pub redirect_half_closed_timeout: Span,
     pub redirect_connections_max: usize,
+    pub redirect_linger: Span,
+    pub redirect_splice: bool,
     pub monitor_balancers: Vec<Target>,
     pub monitor_interval: Span,
-    pub monitor_load: Option<LoadSources>,
+    pub monitor_load: Vec<Source>,
     pub services: Vec<ServiceSettings>,
 }
 
@@ -177,6 +174,7 @@ impl Default for Settings {
         let mut settings = Settings {
             log: Place::Stderr,
             log_level: LevelFilter::Info,
+            user: None,
             drain_timeout: Span::ZERO,
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
@@ -187,9 +185,11 @@ impl Default for Settings {
             redirect_idle_timeout: Span::ZERO,
             redirect_half_closed_timeout: Span::ZERO,
             redirect_connections_max: 0,
+            redirect_linger: Span::ZERO,
+            redirect_splice: true,
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,
-            monitor_load: None,
+            monitor_load: Source::default_list(),
             services: Vec::new(),
         };
         for key in keys::all().filter(|key| !key.default.is_empty()) {
@@ -248,10 +248,24 @@ impl Settings {
         self.services.iter().filter(|service| service.offered() || !some).collect()
     }
 
+    /// Becomes the configured user, if there is one; ports are bound by now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn become_user(&self) -> io::Result<()> {
+        let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
+        self.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
+    }
+
     /// The options of a ticket queue.
     pub fn queue_options(&self) -> QueueOptions {
-        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler?)));
-        QueueOptions { schedulers: own.collect(), ..self.queue.clone() }
+        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));
+        let affinities = self.services.iter().filter(|service| service.affinity);
+        QueueOptions {
+            schedulers: own.collect(),
+            affinities: affinities.map(|service| (service.name, service.affinity_timeout)).collect(),
+            ..self.queue.clone()
+        }
     }
 
     /// The options of a monitor.
@@ -260,7 +274,7 @@ impl Settings {
             service: service.name,
             provider: service.provider.unwrap_or_default(),
             capacity: service.capacity.flatten(),
-            check: service.check_port().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
+            check: service.checked().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
             rise: service.rise,
             fall: service.fall,
         };
@@ -339,7 +353,7 @@ impl Reader {
     fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
-            if service.check == Some(Check::Tcp(None)) && service.check_port().is_none() {
+            if service.check == Some(Check::Tcp(None)) && service.checked().is_none() {
                 self.mistakes.push(Mistake(format!(
                     "service_{key}_check=tcp: its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
                 )));
@@ -412,10 +426,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.queue_listen.len(), 2);
-        assert_eq!(settings.queue.scheduler.as_str(), "round-robin");
+        assert_eq!(settings.queue.scheduler.to_string(), "round-robin");
         assert!(settings.redirect.wait.is_zero());
         let app = settings.service("my-app".parse().unwrap()).unwrap();
-        assert_eq!((app.rise, app.check_port(), app.listen.len()), (3, Some(80), 2));
+        assert_eq!((app.rise, app.checked(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
         assert_eq!(settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), ["my-app"]);
     }
 
@@ -428,7 +442,7 @@ mod tests {
         .unwrap_err();
         let expected = [
             "pegasus.conf:1: queue_schedular=fifo: no such key; did you mean queue_scheduler?",
-            "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, fifo, round-robin)",
+            "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, fifo, round-robin, exec:COMMAND)",
             "pegasus.conf:4: queue_lease=soon: not a duration",
             "pegasus.conf:5: queue_lease is set already in line 4",
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
@@ -453,8 +467,10 @@ mod tests {
     }
 
     #[test]
-    fn load_sources_are_named() {
-        assert_eq!("loadavg".parse(), Ok(LoadSources { cpu: false, load: true }));
-        assert!("".parse::<LoadSources>().is_err() && "psi".parse::<LoadSources>().is_err());
+    fn load_sources_are_a_list_and_a_command_comes_last() {
+        assert_eq!(load_sources(" loadavg"), Ok(vec![Source::Loadavg]));
+        let both = vec![Source::File("/x".into()), Source::Exec("/bin/load -a b".into())];
+        assert_eq!(load_sources("file:/x exec:/bin/load -a b"), Ok(both));
+        assert!(load_sources("").is_err() && load_sources("disk").is_err());
     }
 }

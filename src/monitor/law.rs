@@ -86,7 +86,7 @@ impl Law {
         }
     }
 
-    /// The slots of the machine: none if a load average calls it full.
+    /// The slots of the machine: none if a source calls it full.
     pub fn slots(&self, sample: &Sample) -> f64 {
         self.slots * spare(sample)
     }
@@ -99,9 +99,11 @@ impl Law {
     }
 }
 
-/// What a load average leaves of the machine, 0..=1; all where it is no source.
+/// What load average and fullness leave of the machine, 0..=1; the fullest
+/// counts, and all is left where neither is a source.
 fn spare(sample: &Sample) -> f64 {
-    sample.load.map_or(1.0, |load| (1.0 - load / sample.cpus.max(0.01)).clamp(0.0, 1.0))
+    let load = sample.load.map_or(0.0, |load| load / sample.cpus.max(0.01));
+    (1.0 - load.max(sample.full.unwrap_or(0.0))).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     fn learned(cpus: f64, active: f64, utilisation: f64, queued: f64) -> f64 {
-        let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None };
+        let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None };
         let mut law = Law::new(cpus);
         for _ in 0..60 {
             law.learn(&sample, active, 0.0, Span::from_secs(1));
@@ -137,7 +139,7 @@ mod tests {
     #[test]
     fn a_load_average_scales_four_slots_a_cpu() {
         let mut law = Law::new(2.0);
-        let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load) };
+        let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load), full: None };
         law.learn(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
         assert_eq!(
             (law.slots(&sample(0.0)), law.slots(&sample(0.5)), law.slots(&sample(2.0)), law.slots(&sample(9.0))),
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn paper_mode_offers_a_quarter_more_than_the_machine_can_do() {
-        let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None };
+        let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
         let mut law = Law::new(4.0);
         for _ in 0..60 {
             law.learn(&sample, 0.0, 40.0, Span::from_secs(1));

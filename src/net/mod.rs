@@ -3,7 +3,9 @@
 pub mod accept;
 pub mod drive;
 pub mod gauge;
+pub mod helper;
 pub mod names;
 pub mod peer;
+pub mod plugin;
 pub mod probe;
 pub mod pump;

@@ -7,13 +7,22 @@
 
 use crate::base::outcome::Outcome;
 use crate::os::socket;
+use crate::os::splice::Pipe;
 use mio::event::Event;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 
 /// Bytes read at once, into one buffer for all links of a loop.
-pub const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that a direction copies before it may splice.
+const SPLICE_AFTER: u64 = 64 * 1024;
+/// A read of so many bytes begins splicing, one of fewer ends it: for small
+/// messages two copies are cheaper than two more calls.
+const SPLICE_BEGIN: usize = 16 * 1024;
+const SPLICE_END: usize = 4 * 1024;
+/// Empty pipes that a loop keeps for the next who needs one.
+const PIPES_MAX: usize = 64;
 /// Reads of one direction before others get their turn.
 const TURNS: u32 = 16;
 /// A short read means that the socket is empty, and its next byte is an event.
@@ -25,8 +34,10 @@ const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "andro
 struct Ready {
     read: bool,
     write: bool,
-    /// The peer has ended; an empty read is to come.
+    /// The peer has ended or failed: the socket is to be read to its end.
     ended: bool,
+    /// It has ended well: nothing comes after what is there.
+    last: bool,
 }
 
 impl Ready {
@@ -35,6 +46,7 @@ impl Ready {
         self.read |= event.is_readable() || closed;
         self.write |= event.is_writable() || event.is_write_closed();
         self.ended |= closed;
+        self.last |= event.is_read_closed() && !event.is_error();
     }
 }
 
@@ -45,11 +57,49 @@ struct Kept {
     sent: usize,
 }
 
+/// A pipe in use, and how many bytes are in it.
+#[derive(Debug)]
+struct Spliced {
+    pipe: Pipe,
+    held: usize,
+}
+
+/// What all links of a loop share.
+pub struct Tools {
+    buffer: Vec<u8>,
+    pipes: Vec<Pipe>,
+    splice: bool,
+}
+
+impl Tools {
+    /// `splice`: long streams may pass through the system alone, where it can;
+    /// otherwise everything is copied.
+    pub fn new(splice: bool) -> Tools {
+        Tools { buffer: vec![0; BUFFER_BYTES], pipes: Vec::new(), splice }
+    }
+
+    fn pipe(&mut self) -> Option<Box<Spliced>> {
+        let pipe = self.pipes.pop().or_else(|| Pipe::new().ok())?;
+        Some(Box::new(Spliced { pipe, held: 0 }))
+    }
+
+    /// Takes an empty pipe back.
+    fn give_back(&mut self, spliced: Option<Box<Spliced>>) {
+        if let Some(spliced) = spliced.filter(|spliced| spliced.held == 0 && self.pipes.len() < PIPES_MAX) {
+            self.pipes.push(spliced.pipe);
+        }
+    }
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 struct Flow {
     /// Allocated when the receiver is slow, and only then.
     kept: Option<Box<Kept>>,
+    /// Lent while much is to be moved, and only then.
+    spliced: Option<Box<Spliced>>,
+    /// Much is to be moved, as far as one can tell.
+    bulk: bool,
     moved: u64,
     /// The sender has ended.
     ended: bool,
@@ -103,7 +153,7 @@ pub struct Link {
     reset: Option<Outcome>,
 }
 
-const UNKNOWN: Ready = Ready { read: true, write: true, ended: false };
+const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false };
 
 impl Link {
     /// A client who has no provider yet.
@@ -150,6 +200,14 @@ impl Link {
         self.provider_ready.note(event);
     }
 
+    /// Makes the system find out when the provider's host is gone. (A client's
+    /// socket has it from the one it came to.)
+    pub fn keepalive(&self) {
+        if let Some(provider) = &self.provider {
+            socket::keepalive(provider);
+        }
+    }
+
     /// Bytes to the client and from it, so far.
     pub fn moved(&self) -> (u64, u64) {
         (self.down.moved, self.up.moved)
@@ -174,7 +232,7 @@ impl Link {
 
     /// Sends what the client sent so far to a provider that is about to be
     /// connected: none as long as that is open.
-    pub fn pump_ahead(&mut self, buffer: &mut [u8]) -> Option<Ahead> {
+    pub fn pump_ahead(&mut self, tools: &mut Tools) -> Option<Ahead> {
         let provider = self.provider.as_mut()?;
         let step = pump(
             &mut self.client,
@@ -182,7 +240,7 @@ impl Link {
             provider,
             &mut self.provider_ready,
             &mut self.up,
-            buffer,
+            tools,
             Ending::Hold,
         );
         match step {
@@ -192,14 +250,14 @@ impl Link {
     }
 
     /// Moves what can be moved.
-    pub fn pump(&mut self, buffer: &mut [u8]) -> Pumped {
+    pub fn pump(&mut self, tools: &mut Tools) -> Pumped {
         let Some(provider) = &mut self.provider else { return Pumped::Open };
         let (client, client_ready, provider_ready) =
             (&mut self.client, &mut self.client_ready, &mut self.provider_ready);
         let mut again = false;
 
         let ending = ending_after(self.reset, &self.down);
-        match pump(client, client_ready, provider, provider_ready, &mut self.up, buffer, ending) {
+        match pump(client, client_ready, provider, provider_ready, &mut self.up, tools, ending) {
             Step::Blocked => {}
             Step::Again => again = true,
             Step::SourceFailed => return self.client_failed(),
@@ -208,19 +266,19 @@ impl Link {
                     return Pumped::ProviderFailed;
                 }
                 // What the provider sent before it reset can still be read.
-                (self.up.over, self.up.kept) = (true, None);
+                (self.up.over, self.up.kept, self.up.spliced) = (true, None, None);
                 self.reset.get_or_insert(Outcome::ProviderReset);
                 (provider_ready.read, provider_ready.ended) = (true, true);
             }
         }
         let ending = ending_after(self.reset, &self.up);
-        match pump(provider, provider_ready, client, client_ready, &mut self.down, buffer, ending) {
+        match pump(provider, provider_ready, client, client_ready, &mut self.down, tools, ending) {
             Step::Blocked => {}
             Step::Again => again = true,
             Step::SourceFailed => return self.provider_failed(),
             Step::SinkFailed => {
                 // What the client sent before it reset still goes to the provider.
-                (self.down.over, self.down.kept) = (true, None);
+                (self.down.over, self.down.kept, self.down.spliced) = (true, None, None);
                 self.reset.get_or_insert(Outcome::ClientReset);
                 (client_ready.read, client_ready.ended) = (true, true);
                 again = true;
@@ -278,11 +336,32 @@ fn pump(
     sink: &mut TcpStream,
     sink_ready: &mut Ready,
     flow: &mut Flow,
-    buffer: &mut [u8],
+    tools: &mut Tools,
     ending: Ending,
 ) -> Step {
     let mut turns = 0;
     loop {
+        if let Some(spliced) = flow.spliced.as_mut().filter(|spliced| spliced.held > 0) {
+            if !sink_ready.write {
+                return Step::Blocked;
+            }
+            let held = spliced.held;
+            match spliced.pipe.drain(sink, held) {
+                Ok(count) => {
+                    sink_ready.write = count > 0;
+                    spliced.held -= count;
+                    flow.moved += count as u64;
+                    if count == held && held < SPLICE_END {
+                        flow.bulk = false;
+                        tools.give_back(flow.spliced.take());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink_ready.write = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Step::SinkFailed,
+            }
+            continue;
+        }
         if let Some(kept) = &mut flow.kept {
             if !sink_ready.write {
                 return Step::Blocked;
@@ -318,21 +397,43 @@ fn pump(
             return Step::Again;
         }
         turns += 1;
-        let count = match source.read(buffer) {
+        if flow.bulk && flow.spliced.is_none() {
+            flow.spliced = tools.pipe();
+            flow.bulk = flow.spliced.is_some();
+        }
+        let buffer = &mut tools.buffer;
+        let taken = match &mut flow.spliced {
+            Some(spliced) => spliced.pipe.fill(source).inspect(|count| spliced.held = *count),
+            None => source.read(buffer),
+        };
+        let count = match taken {
             Ok(0) => {
                 flow.ended = true;
+                tools.give_back(flow.spliced.take());
                 continue;
             }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 source_ready.read = false;
+                tools.give_back(flow.spliced.take());
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if flow.spliced.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
+                // This system splices, but not these sockets.
+                (flow.spliced, flow.bulk) = (None, false);
+                tools.splice = false;
+                continue;
+            }
             Err(_) => return Step::SourceFailed,
         };
-        if SHORT_READ_DRAINS && count < buffer.len() && !source_ready.ended {
-            source_ready.read = false;
+        if flow.spliced.is_some() {
+            continue;
+        }
+        if SHORT_READ_DRAINS && count < buffer.len() {
+            // Nothing is left; and if the end was there before, this was all.
+            flow.ended = source_ready.last;
+            source_ready.read = source_ready.ended;
         }
         let sent = if sink_ready.write { send(sink, &buffer[..count], ending) } else { Ok(0) };
         let taken = sent.unwrap_or(0);
@@ -344,6 +445,7 @@ fn pump(
         if sent.is_err() {
             return Step::SinkFailed;
         }
+        flow.bulk = tools.splice && count >= SPLICE_BEGIN && flow.moved >= SPLICE_AFTER;
     }
 }
 

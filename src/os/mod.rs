@@ -2,10 +2,13 @@
 //! always with a plain twin. The only place for `unsafe`, each behind a safe
 //! function. A port to another system answers the questions of these folders.
 
+pub mod child;
 pub mod cpu;
 pub mod inherit;
 pub mod limits;
 pub mod load;
 pub mod signal;
 pub mod socket;
+pub mod splice;
 pub mod syslog;
+pub mod user;

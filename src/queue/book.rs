@@ -328,7 +328,37 @@ impl Book {
         let place = scheduler.choose(&view, question).filter(|place| view.candidate(*place).is_some());
         self.scheduler = scheduler;
         let place = place?;
-        let key = self.rotation.remove(place);
+        let key = *self.rotation.get(place)?;
+        self.occupy(key, question.on_tickets, counted, now)
+    }
+
+    /// A place for one request at this provider, if it is a candidate: or, for
+    /// a counted one, at least able.
+    pub fn grant_at(&mut self, provider: Provider, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
+        if !self.takes(provider, counted, now) {
+            return None;
+        }
+        let key = *self.by_provider.get(&provider)?;
+        let on_ticket = self.entries.get(key)?.has_ticket(now, counted);
+        self.occupy(key, on_ticket, counted, now)
+    }
+
+    /// Whether this provider could take such a request now.
+    pub fn takes(&self, provider: Provider, counted: bool, now: Moment) -> bool {
+        let entry = self.by_provider.get(&provider).and_then(|key| self.entries.get(*key));
+        entry.is_some_and(|entry| entry.has_ticket(now, counted) || (counted && entry.able(now)))
+    }
+
+    /// The candidates for a request, longest ago granted first.
+    pub fn candidates(&self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&Record> {
+        let Some(on_tickets) = self.tier(counted, avoid, now) else { return Vec::new() };
+        let view = Candidates { book: self, now, question: Question { on_tickets, counted, client: None }, avoid };
+        let entries = self.rotation.iter().filter_map(|key| self.entries.get(*key));
+        entries.filter(|entry| view.suits(entry)).map(|entry| &entry.record).collect()
+    }
+
+    fn occupy(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
+        self.rotation.retain(|other| *other != key);
         self.rotation.push(key);
         let entry = self.entries.get_mut(key)?;
         entry.granted += 1;
@@ -342,10 +372,7 @@ impl Book {
             entry.granted_plain += 1;
         }
         debug_assert!(!counted || entry.record.active <= entry.record.capacity);
-        Some((
-            entry.record.provider,
-            Grant { entry: key, at: now, on_ticket: question.on_tickets, deaths: entry.deaths },
-        ))
+        Some((entry.record.provider, Grant { entry: key, at: now, on_ticket, deaths: entry.deaths }))
     }
 
     /// A counted request ended; `well` if its asker said so itself.

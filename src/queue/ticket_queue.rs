@@ -4,12 +4,12 @@
 //! who may say what, and the bounds of it all. Every `next` gets exactly one
 //! answer. Knows no socket: an answer is an output.
 
+use super::affinity::{Affinity, Home};
 use super::book::{Book, Grant};
 use super::waiting::{Waiter, WaitingLine};
 use crate::base::address::{Cidr, Named, Provider};
 use crate::base::machine::Machine;
 use crate::base::name::Service;
-use crate::base::pairs;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
@@ -19,6 +19,7 @@ use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Requests with an id that one connection may have active or waiting.
 pub const IDS_MAX: usize = 1 << 17;
@@ -32,6 +33,10 @@ pub struct QueueOptions {
     pub scheduler: SchedulerName,
     /// For these services.
     pub schedulers: Vec<(Service, SchedulerName)>,
+    /// Services whose clients keep their provider, and for how long after they came.
+    pub affinities: Vec<(Service, Span)>,
+    /// How long a program that schedules may take for an answer.
+    pub plugin_timeout: Span,
     /// Lease of an offer that gives none.
     pub lease: Span,
     /// The longest wait.
@@ -55,6 +60,8 @@ impl Default for QueueOptions {
         QueueOptions {
             scheduler: SchedulerName::DEFAULT,
             schedulers: Vec::new(),
+            affinities: Vec::new(),
+            plugin_timeout: Span::from_millis(50),
             lease: Span::from_secs(30),
             wait_max: Span::from_secs(30),
             waiting_max: 10_000,
@@ -96,6 +103,20 @@ pub enum Input {
         /// Its key.
         connection: Key,
     },
+    /// The program that schedules for a service can be asked, or not any more.
+    Plugin {
+        /// Which service.
+        service: Service,
+        /// Whether it can.
+        up: bool,
+    },
+    /// It said a line.
+    Advice {
+        /// For which service.
+        service: Service,
+        /// What.
+        line: String,
+    },
     /// Other options from now on.
     Reconfigure(Box<QueueOptions>),
     /// The end is near: nobody waits any more, nothing is granted.
@@ -113,6 +134,27 @@ pub enum Output {
         order: Order,
         /// With this.
         reply: Reply,
+    },
+    /// Start this program, which schedules for a service; none: end it.
+    Engage {
+        /// Which service.
+        service: Service,
+        /// The program.
+        command: Option<Arc<str>>,
+    },
+    /// Tell the program of a service this line.
+    Tell {
+        /// Which service.
+        service: Service,
+        /// What.
+        line: String,
+    },
+    /// The program of a service is of no use: start it anew, later. Why.
+    Restart {
+        /// Which service.
+        service: Service,
+        /// In words.
+        why: &'static str,
     },
     /// Tell the operator.
     Note(Note),
@@ -159,20 +201,30 @@ struct Ask {
     connection: Key,
     order: Order,
     next: Next,
+    /// A program is asked where it should go.
+    consulting: bool,
 }
 
 struct Room {
     name: Service,
     book: Book,
     waiting: WaitingLine<Ask>,
+    /// The program that schedules, and whether it can be asked.
+    plugin: Option<(Arc<str>, bool)>,
     granted: u64,
     refused: u64,
+}
+
+impl Room {
+    fn can_consult(&self) -> bool {
+        self.plugin.as_ref().is_some_and(|(_, up)| *up)
+    }
 }
 
 /// What an id of a connection stands for.
 #[derive(Debug)]
 enum Held {
-    Active { room: Key, grant: Grant },
+    Active { room: Key, grant: Grant, client: Option<IpAddr> },
     Waiting { room: Key, place: u64 },
 }
 
@@ -187,8 +239,18 @@ struct Asker {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
-    Waited { room: Key, place: u64 },
-    HoldEnds { room: Key },
+    /// A program should have answered; before the end of a wait at the same time.
+    Advised {
+        room: Key,
+        place: u64,
+    },
+    Waited {
+        room: Key,
+        place: u64,
+    },
+    HoldEnds {
+        room: Key,
+    },
 }
 
 /// See the file's head.
@@ -201,6 +263,7 @@ pub struct TicketQueue {
     askers: Vec<Option<Asker>>,
     connections: usize,
     timers: Timers<Timer>,
+    affinity: Affinity,
     waiting: usize,
     swept: Moment,
     draining: bool,
@@ -235,6 +298,8 @@ impl Machine for TicketQueue {
                     self.connections -= 1;
                 }
             }
+            Input::Plugin { service, up } => self.plugin_turned(service, up, now),
+            Input::Advice { service, line } => self.advised(service, &line, now),
             Input::Reconfigure(options) => self.reconfigure(*options),
             Input::Drain => {
                 self.draining = true;
@@ -252,6 +317,7 @@ impl Machine for TicketQueue {
     fn expire(&mut self, now: Moment) {
         while let Some(timer) = self.timers.due(now) {
             match timer {
+                Timer::Advised { room, place } => self.advice_is_late(room, place, now),
                 Timer::Waited { room, place } => self.turn_away(room, place, Reason::NoTicket),
                 Timer::HoldEnds { room } => self.serve(room, now),
             }
@@ -308,7 +374,7 @@ impl TicketQueue {
             return self.answer(connection, order, Reply::Error { refusal, id });
         }
         let reply = match request {
-            Request::Next(next) => return self.next(Ask { connection, order, next }, now),
+            Request::Next(next) => return self.next(Ask { connection, order, next, consulting: false }, now),
             Request::Ticket { provider, service, tickets, capacity, lease } => {
                 self.its_own(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
@@ -353,9 +419,20 @@ impl TicketQueue {
         if self.rooms.len() >= self.options.services_max {
             return None;
         }
-        let book = Book::new(self.scheduler(service).make());
-        let room =
-            self.rooms.insert(Room { name: service, book, waiting: WaitingLine::default(), granted: 0, refused: 0 });
+        let scheduler = self.scheduler(service);
+        let book = Book::new(scheduler.make());
+        let plugin = scheduler.command().map(|command| (command.clone(), false));
+        if let Some((command, _)) = &plugin {
+            self.outputs.push_back(Output::Engage { service, command: Some(command.clone()) });
+        }
+        let room = self.rooms.insert(Room {
+            name: service,
+            book,
+            waiting: WaitingLine::default(),
+            plugin,
+            granted: 0,
+            refused: 0,
+        });
         self.by_name.insert(service, room);
         Some(room)
     }
@@ -365,7 +442,7 @@ impl TicketQueue {
             .schedulers
             .iter()
             .find(|(name, _)| *name == service)
-            .map_or(self.options.scheduler, |(_, scheduler)| *scheduler)
+            .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
     fn offer(&mut self, service: Service, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
@@ -380,6 +457,7 @@ impl TicketQueue {
             return Err(Refusal::new(Reason::Busy, "too many providers"));
         }
         let standing = room.book.offer(offer, now);
+        self.tell_offer(key, &offer);
         self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
         self.serve(key, now);
         Ok(Reply::Standing(standing))
@@ -393,6 +471,7 @@ impl TicketQueue {
             if entry.present != present {
                 entry.present = present;
                 self.outputs.push_back(Output::Note(Note { event, service, provider }));
+                self.tell_event(service, provider, event);
             }
         }
     }
@@ -422,10 +501,14 @@ impl TicketQueue {
         if crowd {
             self.serve(key, now);
         }
+        let waiting_max = self.options.waiting_max;
+        let room_to_ask = self.rooms.get(key).is_some_and(|room| room.waiting.len() < waiting_max);
+        if room_to_ask && self.home(key, &ask, now).is_none() && self.worth_asking(key, &ask, now) {
+            return self.consult(key, ask, wait, now);
+        }
         if self.try_grant(key, &ask, now) {
             return;
         }
-        let waiting_max = self.options.waiting_max;
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.book.waited += 1;
         if wait.is_zero() {
@@ -434,14 +517,22 @@ impl TicketQueue {
         if room.waiting.len() >= waiting_max {
             return self.refuse(&ask, Refusal::new(Reason::Crowded, ""));
         }
-        let connection = ask.connection;
-        let place = room.waiting.join(Waiter { since: now, deadline: now + wait, what: ask });
-        self.waiting += 1;
+        let place = self.join(key, ask, now + wait, now);
         self.timers.set(now + wait, Timer::Waited { room: key, place });
-        if self.timers.len() > 2 * self.waiting + 1024 {
+    }
+
+    /// Puts a request into the waiting line.
+    fn join(&mut self, key: Key, ask: Ask, deadline: Moment, since: Moment) -> u64 {
+        let (connection, id) = (ask.connection, ask.next.id);
+        let Some(room) = self.rooms.get_mut(key) else { return 0 };
+        let place = room.waiting.join(Waiter { since, deadline, what: ask });
+        self.waiting += 1;
+        if self.timers.len() > 4 * self.waiting + 1024 {
             let rooms = &self.rooms;
             self.timers.retain(|timer| match timer {
-                Timer::Waited { room, place } => rooms.get(room).is_some_and(|room| room.waiting.get(place).is_some()),
+                Timer::Waited { room, place } | Timer::Advised { room, place } => {
+                    rooms.get(room).is_some_and(|room| room.waiting.get(place).is_some())
+                }
                 Timer::HoldEnds { .. } => true,
             });
         }
@@ -451,6 +542,7 @@ impl TicketQueue {
                 None => asker.plain.push((key, place)),
             }
         }
+        place
     }
 
     fn refuse(&mut self, ask: &Ask, refusal: Refusal) {
@@ -461,19 +553,54 @@ impl TicketQueue {
         self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
     }
 
-    fn try_grant(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
-        let Some(room) = self.rooms.get_mut(key) else { return false };
+    fn affinity_of(&self, service: Service) -> Option<Span> {
+        self.options.affinities.iter().find(|(name, _)| *name == service).map(|(_, timeout)| *timeout)
+    }
+
+    /// The provider that the client of a request is used to, if that can take it.
+    fn home(&self, key: Key, ask: &Ask, now: Moment) -> Option<Provider> {
         let next = &ask.next;
-        let Some((provider, grant)) = room.book.grant(next.id.is_some(), next.client, &next.avoid, now) else {
-            return false;
-        };
-        room.granted += 1;
-        self.granted += 1;
-        if let (Some(id), Some(asker)) = (next.id, self.asker_mut(ask.connection)) {
-            asker.ids.insert(id, Held::Active { room: key, grant });
+        self.affinity_of(next.service)?;
+        let (room, counted) = (self.rooms.get(key)?, next.id.is_some());
+        let at_home = |provider: Provider| !next.avoid.contains(&provider) && room.book.takes(provider, counted, now);
+        match self.affinity.home(next.client?, next.service, now)? {
+            Home::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
+            Home::Address(ip) => {
+                let mut there = room.book.entries().map(|entry| entry.record.provider).filter(|known| known.ip == ip);
+                there.find(|provider| at_home(*provider))
+            }
         }
-        self.answer(ask.connection, ask.order, Reply::Provider { provider, id: next.id });
+    }
+
+    fn try_grant(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
+        let (next, home) = (&ask.next, self.home(key, ask, now));
+        let counted = next.id.is_some();
+        let Some(room) = self.rooms.get_mut(key) else { return false };
+        let granted = match home {
+            Some(provider) => room.book.grant_at(provider, counted, now),
+            None => room.book.grant(counted, next.client, &next.avoid, now),
+        };
+        match granted {
+            Some((provider, grant)) => self.granted(key, ask, provider, grant, now),
+            None => return false,
+        }
         true
+    }
+
+    fn granted(&mut self, key: Key, ask: &Ask, provider: Provider, grant: Grant, now: Moment) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.granted += 1;
+        }
+        self.granted += 1;
+        let (id, service) = (ask.next.id, ask.next.service);
+        let client = ask.next.client.filter(|_| self.affinity_of(service).is_some());
+        if let (Some(client), Some(timeout)) = (client, self.affinity_of(service)) {
+            self.affinity.came(client, service, provider, id.is_some(), now, timeout);
+        }
+        if let (Some(id), Some(asker)) = (id, self.asker_mut(ask.connection)) {
+            asker.ids.insert(id, Held::Active { room: key, grant, client });
+        }
+        self.answer(ask.connection, ask.order, Reply::Provider { provider, id });
     }
 
     /// Gives what is free to those who wait.
@@ -485,7 +612,8 @@ impl TicketQueue {
                 return;
             }
             let found = waiting.first(now, |waiter| {
-                book.suits(waiter.what.next.id.is_some(), &waiter.what.next.avoid, now).then_some(())
+                let Ask { next, consulting, .. } = &waiter.what;
+                (!consulting && book.suits(next.id.is_some(), &next.avoid, now)).then_some(())
             });
             let Some((place, ())) = found else { return };
             let Some(waiter) = self.leave(key, place) else { return };
@@ -518,17 +646,25 @@ impl TicketQueue {
     fn done(&mut self, connection: Key, id: u32, now: Moment) -> Result<Reply, Refusal> {
         match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
             None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
-            Some(Held::Active { room, grant }) => self.free(room, grant, true, now),
+            Some(Held::Active { room, grant, client }) => self.free(room, grant, client, true, now),
             // The asker gave up: its `next` gets its one answer now.
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
         }
         Ok(Reply::Ok)
     }
 
-    fn free(&mut self, key: Key, grant: Grant, well: bool, now: Moment) {
+    fn free(&mut self, key: Key, grant: Grant, client: Option<IpAddr>, well: bool, now: Moment) {
+        self.visit_ended(key, client, now);
         if let Some(room) = self.rooms.get_mut(key) {
             room.book.end(grant, well, now);
             self.serve(key, now);
+        }
+    }
+
+    fn visit_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
+        let service = self.rooms.get(key).map(|room| room.name);
+        if let (Some(client), Some(timeout)) = (client, service.and_then(|service| self.affinity_of(service))) {
+            self.affinity.ended(client, now, timeout);
         }
     }
 
@@ -543,8 +679,9 @@ impl TicketQueue {
         let held = id.and_then(|id| self.asker_mut(connection)?.ids.remove(&id));
         let (mut grant, mut freed) = (None, None);
         match held {
-            Some(Held::Active { room: key, grant: known }) => {
+            Some(Held::Active { room: key, grant: known, client }) => {
                 freed = Some(key);
+                self.visit_ended(key, client, now);
                 if let Some(room) = self.rooms.get_mut(key) {
                     room.book.end(known, false, now);
                     // A grant of somebody else says nothing about this provider.
@@ -589,7 +726,7 @@ impl TicketQueue {
             match held {
                 Held::Waiting { room, place } if gone => waiting.push((*room, *place)),
                 Held::Waiting { room, place } => ended.push((*room, *place)),
-                Held::Active { room, grant } => active.push((*room, *grant)),
+                Held::Active { room, grant, client } => active.push((*room, *grant, *client)),
             }
         }
         for (room, place) in waiting {
@@ -597,11 +734,14 @@ impl TicketQueue {
         }
         // Who ended its side cannot say `done` any more, so it need not wait.
         for (room, place) in ended {
-            self.turn_away(room, place, Reason::NoTicket);
+            let waiter = self.rooms.get(room).and_then(|room| room.waiting.get(place));
+            if waiter.is_some_and(|waiter| !waiter.what.consulting) {
+                self.turn_away(room, place, Reason::NoTicket);
+            }
         }
         if gone {
-            for (room, grant) in active {
-                self.free(room, grant, false, now);
+            for (room, grant, client) in active {
+                self.free(room, grant, client, false, now);
             }
         }
     }
@@ -614,6 +754,8 @@ impl TicketQueue {
             let after = self.scheduler(name);
             if let Some(room) = self.rooms.get_mut(key).filter(|_| after != before) {
                 room.book.set_scheduler(after.make());
+                room.plugin = after.command().map(|command| (command.clone(), false));
+                self.outputs.push_back(Output::Engage { service: name, command: after.command().cloned() });
             }
         }
     }
@@ -624,9 +766,12 @@ impl TicketQueue {
             let empty = |room: &&Room| room.book.is_empty() && room.waiting.is_empty();
             if let Some(name) = self.rooms.get(key).filter(empty).map(|room| room.name) {
                 self.by_name.remove(&name);
-                self.rooms.remove(key);
+                if self.rooms.remove(key).is_some_and(|room| room.plugin.is_some()) {
+                    self.outputs.push_back(Output::Engage { service: name, command: None });
+                }
             }
         }
+        self.affinity.sweep(now);
     }
 
     fn sweep_room(&mut self, key: Key, now: Moment) {
@@ -638,87 +783,11 @@ impl TicketQueue {
         }
         room.book.sweep(now);
     }
-
-    fn status(&self, only: Option<Service>, now: Moment) -> String {
-        let mut text = String::new();
-        let mut line = String::from("queue");
-        for (key, value) in [
-            ("connections", self.connections as u64),
-            ("services", self.rooms.len() as u64),
-            ("waiting", self.waiting as u64),
-            ("asked", self.asked),
-            ("granted", self.granted),
-            ("refused", self.refused),
-            ("forgotten", self.forgotten),
-        ] {
-            pairs::push(&mut line, key, value);
-        }
-        text.push_str(&line);
-        text.push('\n');
-        let mut rooms: Vec<&Room> =
-            self.rooms.iter().map(|(_, room)| room).filter(|room| only.is_none_or(|only| only == room.name)).collect();
-        rooms.sort_by_key(|room| room.name);
-        for room in rooms {
-            self.describe(room, now, &mut text);
-        }
-        text
-    }
-
-    fn describe(&self, room: &Room, now: Moment, text: &mut String) {
-        let mut providers: Vec<_> =
-            room.book.entries().filter(|entry| now < entry.lease_end || entry.record.active > 0).collect();
-        providers.sort_by_key(|entry| entry.record.provider);
-        let mut lines = String::new();
-        let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);
-        for entry in &providers {
-            let record = &entry.record;
-            let offers = now < entry.lease_end;
-            // What runs beyond the tickets offered, on capacity alone, counts as offered too.
-            let free_now = if offers { record.free() } else { 0 };
-            let offered = u64::from(free_now) + u64::from(record.active) + u64::from(record.spent);
-            let held = if now < entry.hold_end { entry.hold_end.since(now) } else { Span::ZERO };
-            let mut line = String::from("provider");
-            pairs::push(&mut line, "service", room.name);
-            pairs::push(&mut line, "address", record.provider);
-            for (key, value) in [
-                ("tickets", u64::from(if offers { record.tickets } else { 0 })),
-                ("capacity", u64::from(if offers { record.capacity } else { 0 })),
-                ("offered", offered),
-                ("free", u64::from(free_now)),
-                ("active", u64::from(record.active)),
-                ("spent", u64::from(record.spent)),
-                ("granted", entry.granted),
-                ("failures", entry.failures),
-            ] {
-                pairs::push(&mut line, key, value);
-            }
-            pairs::push(&mut line, "lease", entry.lease_end.since(now));
-            pairs::push(&mut line, "held", held);
-            lines.push_str(&line);
-            lines.push('\n');
-            tickets += u64::from(if offers { record.tickets } else { 0 });
-            free += u64::from(free_now);
-            active += u64::from(record.active);
-        }
-        let mut line = String::from("service");
-        pairs::push(&mut line, "name", room.name);
-        pairs::push(&mut line, "scheduler", self.scheduler(room.name));
-        for (key, value) in [
-            ("providers", providers.len() as u64),
-            ("tickets", tickets),
-            ("free", free),
-            ("active", active),
-            ("waiting", room.waiting.len() as u64),
-            ("granted", room.granted),
-            ("refused", room.refused),
-        ] {
-            pairs::push(&mut line, key, value);
-        }
-        text.push_str(&line);
-        text.push('\n');
-        text.push_str(&lines);
-    }
 }
 
+#[cfg(test)]
+mod choices;
+mod external;
+mod report;
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,16 @@ impl<W> WaitingLine<W> {
         self.line.get(&place)
     }
 
+    /// Who waits in this place.
+    pub fn get_mut(&mut self, place: u64) -> Option<&mut Waiter<W>> {
+        self.line.get_mut(&place)
+    }
+
+    /// All places, oldest first.
+    pub fn places(&self) -> impl Iterator<Item = (u64, &Waiter<W>)> {
+        self.line.iter().map(|(place, waiter)| (*place, waiter))
+    }
+
     /// The first in the order of service for whom `serve` finds something.
     pub fn first<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
         let late = self.line.values().next().is_some_and(|oldest| now.since(oldest.since) > oldest.deadline.since(now));

@@ -7,6 +7,7 @@ use super::round_robin::RoundRobin;
 use super::scheduler::Scheduler;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// One row of the table.
 pub struct Entry {
@@ -32,22 +33,29 @@ pub const SCHEDULERS: &[Entry] = &[
     },
 ];
 
-/// A scheduler that exists, by its name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SchedulerName(usize);
+/// A scheduler that exists, by its name, or a program of the operator's
+/// (`exec:COMMAND`), for which the default stands in while it is away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SchedulerName {
+    entry: usize,
+    command: Option<Arc<str>>,
+}
+
+/// What names a program.
+const EXEC: &str = "exec:";
 
 impl SchedulerName {
     /// What is used where nothing is configured.
-    pub const DEFAULT: SchedulerName = SchedulerName(0);
+    pub const DEFAULT: SchedulerName = SchedulerName { entry: 0, command: None };
 
-    /// The name itself.
-    pub fn as_str(self) -> &'static str {
-        SCHEDULERS[self.0].names[0]
+    /// The program to ask, where it is one.
+    pub fn command(&self) -> Option<&Arc<str>> {
+        self.command.as_ref()
     }
 
-    /// A fresh scheduler of this kind.
-    pub fn make(self) -> Box<dyn Scheduler> {
-        (SCHEDULERS[self.0].make)()
+    /// A fresh scheduler of this kind; for a program, the one that stands in.
+    pub fn make(&self) -> Box<dyn Scheduler> {
+        (SCHEDULERS[self.entry].make)()
     }
 }
 
@@ -55,22 +63,29 @@ impl FromStr for SchedulerName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SchedulerName, String> {
-        SCHEDULERS.iter().position(|entry| entry.names.contains(&text)).map(SchedulerName).ok_or_else(|| {
+        if let Some(command) = text.strip_prefix(EXEC).filter(|command| !command.trim().is_empty()) {
+            return Ok(SchedulerName { entry: 0, command: Some(command.trim().into()) });
+        }
+        let known = SCHEDULERS.iter().position(|entry| entry.names.contains(&text));
+        known.map(|entry| SchedulerName { entry, command: None }).ok_or_else(|| {
             let names: Vec<_> = SCHEDULERS.iter().map(|entry| entry.names[0]).collect();
-            format!("no such scheduler ({})", names.join(", "))
+            format!("no such scheduler ({}, exec:COMMAND)", names.join(", "))
         })
     }
 }
 
 impl fmt::Display for SchedulerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        match &self.command {
+            Some(command) => write!(f, "{EXEC}{command}"),
+            None => f.write_str(SCHEDULERS[self.entry].names[0]),
+        }
     }
 }
 
 impl fmt::Debug for SchedulerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -83,12 +98,12 @@ mod tests {
         let mut names: Vec<_> = SCHEDULERS.iter().flat_map(|entry| entry.names).collect();
         for (entry, name) in SCHEDULERS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name))) {
             let found: SchedulerName = name.parse().unwrap();
-            assert_eq!(found.as_str(), entry.names[0]);
+            assert_eq!(found.to_string(), entry.names[0]);
             found.make();
         }
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(SchedulerName::DEFAULT.as_str(), "competitive");
+        assert_eq!(SchedulerName::DEFAULT.to_string(), "competitive");
         let wrong = "fastest".parse::<SchedulerName>().unwrap_err();
         assert!(wrong.contains("competitive, fifo, round-robin"), "{wrong}");
     }

@@ -13,7 +13,6 @@ use pegasus::base::slab::{Key, Slab};
 use pegasus::base::time::{Moment, Span};
 use pegasus::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
 use pegasus::queue::ticket_queue::{self, QueueOptions, TicketQueue};
-use pegasus::schedule::registry::SchedulerName;
 use pegasus::wire::message::{Next, Reply, Request};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -58,13 +57,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(scheduler: SchedulerName, ground: &mut Ground) -> Cluster {
+    pub fn new(scheduler: &str, ground: &mut Ground) -> Cluster {
         let setting = ground.setting;
         let service: Service = "default".parse().expect("a service");
         let providers = setting.machines.len();
         let open = vec!["0.0.0.0/0".parse().expect("a network")];
         let options = QueueOptions {
-            scheduler,
+            scheduler: scheduler.parse().expect("a scheduler"),
             allow_ticket: open.clone(),
             allow_next: open.clone(),
             allow_status: open,
@@ -260,12 +259,12 @@ impl Cluster {
     fn sample(&self, provider: usize, ground: &mut Ground) -> Sample {
         let (seen, cpus) = (ground.machines[provider].look(ground.now), ground.machines[provider].cpus);
         if ground.setting.load_average {
-            return Sample { cpus, utilisation: None, queued: None, load: Some(seen.load) };
+            return Sample { cpus, utilisation: None, queued: None, load: Some(seen.load), full: None };
         }
         let noise = ground.setting.noise;
         let mut wrong = |value: f64| value * (1.0 + noise * (2.0 * ground.random.unit() - 1.0));
         let (utilisation, queued) = (wrong(seen.utilisation).min(1.0), wrong(seen.queued));
-        Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None }
+        Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None }
     }
 
     /// Compares the books of all queues with ours.

@@ -19,11 +19,11 @@ mod targets;
 mod world;
 
 use pegasus::base::time::Span;
-use pegasus::schedule::registry::{SchedulerName, SCHEDULERS};
+use pegasus::schedule::registry::SCHEDULERS;
 use setting::Setting;
 use std::fmt::Write;
 use targets::Lab;
-use world::Policy;
+use world::{Policy, DEFAULT};
 
 /// The arrivals, unless PEGASUS_SEED says otherwise.
 const SEED: u64 = 0x7347;
@@ -106,7 +106,7 @@ fn laws_hold_for_every_scheduler() {
     for name in ["T9d", "T7", "T10"] {
         let setting = Setting::named(name).shortened();
         let mut lab = Lab::new(Setting { length: setting.warm + LAWS, loss: 0.1, ..setting }, seed());
-        for scheduler in SCHEDULERS.iter().filter_map(|entry| entry.names[0].parse().ok()) {
+        for scheduler in SCHEDULERS.iter().map(|entry| entry.names[0]) {
             let figures = lab.figures(Policy::Pegasus(scheduler));
             // Laws that hold because nothing happens would prove nothing.
             assert!(figures.answered_count() > 500, "{name} {scheduler}: {figures:?}");
@@ -121,7 +121,7 @@ fn a_thousand_providers() {
     let _replay = Replay(seed(), "a_thousand_providers");
     let mut lab = Lab::new(Setting::large(), seed());
     let start = std::time::Instant::now();
-    let ours = lab.figures(Policy::Pegasus(SchedulerName::DEFAULT)).clone();
+    let ours = lab.figures(DEFAULT).clone();
     let took = start.elapsed();
     let theirs = lab.figures(Policy::LeastConn).mean();
     let (mean, count) = (ours.mean(), ours.answered_count());

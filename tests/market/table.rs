@@ -26,10 +26,8 @@ fn wanted(setting: &Setting) -> bool {
 #[ignore = "prints figures; minutes in debug mode"]
 fn market_table() {
     let _replay = Replay(seed(), "market_table");
-    let schedulers = SCHEDULERS.iter().filter_map(|entry| entry.names[0].parse().ok());
-    let mut policies: Vec<(&str, Policy)> = schedulers
-        .map(|name| (pegasus::schedule::registry::SchedulerName::as_str(name), Policy::Pegasus(name)))
-        .collect();
+    let mut policies: Vec<(&str, Policy)> =
+        SCHEDULERS.iter().map(|entry| (entry.names[0], Policy::Pegasus(entry.names[0]))).collect();
     policies.extend(BASELINES);
     println!("response times in ms; (in brackets): not Pegasus, same arrivals; seed {:#x}", seed());
     let mut misses = Vec::new();

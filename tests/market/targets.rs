@@ -5,9 +5,8 @@
 
 use super::figures::Figures;
 use super::setting::{Arrival, Setting};
-use super::world::{run, Policy};
+use super::world::{run, Policy, DEFAULT};
 use pegasus::base::time::Span;
-use pegasus::schedule::registry::SchedulerName;
 
 /// One target and what was measured.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ impl Lab {
     }
 
     fn ours(&mut self) -> Figures {
-        self.figures(Policy::Pegasus(SchedulerName::DEFAULT)).clone()
+        self.figures(DEFAULT).clone()
     }
 
     fn mean(&mut self, policy: Policy) -> f64 {

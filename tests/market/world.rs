@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::figures::Figures;
 use super::setting::{exponential, Arrival, Misfortune, Setting};
 use pegasus::base::time::{Moment, Span};
-use pegasus::schedule::registry::SchedulerName;
+use pegasus::schedule::registry::SCHEDULERS;
 use std::collections::VecDeque;
 
 /// How often a request is led to a provider at the most.
@@ -28,7 +28,8 @@ const END: Span = Span::from_secs(100_000);
 /// Who balances.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
-    Pegasus(SchedulerName),
+    /// By the name of its scheduler.
+    Pegasus(&'static str),
     Random,
     RoundRobin,
     LeastConn,
@@ -38,6 +39,9 @@ pub enum Policy {
     /// A central queue that knows everything.
     Ideal,
 }
+
+/// What an operator gets who chooses nothing.
+pub const DEFAULT: Policy = Policy::Pegasus(SCHEDULERS[0].names[0]);
 
 enum Side {
     Baseline(Box<dyn Baseline>),

@@ -306,6 +306,7 @@ impl World {
                     utilisation: Some((running / 8.0).min(1.0)),
                     queued: Some((running - 8.0).max(0.0)),
                     load: None,
+                    full: None,
                 };
                 self.tell_monitor(monitor, monitor::Input::Looked(sample));
             }

@@ -41,7 +41,7 @@ impl Story {
             looks: Vec::new(),
             checks: Vec::new(),
             finished: false,
-            sample: Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None },
+            sample: Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None },
         }
     }
 
@@ -183,7 +183,7 @@ fn a_bid_waits_for_the_look_of_its_turn() {
     let said = |monitor: &mut Monitor| {
         std::iter::from_fn(|| monitor.poll()).any(|output| matches!(output, Output::Say { .. }))
     };
-    let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None };
+    let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None };
     monitor.handle(Input::Up { balancer: 0 }, Moment::ZERO);
     for turn in 0..3 {
         let now = Moment::after_start(Span::from_secs(2 * turn));
@@ -198,7 +198,7 @@ fn a_bid_waits_for_the_look_of_its_turn() {
 #[test]
 fn a_machine_that_its_load_calls_full_offers_nothing() {
     let mut story = Story::up(1, vec![service("web", false)]);
-    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS) };
+    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS), full: None };
     story.until(0);
     assert_eq!(story.offered(0), (0, 0));
     story.sample.load = Some(1.0);

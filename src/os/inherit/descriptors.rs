@@ -1,14 +1,21 @@
 //! Descriptors 0, 1 and 2 of Unix, looked at with `getsockopt` and `fstat`.
 
 use super::{Found, Inherited};
-use std::net::TcpStream;
+use std::env;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{FromRawFd, RawFd};
+
+/// The first descriptor that systemd passes.
+const LISTEN_FDS_START: RawFd = 3;
 
 /// Looks at descriptor 0. If it is a socket of the Internet it is taken away,
 /// and the null device stands on 0, and on 1 and 2 where they were the same
 /// socket: nothing can be written to a client by accident any more, and no
 /// later socket can become descriptor 0, 1 or 2.
 pub fn take() -> Found {
+    if let Some(inherited) = passed() {
+        return Found { inherited, stderr_was_client: false };
+    }
     let Some(kind) = option(0, libc::SO_TYPE).filter(|_| is_internet(0)) else {
         return Found { inherited: Inherited::Nothing, stderr_was_client: false };
     };
@@ -33,13 +40,55 @@ pub fn take() -> Found {
     }
     let inherited = if socket < 0 {
         Inherited::Other("a socket that cannot be copied")
-    } else if kind == libc::SOCK_STREAM && option(socket, libc::SO_ACCEPTCONN) != Some(1) {
-        // SAFETY: the descriptor is a stream socket that only we know.
-        Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
+    } else if kind != libc::SOCK_STREAM {
+        Inherited::Other("a datagram socket")
+    } else if listens(socket) {
+        // SAFETY: the descriptor is a listening stream socket that only we know.
+        let listener = unsafe { TcpListener::from_raw_fd(socket) };
+        Inherited::Listeners { sockets: vec![(None, listener)], lent: true }
     } else {
-        Inherited::Other(if kind == libc::SOCK_STREAM { "a listening socket (wait mode)" } else { "a datagram socket" })
+        // SAFETY: the descriptor is a connected stream socket that only we know.
+        Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
     };
     Found { inherited, stderr_was_client: stderr_too }
+}
+
+/// What systemd passed to this very process, sd_listen_fds(3). The variables
+/// are not looked at again, and nobody is started who could.
+fn passed() -> Option<Inherited> {
+    let number = |name| env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID")? != std::process::id() {
+        return None;
+    }
+    let count = number("LISTEN_FDS").filter(|count| (1..=1024).contains(count))?;
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_string);
+    let mut sockets = Vec::new();
+    for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count as RawFd {
+        let name = names.next().filter(|name| !name.is_empty());
+        let stream = option(descriptor, libc::SO_TYPE) == Some(libc::SOCK_STREAM) && is_internet(descriptor);
+        if !stream || (!listens(descriptor) && count > 1) {
+            return Some(Inherited::Other("a passed socket that is no TCP listener"));
+        }
+        // SAFETY: a plain call on an open descriptor.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        if !listens(descriptor) {
+            // SAFETY: the descriptor was passed to us, and nobody else knows it.
+            return Some(Inherited::Client(unsafe { TcpStream::from_raw_fd(descriptor) }));
+        }
+        // SAFETY: as above.
+        sockets.push((name, unsafe { TcpListener::from_raw_fd(descriptor) }));
+    }
+    Some(Inherited::Listeners { sockets, lent: false })
+}
+
+/// Makes a lent listener as it was: its starter expects calls on it to block.
+pub fn give_back(listener: &TcpListener) {
+    let _ = listener.set_nonblocking(false);
+}
+
+fn listens(descriptor: RawFd) -> bool {
+    option(descriptor, libc::SO_ACCEPTCONN) == Some(1)
 }
 
 fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {

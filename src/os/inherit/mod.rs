@@ -3,14 +3,14 @@
 #[cfg(unix)]
 mod descriptors;
 #[cfg(unix)]
-pub use descriptors::take;
+pub use descriptors::{give_back, take};
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::take;
+pub use none::{give_back, take};
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 /// What was found on descriptor 0.
 #[derive(Debug)]
@@ -19,6 +19,14 @@ pub enum Inherited {
     Nothing,
     /// One client (inetd `nowait`, tcpserver): a connected stream.
     Client(TcpStream),
+    /// Listening sockets: one on descriptor 0 (inetd `wait`, for a while), or
+    /// those that systemd passed, for good.
+    Listeners {
+        /// With the name that systemd gave each.
+        sockets: Vec<(Option<String>, TcpListener)>,
+        /// The starter takes its socket back when this process ends.
+        lent: bool,
+    },
     /// A socket of a kind that is not served: what it is.
     Other(&'static str),
 }

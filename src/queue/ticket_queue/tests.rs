@@ -5,16 +5,18 @@
 //! opens a connection (one that is not opened comes from 127.0.0.1), `ended`
 //! and `gone` end it; `. .` only lets time pass; `? KIND key=value …` looks
 //! into the status, KIND being `queue`, `service` or a provider's address.
-//! Every answer since the line before must be there, in its order.
+//! `plugin up`, `plugin down` and `plugin advice LINE` are the program that
+//! schedules, which hears `plugin: LINE`. Every answer since the line before
+//! must be there, in its order.
 
 use super::*;
 use crate::base::pairs;
 
-struct Story {
+pub(super) struct Story {
     queue: TicketQueue,
     connections: Slab<String>,
     now: Moment,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 fn at(text: &str) -> Moment {
@@ -54,6 +56,11 @@ impl Story {
                 Output::Answer { connection, reply, .. } => {
                     answers.push((self.connections.get(connection).unwrap().clone(), reply.to_string()));
                 }
+                Output::Tell { line, .. } => answers.push(("plugin".into(), line)),
+                Output::Restart { why, .. } => answers.push(("restart".into(), why.into())),
+                Output::Engage { command, .. } => {
+                    self.notes.push(format!("engage {}", command.as_deref().unwrap_or("nobody")));
+                }
                 Output::Note(note) => {
                     self.notes.push(format!("{} {} {}", note.event.word(), note.service, note.provider));
                 }
@@ -67,7 +74,7 @@ impl Story {
         text.lines().find(wanted).unwrap_or_else(|| panic!("no line for {kind} in\n{text}")).to_string()
     }
 
-    fn tell(&mut self, script: &str) {
+    pub(super) fn tell(&mut self, script: &str) {
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             self.line(line);
         }
@@ -96,6 +103,13 @@ impl Story {
                     self.connections.remove(connection);
                 }
             }
+            "up" | "down" => {
+                self.queue.handle(Input::Plugin { service: Service::DEFAULT, up: what == "up" }, self.now);
+            }
+            "advice" => {
+                let line = words.collect::<Vec<_>>().join(" ");
+                self.queue.handle(Input::Advice { service: Service::DEFAULT, line }, self.now);
+            }
             "drain" => self.queue.handle(Input::Drain, self.now),
             "." => {}
             url => {
@@ -115,10 +129,14 @@ impl Story {
     }
 }
 
-fn told(script: &str) -> Story {
-    let mut story = Story::new(QueueOptions::default());
+pub(super) fn tell(options: QueueOptions, script: &str) -> Story {
+    let mut story = Story::new(options);
     story.tell(script);
     story
+}
+
+fn told(script: &str) -> Story {
+    tell(QueueOptions::default(), script)
 }
 
 #[test]

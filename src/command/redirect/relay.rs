@@ -1,14 +1,9 @@
-//! `pegasus redirect`: the hands of the redirector.
+//! The hands of the redirector: one loop's clients, providers and queue.
 //!
 //! Owns the clients' sockets, the calls to providers and the timeouts of the
-//! relay; with several threads each has a loop, a machine and a connection to
-//! the queue of its own. Whom a client is led to is the machine's business, and
-//! the moving of bytes the pump's.
+//! relay. Whom a client is led to is the machine's business, and the moving of
+//! bytes the pump's.
 
-use super::cli::{clients_max, Daemon, Source};
-use super::queue::Embedded;
-use super::settings::{QueueAt, Settings};
-use super::{exit, logging};
 use crate::base::address::Target;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -16,30 +11,33 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::net::accept::{self, Came, Listeners};
-use crate::net::drive::{Desk, Hands, Loop, Remote};
+use crate::command::cli::clients_max;
+use crate::command::settings::Settings;
+use crate::net::accept::{Came, Listeners};
+use crate::net::drive::{Desk, Hands};
 use crate::net::names::Lookup;
 use crate::net::peer::{News, Peer};
-use crate::net::pump::{Ahead, Link, Pumped, BUFFER_BYTES};
-use crate::os::inherit::Inherited;
-use crate::os::signal::Signal;
-use crate::os::{load, socket};
+use crate::net::pump::{Ahead, Link, Pumped, Tools};
+use crate::os::socket;
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
 use crate::wire::channel::Answer;
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 /// Between attempts to reach the queue: clients wait for it.
 const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 /// How long the queue is given to hear that the last client is gone.
 const FAREWELL: Span = Span::from_millis(200);
+/// Probes are worth four calls only where a connection lasts longer than this.
+const KEEPALIVE_AFTER: Span = Span::from_secs(30);
+/// How often a loop that is done looks whether the others are.
+const LOOK: Span = Span::from_millis(50);
 /// How old the addresses of a fallback may get.
 const FALLBACK_AGE: Span = Span::from_secs(60);
 
@@ -76,7 +74,19 @@ struct Fallback {
     next: Moment,
 }
 
-struct Relay {
+/// When a loop has nothing left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    /// When it is told to end.
+    Forever,
+    /// When its only client is gone.
+    OneClient,
+    /// When no client has been there for `redirect_linger`.
+    Linger,
+}
+
+/// See the file's head.
+pub struct Relay {
     peer: Peer<()>,
     /// Whether the log knows that the queue is away.
     queue_away: bool,
@@ -86,14 +96,17 @@ struct Relay {
     clients: Slab<Client>,
     again: Vec<Key>,
     timers: Timers<Key>,
-    buffer: Vec<u8>,
+    tools: Tools,
     settings: Arc<Settings>,
     /// Clients of all threads.
     count: Arc<AtomicUsize>,
     clients_max: usize,
     fallbacks: Vec<Fallback>,
-    /// The client that it has is the only one.
-    once: bool,
+    stay: Stay,
+    /// Since when nobody is there.
+    idle_since: Option<Moment>,
+    /// When to look whether the other loops are done.
+    next_look: Option<Moment>,
     /// It was told to end: until when.
     ending: Option<Moment>,
     /// Nothing is left to do, but the queue may not know it yet.
@@ -184,6 +197,7 @@ impl Hands for Relay {
         self.resolve(machine, desk);
         while let Some(key) = self.timers.due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
+            client.link.keepalive();
             let deadline = client.touched + self.silence_max(client);
             if deadline > desk.now {
                 self.timers.set(deadline, key);
@@ -198,7 +212,10 @@ impl Hands for Relay {
         let fallback =
             self.fallbacks.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next);
         let own = [self.peer.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
-        own.into_iter().flatten().chain(fallback).chain(self.farewell.map(|since| since + FAREWELL)).min()
+        let linger =
+            self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
+        let farewell = self.farewell.map(|since| since + FAREWELL);
+        own.into_iter().flatten().chain(fallback).chain(linger).chain(farewell).chain(self.next_look).min()
     }
 
     fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
@@ -226,7 +243,7 @@ impl Hands for Relay {
                 self.finish(key, Outcome::Drained, machine, desk);
             }
         }
-        if !(self.once || self.ending.is_some()) || !self.clients.is_empty() {
+        if !self.nothing_left(desk.now) {
             return false;
         }
         let since = *self.farewell.get_or_insert(desk.now);
@@ -235,7 +252,46 @@ impl Hands for Relay {
 }
 
 impl Relay {
-    fn new(settings: Arc<Settings>, queue: Target, count: Arc<AtomicUsize>, seed: u64) -> Relay {
+    /// Whether it is told to end, or was not to stay, and nobody is there.
+    fn nothing_left(&mut self, now: Moment) -> bool {
+        self.next_look = None;
+        if !self.clients.is_empty() {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if let Some(until) = self.ending {
+            // While other loops have clients somebody must listen to signals.
+            let last = self.count.load(Ordering::Relaxed) == 0;
+            self.next_look = (!last).then(|| now + LOOK);
+            return last || now >= until;
+        }
+        match self.stay {
+            Stay::Forever => false,
+            Stay::OneClient => true,
+            Stay::Linger => now.since(since) >= self.settings.redirect_linger,
+        }
+    }
+
+    /// Clients of a service come to this socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen(&mut self, service: Service, listener: TcpListener, desk: &Desk) -> io::Result<()> {
+        let number = self.services.len();
+        self.listeners.add(listener, token(number, Kind::Listener), desk)?;
+        self.services.push(service);
+        Ok(())
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Without clients yet. `count`: the clients of all loops of this process;
+    /// `seed` makes its jitter its own.
+    pub fn new(settings: Arc<Settings>, queue: Target, count: Arc<AtomicUsize>, stay: Stay, seed: u64) -> Relay {
         // Longer silence than any answer may take means that nobody is there.
         let silence_max = settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100);
         Relay {
@@ -246,12 +302,14 @@ impl Relay {
             clients: Slab::default(),
             again: Vec::new(),
             timers: Timers::default(),
-            buffer: vec![0; BUFFER_BYTES],
+            tools: Tools::new(settings.redirect_splice),
             clients_max: clients_max(&settings),
             fallbacks: fallbacks(&settings),
             settings,
             count,
-            once: false,
+            stay,
+            idle_since: None,
+            next_look: None,
             ending: None,
             farewell: None,
         }
@@ -267,7 +325,7 @@ impl Relay {
     }
 
     /// Takes a client in.
-    fn admit(
+    pub fn admit(
         &mut self,
         mut stream: TcpStream,
         service: Service,
@@ -307,7 +365,6 @@ impl Relay {
             }
         };
         let _ = provider.set_nodelay(true);
-        socket::keepalive(&provider);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest).is_err() {
             return machine.handle(Input::Stuck { client: key }, desk.now);
@@ -315,7 +372,7 @@ impl Relay {
         client.link.set_provider(provider);
         // What the client has said already need not wait for an event: on a
         // near network the connection often stands by now.
-        match client.link.pump_ahead(&mut self.buffer) {
+        match client.link.pump_ahead(&mut self.tools) {
             Some(Ahead::Connected) => {
                 self.connected(key, machine, desk);
                 // Pumped when this turn is settled.
@@ -333,8 +390,12 @@ impl Relay {
             Ok(None) if provider.peer_addr().is_ok() => self.connected(key, machine, desk),
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => {
-                let late = error.kind() == io::ErrorKind::TimedOut;
-                self.failed(key, if late { Failure::TimedOut } else { Failure::Refused }, machine, desk);
+                let why = match error.kind() {
+                    io::ErrorKind::TimedOut => Failure::TimedOut,
+                    io::ErrorKind::ConnectionReset => Failure::Reset,
+                    _ => Failure::Refused,
+                };
+                self.failed(key, why, machine, desk);
             }
         }
     }
@@ -343,7 +404,7 @@ impl Relay {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.stage = Stage::Relaying;
         client.touched = desk.now;
-        let deadline = desk.now + self.settings.redirect_idle_timeout;
+        let deadline = desk.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
         self.timers.set(deadline, key);
         if self.timers.len() > 4 * self.clients.len() + 1024 {
             let clients = &self.clients;
@@ -365,7 +426,7 @@ impl Relay {
     fn pump(&mut self, key: Key, machine: &mut Redirector, desk: &mut Desk) {
         let Some(client) = self.clients.get_mut(key).filter(|client| client.stage == Stage::Relaying) else { return };
         client.touched = desk.now;
-        match client.link.pump(&mut self.buffer) {
+        match client.link.pump(&mut self.tools) {
             Pumped::Open => {}
             Pumped::Again => {
                 desk.again = true;
@@ -469,206 +530,6 @@ fn tell(note: &Note) {
         }
         Note::ProviderFailed { service, provider, why } => {
             warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
-        }
-    }
-}
-
-/// Loops of one process.
-struct Crew {
-    settings: Arc<Settings>,
-    queue: Target,
-    count: Arc<AtomicUsize>,
-    listeners: Vec<(Service, TcpListener)>,
-}
-
-impl Crew {
-    /// A loop with its hands; `number` tells the loops of a process apart.
-    fn relay(&self, number: u64) -> io::Result<(Loop<Order>, Relay)> {
-        let mut turn = Loop::new()?;
-        // The process's id is different enough, jitter is all it is for.
-        let seed = (u64::from(std::process::id()) << 16) + number;
-        let mut relay = Relay::new(self.settings.clone(), self.queue.clone(), self.count.clone(), seed);
-        for (number, (service, listener)) in self.listeners.iter().enumerate() {
-            relay.listeners.add(listener.try_clone()?, token(number, Kind::Listener), turn.desk())?;
-            relay.services.push(*service);
-        }
-        Ok((turn, relay))
-    }
-}
-
-fn serve(turn: &mut Loop<Order>, relay: &mut Relay) -> i32 {
-    let mut machine = Redirector::new(relay.settings.redirect.clone());
-    match turn.run(&mut machine, relay) {
-        Ok(()) => exit::OK,
-        Err(error) => {
-            error!(target: "redirect", "{error}");
-            exit::SYSTEM
-        }
-    }
-}
-
-/// Runs the command; the result is its exit status.
-pub fn run(daemon: Daemon) -> i32 {
-    let Daemon { settings, source, service, inherited, .. } = daemon;
-    let result = match inherited {
-        Inherited::Nothing => standalone(settings, &source),
-        Inherited::Client(stream) => one_client(settings, service, stream),
-        Inherited::Other(what) => {
-            error!(target: "redirect", "descriptor 0 is {what}: this version serves connected streams (nowait)");
-            Ok(exit::USAGE)
-        }
-    };
-    result.unwrap_or_else(|error| {
-        error!(target: "redirect", "{error}");
-        exit::of(&error)
-    })
-}
-
-/// Started by a superserver for one client.
-fn one_client(settings: Settings, service: Option<Service>, stream: std::net::TcpStream) -> io::Result<i32> {
-    let QueueAt::Target(queue) = settings.redirect_queue.clone() else {
-        error!(target: "config", "redirect_queue=embedded: a superserver starts one process for each client");
-        return Ok(exit::CONFIG);
-    };
-    stream.set_nonblocking(true)?;
-    let (Ok(local), Ok(from)) = (stream.local_addr(), stream.peer_addr()) else {
-        // It was gone before this process began.
-        return Ok(exit::OK);
-    };
-    let _ = stream.set_nodelay(true);
-    socket::keepalive(&stream);
-    let port = local.port();
-    let by_port = settings.services.iter().find(|service| service.listen.iter().any(|listen| listen.covers(port)));
-    let service = service.or(by_port.map(|service| service.name)).unwrap_or(Service::DEFAULT);
-
-    let settings = Arc::new(settings);
-    let crew = Crew { settings: settings.clone(), queue, count: Arc::default(), listeners: Vec::new() };
-    let (mut turn, mut relay) = crew.relay(0)?;
-    // The only client there will ever be; a signal ends it in drain_timeout.
-    turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
-    let mut machine = Redirector::new(settings.redirect.clone());
-    relay.admit(TcpStream::from_std(stream), service, from, port, &mut machine, turn.desk());
-    relay.once = true;
-    turn.run(&mut machine, &mut relay)?;
-    Ok(exit::OK)
-}
-
-/// By itself, for all services.
-fn standalone(settings: Settings, source: &Source) -> io::Result<i32> {
-    if settings.services.iter().all(|service| service.listen.is_empty()) {
-        error!(target: "config", "nothing to serve: set service_NAME_listen, or start it from a superserver");
-        return Ok(exit::CONFIG);
-    }
-    let embedded = match &settings.redirect_queue {
-        QueueAt::Target(_) => None,
-        QueueAt::Embedded => Some(Embedded::start(&settings)?),
-    };
-    let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
-    let mut team = Team::start(settings, embedded.as_ref().map(|embedded| embedded.addresses[0]))?;
-    let (source, mut current, remotes) = (source.clone(), team.relay.settings.clone(), team.remotes.clone());
-    team.turn.catch_signals(move |signal| {
-        let order = on_signal(signal, &source, &mut current, queue_remote.as_ref())?;
-        remotes.iter().for_each(|remote| remote.send(order.clone()));
-        Some(order)
-    })?;
-    let places: Vec<String> = team.places.iter().map(|(service, address)| format!("{service}={address}")).collect();
-    info!(target: "redirect", "ready {}", places.join(" "));
-    let status = team.serve();
-    if let Some(embedded) = embedded {
-        embedded.stop();
-    }
-    Ok(status)
-}
-
-/// All loops of a standalone redirector; the first is not running yet.
-pub struct Team {
-    turn: Loop<Order>,
-    relay: Relay,
-    /// The other loops.
-    remotes: Vec<Remote<Order>>,
-    others: Vec<JoinHandle<i32>>,
-    /// Where clients come.
-    pub places: Vec<(Service, SocketAddr)>,
-}
-
-impl Team {
-    /// Binds everything. `queue`: one of this process, instead of the configured one.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn start(settings: Settings, queue: Option<SocketAddr>) -> io::Result<Team> {
-        let (mut listeners, mut places) = (Vec::new(), Vec::new());
-        for service in &settings.services {
-            for listen in &service.listen {
-                for listener in accept::bind(listen)? {
-                    places.push((service.name, listener.local_addr()?));
-                    listeners.push((service.name, listener));
-                }
-            }
-        }
-        let queue = match (&settings.redirect_queue, queue) {
-            (_, Some(address)) => reachable(address),
-            (QueueAt::Target(queue), None) => queue.clone(),
-            (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
-        };
-        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize);
-        let crew = Crew { settings: Arc::new(settings), queue, count: Arc::default(), listeners };
-        let (turn, relay) = crew.relay(0)?;
-        let mut team = Team { turn, relay, remotes: Vec::new(), others: Vec::new(), places };
-        for number in 1..threads {
-            let (mut turn, mut relay) = crew.relay(number as u64)?;
-            team.remotes.push(turn.remote());
-            let name = format!("redirect-{number}");
-            team.others.push(thread::Builder::new().name(name).spawn(move || serve(&mut turn, &mut relay))?);
-        }
-        Ok(team)
-    }
-
-    /// Runs the first loop, until all are over.
-    pub fn serve(mut self) -> i32 {
-        let status = serve(&mut self.turn, &mut self.relay);
-        self.others.into_iter().map(|other| other.join().unwrap_or(exit::SYSTEM)).fold(status, i32::max)
-    }
-}
-
-/// A queue of this process, by an address that leads to it.
-fn reachable(listens: SocketAddr) -> Target {
-    let ip = match listens.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    Target { host: ip.to_string(), port: listens.port() }
-}
-
-fn on_signal(
-    signal: Signal,
-    source: &Source,
-    current: &mut Arc<Settings>,
-    queue: Option<&Remote<super::queue::Order>>,
-) -> Option<Order> {
-    match signal {
-        Signal::Terminate => {
-            info!(target: "redirect", "draining");
-            Some(Order::Terminate)
-        }
-        Signal::Reopen => {
-            logging::reopen();
-            None
-        }
-        Signal::Reload => {
-            let fresh = Arc::new(source.reload()?);
-            let places = |settings: &Settings| -> Vec<_> {
-                settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
-            };
-            if places(&fresh) != places(current) || fresh.redirect_queue != current.redirect_queue {
-                warn!(target: "config", "service_NAME_listen and redirect_queue change at the next start");
-            }
-            if let Some(queue) = queue {
-                queue.send(super::queue::Order::Reconfigure(Box::new((*fresh).clone())));
-            }
-            *current = fresh.clone();
-            Some(Order::Reconfigure(fresh))
         }
     }
 }

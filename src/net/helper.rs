@@ -1,0 +1,92 @@
+//! Commands of the operator: run in the background, with a time limit.
+//!
+//! Owns the child and the thread that waits for it, because waiting blocks.
+//! What the output means is its user's business.
+
+use crate::os::child;
+use mio::Waker;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Output that is read of a command, in bytes.
+const OUTPUT_MAX: u64 = 4096;
+
+/// A command under way.
+#[derive(Debug)]
+pub struct Helper(Receiver<Option<String>>);
+
+impl Helper {
+    /// Starts `command` with the system's shell; `waker` is woken at its end.
+    /// One that takes longer than `timeout` is killed, and has failed.
+    pub fn start(command: &str, timeout: Duration, waker: Arc<Waker>) -> Helper {
+        let (sender, receiver) = mpsc::channel();
+        let command = command.to_string();
+        // If no thread can be had the receiver finds its sender gone: it failed.
+        let _ = thread::Builder::new().name("helper".into()).spawn(move || {
+            let _ = sender.send(run(&command, timeout));
+            let _ = waker.wake();
+        });
+        Helper(receiver)
+    }
+
+    /// What it printed, if it went well; `None` in it if it failed; `None`: it runs.
+    pub fn done(&self) -> Option<Option<String>> {
+        match self.0.try_recv() {
+            Ok(output) => Some(output),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(None),
+        }
+    }
+}
+
+/// Runs a command to its end: what it printed, if it ended well and in time.
+pub fn run(command: &str, timeout: Duration) -> Option<String> {
+    let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
+    let mut prepared = Command::new(shell);
+    prepared.args([option, command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    child::separate(&mut prepared);
+    let mut child = prepared.spawn().ok()?;
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Some(status),
+            Ok(None) if start.elapsed() < timeout => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            _ => break None,
+        }
+    };
+    // What it left behind would hold its output open.
+    child::end(&mut child);
+    let mut output = Vec::new();
+    child.stdout.take()?.take(OUTPUT_MAX).read_to_end(&mut output).ok()?;
+    status?.success().then(|| String::from_utf8_lossy(&output).into_owned())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_command_says_what_it_prints_or_fails() {
+        assert_eq!(run("echo 0.5", LONG).as_deref(), Some("0.5\n"));
+        assert_eq!(run("echo 0.5; exit 3", LONG), None);
+        assert_eq!(run("no-such-command-here", LONG), None);
+    }
+
+    #[test]
+    fn neither_a_slow_command_nor_what_it_started_holds_anybody_up() {
+        let start = Instant::now();
+        assert_eq!(run("sleep 100", Duration::from_millis(20)), None);
+        assert_eq!(run("sleep 100 & echo here", LONG).as_deref(), Some("here\n"));
+        assert_eq!(run("yes", Duration::from_millis(100)), None);
+        assert!(start.elapsed() < LONG);
+    }
+}

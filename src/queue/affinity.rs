@@ -1,0 +1,171 @@
+//! Which provider a client's address is used to.
+//!
+//! Owns a bounded table that forgets whoever has not come for long enough, the
+//! longest away first. An address keeps its provider over all services that
+//! have an affinity, so that a session of several connections, as with FTP,
+//! stays on one machine. Knows no ticket: whether the provider can take the
+//! client now is the book's business.
+
+use crate::base::address::Provider;
+use crate::base::name::Service;
+use crate::base::time::{Moment, Span};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// Addresses that are remembered.
+pub const VISITORS_MAX: usize = 1 << 16;
+
+#[derive(Debug)]
+struct Visitor {
+    /// Its place among those who came, a number that only grows.
+    turn: u64,
+    until: Moment,
+    /// Requests in progress: as long as there are some it is not forgotten.
+    active: u32,
+    homes: Vec<(Service, Provider)>,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub struct Affinity {
+    visitors: HashMap<IpAddr, Visitor>,
+    /// Longest away first.
+    turns: BTreeMap<u64, IpAddr>,
+    next: u64,
+}
+
+impl Affinity {
+    /// How many addresses it remembers.
+    pub fn len(&self) -> usize {
+        self.visitors.len()
+    }
+
+    /// Whether it remembers nobody.
+    pub fn is_empty(&self) -> bool {
+        self.visitors.is_empty()
+    }
+
+    /// Where `client` is at home for `service`: a provider of it, or the address
+    /// of one that it knows from another service.
+    pub fn home(&self, client: IpAddr, service: Service, now: Moment) -> Option<Home> {
+        let visitor = self.visitors.get(&client).filter(|visitor| visitor.active > 0 || now < visitor.until)?;
+        match visitor.homes.iter().find(|(known, _)| *known == service) {
+            Some((_, provider)) => Some(Home::Provider(*provider)),
+            None => visitor.homes.last().map(|(_, provider)| Home::Address(provider.ip)),
+        }
+    }
+
+    /// `client` is led to `provider`, which it keeps for `timeout`. `counted`:
+    /// until [`ended`](Affinity::ended), and then for `timeout`.
+    pub fn came(
+        &mut self,
+        client: IpAddr,
+        service: Service,
+        provider: Provider,
+        counted: bool,
+        now: Moment,
+        timeout: Span,
+    ) {
+        let until = now + timeout;
+        if !self.visitors.contains_key(&client) {
+            self.make_room();
+            self.visitors.insert(client, Visitor { turn: self.next, until, active: 0, homes: Vec::new() });
+        }
+        let Some(visitor) = self.visitors.get_mut(&client) else { return };
+        self.turns.remove(&visitor.turn);
+        visitor.turn = self.next;
+        self.turns.insert(self.next, client);
+        self.next += 1;
+        visitor.until = until;
+        visitor.active += u32::from(counted);
+        // One that moved to another machine takes its other services along.
+        visitor.homes.retain(|(known, home)| *known != service && home.ip == provider.ip);
+        visitor.homes.push((service, provider));
+    }
+
+    /// A counted request of `client` has ended.
+    pub fn ended(&mut self, client: IpAddr, now: Moment, timeout: Span) {
+        if let Some(visitor) = self.visitors.get_mut(&client) {
+            visitor.active = visitor.active.saturating_sub(1);
+            visitor.until = visitor.until.max(now + timeout);
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.visitors.len() >= VISITORS_MAX {
+            let Some((_, client)) = self.turns.pop_first() else { return };
+            self.visitors.remove(&client);
+        }
+    }
+
+    /// Forgets whoever has been away for too long.
+    pub fn sweep(&mut self, now: Moment) {
+        let visitors = &mut self.visitors;
+        // Timeouts differ between services, so the order of coming is not that
+        // of forgetting.
+        visitors.retain(|_, visitor| visitor.active > 0 || now < visitor.until);
+        self.turns.retain(|_, client| visitors.contains_key(client));
+    }
+}
+
+/// Where a client is at home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// At this provider.
+    Provider(Provider),
+    /// At whoever has this address.
+    Address(IpAddr),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Span = Span::from_secs(3600);
+
+    fn at(secs: u64) -> Moment {
+        Moment::after_start(Span::from_secs(secs))
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    }
+
+    #[test]
+    fn an_address_keeps_its_provider_over_services_until_it_stays_away() {
+        let (web, ftp) = ("web".parse().unwrap(), "ftp".parse().unwrap());
+        let provider: Provider = "10.9.0.1:80".parse().unwrap();
+        let mut affinity = Affinity::default();
+        affinity.came(ip(1), web, provider, false, at(0), Span::from_secs(10));
+        assert_eq!(affinity.home(ip(1), web, at(9)), Some(Home::Provider(provider)));
+        assert_eq!(affinity.home(ip(1), ftp, at(9)), Some(Home::Address(provider.ip)));
+        assert_eq!((affinity.home(ip(2), web, at(9)), affinity.home(ip(1), web, at(10))), (None, None));
+        affinity.sweep(at(10));
+        assert!(affinity.is_empty());
+    }
+
+    #[test]
+    fn a_long_connection_is_not_forgotten() {
+        let (ftp, provider) = ("ftp".parse().unwrap(), "10.9.0.1".parse().unwrap());
+        let mut affinity = Affinity::default();
+        affinity.came(ip(1), ftp, provider, true, at(0), Span::from_secs(10));
+        affinity.sweep(at(1000));
+        assert_eq!(affinity.home(ip(1), ftp, at(1000)), Some(Home::Provider(provider)));
+        affinity.ended(ip(1), at(1000), Span::from_secs(10));
+        assert_eq!(affinity.home(ip(1), ftp, at(1009)), Some(Home::Provider(provider)));
+        assert_eq!(affinity.home(ip(1), ftp, at(1010)), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_longest_away_goes_first() {
+        let (web, provider) = ("web".parse().unwrap(), "10.9.0.1:80".parse().unwrap());
+        let mut affinity = Affinity::default();
+        for n in 0..VISITORS_MAX as u32 {
+            affinity.came(ip(n), web, provider, false, at(0), HOUR);
+        }
+        affinity.came(ip(0), web, provider, false, at(1), HOUR);
+        affinity.came(ip(1 << 20), web, provider, false, at(1), HOUR);
+        assert_eq!(affinity.len(), VISITORS_MAX);
+        assert!(affinity.home(ip(0), web, at(1)).is_some() && affinity.home(ip(1), web, at(1)).is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! What tests with real processes share: processes, ports, providers, patience.
+//!
+//! Every fact is waited for with a deadline, never slept for; every process is
+//! ended by its id when its test ends, also by a panic.
+#![cfg(target_os = "linux")]
+
+pub mod http;
+pub mod inetd;
+pub mod line;
+pub mod nginx;
+pub mod pegasus;
+pub mod process;
+pub mod provider;
+pub mod random;
+pub mod socket;
+
+use random::Random;
+use std::collections::HashSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that must happen: far longer than it does.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a fact is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits until something is true.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    until_some(what, || holds().then_some(()));
+}
+
+/// Waits until there is something.
+#[track_caller]
+pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(LOOK);
+    }
+}
+
+/// A port where nobody listens, and that no other test was given. It is outside
+/// of the range from which the system numbers outgoing connections, so that it
+/// stays free.
+pub fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<(HashSet<u16>, Random)>> =
+        LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now())));
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let below = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768u64).max(11_000);
+    let mut given = GIVEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    loop {
+        let port = (10_000 + given.1.below(below - 10_000)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.0.insert(port) {
+            return port;
+        }
+    }
+}
+
+/// A directory of one test, removed with all that is in it.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    pub fn new() -> Directory {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pegasus-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path of a file in it, as text.
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// Writes a file; the result is its path.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.file(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The command of a tool that must be installed.
+#[track_caller]
+pub fn tool(name: &str) -> Command {
+    let places = std::env::var("PATH").unwrap_or_default();
+    let path = places
+        .split(':')
+        .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+        .map(|place| Path::new(place).join(name))
+        .find(|path| path.is_file());
+    match path {
+        Some(path) => Command::new(path),
+        None => panic!("`{name}` is not installed; tests/run installs what the system tests need"),
+    }
+}
+
+/// What a command prints, if it ends well within the patience of a test.
+#[track_caller]
+pub fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,78 @@
+//! A real web server that says its own name.
+
+use super::process::Process;
+use super::{free_port, tool, until, Directory};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+/// Under its path `/` everybody is told the server's name at once; `/slow`
+/// begins with the name too, and takes some tens of milliseconds.
+pub struct Nginx {
+    pub name: &'static str,
+    pub address: SocketAddr,
+    directory: Directory,
+    process: Option<Process>,
+}
+
+/// Bytes of `/slow`: sent in pieces of a kilobyte, a hundred of them a second.
+const SLOW_BYTES: usize = 4096;
+
+impl Nginx {
+    #[track_caller]
+    pub fn start(name: &'static str) -> Nginx {
+        let (directory, port) = (Directory::new(), free_port());
+        fs::write(directory.path().join("slow"), format!("{name:<SLOW_BYTES$}")).unwrap();
+        directory.write("nginx.conf", &configuration(&directory, name, port));
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let mut nginx = Nginx { name, address, directory, process: None };
+        nginx.start_again();
+        nginx
+    }
+
+    /// Starts it at the same place.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let (conf, log) = (self.directory.file("nginx.conf"), self.directory.file("error.log"));
+        let prefix = self.directory.path().display().to_string();
+        // One process, which can be killed by its id.
+        let mut process = Process::start(self.name, tool("nginx").args(["-p", &prefix, "-c", &conf, "-e", &log]));
+        until(&format!("nginx {} listens", self.name), || {
+            assert!(process.runs(), "nginx: {:#?} {}", process.log(), fs::read_to_string(&log).unwrap_or_default());
+            TcpStream::connect(self.address).is_ok()
+        });
+        self.process = Some(process);
+    }
+
+    /// Ends it at once, whatever it is doing.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Requests that it has answered, of all times.
+    pub fn answered(&self) -> usize {
+        let log = fs::read_to_string(self.directory.file("access.log")).unwrap_or_default();
+        log.lines().filter(|line| line.ends_with(" 200 OK")).count()
+    }
+}
+
+fn configuration(directory: &Directory, name: &str, port: u16) -> String {
+    let place = directory.path().display();
+    // Directives of modules that were left out of the build are errors.
+    let version = tool("nginx").arg("-V").output().unwrap();
+    let version = String::from_utf8_lossy(&version.stderr).into_owned();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .filter(|module| !version.contains(&format!("--without-http_{module}_module")))
+        .map(|module| format!("  {module}_temp_path {place}/{module};\n"))
+        .collect();
+    format!(
+        "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n{temporary}  default_type text/plain;\n\
+         \x20 log_format short '$request_uri $status $request_completion';\n\
+         \x20 access_log {place}/access.log short;\n\
+         \x20 server {{\n    listen 127.0.0.1:{port} backlog=1024;\n\
+         \x20   location = / {{ return 200 '{name}\\n'; }}\n\
+         \x20   location / {{ root {place}; sendfile on; sendfile_max_chunk 1k; limit_rate 100k; }}\n  }}\n}}\n"
+    )
+}

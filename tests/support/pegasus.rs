@@ -1,0 +1,227 @@
+//! The program itself, as a user starts it.
+
+use super::line::{Line, Status};
+use super::process::{run, Process};
+use super::{free_port, until, Directory};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Deref, DerefMut};
+use std::process::Command;
+
+/// The service that most tests use.
+pub const SERVICE: &str = "web";
+
+pub fn path() -> &'static str {
+    env!("CARGO_BIN_EXE_pegasus")
+}
+
+/// The command with these settings, and no others of this host.
+pub fn command(name: &str, settings: &[&str]) -> Command {
+    let mut command = Command::new(path());
+    command.args([name, "-c", "/dev/null"]);
+    for setting in settings {
+        command.args(["-o", setting]);
+    }
+    command
+}
+
+/// Runs it with these arguments to its end.
+#[track_caller]
+pub fn pegasus(arguments: &[&str]) -> (i32, String, String) {
+    run(Command::new(path()).args(arguments), b"")
+}
+
+/// Configuration lines, to be read with `-c`.
+pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
+    let lines: String = settings
+        .iter()
+        .map(|setting| {
+            let (key, value) = setting.split_once('=').unwrap();
+            format!("{key}=\"{value}\"\n")
+        })
+        .collect();
+    directory.write("pegasus.conf", &lines)
+}
+
+/// The address at the end of a `ready` line, perhaps behind a service's name.
+#[track_caller]
+fn ready(process: &mut Process) -> SocketAddr {
+    let line = process.says(&["] ready "]);
+    let place = line.split_whitespace().last().unwrap();
+    place.rsplit('=').next().unwrap().parse().unwrap_or_else(|_| panic!("no address: {line}"))
+}
+
+/// A queue that listens.
+pub struct Queue {
+    process: Process,
+    pub address: SocketAddr,
+}
+
+impl Queue {
+    #[track_caller]
+    pub fn start(settings: &[&str]) -> Queue {
+        Queue::listening("127.0.0.1:0", settings)
+    }
+
+    /// One that can be started again at the same place.
+    #[track_caller]
+    pub fn at(port: u16, settings: &[&str]) -> Queue {
+        Queue::listening(&format!("127.0.0.1:{port}"), settings)
+    }
+
+    #[track_caller]
+    pub fn listening(place: &str, settings: &[&str]) -> Queue {
+        let listen = format!("queue_listen={place}");
+        let settings: Vec<&str> = settings.iter().copied().chain([listen.as_str()]).collect();
+        Queue::of(&mut command("queue", &settings))
+    }
+
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Queue {
+        let mut process = Process::start("queue", command);
+        let address = ready(&mut process);
+        Queue { process, address }
+    }
+
+    #[track_caller]
+    pub fn line(&self) -> Line {
+        Line::to(self.address)
+    }
+
+    /// One message on a connection of its own, given without `pegasus://B/`.
+    #[track_caller]
+    pub fn ask(&self, message: &str) -> String {
+        self.line().ask(message)
+    }
+
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        let status = self.line().status();
+        status.check();
+        status
+    }
+
+    /// Offers so many places of a provider, for as long as a test may take.
+    #[track_caller]
+    pub fn offer(&self, provider: impl std::fmt::Display, tickets: u32) {
+        let answer = self.ask(&format!(
+            "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}&lease=10m"
+        ));
+        assert!(answer.starts_with("ok "), "{answer}");
+    }
+
+    /// Waits until all these providers have offered.
+    #[track_caller]
+    pub fn has(&self, providers: &[SocketAddr]) {
+        until(&format!("tickets of {providers:?}"), || {
+            let status = self.status();
+            providers.iter().all(|provider| status.tickets(provider) > 0)
+        });
+    }
+}
+
+/// A redirector that listens, standalone.
+pub struct Redirect {
+    process: Process,
+    pub address: SocketAddr,
+}
+
+impl Redirect {
+    #[track_caller]
+    pub fn start(queue: SocketAddr, settings: &[&str]) -> Redirect {
+        let (queue, listen) = (format!("redirect_queue={queue}"), format!("service_{SERVICE}_listen=127.0.0.1:0"));
+        let settings: Vec<&str> = settings.iter().copied().chain([queue.as_str(), listen.as_str()]).collect();
+        Redirect::of(&mut command("redirect", &settings))
+    }
+
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Redirect {
+        let mut process = Process::start("redirect", command);
+        let address = ready(&mut process);
+        Redirect { process, address }
+    }
+
+    /// Waits for the line about a finished connection with these words.
+    #[track_caller]
+    pub fn closed(&mut self, words: &[&str]) -> String {
+        let words: Vec<&str> = words.iter().copied().chain(["closed service="]).collect();
+        self.process.says(&words)
+    }
+}
+
+/// A queue and a redirector in front of providers that hold many tickets.
+pub struct Balancer {
+    pub queue: Queue,
+    pub redirect: Redirect,
+}
+
+impl Balancer {
+    /// The first provider that has a free place is chosen.
+    #[track_caller]
+    pub fn before(providers: &[SocketAddr], settings: &[&str]) -> Balancer {
+        let queue = Queue::start(&["queue_scheduler=fifo"]);
+        for provider in providers {
+            queue.offer(provider, 1000);
+        }
+        let redirect = Redirect::start(queue.address, settings);
+        Balancer { queue, redirect }
+    }
+
+    /// Where clients come.
+    pub fn address(&self) -> SocketAddr {
+        self.redirect.address
+    }
+
+    /// Waits until the queue counts nothing in progress any more.
+    #[track_caller]
+    pub fn settles(&self) {
+        until("nothing in progress", || {
+            let status = self.queue.status();
+            let idle = status.providers().all(|row| row.number("active") == 0);
+            idle && status.queue().number("waiting") == 0
+        });
+    }
+}
+
+/// A monitor of a provider, whose checks and offers come quickly.
+#[track_caller]
+pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Process {
+    let (balancer, place) = (format!("monitor_balancers={queue}"), format!("service_{SERVICE}_provider={provider}"));
+    let own = ["monitor_interval=200ms", "drain_timeout=5s", balancer.as_str(), place.as_str()];
+    let settings: Vec<&str> = own.into_iter().chain(settings.iter().copied()).collect();
+    let mut process = Process::start("monitor", &mut command("monitor", &settings));
+    process.says(&["[monitor] ready "]);
+    process
+}
+
+/// An address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
+}
+
+impl Deref for Queue {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Queue {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Deref for Redirect {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Redirect {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

@@ -1,0 +1,192 @@
+//! A process that a test started: its log, its resources, its end.
+
+use super::{until_some, PATIENCE};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Killed when dropped. What it writes to standard error is kept.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Lets a child die with the thread that started it, however that ends.
+pub fn bind_to_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        })
+    }
+}
+
+impl Process {
+    #[track_caller]
+    pub fn start(name: &str, command: &mut Command) -> Process {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Process::start_as_is(name, command)
+    }
+
+    /// With the descriptors that the command has already.
+    #[track_caller]
+    pub fn start_as_is(name: &str, command: &mut Command) -> Process {
+        let mut child = bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let reader = child.stderr.take().map(|stderr| {
+            let lines = lines.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(line);
+                }
+            })
+        });
+        Process { name: name.into(), child, lines, reader }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said so far.
+    pub fn log(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// The lines of its log that have all these words.
+    pub fn log_with(&self, words: &[&str]) -> Vec<String> {
+        self.log().into_iter().filter(|line| words.iter().all(|word| line.contains(word))).collect()
+    }
+
+    /// Waits for a line with all these words.
+    #[track_caller]
+    pub fn says(&mut self, words: &[&str]) -> String {
+        until_some(&format!("{} says {words:?}", self.name), || {
+            // What it said before it ended is read when the pipe is at its end.
+            let over = self.over().is_some() && self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+            let found = self.log_with(words).into_iter().next();
+            assert!(found.is_some() || !over, "{} ended and did not say {words:?}: {:#?}", self.name, self.log());
+            found
+        })
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: plain numbers; the child is not reaped before it is dropped or
+        // found over, so the id is still its own.
+        unsafe { libc::kill(self.id() as i32, signal) };
+    }
+
+    /// Ends it the hard way.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    fn over(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Waits for its end; the exit status, -1 if a signal ended it.
+    #[track_caller]
+    pub fn ends(&mut self) -> i32 {
+        let status = until_some(&format!("{} ends", self.name), || self.over());
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        status
+    }
+
+    pub fn runs(&mut self) -> bool {
+        self.over().is_none()
+    }
+
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// Processor time that it used so far.
+    pub fn used(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        // Behind the name in parentheses, which may contain anything.
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum();
+        // SAFETY: takes a number, gives a number.
+        let second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        Duration::from_millis(1000 * ticks / u64::try_from(second).unwrap_or(100).max(1))
+    }
+
+    /// It sleeps: a process that looks again and again for what does not come
+    /// would use all of this time.
+    #[track_caller]
+    pub fn idles(&self) {
+        const WATCH: Duration = Duration::from_millis(600);
+        let before = self.used();
+        thread::sleep(WATCH);
+        let used = self.used() - before;
+        assert!(used < WATCH / 4, "{} used {used:?} in {WATCH:?}: {:#?}", self.name, self.log());
+    }
+
+    /// Memory that it occupies, in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let log = self.log();
+            let tail = &log[log.len().saturating_sub(40)..];
+            eprintln!("--- the last of {} lines of {}:\n{}", log.len(), self.name, tail.join("\n"));
+        }
+    }
+}
+
+/// Runs a command to its end, however that is: status, standard output and
+/// standard error.
+#[track_caller]
+pub fn run(command: &mut Command, input: &[u8]) -> (i32, String, String) {
+    use std::io::{Read, Write};
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
+    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    // A program that does not want its input may be gone before it has it.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let out = thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stdout.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let err = thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code().unwrap_or(-1);
+        }
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("did not end within {PATIENCE:?}: {command:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let _ = writer.join();
+    (status, out.join().unwrap(), err.join().unwrap())
+}

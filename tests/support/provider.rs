@@ -1,0 +1,68 @@
+//! Providers that live in the test: what they do with a client is a closure.
+
+use super::PATIENCE;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::thread;
+
+/// Listens until it is dropped; each client has a thread.
+pub struct Provider {
+    pub address: SocketAddr,
+    clients: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+}
+
+impl Provider {
+    pub fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Provider {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (clients, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
+        let (count, ended, serve) = (clients.clone(), over.clone(), Arc::new(serve));
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.set_read_timeout(Some(PATIENCE));
+                let _ = stream.set_write_timeout(Some(PATIENCE));
+                let _ = stream.set_nodelay(true);
+                let serve = serve.clone();
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Provider { address, clients, over }
+    }
+
+    /// Says its name to everybody, and closes.
+    pub fn named(name: &'static str) -> Provider {
+        Provider::start(move |mut stream| drop(stream.write_all(name.as_bytes())))
+    }
+
+    /// Sends back what it gets, while it gets it.
+    pub fn echo() -> Provider {
+        Provider::start(|mut stream| {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if stream.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+            }
+            let _ = stream.shutdown(Shutdown::Write);
+        })
+    }
+
+    /// Clients that came so far.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}

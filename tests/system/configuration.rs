@@ -1,0 +1,255 @@
+//! The configuration: read, tested, read again; and where the log goes.
+
+use crate::support::pegasus::{command, nobody, path, pegasus, Balancer, Queue};
+use crate::support::process::{run, Process};
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, drain};
+use crate::support::{until, Directory};
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+#[test]
+fn a_good_configuration_is_called_good() {
+    let directory = Directory::new();
+    let conf = directory.write(
+        "good.conf",
+        "# everything at once\nqueue_listen=\"127.0.0.1:0 [::1]:0\"\nqueue_lease = 1m\n\n\
+         service_web_listen='*:8080'\nservice_web_capacity=auto\nlog_level=warn\n",
+    );
+    for name in ["queue", "redirect", "monitor"] {
+        let (status, out, err) = pegasus(&[name, "-t", "-c", &conf]);
+        assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    }
+}
+
+#[test]
+fn the_sample_is_good() {
+    let (status, sample, _) = pegasus(&["help", "config"]);
+    assert_eq!(status, 0);
+    let directory = Directory::new();
+    let all: String = sample
+        .lines()
+        .filter(|line| line.starts_with('#') && line.contains('=') && !line.contains(' ') && !line.ends_with('='))
+        .map(|line| line.trim_start_matches('#').replace("NAME", "web") + "\n")
+        .filter(|line| !line.starts_with("service_web_check="))
+        .collect();
+    assert!(all.lines().count() > 20, "{all}");
+    for text in [sample, all] {
+        let conf = directory.write("pegasus.conf", &text);
+        assert_eq!(pegasus(&["queue", "-t", "-c", &conf]).0, 0, "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place() {
+    let directory = Directory::new();
+    let conf =
+        directory.write("bad.conf", "queue_lesae=1m\nqueue_lease=soon\nlog_level=warn\nredirect_tries=0\nwhat\n");
+    for name in ["queue", "redirect", "monitor"] {
+        let (status, out, err) = pegasus(&[name, "-t", "-c", &conf, "-o", "queue_scheduler=best"]);
+        assert_eq!((status, out.as_str()), (78, ""));
+        let places: Vec<String> = [1, 2, 4, 5].iter().map(|line| format!("{conf}:{line}: ")).collect();
+        for place in &places {
+            assert!(err.contains(place), "{err}");
+        }
+        assert_eq!(err.lines().count(), 5, "{err}");
+        assert!(err.contains("did you mean queue_lease?") && err.contains("-o queue_scheduler=best"), "{err}");
+        let (status, _, without_test) = pegasus(&[name, "-c", &conf, "-o", "queue_scheduler=best"]);
+        assert_eq!((status, without_test), (78, err), "the same when it should start");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let (status, _, err) = pegasus(&["queue", "-t", "-c", "/nowhere/pegasus.conf"]);
+    assert_eq!(status, 78);
+    assert!(err.contains("/nowhere/pegasus.conf: "), "{err}");
+}
+
+#[test]
+fn wrong_usage_is_told_with_its_status() {
+    for arguments in [
+        vec![],
+        vec!["nonsense"],
+        vec!["queue", "--nonsense"],
+        vec!["queue", "nonsense"],
+        vec!["queue", "-s", "web"],
+        vec!["redirect", "-s", "-"],
+        vec!["demo", "--seconds", "0"],
+        vec!["help", "nonsense"],
+    ] {
+        let (status, out, err) = pegasus(&arguments);
+        assert_eq!((status, out.as_str()), (64, ""), "{arguments:?}");
+        assert!(err.starts_with("pegasus: "), "{err}");
+    }
+    for arguments in [["help"].as_slice(), &["--help"], &["--version"], &["queue", "--help"], &["help", "protocol"]] {
+        let (status, out, err) = pegasus(arguments);
+        assert_eq!((status, err.as_str()), (0, ""), "{arguments:?}");
+        assert!(!out.is_empty());
+    }
+}
+
+#[test]
+fn nothing_to_serve_or_offer_is_a_configuration_error() {
+    assert_eq!(run(&mut command("redirect", &[]), b"").0, 78);
+    assert_eq!(run(&mut command("monitor", &[]), b"").0, 78);
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let directory = Directory::new();
+    let conf = directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
+    let queue = Queue::of(Command::new(path()).args(["queue", "-c", &conf, "-o", "queue_scheduler=round-robin"]));
+    queue.offer("10.0.0.7", 1);
+    assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
+}
+
+/// A queue with a file of its own, which says this.
+fn configured(directory: &Directory, text: &str) -> Queue {
+    let conf = directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{text}"));
+    Queue::of(Command::new(path()).args(["queue", "-c", &conf]))
+}
+
+fn scheduler(queue: &Queue) -> String {
+    queue.status().service("web").map_or(String::new(), |row| row.text("scheduler").to_string())
+}
+
+#[test]
+fn hup_reads_the_configuration_again() {
+    let directory = Directory::new();
+    let mut queue = configured(&directory, "");
+    queue.offer("10.0.0.7", 5);
+    let mut line = queue.line();
+    assert_eq!(line.ask("next?service=web&id=1"), "10.0.0.7 id=1");
+    assert_eq!(scheduler(&queue), "competitive");
+    directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
+    queue.signal(libc::SIGHUP);
+    until("the scheduler changes", || scheduler(&queue) == "fifo");
+    queue.says(&["INFO", "[config] read again"]);
+    let status = queue.status();
+    assert_eq!((status.tickets("10.0.0.7"), status.active("10.0.0.7")), (5, 1), "tickets survive");
+    assert_eq!(line.ask("done?id=1"), "ok", "and connections");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let directory = Directory::new();
+    let mut queue = configured(&directory, "queue_scheduler=fifo\n");
+    queue.offer("10.0.0.7", 5);
+    let conf = directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\nqueue_lease=soon\n");
+    queue.signal(libc::SIGHUP);
+    queue.says(&["ERROR", &format!("{conf}:3: queue_lease=soon: ")]);
+    queue.says(&["ERROR", "the old configuration stays"]);
+    assert_eq!(scheduler(&queue), "fifo");
+    directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\n");
+    queue.signal(libc::SIGHUP);
+    until("a good one is taken", || scheduler(&queue) == "round-robin");
+}
+
+#[test]
+fn hup_of_a_redirector_keeps_its_connections() {
+    use std::io::{Read, Write};
+    let provider = Provider::echo();
+    let mut balancer = Balancer::before(&[provider.address], &[]);
+    let mut client = connect(balancer.address());
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0; 1]).unwrap();
+    balancer.redirect.signal(libc::SIGHUP);
+    balancer.redirect.says(&["[config] read again"]);
+    client.write_all(b"y").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut client).0, b"y");
+}
+
+#[test]
+fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
+    let text = |service: &str| {
+        format!(
+            "monitor_balancers={}\nmonitor_interval=200ms\nservice_{service}_provider=10.0.0.7:80\n\
+             service_{service}_check=off\n",
+            queue.address
+        )
+    };
+    let conf = directory.write("pegasus.conf", &text("old"));
+    let monitor = Process::start("monitor", Command::new(path()).args(["monitor", "-c", &conf]));
+    let offers = |service: &str| queue.status().service(service).map_or(0, |row| row.number("tickets"));
+    until("the old service", || offers("old") > 0);
+    directory.write("pegasus.conf", &text("new"));
+    monitor.signal(libc::SIGHUP);
+    until("the new service instead", || offers("new") > 0 && offers("old") == 0);
+}
+
+#[test]
+fn the_log_may_be_a_file_that_is_moved_away() {
+    let directory = Directory::new();
+    let (log, moved) = (directory.file("log"), directory.file("log.1"));
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let place = format!("127.0.0.1:{}", crate::support::free_port());
+    let settings = [format!("log={log}"), format!("queue_listen={place}")];
+    let mut command = command("queue", &settings.each_ref().map(String::as_str));
+    let mut process = Process::start("queue", &mut command);
+    until("it is ready", || read(&log).contains("ready"));
+    let ask = |message: &str| {
+        let url = format!("pegasus://{place}/{message}");
+        assert_eq!(pegasus(&["send", &url]).0, 0);
+    };
+    ask("ticket?provider=10.0.0.1&tickets=1&capacity=1");
+    until("the first line", || read(&log).contains("registered service=default provider=10.0.0.1"));
+    fs::rename(&log, &moved).unwrap();
+    ask("ticket?provider=10.0.0.2&tickets=1&capacity=1");
+    until("the old file is still written to", || read(&moved).contains("10.0.0.2"));
+    process.signal(libc::SIGUSR1);
+    until("there is a new file", || fs::exists(&log).unwrap());
+    ask("ticket?provider=10.0.0.3&tickets=1&capacity=1");
+    until("the new file is written to", || read(&log).contains("10.0.0.3"));
+    assert!(!read(&moved).contains("10.0.0.3"));
+    process.signal(libc::SIGTERM);
+    assert_eq!(process.ends(), 0);
+    assert_eq!(process.log(), Vec::<String>::new(), "nothing went elsewhere");
+}
+
+#[test]
+fn a_port_in_use_is_what_the_system_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = taken.local_addr().unwrap();
+    for (name, setting) in [("queue", "queue_listen"), ("redirect", "service_web_listen")] {
+        let (status, _, err) = run(&mut command(name, &[&format!("{setting}={place}")]), b"");
+        assert_eq!(status, 71, "{err}");
+        assert!(err.contains(&place.to_string()), "{err}");
+    }
+}
+
+#[test]
+fn quieter_and_louder() {
+    let queue = |options: &[&str]| {
+        let mut command = command("queue", &["queue_listen=127.0.0.1:0"]);
+        Process::start("queue", command.args(options))
+    };
+    queue(&[]).says(&["INFO", "ready"]);
+    queue(&["-v"]).says(&["INFO", "ready"]);
+    let place = format!("127.0.0.1:{}", crate::support::free_port());
+    let mut quiet = Process::start("queue", command("queue", &[&format!("queue_listen={place}")]).arg("-q"));
+    until("it listens", || pegasus(&["send", &format!("pegasus://{place}/status")]).0 == 0);
+    quiet.signal(libc::SIGTERM);
+    assert_eq!(quiet.ends(), 0);
+    assert_eq!(quiet.log_with(&["INFO"]), Vec::<String>::new());
+}
+
+#[test]
+fn one_look_prints_what_would_be_sent_and_sends_nothing() {
+    let queue = Queue::start(&[]);
+    let settings = [
+        format!("monitor_balancers={}", queue.address),
+        format!("service_web_provider={}", nobody()),
+        "monitor_interval=100ms".into(),
+    ];
+    let mut command = command("monitor", &settings.each_ref().map(String::as_str));
+    let (status, out, _) = run(command.arg("--once"), b"");
+    assert_eq!(status, 0);
+    assert!(out.contains("sample cpus=") && out.contains("check service=web well=no"), "{out}");
+    assert!(out.contains("/ticket?"), "{out}");
+    assert_eq!(queue.status().providers().count(), 0);
+}

@@ -1,0 +1,18 @@
+//! The real program among real programs: superservers, web servers, clients.
+#![cfg(target_os = "linux")]
+
+mod cluster;
+mod configuration;
+mod crowd;
+mod demo;
+mod endings;
+mod failover;
+mod garbage;
+mod idling;
+mod losses;
+mod permission;
+mod protocol;
+mod relay;
+mod send;
+mod silence;
+mod timeouts;
