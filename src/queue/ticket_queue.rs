@@ -15,6 +15,7 @@ use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::schedule::registry::SchedulerName;
+use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
 use std::collections::{HashMap, VecDeque};
@@ -201,6 +202,8 @@ pub struct TicketQueue {
     askers: Vec<Option<Asker>>,
     connections: usize,
     timers: Timers<Timer>,
+    /// For schedulers that throw dice; another one for each.
+    seed: u64,
     waiting: usize,
     swept: Moment,
     draining: bool,
@@ -277,9 +280,9 @@ fn allows(list: &[Cidr], peer: IpAddr) -> bool {
 }
 
 impl TicketQueue {
-    /// An empty queue.
-    pub fn new(options: QueueOptions) -> TicketQueue {
-        TicketQueue { options, ..TicketQueue::default() }
+    /// An empty queue; `seed` is for schedulers that throw dice.
+    pub fn new(options: QueueOptions, seed: u64) -> TicketQueue {
+        TicketQueue { options, seed, ..TicketQueue::default() }
     }
 
     /// Whether this connection holds a place, or waits for one.
@@ -353,11 +356,16 @@ impl TicketQueue {
         if self.rooms.len() >= self.options.services_max {
             return None;
         }
-        let book = Book::new(self.scheduler(service).make());
+        let book = Book::new(self.make(self.scheduler(service)));
         let room =
             self.rooms.insert(Room { name: service, book, waiting: WaitingLine::default(), granted: 0, refused: 0 });
         self.by_name.insert(service, room);
         Some(room)
+    }
+
+    fn make(&mut self, scheduler: SchedulerName) -> Box<dyn Scheduler> {
+        self.seed = self.seed.wrapping_add(1);
+        scheduler.make(self.seed)
     }
 
     fn scheduler(&self, service: Service) -> SchedulerName {
@@ -612,8 +620,12 @@ impl TicketQueue {
         for (key, before) in before {
             let Some(name) = self.rooms.get(key).map(|room| room.name) else { continue };
             let after = self.scheduler(name);
-            if let Some(room) = self.rooms.get_mut(key).filter(|_| after != before) {
-                room.book.set_scheduler(after.make());
+            if after == before {
+                continue;
+            }
+            let scheduler = self.make(after);
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.book.set_scheduler(scheduler);
             }
         }
     }
