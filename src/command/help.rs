@@ -135,6 +135,18 @@ Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
 is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
 ";
 
+const SCHEDULERS_ADVICE: &str = "
+Keep the default: it knows who has a free place and who is quick, and needs no
+weights; where requests are not counted (`next` without id) it is weighted. Take
+least-loaded where time says nothing of speed (chats, downloads), source-hash
+where providers remember clients (none gets more than 1.25 times its share),
+first to switch idle machines off.
+For comparison: round-robin and fifo, the paper's, drown slow machines;
+random-two knows two where the default knows all; shortest-delay and
+never-queue lose under load, because no fraction of a turn keeps many balancers
+from running after the same provider while others idle.
+";
+
 /// Prints a page of the manual; the result is an exit status.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
@@ -160,13 +172,22 @@ pub fn print(words: &[String]) -> i32 {
 }
 
 fn schedulers() -> String {
-    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler for one service:\n\n");
+    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
     for entry in SCHEDULERS {
-        text.push_str(&format!("  {:<16}{}\n", entry.names.join(", "), entry.sentence));
+        let (name, aliases) = (entry.names[0], entry.names[1..].join(" "));
+        let line =
+            if aliases.is_empty() { entry.sentence.to_string() } else { format!("{} ({aliases})", entry.sentence) };
+        text.push_str(&format!("  {name:<16}{line}\n"));
     }
-    text.push_str(
-        "\nKeep the default. round-robin ignores what providers offer and how fast they\n\
-         are; fifo sends all tickets of one message to one provider before the next.\n",
-    );
+    text.push_str(SCHEDULERS_ADVICE);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pages_fit_a_terminal() {
+        let page = super::schedulers();
+        assert!(page.lines().count() <= 24 && page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    }
 }
