@@ -1,5 +1,6 @@
 //! The tests that need more than one module: one binary, one folder a kind.
 
+mod bench;
 mod exhaustive;
 mod market;
 mod sim;

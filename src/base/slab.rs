@@ -89,6 +89,16 @@ impl<T> Slab<T> {
         thing.as_ref().map(|_| Key { index: index as u32, generation: *generation })
     }
 
+    /// The thing in this slot, whatever its key.
+    pub fn at(&self, index: usize) -> Option<&T> {
+        self.slots.get(index)?.1.as_ref()
+    }
+
+    /// All slot numbers are below this one.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All things with their keys, by slot number.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, thing))| {

@@ -15,7 +15,7 @@ configures servers on the balancer.
   pegasus monitor  [options]        watch the load, send tickets             provider
   pegasus send     [URL…]           send control messages, print the answers
   pegasus demo     [--seconds N]    a whole cluster on loopback, to try
-  pegasus help     [COMMAND|config|protocol|schedulers|superservers]
+  pegasus help     [COMMAND|config|protocol|schedulers|plugins|superservers]
 
   -c, --config FILE    configuration (default /etc/pegasus.conf where it exists)
   -o, --set KEY=VALUE  one key, over the file; repeatable
@@ -141,6 +141,41 @@ Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
 is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
 ";
 
+const SCHEDULERS_EXEC: &str = "  exec:COMMAND    a program of yours (`pegasus help plugins`)
+";
+
+const SCHEDULERS_ADVICE: &str = "
+Keep the default: it knows who has a free place and who is quick, and needs no
+weights; where requests are not counted (`next` without id) it is weighted. Take
+least-loaded where time says nothing of speed (chats, downloads), source-hash
+where providers remember clients (none gets more than 1.25 times its share),
+first to switch idle machines off.
+For comparison: round-robin and fifo, the paper's, drown slow machines;
+random-two knows two where the default knows all; shortest-delay and
+never-queue lose under load, because no fraction of a turn keeps many balancers
+from running after the same provider while others idle.
+";
+
+const PLUGINS: &str = "\
+queue_scheduler=\"exec:COMMAND\", or service_NAME_scheduler for one service: the
+command runs beside the queue and is asked where there is a choice. It reads a
+line for every event and question, words KEY=VALUE after the first:
+
+  ticket provider=10.0.0.7:80 tickets=4 capacity=16
+  failed provider=10.0.0.7:80          (also withdrew, lease-ended)
+  next id=5 service=web client=192.0.2.1 candidates=10.0.0.7:80,10.0.0.8:80
+       tickets=4,4 capacity=16,16 active=1,0          (all on one line)
+
+and answers each `next` with one line, in any order:
+
+  id=5 provider=10.0.0.8:80
+
+A program that is slower than queue_plugin_timeout (50ms), dead, or wrong costs
+no client more than that: the default scheduler stands in, the log says so once,
+and the program is started again. Whoever waits for a place gets the next one
+that is free without asking. conf/plugins has one in sh and one in Perl.
+";
+
 /// Prints a page of the manual; the result is an exit status.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
@@ -153,6 +188,7 @@ pub fn print(words: &[String]) -> i32 {
         "config" => keys::sample(),
         "protocol" => PROTOCOL.to_string(),
         "schedulers" => schedulers(),
+        "plugins" => PLUGINS.to_string(),
         "superservers" => SUPERSERVERS.to_string(),
         other => {
             eprintln!("pegasus: no help on `{other}`");
@@ -166,17 +202,23 @@ pub fn print(words: &[String]) -> i32 {
 }
 
 fn schedulers() -> String {
-    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler for one service:\n\n");
+    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
     for entry in SCHEDULERS {
-        text.push_str(&format!("  {:<16}{}\n", entry.names.join(", "), entry.sentence));
+        let (name, aliases) = (entry.names[0], entry.names[1..].join(" "));
+        let line =
+            if aliases.is_empty() { entry.sentence.to_string() } else { format!("{} ({aliases})", entry.sentence) };
+        text.push_str(&format!("  {name:<16}{line}\n"));
     }
-    text.push_str(
-        "  exec:COMMAND    a program of yours: it reads a line for every event and question,\n\
-         \x20                 as `next id=5 service=web client=192.0.2.1 candidates=A,B tickets=4,4\n\
-         \x20                 capacity=16,16 active=1,0`, and answers `id=5 provider=B`. While it is\n\
-         \x20                 slow (queue_plugin_timeout), dead or wrong the default stands in.\n\
-         \nKeep the default. round-robin ignores what providers offer and how fast they\n\
-         are; fifo sends all tickets of one message to one provider before the next.\n",
-    );
+    text.push_str(SCHEDULERS_EXEC);
+    text.push_str(SCHEDULERS_ADVICE);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn pages_fit_a_terminal() {
+        let page = super::schedulers();
+        assert!(page.lines().count() <= 24 && page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    }
 }

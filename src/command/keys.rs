@@ -148,7 +148,7 @@ pub const PARTS: &[Part] = &[
             global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
                 put_listen(&mut s.queue_listen, v, 1)
             }),
-            global("queue_scheduler", "competitive", "who is chosen: `pegasus help schedulers`", |s, v| {
+            global("queue_scheduler", "competitive", "who is chosen; see `pegasus help schedulers`", |s, v| {
                 put(&mut s.queue.scheduler, v)
             }),
             global("queue_plugin_timeout", "50ms", "how long an exec: scheduler may take for an answer", |s, v| {

@@ -12,6 +12,14 @@ pub mod redirect;
 pub mod send;
 pub mod settings;
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+/// Different for every process, so that what it decides by chance is too.
+pub fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// Exit status, as in sysexits(3).
 pub mod exit {
     /// Done.

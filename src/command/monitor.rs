@@ -5,7 +5,7 @@
 
 use super::cli::{Daemon, Source};
 use super::settings::{Check, ServiceSettings, Settings};
-use super::{exit, logging};
+use super::{exit, logging, seed};
 use crate::base::machine::Machine;
 use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
@@ -21,8 +21,6 @@ use crate::wire::message::Request;
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -257,11 +255,6 @@ fn peers(settings: &Settings) -> Vec<Peer<usize>> {
         Peer::new(target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };
     settings.monitor_balancers.iter().enumerate().map(peer).collect()
-}
-
-/// Different for every monitor, so that their jitter is.
-fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 fn check_timeout(settings: &Settings) -> Span {

@@ -405,7 +405,7 @@ impl Ready {
             }
         }
         let addresses = control.listeners.addresses().collect();
-        let machine = TicketQueue::new(settings.queue_options());
+        let machine = TicketQueue::new(settings.queue_options(), super::seed());
         Ok(Ready { turn, control, machine, addresses })
     }
 

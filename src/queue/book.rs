@@ -3,103 +3,26 @@
 //! Owns the law of tickets: register, spend, refill, discard, expire. A ticket
 //! is a place at the provider where a request starts at once; a counted grant
 //! occupies one until it ends, another spends one until the next offer.
-//! Knows no connection and no waiting line; a scheduler chooses.
+//! Knows no connection and no waiting line; a scheduler chooses, and is told
+//! of every change. Nothing here looks at all providers for one request.
+
+mod entry;
+
+pub use entry::{Entry, PROBATION_MAX};
 
 use crate::base::address::Provider;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::schedule::scheduler::{Question, Record, Scheduler, View};
+use crate::schedule::scheduler::{Question, Record, Scheduler, State, View};
 use crate::wire::message::{Mode, Standing};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 /// The first hold after a failure; doubled with each failure in a row.
 pub const HOLD_FIRST: Span = Span::from_millis(500);
 /// The longest hold.
 pub const HOLD_MAX: Span = Span::from_secs(30);
-/// Requests at once after which a provider on probation is free.
-pub const PROBATION_MAX: u32 = 64;
-/// How long the failures of a provider that left are remembered.
-const MEMORY: Span = Span::from_secs(60);
-
-/// A provider and what is between it and this queue.
-#[derive(Debug)]
-pub struct Entry {
-    /// What the scheduler sees.
-    pub record: Record,
-    /// Until when the offer holds.
-    pub lease_end: Moment,
-    /// Grants of all times.
-    pub granted: u64,
-    /// Failures of all times.
-    pub failures: u64,
-    /// No grants before this moment.
-    pub hold_end: Moment,
-    /// Whether the log knows it as offering.
-    pub present: bool,
-    failures_in_row: u32,
-    /// How many deaths are known; a grant from before the last one is stale.
-    deaths: u32,
-    /// Requests at once while on probation; `u32::MAX` when free.
-    probation: u32,
-    /// Counted requests in progress that were granted since the last death.
-    probing: u32,
-    // Since the last offer:
-    offered_at: Moment,
-    active_changed: Moment,
-    active_seconds: f64,
-    granted_counted: u64,
-    granted_plain: u64,
-    waited_before: u64,
-    mode: Mode,
-}
-
-impl Entry {
-    /// Whether it may get requests: its lease runs, and it is not held.
-    fn open(&self, now: Moment) -> bool {
-        now < self.lease_end && now >= self.hold_end
-    }
-
-    fn able(&self, now: Moment) -> bool {
-        self.open(now) && self.record.active < self.record.capacity && self.probing < self.probation
-    }
-
-    /// `counted`: the request would be active until it ends.
-    fn has_ticket(&self, now: Moment, counted: bool) -> bool {
-        let probing = self.probing.saturating_add(self.record.spent);
-        self.open(now) && self.record.free() > 0 && probing < self.probation && (!counted || self.able(now))
-    }
-
-    fn count_active(&mut self, now: Moment) {
-        self.active_seconds += f64::from(self.record.active) * now.since(self.active_changed).as_secs_f64();
-        self.active_changed = now;
-    }
-
-    /// A request ended well: the row of failures ends, probation widens.
-    fn vouch(&mut self) {
-        self.failures_in_row = 0;
-        if self.probation < PROBATION_MAX {
-            self.probation = self.probation.saturating_mul(2);
-        }
-        if self.probation >= PROBATION_MAX {
-            self.probation = u32::MAX;
-        }
-    }
-
-    /// All that was offered goes; answers how many free tickets that were.
-    fn close(&mut self, now: Moment) -> u64 {
-        let free = if now < self.lease_end { self.record.free() } else { 0 };
-        (self.record.tickets, self.record.capacity, self.record.spent) = (0, 0, 0);
-        self.lease_end = self.lease_end.min(now);
-        u64::from(free)
-    }
-
-    fn forgotten(&self, now: Moment) -> bool {
-        let remembered = self.failures_in_row > 0 || self.probation != u32::MAX;
-        let until = self.lease_end + if remembered { MEMORY } else { Span::ZERO };
-        self.record.active == 0 && now >= until
-    }
-}
 
 /// A grant that is counted until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,51 +38,39 @@ pub struct Grant {
 pub struct Book {
     entries: Slab<Entry>,
     by_provider: HashMap<Provider, Key>,
-    /// The rotation: longest ago granted first.
-    rotation: Vec<Key>,
     scheduler: Box<dyn Scheduler>,
+    /// How many entries are in each state, as of the last look at the clock.
+    states: [usize; State::COUNT],
+    /// Entries by the moment at which their state changes by time alone.
+    alarms: BTreeSet<(Moment, Key)>,
     beginnings: u64,
+    turns: u64,
     /// Requests that had to wait or got an error, of all times.
     pub waited: u64,
 }
 
 struct Candidates<'a> {
-    book: &'a Book,
-    now: Moment,
-    question: Question,
+    entries: &'a Slab<Entry>,
+    states: &'static [State],
     avoid: &'a [Provider],
 }
 
-impl Candidates<'_> {
-    fn suits(&self, entry: &Entry) -> bool {
-        let place = if self.question.on_tickets {
-            entry.has_ticket(self.now, self.question.counted)
-        } else {
-            self.question.counted && entry.able(self.now)
-        };
-        place && !self.avoid.contains(&entry.record.provider)
-    }
-
-    fn entry(&self, place: usize) -> Option<&Entry> {
-        self.book.entries.get(*self.book.rotation.get(place)?)
-    }
-
-    fn any(&self) -> bool {
-        self.book.entries.iter().any(|(_, entry)| self.suits(entry))
-    }
-}
-
 impl View for Candidates<'_> {
+    fn slots(&self) -> usize {
+        self.entries.slots()
+    }
+
     fn len(&self) -> usize {
-        self.book.rotation.len()
+        self.entries.len()
     }
 
-    fn able(&self, place: usize) -> Option<&Record> {
-        self.entry(place).filter(|entry| entry.able(self.now)).map(|entry| &entry.record)
+    fn record(&self, slot: usize) -> Option<&Record> {
+        self.entries.at(slot).map(|entry| &entry.record)
     }
 
-    fn candidate(&self, place: usize) -> Option<&Record> {
-        self.entry(place).filter(|entry| self.suits(entry)).map(|entry| &entry.record)
+    fn candidate(&self, slot: usize) -> Option<&Record> {
+        let suits = |record: &&Record| self.states.contains(&record.state) && !self.avoid.contains(&record.provider);
+        self.record(slot).filter(suits)
     }
 }
 
@@ -169,9 +80,11 @@ impl Book {
         Book {
             entries: Slab::default(),
             by_provider: HashMap::new(),
-            rotation: Vec::new(),
             scheduler,
+            states: [0; State::COUNT],
+            alarms: BTreeSet::new(),
             beginnings: 0,
+            turns: 0,
             waited: 0,
         }
     }
@@ -179,6 +92,35 @@ impl Book {
     /// Another scheduler from now on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
+        let mut known: Vec<&Record> = self.entries.iter().map(|(_, entry)| &entry.record).collect();
+        known.sort_unstable_by_key(|record| record.turn);
+        known.into_iter().for_each(|record| self.scheduler.changed(record));
+    }
+
+    /// The state of this entry may have changed: counts it, sets its alarm and
+    /// tells the scheduler.
+    fn note(&mut self, key: Key, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let state = entry.state(now);
+        self.states[entry.record.state as usize] -= 1;
+        self.states[state as usize] += 1;
+        entry.record.state = state;
+        let alarm = entry.changes(now);
+        if alarm != entry.alarm {
+            self.alarms.remove(&(entry.alarm, key));
+            if alarm != Moment::NEVER {
+                self.alarms.insert((alarm, key));
+            }
+            entry.alarm = alarm;
+        }
+        self.scheduler.changed(&entry.record);
+    }
+
+    /// Leases and holds that have ended by now are over.
+    fn look_at_the_clock(&mut self, now: Moment) {
+        while let Some((_, key)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+            self.note(key, now);
+        }
     }
 
     /// How many providers it knows.
@@ -246,70 +188,46 @@ impl Book {
             self.beginnings += 1;
             entry.record.since = self.beginnings;
         }
+        self.note(key, now);
         standing
     }
 
     fn enter(&mut self, provider: Provider, now: Moment) -> Key {
-        let waited_before = self.waited;
-        let record = Record {
-            slot: 0,
-            provider,
-            tickets: 0,
-            capacity: 0,
-            active: 0,
-            spent: 0,
-            since: 0,
-            held: Span::ZERO,
-            samples: 0,
-        };
-        let key = self.entries.insert(Entry {
-            record,
-            lease_end: now,
-            granted: 0,
-            failures: 0,
-            hold_end: Moment::ZERO,
-            present: false,
-            failures_in_row: 0,
-            deaths: 0,
-            probation: u32::MAX,
-            probing: 0,
-            offered_at: now,
-            active_changed: now,
-            active_seconds: 0.0,
-            granted_counted: 0,
-            granted_plain: 0,
-            waited_before,
-            mode: Mode::default(),
-        });
+        self.turns += 1;
+        let key = self.entries.insert(Entry::new(provider, self.turns, self.waited, now));
         if let Some(entry) = self.entries.get_mut(key) {
             entry.record.slot = key.index();
         }
+        self.states[State::Closed as usize] += 1;
         self.by_provider.insert(provider, key);
-        self.rotation.push(key);
         key
     }
 
-    /// Whether anybody has a place for a counted request.
-    pub fn could_grant(&self, now: Moment) -> bool {
-        self.suits(true, &[], now) || self.suits(false, &[], now)
+    /// Whether any request at all would find a candidate.
+    pub fn could_grant(&mut self, now: Moment) -> bool {
+        self.look_at_the_clock(now);
+        self.states[..State::TAKING].iter().any(|count| *count > 0)
     }
 
     /// Whether such a request would find a candidate.
-    pub fn suits(&self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
-        self.tier(counted, avoid, now).is_some()
+    pub fn suits(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
+        self.look_at_the_clock(now);
+        self.question(counted, None, avoid).is_some()
     }
 
-    /// Whether there are candidates, with free tickets or (for a counted
-    /// request) within somebody's capacity.
-    fn tier(&self, counted: bool, avoid: &[Provider], now: Moment) -> Option<bool> {
-        let any = |on_tickets| {
-            Candidates { book: self, now, question: Question { on_tickets, counted, client: None }, avoid }.any()
-        };
-        if any(true) {
-            Some(true)
-        } else {
-            (counted && any(false)).then_some(false)
-        }
+    /// What to ask the scheduler: for candidates with free tickets, or (for a
+    /// counted request) within their capacity; nothing if there are none.
+    fn question(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Question> {
+        [true, false].map(|on_tickets| Question { on_tickets, counted, client }).into_iter().find(|question| {
+            let states = question.states();
+            let all: usize = states.iter().map(|state| self.states[*state as usize]).sum();
+            let view = Candidates { entries: &self.entries, states, avoid: &[] };
+            let avoided = |provider: &&Provider| {
+                self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
+            };
+            // Mostly there are more than could be avoided, and nobody has to be counted.
+            all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
+        })
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
@@ -317,51 +235,49 @@ impl Book {
     pub fn grant(
         &mut self,
         counted: bool,
-        client: Option<std::net::IpAddr>,
+        client: Option<IpAddr>,
         avoid: &[Provider],
         now: Moment,
     ) -> Option<(Provider, Grant)> {
-        let on_tickets = self.tier(counted, avoid, now)?;
-        let question = Question { on_tickets, counted, client };
-        let mut scheduler = std::mem::replace(&mut self.scheduler, Box::new(Nobody));
-        let view = Candidates { book: self, now, question, avoid };
-        let place = scheduler.choose(&view, question).filter(|place| view.candidate(*place).is_some());
-        self.scheduler = scheduler;
-        let place = place?;
-        let key = *self.rotation.get(place)?;
-        self.occupy(key, question.on_tickets, counted, now)
+        self.look_at_the_clock(now);
+        let question = self.question(counted, client, avoid)?;
+        let view = Candidates { entries: &self.entries, states: question.states(), avoid };
+        let slot = self.scheduler.choose(&view, question).filter(|slot| view.candidate(*slot).is_some())?;
+        self.occupy(self.entries.key_at(slot)?, question.on_tickets, counted, now)
     }
 
-    /// A place for one request at this provider, if it is a candidate: or, for
-    /// a counted one, at least able.
+    /// A place for one request at this provider, on a free ticket or (for a
+    /// counted one) within its capacity.
     pub fn grant_at(&mut self, provider: Provider, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
-        if !self.takes(provider, counted, now) {
-            return None;
-        }
+        self.look_at_the_clock(now);
         let key = *self.by_provider.get(&provider)?;
-        let on_ticket = self.entries.get(key)?.has_ticket(now, counted);
+        let on_ticket = self.entries.get(key)?.takes(counted, now)?;
         self.occupy(key, on_ticket, counted, now)
     }
 
     /// Whether this provider could take such a request now.
     pub fn takes(&self, provider: Provider, counted: bool, now: Moment) -> bool {
         let entry = self.by_provider.get(&provider).and_then(|key| self.entries.get(*key));
-        entry.is_some_and(|entry| entry.has_ticket(now, counted) || (counted && entry.able(now)))
+        entry.is_some_and(|entry| entry.takes(counted, now).is_some())
     }
 
     /// The candidates for a request, longest ago granted first.
-    pub fn candidates(&self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&Record> {
-        let Some(on_tickets) = self.tier(counted, avoid, now) else { return Vec::new() };
-        let view = Candidates { book: self, now, question: Question { on_tickets, counted, client: None }, avoid };
-        let entries = self.rotation.iter().filter_map(|key| self.entries.get(*key));
-        entries.filter(|entry| view.suits(entry)).map(|entry| &entry.record).collect()
+    pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&Record> {
+        self.look_at_the_clock(now);
+        let Some(question) = self.question(counted, None, avoid) else { return Vec::new() };
+        let states = question.states();
+        let records = self.entries.iter().map(|(_, entry)| &entry.record);
+        let mut found: Vec<_> =
+            records.filter(|record| states.contains(&record.state) && !avoid.contains(&record.provider)).collect();
+        found.sort_unstable_by_key(|record| record.turn);
+        found
     }
 
     fn occupy(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
-        self.rotation.retain(|other| *other != key);
-        self.rotation.push(key);
+        self.turns += 1;
         let entry = self.entries.get_mut(key)?;
         entry.granted += 1;
+        entry.record.turn = self.turns;
         if counted {
             entry.count_active(now);
             entry.record.active += 1;
@@ -372,7 +288,10 @@ impl Book {
             entry.granted_plain += 1;
         }
         debug_assert!(!counted || entry.record.active <= entry.record.capacity);
-        Some((entry.record.provider, Grant { entry: key, at: now, on_ticket, deaths: entry.deaths }))
+        let provider = entry.record.provider;
+        let grant = Grant { entry: key, at: now, on_ticket, deaths: entry.deaths };
+        self.note(key, now);
+        Some((provider, grant))
     }
 
     /// A counted request ended; `well` if its asker said so itself.
@@ -391,19 +310,17 @@ impl Book {
         if fresh {
             entry.probing = entry.probing.saturating_sub(1);
         }
-        if !well {
-            return;
-        }
-        if fresh {
+        if well && fresh {
             entry.vouch();
         }
-        if grant.on_ticket {
+        if well && grant.on_ticket {
             let record = &mut entry.record;
             record.samples += 1;
             let part = (1.0 / record.samples as f64).max(0.02);
             let (mean, held) = (record.held.as_secs_f64(), now.since(grant.at).as_secs_f64());
             record.held = Span::from_secs_f64(mean + part * (held - mean));
         }
+        self.note(grant.entry, now);
     }
 
     /// A provider was found dead: its tickets go, and it is held back for a
@@ -411,7 +328,8 @@ impl Book {
     /// death that is already known says nothing new. Answers how many free
     /// tickets went.
     pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
-        let Some(entry) = self.entry_mut(provider) else { return 0 };
+        let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
+        let Some(entry) = self.entries.get_mut(key) else { return 0 };
         entry.failures += 1;
         if grant.is_some_and(|grant| grant.deaths != entry.deaths) {
             return 0;
@@ -425,13 +343,18 @@ impl Book {
             let hold = HOLD_FIRST.times(1 << (entry.failures_in_row - 1).min(16)).min(HOLD_MAX);
             entry.hold_end = now + hold;
         }
-        entry.close(now)
+        let free = entry.close(now);
+        self.note(key, now);
+        free
     }
 
     /// A provider leaves; its running requests stay. Answers how many free
     /// tickets went.
     pub fn withdraw(&mut self, provider: Provider, now: Moment) -> u64 {
-        self.entry_mut(provider).map_or(0, |entry| entry.close(now))
+        let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
+        let free = self.entries.get_mut(key).map_or(0, |entry| entry.close(now));
+        self.note(key, now);
+        free
     }
 
     /// What is known of a provider.
@@ -446,26 +369,29 @@ impl Book {
 
     /// Forgets providers whose lease ended long enough ago.
     pub fn sweep(&mut self, now: Moment) {
-        for key in self.entries.keys() {
-            if self.entries.get(key).is_some_and(|entry| entry.forgotten(now)) {
-                self.rotation.retain(|other| *other != key);
-                self.scheduler.gone(key.index());
-                if let Some(entry) = self.entries.remove(key) {
-                    self.by_provider.remove(&entry.record.provider);
-                }
+        self.look_at_the_clock(now);
+        let forgotten = |(key, entry): (Key, &Entry)| entry.forgotten(now).then_some(key);
+        let keys: Vec<Key> = self.entries.iter().filter_map(forgotten).collect();
+        for key in keys {
+            self.scheduler.gone(key.index());
+            if let Some(entry) = self.entries.remove(key) {
+                self.states[entry.record.state as usize] -= 1;
+                self.alarms.remove(&(entry.alarm, key));
+                self.by_provider.remove(&entry.record.provider);
             }
         }
     }
 }
 
-/// Stands in while the scheduler looks at the book.
-struct Nobody;
-
-impl Scheduler for Nobody {
-    fn choose(&mut self, _: &dyn View, _: Question) -> Option<usize> {
-        None
-    }
+fn distinct(providers: &[Provider]) -> impl Iterator<Item = &Provider> {
+    providers
+        .iter()
+        .enumerate()
+        .filter(|(at, provider)| !providers[..*at].contains(provider))
+        .map(|(_, provider)| provider)
 }
 
+#[cfg(test)]
+mod scheduler_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::schedule::registry::SchedulerName;
+use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
 use std::collections::{HashMap, VecDeque};
@@ -264,6 +265,8 @@ pub struct TicketQueue {
     connections: usize,
     timers: Timers<Timer>,
     affinity: Affinity,
+    /// For schedulers that throw dice; another one for each.
+    seed: u64,
     waiting: usize,
     swept: Moment,
     draining: bool,
@@ -343,9 +346,9 @@ fn allows(list: &[Cidr], peer: IpAddr) -> bool {
 }
 
 impl TicketQueue {
-    /// An empty queue.
-    pub fn new(options: QueueOptions) -> TicketQueue {
-        TicketQueue { options, ..TicketQueue::default() }
+    /// An empty queue; `seed` is for schedulers that throw dice.
+    pub fn new(options: QueueOptions, seed: u64) -> TicketQueue {
+        TicketQueue { options, seed, ..TicketQueue::default() }
     }
 
     /// Whether this connection holds a place, or waits for one.
@@ -420,7 +423,7 @@ impl TicketQueue {
             return None;
         }
         let scheduler = self.scheduler(service);
-        let book = Book::new(scheduler.make());
+        let book = Book::new(self.make(&scheduler));
         let plugin = scheduler.command().map(|command| (command.clone(), false));
         if let Some((command, _)) = &plugin {
             self.outputs.push_back(Output::Engage { service, command: Some(command.clone()) });
@@ -435,6 +438,11 @@ impl TicketQueue {
         });
         self.by_name.insert(service, room);
         Some(room)
+    }
+
+    fn make(&mut self, scheduler: &SchedulerName) -> Box<dyn Scheduler> {
+        self.seed = self.seed.wrapping_add(1);
+        scheduler.make(self.seed)
     }
 
     fn scheduler(&self, service: Service) -> SchedulerName {
@@ -752,8 +760,12 @@ impl TicketQueue {
         for (key, before) in before {
             let Some(name) = self.rooms.get(key).map(|room| room.name) else { continue };
             let after = self.scheduler(name);
-            if let Some(room) = self.rooms.get_mut(key).filter(|_| after != before) {
-                room.book.set_scheduler(after.make());
+            if after == before {
+                continue;
+            }
+            let scheduler = self.make(&after);
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.book.set_scheduler(scheduler);
                 room.plugin = after.command().map(|command| (command.clone(), false));
                 self.outputs.push_back(Output::Engage { service: name, command: after.command().cloned() });
             }
@@ -776,12 +788,15 @@ impl TicketQueue {
 
     fn sweep_room(&mut self, key: Key, now: Moment) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        for entry in room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end) {
-            entry.present = false;
-            let note = Note { event: Event::LeaseEnded, service: room.name, provider: entry.record.provider };
-            self.outputs.push_back(Output::Note(note));
+        let over = room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end);
+        let over: Vec<Provider> = over.map(|entry| entry.record.provider).collect();
+        let service = room.name;
+        for provider in over {
+            self.presence(service, provider, Event::LeaseEnded);
         }
-        room.book.sweep(now);
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.book.sweep(now);
+        }
     }
 }
 

@@ -9,81 +9,160 @@
 //! turns, and many balancers do not all prefer the provider whose capacity is
 //! a rounding larger. Where requests are not counted (the paper's way), it is
 //! smooth turns in proportion to tickets.
+//!
+//! Up to [`SCAN_MAX`] providers it looks at each of them. Of more it keeps the
+//! order, in which only the class is less exact: times are rounded to eighths
+//! of a factor of two before they are compared, a tenth of what they vary by.
 
-use super::scheduler::{Question, Record, Scheduler, View, SAMPLES_MIN};
+use super::loads::Loads;
+use super::scheduler::{Question, Record, Scheduler, State, View};
+use super::weighted::Turns;
 use crate::base::time::Span;
+use std::collections::BTreeMap;
 
+/// Up to so many providers it costs less to look at all.
+pub const SCAN_MAX: usize = 64;
+/// Requests that must have ended before a holding time means anything.
+const SAMPLES_MIN: u64 = 10;
 /// Shorter times say nothing about speed: a provider that fails fast is no
 /// quicker than one that works.
 const HELD_MIN: Span = Span::from_millis(1);
+/// Steps of a holding time in a class, a factor of two.
+const STEPS: i16 = 8;
+/// The step of providers of whom no holding time is known.
+const UNKNOWN: i16 = i16::MIN;
+
+/// Class, then load and place in the rotation.
+type Key = (f64, (f64, usize));
 
 /// See the file's head.
 #[derive(Default)]
 pub struct Competitive {
-    turns: Turns,
+    loads: Loads,
+    /// There were once more than [`SCAN_MAX`]; until then only turns are kept.
+    in_order: bool,
+    /// By slot: the step of its holding time, if it is able.
+    steps: Vec<Option<i16>>,
+    /// How many able providers there are of each known step.
+    able: BTreeMap<i16, usize>,
+    /// Made when the first request comes that is not counted.
+    turns: Option<Turns>,
 }
 
 fn held(record: &Record) -> Option<f64> {
     (record.samples >= SAMPLES_MIN).then(|| record.held.max(HELD_MIN).as_secs_f64())
 }
 
+fn step(record: &Record) -> i16 {
+    held(record).map_or(UNKNOWN, |held| (held.log2() * f64::from(STEPS)).round() as i16)
+}
+
+/// `held` is a factor of `quickest`; to the nearest power of two.
+fn class(held: f64, quickest: f64) -> f64 {
+    let factor = held / quickest;
+    // Most are of the quickest class, and a logarithm takes its time.
+    if factor * factor < 2.0 {
+        0.0
+    } else {
+        factor.log2().round()
+    }
+}
+
+impl Competitive {
+    /// Looks at everybody.
+    fn scan(&self, view: &dyn View, question: Question) -> Option<usize> {
+        let able = view.records().filter(|record| record.able());
+        let quickest = able.filter_map(held).fold(f64::INFINITY, f64::min);
+        let mut best: Option<(Key, usize)> = None;
+        for record in view.candidates() {
+            let on_ticket = question.on_tickets;
+            let weight = if on_ticket { record.tickets } else { record.capacity };
+            let class = held(record).filter(|_| on_ticket).map_or(0.0, |held| class(held, quickest));
+            let least = (f64::from(record.active) + 1.0) / f64::from(weight);
+            if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
+                continue;
+            }
+            let key = (class, self.loads.load(record.slot, record.active, weight));
+            if best.is_none_or(|(lowest, _)| key < lowest) {
+                best = Some((key, record.slot));
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+
+    /// Asks the order that is kept, or makes it.
+    fn ordered(&mut self, view: &dyn View, question: Question) -> Option<usize> {
+        if !self.in_order {
+            self.in_order = true;
+            view.records().for_each(|record| self.put(record));
+        }
+        let quickest = self.able.first_key_value().map_or(0, |(step, _)| *step);
+        self.loads.lowest(view, question, |step| match step {
+            UNKNOWN => 0,
+            step => (step - quickest + STEPS / 2).div_euclid(STEPS),
+        })
+    }
+
+    fn count(&mut self, slot: usize, step: Option<i16>) {
+        if self.steps.len() <= slot {
+            self.steps.resize(slot + 1, None);
+        }
+        let before = std::mem::replace(&mut self.steps[slot], step);
+        if before == step {
+            return;
+        }
+        if let Some(count) = before.and_then(|step| self.able.get_mut(&step)) {
+            *count -= 1;
+        }
+        self.able.retain(|_, count| *count > 0);
+        if let Some(step) = step {
+            *self.able.entry(step).or_default() += 1;
+        }
+    }
+
+    fn put(&mut self, record: &Record) {
+        let step = step(record);
+        self.count(record.slot, Some(step).filter(|step| record.able() && *step != UNKNOWN));
+        if record.state == State::Free {
+            self.loads.put(record, step, record.active, record.tickets);
+        } else {
+            self.loads.put(record, UNKNOWN, record.active, record.capacity);
+        }
+    }
+}
+
 impl Scheduler for Competitive {
     fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
         if !question.counted {
-            return self.turns.choose(view);
+            let known = || {
+                let mut turns = Turns::default();
+                view.records().for_each(|record| turns.changed(record));
+                turns
+            };
+            self.turns.get_or_insert_with(known).choose(view, question)
+        } else if view.slots() <= SCAN_MAX {
+            self.scan(view, question)
+        } else {
+            self.ordered(view, question)
         }
-        let all = view.len();
-        let quickest = (0..all).filter_map(|place| view.able(place).and_then(held)).fold(f64::INFINITY, f64::min);
-        let key = |place: usize| {
-            let record = view.candidate(place)?;
-            let requests = f64::from(record.active) + 1.0 + place as f64 / all as f64;
-            Some(if question.on_tickets {
-                let class = held(record).map_or(0.0, |held| (held / quickest).log2().round());
-                (class, requests / f64::from(record.tickets))
-            } else {
-                (0.0, requests / f64::from(record.capacity))
-            })
-        };
-        let keys = (0..all).filter_map(|place| Some((key(place)?, place)));
-        keys.min_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)).map(|(_, place)| place)
+    }
+
+    fn changed(&mut self, record: &Record) {
+        if self.in_order {
+            self.put(record);
+        } else {
+            self.loads.put_turn(record);
+        }
+        if let Some(turns) = &mut self.turns {
+            turns.changed(record);
+        }
     }
 
     fn gone(&mut self, slot: usize) {
-        self.turns.gone(slot);
-    }
-}
-
-/// Smooth weighted turns: each candidate earns its tickets at every choice,
-/// the richest is chosen and pays what all earned.
-#[derive(Default)]
-struct Turns {
-    credit: Vec<f64>,
-}
-
-impl Turns {
-    fn choose(&mut self, view: &dyn View) -> Option<usize> {
-        let (mut total, mut best) = (0.0, None);
-        for place in 0..view.len() {
-            let Some(record) = view.candidate(place) else { continue };
-            if self.credit.len() <= record.slot {
-                self.credit.resize(record.slot + 1, 0.0);
-            }
-            let weight = f64::from(record.tickets);
-            total += weight;
-            let credit = &mut self.credit[record.slot];
-            *credit += weight;
-            if best.is_none_or(|(most, _, _)| *credit > most) {
-                best = Some((*credit, place, record.slot));
-            }
-        }
-        let (_, place, slot) = best?;
-        self.credit[slot] -= total;
-        Some(place)
-    }
-
-    fn gone(&mut self, slot: usize) {
-        if let Some(credit) = self.credit.get_mut(slot) {
-            *credit = 0.0;
+        self.loads.take(slot);
+        self.count(slot, None);
+        if let Some(turns) = &mut self.turns {
+            turns.gone(slot);
         }
     }
 }

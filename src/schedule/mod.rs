@@ -1,10 +1,24 @@
 //! Who serves next: the scheduler interface, and one file per algorithm.
 //!
-//! To add one, write its file and its line in `registry.rs`. A scheduler
-//! chooses among the candidates; it never sees or changes anything else.
+//! To add one, write its file, its `mod` line and its row in `registry.rs`. A
+//! scheduler chooses among the candidates; it never sees or changes anything
+//! else.
 
+// The interface, and what algorithms share.
+pub mod loads;
+pub mod registry;
+pub mod rotation;
+pub mod scheduler;
+pub mod sorted;
+
+// The algorithms.
 pub mod competitive;
 pub mod fifo;
-pub mod registry;
+pub mod first;
+pub mod least_loaded;
+pub mod never_queue;
+pub mod random_two;
 pub mod round_robin;
-pub mod scheduler;
+pub mod shortest_delay;
+pub mod source_hash;
+pub mod weighted;

@@ -2,9 +2,16 @@
 //! messages are made from.
 
 use super::competitive::Competitive;
-use super::fifo::Fifo;
-use super::round_robin::RoundRobin;
+use super::fifo::fifo;
+use super::first::first;
+use super::least_loaded::LeastLoaded;
+use super::never_queue::never_queue;
+use super::random_two::RandomTwo;
+use super::round_robin::round_robin;
 use super::scheduler::Scheduler;
+use super::shortest_delay::shortest_delay;
+use super::source_hash::SourceHash;
+use super::weighted::Turns;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,21 +22,49 @@ pub struct Entry {
     pub names: &'static [&'static str],
     /// One sentence for people.
     pub sentence: &'static str,
-    make: fn() -> Box<dyn Scheduler>,
+    /// A fresh one; the seed is for those that throw dice.
+    make: fn(u64) -> Box<dyn Scheduler>,
 }
 
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[Entry] = &[
     Entry {
         names: &["competitive"],
-        sentence: "quickest class first, then fewest active per ticket; equals take turns",
-        make: || Box::<Competitive>::default(),
+        sentence: "quickest class first, then fewest active per ticket",
+        make: |_| Box::<Competitive>::default(),
     },
-    Entry { names: &["fifo"], sentence: "the first ticket in the queue, strictly", make: || Box::new(Fifo) },
     Entry {
-        names: &["round-robin", "rr"],
-        sentence: "providers take turns, whatever they offer",
-        make: || Box::new(RoundRobin),
+        names: &["least-loaded", "leastconn", "lc", "wlc"],
+        sentence: "fewest active per capacity",
+        make: |_| Box::<LeastLoaded>::default(),
+    },
+    Entry {
+        names: &["source-hash", "sh", "mh"],
+        sentence: "a client stays with its provider",
+        make: |_| Box::<SourceHash>::default(),
+    },
+    Entry { names: &["first"], sentence: "fill the lowest address, then the next", make: |_| Box::new(first()) },
+    Entry {
+        names: &["weighted", "wrr"],
+        sentence: "smooth turns in proportion to tickets",
+        make: |_| Box::<Turns>::default(),
+    },
+    Entry { names: &["round-robin", "rr"], sentence: "turns, whatever they offer", make: |_| Box::new(round_robin()) },
+    Entry { names: &["fifo"], sentence: "the first ticket in the queue, strictly", make: |_| Box::new(fifo()) },
+    Entry {
+        names: &["random-two", "random"],
+        sentence: "the less loaded of two random ones",
+        make: |seed| Box::new(RandomTwo::new(seed)),
+    },
+    Entry {
+        names: &["shortest-delay", "sed"],
+        sentence: "fewest active + 1 per ticket",
+        make: |_| Box::new(shortest_delay()),
+    },
+    Entry {
+        names: &["never-queue", "nq"],
+        sentence: "an idle one first, else shortest-delay",
+        make: |_| Box::new(never_queue()),
     },
 ];
 
@@ -54,8 +89,9 @@ impl SchedulerName {
     }
 
     /// A fresh scheduler of this kind; for a program, the one that stands in.
-    pub fn make(&self) -> Box<dyn Scheduler> {
-        (SCHEDULERS[self.entry].make)()
+    /// Two of the same seed choose alike.
+    pub fn make(&self, seed: u64) -> Box<dyn Scheduler> {
+        (SCHEDULERS[self.entry].make)(seed)
     }
 }
 
@@ -99,12 +135,12 @@ mod tests {
         for (entry, name) in SCHEDULERS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name))) {
             let found: SchedulerName = name.parse().unwrap();
             assert_eq!(found.to_string(), entry.names[0]);
-            found.make();
+            found.make(0);
         }
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
         assert_eq!(SchedulerName::DEFAULT.to_string(), "competitive");
         let wrong = "fastest".parse::<SchedulerName>().unwrap_err();
-        assert!(wrong.contains("competitive, fifo, round-robin"), "{wrong}");
+        assert!(wrong.contains("competitive, least-loaded, source-hash, "), "{wrong}");
     }
 }

@@ -1,12 +1,9 @@
 //! `round-robin`: the candidate granted longest ago, as in the paper's prototype.
 
-use super::scheduler::{Question, Scheduler, View};
+use super::scheduler::Scheduler;
+use super::sorted::Sorted;
 
 /// See the file's head.
-pub struct RoundRobin;
-
-impl Scheduler for RoundRobin {
-    fn choose(&mut self, view: &dyn View, _: Question) -> Option<usize> {
-        (0..view.len()).find(|place| view.candidate(*place).is_some())
-    }
+pub fn round_robin() -> impl Scheduler {
+    Sorted::by(|record| record.turn)
 }

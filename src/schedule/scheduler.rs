@@ -1,14 +1,34 @@
-//! What a scheduler sees, and what it answers.
+//! What a scheduler sees, and what it answers: the interface for plug-ins.
 //!
-//! Owns the trait and the record of a provider. The ticket queue keeps the
-//! records and decides who is a candidate; a scheduler only chooses.
+//! Owns the trait, the record of a provider and the question. The ticket queue
+//! keeps the records and decides who is a candidate; a scheduler only chooses,
+//! and never learns of connections, waiting lines or clocks.
+//!
+//! The shortest scheduler looks at all candidates and names the slot of one:
+//!
+//! ```
+//! use pegasus::schedule::scheduler::{Question, Scheduler, View};
+//!
+//! /// The fewest requests in progress, whatever the provider can take.
+//! struct Idlest;
+//!
+//! impl Scheduler for Idlest {
+//!     fn choose(&mut self, view: &dyn View, _: Question) -> Option<usize> {
+//!         view.candidates().min_by_key(|record| (record.active, record.turn)).map(|record| record.slot)
+//!     }
+//! }
+//! ```
+//!
+//! That costs a look at every provider for each request. One for thousands of
+//! providers keeps an order of its own, which [`Scheduler::changed`] and
+//! [`Scheduler::gone`] tell it of; where the choice is the lowest of a key,
+//! `sorted.rs` does all of it, and the scheduler is its key (see `fifo.rs`).
+//!
+//! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
 
 use crate::base::address::Provider;
 use crate::base::time::Span;
 use std::net::IpAddr;
-
-/// Requests that must have ended before a holding time means anything.
-pub const SAMPLES_MIN: u64 = 10;
 
 /// What is known of a provider of the service.
 #[derive(Clone, Debug)]
@@ -18,7 +38,9 @@ pub struct Record {
     pub slot: usize,
     /// Its address.
     pub provider: Provider,
-    /// Places where a request starts at once, as last offered.
+    /// What it can take now.
+    pub state: State,
+    /// Places where a request starts at once, as last offered: its weight.
     pub tickets: u32,
     /// Requests at once that it takes at the most.
     pub capacity: u32,
@@ -28,6 +50,9 @@ pub struct Record {
     pub spent: u32,
     /// When its free tickets began, in the order of such beginnings.
     pub since: u64,
+    /// When it was granted last (or came), in the order of grants: the one
+    /// with the lowest has waited longest for its turn.
+    pub turn: u64,
     /// Mean time that requests granted on a free ticket took.
     pub held: Span,
     /// How many requests that mean is of.
@@ -39,24 +64,44 @@ impl Record {
     pub fn free(&self) -> u32 {
         self.tickets.saturating_sub(self.active).saturating_sub(self.spent)
     }
-}
 
-/// The providers that could take the request, longest ago granted first.
-pub trait View {
-    /// How many providers there are, candidates or not.
-    fn len(&self) -> usize;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Requests that it has, as far as anybody knows: an uncounted one may be
+    /// in progress until the next offer.
+    pub fn used(&self) -> u32 {
+        self.active.saturating_add(self.spent)
     }
 
-    /// The provider in this place of the rotation, `0..len()`, 0 the one
-    /// granted longest ago; none if it cannot take a request now.
-    fn able(&self, place: usize) -> Option<&Record>;
+    /// Whether it could take a counted request.
+    pub fn able(&self) -> bool {
+        matches!(self.state, State::Free | State::Spare)
+    }
+}
 
-    /// The same, but only if it is a candidate for this request.
-    fn candidate(&self, place: usize) -> Option<&Record>;
+/// What a provider can take now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum State {
+    /// Any request: it has a free ticket.
+    Free,
+    /// Counted requests only: no free ticket, but room within its capacity.
+    Spare,
+    /// Uncounted requests only: a free ticket, but its capacity is in use.
+    Uncounted,
+    /// None: all it offered is in use.
+    Full,
+    /// None: it has no offer that holds, or is held after a failure.
+    Closed,
+}
+
+impl State {
+    /// The states of those who can take something, as the numbers from 0.
+    pub const TAKING: usize = State::Full as usize;
+    /// How many there are.
+    pub const COUNT: usize = State::Closed as usize + 1;
+
+    /// Its number where it can take something.
+    pub fn taking(self) -> Option<usize> {
+        Some(self as usize).filter(|number| *number < State::TAKING)
+    }
 }
 
 /// The request to be placed.
@@ -70,11 +115,62 @@ pub struct Question {
     pub client: Option<IpAddr>,
 }
 
+impl Question {
+    /// The states of its candidates: all providers in them are candidates but
+    /// the few that the asker avoids.
+    pub fn states(&self) -> &'static [State] {
+        match (self.on_tickets, self.counted) {
+            (true, true) => &[State::Free],
+            (true, false) => &[State::Free, State::Uncounted],
+            (false, true) => &[State::Spare],
+            (false, false) => &[],
+        }
+    }
+}
+
+/// The providers of the service, while a request is placed.
+pub trait View {
+    /// All slots are below this number; some may be empty.
+    fn slots(&self) -> usize;
+
+    /// How many providers there are, candidates or not.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The provider in this slot.
+    fn record(&self, slot: usize) -> Option<&Record>;
+
+    /// The same, but only if it is a candidate for this request.
+    fn candidate(&self, slot: usize) -> Option<&Record>;
+}
+
+impl dyn View + '_ {
+    /// All candidates for this request, by slot.
+    pub fn candidates(&self) -> impl Iterator<Item = &Record> {
+        (0..self.slots()).filter_map(|slot| self.candidate(slot))
+    }
+
+    /// All providers, by slot.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        (0..self.slots()).filter_map(|slot| self.record(slot))
+    }
+}
+
 /// A way to choose the next provider.
 pub trait Scheduler: Send {
-    /// The place of the chosen candidate in `view`. `None`, or a place without
-    /// a candidate, leaves the request without a provider for now.
+    /// The slot of the chosen candidate. `None`, or a slot without a candidate,
+    /// leaves the request without a provider for now; else it is granted, and
+    /// `changed` tells so.
     fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize>;
+
+    /// Something about this provider is new; it may itself be. Told before the
+    /// next question, of every change, also of a lease or hold that ended. A
+    /// fresh scheduler is told of everybody, longest ago granted first.
+    fn changed(&mut self, _record: &Record) {}
 
     /// The provider in this slot is forgotten; the slot may be reused.
     fn gone(&mut self, _slot: usize) {}

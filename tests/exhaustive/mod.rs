@@ -55,7 +55,7 @@ struct Pair {
 impl Pair {
     fn new(scheduler: &str) -> Pair {
         let options = QueueOptions { scheduler: scheduler.parse().expect("a scheduler"), ..QueueOptions::default() };
-        let mut queue = TicketQueue::new(options);
+        let mut queue = TicketQueue::new(options, 0);
         let connection = Slab::default().insert(());
         queue.handle(Input::Came { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
         Pair { queue, connection, model: Model::default(), asked: 0, answers: Vec::new() }

@@ -69,10 +69,10 @@ impl Cluster {
             allow_status: open,
             ..QueueOptions::default()
         };
-        let queue = |_| {
+        let queue = |balancer: usize| {
             let mut keys = Slab::default();
             let connections: Vec<Key> = (0..=providers).map(|_| keys.insert(())).collect();
-            let mut machine = TicketQueue::new(options.clone());
+            let mut machine = TicketQueue::new(options.clone(), balancer as u64);
             for (place, connection) in connections.iter().enumerate() {
                 let peer = if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
                 machine.handle(ticket_queue::Input::Came { connection: *connection, peer }, Moment::ZERO);

@@ -8,7 +8,7 @@ fn at(millis: u64) -> Moment {
 }
 
 fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> Book {
-    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make());
+    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make(0));
     for (provider, tickets, capacity) in offers {
         let provider = provider.parse().unwrap();
         book.offer(Offer { provider, tickets: *tickets, capacity: *capacity, lease: LEASE }, at(0));

@@ -54,18 +54,17 @@ impl TicketQueue {
     }
 
     /// Whether there is a program to ask, and something to choose.
-    pub(super) fn worth_asking(&self, key: Key, ask: &Ask, now: Moment) -> bool {
+    pub(super) fn worth_asking(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
         let counted = ask.next.id.is_some();
-        self.rooms
-            .get(key)
-            .is_some_and(|room| room.can_consult() && room.book.candidates(counted, &ask.next.avoid, now).len() > 1)
+        let room = self.rooms.get_mut(key).filter(|room| room.can_consult());
+        room.is_some_and(|room| room.book.candidates(counted, &ask.next.avoid, now).len() > 1)
     }
 
     /// Lets a request wait in the line while the program is asked.
     pub(super) fn consult(&mut self, key: Key, mut ask: Ask, wait: Span, now: Moment) {
         ask.consulting = true;
         let mut line = {
-            let Some(room) = self.rooms.get(key) else { return };
+            let Some(room) = self.rooms.get_mut(key) else { return };
             question(&ask, &room.book.candidates(ask.next.id.is_some(), &ask.next.avoid, now))
         };
         let late = now + self.options.plugin_timeout;

@@ -25,7 +25,12 @@ fn at(text: &str) -> Moment {
 
 impl Story {
     fn new(options: QueueOptions) -> Story {
-        Story { queue: TicketQueue::new(options), connections: Slab::default(), now: Moment::ZERO, notes: Vec::new() }
+        Story {
+            queue: TicketQueue::new(options, 7),
+            connections: Slab::default(),
+            now: Moment::ZERO,
+            notes: Vec::new(),
+        }
     }
 
     fn connection(&mut self, who: &str) -> Key {

@@ -18,7 +18,7 @@ impl World {
         let caller =
             Caller { link: no_key(), peer: IpAddr::from([127, 0, 0, 1]), channel: Answering::default(), ended: false };
         host.observer = host.callers.insert(caller);
-        let mut machine = TicketQueue::new(options);
+        let mut machine = TicketQueue::new(options, queue as u64);
         let came = ticket_queue::Input::Came { connection: host.observer, peer: IpAddr::from([127, 0, 0, 1]) };
         machine.handle(came, self.now);
         host.running = Some((machine, Ledger::default()));

@@ -1,0 +1,159 @@
+//! A provider in the book: its offer, what of it is in use, its failures.
+//!
+//! Owns what it can take at a moment and when time alone changes that. The
+//! book owns when it changes otherwise.
+
+use crate::base::address::Provider;
+use crate::base::time::{Moment, Span};
+use crate::schedule::scheduler::{Record, State};
+use crate::wire::message::Mode;
+
+/// Requests at once after which a provider on probation is free.
+pub const PROBATION_MAX: u32 = 64;
+/// How long the failures of a provider that left are remembered.
+const MEMORY: Span = Span::from_secs(60);
+
+/// A provider and what is between it and this queue.
+#[derive(Debug)]
+pub struct Entry {
+    /// What the scheduler sees.
+    pub record: Record,
+    /// Until when the offer holds.
+    pub lease_end: Moment,
+    /// Grants of all times.
+    pub granted: u64,
+    /// Failures of all times.
+    pub failures: u64,
+    /// No grants before this moment.
+    pub hold_end: Moment,
+    /// Whether the log knows it as offering.
+    pub present: bool,
+    /// When its state will change by time alone.
+    pub(super) alarm: Moment,
+    pub(super) failures_in_row: u32,
+    /// How many deaths are known; a grant from before the last one is stale.
+    pub(super) deaths: u32,
+    /// Requests at once while on probation; `u32::MAX` when free.
+    pub(super) probation: u32,
+    /// Counted requests in progress that were granted since the last death.
+    pub(super) probing: u32,
+    // Since the last offer:
+    pub(super) offered_at: Moment,
+    pub(super) active_changed: Moment,
+    pub(super) active_seconds: f64,
+    pub(super) granted_counted: u64,
+    pub(super) granted_plain: u64,
+    pub(super) waited_before: u64,
+    pub(super) mode: Mode,
+}
+
+impl Entry {
+    /// Somebody who has not offered anything yet.
+    pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> Entry {
+        let record = Record {
+            slot: 0,
+            provider,
+            state: State::Closed,
+            tickets: 0,
+            capacity: 0,
+            active: 0,
+            spent: 0,
+            since: 0,
+            turn,
+            held: Span::ZERO,
+            samples: 0,
+        };
+        Entry {
+            record,
+            lease_end: now,
+            granted: 0,
+            failures: 0,
+            hold_end: Moment::ZERO,
+            present: false,
+            alarm: Moment::NEVER,
+            failures_in_row: 0,
+            deaths: 0,
+            probation: u32::MAX,
+            probing: 0,
+            offered_at: now,
+            active_changed: now,
+            active_seconds: 0.0,
+            granted_counted: 0,
+            granted_plain: 0,
+            waited_before,
+            mode: Mode::default(),
+        }
+    }
+
+    /// Whether it may get requests: its lease runs, and it is not held.
+    fn open(&self, now: Moment) -> bool {
+        now < self.lease_end && now >= self.hold_end
+    }
+
+    /// What it can take. A counted request needs room within its capacity; on
+    /// probation nobody goes beyond that.
+    pub(super) fn state(&self, now: Moment) -> State {
+        if !self.open(now) {
+            return State::Closed;
+        }
+        let able = self.record.active < self.record.capacity && self.probing < self.probation;
+        let free = self.record.free() > 0 && self.probing.saturating_add(self.record.spent) < self.probation;
+        match (free, able) {
+            (true, true) => State::Free,
+            (true, false) => State::Uncounted,
+            (false, true) => State::Spare,
+            (false, false) => State::Full,
+        }
+    }
+
+    /// Whether it can take such a request: on a free ticket (true), or beyond.
+    pub(super) fn takes(&self, counted: bool, now: Moment) -> Option<bool> {
+        match self.state(now) {
+            State::Free => Some(true),
+            State::Uncounted => (!counted).then_some(true),
+            State::Spare => counted.then_some(false),
+            State::Full | State::Closed => None,
+        }
+    }
+
+    /// When time alone will change its state.
+    pub(super) fn changes(&self, now: Moment) -> Moment {
+        if now < self.hold_end && self.hold_end < self.lease_end {
+            self.hold_end
+        } else if self.open(now) {
+            self.lease_end
+        } else {
+            Moment::NEVER
+        }
+    }
+
+    pub(super) fn count_active(&mut self, now: Moment) {
+        self.active_seconds += f64::from(self.record.active) * now.since(self.active_changed).as_secs_f64();
+        self.active_changed = now;
+    }
+
+    /// A request ended well: the row of failures ends, probation widens.
+    pub(super) fn vouch(&mut self) {
+        self.failures_in_row = 0;
+        if self.probation < PROBATION_MAX {
+            self.probation = self.probation.saturating_mul(2);
+        }
+        if self.probation >= PROBATION_MAX {
+            self.probation = u32::MAX;
+        }
+    }
+
+    /// All that was offered goes; answers how many free tickets that were.
+    pub(super) fn close(&mut self, now: Moment) -> u64 {
+        let free = if now < self.lease_end { self.record.free() } else { 0 };
+        (self.record.tickets, self.record.capacity, self.record.spent) = (0, 0, 0);
+        self.lease_end = self.lease_end.min(now);
+        u64::from(free)
+    }
+
+    pub(super) fn forgotten(&self, now: Moment) -> bool {
+        let remembered = self.failures_in_row > 0 || self.probation != u32::MAX;
+        let until = self.lease_end + if remembered { MEMORY } else { Span::ZERO };
+        self.record.active == 0 && now >= until
+    }
+}

@@ -1,0 +1,351 @@
+//! What each scheduler does with a book, and that the quick ways choose what a
+//! plain look at everybody would.
+
+use super::*;
+use crate::base::random::Random;
+use crate::schedule::competitive::SCAN_MAX;
+use crate::schedule::registry::{SchedulerName, SCHEDULERS};
+use std::collections::BTreeMap;
+
+const LEASE: Span = Span::from_secs(1000);
+
+fn at(millis: u64) -> Moment {
+    Moment::after_start(Span::from_millis(millis))
+}
+
+fn provider(number: u32) -> Provider {
+    Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: None }
+}
+
+fn offer(book: &mut Book, number: u32, tickets: u32, capacity: u32) {
+    book.offer(Offer { provider: provider(number), tickets, capacity, lease: LEASE }, at(0));
+}
+
+fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> Book {
+    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make(7));
+    for (number, (tickets, capacity)) in (1..).zip(offers) {
+        offer(&mut book, number, tickets, capacity);
+    }
+    book
+}
+
+fn number(provider: Provider) -> u32 {
+    match provider.ip {
+        IpAddr::V4(ip) => ip.to_bits() - 0x0a00_0000,
+        IpAddr::V6(_) => unreachable!(),
+    }
+}
+
+/// The numbers of the providers granted one after the other; 0: nobody.
+fn grants(book: &mut Book, counted: bool, count: usize) -> Vec<u32> {
+    let mut granted = || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
+    (0..count).map(|_| granted()).collect()
+}
+
+#[test]
+fn whom_each_leads_to() {
+    // (tickets, capacity) of providers 1, 2, …; the first grants, counted.
+    let unequal = [(2, 4), (4, 8), (1, 2)];
+    let equal = [(2, 2), (2, 2), (2, 2)];
+    for (scheduler, offers, expected) in [
+        ("first", unequal, [1, 1, 2, 2, 2, 2, 3, 1, 1, 2]),
+        ("fifo", unequal, [1, 1, 2, 2, 2, 2, 3, 1, 1, 2]),
+        ("rr", unequal, [1, 2, 3, 1, 2, 2, 2, 3, 1, 2]),
+        ("wrr", unequal, [2, 1, 2, 3, 2, 1, 2, 2, 2, 1]),
+        ("wrr", equal, [1, 2, 3, 1, 2, 3, 0, 0, 0, 0]),
+        ("lc", unequal, [2, 1, 2, 2, 3, 1, 2, 2, 1, 2]),
+        ("lc", equal, [1, 2, 3, 1, 2, 3, 0, 0, 0, 0]),
+        ("sed", unequal, [2, 1, 2, 2, 3, 1, 2, 2, 1, 2]),
+        ("nq", unequal, [2, 1, 3, 2, 2, 1, 2, 2, 1, 2]),
+    ] {
+        assert_eq!(grants(&mut book(scheduler, offers), true, 10), expected, "{scheduler} {offers:?}");
+    }
+}
+
+#[test]
+fn every_scheduler_uses_all_there_is_and_no_more() {
+    for entry in SCHEDULERS {
+        for (counted, most) in [(true, 17), (false, 9)] {
+            let mut book = book(entry.names[0], [(3, 4), (0, 3), (5, 8), (1, 2)]);
+            let granted = grants(&mut book, counted, 20);
+            let served = granted.iter().take_while(|number| **number != 0).count();
+            assert_eq!(served, most, "{} {granted:?}", entry.names[0]);
+            let whom = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
+            assert_eq!([whom(1), whom(2), whom(3), whom(4)], [3, 0, 5, 1], "free tickets first: {}", entry.names[0]);
+        }
+    }
+}
+
+#[test]
+fn nobody_avoided_is_chosen_and_all_others_are() {
+    for entry in SCHEDULERS {
+        let mut book = book(entry.names[0], (0..20).map(|_| (1, 1)));
+        let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
+        let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
+        let granted = |number| book.grant(true, client(number), &avoid, at(0));
+        let whom: Vec<u32> = (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
+        assert_eq!(whom.len(), 17, "{}", entry.names[0]);
+        assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", entry.names[0]);
+        assert!(book.suits(true, &[], at(0)) && !book.suits(true, &avoid, at(0)));
+    }
+}
+
+#[test]
+fn leases_and_holds_end_on_the_instant() {
+    for entry in SCHEDULERS {
+        let mut book = book(entry.names[0], []);
+        let mut offers = |now, lease| {
+            let lease = Span::from_millis(lease);
+            book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease }, at(now));
+        };
+        offers(0, 5000);
+        offers(10, 90);
+        assert!(book.grant(true, None, &[], at(99)).is_some());
+        assert!(!book.could_grant(at(100)) && book.grant(true, None, &[], at(100)).is_none());
+        book.fail(provider(1), None, at(100));
+        book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
+        assert!(!book.could_grant(at(599)) && book.grant(false, None, &[], at(599)).is_none());
+        assert!(book.could_grant(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", entry.names[0]);
+    }
+}
+
+#[test]
+fn random_two_prefers_the_less_loaded_and_repeats_itself() {
+    let mut one = book("random", (0..100).map(|_| (100, 100)));
+    let granted = grants(&mut one, true, 1000);
+    let mut loads = BTreeMap::new();
+    granted.iter().for_each(|number| *loads.entry(*number).or_insert(0) += 1);
+    // One random choice would leave somebody with about twice the mean.
+    assert!(loads.len() == 100 && loads.values().all(|load| (5..15).contains(load)), "{loads:?}");
+    assert_eq!(granted, grants(&mut book("random", (0..100).map(|_| (100, 100))), true, 1000));
+}
+
+#[test]
+fn weighted_turns_are_in_proportion_and_spread_evenly() {
+    for counted in [true, false] {
+        let mut book = book("wrr", [(500, 999), (300, 999), (100, 999), (100, 999)]);
+        let granted = grants(&mut book, counted, 500);
+        for end in 1..=500 {
+            for (to, share) in [(1, 0.5), (2, 0.3), (3, 0.1), (4, 0.1)] {
+                let served = granted[..end].iter().filter(|number| **number == to).count() as f64;
+                assert!((served - share * end as f64).abs() < 1.5, "{to} had {served} of {end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weighted_turns_survive_new_weights() {
+    let mut random = Random::new(7);
+    let mut book = book("wrr", (0..10).map(|_| (1000, 1000)));
+    let mut served = [0.0; 10];
+    for _ in 0..2000 {
+        let tickets = 900 + random.below(200) as u32;
+        offer(&mut book, 1 + random.below(10) as u32, tickets, tickets);
+        grants(&mut book, false, 7).into_iter().for_each(|number| served[number as usize - 1] += 1.0);
+    }
+    assert!(served.iter().all(|count: &f64| (count - 1400.0).abs() < 30.0), "{served:?}");
+}
+
+/// Whom each client is led to, nobody else being there.
+fn homes(book: &mut Book, clients: u32) -> Vec<u32> {
+    let home = |client: u32| {
+        let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
+        let (provider, grant) = book.grant(true, client, &[], at(0)).unwrap();
+        book.end(grant, true, at(0));
+        number(provider)
+    };
+    (0..clients).map(home).collect()
+}
+
+#[test]
+fn source_hash_moves_hardly_anybody_else() {
+    const CLIENTS: u32 = 20_000;
+    let mut book = book("source-hash", (0..100).map(|_| (9, 9)));
+    let before = homes(&mut book, CLIENTS);
+    assert_eq!(before, homes(&mut book, CLIENTS), "a client stays");
+    for number in 1..=100 {
+        let clients = before.iter().filter(|home| **home == number).count() as u32;
+        assert!((CLIENTS / 200..CLIENTS / 50).contains(&clients), "{number} has {clients} clients");
+    }
+    book.withdraw(provider(42), at(0));
+    let elsewhere = homes(&mut book, CLIENTS);
+    let moved =
+        |after: &[u32]| before.iter().zip(after).filter(|(before, after)| **before != 42 && before != after).count();
+    assert_eq!(moved(&elsewhere), 0, "as long as it is remembered");
+    book.sweep(at(0));
+    let after = homes(&mut book, CLIENTS);
+    assert!(moved(&after) <= CLIENTS as usize * 3 / 100, "{} clients moved", moved(&after));
+    assert!(!after.contains(&42));
+    offer(&mut book, 42, 9, 9);
+    assert_eq!(homes(&mut book, CLIENTS), before, "and all come back");
+}
+
+#[test]
+fn source_hash_overloads_nobody() {
+    const PROVIDERS: usize = 50;
+    let mut book = book("source-hash", (0..PROVIDERS).map(|_| (9999, 9999)));
+    let mut loads = [0.0; PROVIDERS];
+    for request in 1..=5000 {
+        // Half of all requests come from three clients.
+        let client = if request % 2 == 0 { request % 6 } else { request };
+        let client = Some(IpAddr::from((client as u32).to_be_bytes()));
+        let (provider, _) = book.grant(true, client, &[], at(0)).unwrap();
+        loads[number(provider) as usize - 1] += 1.0;
+        let fullest = loads.iter().copied().fold(0.0, f64::max);
+        let mean = f64::from(request) / PROVIDERS as f64;
+        assert!(fullest <= (1.25 * mean).ceil(), "{fullest} at one, {mean} at all");
+    }
+}
+
+#[test]
+fn source_hash_without_a_client_is_least_loaded() {
+    let offers = [(2, 4), (4, 8), (1, 2)];
+    assert_eq!(grants(&mut book("mh", offers), true, 9), grants(&mut book("lc", offers), true, 9));
+}
+
+/// The law of a scheduler as a plain look at everybody: the lowest of this.
+type Law = fn(&Naive, &Record) -> (f64, f64, u64);
+
+/// What a law may know besides the record.
+struct Naive<'a> {
+    book: &'a Book,
+    question: Question,
+    /// All turns in order.
+    turns: Vec<u64>,
+    quickest: f64,
+}
+
+impl<'a> Naive<'a> {
+    fn new(book: &'a Book, question: Question) -> Naive<'a> {
+        let mut turns: Vec<u64> = book.entries().map(|entry| entry.record.turn).collect();
+        turns.sort_unstable();
+        let mut naive = Naive { book, question, turns, quickest: f64::INFINITY };
+        let able = book.entries().filter(|entry| entry.record.able());
+        naive.quickest = able.filter_map(|entry| naive.octaves(&entry.record)).fold(f64::INFINITY, f64::min);
+        naive
+    }
+
+    fn turn(&self, record: &Record) -> f64 {
+        self.turns.partition_point(|turn| *turn < record.turn) as f64 / self.turns.len() as f64
+    }
+
+    fn octaves(&self, record: &Record) -> Option<f64> {
+        let octaves = record.held.max(Span::from_millis(1)).as_secs_f64().log2();
+        let rounded = self.book.entries.slots() > SCAN_MAX;
+        (record.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
+    }
+
+    fn competitive(&self, record: &Record) -> (f64, f64, u64) {
+        let requests = f64::from(record.active) + 1.0 + self.turn(record);
+        if !self.question.on_tickets {
+            return (0.0, requests / f64::from(record.capacity), record.turn);
+        }
+        let class = self.octaves(record).map_or(0.0, |octaves| (octaves - self.quickest).round());
+        (class, requests / f64::from(record.tickets), record.turn)
+    }
+}
+
+const LAWS: [(&str, Law); 7] = [
+    ("competitive", |naive, record| naive.competitive(record)),
+    ("least-loaded", |naive, record| {
+        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.capacity), record.turn)
+    }),
+    ("first", |_, record| (f64::from(number(record.provider)), 0.0, 0)),
+    ("round-robin", |_, record| (0.0, 0.0, record.turn)),
+    ("fifo", |_, record| (0.0, 0.0, record.since)),
+    ("shortest-delay", |_, record| (0.0, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.turn)),
+    ("never-queue", |_, record| {
+        let busy = if record.used() > 0 { 1.0 } else { 0.0 };
+        (busy, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.turn)
+    }),
+];
+
+/// Whom the specification allows, with a look at every entry.
+fn candidates<'a>(book: &'a Book, question: Question, avoid: &[Provider], now: Moment) -> Vec<&'a Record> {
+    let fits = |entry: &&Entry| {
+        let record = &entry.record;
+        let open = now < entry.lease_end && now >= entry.hold_end;
+        let able = record.active < record.capacity && entry.probing < entry.probation;
+        let free = record.tickets > record.active + record.spent && entry.probing + record.spent < entry.probation;
+        let place = if question.on_tickets { free && (able || !question.counted) } else { able && question.counted };
+        open && place && !avoid.contains(&record.provider)
+    };
+    book.entries().filter(fits).map(|entry| &entry.record).collect()
+}
+
+fn wanted(book: &Book, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
+    [true, false].into_iter().find_map(|on_tickets| {
+        let question = Question { on_tickets, counted, client: None };
+        let naive = Naive::new(book, question);
+        let key = |record: &&Record| law(&naive, record);
+        let candidates = candidates(book, question, avoid, now).into_iter();
+        candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap()).map(|record| record.provider)
+    })
+}
+
+/// A random history with one scheduler; the first choice that differs fails.
+fn history(name: &str, law: Law, seed: u64) {
+    let mut random = Random::new(seed);
+    let providers = [3, 12, 60, 80, 300][random.below(5)];
+    let weights = [1, 4, 40][random.below(3)];
+    let counted_only = name == "competitive";
+    let mut book = book(name, []);
+    let (mut now, mut running) = (at(0), Vec::<(Grant, u32)>::new());
+    for step in 0..4000 {
+        now = now + Span::from_millis(random.below(20) as u64);
+        let whom = provider(random.below(providers) as u32);
+        match if step < providers { 0 } else { random.below(100) } {
+            0..=7 => {
+                let tickets = random.below(weights + 1) as u32;
+                let capacity = random.below(4 * weights) as u32;
+                let lease = Span::from_millis(1 + random.below(60_000) as u64);
+                book.offer(Offer { provider: whom, tickets, capacity, lease }, now);
+            }
+            8 => drop(book.withdraw(whom, now)),
+            9 => drop(book.fail(whom, None, now)),
+            10 => book.sweep(now),
+            11 if random.below(20) == 0 => book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1)),
+            12..=57 if !running.is_empty() => {
+                // Some are quicker than others, so that there are classes.
+                let any = [(); 3].map(|()| random.below(running.len()));
+                let quickest = any.into_iter().min_by_key(|at| running[*at].1 % 3).unwrap();
+                let (grant, _) = running.swap_remove(quickest);
+                book.end(grant, random.below(10) > 0, now);
+            }
+            _ => {
+                let avoid: Vec<_> = (0..random.below(3)).map(|_| provider(random.below(providers) as u32)).collect();
+                let counted = counted_only || random.below(4) > 0;
+                book.look_at_the_clock(now);
+                let expected = wanted(&book, law, counted, &avoid, now);
+                let suits = book.suits(counted, &avoid, now);
+                let granted = book.grant(counted, None, &avoid, now);
+                assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
+                assert_eq!(suits, expected.is_some());
+                running.extend(granted.filter(|_| counted).map(|(provider, grant)| (grant, number(provider))));
+            }
+        }
+    }
+}
+
+struct Replay(u64);
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("replay: PEGASUS_SEED={:#x} cargo test the_quick_ways", self.0);
+        }
+    }
+}
+
+#[test]
+fn the_quick_ways_choose_what_a_look_at_everybody_would() {
+    let given = std::env::var("PEGASUS_SEED").ok();
+    let given = given.and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok());
+    for seed in given.map_or(0x7347..0x7347 + 6, |seed| seed..seed + 1) {
+        let _replay = Replay(seed);
+        for (name, law) in LAWS {
+            history(name, law, seed);
+        }
+    }
+}

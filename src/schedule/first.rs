@@ -1,0 +1,11 @@
+//! `first`: the candidate with the lowest address, so one provider is filled
+//! before the next gets anything, and those at the end may be switched off.
+//! Addresses, not arrival: all balancers fill the same ones.
+
+use super::scheduler::Scheduler;
+use super::sorted::Sorted;
+
+/// See the file's head.
+pub fn first() -> impl Scheduler {
+    Sorted::by(|record| record.provider)
+}

@@ -1,0 +1,106 @@
+//! Fewest requests per weight, and the rotation counts as a fraction of one
+//! request: equals take turns, and many balancers do not all prefer the
+//! provider whose weight is a rounding larger.
+//!
+//! Owns that key, in logarithmic time although the rotation moves everybody at
+//! each grant: of those with the same weight and as many requests the one that
+//! waited longest is first, so one look at each such group is enough, and none
+//! at a group that would lose with the best place in the rotation.
+
+use super::rotation::Rotation;
+use super::scheduler::{Question, Record, View};
+use super::sorted::{ratio, Index};
+
+/// Groups to look at for one choice. Where more different weights than that
+/// are within one request of each other, only the rotation's fraction could
+/// prefer one of the others.
+const LOOKS: usize = 64;
+
+/// Where a provider stands among the others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Rank {
+    /// Comes before everything else, in steps that the caller puts together.
+    step: i16,
+    /// Requests with one more, per weight.
+    load: u64,
+    weight: u32,
+    /// Told by load and weight, so that the turn decides among their equals.
+    requests: u32,
+    turn: u64,
+}
+
+impl Rank {
+    const fn first_of(step: i16) -> Rank {
+        Rank { step, load: 0, weight: 0, requests: 0, turn: 0 }
+    }
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub struct Loads {
+    rotation: Rotation,
+    index: Index<Rank>,
+}
+
+impl Loads {
+    /// Enters what is known of a provider: its step, requests and weight.
+    pub fn put(&mut self, record: &Record, step: i16, requests: u32, weight: u32) {
+        self.rotation.put(record.slot, record.turn);
+        let load = ratio(f64::from(requests) + 1.0, weight);
+        self.index.put(record.slot, record.state, Rank { step, load, weight, requests, turn: record.turn });
+    }
+
+    /// Enters its turn only, for who does without [`Loads::lowest`].
+    pub fn put_turn(&mut self, record: &Record) {
+        self.rotation.put(record.slot, record.turn);
+    }
+
+    /// Forgets a provider.
+    pub fn take(&mut self, slot: usize) {
+        self.rotation.take(slot);
+        self.index.take(slot);
+    }
+
+    /// The load of a provider with one more request and its place in the
+    /// rotation counted, and that place.
+    pub fn load(&self, slot: usize, requests: u32, weight: u32) -> (f64, usize) {
+        let place = self.rotation.place(slot);
+        let turn = place as f64 / self.rotation.len() as f64;
+        ((f64::from(requests) + 1.0 + turn) / f64::from(weight), place)
+    }
+
+    /// The slot of the candidate with the lowest class, and of those with the
+    /// lowest load. `class` puts steps together, rising with them.
+    pub fn lowest(&self, view: &dyn View, question: Question, class: impl Fn(i16) -> i16) -> Option<usize> {
+        let mut best: Option<((i16, f64, usize), usize)> = None;
+        for set in question.states().iter().filter_map(|state| self.index.of(*state)) {
+            let mut from = (Rank::first_of(i16::MIN), 0);
+            let mut looks = LOOKS;
+            while let Some(&(rank, slot)) = set.range(from..).next().filter(|_| looks > 0) {
+                let class = class(rank.step);
+                if let Some(((lowest, load, _), _)) = best {
+                    if class > lowest {
+                        break;
+                    }
+                    if class == lowest && f64::from_bits(rank.load) > load {
+                        let Some(step) = rank.step.checked_add(1) else { break };
+                        from = (Rank::first_of(step), 0);
+                        continue;
+                    }
+                }
+                if view.candidate(slot as usize).is_none() {
+                    from = (rank, slot + 1);
+                    continue;
+                }
+                let (load, place) = self.load(slot as usize, rank.requests, rank.weight);
+                let key = (class, load, place);
+                if best.is_none_or(|(lowest, _)| key < lowest) {
+                    best = Some((key, slot as usize));
+                }
+                from = (Rank { turn: u64::MAX, ..rank }, 0);
+                looks -= 1;
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+}

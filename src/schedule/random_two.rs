@@ -1,0 +1,78 @@
+//! `random-two`: of two random candidates the one with fewer requests per
+//! capacity, as `random(2)` of HAProxy.
+//!
+//! It knows almost nothing of the others, so it does better than ignorance and
+//! worse than any order of all; many balancers with old knowledge are what it
+//! is good for, and tickets are never that old.
+
+use super::scheduler::{Question, Record, Scheduler, State, View};
+use super::sorted::ratio;
+use crate::base::random::Random;
+
+/// Draws before everybody is looked at: only those whom the asker avoids are
+/// drawn in vain.
+const DRAWS: usize = 8;
+
+/// See the file's head.
+pub struct RandomTwo {
+    random: Random,
+    /// The slots of each state of those who can take something.
+    pools: [Vec<u32>; State::TAKING],
+    /// By slot: the pool, and where in it.
+    places: Vec<Option<(usize, usize)>>,
+}
+
+impl RandomTwo {
+    /// Its choices are those of this seed.
+    pub fn new(seed: u64) -> RandomTwo {
+        RandomTwo { random: Random::new(seed), pools: Default::default(), places: Vec::new() }
+    }
+
+    /// Two different candidates, or one.
+    fn draw<'a>(&mut self, view: &'a dyn View, question: Question) -> [Option<&'a Record>; 2] {
+        let pools = question.states().iter().filter_map(|state| Some(self.pools[state.taking()?].as_slice()));
+        let pools: [&[u32]; 2] = {
+            let mut pools = pools.chain([&[][..], &[][..]]);
+            [pools.next().unwrap_or_default(), pools.next().unwrap_or_default()]
+        };
+        let all = pools[0].len() + pools[1].len();
+        let at = |number: usize| {
+            let slot = pools[0].get(number).or_else(|| pools[1].get(number - pools[0].len()));
+            slot.and_then(|slot| view.candidate(*slot as usize))
+        };
+        let one = self.random.below(all);
+        let other = self.random.below(all.saturating_sub(1));
+        [at(one), at(if other < one { other } else { other + 1 }).filter(|_| all > 1)]
+    }
+}
+
+impl Scheduler for RandomTwo {
+    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
+        let load = |record: &&Record| (ratio(f64::from(record.used()), record.capacity), record.turn);
+        let drawn = (0..DRAWS).find_map(|_| self.draw(view, question).into_iter().flatten().min_by_key(load));
+        drawn.or_else(|| view.candidates().min_by_key(load)).map(|record| record.slot)
+    }
+
+    fn changed(&mut self, record: &Record) {
+        if self.places.len() <= record.slot {
+            self.places.resize(record.slot + 1, None);
+        }
+        let pool = record.state.taking();
+        if self.places[record.slot].map(|(pool, _)| pool) != pool {
+            self.gone(record.slot);
+            if let Some(pool) = pool {
+                self.places[record.slot] = Some((pool, self.pools[pool].len()));
+                self.pools[pool].push(record.slot as u32);
+            }
+        }
+    }
+
+    fn gone(&mut self, slot: usize) {
+        if let Some((pool, at)) = self.places.get_mut(slot).and_then(Option::take) {
+            self.pools[pool].swap_remove(at);
+            if let Some(moved) = self.pools[pool].get(at) {
+                self.places[*moved as usize] = Some((pool, at));
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Whose turn it is: all providers, the one granted longest ago first.
+//!
+//! Owns the answer to "how many are before this one", in logarithmic time: a
+//! row of positions in which a provider that is granted moves to the end, and
+//! a Fenwick tree (1994) that counts who is left before a position.
+
+/// The rotation. Slots are the providers' small numbers.
+#[derive(Debug, Default)]
+pub struct Rotation {
+    /// By slot: its turn and its position.
+    known: Vec<Option<(u64, u32)>>,
+    /// By position: whose it is, if he has not moved since.
+    row: Vec<Option<u32>>,
+    /// Fenwick tree over the row's positions; a power of two long.
+    tree: Vec<u32>,
+    len: usize,
+}
+
+impl Rotation {
+    /// The provider was granted or came, if this turn is a new one: it goes to
+    /// the end.
+    pub fn put(&mut self, slot: usize, turn: u64) {
+        if self.known.len() <= slot {
+            self.known.resize(slot + 1, None);
+        }
+        if self.known[slot].is_some_and(|(known, _)| known == turn) {
+            return;
+        }
+        self.take(slot);
+        if self.row.len() >= self.tree.len() {
+            self.close_up();
+        }
+        self.len += 1;
+        self.append(slot, turn);
+    }
+
+    /// The provider is forgotten.
+    pub fn take(&mut self, slot: usize) {
+        if let Some((_, position)) = self.known.get_mut(slot).and_then(Option::take) {
+            self.row[position as usize] = None;
+            self.count(position as usize, u32::MAX);
+            self.len -= 1;
+        }
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many have waited longer than this one.
+    pub fn place(&self, slot: usize) -> usize {
+        let Some((_, position)) = self.known.get(slot).copied().flatten() else { return self.len };
+        let (mut at, mut before) = (position, 0);
+        while at > 0 {
+            before += self.tree[at as usize - 1];
+            at &= at - 1;
+        }
+        before as usize
+    }
+
+    fn append(&mut self, slot: usize, turn: u64) {
+        let position = self.row.len();
+        self.row.push(Some(slot as u32));
+        self.known[slot] = Some((turn, position as u32));
+        self.count(position, 1);
+    }
+
+    /// Adds to a position's count, wrapping: `u32::MAX` takes one away.
+    fn count(&mut self, position: usize, more: u32) {
+        let mut at = position + 1;
+        while at <= self.tree.len() {
+            self.tree[at - 1] = self.tree[at - 1].wrapping_add(more);
+            at += at & at.wrapping_neg();
+        }
+    }
+
+    /// Takes the holes out of the row. It has at least as many moves until the
+    /// next time as it has work now.
+    fn close_up(&mut self) {
+        let row = std::mem::take(&mut self.row);
+        self.tree = vec![0; (2 * self.len + 2).next_power_of_two().max(16)];
+        for slot in row.into_iter().flatten() {
+            if let Some((turn, _)) = self.known[slot as usize] {
+                self.append(slot as usize, turn);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::Random;
+
+    #[test]
+    fn places_are_those_of_a_plain_list() {
+        for seed in 0..40 {
+            let mut random = Random::new(seed);
+            let (mut rotation, mut list) = (Rotation::default(), Vec::new());
+            for turn in 0..400 {
+                let slot = random.below(1 + seed as usize);
+                list.retain(|other| *other != slot);
+                if random.below(5) == 0 {
+                    rotation.take(slot);
+                } else {
+                    rotation.put(slot, turn);
+                    list.push(slot);
+                }
+                assert_eq!(rotation.len(), list.len());
+                for (place, slot) in list.iter().enumerate() {
+                    assert_eq!(rotation.place(*slot), place, "seed {seed}, turn {turn}");
+                }
+            }
+        }
+    }
+}

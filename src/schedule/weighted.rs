@@ -1,0 +1,121 @@
+//! `weighted`: smooth turns in proportion to tickets.
+//!
+//! Owns [`Turns`], which `competitive` takes too where requests are not
+//! counted. Every choice is one tick of a clock that runs one turn for each
+//! ticket of all; a provider's next turn starts as long after its last one as
+//! its share asks for, and of those whose turn has started the one that should
+//! end first is chosen (EEVDF, Stoica and Abdel-Wahab 1995). Nobody is ever
+//! more than about one turn ahead or behind, so turns are spread as evenly as
+//! with the smooth turns of nginx, which look at everybody for each choice.
+
+use super::scheduler::{Question, Record, Scheduler, State, View};
+use std::collections::BTreeSet;
+
+/// A turn of a provider with one ticket; one of two tickets has half of it.
+const TURN: i128 = 1 << 64;
+
+/// Providers in the same state, who take turns among each other.
+#[derive(Default)]
+struct Lane {
+    clock: i128,
+    /// All weights together.
+    weight: u64,
+    /// Whose turn has started, by its end.
+    ready: BTreeSet<(i128, u32)>,
+    /// The others, by their start.
+    later: BTreeSet<(i128, u32)>,
+}
+
+#[derive(Clone, Copy)]
+struct Turn {
+    lane: usize,
+    weight: u32,
+    start: i128,
+}
+
+impl Turn {
+    fn end(&self) -> i128 {
+        self.start + TURN / i128::from(self.weight)
+    }
+}
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Turns {
+    lanes: [Lane; State::TAKING],
+    /// By slot: its turn, or how far ahead of the clock it was when it left.
+    turns: Vec<Result<Turn, i128>>,
+}
+
+impl Turns {
+    /// Takes a provider out of its lane, but remembers how far ahead it is.
+    fn leave(&mut self, slot: usize) {
+        let Some(Ok(turn)) = self.turns.get(slot).copied() else { return };
+        let lane = &mut self.lanes[turn.lane];
+        lane.weight -= u64::from(turn.weight);
+        if !lane.later.remove(&(turn.start, slot as u32)) {
+            lane.ready.remove(&(turn.end(), slot as u32));
+        }
+        self.turns[slot] = Err(turn.start - lane.clock);
+    }
+
+    fn enter(&mut self, slot: usize, lane: usize, weight: u32) {
+        let Err(ahead) = self.turns[slot] else { return };
+        let most = TURN / i128::from(weight);
+        let number = lane;
+        let lane = &mut self.lanes[number];
+        let turn = Turn { lane: number, weight, start: lane.clock + ahead.clamp(-most, most) };
+        lane.weight += u64::from(weight);
+        lane.later.insert((turn.start, slot as u32));
+        self.turns[slot] = Ok(turn);
+    }
+}
+
+impl Scheduler for Turns {
+    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
+        for number in question.states().iter().filter_map(|state| state.taking()) {
+            let lane = &mut self.lanes[number];
+            while let Some((start, slot)) = lane.later.first().copied().filter(|(start, _)| *start <= lane.clock) {
+                lane.later.remove(&(start, slot));
+                if let Ok(turn) = &self.turns[slot as usize] {
+                    lane.ready.insert((turn.end(), slot));
+                }
+            }
+            // Only those whom the asker avoids are passed over, and they are few.
+            let mut order = lane.ready.iter().chain(&lane.later).map(|(_, slot)| *slot as usize);
+            let Some(slot) = order.find(|slot| view.candidate(*slot).is_some()) else { continue };
+            let Ok(turn) = self.turns[slot] else { continue };
+            if !lane.ready.remove(&(turn.end(), slot as u32)) {
+                lane.later.remove(&(turn.start, slot as u32));
+            }
+            let next = Turn { start: turn.end(), ..turn };
+            lane.later.insert((next.start, slot as u32));
+            lane.clock += TURN / i128::from(lane.weight);
+            self.turns[slot] = Ok(next);
+            return Some(slot);
+        }
+        None
+    }
+
+    fn changed(&mut self, record: &Record) {
+        let slot = record.slot;
+        if self.turns.len() <= slot {
+            self.turns.resize(slot + 1, Err(0));
+        }
+        let (lane, weight) = (record.state.taking(), record.tickets.max(1));
+        let known = self.turns[slot].ok().map(|turn| (turn.lane, turn.weight));
+        if known != lane.map(|lane| (lane, weight)) {
+            self.leave(slot);
+            if let Some(lane) = lane {
+                self.enter(slot, lane, weight);
+            }
+        }
+    }
+
+    fn gone(&mut self, slot: usize) {
+        self.leave(slot);
+        if let Some(turn) = self.turns.get_mut(slot) {
+            *turn = Err(0);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! How fast it is. Prints and asserts nothing:
+//! `cargo test --release bench_ -- --ignored --nocapture`.
+
+mod schedulers;

@@ -1,0 +1,54 @@
+//! What a choice costs, with each scheduler, among few and many providers.
+
+use pegasus::base::address::Provider;
+use pegasus::base::random::Random;
+use pegasus::base::ticket::Offer;
+use pegasus::base::time::{Moment, Span};
+use pegasus::queue::book::Book;
+use pegasus::schedule::registry::{SchedulerName, SCHEDULERS};
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// Providers, and the choices to take the mean of.
+const SIZES: [(u32, u32); 5] = [(3, 400_000), (10, 400_000), (64, 200_000), (1000, 200_000), (100_000, 300_000)];
+
+fn offer(number: u32) -> Offer {
+    let provider = Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: Some(80) };
+    let tickets = 1 + number % 40;
+    Offer { provider, tickets, capacity: 4 * tickets, lease: Span::from_secs(1000) }
+}
+
+/// Nanoseconds for one grant and its end, with two requests in progress for
+/// each provider, which end in no order.
+fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
+    let mut now = Moment::after_start(Span::from_secs(1));
+    let mut random = Random::new(7);
+    let mut book = Book::new(name.make(7));
+    for number in 0..providers {
+        book.offer(offer(number), now);
+    }
+    let (mut running, mut begun) = (Vec::new(), Instant::now());
+    for round in 0..2 * providers + rounds {
+        now = now + Span::from_millis(1);
+        let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));
+        running.extend(book.grant(true, client, &[], now));
+        if round < 2 * providers {
+            begun = Instant::now();
+            continue;
+        }
+        let (_, grant) = running.swap_remove(random.below(running.len()));
+        book.end(grant, true, now);
+    }
+    begun.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
+}
+
+#[test]
+#[ignore = "a bench"]
+fn bench_schedulers() {
+    println!("\nns per grant and done{}", SIZES.map(|(providers, _)| format!("{providers:>9}")).concat());
+    for entry in SCHEDULERS {
+        let name: SchedulerName = entry.names[0].parse().unwrap();
+        let nanos = SIZES.map(|(providers, rounds)| format!("{:>9.0}", nanos(&name, providers, rounds)));
+        println!("{:<21}{}", entry.names[0], nanos.concat());
+    }
+}
