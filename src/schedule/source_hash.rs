@@ -91,7 +91,8 @@ impl SourceHash {
         while left > 0 {
             for (at, step, slot) in walks.iter_mut().take(left) {
                 while self.table[*at] != u32::MAX {
-                    *at = (*at + *step) % length;
+                    // Both are less than the length: no division is needed.
+                    *at = if *at + *step < length { *at + *step } else { *at + *step - length };
                 }
                 self.table[*at] = *slot;
                 left -= 1;
