@@ -5,6 +5,29 @@
 //! queue*; for each client a *redirector* asks the queue for the next provider
 //! and joins the two.
 //!
+//! A program with a scheduler of one's own is this library and a few lines:
+//!
+//! ```no_run
+//! use pegasus::schedule::registry::Entry;
+//! use pegasus::schedule::scheduler::{Question, Scheduler, View};
+//!
+//! /// Nobody gets a second request before everybody has one.
+//! struct Idlest;
+//!
+//! impl Scheduler for Idlest {
+//!     fn choose(&mut self, view: &dyn View, _: Question) -> Option<usize> {
+//!         view.candidates().min_by_key(|record| (record.active, record.turn)).map(|record| record.slot)
+//!     }
+//! }
+//!
+//! fn main() {
+//!     let idlest = Entry { names: &["idlest"], sentence: "fewest active", make: |_| Box::new(Idlest) };
+//!     std::process::exit(pegasus::run(vec![idlest]));
+//! }
+//! ```
+//!
+//! Then `queue_scheduler=idlest` is a configuration like any other.
+//!
 //! The modules, in floor order; arrows point down only. What is not `net`,
 //! `os` or `command` is pure: values in, values out.
 
@@ -23,3 +46,11 @@ pub mod redirect;
 pub mod schedule;
 #[forbid(unsafe_code)]
 pub mod wire;
+
+/// Runs the program with schedulers of one's own besides those of the table;
+/// the result is its exit status.
+pub fn run(own: Vec<schedule::registry::Entry>) -> i32 {
+    schedule::registry::add(own);
+    let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    command::cli::main(&arguments)
+}

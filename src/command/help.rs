@@ -3,7 +3,7 @@
 //! Owns the texts of `pegasus help`; keys and schedulers come from their tables.
 
 use super::{exit, keys};
-use crate::schedule::registry::SCHEDULERS;
+use crate::schedule::registry;
 use std::io::{self, Write};
 
 const OVERVIEW: &str = "\
@@ -203,7 +203,7 @@ pub fn print(words: &[String]) -> i32 {
 
 fn schedulers() -> String {
     let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
-    for entry in SCHEDULERS {
+    for entry in registry::entries() {
         let (name, aliases) = (entry.names[0], entry.names[1..].join(" "));
         let line =
             if aliases.is_empty() { entry.sentence.to_string() } else { format!("{} ({aliases})", entry.sentence) };

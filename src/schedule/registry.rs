@@ -14,7 +14,7 @@ use super::source_hash::SourceHash;
 use super::weighted::Turns;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One row of the table.
 pub struct Entry {
@@ -23,7 +23,21 @@ pub struct Entry {
     /// One sentence for people.
     pub sentence: &'static str,
     /// A fresh one; the seed is for those that throw dice.
-    make: fn(u64) -> Box<dyn Scheduler>,
+    pub make: fn(u64) -> Box<dyn Scheduler>,
+}
+
+/// Those of a program that uses this library.
+static OWN: OnceLock<Vec<Entry>> = OnceLock::new();
+
+/// Adds schedulers of one's own to the table, once, before the configuration is
+/// read. Names that exist already keep their meaning.
+pub fn add(own: Vec<Entry>) {
+    let _ = OWN.set(own);
+}
+
+/// The whole table.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    SCHEDULERS.iter().chain(OWN.get().into_iter().flatten())
 }
 
 /// Every scheduler; the first is the default.
@@ -70,10 +84,16 @@ pub const SCHEDULERS: &[Entry] = &[
 
 /// A scheduler that exists, by its name, or a program of the operator's
 /// (`exec:COMMAND`), for which the default stands in while it is away.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SchedulerName {
-    entry: usize,
+    entry: &'static Entry,
     command: Option<Arc<str>>,
+}
+
+impl PartialEq for SchedulerName {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry.names == other.entry.names && self.command == other.command
+    }
 }
 
 /// What names a program.
@@ -81,7 +101,7 @@ const EXEC: &str = "exec:";
 
 impl SchedulerName {
     /// What is used where nothing is configured.
-    pub const DEFAULT: SchedulerName = SchedulerName { entry: 0, command: None };
+    pub const DEFAULT: SchedulerName = SchedulerName { entry: &SCHEDULERS[0], command: None };
 
     /// The program to ask, where it is one.
     pub fn command(&self) -> Option<&Arc<str>> {
@@ -91,7 +111,7 @@ impl SchedulerName {
     /// A fresh scheduler of this kind; for a program, the one that stands in.
     /// Two of the same seed choose alike.
     pub fn make(&self, seed: u64) -> Box<dyn Scheduler> {
-        (SCHEDULERS[self.entry].make)(seed)
+        (self.entry.make)(seed)
     }
 }
 
@@ -100,11 +120,11 @@ impl FromStr for SchedulerName {
 
     fn from_str(text: &str) -> Result<SchedulerName, String> {
         if let Some(command) = text.strip_prefix(EXEC).filter(|command| !command.trim().is_empty()) {
-            return Ok(SchedulerName { entry: 0, command: Some(command.trim().into()) });
+            return Ok(SchedulerName { command: Some(command.trim().into()), ..SchedulerName::DEFAULT });
         }
-        let known = SCHEDULERS.iter().position(|entry| entry.names.contains(&text));
+        let known = entries().find(|entry| entry.names.contains(&text));
         known.map(|entry| SchedulerName { entry, command: None }).ok_or_else(|| {
-            let names: Vec<_> = SCHEDULERS.iter().map(|entry| entry.names[0]).collect();
+            let names: Vec<_> = entries().map(|entry| entry.names[0]).collect();
             format!("no such scheduler ({}, exec:COMMAND)", names.join(", "))
         })
     }
@@ -114,7 +134,7 @@ impl fmt::Display for SchedulerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.command {
             Some(command) => write!(f, "{EXEC}{command}"),
-            None => f.write_str(SCHEDULERS[self.entry].names[0]),
+            None => f.write_str(self.entry.names[0]),
         }
     }
 }
