@@ -7,6 +7,7 @@ mod crowd;
 mod demo;
 mod endings;
 mod failover;
+mod ftp;
 mod garbage;
 mod idling;
 mod losses;
