@@ -150,6 +150,11 @@ pub enum Output {
         /// What.
         line: String,
     },
+    /// The program of a service gave an answer that is one.
+    Heeded {
+        /// Which service.
+        service: Service,
+    },
     /// The program of a service is of no use: start it anew, later. Why.
     Restart {
         /// Which service.
