@@ -12,6 +12,7 @@ mod garbage;
 mod idling;
 mod losses;
 mod permission;
+mod plugins;
 mod protocol;
 mod relay;
 mod send;
