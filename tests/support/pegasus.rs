@@ -186,15 +186,17 @@ impl Balancer {
 /// A monitor of a provider, whose checks and offers come quickly.
 #[track_caller]
 pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Process {
-    monitor_of(SERVICE, queue, provider, settings)
+    let own = ["monitor_interval=200ms", "drain_timeout=5s"];
+    let settings: Vec<&str> = own.into_iter().chain(settings.iter().copied()).collect();
+    monitor_of(SERVICE, queue, provider, &settings)
 }
 
-/// The same of any service, whose provider may have no port.
+/// A monitor of any service, whose provider may have no port. With longer
+/// intervals it is more patient with a busy machine.
 #[track_caller]
 pub fn monitor_of(service: &str, queue: SocketAddr, provider: impl Display, settings: &[&str]) -> Process {
     let (balancer, place) = (format!("monitor_balancers={queue}"), format!("service_{service}_provider={provider}"));
-    let own = ["monitor_interval=200ms", "drain_timeout=5s", balancer.as_str(), place.as_str()];
-    let settings: Vec<&str> = own.into_iter().chain(settings.iter().copied()).collect();
+    let settings: Vec<&str> = settings.iter().copied().chain([balancer.as_str(), place.as_str()]).collect();
     let mut process = Process::start("monitor", &mut command("monitor", &settings));
     process.says(&["[monitor] ready "]);
     process

@@ -70,7 +70,7 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
     // Without a port: a client's connection goes to the port it came to.
     let check = format!("service_ftp_check=tcp:{}", ftp.control);
     // Room enough, however busy this machine is: a full home would send its guests away.
-    let settings = [check.as_str(), "monitor_load=exec:echo c=25"];
+    let settings = [check.as_str(), "monitor_load=exec:echo c=25", "monitor_interval=4s"];
     let monitors = ftp.servers.iter().map(|server| monitor_of("ftp", ftp.queue.address, server.ip, &settings));
     let _monitors: Vec<Process> = monitors.collect();
     let offered = |ftp: &Ftp| {
