@@ -57,6 +57,15 @@ impl Plugins {
         }
     }
 
+    /// What a program said was an answer.
+    pub fn heeded(&mut self, service: Service) {
+        if let Some(known) = self.known.get_mut(&service) {
+            if std::mem::take(&mut known.told) {
+                info!(target: "queue", "{} answers again for service {service}", known.plugin.command());
+            }
+        }
+    }
+
     /// What the programs said or did, as inputs of the machine.
     pub fn hear(&mut self, now: Moment) -> Vec<Input> {
         let mut inputs = Vec::new();
@@ -69,12 +78,7 @@ impl Plugins {
                         known.useless(service, why);
                         Input::Plugin { service, up: false }
                     }
-                    Heard::Line(line) => {
-                        if std::mem::take(&mut known.told) {
-                            info!(target: "queue", "{} answers again for service {service}", known.plugin.command());
-                        }
-                        Input::Advice { service, line }
-                    }
+                    Heard::Line(line) => Input::Advice { service, line },
                 });
             }
         }

@@ -129,6 +129,7 @@ impl Hands for Control {
                     machine.handle(input, desk.now);
                 }
             }
+            Output::Heeded { service } => self.plugins.heeded(service),
             Output::Restart { service, why } => self.plugins.restart(service, why, desk.now),
             Output::Note(note) => {
                 info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);

@@ -150,6 +150,11 @@ pub enum Output {
         /// What.
         line: String,
     },
+    /// The program of a service gave an answer that is one.
+    Heeded {
+        /// Which service.
+        service: Service,
+    },
     /// The program of a service is of no use: start it anew, later. Why.
     Restart {
         /// Which service.
@@ -303,7 +308,7 @@ impl Machine for TicketQueue {
             }
             Input::Plugin { service, up } => self.plugin_turned(service, up, now),
             Input::Advice { service, line } => self.advised(service, &line, now),
-            Input::Reconfigure(options) => self.reconfigure(*options),
+            Input::Reconfigure(options) => self.reconfigure(*options, now),
             Input::Drain => {
                 self.draining = true;
                 for room in self.rooms.keys() {
@@ -754,7 +759,7 @@ impl TicketQueue {
         }
     }
 
-    fn reconfigure(&mut self, options: QueueOptions) {
+    fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
         let before: Vec<_> = self.rooms.iter().map(|(key, room)| (key, self.scheduler(room.name))).collect();
         self.options = options;
         for (key, before) in before {
@@ -768,6 +773,8 @@ impl TicketQueue {
                 room.book.set_scheduler(scheduler);
                 room.plugin = after.command().map(|command| (command.clone(), false));
                 self.outputs.push_back(Output::Engage { service: name, command: after.command().cloned() });
+                // What the old program was asked, the new one will not answer.
+                self.plugin_turned(name, false, now);
             }
         }
     }

@@ -9,7 +9,7 @@ const EACH: &str = "nowait.6000";
 
 /// It listens, and starts the redirector for each client.
 pub struct Inetd {
-    _process: Process,
+    process: Process,
     pub address: SocketAddr,
     directory: Directory,
 }
@@ -52,9 +52,37 @@ impl Inetd {
         let address: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
         until("inetd listens", || {
             assert!(process.runs(), "inetd ended: {:#?}", process.log());
-            listens(port)
+            listener(port).is_some()
         });
-        Inetd { _process: process, address, directory }
+        Inetd { process, address, directory }
+    }
+
+    /// The processes that it started so far.
+    pub fn started(&self) -> Vec<i32> {
+        let id = |line: &String| line.split_once(" execv ")?.0.parse().ok();
+        self.process.log().iter().filter_map(id).collect()
+    }
+
+    /// How many of them ended, in `wait` mode: the socket is its own again.
+    pub fn ended(&self) -> usize {
+        self.process.log_with(&["restored "]).len()
+    }
+
+    /// Whether the socket on which it listens makes its calls wait, as it came.
+    #[track_caller]
+    pub fn listener_blocks(&self) -> bool {
+        let inode = &listener(self.address.port()).expect("inetd listens")[9];
+        let (place, socket) = (format!("/proc/{}", self.process.id()), format!("socket:[{inode}]"));
+        let ours = |number: &String| {
+            let target = std::fs::read_link(format!("{place}/fd/{number}"));
+            target.is_ok_and(|target| target.to_string_lossy() == socket)
+        };
+        let descriptors = std::fs::read_dir(format!("{place}/fd")).unwrap().flatten();
+        let mut numbers = descriptors.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let number = numbers.find(ours).expect("a descriptor of the listener");
+        let text = std::fs::read_to_string(format!("{place}/fdinfo/{number}")).unwrap();
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_NONBLOCK == 0
     }
 
     /// What the redirectors said so far.
@@ -63,12 +91,11 @@ impl Inetd {
     }
 }
 
-/// Whether somebody listens on this port, found out without becoming a client.
-fn listens(port: u16) -> bool {
+/// The line of the system about the socket that listens on this port, in words:
+/// found out without becoming a client.
+fn listener(port: u16) -> Option<Vec<String>> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     let place = format!("0100007F:{port:04X}");
-    table.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        words.next() == Some(&place) && words.nth(1) == Some("0A")
-    })
+    let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<String>>();
+    table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == "0A")
 }

@@ -13,11 +13,13 @@ pub mod process;
 pub mod provider;
 pub mod random;
 pub mod socket;
+pub mod vsftpd;
 
 use random::Random;
 use std::collections::HashSet;
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -53,15 +55,22 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// of the range from which the system numbers outgoing connections, so that it
 /// stays free.
 pub fn free_port() -> u16 {
+    free_ports(1).start
+}
+
+/// So many of them, one after the other, free at every address of this host.
+pub fn free_ports(count: u16) -> Range<u16> {
     static GIVEN: LazyLock<Mutex<(HashSet<u16>, Random)>> =
         LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now())));
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let below = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768u64).max(11_000);
     let mut given = GIVEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     loop {
-        let port = (10_000 + given.1.below(below - 10_000)) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.0.insert(port) {
-            return port;
+        let first = (10_000 + given.1.below(below - 10_000 - u64::from(count - 1))) as u16;
+        let ports = first..first + count;
+        if ports.clone().all(|port| !given.0.contains(&port) && TcpListener::bind(("0.0.0.0", port)).is_ok()) {
+            given.0.extend(ports.clone());
+            return ports;
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::line::{Line, Status};
 use super::process::{run, Process};
 use super::{free_port, until, Directory};
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::process::Command;
@@ -102,7 +103,7 @@ impl Queue {
 
     /// Offers so many places of a provider, for as long as a test may take.
     #[track_caller]
-    pub fn offer(&self, provider: impl std::fmt::Display, tickets: u32) {
+    pub fn offer(&self, provider: impl Display, tickets: u32) {
         let answer = self.ask(&format!(
             "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}&lease=10m"
         ));
@@ -185,9 +186,17 @@ impl Balancer {
 /// A monitor of a provider, whose checks and offers come quickly.
 #[track_caller]
 pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Process {
-    let (balancer, place) = (format!("monitor_balancers={queue}"), format!("service_{SERVICE}_provider={provider}"));
-    let own = ["monitor_interval=200ms", "drain_timeout=5s", balancer.as_str(), place.as_str()];
+    let own = ["monitor_interval=200ms", "drain_timeout=5s"];
     let settings: Vec<&str> = own.into_iter().chain(settings.iter().copied()).collect();
+    monitor_of(SERVICE, queue, provider, &settings)
+}
+
+/// A monitor of any service, whose provider may have no port. With longer
+/// intervals it is more patient with a busy machine.
+#[track_caller]
+pub fn monitor_of(service: &str, queue: SocketAddr, provider: impl Display, settings: &[&str]) -> Process {
+    let (balancer, place) = (format!("monitor_balancers={queue}"), format!("service_{service}_provider={provider}"));
+    let settings: Vec<&str> = settings.iter().copied().chain([balancer.as_str(), place.as_str()]).collect();
     let mut process = Process::start("monitor", &mut command("monitor", &settings));
     process.says(&["[monitor] ready "]);
     process

@@ -81,6 +81,16 @@ fn who_leaves_while_a_program_thinks_is_forgotten_and_a_half_closed_asker_is_not
     ));
 }
 
+#[test]
+fn what_a_program_was_asked_that_is_configured_away_is_decided_at_once() {
+    for after in ["fifo", "exec:other"] {
+        let mut story = with_plugin(&format!("1s r pegasus://b/next => plugin: next id=0 {BOTH}"));
+        story.schedule(after);
+        // No program is blamed for it, when the time for the answer is over.
+        story.tell("1s . . => r: 10.0.0.1:80\n 2s . .");
+    }
+}
+
 fn with_affinity(script: &str) -> Story {
     let affinities = ["default", "ftp"].map(|name| (name.parse().unwrap(), Span::from_secs(60)));
     tell(QueueOptions { affinities: affinities.to_vec(), ..QueueOptions::default() }, script)

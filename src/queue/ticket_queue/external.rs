@@ -90,6 +90,7 @@ impl TicketQueue {
         if !room.book.knows(provider) {
             return self.distrust(key, "it names providers that do not exist", now);
         }
+        self.outputs.push_back(Output::Heeded { service });
         let Some(Waiter { since, deadline, what }) = self.leave(key, place) else { return };
         let next = &what.next;
         let granted = match self.rooms.get_mut(key) {

@@ -55,6 +55,12 @@ impl Story {
         self.now = to;
     }
 
+    /// Another scheduler is configured.
+    pub(super) fn schedule(&mut self, scheduler: &str) {
+        let options = QueueOptions { scheduler: scheduler.parse().unwrap(), ..QueueOptions::default() };
+        self.queue.handle(Input::Reconfigure(Box::new(options)), self.now);
+    }
+
     fn collect(&mut self, answers: &mut Vec<(String, String)>) {
         while let Some(output) = self.queue.poll() {
             match output {
@@ -62,6 +68,7 @@ impl Story {
                     answers.push((self.connections.get(connection).unwrap().clone(), reply.to_string()));
                 }
                 Output::Tell { line, .. } => answers.push(("plugin".into(), line)),
+                Output::Heeded { .. } => {}
                 Output::Restart { why, .. } => answers.push(("restart".into(), why.into())),
                 Output::Engage { command, .. } => {
                     self.notes.push(format!("engage {}", command.as_deref().unwrap_or("nobody")));
@@ -604,8 +611,7 @@ fn other_schedulers_from_now_on() {
          0s r pegasus://b/next?id=1 => 10.0.0.1 id=1
          0s r pegasus://b/next?id=2 => 10.0.0.2 id=2",
     );
-    let options = QueueOptions { scheduler: "fifo".parse().unwrap(), ..QueueOptions::default() };
-    story.queue.handle(Input::Reconfigure(Box::new(options)), story.now);
+    story.schedule("fifo");
     story.tell(
         "0s ? service scheduler=fifo active=2
          0s r pegasus://b/next?id=3 => 10.0.0.1 id=3
