@@ -172,6 +172,26 @@ fn host_and_port(text: &str) -> Option<(&str, &str)> {
     }
 }
 
+/// A ticket queue: `HOST:PORT`, or `HOST` for the port of the control protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Balancer(pub Target);
+
+impl FromStr for Balancer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Balancer, Self::Err> {
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let host = match bare {
+            Some(ip) => ip.parse::<Ipv6Addr>().is_ok().then_some(ip),
+            None => Some(text).filter(|text| host_name(text) || text.parse::<Ipv4Addr>().is_ok()),
+        };
+        match host {
+            Some(host) => Ok(Balancer(Target { host: host.to_string(), port: CONTROL_PORT })),
+            None => text.parse().map(Balancer),
+        }
+    }
+}
+
 impl FromStr for Target {
     type Err = &'static str;
 
@@ -326,6 +346,22 @@ mod tests {
         let source = "::ffff:192.0.2.9".parse().unwrap();
         assert_eq!(Named::default().seen_from(source).to_string(), "192.0.2.9");
         assert_eq!(":81".parse::<Named>().unwrap().seen_from(source).to_string(), "192.0.2.9:81");
+    }
+
+    #[test]
+    fn a_balancer_needs_no_port() {
+        for (text, target) in [
+            ("lb1", "lb1:7347"),
+            ("lb1:80", "lb1:80"),
+            ("10.0.0.1", "10.0.0.1:7347"),
+            ("[::1]", "[::1]:7347"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(text.parse::<Balancer>().unwrap().0.to_string(), target);
+        }
+        for bad in ["", ":80", "lb1:", "::1", "[lb1]", "lb 1"] {
+            assert!(bad.parse::<Balancer>().is_err(), "{bad:?} was taken");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn read(text: &str) -> impl Iterator<Item = Result<Pair<'_>, (usize, String)
 fn pair(line: &str) -> Result<(&str, &str), String> {
     let (key, value) = line.split_once('=').ok_or_else(|| format!("`{line}` is not KEY=VALUE"))?;
     let (key, value) = (key.trim_end(), value.trim_start());
-    if key.is_empty() || !key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+    if !is_key(key) {
         return Err(format!("`{key}` is not a key (letters, digits and _)"));
     }
     let (value, rest) = match value.chars().next() {
@@ -55,11 +55,18 @@ fn pair(line: &str) -> Result<(&str, &str), String> {
     Ok((key, value))
 }
 
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
 /// Takes `KEY=VALUE` from a command line apart, where the shell has already
 /// undone the quotes; quotes around the whole value are taken off all the same.
 pub fn assignment(text: &str) -> Result<(&str, &str), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
     let value = value.trim();
+    if !is_key(key.trim()) {
+        return Err(format!("`{}` is not a key (letters, digits and _)", key.trim()));
+    }
     let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     Ok((key.trim(), bare.unwrap_or(value)))
 }

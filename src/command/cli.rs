@@ -5,6 +5,7 @@
 
 use super::logging;
 use super::settings::{Mistake, Settings};
+use super::terminal::{complain, say};
 use super::{demo, exit, help, monitor, queue, redirect, send};
 use crate::base::name::Service;
 use crate::os::inherit::{self, Found, Inherited};
@@ -36,6 +37,7 @@ pub struct Source {
     file: Option<PathBuf>,
     assignments: Vec<String>,
     louder: i32,
+    stderr_was_client: bool,
 }
 
 impl Source {
@@ -55,7 +57,7 @@ impl Source {
     pub fn reload(&self) -> Option<Settings> {
         match self.load() {
             Ok(settings) => {
-                log::set_max_level(settings.log_level);
+                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
                 log::info!(target: "config", "read again");
                 Some(settings)
             }
@@ -111,7 +113,12 @@ pub fn main(arguments: &[String]) -> i32 {
         Some("-h" | "--help") => help::print(&[]),
         Some("help") => help::print(rest),
         Some("-V" | "--version") => {
-            println!("pegasus {VERSION} {} load={} cpu={}", env!("PEGASUS_TARGET"), load::MECHANISM, cpu::MECHANISM);
+            say(format_args!(
+                "pegasus {VERSION} {} load={} cpu={}",
+                env!("PEGASUS_TARGET"),
+                load::MECHANISM,
+                cpu::MECHANISM
+            ));
             exit::OK
         }
         Some("send") => parse("send", Options::new(), rest, client, send::run),
@@ -129,8 +136,8 @@ fn wrong_usage(why: &str, stderr_was_client: bool) -> i32 {
     if stderr_was_client {
         error!(target: "usage", "{why}");
     } else {
-        eprintln!("pegasus: {why}");
-        eprintln!("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
+        complain(format_args!("pegasus: {why}"));
+        complain("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
     }
     exit::USAGE
 }
@@ -179,6 +186,7 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         file: matches.opt_str("config").map(PathBuf::from).or_else(default_file),
         assignments: matches.opt_strs("set"),
         louder: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
+        stderr_was_client: client,
     };
     let settings = match source.load() {
         Ok(settings) => settings,
@@ -187,22 +195,16 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
                 if client {
                     error!(target: "config", "{mistake}");
                 } else {
-                    eprintln!("pegasus: {mistake}");
+                    complain(format_args!("pegasus: {mistake}"));
                 }
             }
             return exit::CONFIG;
         }
     };
     if matches.opt_present("test") {
-        if !client {
-            println!("the configuration is good");
-        }
-        return exit::OK;
+        return tell_test(name, &settings);
     }
-    if let Err(error) = logging::start(&settings.log, settings.log_level, client) {
-        error!(target: "log", "{:?}: {error}", settings.log);
-        return exit::of(&error);
-    }
+    logging::start_or_fall_back(&settings.log, settings.log_level, client);
     if matches!(found.inherited, Inherited::Nothing) {
         warn_of_limit(name, &settings);
     }
@@ -213,6 +215,24 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         "redirect" => redirect::run(daemon),
         _ => monitor::run(daemon),
     }
+}
+
+/// `-t`: the configuration reads well, but is it enough for this command?
+fn tell_test(name: &str, settings: &Settings) -> i32 {
+    let idle = match name {
+        "monitor" => settings.offered().is_empty(),
+        "redirect" => settings.services.iter().all(|service| service.listen.is_empty()),
+        _ => false,
+    };
+    match name {
+        "monitor" if idle => {
+            complain("pegasus: nothing to offer: set service_NAME_provider");
+            return exit::CONFIG;
+        }
+        "redirect" if idle => say("the configuration is good for a superserver; standalone needs service_NAME_listen"),
+        _ => say("the configuration is good"),
+    }
+    exit::OK
 }
 
 /// The configuration that is read when none is named.
@@ -246,7 +266,11 @@ fn warn_of_limit(name: &str, settings: &Settings) {
         "redirect" => ("redirect_connections_max", settings.redirect_connections_max, fit(2)),
         _ => return,
     };
-    if wanted > fit {
-        log::warn!(target: "limits", "{key}={wanted}: the descriptors of this process are enough for {fit}");
+    // A default that nearly fits is no news.
+    if wanted > fit + fit / 10 {
+        log::warn!(
+            target: "limits",
+            "{key}={wanted}: the descriptors of this process are enough for {fit} (ulimit -n, LimitNOFILE=)"
+        );
     }
 }

@@ -9,6 +9,7 @@ use super::queue::Embedded;
 use super::redirect::Team;
 use super::send::Line;
 use super::settings::Settings;
+use super::terminal::{complain, say};
 use crate::base::address::Target;
 use crate::base::pairs;
 use getopts::Matches;
@@ -35,6 +36,7 @@ struct Provider {
     name: &'static str,
     address: SocketAddr,
     alive: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
     jobs: mpsc::Sender<TcpStream>,
 }
 
@@ -44,11 +46,12 @@ impl Provider {
         let address = listener.local_addr()?;
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
+        let served = Arc::new(AtomicUsize::new(0));
         for _ in 0..WORKERS {
-            let queue = queue.clone();
-            thread::spawn(move || work(&queue, name, Duration::from_millis(millis)));
+            let (queue, served) = (queue.clone(), served.clone());
+            thread::spawn(move || work(&queue, name, Duration::from_millis(millis), &served));
         }
-        let provider = Provider { name, address, alive: Arc::default(), jobs };
+        let provider = Provider { name, address, alive: Arc::default(), served, jobs };
         provider.listen(listener);
         Ok(provider)
     }
@@ -79,21 +82,24 @@ impl Provider {
     }
 }
 
-fn work(queue: &Mutex<Receiver<TcpStream>>, name: &str, time: Duration) {
+fn work(queue: &Mutex<Receiver<TcpStream>>, name: &str, time: Duration, served: &AtomicUsize) {
     loop {
         let Some(stream) = queue.lock().ok().and_then(|queue| queue.recv().ok()) else { return };
-        let _ = answer(&stream, name, time);
+        if answer(&stream, name, time).is_ok_and(|answered| answered) {
+            served.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
-fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<()> {
+/// Answers whether there was a request.
+fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<bool> {
     stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
         // A request of this size is no request.
         if reader.by_ref().take(8192).read_line(&mut line)? == 0 {
-            return Ok(());
+            return Ok(false);
         }
         if line.trim().is_empty() {
             break;
@@ -102,7 +108,8 @@ fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<()> {
     thread::sleep(time);
     let body = format!("{name}\n");
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    (&mut &*stream).write_all((head + &body).as_bytes())
+    (&mut &*stream).write_all((head + &body).as_bytes())?;
+    Ok(true)
 }
 
 /// What the clients of a timed run saw.
@@ -190,17 +197,17 @@ impl Cluster {
             let address = provider.address.to_string();
             let line = status.iter().find(|line| pairs::find(line, "address") == Some(&address));
             let number = |key| line.and_then(|line| pairs::find(line, key)?.parse().ok()).unwrap_or(0u64);
-            (number("tickets"), number("active"), number("granted"))
+            (number("tickets"), number("active"), provider.served.load(Ordering::Relaxed) as u64)
         };
         let rows: Vec<_> = self.providers.iter().map(row).collect();
-        let total: u64 = rows.iter().map(|(_, _, granted)| granted).sum();
+        let total: u64 = rows.iter().map(|(_, _, served)| served).sum();
         let mut table =
             vec![format!("{:<26}{:>9}{:>9}{:>10}{:>8}", "provider", "tickets", "active", "requests", "share")];
-        for (provider, (tickets, active, granted)) in self.providers.iter().zip(rows) {
-            let share = if total == 0 { 0.0 } else { 100.0 * granted as f64 / total as f64 };
+        for (provider, (tickets, active, served)) in self.providers.iter().zip(rows) {
+            let share = if total == 0 { 0.0 } else { 100.0 * served as f64 / total as f64 };
             let name = format!("{} {}", provider.name, provider.address);
             let dead = if provider.alive.load(Ordering::SeqCst) { "" } else { "  dead" };
-            table.push(format!("{name:<26}{tickets:>9}{active:>9}{granted:>10}{share:>7.1}%{dead}"));
+            table.push(format!("{name:<26}{tickets:>9}{active:>9}{served:>10}{share:>7.1}%{dead}"));
         }
         Ok(table)
     }
@@ -208,13 +215,17 @@ impl Cluster {
 
 /// Runs the command; the result is its exit status.
 pub fn run(matches: &Matches) -> i32 {
+    if let Some(extra) = matches.free.first() {
+        complain(format_args!("pegasus: demo: what is `{extra}`? (--seconds N)"));
+        return exit::USAGE;
+    }
     // The table is what people look at: only what is wrong is said beside it.
     log::set_max_level(LevelFilter::Error);
     let seconds = match matches.opt_str("seconds").map(|text| text.parse::<u64>()) {
         None => None,
         Some(Ok(seconds)) if (1..=86_400).contains(&seconds) => Some(seconds),
         Some(_) => {
-            eprintln!("pegasus: demo: --seconds takes a number from 1 to 86400");
+            complain("pegasus: demo: --seconds takes a number from 1 to 86400");
             return exit::USAGE;
         }
     };
@@ -233,7 +244,7 @@ pub fn run(matches: &Matches) -> i32 {
 
 /// Own clients for a while, then the table.
 fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
-    println!("clients come to {}; three providers compete for them", cluster.place);
+    say(format_args!("clients come to {}; three providers compete for them", cluster.place));
     let tally = Arc::new(Tally::default());
     let until = Instant::now() + Duration::from_secs(seconds);
     let clients: Vec<_> = (0..CLIENTS)
@@ -252,35 +263,48 @@ fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
     }
     screen.show(&cluster.table()?);
     let (answered, failed) = (tally.answered.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
-    println!("{answered} requests answered, {failed} failed");
+    say(format_args!("{answered} requests answered, {failed} failed"));
     Ok(if failed == 0 && answered > 0 { exit::OK } else { exit::ANSWER })
 }
 
 /// A table that stays until the user has enough.
 fn live(cluster: Cluster) -> io::Result<i32> {
     let (place, queue) = (cluster.place, cluster.queue);
-    println!("Three providers compete for the clients of http://{place}/ (queue {queue}). Try, in another terminal:\n");
-    println!("  while sleep 0.1; do curl -s http://{place}/; done");
-    println!("  pegasus send pegasus://{queue}/status");
-    println!("  pegasus send 'pegasus://{queue}/failure?service=web&provider={}'\n", cluster.providers[0].address);
-    println!("Here: 1, 2 or 3 and Enter kills a provider or brings it back; c starts or stops clients; q ends.\n");
+    // As it was typed, so that what is printed can be typed.
+    let program = std::env::args().next().unwrap_or_else(|| "pegasus".into());
+    say(format_args!("Three providers compete for the clients of http://{place}/"));
+    say("\nIn another terminal:");
+    say(format_args!("  while sleep 0.1; do curl -s http://{place}/; done"));
+    say(format_args!("  {program} send pegasus://{queue}/status"));
+    say("\nHere, with Enter: 1, 2 or 3 kills a provider or brings it back;");
+    say("c starts or stops clients; q ends.\n");
     let cluster = Arc::new(cluster);
-    let over = Arc::new(AtomicBool::new(false));
-    let keys = (cluster.clone(), over.clone());
+    let typed = Arc::new(Typed::default());
+    let keys = (cluster.clone(), typed.clone());
     thread::spawn(move || read_keys(&keys.0, &keys.1));
     let mut screen = Screen::default();
-    while !over.load(Ordering::SeqCst) {
+    while !typed.over.load(Ordering::SeqCst) {
+        // Each Enter moved the cursor down a line.
+        screen.lines += typed.lines.swap(0, Ordering::SeqCst);
         screen.show(&cluster.table()?);
         thread::sleep(screen.every());
     }
     Ok(exit::OK)
 }
 
-fn read_keys(cluster: &Cluster, over: &AtomicBool) {
+/// What the user typed, for the table.
+#[derive(Default)]
+struct Typed {
+    lines: AtomicUsize,
+    over: AtomicBool,
+}
+
+fn read_keys(cluster: &Cluster, typed: &Typed) {
     let mut clients: Option<Arc<AtomicBool>> = None;
     for line in io::stdin().lock().lines().map_while(Result::ok) {
+        typed.lines.fetch_add(1, Ordering::SeqCst);
         match line.trim() {
-            "q" => return over.store(true, Ordering::SeqCst),
+            "q" => return typed.over.store(true, Ordering::SeqCst),
             "c" => match clients.take() {
                 Some(running) => running.store(false, Ordering::SeqCst),
                 None => clients = Some(run_clients(cluster.place)),
@@ -322,14 +346,13 @@ impl Screen {
     }
 
     fn show(&mut self, table: &[String]) {
-        let mut out = io::stdout().lock();
-        let terminal = io::stdout().is_terminal();
-        if terminal && self.lines > 0 {
-            let _ = write!(out, "\x1b[{}A", self.lines);
+        let mut text = String::new();
+        if io::stdout().is_terminal() && self.lines > 0 {
+            // Up to where it stood, and away with all that is below.
+            text.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
         }
-        for line in table {
-            let _ = writeln!(out, "{line}{}", if terminal { "\x1b[K" } else { "" });
-        }
+        text.push_str(&table.join("\n"));
+        say(text);
         self.lines = table.len();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the texts of `pegasus help`; keys and schedulers come from their tables.
 
+use super::terminal::complain;
 use super::{exit, keys};
 use crate::schedule::registry;
 use std::io::{self, Write};
@@ -10,17 +11,20 @@ const OVERVIEW: &str = "\
 PEGASUS: competitive load balancing. Providers compete for work: nobody
 configures servers on the balancer.
 
-  pegasus queue    [options]        keep the tickets, answer redirectors     balancer
-  pegasus redirect [options]        join each client to the next provider    balancer
-  pegasus monitor  [options]        watch the load, send tickets             provider
-  pegasus send     [URL…]           send control messages, print the answers
-  pegasus demo     [--seconds N]    a whole cluster on loopback, to try
+On a balancer:
+  pegasus queue    [options]      keep the tickets, answer redirectors
+  pegasus redirect [options]      join each client to the next provider
+On a provider:
+  pegasus monitor  [options]      watch the load, send tickets
+Anywhere:
+  pegasus send     [URL…]         send control messages, print the answers
+  pegasus demo     [--seconds N]  a whole cluster on loopback, to try
   pegasus help     [COMMAND|config|protocol|schedulers|plugins|superservers]
 
   -c, --config FILE    configuration (default /etc/pegasus.conf where it exists)
   -o, --set KEY=VALUE  one key, over the file; repeatable
   -s, --service NAME   redirect: the service of an inherited socket
-  -t, --test           read the configuration, report every mistake, exit 0 or 78
+  -t, --test           read it all, report every mistake; exit 0 or 78
   -v, -q               more, less log; repeatable
   -h, --help           this;   -V, --version  version, target, mechanisms
 
@@ -34,12 +38,14 @@ const QUEUE: &str = "\
 pegasus queue [-c FILE] [-o KEY=VALUE]… [-t] [-v] [-q]
 
 Keeps the tickets that monitors send and answers redirectors, on queue_listen
-(127.0.0.1:7347). Speaks the protocol of `pegasus help protocol`. By default only
-this host may speak; queue_allow_ticket and queue_allow_next open it for others,
-each of whom may offer its own address only.
+(127.0.0.1:7347), in the words of `pegasus help protocol`. By default only this
+host may speak; queue_allow_ticket and queue_allow_next name the networks that
+may instead, each address for itself only: keep 127.0.0.0/8 and ::1 among them.
+The options are those of `pegasus help`.
 
   pegasus queue &
-  pegasus send 'pegasus://127.0.0.1/ticket?provider=10.0.0.7:80&tickets=2&capacity=8'
+  Q=pegasus://127.0.0.1
+  pegasus send $Q/ticket?provider='10.0.0.7:80&tickets=2&capacity=8'
   pegasus send pegasus://127.0.0.1/next        prints 10.0.0.7:80
 ";
 
@@ -48,9 +54,19 @@ pegasus redirect [-c FILE] [-o KEY=VALUE]… [-s SERVICE] [-t] [-v] [-q]
 
 Joins each client to the provider that the queue names. Started by inetd or
 tcpserver it serves the client or the listening socket on descriptor 0, from
-systemd the sockets that were passed (`pegasus help superservers`); otherwise it listens on every service_NAME_listen. A provider that refuses or is
-silent costs a client nothing but time: the failure is reported, and the next
+systemd the sockets that were passed (`pegasus help superservers`); otherwise it
+listens on every service_NAME_listen: IP:PORT, *:PORT for both families, the
+port perhaps a range 40000-40020. A provider that was registered without a port
+is called on the port that the client came to.
+
+A provider that refuses, does not answer the call, or resets before a byte was
+exchanged costs a client nothing but time: the failure is reported, and the next
 provider tried. Nothing reaches a client but its provider's bytes.
+
+One log line a client, at level info: sent is to the client, received from it,
+waited until a provider answered; outcome is complete, client-reset,
+provider-reset, idle, half-closed, drained, gave-up, no-ticket, nobody-left,
+queue-unreachable, queue-refused or out-of-sockets.
 
   pegasus redirect -o 'service_web_listen=*:8080'
 ";
@@ -61,11 +77,25 @@ pegasus monitor [-c FILE] [-o KEY=VALUE]… [--once] [-t] [-v] [-q]
 Watches this machine's load, checks its services, and every monitor_interval
 sends each balancer tickets for them. Offers the services that have a
 service_NAME_provider, _capacity or _check; if none has, all that are named.
-On TERM it withdraws everywhere and leaves when nothing is in progress.
+On TERM it withdraws everywhere and leaves when nothing is in progress, after
+drain_timeout at the latest.
 
   --once   print one look at the machine and the messages it would send
 
-  pegasus monitor -o monitor_balancers=lb1:7347 -o service_web_provider=:80
+tickets are the slots of the machine: requests that it runs at once. The
+capacity in messages is four times that: what may run and queue there. Slots are
+found out; service_NAME_capacity is the most. Several balancers share them.
+
+monitor_load: cpu (utilisation and run queue), loadavg, psi, or file:PATH and
+exec:COMMAND, which give one line: how full the machine is, from 0 to 1, or
+`u=0.5 q=3 c=4` for utilisation, requests queued, and workers. With several the
+fullest counts; one that says nothing of use for three intervals means full.
+
+service_NAME_check: tcp connects to the provider's port (a provider without one
+needs tcp:PORT, or is not checked). A server that hangs still accepts; only
+exec:COMMAND finds that out: the service is well if it ends with 0 in time.
+
+  pegasus monitor -o monitor_balancers=lb1 -o service_web_provider=:80
 ";
 
 const SEND: &str = "\
@@ -103,10 +133,11 @@ or :PORT for the address that the connection comes from. S is `default` if not
 given. T is a duration (250ms, 30s, 5m, 2h).
 
 ticket    a provider takes N requests at once and queues up to M. A message
-          replaces the earlier one. Answer: ok active=… granted=… waiting=… mode=…
+          replaces the earlier one. Answer:
+          ok active=MEAN granted=N waiting=N mode=slots|paper
 next      the answer is the next provider, or an error. Without id a ticket is
-          spent; with id (1…4294967295) the request is active until done, failure
-          with that id, or the end of the connection, and the answer ends in
+          spent; with id (1 to 4294967295) the request is active until done,
+          failure with that id, or the end of the connection; the answer ends in
           ` id=K` and may overtake earlier waiting ones.
 failure   the provider was found dead: its tickets go, it is held for a moment.
 done      the request with this id has ended.
@@ -127,12 +158,12 @@ descriptors to find out what it was given; nothing is configured.
 A connection on descriptor 0: one process a client, simple, and good for a few
 hundred connections a second. openbsd-inetd, /etc/inetd.conf (without .6000 it
 allows 256 starts a minute), and tcpserver, tcpsvd:
-  8080 stream tcp nowait.6000 nobody /usr/local/sbin/pegasus pegasus redirect -s web
+  8080 stream tcp nowait.6000 nobody /usr/sbin/pegasus pegasus redirect -s web
   tcpserver -H -R -l 0 -c 1000 0 8080 pegasus redirect -s web
 
 A listening socket on descriptor 0 (inetd `wait`): serves all who come, and
 leaves after redirect_linger without a client; as fast as standalone:
-  8080 stream tcp wait nobody /usr/local/sbin/pegasus pegasus redirect -s web
+  8080 stream tcp wait nobody /usr/sbin/pegasus pegasus redirect -s web
 
 Sockets passed by systemd (Accept=no): serves them as a daemon; a socket whose
 FileDescriptorName is a service serves that one, else -s, else the port tells.
@@ -191,8 +222,8 @@ pub fn print(words: &[String]) -> i32 {
         "plugins" => PLUGINS.to_string(),
         "superservers" => SUPERSERVERS.to_string(),
         other => {
-            eprintln!("pegasus: no help on `{other}`");
-            eprint!("{OVERVIEW}");
+            complain(format_args!("pegasus: no help on `{other}`"));
+            complain(OVERVIEW.trim_end());
             return exit::USAGE;
         }
     };
@@ -216,9 +247,14 @@ fn schedulers() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn pages_fit_a_terminal() {
-        let page = super::schedulers();
-        assert!(page.lines().count() <= 24 && page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        for page in [OVERVIEW, QUEUE, REDIRECT, MONITOR, SEND, DEMO, PROTOCOL, PLUGINS, SUPERSERVERS, &schedulers()] {
+            let long = page.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None);
+        }
+        assert!(schedulers().lines().count() <= 24);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::logging::Place;
 use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
-use crate::base::address::{Cidr, Listen, Transport};
+use crate::base::address::{Balancer, Cidr, Listen, Transport};
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
 use std::str::FromStr;
@@ -191,7 +191,7 @@ pub const PARTS: &[Part] = &[
                 |s, v| {
                     s.redirect_queue = match v {
                         "embedded" => QueueAt::Embedded,
-                        address => QueueAt::Target(address.parse()?),
+                        address => QueueAt::Target(address.parse::<Balancer>()?.0),
                     };
                     Ok(())
                 },
@@ -268,7 +268,10 @@ pub const PARTS: &[Part] = &[
         title: "monitor",
         keys: &[
             global("monitor_balancers", "127.0.0.1:7347", "the ticket queues to send tickets to", |s, v| {
-                put_list(&mut s.monitor_balancers, v, 1)
+                let mut balancers: Vec<Balancer> = Vec::new();
+                put_list(&mut balancers, v, 1)?;
+                s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
+                Ok(())
             }),
             global("monitor_interval", "1s", "how often it looks, checks and sends", |s, v| {
                 put_span(&mut s.monitor_interval, v, Span::from_millis(10))

@@ -6,6 +6,7 @@
 use crate::os::syslog::Syslog;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,17 @@ pub enum Place {
     Nowhere,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Stderr => f.write_str("stderr"),
+            Place::Syslog => f.write_str("syslog"),
+            Place::Nowhere => f.write_str("none"),
+            Place::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for Place {
@@ -140,6 +152,15 @@ pub fn start(place: &Place, level: LevelFilter, stderr_was_client: bool) -> io::
     };
     become_logger(sink, level);
     Ok(())
+}
+
+/// The same; where it cannot be had, the usual place, and a line there. A log
+/// must not keep anybody from being served.
+pub fn start_or_fall_back(place: &Place, level: LevelFilter, stderr_was_client: bool) {
+    if let Err(error) = start(place, level, stderr_was_client) {
+        let _ = start(&Place::Stderr, level, stderr_was_client);
+        log::error!(target: "log", "log={place}: {error}; it goes on here");
+    }
 }
 
 /// Opens the log file again, after somebody moved the old one away.

@@ -11,6 +11,7 @@ pub mod queue;
 pub mod redirect;
 pub mod send;
 pub mod settings;
+pub mod terminal;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

@@ -5,6 +5,7 @@
 
 use super::cli::{Daemon, Source};
 use super::settings::{Check, ServiceSettings, Settings};
+use super::terminal::say;
 use super::{exit, logging, seed};
 use crate::base::machine::Machine;
 use crate::base::sample::Sample;
@@ -14,13 +15,14 @@ use crate::net::drive::{Desk, Hands, Loop, Remote};
 use crate::net::gauge::Gauge;
 use crate::net::helper::{self, Helper};
 use crate::net::peer::{News, Peer};
-use crate::net::probe::Probes;
+use crate::net::probe::{Probes, Verdict};
 use crate::os::signal::Signal;
 use crate::wire::channel::Answer;
 use crate::wire::message::Request;
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ struct Bidding {
     probes: Probes,
     /// Checks by command, with the number of the service.
     helpers: Vec<(usize, Helper)>,
+    /// Why services failed their last bad check.
+    reasons: HashMap<usize, String>,
     draining: bool,
     over: bool,
 }
@@ -67,8 +71,8 @@ impl Hands for Bidding {
                 peer.ready(event, desk);
                 self.hear(machine, desk);
             }
-        } else if let Some(good) = self.probes.ready(number) {
-            machine.handle(Input::Checked { service: number, good }, desk.now);
+        } else if let Some(verdict) = self.probes.ready(number) {
+            self.checked(number, verdict, machine, desk);
         }
     }
 
@@ -79,8 +83,8 @@ impl Hands for Bidding {
                 self.look_if_ready(machine, desk);
             }
             Output::Check { service } => {
-                if let Some(good) = self.begin_check(service, desk) {
-                    machine.handle(Input::Checked { service, good }, desk.now);
+                if let Some(verdict) = self.begin_check(service, desk) {
+                    self.checked(service, verdict, machine, desk);
                 }
             }
             Output::Say { balancer, service, request } => {
@@ -111,18 +115,18 @@ impl Hands for Bidding {
         let mut checked = Vec::new();
         self.helpers.retain(|(service, helper)| match helper.done() {
             Some(output) => {
-                checked.push((*service, output.is_some()));
+                checked.push((*service, output.map(drop)));
                 false
             }
             None => true,
         });
-        for (service, good) in checked {
-            machine.handle(Input::Checked { service, good }, desk.now);
+        for (service, verdict) in checked {
+            self.checked(service, verdict, machine, desk);
         }
         self.peers.iter_mut().for_each(|peer| peer.expire(desk));
         self.hear(machine, desk);
         while let Some(service) = self.probes.expired(desk.now) {
-            machine.handle(Input::Checked { service, good: false }, desk.now);
+            self.checked(service, Err("no answer in time".into()), machine, desk);
         }
     }
 
@@ -147,6 +151,7 @@ impl Bidding {
             look: false,
             probes: Probes::default(),
             helpers: Vec::new(),
+            reasons: HashMap::new(),
             draining: false,
             over: false,
             settings,
@@ -157,18 +162,29 @@ impl Bidding {
         Monitor::new(self.settings.monitor_options(), self.gauge.cpus(), seed())
     }
 
+    fn checked(&mut self, service: usize, verdict: Verdict, machine: &mut Monitor, desk: &Desk) {
+        let good = verdict.is_ok();
+        if let Err(why) = verdict {
+            debug!(target: "monitor", "check of service {service}: {why}");
+            self.reasons.insert(service, why);
+        }
+        machine.handle(Input::Checked { service, good }, desk.now);
+    }
+
     fn look_if_ready(&mut self, machine: &mut Monitor, desk: &Desk) {
         if self.look && self.gauge.ready() {
             self.look = false;
-            machine.handle(Input::Looked(self.gauge.look(desk.now)), desk.now);
+            let sample = self.gauge.look(desk.now);
+            self.gauge.news().into_iter().for_each(|news| warn!(target: "monitor", "{news}"));
+            machine.handle(Input::Looked(sample), desk.now);
         }
     }
 
     /// Begins to check a service: at its provider's address, or at the one by
     /// which the balancers see this machine. Answers at once where it can.
-    fn begin_check(&mut self, service: usize, desk: &mut Desk) -> Option<bool> {
+    fn begin_check(&mut self, service: usize, desk: &mut Desk) -> Option<Verdict> {
         let timeout = check_timeout(&self.settings);
-        let Some(settings) = self.settings.offered().get(service).copied().cloned() else { return Some(true) };
+        let Some(settings) = self.settings.offered().get(service).copied().cloned() else { return Some(Ok(())) };
         match settings.checked() {
             Some(Check::Exec(command)) => {
                 self.helpers.push((service, Helper::start(&command, timeout.into(), desk.waker())));
@@ -179,7 +195,7 @@ impl Bidding {
                 let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
                 self.probes.begin(service, SocketAddr::new(ip, port), timeout, Token(service * 2 + 1), desk)
             }
-            _ => Some(true),
+            _ => Some(Ok(())),
         }
     }
 
@@ -239,7 +255,11 @@ impl Bidding {
     fn tell(&self, note: &Note) {
         match note {
             Note::Well(service) => info!(target: "monitor", "service {service} is well"),
-            Note::Unwell(service) => warn!(target: "monitor", "service {service} fails its check: no tickets"),
+            Note::Unwell(service) => {
+                let number = self.settings.offered().iter().position(|offered| offered.name == *service);
+                let why = number.and_then(|number| self.reasons.get(&number)).map_or("", String::as_str);
+                warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
+            }
             Note::Refused { balancer, service, answer } => {
                 let target = &self.settings.monitor_balancers[*balancer];
                 warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
@@ -369,13 +389,18 @@ fn look_once(settings: &Settings) -> i32 {
         match output {
             Output::Look => {
                 let sample = gauge.look(now);
-                println!("{}", describe(&sample));
+                gauge.news().into_iter().for_each(|news| say(format_args!("# {news}")));
+                say(format_args!("{}", describe(&sample)));
                 machine.handle(Input::Looked(sample), now);
             }
             Output::Check { service } => {
-                let good = check_once(settings.offered()[service], check_timeout(settings).into());
+                let verdict = check_once(settings.offered()[service], check_timeout(settings).into());
                 let name = settings.offered()[service].name;
-                println!("check service={name} well={}", if good { "yes" } else { "no" });
+                match &verdict {
+                    Ok(()) => say(format_args!("check service={name} well=yes")),
+                    Err(why) => say(format_args!("check service={name} well=no why=\"{why}\"")),
+                }
+                let good = verdict.is_ok();
                 machine.handle(Input::Checked { service, good }, now);
             }
             Output::Say { .. } | Output::Note(_) | Output::Finished => {}
@@ -385,19 +410,20 @@ fn look_once(settings: &Settings) -> i32 {
         let mut line = Vec::new();
         let target = &settings.monitor_balancers[balancer];
         request.write(target, &mut line);
-        print!("{}", String::from_utf8_lossy(&line));
+        say(String::from_utf8_lossy(&line).trim_end());
     }
     exit::OK
 }
 
-fn check_once(service: &ServiceSettings, timeout: Duration) -> bool {
+fn check_once(service: &ServiceSettings, timeout: Duration) -> Verdict {
     match service.checked() {
-        Some(Check::Exec(command)) => helper::run(&command, timeout).is_some(),
+        Some(Check::Exec(command)) => helper::run(&command, timeout).map(drop),
         Some(Check::Tcp(Some(port))) => {
             let ip = service.provider.and_then(|provider| provider.ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
-            TcpStream::connect_timeout(&SocketAddr::new(ip, port), timeout).is_ok()
+            let to = SocketAddr::new(ip, port);
+            TcpStream::connect_timeout(&to, timeout).map(drop).map_err(|error| format!("{to}: {error}"))
         }
-        _ => true,
+        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! they mean is the script's business.
 
 use super::exit;
+use super::terminal::complain;
 use crate::base::address::{Target, CONTROL_PORT};
 use crate::base::url::Url;
 use crate::wire::frame::LINE_BYTES_MAX;
@@ -132,7 +133,7 @@ impl Sender {
     }
 
     fn fail(&mut self, status: i32, text: &str, why: &str) -> bool {
-        eprintln!("pegasus: {text}: {why}");
+        complain(format_args!("pegasus: {text}: {why}"));
         self.status = status;
         false
     }

@@ -386,7 +386,7 @@ fn unknown(key: &str) -> String {
     let near =
         keys::all().map(|known| known.name.replace("NAME", name)).map(|known| (distance(key, &known), known)).min();
     match near {
-        Some((distance, near)) if distance <= near.len() / 2 => format!("no such key; did you mean {near}?"),
+        Some((distance, near)) if distance <= near.len() / 3 => format!("no such key; did you mean {near}?"),
         _ => "no such key (`pegasus help config` shows all)".into(),
     }
 }

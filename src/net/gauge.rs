@@ -9,8 +9,10 @@ use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
 use crate::os::{cpu, load};
 use mio::Waker;
+use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ const READING_MIN: Span = Span::from_millis(50);
 /// A file or command that said nothing for so many intervals calls the machine full.
 const STALE_INTERVALS: u64 = 3;
 /// The largest file that is read as a reading, in bytes.
-const FILE_BYTES_MAX: usize = 4096;
+const FILE_BYTES_MAX: u64 = 4096;
 
 /// Where a load comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +44,18 @@ impl Source {
     /// What is read where nothing is configured.
     pub fn default_list() -> Vec<Source> {
         vec![if cpu::MECHANISM == "none" { Source::Loadavg } else { Source::Cpu }]
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Cpu => f.write_str("cpu"),
+            Source::Loadavg => f.write_str("loadavg"),
+            Source::Psi => f.write_str("psi"),
+            Source::File(path) => write!(f, "file:{}", path.display()),
+            Source::Exec(command) => write!(f, "exec:{command}"),
+        }
     }
 }
 
@@ -108,6 +122,9 @@ pub struct Gauge {
     readings: u64,
     next: Moment,
     commands: Vec<Running>,
+    /// Sources of which it is known that they say nothing of use.
+    useless: Vec<Source>,
+    news: Vec<String>,
     waker: Arc<Waker>,
 }
 
@@ -117,6 +134,8 @@ struct Running {
     helper: Option<Helper>,
     next: Moment,
     last: Option<(Moment, Reading)>,
+    /// Why there is none, or no newer one.
+    why: String,
 }
 
 impl Gauge {
@@ -124,9 +143,13 @@ impl Gauge {
     /// when a command has ended.
     pub fn new(sources: &[Source], interval: Span, waker: Arc<Waker>) -> Gauge {
         let commands = sources.iter().filter_map(|source| match source {
-            Source::Exec(command) => {
-                Some(Running { command: command.clone(), helper: None, next: Moment::ZERO, last: None })
-            }
+            Source::Exec(command) => Some(Running {
+                command: command.clone(),
+                helper: None,
+                next: Moment::ZERO,
+                last: None,
+                why: String::new(),
+            }),
             _ => None,
         });
         Gauge {
@@ -137,6 +160,8 @@ impl Gauge {
             readings: 0,
             next: Moment::ZERO,
             commands: commands.collect(),
+            useless: Vec::new(),
+            news: Vec::new(),
             waker,
             sources: sources.to_vec(),
         }
@@ -167,8 +192,11 @@ impl Gauge {
         for running in &mut self.commands {
             if let Some(output) = running.helper.as_ref().and_then(Helper::done) {
                 running.helper = None;
-                running.last =
-                    output.and_then(|text| Reading::parse(&text)).map(|reading| (now, reading)).or(running.last);
+                let parse = |text: String| Reading::parse(&text).ok_or_else(|| no_reading(&text));
+                match output.and_then(parse) {
+                    Ok(reading) => running.last = Some((now, reading)),
+                    Err(why) => running.why = why,
+                }
             }
             if running.helper.is_none() && now >= running.next {
                 running.next = now + self.interval;
@@ -187,20 +215,21 @@ impl Gauge {
         let mut sample = Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
         let stale = self.interval.times(STALE_INTERVALS);
         for source in self.sources.clone() {
-            let reading = match source {
-                Source::Cpu => self.look_at_cpus(),
+            let reading = match &source {
+                Source::Cpu => Ok(self.look_at_cpus()),
                 Source::Loadavg => {
                     sample.load = load::averages().map(|averages| averages[0]);
-                    Reading { full: sample.load.is_none().then_some(1.0), ..Reading::default() }
+                    sample.load.map(|_| Reading::default()).ok_or_else(|| "the system does not tell it".to_string())
                 }
-                Source::Psi => pressure().unwrap_or(Reading::FULL),
-                Source::File(path) => read_file(&path, stale).unwrap_or(Reading::FULL),
-                Source::Exec(command) => {
-                    let last =
-                        self.commands.iter().find(|running| running.command == command).and_then(|known| known.last);
-                    last.filter(|(at, _)| now.since(*at) <= stale).map_or(Reading::FULL, |(_, reading)| reading)
-                }
+                Source::Psi => pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string()),
+                Source::File(path) => read_file(path, stale),
+                Source::Exec(command) => match self.commands.iter().find(|running| running.command == *command) {
+                    Some(Running { last: Some((at, reading)), .. }) if now.since(*at) <= stale => Ok(*reading),
+                    Some(Running { why, .. }) if !why.is_empty() => Err(why.clone()),
+                    _ => Err(format!("nothing new for {stale}")),
+                },
             };
+            let reading = self.judge(source, reading);
             let most = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).reduce(f64::max);
             sample.full = most(sample.full, reading.full);
             sample.utilisation = most(sample.utilisation, reading.utilisation);
@@ -208,6 +237,31 @@ impl Gauge {
             sample.cpus = reading.cpus.unwrap_or(sample.cpus);
         }
         sample
+    }
+
+    /// What a source that says nothing of use means, and telling so once.
+    fn judge(&mut self, source: Source, reading: Result<Reading, String>) -> Reading {
+        let known = self.useless.iter().position(|useless| *useless == source);
+        match (reading, known) {
+            (Ok(reading), None) => reading,
+            (Ok(reading), Some(known)) => {
+                self.useless.remove(known);
+                self.news.push(format!("monitor_load={source} is of use again"));
+                reading
+            }
+            (Err(why), known) => {
+                if known.is_none() {
+                    self.news.push(format!("monitor_load={source}: {why}; the machine counts as full"));
+                    self.useless.push(source);
+                }
+                Reading::FULL
+            }
+        }
+    }
+
+    /// What became of the sources since the last call, for the log.
+    pub fn news(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.news)
     }
 
     fn look_at_cpus(&mut self) -> Reading {
@@ -235,13 +289,22 @@ fn pressure() -> Option<Reading> {
     Some(Reading { full: Some((percent / 100.0).clamp(0.0, 1.0)), ..Reading::default() })
 }
 
-/// None for a file that is missing, old or no reading.
-fn read_file(path: &PathBuf, stale: Span) -> Option<Reading> {
-    let age = fs::metadata(path).ok()?.modified().ok()?.elapsed().unwrap_or_default();
-    let bytes = fs::read(path).ok().filter(|bytes| bytes.len() <= FILE_BYTES_MAX)?;
-    let reading = Reading::parse(std::str::from_utf8(&bytes).ok()?)?;
+fn no_reading(text: &str) -> String {
+    let start: String = text.trim().chars().take(40).collect();
+    format!("`{start}` is no reading (a number from 0 to 1, or u=… q=… c=…)")
+}
+
+/// What a file says, unless it is missing, old or no reading.
+fn read_file(path: &Path, stale: Span) -> Result<Reading, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let changed = fs::metadata(path).and_then(|meta| meta.modified()).map_err(told)?;
     // Files keep their time in whole seconds on some systems.
-    (Span::from(age) <= stale + Span::from_secs(1)).then_some(reading)
+    if Span::from(changed.elapsed().unwrap_or_default()) > stale + Span::from_secs(1) {
+        return Err(format!("older than {stale}"));
+    }
+    let mut text = String::new();
+    fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)).map_err(told)?;
+    Reading::parse(&text).ok_or_else(|| no_reading(&text))
 }
 
 #[cfg(test)]
@@ -263,12 +326,12 @@ mod tests {
     fn a_file_that_is_missing_or_old_means_full() {
         let path = std::env::temp_dir().join(format!("pegasus-gauge-{}", std::process::id()));
         let stale = Span::from_secs(2);
-        assert_eq!(read_file(&path, stale), None);
+        assert!(read_file(&path, stale).is_err());
         fs::write(&path, "0.5").unwrap();
         assert_eq!(read_file(&path, stale).unwrap().full, Some(0.5));
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(10);
         fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-        assert_eq!(read_file(&path, stale), None);
+        assert!(read_file(&path, stale).is_err());
         fs::remove_file(&path).unwrap();
     }
 

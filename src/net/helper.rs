@@ -17,7 +17,7 @@ const OUTPUT_MAX: u64 = 4096;
 
 /// A command under way.
 #[derive(Debug)]
-pub struct Helper(Receiver<Option<String>>);
+pub struct Helper(Receiver<Result<String, String>>);
 
 impl Helper {
     /// Starts `command` with the system's shell; `waker` is woken at its end.
@@ -33,23 +33,26 @@ impl Helper {
         Helper(receiver)
     }
 
-    /// What it printed, if it went well; `None` in it if it failed; `None`: it runs.
-    pub fn done(&self) -> Option<Option<String>> {
+    /// What it printed, or why it failed; `None`: it runs.
+    pub fn done(&self) -> Option<Result<String, String>> {
         match self.0.try_recv() {
             Ok(output) => Some(output),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(None),
+            Err(TryRecvError::Disconnected) => Some(Err("no thread can be had for it".into())),
         }
     }
 }
 
-/// Runs a command to its end: what it printed, if it ended well and in time.
-pub fn run(command: &str, timeout: Duration) -> Option<String> {
+/// Runs a command to its end: what it printed, or why it failed.
+///
+/// # Errors
+/// That it cannot be started, ended badly, or took too long, in words.
+pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let mut prepared = Command::new(shell);
     prepared.args([option, command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     child::separate(&mut prepared);
-    let mut child = prepared.spawn().ok()?;
+    let mut child = prepared.spawn().map_err(|error| error.to_string())?;
     let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
     let status = loop {
         match child.try_wait() {
@@ -64,8 +67,14 @@ pub fn run(command: &str, timeout: Duration) -> Option<String> {
     // What it left behind would hold its output open.
     child::end(&mut child);
     let mut output = Vec::new();
-    child.stdout.take()?.take(OUTPUT_MAX).read_to_end(&mut output).ok()?;
-    status?.success().then(|| String::from_utf8_lossy(&output).into_owned())
+    if let Some(stdout) = child.stdout.take() {
+        let _ = stdout.take(OUTPUT_MAX).read_to_end(&mut output);
+    }
+    match status {
+        Some(status) if status.success() => Ok(String::from_utf8_lossy(&output).into_owned()),
+        Some(status) => Err(format!("the command failed ({status})")),
+        None => Err(format!("the command took longer than {timeout:?}")),
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -76,17 +85,17 @@ mod tests {
 
     #[test]
     fn a_command_says_what_it_prints_or_fails() {
-        assert_eq!(run("echo 0.5", LONG).as_deref(), Some("0.5\n"));
-        assert_eq!(run("echo 0.5; exit 3", LONG), None);
-        assert_eq!(run("no-such-command-here", LONG), None);
+        assert_eq!(run("echo 0.5", LONG).as_deref(), Ok("0.5\n"));
+        assert_eq!(run("echo 0.5; exit 3", LONG), Err("the command failed (exit status: 3)".into()));
+        assert!(run("no-such-command-here", LONG).is_err());
     }
 
     #[test]
     fn neither_a_slow_command_nor_what_it_started_holds_anybody_up() {
         let start = Instant::now();
-        assert_eq!(run("sleep 100", Duration::from_millis(20)), None);
-        assert_eq!(run("sleep 100 & echo here", LONG).as_deref(), Some("here\n"));
-        assert_eq!(run("yes", Duration::from_millis(100)), None);
+        assert_eq!(run("sleep 100", Duration::from_millis(20)), Err("the command took longer than 20ms".into()));
+        assert_eq!(run("sleep 100 & echo here", LONG).as_deref(), Ok("here\n"));
+        assert!(run("yes", Duration::from_millis(100)).is_err());
         assert!(start.elapsed() < LONG);
     }
 }

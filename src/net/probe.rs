@@ -9,6 +9,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::net::SocketAddr;
 
+/// Whether a service is well, or why not.
+pub type Verdict = Result<(), String>;
+
 /// Attempts by the number of the service.
 #[derive(Default)]
 pub struct Probes {
@@ -24,11 +27,14 @@ impl Probes {
         timeout: Span,
         token: Token,
         desk: &mut Desk,
-    ) -> Option<bool> {
-        let Ok(mut stream) = TcpStream::connect(to) else { return Some(false) };
+    ) -> Option<Verdict> {
+        let mut stream = match TcpStream::connect(to) {
+            Ok(stream) => stream,
+            Err(error) => return Some(Err(format!("{to}: {error}"))),
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if desk.registry.register(&mut stream, token, interest).is_err() {
-            return Some(false);
+        if let Err(error) = desk.registry.register(&mut stream, token, interest) {
+            return Some(Err(error.to_string()));
         }
         if self.under_way.len() <= service {
             self.under_way.resize_with(service + 1, || None);
@@ -38,16 +44,16 @@ impl Probes {
     }
 
     /// A socket became ready: the result, if there is one.
-    pub fn ready(&mut self, service: usize) -> Option<bool> {
+    pub fn ready(&mut self, service: usize) -> Option<Verdict> {
         let place = self.under_way.get_mut(service)?;
         let (stream, _) = place.as_ref()?;
-        let good = match (stream.take_error(), stream.peer_addr()) {
-            (Ok(None), Ok(_)) => true,
+        let verdict = match (stream.take_error(), stream.peer_addr()) {
+            (Ok(None), Ok(_)) => Ok(()),
             (Ok(None), Err(_)) => return None,
-            _ => false,
+            (Ok(Some(error)) | Err(error), _) => Err(error.to_string()),
         };
         *place = None;
-        Some(good)
+        Some(verdict)
     }
 
     /// A service whose attempt took too long.

@@ -371,14 +371,18 @@ impl TicketQueue {
 
     fn asked(&mut self, connection: Key, order: Order, request: Request, now: Moment) {
         let Some(peer) = self.asker(connection).map(|asker| asker.peer) else { return };
-        let list = match &request {
-            Request::Ticket { .. } | Request::Withdraw { .. } => &self.options.allow_ticket,
-            Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => &self.options.allow_next,
-            Request::Status { .. } => &self.options.allow_status,
+        let (list, denial) = match &request {
+            Request::Ticket { .. } | Request::Withdraw { .. } => {
+                (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
+            }
+            Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
+                (&self.options.allow_next, "this address is not in queue_allow_next")
+            }
+            Request::Status { .. } => (&self.options.allow_status, "this address is not in queue_allow_status"),
         };
         if !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
-            let refusal = Refusal::new(Reason::Denied, "this address may not say that");
+            let refusal = Refusal::new(Reason::Denied, denial);
             return self.answer(connection, order, Reply::Error { refusal, id });
         }
         let reply = match request {

@@ -116,6 +116,16 @@ fn nothing_when_all_providers_are_dead() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_keeps_nobody_from_being_served() {
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("served");
+    queue.offer(provider.address, 1);
+    let (mut client, _process) =
+        serve(&mut command("redirect", &["log=/nowhere/log", &format!("redirect_queue={}", queue.address)]));
+    assert_eq!(drain(&mut client).0, b"served");
+}
+
+#[test]
 fn nothing_when_the_configuration_is_wrong() {
     let directory = Directory::new();
     let conf = directory.write("bad.conf", "redirect_quue=1\nnonsense\n");
@@ -125,7 +135,6 @@ fn nothing_when_the_configuration_is_wrong() {
         vec!["redirect", "-c", conf.as_str()],
         vec!["redirect", "-c", missing.as_str()],
         vec!["redirect", "-c", conf.as_str(), "-t"],
-        vec!["redirect", "-c", "/dev/null", "-o", "log=/nowhere/log"],
         vec!["redirect", "-c", "/dev/null", "-o", "redirect_queue=embedded"],
     ] {
         assert_ne!(hears_nothing(Command::new(path()).args(&arguments)), 0, "{arguments:?}");

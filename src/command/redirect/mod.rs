@@ -99,8 +99,9 @@ fn inherited_listeners(
     let mut listeners = Vec::new();
     for (name, socket) in sockets {
         let port = socket.local_addr()?.port();
-        let named =
-            service.or(name.and_then(|name| name.parse().ok()).filter(|name| settings.service(*name).is_some()));
+        // What systemd itself puts where nobody chose a name.
+        let chosen = name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
+        let named = service.or(chosen.and_then(|name| name.parse().ok()));
         listeners.push((service_of(&settings, named, port), socket));
     }
     for (_, listener) in &listeners {
@@ -280,8 +281,11 @@ fn on_signal(
             let places = |settings: &Settings| -> Vec<_> {
                 settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
             };
-            if places(&fresh) != places(current) || fresh.redirect_queue != current.redirect_queue {
-                warn!(target: "config", "service_NAME_listen and redirect_queue change at the next start");
+            if places(&fresh) != places(current) {
+                warn!(target: "config", "service_NAME_listen changes at the next start");
+            }
+            if fresh.redirect_queue != current.redirect_queue {
+                warn!(target: "config", "redirect_queue changes at the next start");
             }
             if let Some(remote) = queue {
                 remote.send(queue::Order::Reconfigure(Box::new((*fresh).clone())));
