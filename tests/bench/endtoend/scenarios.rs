@@ -29,7 +29,7 @@ pub enum Goal {
     Failed(usize),
     /// Tries that failed, per request.
     Retries(f64),
-    /// Requests slower than a second, or never answered.
+    /// Requests slower than a second, or never answered, but those in progress at a silence.
     Slow(usize),
     /// Share of the returned service in all answers, from six seconds after.
     ShareBack(f64),

@@ -89,7 +89,7 @@ impl Service {
         let _ = self.waker.wake();
     }
 
-    /// Requests that were in progress when it died.
+    /// Requests that were in progress when it died or fell silent: nobody can save them.
     pub fn broken(&self) -> usize {
         self.broken.load(Ordering::SeqCst)
     }
@@ -219,19 +219,22 @@ impl Counter {
         }
     }
 
+    fn count_broken(&self) {
+        let working = self.clients.values().filter(|client| client.working).count();
+        self.broken.fetch_add(working, Ordering::SeqCst);
+    }
+
     fn take(&mut self, turn: Turn) {
         match turn {
             Turn::Die => {
                 self.listener = None;
                 self.engine.clear();
-                for (_, client) in self.clients.drain() {
-                    self.broken.fetch_add(usize::from(client.working), Ordering::SeqCst);
-                    reset(client.stream.into());
-                }
+                self.count_broken();
+                self.clients.drain().for_each(|(_, client)| reset(client.stream.into()));
             }
             Turn::FallSilent => {
-                let listener = self.listener.as_ref().unwrap();
-                set_backlog(listener, 0);
+                self.count_broken();
+                set_backlog(self.listener.as_ref().unwrap(), 0);
                 let fillers = (0..2).filter_map(|_| TcpStream::connect(self.address).ok()).collect();
                 self.silent = Some(Silence { answers: Vec::new(), _fillers: fillers });
             }
