@@ -7,7 +7,8 @@
 //! and gets the same requests, with the same work, at the same moments; all of
 //! a scenario run at once, so that whatever else the machine does hits all. The
 //! services sleep instead of working, so a small machine is enough; it says how
-//! busy the machine was, and above one half the figures mean little.
+//! busy the machine was. Above one half, sleepers oversleep and the differences
+//! drown; `nice -n -15` before the command helps who may do so.
 //!
 //! | environment | default | |
 //! |---|---|---|
