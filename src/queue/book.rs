@@ -313,7 +313,9 @@ impl Book {
         if well && fresh {
             entry.vouch();
         }
-        if well && grant.on_ticket {
+        // What was in progress at a death took as long as its client's patience,
+        // which says nothing about how quick the provider is when it is back.
+        if well && fresh && grant.on_ticket {
             let record = &mut entry.record;
             record.samples += 1;
             let part = (1.0 / record.samples as f64).max(0.02);

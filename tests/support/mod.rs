@@ -110,16 +110,18 @@ impl Drop for Directory {
     }
 }
 
+/// Where a tool is, if it is installed.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let places = std::env::var("PATH").unwrap_or_default();
+    let mut paths =
+        places.split(':').chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"]).map(|place| Path::new(place).join(name));
+    paths.find(|path| path.is_file())
+}
+
 /// The command of a tool that must be installed.
 #[track_caller]
 pub fn tool(name: &str) -> Command {
-    let places = std::env::var("PATH").unwrap_or_default();
-    let path = places
-        .split(':')
-        .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"])
-        .map(|place| Path::new(place).join(name))
-        .find(|path| path.is_file());
-    match path {
+    match installed(name) {
         Some(path) => Command::new(path),
         None => panic!("`{name}` is not installed; tests/run installs what the system tests need"),
     }

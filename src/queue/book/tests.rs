@@ -117,3 +117,25 @@ fn who_still_serves_is_not_forgotten() {
     book.sweep(at(9000));
     assert!(!book.knows(provider));
 }
+
+#[test]
+fn what_was_in_progress_at_a_death_does_not_make_the_provider_slow() {
+    let mut book = book("competitive", &[("10.0.0.1", 9, 9), ("10.0.0.2", 9, 9)]);
+    for round in 0..40 {
+        let (_, grant) = book.grant(true, None, &[], at(50 * round)).unwrap();
+        book.end(grant, true, at(50 * round + 50));
+    }
+    let [one, other] = [(); 2].map(|()| book.grant(true, None, &[], at(2000)).unwrap());
+    book.fail(one.0, None, at(3000));
+    // Its client gave up.
+    book.end(one.1, true, at(12_000));
+    book.end(other.1, true, at(2050));
+    book.offer(Offer { provider: one.0, tickets: 9, capacity: 9, lease: LEASE }, at(12_000));
+    let mut counts = [0, 0];
+    for round in 0..20 {
+        let (provider, grant) = book.grant(true, None, &[], at(12_000 + 50 * round)).unwrap();
+        book.end(grant, true, at(12_050 + 50 * round));
+        counts[usize::from(provider == one.0)] += 1;
+    }
+    assert_eq!(counts, [10, 10], "equals take turns");
+}

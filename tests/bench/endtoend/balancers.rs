@@ -1,0 +1,176 @@
+//! The balancers under test: PEGASUS, PEGASUS as in the paper, and HAProxy.
+//!
+//! Owns their processes, which end with it, and what they say about retries.
+//! Knows of the services only address and load file.
+
+use super::paper::Paper;
+use super::service::Service;
+use crate::support::pegasus::{command, Queue, Redirect, SERVICE};
+use crate::support::process::Process;
+use crate::support::{free_port, tool, until, Directory};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What is tested beside each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Pegasus,
+    /// Without ids, so that the queue counts nothing.
+    Paper,
+    RoundRobin,
+    LeastConn,
+    /// `leastconn` that was told the truth about its servers.
+    Weighted,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pegasus => "pegasus",
+            Kind::Paper => "pegasus paper mode",
+            Kind::RoundRobin => "haproxy roundrobin",
+            Kind::LeastConn => "haproxy leastconn",
+            Kind::Weighted => "haproxy weighted",
+        }
+    }
+
+    pub fn is_ours(self) -> bool {
+        matches!(self, Kind::Pegasus | Kind::Paper)
+    }
+}
+
+/// One balancer, or two beside each other.
+pub struct Balancer {
+    /// Where clients come.
+    pub doors: Vec<SocketAddr>,
+    redirects: Vec<Redirect>,
+    papers: Vec<Paper>,
+    /// By service.
+    monitors: Vec<Process>,
+    queues: Vec<Queue>,
+    haproxies: Vec<(Process, Directory)>,
+}
+
+impl Balancer {
+    /// `weights` are the truth about the services, for who wants to hear it.
+    pub fn start(kind: Kind, services: &[Service], count: usize, weights: &[u32]) -> Balancer {
+        let mut balancer = Balancer {
+            doors: Vec::new(),
+            redirects: Vec::new(),
+            papers: Vec::new(),
+            monitors: Vec::new(),
+            queues: Vec::new(),
+            haproxies: Vec::new(),
+        };
+        for _ in 0..count {
+            match kind {
+                Kind::Pegasus | Kind::Paper => balancer.queues.push(Queue::start(&[])),
+                Kind::RoundRobin => balancer.haproxy("roundrobin", services, None),
+                Kind::LeastConn => balancer.haproxy("leastconn", services, None),
+                Kind::Weighted => balancer.haproxy("leastconn", services, Some(weights)),
+            }
+        }
+        let places: Vec<SocketAddr> = balancer.queues.iter().map(|queue| queue.address).collect();
+        match kind {
+            Kind::Pegasus => {
+                let settings = ["redirect_threads=1", "redirect_connect_timeout=1s"];
+                balancer.redirects = places.iter().map(|queue| Redirect::start(*queue, &settings)).collect();
+                balancer.doors = balancer.redirects.iter().map(|redirect| redirect.address).collect();
+            }
+            Kind::Paper => {
+                balancer.papers = places.iter().map(|queue| Paper::start(*queue)).collect();
+                balancer.doors = balancer.papers.iter().map(|paper| paper.address).collect();
+            }
+            _ => {}
+        }
+        if kind.is_ours() {
+            balancer.monitors = services.iter().map(|service| monitor(service, &places)).collect();
+            let addresses: Vec<SocketAddr> = services.iter().map(|service| service.address).collect();
+            balancer.queues.iter().for_each(|queue| queue.has(&addresses));
+        }
+        balancer
+    }
+
+    fn haproxy(&mut self, balance: &str, services: &[Service], weights: Option<&[u32]>) {
+        let (directory, port) = (Directory::new(), free_port());
+        let mut text = format!(
+            "global\n maxconn 8000\n nbthread 1\n stats socket {}\n\
+             defaults\n mode tcp\n timeout connect 1s\n timeout client 60s\n timeout server 60s\n option redispatch\n\
+             listen {SERVICE}\n bind 127.0.0.1:{port}\n balance {balance}\n",
+            directory.file("stats"),
+        );
+        for (number, service) in services.iter().enumerate() {
+            let _ = write!(text, " server s{number} {} check inter 2s fall 3", service.address);
+            if let Some(weights) = weights {
+                let _ = write!(text, " weight {}", weights[number]);
+            }
+            text.push('\n');
+        }
+        let conf = directory.write("haproxy.cfg", &text);
+        let mut process = Process::start("haproxy", tool("haproxy").args(["-db", "-f", &conf]));
+        let door: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
+        until("haproxy listens", || {
+            assert!(process.runs(), "haproxy ended: {:#?}", process.log());
+            TcpStream::connect(door).is_ok()
+        });
+        self.doors.push(door);
+        self.haproxies.push((process, directory));
+    }
+
+    /// The monitor of a silent host is not heard either, nor hears anything.
+    pub fn silence_monitor(&self, service: usize, silent: bool) {
+        if let Some(monitor) = self.monitors.get(service) {
+            monitor.signal(if silent { libc::SIGSTOP } else { libc::SIGCONT });
+        }
+    }
+
+    /// Processor time of its processes.
+    pub fn used(&self) -> Duration {
+        let haproxies = self.haproxies.iter().map(|(process, _)| process);
+        let redirects = self.redirects.iter().map(|redirect| &**redirect);
+        let queues = self.queues.iter().map(|queue| &**queue);
+        haproxies.chain(redirects).chain(queues).chain(&self.monitors).map(Process::used).sum()
+    }
+
+    /// Calls to services that failed and were tried again.
+    pub fn retries(&self) -> u64 {
+        let redirects = self.redirects.iter().map(|redirect| redirect.log_with(&["failure service="]).len() as u64);
+        let papers = self.papers.iter().map(|paper| paper.failures.load(Ordering::SeqCst));
+        let haproxies = self.haproxies.iter().map(|(_, directory)| haproxy_retries(&directory.file("stats")));
+        redirects.chain(papers).chain(haproxies).sum()
+    }
+}
+
+fn monitor(service: &Service, queues: &[SocketAddr]) -> Process {
+    let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
+    let settings = [
+        format!("monitor_balancers={}", queues.join(" ")),
+        format!("monitor_load=file:{}", service.load.display()),
+        format!("service_{SERVICE}_provider={}", service.address),
+    ];
+    let mut process = Process::start("monitor", &mut command("monitor", &settings.each_ref().map(String::as_str)));
+    process.says(&["[monitor] ready "]);
+    process
+}
+
+/// Retries and redispatches, as HAProxy counts them.
+fn haproxy_retries(socket: &str) -> u64 {
+    let mut text = String::new();
+    let asked = UnixStream::connect(socket).and_then(|mut stream| {
+        stream.write_all(b"show stat\n")?;
+        stream.read_to_string(&mut text)
+    });
+    asked.unwrap_or_else(|error| panic!("{socket}: {error}"));
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap_or("").split(',').collect();
+    let all: Vec<&str> = lines.find(|line| line.contains(",BACKEND,")).unwrap_or("").split(',').collect();
+    let number = |name: &str| {
+        let place = names.iter().position(|known| *known == name)?;
+        all.get(place)?.parse::<u64>().ok()
+    };
+    number("wretr").unwrap_or(0) + number("wredis").unwrap_or(0)
+}

@@ -1,0 +1,148 @@
+//! Open-loop clients: they come when they are due, whatever became of the others.
+//!
+//! Owns the requests of a run, the same for every balancer under test, and what
+//! became of each. Knows balancers only by the address where clients come.
+
+use super::exact::wait;
+use crate::support::random::Random;
+use crate::support::socket::reset;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use std::collections::{HashMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Mean work of a request at speed 1.
+pub const WORK: Duration = Duration::from_millis(50);
+/// How long a client waits for its answer.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request: when, how much work, through which of the balancers.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    pub due: Duration,
+    work: Duration,
+    door: usize,
+}
+
+/// Poisson arrivals with exponential work.
+pub fn requests(seed: u64, rate: f64, doors: usize, lasting: Duration) -> Vec<Request> {
+    let mut random = Random::new(seed);
+    let mut exponential = move |mean: f64| {
+        let unit = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
+        (Duration::from_secs_f64(-mean * (1.0 - unit).ln()), random.below(doors as u64) as usize)
+    };
+    let mut requests = Vec::new();
+    let mut due = Duration::ZERO;
+    loop {
+        due += exponential(1.0 / rate).0;
+        if due >= lasting {
+            return requests;
+        }
+        let (work, door) = exponential(WORK.as_secs_f64());
+        requests.push(Request { due, work, door });
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// By the service of this number.
+    Answered(usize),
+    /// Closed or reset without an answer.
+    Refused,
+    /// Nothing came in time.
+    TimedOut,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit {
+    pub due: Duration,
+    /// From when it was due.
+    pub took: Duration,
+    pub end: End,
+}
+
+struct Client {
+    stream: TcpStream,
+    request: Request,
+    asked: bool,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    /// How it ended, if it did.
+    fn go_on(&mut self) -> Option<End> {
+        if !self.asked {
+            // Until it is connected there is nobody to write to.
+            match self.stream.write(format!("{}\n", self.request.work.as_micros()).as_bytes()) {
+                Ok(_) => self.asked = true,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return None,
+                Err(_) => return Some(End::Refused),
+            }
+        }
+        let mut buffer = [0; 64];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.answer.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(_) => break,
+            }
+        }
+        let number = std::str::from_utf8(&self.answer).ok().and_then(|answer| answer.trim_end().parse().ok());
+        Some(number.map_or(End::Refused, End::Answered))
+    }
+}
+
+/// Sends the requests, from `start` on; returns when the last one has ended.
+pub fn run(doors: &[SocketAddr], requests: &[Request], start: Instant) -> Vec<Visit> {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(256);
+    let mut clients: HashMap<usize, Client> = HashMap::new();
+    let mut timeouts: VecDeque<(Instant, usize)> = VecDeque::new();
+    let mut visits = Vec::with_capacity(requests.len());
+    let mut next = 0;
+    while next < requests.len() || !clients.is_empty() {
+        let due = requests.get(next).map(|request| start + request.due);
+        let timeout = timeouts.front().map(|(until, _)| *until);
+        wait(&mut poll, &mut events, due.into_iter().chain(timeout).min());
+        let visit = |request: Request, end| Visit { due: request.due, took: start.elapsed() - request.due, end };
+        for event in &events {
+            let Token(number) = event.token();
+            let Some(end) = clients.get_mut(&number).and_then(Client::go_on) else { continue };
+            visits.extend(clients.remove(&number).map(|client| visit(client.request, end)));
+        }
+        while let Some(request) = requests.get(next).filter(|request| start.elapsed() >= request.due) {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let stream = TcpStream::connect(doors[request.door]).and_then(|mut stream| {
+                poll.registry().register(&mut stream, Token(next), both)?;
+                Ok(stream)
+            });
+            match stream {
+                Ok(stream) => {
+                    let _ = stream.set_nodelay(true);
+                    clients.insert(next, Client { stream, request: *request, asked: false, answer: Vec::new() });
+                    timeouts.push_back((start + request.due + TIMEOUT, next));
+                }
+                Err(_) => visits.push(visit(*request, End::Refused)),
+            }
+            next += 1;
+        }
+        while let Some((_, number)) = timeouts.front().copied().filter(|(until, _)| Instant::now() >= *until) {
+            timeouts.pop_front();
+            if let Some(client) = clients.remove(&number) {
+                visits.push(visit(client.request, End::TimedOut));
+                // It goes without waiting for a goodbye, and so leaves no half of a connection.
+                reset(client.stream.into());
+            }
+        }
+        // Most have ended long before their time.
+        while timeouts.front().is_some_and(|(_, number)| !clients.contains_key(number)) {
+            timeouts.pop_front();
+        }
+    }
+    visits
+}

@@ -1,0 +1,191 @@
+//! End to end: PEGASUS and HAProxy beside each other before services that sleep.
+//!
+//! ```text
+//! cargo test --release bench_endtoend -- --ignored --nocapture
+//! ```
+//! Owns the order of a run. Every balancer under test has services of its own
+//! and gets the same requests, with the same work, at the same moments; all of
+//! a scenario run at once, so that whatever else the machine does hits all. The
+//! services sleep instead of working, so a small machine is enough; it says how
+//! busy the machine was. Above one half, sleepers oversleep and the differences
+//! drown; `nice -n -15` before the command helps who may do so.
+//!
+//! | environment | default | |
+//! |---|---|---|
+//! | `PEGASUS_BENCH_SCENARIOS` | all | names, as in `"A1 A6"` |
+//! | `PEGASUS_BENCH_SECONDS` | `60` | measured, after 10 s of warm-up |
+//! | `PEGASUS_BENCH_ROUNDS` | `1` | each with other requests; means are printed |
+//! | `PEGASUS_BENCH_JSON` | – | a file to which JSON lines are added |
+#![cfg(target_os = "linux")]
+
+mod balancers;
+mod clients;
+mod engine;
+mod exact;
+mod paper;
+mod report;
+mod scenarios;
+mod service;
+
+use crate::support::socket::raise_descriptors;
+use crate::support::{installed, Directory};
+use balancers::{Balancer, Kind};
+use report::{Circumstances, Figures, Results};
+use scenarios::{Scenario, Trouble, SCENARIOS};
+use service::{Service, Turn};
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const WARM_UP: Duration = Duration::from_secs(10);
+/// Machines above this are not idle enough for what sleeps.
+const BUSY_MOST: f64 = 0.5;
+
+fn number(name: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
+}
+
+/// A balancer with its services.
+struct Subject {
+    kind: Kind,
+    balancer: Balancer,
+    services: Vec<Service>,
+}
+
+/// Processor time of the whole machine: busy, and all.
+fn processor_time() -> (f64, f64) {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or("");
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    let all: f64 = ticks.iter().sum();
+    (all - idle, all)
+}
+
+/// Processor time of this process.
+fn own_time() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: it fills in what it is given, and all zeros is a valid usage.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, 1000 * time.tv_usec as u32);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// How busy the machine was, and with this bench: shares of all its processors.
+#[derive(Clone, Copy, Default)]
+struct Effort {
+    all: f64,
+    own: f64,
+}
+
+/// One round.
+fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (Results, Effort) {
+    let directory = Directory::new();
+    let subjects: Vec<Subject> = kinds
+        .iter()
+        .map(|kind| {
+            let service = |(number, build)| Service::start(number, build, directory.path());
+            let services: Vec<Service> = scenario.builds.into_iter().enumerate().map(service).collect();
+            let balancer = Balancer::start(*kind, &services, scenario.balancers, &scenario.weights);
+            Subject { kind: *kind, balancer, services }
+        })
+        .collect();
+    let requests = clients::requests(1 + round, scenario.rate, scenario.balancers, WARM_UP + measured);
+    let (struck, returned) = (WARM_UP + measured / 3, WARM_UP + measured * 2 / 3);
+    let used = || own_time() + subjects.iter().map(|subject| subject.balancer.used()).sum::<Duration>();
+    let (before, used_before, start) = (processor_time(), used(), Instant::now());
+    let visits = thread::scope(|scope| {
+        let clients: Vec<_> = subjects
+            .iter()
+            .map(|subject| scope.spawn(|| clients::run(&subject.balancer.doors, &requests, start)))
+            .collect();
+        if scenario.trouble != Trouble::None {
+            strike(scenario.trouble, &subjects, start + struck, start + returned);
+        }
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    let after = processor_time();
+    let processors = thread::available_parallelism().map_or(1, usize::from) as f64;
+    let effort = Effort {
+        all: (after.0 - before.0) / (after.1 - before.1).max(1.0),
+        own: (used() - used_before).as_secs_f64() / start.elapsed().as_secs_f64() / processors,
+    };
+    let results = subjects.iter().zip(visits).map(|(subject, visits)| {
+        let run = Circumstances {
+            warm_up: WARM_UP,
+            returned,
+            broken: subject.services.iter().map(Service::broken).sum(),
+            retries: subject.balancer.retries(),
+        };
+        (subject.kind, Figures::of(&visits, &run))
+    });
+    (results.collect(), effort)
+}
+
+/// Takes the first service of each away, and gives it back.
+fn strike(trouble: Trouble, subjects: &[Subject], struck: Instant, returned: Instant) {
+    thread::sleep(struck.saturating_duration_since(Instant::now()));
+    let silent = trouble == Trouble::Silence;
+    for Subject { balancer, services, .. } in subjects {
+        services[0].turn(if silent { Turn::FallSilent } else { Turn::Die });
+        if silent {
+            balancer.silence_monitor(0, true);
+        }
+    }
+    thread::sleep(returned.saturating_duration_since(Instant::now()));
+    for Subject { balancer, services, .. } in subjects {
+        services[0].turn(Turn::Return);
+        if silent {
+            balancer.silence_monitor(0, false);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a bench"]
+fn bench_endtoend() {
+    raise_descriptors();
+    let names = std::env::var("PEGASUS_BENCH_SCENARIOS").unwrap_or_default();
+    let names: Vec<&str> = names.split_whitespace().collect();
+    for name in &names {
+        assert!(SCENARIOS.iter().any(|scenario| scenario.name == *name), "PEGASUS_BENCH_SCENARIOS: no {name}");
+    }
+    let measured = Duration::from_secs(number("PEGASUS_BENCH_SECONDS", 60));
+    let rounds = number("PEGASUS_BENCH_ROUNDS", 1).max(1);
+    let others = installed("haproxy").is_some();
+    if !others {
+        println!("haproxy is not installed: PEGASUS runs alone");
+    }
+    let mut missed = 0;
+    report::print_head();
+    for scenario in SCENARIOS.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)) {
+        let kinds: Vec<Kind> = scenario.kinds.iter().copied().filter(|kind| others || kind.is_ours()).collect();
+        let runs: Vec<(Results, Effort)> = (0..rounds).map(|round| run(scenario, &kinds, round, measured)).collect();
+        let results: Results = kinds
+            .iter()
+            .enumerate()
+            .map(|(place, kind)| {
+                let figures: Vec<Figures> = runs.iter().map(|(results, _)| results[place].1).collect();
+                (*kind, Figures::mean(&figures))
+            })
+            .collect();
+        let mean = |of: fn(&Effort) -> f64| runs.iter().map(|(_, effort)| of(effort)).sum::<f64>() / rounds as f64;
+        let (busy, own) = (mean(|effort| effort.all), mean(|effort| effort.own));
+        let efforts = format!("the machine was {:.0} % busy, {:.0} % with this", 100.0 * busy, 100.0 * own);
+        println!("{:<4} {}; {efforts}", scenario.name, scenario.what);
+        if busy > BUSY_MOST {
+            println!("{:<4} that is too busy: sleepers overslept", scenario.name);
+        }
+        missed += report::print(scenario, &results);
+        if let Ok(path) = std::env::var("PEGASUS_BENCH_JSON") {
+            let file = std::fs::File::options().create(true).append(true).open(&path);
+            let mut file = file.unwrap_or_else(|error| panic!("{path}: {error}"));
+            file.write_all(report::json(scenario, &results, rounds, busy).as_bytes()).unwrap();
+        }
+    }
+    println!("goals missed: {missed}");
+}

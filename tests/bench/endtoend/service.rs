@@ -1,0 +1,281 @@
+//! The service under test: a machine of [`engine`](super::engine) behind a port.
+//!
+//! Owns its connections, its death and its silence, and the file in which it
+//! says how busy it is, for the monitor's `monitor_load=file:`. Knows no
+//! balancer. A request is a line with its work in microseconds; the answer, the
+//! service's number, comes when the work is done, and then the connection ends.
+
+use super::engine::{Build, Engine, Meter};
+use super::exact::wait;
+use crate::support::socket::reset;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::collections::{HashMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often it says how busy it is, and the mean of which time that is.
+const PUBLISH: Duration = Duration::from_millis(200);
+const MEAN_OF: usize = 5;
+const BACKLOG: i32 = 4096;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+const FIRST_CLIENT: usize = 2;
+
+/// What can befall it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// The port closes, connections are reset.
+    Die,
+    /// Nothing is taken and nothing is sent: calls to it time out.
+    FallSilent,
+    /// It is there again.
+    Return,
+}
+
+/// A service that runs until it is dropped.
+pub struct Service {
+    pub address: SocketAddr,
+    /// Where it says how busy it is.
+    pub load: PathBuf,
+    broken: Arc<AtomicUsize>,
+    turns: Option<Sender<Turn>>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    pub fn start(number: usize, build: Build, directory: &Path) -> Service {
+        let poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), WAKER).unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, crate::support::free_port())).unwrap();
+        let address = listener.local_addr().unwrap();
+        let load = directory.join(format!("load-{number}-{}", address.port()));
+        let broken = Arc::new(AtomicUsize::new(0));
+        let (turns, receiver) = channel();
+        let mut counter = Counter {
+            number,
+            poll,
+            address,
+            listener: None,
+            clients: HashMap::new(),
+            next: FIRST_CLIENT,
+            engine: Engine::new(build),
+            workers: build.workers,
+            epoch: Instant::now(),
+            silent: None,
+            broken: broken.clone(),
+            meters: VecDeque::new(),
+            load: load.clone(),
+        };
+        counter.listen(listener);
+        counter.publish();
+        let thread = thread::spawn(move || counter.run(&receiver));
+        Service { address, load, broken, turns: Some(turns), waker, thread: Some(thread) }
+    }
+
+    pub fn turn(&self, turn: Turn) {
+        if let Some(turns) = &self.turns {
+            let _ = turns.send(turn);
+        }
+        let _ = self.waker.wake();
+    }
+
+    /// Requests that were in progress when it died or fell silent: nobody can save them.
+    pub fn broken(&self) -> usize {
+        self.broken.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.turns = None;
+        let _ = self.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    line: Vec<u8>,
+    working: bool,
+}
+
+/// What is held back while nothing can be sent.
+#[derive(Default)]
+struct Silence {
+    answers: Vec<usize>,
+    /// They fill the backlog, so that the system drops all other calls.
+    _fillers: Vec<TcpStream>,
+}
+
+/// The thread's side.
+struct Counter {
+    number: usize,
+    poll: Poll,
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+    clients: HashMap<usize, Client>,
+    next: usize,
+    engine: Engine,
+    workers: usize,
+    epoch: Instant,
+    silent: Option<Silence>,
+    broken: Arc<AtomicUsize>,
+    meters: VecDeque<Meter>,
+    load: PathBuf,
+}
+
+impl Counter {
+    fn run(mut self, turns: &Receiver<Turn>) {
+        let mut events = Events::with_capacity(256);
+        let mut publish = Instant::now() + PUBLISH;
+        loop {
+            let due = self.engine.due().map(|due| self.epoch + Duration::from_secs_f64(due));
+            wait(&mut self.poll, &mut events, Some(due.map_or(publish, |due| due.min(publish))));
+            self.advance();
+            match turns.try_recv() {
+                Ok(turn) => self.take(turn),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            let ready: Vec<Token> = events.iter().map(|event| event.token()).collect();
+            if self.silent.is_none() {
+                for token in ready {
+                    match token {
+                        LISTENER => self.accept(),
+                        WAKER => {}
+                        Token(client) => self.read(client),
+                    }
+                }
+            }
+            if Instant::now() >= publish {
+                publish += PUBLISH;
+                self.publish();
+            }
+        }
+    }
+
+    fn listen(&mut self, listener: std::net::TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        let listener = self.listener.insert(TcpListener::from_std(listener));
+        set_backlog(listener, BACKLOG);
+        self.poll.registry().register(listener, LISTENER, Interest::READABLE).unwrap();
+    }
+
+    fn accept(&mut self) {
+        while let Some(Ok((mut stream, _))) = self.listener.as_ref().map(TcpListener::accept) {
+            let client = self.next;
+            self.next += 1;
+            let _ = stream.set_nodelay(true);
+            self.poll.registry().register(&mut stream, Token(client), Interest::READABLE).unwrap();
+            self.clients.insert(client, Client { stream, line: Vec::new(), working: false });
+            self.read(client);
+        }
+    }
+
+    fn read(&mut self, client: usize) {
+        let Some(known) = self.clients.get_mut(&client).filter(|client| !client.working) else { return };
+        let mut buffer = [0; 64];
+        loop {
+            match known.stream.read(&mut buffer) {
+                Ok(count @ 1..) => known.line.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // It only looked whether somebody is here, or gave up.
+                _ => return drop(self.clients.remove(&client)),
+            }
+            if known.line.ends_with(b"\n") {
+                let micros = std::str::from_utf8(&known.line).ok().and_then(|line| line.trim().parse::<u32>().ok());
+                known.working = true;
+                self.engine.add(client, f64::from(micros.unwrap_or(0)) / 1e6);
+                return;
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        for client in self.engine.advance(self.epoch.elapsed().as_secs_f64()) {
+            match &mut self.silent {
+                Some(silence) => silence.answers.push(client),
+                None => self.answer(client),
+            }
+        }
+    }
+
+    fn answer(&mut self, client: usize) {
+        if let Some(mut client) = self.clients.remove(&client) {
+            // Who gave up does not hear it.
+            let _ = client.stream.write_all(format!("{}\n", self.number).as_bytes());
+        }
+    }
+
+    fn count_broken(&self) {
+        let working = self.clients.values().filter(|client| client.working).count();
+        self.broken.fetch_add(working, Ordering::SeqCst);
+    }
+
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Die => {
+                self.listener = None;
+                self.engine.clear();
+                self.count_broken();
+                self.clients.drain().for_each(|(_, client)| reset(client.stream.into()));
+            }
+            Turn::FallSilent => {
+                self.count_broken();
+                set_backlog(self.listener.as_ref().unwrap(), 0);
+                let fillers = (0..2).filter_map(|_| TcpStream::connect(self.address).ok()).collect();
+                self.silent = Some(Silence { answers: Vec::new(), _fillers: fillers });
+            }
+            Turn::Return => {
+                if let Some(silence) = self.silent.take() {
+                    silence.answers.into_iter().for_each(|client| self.answer(client));
+                    set_backlog(self.listener.as_ref().unwrap(), BACKLOG);
+                    // What was told meanwhile is not told again.
+                    self.accept();
+                    let clients: Vec<usize> = self.clients.keys().copied().collect();
+                    clients.into_iter().for_each(|client| self.read(client));
+                } else if self.listener.is_none() {
+                    self.listen(std::net::TcpListener::bind(self.address).unwrap());
+                }
+            }
+        }
+    }
+
+    /// Utilisation and queue, as the mean of the last second.
+    fn publish(&mut self) {
+        let now = self.engine.meter();
+        self.meters.push_back(now);
+        let before = self.meters[0];
+        if self.meters.len() > MEAN_OF {
+            self.meters.pop_front();
+        }
+        let time = (now.at - before.at).max(1e-3);
+        let (busy, queued) =
+            ((now.busy - before.busy) / time / self.workers as f64, (now.queued - before.queued) / time);
+        // Whoever reads meanwhile reads all of the old one.
+        let new = self.load.with_extension("new");
+        let text = format!("u={busy:.4} q={queued:.4} c={}\n", self.workers);
+        if std::fs::write(&new, text).is_ok() {
+            let _ = std::fs::rename(&new, &self.load);
+        }
+    }
+}
+
+/// How many calls the system may answer that nobody has taken yet.
+fn set_backlog(listener: &TcpListener, backlog: i32) {
+    // SAFETY: the descriptor is open and listens; to listen again changes the backlog.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), backlog) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
