@@ -119,7 +119,7 @@ fn nothing_when_all_providers_are_dead() {
 fn a_log_that_cannot_be_written_keeps_nobody_from_being_served() {
     let queue = Queue::start(&[]);
     let provider = Provider::named("served");
-    queue.offer(provider.address, 1);
+    queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
     let (mut client, _process) =
         serve(&mut command("redirect", &["log=/nowhere/log", &format!("redirect_queue={}", queue.address)]));
     assert_eq!(drain(&mut client).0, b"served");
