@@ -4,7 +4,9 @@
 mod cluster;
 mod configuration;
 mod crowd;
+mod datagrams;
 mod demo;
+mod dns;
 mod endings;
 mod failover;
 mod garbage;
@@ -15,4 +17,5 @@ mod protocol;
 mod relay;
 mod send;
 mod silence;
+mod tftp;
 mod timeouts;
