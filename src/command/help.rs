@@ -15,7 +15,7 @@ configures servers on the balancer.
   pegasus monitor  [options]        watch the load, send tickets             provider
   pegasus send     [URL…]           send control messages, print the answers
   pegasus demo     [--seconds N]    a whole cluster on loopback, to try
-  pegasus help     [COMMAND|config|protocol|schedulers|superservers]
+  pegasus help     [COMMAND|config|protocol|schedulers|superservers|udp]
 
   -c, --config FILE    configuration (default /etc/pegasus.conf where it exists)
   -o, --set KEY=VALUE  one key, over the file; repeatable
@@ -48,11 +48,13 @@ pegasus redirect [-c FILE] [-o KEY=VALUE]… [-s SERVICE] [-t] [-v] [-q]
 
 Joins each client to the provider that the queue names. Started by inetd or
 tcpserver it serves the client or the listening socket on descriptor 0, from
-systemd the sockets that were passed (`pegasus help superservers`); otherwise it listens on every service_NAME_listen. A provider that refuses or is
-silent costs a client nothing but time: the failure is reported, and the next
-provider tried. Nothing reaches a client but its provider's bytes.
+systemd the sockets that were passed (`pegasus help superservers`); otherwise it
+listens on every service_NAME_listen. A provider that refuses or is silent costs
+a client nothing but time: the failure is reported, and the next provider tried.
+Nothing reaches a client but its provider's bytes. Of UDP see `pegasus help udp`.
 
   pegasus redirect -o 'service_web_listen=*:8080'
+  pegasus redirect -o 'service_dns_listen=*:53/udp' -o service_dns_udp_replies=1
 ";
 
 const MONITOR: &str = "\
@@ -134,11 +136,58 @@ A listening socket on descriptor 0 (inetd `wait`): serves all who come, and
 leaves after redirect_linger without a client; as fast as standalone:
   8080 stream tcp wait nobody /usr/local/sbin/pegasus pegasus redirect -s web
 
-Sockets passed by systemd (Accept=no): serves them as a daemon; a socket whose
-FileDescriptorName is a service serves that one, else -s, else the port tells.
+A datagram socket on descriptor 0 (inetd `dgram udp wait`): the same, and it
+always takes the datagram that it was started for. One that is connected
+(udpsvd) has one client:
+  53 dgram udp wait nobody /usr/local/sbin/pegasus pegasus redirect -s dns
+
+Sockets passed by systemd, streams (Accept=no) or datagrams: serves them as a
+daemon; a socket whose FileDescriptorName is a service serves that one, else -s,
+else the port tells.
 
 Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
 is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
+";
+
+const UDP: &str = "\
+A listening address that ends in /udp serves datagrams:
+
+  service_dns_listen=*:53/udp      service_dns_udp_replies=1
+  service_tftp_listen=*:69/udp     service_syslog_listen=*:514/udp
+
+A flow is what one client's address and port sends to one address of ours. Its
+first datagrams (8, or 64 KiB) wait until the queue has named a provider; all of
+them go there, from one socket, and its answers come back from the address that
+the client wrote to. A flow counts as a request in progress at the queue. Its end
+is a line in the log: outcome=
+
+  complete        each datagram had service_NAME_udp_replies answers (0: never)
+  idle            no datagram either way for service_NAME_udp_idle
+  aged            it lasted service_NAME_udp_age; its next datagram is led anew
+  evicted         redirect_flows_max: the flow that was silent longest makes room
+  provider-reset  its provider is gone; its next datagram is led anew
+
+A provider whose host says that nobody is there (ICMP) is reported, and left by
+all its flows at once. What was sent to it within the last second and had no
+answer is sent to another one, so that one-way senders (syslog) lose nothing. A
+provider that is silent cannot be told from one that has nothing to say: let its
+monitor check it, with service_NAME_check=exec:COMMAND or tcp:PORT.
+
+A provider may answer from another port than it was asked on, as TFTP does for
+each transfer. Answers from any port of its address reach the client, from the
+address and port that the client wrote to, and the client's further datagrams go
+to the port that answered last. A TFTP request in such a flow begins a new one, so
+that a client may keep its port for the next file. (Linux and Windows; on other
+systems only the port that was asked is heard.)
+
+service_NAME_udp_flow=off: every datagram is a request of its own. It is over
+with its first answer (or udp_replies of them), or after udp_idle, which should be
+short where nobody answers.
+
+On a wildcard address of a host with several addresses answers leave from the one
+that was written to on Linux; elsewhere list the addresses instead of `*`. One
+thread has all flows of a process. Told to end, it begins no new flow, and ends
+when the others have been silent for a second.
 ";
 
 /// Prints a page of the manual; the result is an exit status.
@@ -154,6 +203,7 @@ pub fn print(words: &[String]) -> i32 {
         "protocol" => PROTOCOL.to_string(),
         "schedulers" => schedulers(),
         "superservers" => SUPERSERVERS.to_string(),
+        "udp" => UDP.to_string(),
         other => {
             eprintln!("pegasus: no help on `{other}`");
             eprint!("{OVERVIEW}");
