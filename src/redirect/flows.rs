@@ -268,6 +268,11 @@ impl Flows {
         self.flows.len()
     }
 
+    /// Whether the flow is not over yet.
+    pub fn lives(&self, flow: Key) -> bool {
+        self.flows.get(flow).is_some()
+    }
+
     /// What nobody has taken for certain, oldest first.
     pub fn kept(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.kept.iter())

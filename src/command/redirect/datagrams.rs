@@ -37,6 +37,9 @@ const BATCH: usize = 64;
 const PAUSE: Span = Span::from_millis(100);
 /// How often it is told that the system has no socket to spare.
 const TELL: Span = Span::from_secs(60);
+/// Flows that are turned away in a second and have a line of their own each:
+/// datagrams may come by the thousand, and from addresses that do not exist.
+const TURNED_AWAY_TOLD: usize = 100;
 
 /// A socket that clients come to.
 struct Door {
@@ -66,6 +69,8 @@ pub struct Datagrams {
     stay: Stay,
     paused_until: Option<Moment>,
     told: Option<Moment>,
+    /// Flows turned away since then.
+    turned_away: (Moment, usize),
     idle_since: Option<Moment>,
     next_look: Option<Moment>,
     ending: Option<Moment>,
@@ -198,6 +203,7 @@ impl Datagrams {
             stay: crew.stay,
             paused_until: None,
             told: None,
+            turned_away: (Moment::ZERO, 0),
             idle_since: None,
             next_look: None,
             ending: None,
@@ -306,11 +312,15 @@ impl Datagrams {
                     if let Err(error) = sent {
                         debug!(target: "redirect", "{}: {error}", path.client);
                     }
+                    if !machine.lives(flow) {
+                        return;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if datagram::refused(&error) => {
                     return machine.handle(Input::Refused { flow }, desk.now);
                 }
+                Err(error) if socket::out_of_sockets(&error) => return,
                 // What else the network has to say, that a datagram was too long for
                 // one, is said once, and concerns no other one.
                 Err(_) => {}
@@ -360,7 +370,19 @@ impl Datagrams {
     }
 
     fn note(&mut self, note: &Note, now: Moment) {
-        // Datagrams that find no socket may come by the thousand.
+        if let Note::Closed { provider: None, .. } = note {
+            if now.since(self.turned_away.0) >= Span::from_secs(1) {
+                let more = self.turned_away.1.saturating_sub(TURNED_AWAY_TOLD);
+                if more > 0 {
+                    warn!(target: "redirect", "{more} more flows were turned away");
+                }
+                self.turned_away = (now, 0);
+            }
+            self.turned_away.1 += 1;
+            if self.turned_away.1 > TURNED_AWAY_TOLD {
+                return;
+            }
+        }
         if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
             if self.told.is_some_and(|told| now.since(told) < TELL) {
                 return;
