@@ -9,12 +9,16 @@ pub enum Outcome {
     Complete,
     /// The client reset the connection.
     ClientReset,
-    /// The provider reset the connection.
+    /// The provider reset the connection, or nobody took a flow's datagrams any more.
     ProviderReset,
     /// No byte either way for `redirect_idle_timeout`.
     Idle,
     /// One side ended, the other did not within `redirect_half_closed_timeout`.
     HalfClosed,
+    /// A flow of datagrams was as old as it may get.
+    Aged,
+    /// A flow of datagrams had to make room for a newer one.
+    Evicted,
     /// It ran longer than `drain_timeout` after the redirector was told to end.
     Drained,
     /// The client left before it was served.
@@ -40,6 +44,8 @@ impl Outcome {
             Outcome::ProviderReset => "provider-reset",
             Outcome::Idle => "idle",
             Outcome::HalfClosed => "half-closed",
+            Outcome::Aged => "aged",
+            Outcome::Evicted => "evicted",
             Outcome::Drained => "drained",
             Outcome::GaveUp => "gave-up",
             Outcome::NoTicket => "no-ticket",

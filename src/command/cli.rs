@@ -7,6 +7,7 @@ use super::logging;
 use super::settings::{Mistake, Settings};
 use super::terminal::{complain, say};
 use super::{demo, exit, help, monitor, queue, redirect, send};
+use crate::base::address::Transport;
 use crate::base::name::Service;
 use crate::os::inherit::{self, Found, Inherited};
 use crate::os::{cpu, limits, load};
@@ -107,6 +108,15 @@ pub fn main(arguments: &[String]) -> i32 {
         logging::start_tool(LevelFilter::Info);
     }
     logging::log_panics();
+    let lent = found.lent_datagrams();
+    let status = run(command, rest, found);
+    if let Some(socket) = lent.filter(|_| status != exit::OK) {
+        inherit::take_one(&socket);
+    }
+    status
+}
+
+fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
     let client = found.stderr_was_client;
     match command {
         None => wrong_usage("which command?", client),
@@ -257,6 +267,14 @@ fn fit(each: u64) -> usize {
 /// How many clients a redirector takes: each needs two descriptors.
 pub fn clients_max(settings: &Settings) -> usize {
     settings.redirect_connections_max.min(fit(2))
+}
+
+/// How many flows of datagrams it takes: each needs one. Where it has clients
+/// of the other kind too, these get their share.
+pub fn flows_max(settings: &Settings) -> usize {
+    let streams = settings.services.iter().flat_map(|service| &service.listen);
+    let shared = streams.filter(|listen| listen.transport == Transport::Tcp).count() > 0;
+    settings.redirect_flows_max.min(fit(if shared { 2 } else { 1 }))
 }
 
 /// Raises the limit of descriptors, and says so if it is still too low.

@@ -19,7 +19,7 @@ On a provider:
 Anywhere:
   pegasus send     [URL…]         send control messages, print the answers
   pegasus demo     [--seconds N]  a whole cluster on loopback, to try
-  pegasus help     [COMMAND|config|protocol|schedulers|plugins|superservers]
+  pegasus help     [COMMAND|config|protocol|schedulers|plugins|superservers|udp]
 
   -c, --config FILE    configuration (default /etc/pegasus.conf where it exists)
   -o, --set KEY=VALUE  one key, over the file; repeatable
@@ -62,6 +62,7 @@ is called on the port that the client came to.
 A provider that refuses, does not answer the call, or resets before a byte was
 exchanged costs a client nothing but time: the failure is reported, and the next
 provider tried. Nothing reaches a client but its provider's bytes.
+Of UDP see `pegasus help udp`.
 
 One log line a client, at level info: sent is to the client, received from it,
 waited until a provider answered; outcome is complete, client-reset,
@@ -69,6 +70,7 @@ provider-reset, idle, half-closed, drained, gave-up, no-ticket, nobody-left,
 queue-unreachable, queue-refused or out-of-sockets.
 
   pegasus redirect -o 'service_web_listen=*:8080'
+  pegasus redirect -o 'service_dns_listen=*:53/udp' -o service_dns_udp_replies=1
 ";
 
 const MONITOR: &str = "\
@@ -165,8 +167,14 @@ A listening socket on descriptor 0 (inetd `wait`): serves all who come, and
 leaves after redirect_linger without a client; as fast as standalone:
   8080 stream tcp wait nobody /usr/sbin/pegasus pegasus redirect -s web
 
-Sockets passed by systemd (Accept=no): serves them as a daemon; a socket whose
-FileDescriptorName is a service serves that one, else -s, else the port tells.
+A datagram socket on descriptor 0 (inetd `dgram udp wait`): the same, and it
+always takes the datagram that it was started for. One that is connected
+(udpsvd) has one client:
+  53 dgram udp wait nobody /usr/sbin/pegasus pegasus redirect -s dns
+
+Sockets passed by systemd, streams (Accept=no) or datagrams: serves them as a
+daemon; a socket whose FileDescriptorName is a service serves that one, else -s,
+else the port tells.
 
 Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
 is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
@@ -207,6 +215,47 @@ and the program is started again. Whoever waits for a place gets the next one
 that is free without asking. conf/plugins has one in sh and one in Perl.
 ";
 
+const UDP: &str = "\
+A listening address that ends in /udp serves datagrams:
+
+  service_dns_listen=*:53/udp      service_dns_udp_replies=1
+  service_tftp_listen=*:69/udp     service_syslog_listen=*:514/udp
+
+A flow is what one client's address and port sends to one address of ours. Its
+first datagrams (8, or 64 KiB) wait until the queue has named a provider; all
+of them go there, from one socket, and its answers come back from the address
+that the client wrote to. A flow counts as a request in progress at the queue.
+Its end is a line in the log: outcome=
+
+  complete        each datagram had service_NAME_udp_replies answers (0: never)
+  idle            no datagram either way for service_NAME_udp_idle
+  aged            it lasted service_NAME_udp_age; its next datagram is led anew
+  evicted         redirect_flows_max: who was silent longest makes room
+  provider-reset  its provider is gone; its next datagram is led anew
+
+A provider whose host says that nobody is there (ICMP) is reported, and left by
+all its flows at once. What was sent to it within the last second and had no
+answer is sent to another one, so that one-way senders (syslog) lose nothing. A
+provider that is silent cannot be told from one that has nothing to say: let
+its monitor check it, with service_NAME_check=exec:COMMAND or tcp:PORT.
+
+A provider may answer from another port than it was asked on, as TFTP does for
+each transfer. Answers from any port of its address reach the client, from the
+address and port that the client wrote to, and the client's further datagrams
+go to the port that answered last. A TFTP request in such a flow begins a new
+one, so that a client may keep its port for the next file. (Linux and Windows;
+on other systems only the port that was asked is heard.)
+
+service_NAME_udp_flow=off: every datagram is a request of its own. It is over
+with its first answer (or udp_replies of them), or after udp_idle, which should
+be short where nobody answers.
+
+On a wildcard address of a host with several addresses answers leave from the
+one that was written to on Linux; elsewhere list the addresses instead of `*`.
+One thread has all flows of a process. Told to end, it begins no new flow, and
+ends when the others have been silent for a second.
+";
+
 /// Prints a page of the manual; the result is an exit status.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
@@ -221,6 +270,7 @@ pub fn print(words: &[String]) -> i32 {
         "schedulers" => schedulers(),
         "plugins" => PLUGINS.to_string(),
         "superservers" => SUPERSERVERS.to_string(),
+        "udp" => UDP.to_string(),
         other => {
             complain(format_args!("pegasus: no help on `{other}`"));
             complain(OVERVIEW.trim_end());
@@ -251,7 +301,9 @@ mod tests {
 
     #[test]
     fn pages_fit_a_terminal() {
-        for page in [OVERVIEW, QUEUE, REDIRECT, MONITOR, SEND, DEMO, PROTOCOL, PLUGINS, SUPERSERVERS, &schedulers()] {
+        for page in
+            [OVERVIEW, QUEUE, REDIRECT, MONITOR, SEND, DEMO, PROTOCOL, PLUGINS, SUPERSERVERS, UDP, &schedulers()]
+        {
             let long = page.lines().find(|line| line.chars().count() > 80);
             assert_eq!(long, None);
         }

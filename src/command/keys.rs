@@ -105,10 +105,11 @@ fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
     Ok(())
 }
 
+/// Of addresses where only streams are spoken.
 fn put_listen(place: &mut Vec<Listen>, value: &str, least: usize) -> Outcome {
     put_list(place, value, least)?;
     match place.iter().find(|listen| listen.transport == Transport::Udp) {
-        Some(_) => Err("this version serves TCP only".into()),
+        Some(_) => Err("control messages come by TCP only".into()),
         None => Ok(()),
     }
 }
@@ -225,6 +226,9 @@ pub const PARTS: &[Part] = &[
             global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
+            global("redirect_flows_max", "16384", "UDP flows at once; one more ends the most silent one", |s, v| {
+                put_number(&mut s.redirect_flows_max, v, 1)
+            }),
             global("redirect_linger", "10s", "under inetd `wait`: leaves after so long without a client", |s, v| {
                 put(&mut s.redirect_linger, v)
             }),
@@ -241,8 +245,8 @@ pub const PARTS: &[Part] = &[
                     Ok(())
                 },
             ),
-            service("service_NAME_listen", "", "addresses that clients of the service come to", |s, v| {
-                put_listen(&mut s.listen, v, 0)
+            service("service_NAME_listen", "", "addresses that its clients come to; /udp may follow", |s, v| {
+                put_list(&mut s.listen, v, 0)
             }),
             service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
                 s.scheduler = Some(v.parse()?);
@@ -258,6 +262,24 @@ pub const PARTS: &[Part] = &[
             }),
             service("service_NAME_affinity_timeout", "10m", "for so long after its last connection", |s, v| {
                 put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
+            }),
+            service("service_NAME_udp_idle", "30s", "a flow of datagrams ends after this silence", |s, v| {
+                put_span(&mut s.udp.idle, v, Span::from_millis(1))
+            }),
+            service("service_NAME_udp_replies", "0", "or after so many replies to each; 0: any; DNS: 1", |s, v| {
+                s.udp.replies = number(v, 0, 1_000_000)? as u32;
+                Ok(())
+            }),
+            service("service_NAME_udp_age", "1h", "or at this age; the next datagram is led anew", |s, v| {
+                put_span(&mut s.udp.age, v, Span::from_millis(1))
+            }),
+            service("service_NAME_udp_flow", "on", "off: every datagram is a request of its own", |s, v| {
+                s.udp.single = match v {
+                    "on" => false,
+                    "off" => true,
+                    _ => return Err("neither on nor off".into()),
+                };
+                Ok(())
             }),
             service("service_NAME_fallback", "", "providers for when the queue has none or is away", |s, v| {
                 put_list(&mut s.fallback, v, 0)

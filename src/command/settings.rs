@@ -14,6 +14,7 @@ use crate::monitor::monitor::{MonitorOptions, ServiceOptions};
 use crate::net::gauge::Source;
 use crate::os::user;
 use crate::queue::ticket_queue::QueueOptions;
+use crate::redirect::flows::FlowTerms;
 use crate::redirect::redirector::RedirectOptions;
 use crate::schedule::registry::SchedulerName;
 use log::LevelFilter;
@@ -92,6 +93,8 @@ pub struct ServiceSettings {
     pub affinity: bool,
     /// See there.
     pub affinity_timeout: Span,
+    /// When its flows of datagrams end.
+    pub udp: FlowTerms,
     /// Static providers.
     pub fallback: Vec<Target>,
     /// Where it is on this machine, if that is said.
@@ -116,6 +119,7 @@ impl ServiceSettings {
             scheduler: None,
             affinity: false,
             affinity_timeout: Span::from_secs(600),
+            udp: FlowTerms::default(),
             fallback: Vec::new(),
             provider: None,
             capacity: None,
@@ -160,6 +164,7 @@ pub struct Settings {
     pub redirect_idle_timeout: Span,
     pub redirect_half_closed_timeout: Span,
     pub redirect_connections_max: usize,
+    pub redirect_flows_max: usize,
     pub redirect_linger: Span,
     pub redirect_splice: bool,
     pub monitor_balancers: Vec<Target>,
@@ -185,6 +190,7 @@ impl Default for Settings {
             redirect_idle_timeout: Span::ZERO,
             redirect_half_closed_timeout: Span::ZERO,
             redirect_connections_max: 0,
+            redirect_flows_max: 0,
             redirect_linger: Span::ZERO,
             redirect_splice: true,
             monitor_balancers: Vec::new(),
@@ -373,10 +379,12 @@ impl Reader {
 fn shares(one: &ServiceSettings, other: &ServiceSettings) -> bool {
     one.listen.iter().any(|listen| {
         listen.first != 0
-            && other
-                .listen
-                .iter()
-                .any(|place| place.host == listen.host && place.first <= listen.last && listen.first <= place.last)
+            && other.listen.iter().any(|place| {
+                place.transport == listen.transport
+                    && place.host == listen.host
+                    && place.first <= listen.last
+                    && listen.first <= place.last
+            })
     })
 }
 
@@ -437,7 +445,7 @@ mod tests {
     fn every_mistake_names_file_line_key_and_what_would_be_right() {
         let mistakes = read(
             "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\nservice_Web_listen=*:80\n\
-             redirect_tries=0\nservice_web_lisen=*:80\nservice_dns_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n",
+             redirect_tries=0\nservice_web_lisen=*:80\nqueue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n",
         )
         .unwrap_err();
         let expected = [
@@ -448,7 +456,7 @@ mod tests {
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
-            "pegasus.conf:9: service_dns_listen=*:53/udp: this version serves TCP only",
+            "pegasus.conf:9: queue_listen=*:53/udp: control messages come by TCP only",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "service_x_check=tcp: its provider has no port",
         ];

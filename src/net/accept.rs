@@ -19,13 +19,68 @@ const PAUSE: Span = Span::from_millis(100);
 /// How often that is told.
 const TELL: Span = Span::from_secs(60);
 
+/// A socket that clients can come to.
+pub trait Bound: Sized {
+    /// What is spoken on it.
+    const TRANSPORT: Transport;
+    /// Opens one that does not block.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn bind(address: SocketAddr) -> io::Result<Self>;
+    /// Where it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn address(&self) -> io::Result<SocketAddr>;
+    /// Whether one on the IPv6 wildcard takes IPv4 clients too.
+    fn serves_both_families(&self) -> bool;
+}
+
+impl Bound for std::net::TcpListener {
+    const TRANSPORT: Transport = Transport::Tcp;
+
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        socket::prepare_listener(&listener)?;
+        Ok(listener)
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn serves_both_families(&self) -> bool {
+        socket::serves_both_families(self)
+    }
+}
+
+impl Bound for std::net::UdpSocket {
+    const TRANSPORT: Transport = Transport::Udp;
+
+    fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn serves_both_families(&self) -> bool {
+        socket::serves_both_families(self)
+    }
+}
+
 /// Opens the sockets of a listening place: every port of its range, and for
 /// `*` both families as far as the host has them.
 ///
 /// # Errors
 /// What the system says, with the address.
-pub fn bind(listen: &Listen) -> io::Result<Vec<std::net::TcpListener>> {
-    debug_assert_eq!(listen.transport, Transport::Tcp);
+pub fn bind<S: Bound>(listen: &Listen) -> io::Result<Vec<S>> {
+    debug_assert_eq!(listen.transport, S::TRANSPORT);
     let mut bound = Vec::new();
     for port in listen.first..=listen.last {
         if listen.host == "*" {
@@ -49,25 +104,19 @@ fn with(error: io::Error, place: String) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 
-fn one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        socket::prepare_listener(&listener)?;
-        Ok(listener)
-    };
-    bind().map_err(|error| with(error, address.to_string()))
+fn one<S: Bound>(address: SocketAddr) -> io::Result<S> {
+    S::bind(address).map_err(|error| with(error, address.to_string()))
 }
 
-fn both_families(port: u16, bound: &mut Vec<std::net::TcpListener>) -> io::Result<()> {
-    let v4 = |port| one((Ipv4Addr::UNSPECIFIED, port).into());
-    let Ok(v6) = one((Ipv6Addr::UNSPECIFIED, port).into()) else {
+fn both_families<S: Bound>(port: u16, bound: &mut Vec<S>) -> io::Result<()> {
+    let v4 = |port| one::<S>((Ipv4Addr::UNSPECIFIED, port).into());
+    let Ok(v6) = one::<S>((Ipv6Addr::UNSPECIFIED, port).into()) else {
         // No IPv6 on this host, or somebody has the port: then this says so.
         bound.push(v4(port)?);
         return Ok(());
     };
-    if !socket::serves_both_families(&v6) {
-        bound.push(v4(v6.local_addr()?.port())?);
+    if !v6.serves_both_families() {
+        bound.push(v4(v6.address()?.port())?);
     }
     bound.push(v6);
     Ok(())

@@ -4,6 +4,7 @@
 
 pub mod child;
 pub mod cpu;
+pub mod datagram;
 pub mod inherit;
 pub mod limits;
 pub mod load;

@@ -1,3 +1,5 @@
 //! Leading clients to providers.
 
+pub mod flows;
+mod kept;
 pub mod redirector;

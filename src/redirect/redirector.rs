@@ -113,6 +113,22 @@ pub enum Input {
         /// The client.
         client: Key,
     },
+    /// The client is served: what failed before it is forgotten.
+    Served {
+        /// The client.
+        client: Key,
+    },
+    /// The client's provider failed, and the client needs no other one.
+    Lost {
+        /// The client.
+        client: Key,
+        /// Why.
+        why: Failure,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+    },
     /// The relay is over.
     Closed {
         /// The client.
@@ -315,6 +331,18 @@ impl Machine for Redirector {
             Input::Failed { client, why } => self.failed(client, why, now),
             Input::Stuck { client } => self.turn_away(client, Outcome::OutOfSockets, now),
             Input::GaveUp { client } => self.turn_away(client, Outcome::GaveUp, now),
+            Input::Served { client } => {
+                if let Some(client) = self.client(client) {
+                    client.avoid.clear();
+                    client.tries = 1;
+                    client.patience = None;
+                    client.outage = None;
+                }
+            }
+            Input::Lost { client, why, sent, received } => {
+                self.report(client, why);
+                self.close(client, Outcome::ProviderReset, sent, received, now);
+            }
             Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
             Input::Fallback { service, addresses } => {
                 self.fallback.entry(service).or_default().0 = addresses;
@@ -495,17 +523,14 @@ impl Redirector {
             // Of a call that was given up: the client has asked again since.
             return;
         }
-        let (service, tried, from_queue) = (client.service, client.tries, client.fallbacks == 0);
+        let (tried, from_queue) = (client.tries, client.fallbacks == 0);
         client.connected = None;
-        let id = self.take_place(key);
-        let Some(client) = self.client(key) else { return };
-        if let Some(provider) = client.provider.take() {
-            if from_queue && client.avoid.len() < AVOID {
-                client.avoid.push(provider);
-            }
-            self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
-            if from_queue {
-                self.say(Request::Failure { provider: provider.into(), service, id });
+        if let Some(provider) = self.report(key, why) {
+            if let Some(client) = self.client(key) {
+                client.provider = None;
+                if from_queue && client.avoid.len() < AVOID {
+                    client.avoid.push(provider);
+                }
             }
         }
         if tried >= tries {
@@ -515,6 +540,18 @@ impl Redirector {
         } else {
             self.fall_back(key, Outcome::NobodyLeft, now);
         }
+    }
+
+    /// Tells the queue and the operator that the client's provider failed.
+    fn report(&mut self, key: Key, why: Failure) -> Option<Provider> {
+        let id = self.take_place(key);
+        let client = self.client(key)?;
+        let (service, provider, from_queue) = (client.service, client.provider?, client.fallbacks == 0);
+        self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
+        if from_queue {
+            self.say(Request::Failure { provider: provider.into(), service, id });
+        }
+        Some(provider)
     }
 
     fn has_fallback(&self, service: Service) -> bool {

@@ -5,7 +5,7 @@ use super::{free_port, output, pegasus, tool, until, Directory};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// A process for each client; without a number inetd allows 256 starts a minute.
-const EACH: &str = "nowait.6000";
+const EACH: &str = "stream tcp nowait.6000";
 
 /// It listens, and starts the redirector for each client.
 pub struct Inetd {
@@ -30,7 +30,13 @@ impl Inetd {
     /// The same, and the first client's process serves the later ones too.
     #[track_caller]
     pub fn redirect_all(queue: SocketAddr, settings: &[&str]) -> Inetd {
-        Inetd::in_mode("wait", queue, settings)
+        Inetd::in_mode("stream tcp wait", queue, settings)
+    }
+
+    /// One process for all datagrams, for a while.
+    #[track_caller]
+    pub fn redirect_datagrams(queue: SocketAddr, settings: &[&str]) -> Inetd {
+        Inetd::in_mode("dgram udp wait", queue, settings)
     }
 
     #[track_caller]
@@ -46,13 +52,13 @@ impl Inetd {
     fn in_directory(directory: Directory, mode: &str, arguments: &str) -> Inetd {
         let (port, path) = (free_port(), pegasus::path());
         let user = output(tool("id").arg("-un"));
-        let line = format!("127.0.0.1:{port} stream tcp {mode} {} {path} pegasus {arguments}\n", user.trim());
+        let line = format!("127.0.0.1:{port} {mode} {} {path} pegasus {arguments}\n", user.trim());
         let conf = directory.write("inetd.conf", &line);
         let mut process = Process::start("inetd", tool("inetd").args(["-d", "-i", &conf]));
         let address: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
         until("inetd listens", || {
             assert!(process.runs(), "inetd ended: {:#?}", process.log());
-            listener(port).is_some()
+            entry(port, mode.starts_with("dgram")).is_some()
         });
         Inetd { process, address, directory }
     }
@@ -71,7 +77,7 @@ impl Inetd {
     /// Whether the socket on which it listens makes its calls wait, as it came.
     #[track_caller]
     pub fn listener_blocks(&self) -> bool {
-        let inode = &listener(self.address.port()).expect("inetd listens")[9];
+        let inode = &entry(self.address.port(), false).expect("inetd listens")[9];
         let (place, socket) = (format!("/proc/{}", self.process.id()), format!("socket:[{inode}]"));
         let ours = |number: &String| {
             let target = std::fs::read_link(format!("{place}/fd/{number}"));
@@ -85,17 +91,23 @@ impl Inetd {
         i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_NONBLOCK == 0
     }
 
+    /// The superserver itself.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// What the redirectors said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.file("log")).unwrap_or_default()
     }
 }
 
-/// The line of the system about the socket that listens on this port, in words:
+/// The line of the system about the socket that is bound to this port, in words:
 /// found out without becoming a client.
-fn listener(port: u16) -> Option<Vec<String>> {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
+    let (table, state) = if datagrams { ("/proc/net/udp", "07") } else { ("/proc/net/tcp", "0A") };
+    let table = std::fs::read_to_string(table).unwrap_or_default();
     let place = format!("0100007F:{port:04X}");
     let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<String>>();
-    table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == "0A")
+    table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == state)
 }

@@ -4,6 +4,7 @@
 //! ended by its id when its test ends, also by a panic.
 #![cfg(target_os = "linux")]
 
+pub mod datagram;
 pub mod http;
 pub mod inetd;
 pub mod line;

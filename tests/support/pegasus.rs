@@ -48,7 +48,8 @@ pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
 fn ready(process: &mut Process) -> SocketAddr {
     let line = process.says(&["] ready "]);
     let place = line.split_whitespace().last().unwrap();
-    place.rsplit('=').next().unwrap().parse().unwrap_or_else(|_| panic!("no address: {line}"))
+    let place = place.rsplit('=').next().unwrap().trim_end_matches("/udp");
+    place.parse().unwrap_or_else(|_| panic!("no address: {line}"))
 }
 
 /// A queue that listens.

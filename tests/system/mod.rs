@@ -4,7 +4,9 @@
 mod cluster;
 mod configuration;
 mod crowd;
+mod datagrams;
 mod demo;
+mod dns;
 mod endings;
 mod failover;
 mod ftp;
@@ -19,4 +21,5 @@ mod relay;
 mod send;
 mod silence;
 mod superservers;
+mod tftp;
 mod timeouts;

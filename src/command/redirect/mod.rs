@@ -2,32 +2,44 @@
 //!
 //! Owns the three ways to be started (by itself, for one client, on somebody's
 //! listening socket), the threads, and what signals mean to them. Each thread
-//! has a loop, a machine and a connection to the queue of its own.
+//! has a loop, a machine and a connection to the queue of its own; one more has
+//! all flows of datagrams, where a service has any.
 
+mod datagrams;
+mod fallbacks;
 mod relay;
 
 pub use relay::Order;
+
+use datagrams::Datagrams;
 use relay::{Relay, Stay};
 
 use super::cli::{Daemon, Source};
 use super::queue::{self, Embedded};
 use super::settings::{QueueAt, Settings};
 use super::{exit, logging};
-use crate::base::address::Target;
+use crate::base::address::{Listen, Target, Transport};
 use crate::base::name::Service;
+use crate::base::time::Span;
 use crate::net::accept;
 use crate::net::drive::{Loop, Remote};
-use crate::os::inherit::{self, Inherited};
+use crate::net::peer::Peer;
+use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{load, socket};
+use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
 use log::{error, info, warn};
 use mio::net::TcpStream;
+use mio::Token;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+
+/// Between attempts to reach the queue: clients wait for it.
+const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
@@ -35,9 +47,11 @@ pub fn run(daemon: Daemon) -> i32 {
     let result = match inherited {
         Inherited::Nothing => standalone(settings, &source),
         Inherited::Client(stream) => one_client(settings, service, stream),
-        Inherited::Listeners { sockets, lent } => inherited_listeners(settings, &source, service, sockets, lent),
+        Inherited::Sockets { listeners, datagrams, lent } => {
+            on_inherited(settings, &source, service, Doors { listeners, datagrams }, lent)
+        }
         Inherited::Other(what) => {
-            error!(target: "redirect", "inherited {what}: this version serves TCP");
+            error!(target: "redirect", "inherited {what}: this version serves TCP and UDP");
             Ok(exit::USAGE)
         }
     };
@@ -49,8 +63,9 @@ pub fn run(daemon: Daemon) -> i32 {
 
 /// The service of an inherited socket: the one that was named, else the one
 /// that is configured to listen on its port.
-fn service_of(settings: &Settings, named: Option<Service>, port: u16) -> Service {
-    let by_port = settings.services.iter().find(|service| service.listen.iter().any(|listen| listen.covers(port)));
+fn service_of(settings: &Settings, named: Option<Service>, transport: Transport, port: u16) -> Service {
+    let covers = |listen: &Listen| listen.transport == transport && listen.covers(port);
+    let by_port = settings.services.iter().find(|service| service.listen.iter().any(covers));
     named.or(by_port.map(|service| service.name)).unwrap_or(Service::DEFAULT)
 }
 
@@ -67,9 +82,9 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     };
     let _ = stream.set_nodelay(true);
     socket::keepalive(&stream);
-    let service = service_of(&settings, service, local.port());
-    let crew = Crew::new(settings, queue, Vec::new(), Stay::OneClient);
-    let (mut turn, mut relay) = crew.relay(0)?;
+    let service = service_of(&settings, service, Transport::Tcp, local.port());
+    let crew = Crew::new(settings, queue, Stay::OneClient);
+    let (mut turn, mut relay) = crew.relay(&[], 0)?;
     // A signal ends it within drain_timeout.
     turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
     let mut machine = Redirector::new(crew.settings.redirect.clone());
@@ -78,63 +93,76 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     Ok(exit::OK)
 }
 
+/// The sockets that clients come to, each with `T`: a service, or a name.
+struct Doors<T> {
+    listeners: Vec<(T, TcpListener)>,
+    datagrams: Vec<(T, UdpSocket)>,
+}
+
 /// By itself, for all services.
 fn standalone(settings: Settings, source: &Source) -> io::Result<i32> {
-    let listeners = bind(&settings)?;
-    if listeners.is_empty() {
+    let doors = bind(&settings)?;
+    if doors.listeners.is_empty() && doors.datagrams.is_empty() {
         error!(target: "config", "nothing to serve: set service_NAME_listen, or start it from a superserver");
         return Ok(exit::CONFIG);
     }
-    serve_all(settings, source, listeners, Stay::Forever)
+    serve_all(settings, source, doors, Stay::Forever)
 }
 
 /// On sockets that somebody else opened.
-fn inherited_listeners(
+fn on_inherited(
     mut settings: Settings,
     source: &Source,
     service: Option<Service>,
-    sockets: Vec<(Option<String>, TcpListener)>,
+    doors: Doors<Option<String>>,
     lent: bool,
 ) -> io::Result<i32> {
-    let mut listeners = Vec::new();
-    for (name, socket) in sockets {
-        let port = socket.local_addr()?.port();
+    let of = |name: Option<String>, transport, address: io::Result<SocketAddr>| {
         // What systemd itself puts where nobody chose a name.
         let chosen = name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
         let named = service.or(chosen.and_then(|name| name.parse().ok()));
-        listeners.push((service_of(&settings, named, port), socket));
+        io::Result::Ok(service_of(&settings, named, transport, address?.port()))
+    };
+    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
+    for (name, socket) in doors.listeners {
+        socket.set_nonblocking(true)?;
+        listeners.push((of(name, Transport::Tcp, socket.local_addr())?, socket));
     }
-    for (_, listener) in &listeners {
-        listener.set_nonblocking(true)?;
+    for (name, socket) in doors.datagrams {
+        socket.set_nonblocking(true)?;
+        datagrams.push((of(name, Transport::Udp, socket.local_addr())?, socket));
     }
+    let doors = Doors { listeners, datagrams };
     if !lent {
-        return serve_all(settings, source, listeners, Stay::Forever);
+        return serve_all(settings, source, doors, Stay::Forever);
     }
     // It is started anew all the time: one thread is quicker to start.
     settings.redirect_threads = Some(1);
-    let kept = listeners.iter().map(|(_, listener)| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    let status = serve_all(settings, source, listeners, Stay::Linger);
-    kept.iter().for_each(inherit::give_back);
+    let listeners = doors.listeners.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let datagrams = doors.datagrams.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let status = serve_all(settings, source, doors, Stay::Linger);
+    // Their starter expects calls on them to block.
+    listeners.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
+    datagrams.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
     status
 }
 
 /// Opens every place that services are configured to listen on.
-fn bind(settings: &Settings) -> io::Result<Vec<(Service, TcpListener)>> {
-    let mut listeners = Vec::new();
+fn bind(settings: &Settings) -> io::Result<Doors<Service>> {
+    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for service in &settings.services {
         for listen in &service.listen {
-            listeners.extend(accept::bind(listen)?.into_iter().map(|listener| (service.name, listener)));
+            let name = service.name;
+            match listen.transport {
+                Transport::Tcp => listeners.extend(accept::bind(listen)?.into_iter().map(|socket| (name, socket))),
+                Transport::Udp => datagrams.extend(accept::bind(listen)?.into_iter().map(|socket| (name, socket))),
+            }
         }
     }
-    Ok(listeners)
+    Ok(Doors { listeners, datagrams })
 }
 
-fn serve_all(
-    settings: Settings,
-    source: &Source,
-    listeners: Vec<(Service, TcpListener)>,
-    stay: Stay,
-) -> io::Result<i32> {
+fn serve_all(settings: Settings, source: &Source, doors: Doors<Service>, stay: Stay) -> io::Result<i32> {
     let embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
         QueueAt::Embedded => Some(Embedded::start(&settings)?),
@@ -142,14 +170,16 @@ fn serve_all(
     settings.become_user()?;
     let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
     let queue = embedded.as_ref().map(|embedded| embedded.addresses[0]);
-    let mut team = Team::start(settings, listeners, queue, stay)?;
-    let (source, mut current, remotes) = (source.clone(), team.relay.settings().clone(), team.remotes.clone());
-    team.turn.catch_signals(move |signal| {
+    let mut team = Team::start(settings, doors, queue, stay)?;
+    let (source, mut current, remotes) = (source.clone(), team.settings.clone(), team.remotes.clone());
+    team.first.turn().catch_signals(move |signal| {
         let order = on_signal(signal, &source, &mut current, queue_remote.as_ref())?;
         remotes.iter().for_each(|remote| remote.send(order.clone()));
         Some(order)
     })?;
-    let places: Vec<String> = team.places.iter().map(|(service, address)| format!("{service}={address}")).collect();
+    let place = |(service, address): &(Service, SocketAddr)| format!("{service}={address}");
+    let mut places: Vec<String> = team.places.iter().map(place).collect();
+    places.extend(team.datagrams.iter().map(|entry| place(entry) + "/udp"));
     info!(target: "redirect", "ready {}", places.join(" "));
     let status = team.serve();
     if let Some(embedded) = embedded {
@@ -159,52 +189,99 @@ fn serve_all(
 }
 
 /// What the loops of a process have in common.
-struct Crew {
+pub struct Crew {
     settings: Arc<Settings>,
     queue: Target,
+    /// The clients of all loops.
     count: Arc<AtomicUsize>,
-    listeners: Vec<(Service, TcpListener)>,
+    /// The flows of the loop that has them.
+    flows: Arc<AtomicUsize>,
     stay: Stay,
 }
 
 impl Crew {
-    fn new(settings: Settings, queue: Target, listeners: Vec<(Service, TcpListener)>, stay: Stay) -> Crew {
-        Crew { settings: Arc::new(settings), queue, count: Arc::default(), listeners, stay }
+    fn new(settings: Settings, queue: Target, stay: Stay) -> Crew {
+        Crew { settings: Arc::new(settings), queue, count: Arc::default(), flows: Arc::default(), stay }
+    }
+
+    /// A connection to the queue.
+    fn peer(&self, token: Token, seed: u64) -> Peer<()> {
+        // Longer silence than any answer may take means that nobody is there.
+        let redirect = &self.settings.redirect;
+        let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);
+        Peer::new(self.queue.clone(), token, RETRY, silence_max, seed)
+    }
+
+    /// The process's id is different enough, jitter is all it is for.
+    fn seed(number: u64) -> u64 {
+        (u64::from(std::process::id()) << 16) + number
     }
 
     /// A loop with its hands; `number` tells the loops of a process apart.
-    fn relay(&self, number: u64) -> io::Result<(Loop<Order>, Relay)> {
+    fn relay(&self, listeners: &[(Service, TcpListener)], number: u64) -> io::Result<(Loop<Order>, Relay)> {
         let mut turn = Loop::new()?;
-        // The process's id is different enough, jitter is all it is for.
-        let seed = (u64::from(std::process::id()) << 16) + number;
-        let mut relay = Relay::new(self.settings.clone(), self.queue.clone(), self.count.clone(), self.stay, seed);
-        for (service, listener) in &self.listeners {
+        let mut relay = Relay::new(self, Crew::seed(number));
+        for (service, listener) in listeners {
             relay.listen(*service, listener.try_clone()?, turn.desk())?;
         }
         Ok((turn, relay))
     }
+
+    /// The loop that has all flows.
+    fn datagrams(&self, sockets: Vec<(Service, UdpSocket)>) -> io::Result<(Loop<Order>, Datagrams)> {
+        let mut turn = Loop::new()?;
+        let mut datagrams = Datagrams::new(self, Crew::seed(u64::from(u16::MAX)));
+        for (service, socket) in sockets {
+            datagrams.listen(service, socket, turn.desk())?;
+        }
+        Ok((turn, datagrams))
+    }
 }
 
-fn serve(turn: &mut Loop<Order>, relay: &mut Relay) -> i32 {
-    let mut machine = Redirector::new(relay.settings().redirect.clone());
-    match turn.run(&mut machine, relay) {
-        Ok(()) => exit::OK,
-        Err(error) => {
-            error!(target: "redirect", "{error}");
-            exit::SYSTEM
+/// A loop that is not running yet.
+enum Member {
+    Relay(Loop<Order>, Box<Relay>),
+    Datagrams(Loop<Order>, Box<Datagrams>),
+}
+
+impl Member {
+    fn turn(&mut self) -> &mut Loop<Order> {
+        match self {
+            Member::Relay(turn, _) | Member::Datagrams(turn, _) => turn,
+        }
+    }
+
+    /// Runs it to its end.
+    fn serve(self) -> i32 {
+        let result = match self {
+            Member::Relay(mut turn, mut relay) => {
+                turn.run(&mut Redirector::new(relay.settings().redirect.clone()), &mut *relay)
+            }
+            Member::Datagrams(mut turn, mut datagrams) => {
+                turn.run(&mut Flows::new(datagrams::options(datagrams.settings())), &mut *datagrams)
+            }
+        };
+        match result {
+            Ok(()) => exit::OK,
+            Err(error) => {
+                error!(target: "redirect", "{error}");
+                exit::SYSTEM
+            }
         }
     }
 }
 
 /// All loops of a redirector; the first is not running yet.
 pub struct Team {
-    turn: Loop<Order>,
-    relay: Relay,
+    first: Member,
+    settings: Arc<Settings>,
     /// The other loops.
     remotes: Vec<Remote<Order>>,
     others: Vec<JoinHandle<i32>>,
     /// Where clients come.
     pub places: Vec<(Service, SocketAddr)>,
+    /// Where their datagrams come.
+    datagrams: Vec<(Service, SocketAddr)>,
 }
 
 impl Team {
@@ -213,40 +290,49 @@ impl Team {
     /// # Errors
     /// What the system says.
     pub fn standalone(settings: Settings, queue: SocketAddr) -> io::Result<Team> {
-        let listeners = bind(&settings)?;
-        Team::start(settings, listeners, Some(queue), Stay::Forever)
+        let doors = bind(&settings)?;
+        Team::start(settings, doors, Some(queue), Stay::Forever)
     }
 
     /// `queue`: one of this process, instead of the configured one.
-    fn start(
-        settings: Settings,
-        listeners: Vec<(Service, TcpListener)>,
-        queue: Option<SocketAddr>,
-        stay: Stay,
-    ) -> io::Result<Team> {
+    fn start(settings: Settings, doors: Doors<Service>, queue: Option<SocketAddr>, stay: Stay) -> io::Result<Team> {
+        let Doors { listeners, datagrams } = doors;
         let place = |(service, listener): &(Service, TcpListener)| Ok((*service, listener.local_addr()?));
-        let places = listeners.iter().map(place).collect::<io::Result<_>>()?;
+        let places: Vec<_> = listeners.iter().map(place).collect::<io::Result<_>>()?;
+        let place = |(service, socket): &(Service, UdpSocket)| Ok((*service, socket.local_addr()?));
+        let datagram_places = datagrams.iter().map(place).collect::<io::Result<_>>()?;
         let queue = match (&settings.redirect_queue, queue) {
             (_, Some(address)) => reachable(address),
             (QueueAt::Target(queue), None) => queue.clone(),
             (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
-        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize);
-        let crew = Crew::new(settings, queue, listeners, stay);
-        let (turn, relay) = crew.relay(0)?;
-        let mut team = Team { turn, relay, remotes: Vec::new(), others: Vec::new(), places };
-        for number in 1..threads {
-            let (mut turn, mut relay) = crew.relay(number as u64)?;
-            team.remotes.push(turn.remote());
+        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize) as u64;
+        let crew = Crew::new(settings, queue, stay);
+        let mut members = Vec::new();
+        // Without anybody to accept these loops would only wait.
+        for number in 0..if listeners.is_empty() { 0 } else { threads } {
+            let (turn, relay) = crew.relay(&listeners, number)?;
+            members.push(Member::Relay(turn, Box::new(relay)));
+        }
+        if !datagrams.is_empty() {
+            let (turn, datagrams) = crew.datagrams(datagrams)?;
+            members.push(Member::Datagrams(turn, Box::new(datagrams)));
+        }
+        let mut members = members.into_iter().enumerate();
+        let Some((_, first)) = members.next() else { return Err(io::Error::other("nothing to serve")) };
+        let (settings, remotes, others) = (crew.settings.clone(), Vec::new(), Vec::new());
+        let mut team = Team { first, settings, remotes, others, places, datagrams: datagram_places };
+        for (number, mut member) in members {
+            team.remotes.push(member.turn().remote());
             let name = format!("redirect-{number}");
-            team.others.push(thread::Builder::new().name(name).spawn(move || serve(&mut turn, &mut relay))?);
+            team.others.push(thread::Builder::new().name(name).spawn(move || member.serve())?);
         }
         Ok(team)
     }
 
     /// Runs the first loop, until all are over.
-    pub fn serve(mut self) -> i32 {
-        let status = serve(&mut self.turn, &mut self.relay);
+    pub fn serve(self) -> i32 {
+        let status = self.first.serve();
         self.others.into_iter().map(|other| other.join().unwrap_or(exit::SYSTEM)).fold(status, i32::max)
     }
 }

@@ -4,7 +4,8 @@
 //! relay. Whom a client is led to is the machine's business, and the moving of
 //! bytes the pump's.
 
-use crate::base::address::Target;
+use super::fallbacks::Fallbacks;
+use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
 use crate::base::outcome::Outcome;
@@ -15,7 +16,6 @@ use crate::command::cli::clients_max;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
-use crate::net::names::Lookup;
 use crate::net::peer::{News, Peer};
 use crate::net::pump::{Ahead, Link, Pumped, Tools};
 use crate::os::socket;
@@ -30,16 +30,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// Between attempts to reach the queue: clients wait for it.
-const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 /// How long the queue is given to hear that the last client is gone.
-const FAREWELL: Span = Span::from_millis(200);
+pub const FAREWELL: Span = Span::from_millis(200);
 /// Probes are worth four calls only where a connection lasts longer than this.
 const KEEPALIVE_AFTER: Span = Span::from_secs(30);
 /// How often a loop that is done looks whether the others are.
-const LOOK: Span = Span::from_millis(50);
-/// How old the addresses of a fallback may get.
-const FALLBACK_AGE: Span = Span::from_secs(60);
+pub const LOOK: Span = Span::from_millis(50);
 
 /// What may be wanted of a running redirector.
 #[derive(Clone)]
@@ -63,15 +59,6 @@ struct Client {
     /// The last byte either way.
     touched: Moment,
     half_closed: bool,
-}
-
-/// The static providers of a service.
-struct Fallback {
-    service: Service,
-    targets: Vec<Target>,
-    lookups: Vec<Lookup>,
-    known: Vec<SocketAddr>,
-    next: Moment,
 }
 
 /// When a loop has nothing left to do.
@@ -100,8 +87,10 @@ pub struct Relay {
     settings: Arc<Settings>,
     /// Clients of all threads.
     count: Arc<AtomicUsize>,
+    /// Flows of datagrams, which another loop has.
+    flows: Arc<AtomicUsize>,
     clients_max: usize,
-    fallbacks: Vec<Fallback>,
+    fallbacks: Fallbacks,
     stay: Stay,
     /// Since when nobody is there.
     idle_since: Option<Moment>,
@@ -185,7 +174,7 @@ impl Hands for Relay {
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(settings.redirect.clone()), desk.now);
                 self.clients_max = clients_max(&settings);
-                self.fallbacks = fallbacks(&settings);
+                self.fallbacks = Fallbacks::new(&settings);
                 self.settings = settings;
             }
         }
@@ -194,7 +183,9 @@ impl Hands for Relay {
     fn expire(&mut self, machine: &mut Redirector, desk: &mut Desk) {
         self.peer.expire(desk);
         self.hear(machine, desk);
-        self.resolve(machine, desk);
+        for (service, addresses) in self.fallbacks.resolve(desk) {
+            machine.handle(Input::Fallback { service, addresses }, desk.now);
+        }
         while let Some(key) = self.timers.due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
             client.link.keepalive();
@@ -209,13 +200,17 @@ impl Hands for Relay {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let fallback =
-            self.fallbacks.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next);
         let own = [self.peer.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter().flatten().chain(fallback).chain(linger).chain(farewell).chain(self.next_look).min()
+        own.into_iter()
+            .flatten()
+            .chain(self.fallbacks.deadline())
+            .chain(linger)
+            .chain(farewell)
+            .chain(self.next_look)
+            .min()
     }
 
     fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
@@ -262,7 +257,7 @@ impl Relay {
         let since = *self.idle_since.get_or_insert(now);
         if let Some(until) = self.ending {
             // While other loops have clients somebody must listen to signals.
-            let last = self.count.load(Ordering::Relaxed) == 0;
+            let last = self.count.load(Ordering::Relaxed) == 0 && self.flows.load(Ordering::Relaxed) == 0;
             self.next_look = (!last).then(|| now + LOOK);
             return last || now >= until;
         }
@@ -289,13 +284,11 @@ impl Relay {
         &self.settings
     }
 
-    /// Without clients yet. `count`: the clients of all loops of this process;
-    /// `seed` makes its jitter its own.
-    pub fn new(settings: Arc<Settings>, queue: Target, count: Arc<AtomicUsize>, stay: Stay, seed: u64) -> Relay {
-        // Longer silence than any answer may take means that nobody is there.
-        let silence_max = settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100);
+    /// Without clients yet. `seed` makes its jitter its own.
+    pub fn new(crew: &Crew, seed: u64) -> Relay {
+        let settings = crew.settings.clone();
         Relay {
-            peer: Peer::new(queue, token(0, Kind::Queue), RETRY, silence_max, seed),
+            peer: crew.peer(token(0, Kind::Queue), seed),
             queue_away: false,
             listeners: Listeners::default(),
             services: Vec::new(),
@@ -304,10 +297,11 @@ impl Relay {
             timers: Timers::default(),
             tools: Tools::new(settings.redirect_splice),
             clients_max: clients_max(&settings),
-            fallbacks: fallbacks(&settings),
+            fallbacks: Fallbacks::new(&settings),
             settings,
-            count,
-            stay,
+            count: crew.count.clone(),
+            flows: crew.flows.clone(),
+            stay: crew.stay,
             idle_since: None,
             next_look: None,
             ending: None,
@@ -479,41 +473,10 @@ impl Relay {
             }
         }
     }
-
-    /// Looks the static providers up, now and then.
-    fn resolve(&mut self, machine: &mut Redirector, desk: &mut Desk) {
-        for fallback in &mut self.fallbacks {
-            if fallback.lookups.is_empty() && desk.now >= fallback.next {
-                fallback.lookups = fallback.targets.iter().map(|target| Lookup::begin(target, desk.waker())).collect();
-                fallback.known.clear();
-            }
-            while let Some(found) = fallback.lookups.last().and_then(Lookup::done) {
-                fallback.known.extend(found.first());
-                fallback.lookups.pop();
-                if fallback.lookups.is_empty() {
-                    fallback.next = desk.now + FALLBACK_AGE;
-                    fallback.known.reverse();
-                    let input = Input::Fallback { service: fallback.service, addresses: fallback.known.clone() };
-                    machine.handle(input, desk.now);
-                }
-            }
-        }
-    }
 }
 
-fn fallbacks(settings: &Settings) -> Vec<Fallback> {
-    let some = settings.services.iter().filter(|service| !service.fallback.is_empty());
-    some.map(|service| Fallback {
-        service: service.name,
-        targets: service.fallback.clone(),
-        lookups: Vec::new(),
-        known: Vec::new(),
-        next: Moment::ZERO,
-    })
-    .collect()
-}
-
-fn tell(note: &Note) {
+/// Writes what an operator may want to read.
+pub fn tell(note: &Note) {
     match note {
         Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
             let provider = provider.map_or("-".to_string(), |provider| provider.to_string());

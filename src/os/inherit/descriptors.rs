@@ -2,7 +2,7 @@
 
 use super::{Found, Inherited};
 use std::env;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, RawFd};
 
 /// The first descriptor that systemd passes.
@@ -40,12 +40,16 @@ pub fn take() -> Found {
     }
     let inherited = if socket < 0 {
         Inherited::Other("a socket that cannot be copied")
+    } else if kind == libc::SOCK_DGRAM {
+        // SAFETY: the descriptor is a datagram socket that only we know.
+        let datagrams = vec![(None, unsafe { UdpSocket::from_raw_fd(socket) })];
+        Inherited::Sockets { listeners: Vec::new(), datagrams, lent: true }
     } else if kind != libc::SOCK_STREAM {
-        Inherited::Other("a datagram socket")
+        Inherited::Other("a socket that is neither TCP nor UDP")
     } else if listens(socket) {
         // SAFETY: the descriptor is a listening stream socket that only we know.
         let listener = unsafe { TcpListener::from_raw_fd(socket) };
-        Inherited::Listeners { sockets: vec![(None, listener)], lent: true }
+        Inherited::Sockets { listeners: vec![(None, listener)], datagrams: Vec::new(), lent: true }
     } else {
         // SAFETY: the descriptor is a connected stream socket that only we know.
         Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
@@ -63,28 +67,29 @@ fn passed() -> Option<Inherited> {
     let count = number("LISTEN_FDS").filter(|count| (1..=1024).contains(count))?;
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_string);
-    let mut sockets = Vec::new();
+    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count as RawFd {
         let name = names.next().filter(|name| !name.is_empty());
-        let stream = option(descriptor, libc::SO_TYPE) == Some(libc::SOCK_STREAM) && is_internet(descriptor);
-        if !stream || (!listens(descriptor) && count > 1) {
-            return Some(Inherited::Other("a passed socket that is no TCP listener"));
+        let kind = option(descriptor, libc::SO_TYPE).filter(|_| is_internet(descriptor));
+        let stream = kind == Some(libc::SOCK_STREAM) && (listens(descriptor) || count == 1);
+        if !stream && kind != Some(libc::SOCK_DGRAM) {
+            return Some(Inherited::Other("a passed socket that is no TCP listener, and not UDP"));
         }
         // SAFETY: a plain call on an open descriptor.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        if !stream {
+            // SAFETY: the descriptor was passed to us, and nobody else knows it.
+            datagrams.push((name, unsafe { UdpSocket::from_raw_fd(descriptor) }));
+            continue;
+        }
         if !listens(descriptor) {
             // SAFETY: the descriptor was passed to us, and nobody else knows it.
             return Some(Inherited::Client(unsafe { TcpStream::from_raw_fd(descriptor) }));
         }
         // SAFETY: as above.
-        sockets.push((name, unsafe { TcpListener::from_raw_fd(descriptor) }));
+        listeners.push((name, unsafe { TcpListener::from_raw_fd(descriptor) }));
     }
-    Some(Inherited::Listeners { sockets, lent: false })
-}
-
-/// Makes a lent listener as it was: its starter expects calls on it to block.
-pub fn give_back(listener: &TcpListener) {
-    let _ = listener.set_nonblocking(false);
+    Some(Inherited::Sockets { listeners, datagrams, lent: false })
 }
 
 fn listens(descriptor: RawFd) -> bool {

@@ -3,14 +3,14 @@
 #[cfg(unix)]
 mod descriptors;
 #[cfg(unix)]
-pub use descriptors::{give_back, take};
+pub use descriptors::take;
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::{give_back, take};
+pub use none::take;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 /// What was found on descriptor 0.
 #[derive(Debug)]
@@ -19,11 +19,13 @@ pub enum Inherited {
     Nothing,
     /// One client (inetd `nowait`, tcpserver): a connected stream.
     Client(TcpStream),
-    /// Listening sockets: one on descriptor 0 (inetd `wait`, for a while), or
-    /// those that systemd passed, for good.
-    Listeners {
+    /// Sockets that clients come to: one on descriptor 0 (inetd `wait`, for a
+    /// while), or those that systemd passed, for good.
+    Sockets {
         /// With the name that systemd gave each.
-        sockets: Vec<(Option<String>, TcpListener)>,
+        listeners: Vec<(Option<String>, TcpListener)>,
+        /// The same of datagrams; one that is connected has one client only.
+        datagrams: Vec<(Option<String>, UdpSocket)>,
         /// The starter takes its socket back when this process ends.
         lent: bool,
     },
@@ -39,4 +41,23 @@ pub struct Found {
     /// Descriptor 2 was the client: nothing may be written there, and by now
     /// it is the null device.
     pub stderr_was_client: bool,
+}
+
+impl Found {
+    /// The datagram socket that a superserver lent: it starts this program for as
+    /// long as a datagram is there that nobody takes.
+    pub fn lent_datagrams(&self) -> Option<UdpSocket> {
+        match &self.inherited {
+            Inherited::Sockets { datagrams, lent: true, .. } => datagrams.first()?.1.try_clone().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Takes a datagram for nobody, if there is one.
+pub fn take_one(socket: &UdpSocket) {
+    // The setting is that of the socket, not of this copy.
+    let _ = socket.set_nonblocking(true);
+    let _ = socket.recv(&mut [0; 1]);
+    let _ = socket.set_nonblocking(false);
 }

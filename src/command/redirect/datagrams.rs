@@ -1,0 +1,403 @@
+//! The hands of the flows: the sockets that datagrams come to, and one for
+//! each flow that leads to its provider.
+//!
+//! Owns those sockets, and what to do when the system has none to spare. Which
+//! flow a datagram belongs to, and when that ends, is the machine's business.
+//! One loop has all flows of a process: a flow never changes its thread.
+
+use super::fallbacks::Fallbacks;
+use super::relay::{tell, Order, Stay, FAREWELL, LOOK};
+use super::Crew;
+use crate::base::machine::Machine;
+use crate::base::name::Service;
+use crate::base::outcome::Outcome;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::command::cli::flows_max;
+use crate::command::settings::Settings;
+use crate::net::drive::{Desk, Hands};
+use crate::net::peer::{News, Peer};
+use crate::os::datagram::{self, DATAGRAM_BYTES, HEARS_ALL};
+use crate::os::socket;
+use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
+use crate::redirect::redirector::Note;
+use crate::wire::channel::Answer;
+use log::{debug, info, warn};
+use mio::event::Event;
+use mio::net::UdpSocket;
+use mio::{Interest, Token};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// Datagrams taken from one socket before others get their turn.
+const BATCH: usize = 64;
+/// How long a socket rests of which the system says what nobody expects.
+const PAUSE: Span = Span::from_millis(100);
+/// How often it is told that the system has no socket to spare.
+const TELL: Span = Span::from_secs(60);
+/// Flows that are turned away in a second and have a line of their own each:
+/// datagrams may come by the thousand, and from addresses that do not exist.
+const TURNED_AWAY_TOLD: usize = 100;
+
+/// A socket that clients come to.
+struct Door {
+    socket: UdpSocket,
+    service: Service,
+    port: u16,
+    /// The only client, where the starter connected it.
+    client: Option<SocketAddr>,
+    /// Something may be there to be taken.
+    ready: bool,
+}
+
+/// See the file's head.
+pub struct Datagrams {
+    peer: Peer<()>,
+    /// Whether the log knows that the queue is away.
+    queue_away: bool,
+    doors: Vec<Door>,
+    /// By the slot of its flow.
+    upstreams: Vec<Option<(Key, UdpSocket)>>,
+    again: Vec<Key>,
+    buffer: Vec<u8>,
+    fallbacks: Fallbacks,
+    settings: Arc<Settings>,
+    flows: Arc<AtomicUsize>,
+    clients: Arc<AtomicUsize>,
+    stay: Stay,
+    paused_until: Option<Moment>,
+    told: Option<Moment>,
+    /// Flows turned away since then.
+    turned_away: (Moment, usize),
+    idle_since: Option<Moment>,
+    next_look: Option<Moment>,
+    ending: Option<Moment>,
+    farewell: Option<Moment>,
+}
+
+enum Kind {
+    Door,
+    Upstream,
+    Queue,
+}
+
+fn token(number: usize, kind: Kind) -> Token {
+    Token(number * 4 + kind as usize)
+}
+
+/// What a machine needs to know of these settings.
+pub fn options(settings: &Settings) -> FlowOptions {
+    FlowOptions {
+        redirect: settings.redirect.clone(),
+        flows_max: flows_max(settings),
+        services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
+    }
+}
+
+impl Hands for Datagrams {
+    type Machine = Flows;
+    type Order = Order;
+
+    fn ready(&mut self, event: &Event, machine: &mut Flows, desk: &mut Desk) {
+        let Token(token) = event.token();
+        let number = token / 4;
+        if token % 4 == Kind::Door as usize {
+            if let Some(door) = self.doors.get_mut(number) {
+                door.ready = true;
+            }
+        } else if token % 4 == Kind::Queue as usize {
+            self.peer.ready(event, desk);
+            self.hear(machine, desk);
+        } else if let Some(Some((flow, _))) = self.upstreams.get(number) {
+            self.answers(*flow, machine, desk);
+        }
+    }
+
+    fn act(&mut self, output: Output, machine: &mut Flows, desk: &mut Desk) {
+        match output {
+            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Open { flow, to } => self.open(flow, to, machine, desk),
+            Output::Drop { flow } => {
+                if let Some(slot) = self.upstreams.get_mut(flow.index()) {
+                    slot.take_if(|(holder, _)| *holder == flow);
+                }
+            }
+            Output::Note(note) => self.note(&note, desk.now),
+        }
+    }
+
+    fn order(&mut self, order: Order, machine: &mut Flows, desk: &mut Desk) {
+        match order {
+            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
+            Order::Terminate => {
+                self.ending = Some(desk.now + self.settings.drain_timeout);
+                machine.handle(Input::Drain, desk.now);
+            }
+            Order::Reconfigure(settings) => {
+                machine.handle(Input::Reconfigure(options(&settings)), desk.now);
+                self.fallbacks = Fallbacks::new(&settings);
+                self.settings = settings;
+            }
+        }
+    }
+
+    fn expire(&mut self, machine: &mut Flows, desk: &mut Desk) {
+        self.peer.expire(desk);
+        self.hear(machine, desk);
+        for (service, addresses) in self.fallbacks.resolve(desk) {
+            machine.handle(Input::Fallback { service, addresses }, desk.now);
+        }
+        if self.paused_until.is_some_and(|until| desk.now >= until) {
+            self.paused_until = None;
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let own = [self.peer.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let linger =
+            self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
+        let farewell = self.farewell.map(|since| since + FAREWELL);
+        own.into_iter().flatten().chain(linger).chain(farewell).min()
+    }
+
+    fn settle(&mut self, machine: &mut Flows, desk: &mut Desk) -> bool {
+        for flow in std::mem::take(&mut self.again) {
+            self.answers(flow, machine, desk);
+        }
+        if self.paused_until.is_none() {
+            for number in 0..self.doors.len() {
+                self.take(number, machine, desk);
+            }
+        }
+        self.peer.flush(desk);
+        self.hear(machine, desk);
+        if self.ending.is_some_and(|until| desk.now >= until) {
+            machine.handle(Input::End, desk.now);
+        }
+        self.flows.store(machine.count(), Ordering::Relaxed);
+        if !self.nothing_left(machine.count(), desk.now) {
+            self.farewell = None;
+            return false;
+        }
+        let since = *self.farewell.get_or_insert(desk.now);
+        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+    }
+}
+
+impl Datagrams {
+    /// Without a socket yet. `seed` makes its jitter its own.
+    pub fn new(crew: &Crew, seed: u64) -> Datagrams {
+        Datagrams {
+            peer: crew.peer(token(0, Kind::Queue), seed),
+            queue_away: false,
+            doors: Vec::new(),
+            upstreams: Vec::new(),
+            again: Vec::new(),
+            buffer: vec![0; DATAGRAM_BYTES],
+            fallbacks: Fallbacks::new(&crew.settings),
+            settings: crew.settings.clone(),
+            flows: crew.flows.clone(),
+            clients: crew.count.clone(),
+            stay: crew.stay,
+            paused_until: None,
+            told: None,
+            turned_away: (Moment::ZERO, 0),
+            idle_since: None,
+            next_look: None,
+            ending: None,
+            farewell: None,
+        }
+    }
+
+    /// Clients of a service come to this socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen(&mut self, service: Service, socket: std::net::UdpSocket, desk: &Desk) -> io::Result<()> {
+        datagram::prepare(&socket);
+        let (client, port) = (socket.peer_addr().ok(), socket.local_addr()?.port());
+        let mut socket = UdpSocket::from_std(socket);
+        desk.registry.register(&mut socket, token(self.doors.len(), Kind::Door), Interest::READABLE)?;
+        self.doors.push(Door { socket, service, port, client, ready: true });
+        Ok(())
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Takes what clients sent to a socket.
+    fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
+        for _ in 0..BATCH {
+            let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
+            match datagram::receive(&door.socket, &mut self.buffer) {
+                Ok((count, client, local)) => {
+                    let path = Path { door: number, client, local };
+                    let bytes = &self.buffer[..count];
+                    if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
+                        if refuses(self.upstream(flow), bytes, to) {
+                            machine.handle(Input::Refused { flow }, desk.now);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => door.ready = false,
+                // An earlier answer found its client gone: nobody's fault, and it is
+                // the next datagram that this call would have brought.
+                Err(error) if datagram::refused(&error) || error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    debug!(target: "redirect", "port {}: {error}", door.port);
+                    self.paused_until = Some(desk.now + PAUSE);
+                    return;
+                }
+            }
+        }
+        desk.again = true;
+    }
+
+    fn upstream(&self, flow: Key) -> Option<&UdpSocket> {
+        self.upstreams.get(flow.index())?.as_ref().filter(|(holder, _)| *holder == flow).map(|(_, socket)| socket)
+    }
+
+    /// Opens a flow's socket and sends what waited for it.
+    fn open(&mut self, flow: Key, to: SocketAddr, machine: &mut Flows, desk: &mut Desk) {
+        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let opened = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|mut socket| {
+            if HEARS_ALL {
+                datagram::prepare_upstream(&socket);
+            } else {
+                socket.connect(to)?;
+            }
+            let token = token(flow.index(), Kind::Upstream);
+            desk.registry.register(&mut socket, token, Interest::READABLE)?;
+            Ok(socket)
+        });
+        let socket = match opened {
+            Ok(socket) => socket,
+            Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
+                return machine.handle(Input::Stuck { flow }, desk.now);
+            }
+            Err(error) => {
+                debug!(target: "redirect", "{to}: {error}");
+                return machine.handle(Input::Refused { flow }, desk.now);
+            }
+        };
+        let slot = flow.index();
+        if self.upstreams.len() <= slot {
+            self.upstreams.resize_with(slot + 1, || None);
+        }
+        self.upstreams[slot] = Some((flow, socket));
+        let refused = machine.kept(flow).any(|bytes| refuses(self.upstream(flow), bytes, to));
+        machine.handle(Input::Opened { flow }, desk.now);
+        if refused {
+            machine.handle(Input::Refused { flow }, desk.now);
+        }
+    }
+
+    /// Takes what a flow's provider sent.
+    fn answers(&mut self, flow: Key, machine: &mut Flows, desk: &mut Desk) {
+        for _ in 0..BATCH {
+            let Some((_, socket)) = self.upstreams.get(flow.index()).and_then(|slot| slot.as_ref()) else { return };
+            match socket.recv_from(&mut self.buffer) {
+                Ok((count, from)) => {
+                    let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
+                    let Some(door) = self.doors.get(path.door) else { continue };
+                    let bytes = &self.buffer[..count];
+                    let sent = match door.client {
+                        Some(_) => door.socket.send(bytes).map(drop),
+                        None => datagram::send(&door.socket, bytes, path.client, path.local),
+                    };
+                    if let Err(error) = sent {
+                        debug!(target: "redirect", "{}: {error}", path.client);
+                    }
+                    if !machine.lives(flow) {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if datagram::refused(&error) => {
+                    return machine.handle(Input::Refused { flow }, desk.now);
+                }
+                Err(error) if socket::out_of_sockets(&error) => return,
+                // What else the network has to say, that a datagram was too long for
+                // one, is said once, and concerns no other one.
+                Err(_) => {}
+            }
+        }
+        desk.again = true;
+        self.again.push(flow);
+    }
+
+    /// Whether it is told to end, or was not to stay, and nobody is there.
+    fn nothing_left(&mut self, count: usize, now: Moment) -> bool {
+        self.next_look = None;
+        if count > 0 {
+            self.idle_since = None;
+            return false;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if let Some(until) = self.ending {
+            // While other loops have clients somebody must listen to signals.
+            let last = self.clients.load(Ordering::Relaxed) == 0;
+            self.next_look = (!last).then(|| now + LOOK);
+            return last || now >= until;
+        }
+        self.stay != Stay::Forever && now.since(since) >= self.settings.redirect_linger
+    }
+
+    /// What the queue says.
+    fn hear(&mut self, machine: &mut Flows, desk: &mut Desk) {
+        while let Some(news) = self.peer.poll() {
+            match news {
+                News::Up => {
+                    if std::mem::take(&mut self.queue_away) {
+                        info!(target: "redirect", "queue {} is back", self.peer.target());
+                    }
+                    machine.handle(Input::QueueUp, desk.now);
+                }
+                News::Down(why) => {
+                    if !std::mem::replace(&mut self.queue_away, true) {
+                        warn!(target: "redirect", "queue {}: {why}; trying again", self.peer.target());
+                    }
+                    machine.handle(Input::QueueDown, desk.now);
+                }
+                News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
+                News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+            }
+        }
+    }
+
+    fn note(&mut self, note: &Note, now: Moment) {
+        if let Note::Closed { provider: None, .. } = note {
+            if now.since(self.turned_away.0) >= Span::from_secs(1) {
+                let more = self.turned_away.1.saturating_sub(TURNED_AWAY_TOLD);
+                if more > 0 {
+                    warn!(target: "redirect", "{more} more flows were turned away");
+                }
+                self.turned_away = (now, 0);
+            }
+            self.turned_away.1 += 1;
+            if self.turned_away.1 > TURNED_AWAY_TOLD {
+                return;
+            }
+        }
+        if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
+            if self.told.is_some_and(|told| now.since(told) < TELL) {
+                return;
+            }
+            self.told = Some(now);
+            warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
+        }
+        tell(note);
+    }
+}
+
+/// Sends to a provider. Whether nobody is there, as far as is known: what else
+/// goes wrong loses the datagram, which is in the nature of these.
+fn refuses(socket: Option<&UdpSocket>, bytes: &[u8], to: SocketAddr) -> bool {
+    let Some(socket) = socket else { return false };
+    let sent = if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
+    sent.is_err_and(|error| datagram::refused(&error))
+}

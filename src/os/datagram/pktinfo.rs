@@ -1,0 +1,209 @@
+//! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
+
+use mio::net::UdpSocket;
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr;
+
+/// Room for one address with its head, aligned as the head must be.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Makes the system tell where each datagram was sent to. Where it cannot,
+/// answers leave from the address that it chooses.
+pub fn prepare(socket: &std::net::UdpSocket) {
+    turn_on(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO);
+    turn_on(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+}
+
+/// Makes a socket that is not connected hear of datagrams that nobody takes.
+pub fn prepare_upstream(socket: &UdpSocket) {
+    turn_on(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR);
+    turn_on(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
+}
+
+/// The other family's option is an error that means nothing.
+fn turn_on(descriptor: RawFd, level: libc::c_int, name: libc::c_int) {
+    let on: libc::c_int = 1;
+    let length = mem::size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the value lives for the call and has the length that is told.
+    unsafe { libc::setsockopt(descriptor, level, name, (&raw const on).cast(), length) };
+}
+
+/// Takes a datagram: its length, who sent it, and which address of ours it was
+/// sent to.
+///
+/// # Errors
+/// What the system says.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = Control([0; 64]);
+    // SAFETY: zero is a valid start for both structures, which are filled by the call.
+    let (mut name, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    message.msg_name = (&raw mut name).cast();
+    message.msg_namelen = mem::size_of_val(&name) as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: every pointer leads to something that is ours, lives for the call,
+    // and has the length that is told.
+    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
+    let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((count, from, destination(&message)))
+}
+
+fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which structure is there; the storage holds any.
+            let v4: libc::sockaddr_in = unsafe { ptr::read((&raw const *name).cast()) };
+            Some(SocketAddrV4::new(u32::from_be(v4.sin_addr.s_addr).into(), u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6: libc::sockaddr_in6 = unsafe { ptr::read((&raw const *name).cast()) };
+            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// The address of ours that the system tells; one that answers cannot come
+/// from, a group's, is told as the one that they can.
+fn destination(message: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the message was filled by recvmsg and its control bytes still live;
+    // the macros stay inside of the length that it tells.
+    unsafe {
+        let mut head = libc::CMSG_FIRSTHDR(message);
+        while !head.is_null() {
+            let data = libc::CMSG_DATA(head);
+            match ((*head).cmsg_level, (*head).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info: libc::in_pktinfo = ptr::read_unaligned(data.cast());
+                    return Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: libc::in6_pktinfo = ptr::read_unaligned(data.cast());
+                    let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                    return (!ip.is_multicast()).then_some(ip.into());
+                }
+                _ => head = libc::CMSG_NXTHDR(message, head),
+            }
+        }
+    }
+    None
+}
+
+/// Sends a datagram from this address of ours, or from one that the system
+/// chooses.
+///
+/// # Errors
+/// What the system says.
+pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+    let Some(from) = from else { return socket.send_to(bytes, to).map(drop) };
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = Control([0; 64]);
+    // SAFETY: zero is a valid start for the structures; what counts is set below.
+    let (mut v4, mut v6, mut message): (libc::sockaddr_in, libc::sockaddr_in6, libc::msghdr) =
+        unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+    match to {
+        SocketAddr::V4(to) => {
+            v4.sin_family = libc::AF_INET as _;
+            v4.sin_port = to.port().to_be();
+            v4.sin_addr.s_addr = u32::from(*to.ip()).to_be();
+            message.msg_name = (&raw mut v4).cast();
+            message.msg_namelen = mem::size_of_val(&v4) as libc::socklen_t;
+        }
+        SocketAddr::V6(to) => {
+            v6.sin6_family = libc::AF_INET6 as _;
+            v6.sin6_port = to.port().to_be();
+            v6.sin6_addr.s6_addr = to.ip().octets();
+            v6.sin6_scope_id = to.scope_id();
+            message.msg_name = (&raw mut v6).cast();
+            message.msg_namelen = mem::size_of_val(&v6) as libc::socklen_t;
+        }
+    }
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: the control bytes are aligned, and longer than either message in
+    // them; every pointer leads to something that lives for the call; sendmsg
+    // reads only.
+    let sent = unsafe {
+        match from {
+            IpAddr::V4(ip) => {
+                let mut info: libc::in_pktinfo = mem::zeroed();
+                info.ipi_spec_dst.s_addr = u32::from(ip).to_be();
+                enclose(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            }
+            IpAddr::V6(ip) => {
+                let mut info: libc::in6_pktinfo = mem::zeroed();
+                info.ipi6_addr.s6_addr = ip.octets();
+                enclose(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            }
+        }
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, 0)
+    };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// # Safety
+/// The message's control pointer leads to as many aligned bytes as `info` and
+/// its head need.
+unsafe fn enclose<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
+    let length = mem::size_of::<T>() as libc::c_uint;
+    // SAFETY: the caller's promise.
+    unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(length) as _;
+        let head = libc::CMSG_FIRSTHDR(message);
+        (*head).cmsg_level = level;
+        (*head).cmsg_type = kind;
+        (*head).cmsg_len = libc::CMSG_LEN(length) as _;
+        ptr::write_unaligned(libc::CMSG_DATA(head).cast(), info);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_leaves_from_where_the_question_came_to() {
+        for (wildcard, asked, from) in [
+            ("0.0.0.0:0", "127.0.0.5", "127.0.0.1:0"),
+            ("[::]:0", "127.0.0.6", "127.0.0.1:0"),
+            ("[::]:0", "::1", "[::1]:0"),
+        ] {
+            let Ok(ours) = std::net::UdpSocket::bind(wildcard) else { continue };
+            prepare(&ours);
+            let place = SocketAddr::new(asked.parse().unwrap(), ours.local_addr().unwrap().port());
+            let ours = UdpSocket::from_std(ours);
+            let Ok(client) = std::net::UdpSocket::bind(from) else { continue };
+            client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            client.send_to(b"question", place).unwrap();
+            let mut buffer = [0; 100];
+            let (count, whom, to) = receive(&ours, &mut buffer).unwrap();
+            assert_eq!((&buffer[..count], to.map(|to| to.to_canonical())), (&b"question"[..], Some(place.ip())));
+            send(&ours, b"answer", whom, to).unwrap();
+            assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, place), "{wildcard} {asked}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_connected_hears_that_nobody_is_there() {
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        prepare_upstream(&ours);
+        ours.send_to(b"hello", gone).unwrap();
+        let error = ours.recv_from(&mut [0; 10]).unwrap_err();
+        assert!(super::super::refused(&error), "{error}");
+    }
+}

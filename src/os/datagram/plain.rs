@@ -1,0 +1,29 @@
+//! `recvfrom` and `sendto`: an answer leaves from the address that the socket
+//! is bound to; on a wildcard the system chooses one, so a host with several
+//! addresses needs a socket for each.
+
+use mio::net::UdpSocket;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// Nothing to prepare.
+pub fn prepare(_: &std::net::UdpSocket) {}
+
+/// Nothing to prepare.
+pub fn prepare_upstream(_: &UdpSocket) {}
+
+/// Takes a datagram: its length, who sent it, and nothing about where to.
+///
+/// # Errors
+/// What the system says.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+    socket.recv_from(buffer).map(|(count, from)| (count, from, None))
+}
+
+/// Sends a datagram.
+///
+/// # Errors
+/// What the system says.
+pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, _: Option<IpAddr>) -> io::Result<()> {
+    socket.send_to(bytes, to).map(drop)
+}

@@ -1,0 +1,330 @@
+//! Stories of flows.
+//!
+//! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen: `up`,
+//! `down`, `told ANSWER` (with its id), `CLIENT says TEXT`, `CLIENT refused` or
+//! `stuck` (of its flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.`
+//! (time passes). Deeds: `say MESSAGE`, `CLIENT to ADDRESS: TEXT …` (its flow is
+//! opened there, with what it kept, or a datagram is sent at once), `CLIENT
+//! hears`, `CLIENT drops`, `CLIENT gone OUTCOME SENT/RECEIVED`, `PROVIDER failed`.
+
+use super::*;
+
+struct Story {
+    flows: Flows,
+    now: Moment,
+    deeds: Vec<String>,
+    open: HashMap<Key, String>,
+}
+
+fn client(name: &str) -> SocketAddr {
+    SocketAddr::new("192.0.2.1".parse().unwrap(), u16::from(name.as_bytes()[0]))
+}
+
+fn name(address: SocketAddr) -> String {
+    char::from(address.port() as u8).to_string()
+}
+
+impl Story {
+    fn new(terms: FlowTerms, flows_max: usize) -> Story {
+        let services = HashMap::from([("dns".parse().unwrap(), terms)]);
+        let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
+        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new() }
+    }
+
+    fn key(&self, wanted: &str) -> Key {
+        let of_client = |(key, flow): (Key, &Flow)| (name(flow.path.client) == wanted).then_some(key);
+        self.flows.flows.iter().find_map(of_client).expect(wanted)
+    }
+
+    fn says(&mut self, who: &str, bytes: &[u8]) -> Option<SocketAddr> {
+        let path = Path { door: 0, client: client(who), local: None };
+        self.flows.datagram(path, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
+    }
+
+    fn collect(&mut self) {
+        while let Some(output) = self.flows.poll() {
+            let deed = match output {
+                Output::Say(request) => {
+                    let mut line = Vec::new();
+                    request.write(&"b", &mut line);
+                    let mut line = String::from_utf8(line).unwrap();
+                    for usual in ["pegasus://b/", "service=dns&", "&service=dns", "&client=192.0.2.1", "wait=1s&"] {
+                        line = line.replace(usual, "");
+                    }
+                    format!("say {}", line.trim_end())
+                }
+                Output::Open { flow, to } => {
+                    let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
+                    self.open.insert(flow, who.clone());
+                    let kept: Vec<_> = self.flows.kept(flow).map(String::from_utf8_lossy).collect();
+                    let deed = format!("{who} to {to}: {}", kept.join(" "));
+                    self.flows.handle(Input::Opened { flow }, self.now);
+                    deed
+                }
+                Output::Drop { flow } => match self.open.remove(&flow) {
+                    Some(who) => format!("{who} drops"),
+                    None => continue,
+                },
+                Output::Note(Note::Closed { client, outcome, sent, received, .. }) => {
+                    format!("{} gone {outcome} {sent}/{received}", name(client))
+                }
+                Output::Note(Note::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+            };
+            self.deeds.push(deed);
+        }
+    }
+
+    fn tell(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
+            let (time, event) = event.trim().split_once(' ').unwrap();
+            let to = Moment::after_start(time.parse().unwrap());
+            while let Some(next) = self.flows.deadline().filter(|next| *next <= to) {
+                self.now = self.now.max(next);
+                self.flows.expire(self.now);
+                self.collect();
+            }
+            self.now = to;
+            self.happen(event);
+            self.collect();
+            let expected: Vec<&str> = expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
+            assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
+        }
+    }
+
+    fn happen(&mut self, event: &str) {
+        let words: Vec<&str> = event.splitn(3, ' ').collect();
+        let input = match words[..] {
+            ["."] => return,
+            ["up"] => Input::QueueUp,
+            ["down"] => Input::QueueDown,
+            ["drain"] => Input::Drain,
+            ["end"] => Input::End,
+            ["told", ..] => {
+                let line = event.split_once(' ').unwrap().1;
+                let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
+                Input::Told { id, reply: Reply::parse(line.as_bytes()).unwrap() }
+            }
+            [who, "refused"] => Input::Refused { flow: self.key(who) },
+            [who, "stuck"] => Input::Stuck { flow: self.key(who) },
+            [who, "says", text] => {
+                if let Some(to) = self.says(who, text.as_bytes()) {
+                    self.deeds.push(format!("{who} to {to}: {text}"));
+                }
+                return;
+            }
+            [from, "answers", who] => {
+                let flow = self.key(who);
+                if let Some(path) = self.flows.answer(flow, from.parse().unwrap(), 10, self.now) {
+                    self.deeds.push(format!("{} hears", name(path.client)));
+                }
+                return;
+            }
+            _ => panic!("{event}"),
+        };
+        self.flows.handle(input, self.now);
+    }
+
+    /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
+    fn ends(mut self) {
+        assert_eq!((self.flows.count(), self.flows.by_path.len(), self.flows.kept_bytes), (0, 0, 0));
+        self.tell("10h .");
+        assert_eq!(self.flows.deadline(), None);
+    }
+}
+
+fn told(terms: FlowTerms, script: &str) -> Story {
+    let mut story = Story::new(terms, 100);
+    story.tell(script);
+    story
+}
+
+#[test]
+fn a_flow_from_its_first_datagram_to_silence() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says one => say next?id=1
+         0.1s a says two
+         0.2s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: one two
+         0.3s 10.0.0.1:53 answers a => a hears
+         9s a says three => a to 10.0.0.1:53: three
+         38s .
+         39s . => a drops | say done?id=1 | a gone idle 10/11",
+    )
+    .ends();
+}
+
+#[test]
+fn one_reply_to_each_datagram_and_it_is_over() {
+    told(
+        FlowTerms { replies: 1, ..FlowTerms::default() },
+        "0s up
+         0s a says x => say next?id=1
+         0s a says y
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x y
+         0s 10.0.0.1:53 answers a => a hears
+         1s 10.0.0.1:53 answers a => a hears | a drops | say done?id=1 | a gone complete 20/2",
+    )
+    .ends();
+}
+
+#[test]
+fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
+    told(
+        FlowTerms { age: Span::from_secs(40), ..FlowTerms::default() },
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         20s a says x => a to 10.0.0.1:53: x
+         39s a says x => a to 10.0.0.1:53: x
+         40s . => a drops | say done?id=1 | a gone aged 0/3
+         41s a says x => say next?id=2
+         41s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x
+         2m . => a drops | say done?id=2 | a gone idle 0/1",
+    )
+    .ends();
+}
+
+#[test]
+fn what_a_dead_provider_refused_goes_to_another_one() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0.1s a says y => a to 10.0.0.1:53: y
+         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | say next?wait=800ms&id=2&avoid=10.0.0.1:53
+         0.3s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x y
+         0.3s 10.0.0.2:53 answers a => a hears
+         5s a says z => a to 10.0.0.2:53: z
+         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 | say next?id=3&avoid=10.0.0.2:53
+         5.2s told 10.0.0.1:53 id=3 => a to 10.0.0.1:53: z
+         40s . => a drops | say done?id=3 | a gone idle 10/3",
+    )
+    .ends();
+}
+
+#[test]
+fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s b says x => say next?id=2
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
+         0s c says x => say next?id=3
+         0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
+         5s a refused => a drops | b drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 | say done?id=2 | b gone provider-reset 0/1
+         6s c says y => c to 10.0.0.2:53: y
+         7s end => c drops | say done?id=3 | c gone drained 0/2",
+    )
+    .ends();
+}
+
+#[test]
+fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
+         1s 10.0.0.9:4000 answers a
+         1s 10.0.0.1:4000 answers a => a hears
+         2s a says ack => a to 10.0.0.1:4000: ack
+         3s a refused => a drops | say done?id=1 | a gone complete 10/4",
+    )
+    .ends();
+}
+
+#[test]
+fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
+    let mut story = told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
+         1s 10.0.0.1:4000 answers a => a hears",
+    );
+    assert_eq!(story.says("a", b"\0\x01file\0octet\0"), None);
+    story.tell(
+        "1s . => a drops | say done?id=1 | a gone complete 10/1 | say next?id=2
+         2s end => say done?id=2 | a gone drained 0/13",
+    );
+    story.ends();
+}
+
+#[test]
+fn without_flows_each_datagram_is_a_request() {
+    told(
+        FlowTerms { single: true, ..FlowTerms::default() },
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0s 10.0.0.1:53 answers a => a hears | a drops | say done?id=1 | a gone complete 10/1
+         0s a says y => say next?id=2
+         0s a says z => say next?id=3
+         0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: y
+         0s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: z
+         31s . => a drops | a drops | say done?id=2 | a gone idle 0/1 | say done?id=3 | a gone idle 0/1",
+    )
+    .ends();
+}
+
+#[test]
+fn the_one_that_was_silent_for_the_longest_time_makes_room() {
+    let mut story = Story::new(FlowTerms::default(), 2);
+    story.tell(
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         1s b says x => say next?id=2
+         1s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
+         2s a says x => a to 10.0.0.1:53: x
+         3s c says x => b drops | say done?id=2 | b gone evicted 0/1 | say next?id=3
+         4s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
+         5s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/1",
+    );
+    story.ends();
+}
+
+#[test]
+fn nobody_waits_for_ever() {
+    told(
+        FlowTerms::default(),
+        "0s a says x
+         4.9s .
+         5s . => a gone queue-unreachable 0/0
+         6s up
+         6s b says x => say next?id=1
+         6s told error no-ticket id=1 => b gone no-ticket 0/0
+         7s c says x => say next?id=2
+         7s told 10.0.0.1:53 id=2 => c to 10.0.0.1:53: x
+         8s down
+         9s c says y => c to 10.0.0.1:53: y
+         9.5s c stuck => c drops | c gone out-of-sockets 0/0
+         9.6s up
+         9.7s d says y => say next?id=3
+         9.7s told 10.0.0.1:53 id=3 => d to 10.0.0.1:53: y
+         10s drain
+         10.5s e says x
+         10.7s . => d drops | say done?id=3 | d gone idle 0/1",
+    )
+    .ends();
+}
+
+#[test]
+fn no_more_is_kept_than_the_bounds_say() {
+    let mut story = Story::new(FlowTerms::default(), 1000);
+    story.tell("0s up");
+    for port in 1..=400 {
+        let path = Path { door: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        for _ in 0..20 {
+            assert_eq!(story.flows.datagram(path, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
+        }
+    }
+    assert!(story.flows.kept_bytes <= 16 * 1024 * 1024, "{}", story.flows.kept_bytes);
+    story.flows.handle(Input::End, story.now);
+    assert_eq!((story.flows.kept_bytes, story.flows.count()), (0, 0));
+}
