@@ -3,6 +3,7 @@
 mod bench;
 mod exhaustive;
 mod market;
+mod plan;
 mod sim;
 mod support;
 mod system;
