@@ -1,0 +1,242 @@
+//! Who gets a place at a provider, who waits for one, and how it is given back.
+//!
+//! Owns the way of a request through the queue: granted, waiting, turned away,
+//! ended, failed, forgotten. Each gets exactly one answer.
+
+use super::{Ask, Event, Held, Room, TicketQueue, Timer};
+use crate::base::address::Provider;
+use crate::base::name::Service;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::queue::affinity::Home;
+use crate::queue::book::Grant;
+use crate::queue::waiting::Waiter;
+use crate::wire::message::{Reason, Refusal, Reply};
+use std::net::IpAddr;
+
+impl TicketQueue {
+    /// Puts a request into the waiting line.
+    pub(super) fn join(&mut self, key: Key, ask: Ask, deadline: Moment, since: Moment) -> u64 {
+        let (connection, id) = (ask.connection, ask.next.id);
+        let Some(room) = self.rooms.get_mut(key) else { return 0 };
+        let place = room.waiting.join(Waiter { since, deadline, what: ask });
+        self.waiting += 1;
+        if self.timers.len() > 4 * self.waiting + 1024 {
+            let rooms = &self.rooms;
+            self.timers.retain(|timer| match timer {
+                Timer::Waited { room, place } | Timer::Advised { room, place } => {
+                    rooms.get(room).is_some_and(|room| room.waiting.get(place).is_some())
+                }
+                Timer::HoldEnds { .. } => true,
+            });
+        }
+        if let Some(asker) = self.asker_mut(connection) {
+            match id {
+                Some(id) => drop(asker.ids.insert(id, Held::Waiting { room: key, place })),
+                None => asker.plain.push((key, place)),
+            }
+        }
+        place
+    }
+
+    pub(super) fn refuse(&mut self, ask: &Ask, refusal: Refusal) {
+        self.refused += 1;
+        if let Some(room) = self.by_name.get(&ask.next.service).and_then(|room| self.rooms.get_mut(*room)) {
+            room.refused += 1;
+        }
+        self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
+    }
+
+    pub(super) fn affinity_of(&self, service: Service) -> Option<Span> {
+        self.options.affinities.iter().find(|(name, _)| *name == service).map(|(_, timeout)| *timeout)
+    }
+
+    /// The provider that the client of a request is used to, if that can take it.
+    pub(super) fn home(&self, key: Key, ask: &Ask, now: Moment) -> Option<Provider> {
+        let next = &ask.next;
+        self.affinity_of(next.service)?;
+        let (room, counted) = (self.rooms.get(key)?, next.id.is_some());
+        let at_home = |provider: Provider| !next.avoid.contains(&provider) && room.book.takes(provider, counted, now);
+        match self.affinity.home(next.client?, next.service, now)? {
+            Home::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
+            Home::Address(ip) => {
+                let mut there = room.book.entries().map(|entry| entry.record.provider).filter(|known| known.ip == ip);
+                there.find(|provider| at_home(*provider))
+            }
+        }
+    }
+
+    pub(super) fn try_grant(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
+        let (next, home) = (&ask.next, self.home(key, ask, now));
+        let counted = next.id.is_some();
+        let Some(room) = self.rooms.get_mut(key) else { return false };
+        let granted = match home {
+            Some(provider) => room.book.grant_at(provider, counted, now),
+            None => room.book.grant(counted, next.client, &next.avoid, now),
+        };
+        match granted {
+            Some((provider, grant)) => self.granted(key, ask, provider, grant, now),
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn granted(&mut self, key: Key, ask: &Ask, provider: Provider, grant: Grant, now: Moment) {
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.granted += 1;
+        }
+        self.granted += 1;
+        let (id, service) = (ask.next.id, ask.next.service);
+        let client = ask.next.client.filter(|_| self.affinity_of(service).is_some());
+        if let (Some(client), Some(timeout)) = (client, self.affinity_of(service)) {
+            self.affinity.came(client, service, provider, id.is_some(), now, timeout);
+        }
+        if let (Some(id), Some(asker)) = (id, self.asker_mut(ask.connection)) {
+            asker.ids.insert(id, Held::Active { room: key, grant, client });
+        }
+        self.answer(ask.connection, ask.order, Reply::Provider { provider, id });
+    }
+
+    /// Gives what is free to those who wait.
+    pub(super) fn serve(&mut self, key: Key, now: Moment) {
+        while let Some(room) = self.rooms.get_mut(key).filter(|room| !room.waiting.is_empty()) {
+            let Room { book, waiting, .. } = room;
+            // Whom nobody could serve is not worth a walk along the line.
+            if !book.could_grant(now) {
+                return;
+            }
+            let found = waiting.first(now, |waiter| {
+                let Ask { next, consulting, .. } = &waiter.what;
+                (!consulting && book.suits(next.id.is_some(), &next.avoid, now)).then_some(())
+            });
+            let Some((place, ())) = found else { return };
+            let Some(waiter) = self.leave(key, place) else { return };
+            if !self.try_grant(key, &waiter.what, now) {
+                // The scheduler did not want any of the candidates.
+                self.refuse(&waiter.what, Refusal::new(Reason::NoTicket, ""));
+            }
+        }
+    }
+
+    /// Takes somebody out of the waiting line.
+    pub(super) fn leave(&mut self, key: Key, place: u64) -> Option<Waiter<Ask>> {
+        let waiter = self.rooms.get_mut(key)?.waiting.leave(place)?;
+        self.waiting -= 1;
+        if let Some(asker) = self.asker_mut(waiter.what.connection) {
+            match waiter.what.next.id {
+                Some(id) => drop(asker.ids.remove(&id)),
+                None => asker.plain.retain(|held| *held != (key, place)),
+            }
+        }
+        Some(waiter)
+    }
+
+    pub(super) fn turn_away(&mut self, key: Key, place: u64, reason: Reason) {
+        if let Some(waiter) = self.leave(key, place) {
+            self.refuse(&waiter.what, Refusal::new(reason, ""));
+        }
+    }
+
+    pub(super) fn done(&mut self, connection: Key, id: u32, now: Moment) -> Result<Reply, Refusal> {
+        match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
+            None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
+            Some(Held::Active { room, grant, client }) => self.free(room, grant, client, true, now),
+            // The asker gave up: its `next` gets its one answer now.
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+        }
+        Ok(Reply::Ok)
+    }
+
+    pub(super) fn free(&mut self, key: Key, grant: Grant, client: Option<IpAddr>, well: bool, now: Moment) {
+        self.visit_ended(key, client, now);
+        if let Some(room) = self.rooms.get_mut(key) {
+            room.book.end(grant, well, now);
+            self.serve(key, now);
+        }
+    }
+
+    pub(super) fn visit_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
+        let service = self.rooms.get(key).map(|room| room.name);
+        if let (Some(client), Some(timeout)) = (client, service.and_then(|service| self.affinity_of(service))) {
+            self.affinity.ended(client, now, timeout);
+        }
+    }
+
+    pub(super) fn failure(
+        &mut self,
+        connection: Key,
+        provider: Provider,
+        service: Service,
+        id: Option<u32>,
+        now: Moment,
+    ) -> Reply {
+        let held = id.and_then(|id| self.asker_mut(connection)?.ids.remove(&id));
+        let (mut grant, mut freed) = (None, None);
+        match held {
+            Some(Held::Active { room: key, grant: known, client }) => {
+                freed = Some(key);
+                self.visit_ended(key, client, now);
+                if let Some(room) = self.rooms.get_mut(key) {
+                    room.book.end(known, false, now);
+                    // A grant of somebody else says nothing about this provider.
+                    grant = Some(known)
+                        .filter(|grant| room.name == service && room.book.provider(grant.entry) == Some(provider));
+                }
+            }
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+            None => {}
+        }
+        let discarded = self.by_name.get(&service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
+        self.presence(service, provider, Event::Failed);
+        if let Some(freed) = freed {
+            self.serve(freed, now);
+        }
+        Reply::Discarded(discarded)
+    }
+
+    pub(super) fn fail(&mut self, key: Key, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
+        let Some(book) = self.rooms.get_mut(key).map(|room| &mut room.book) else { return 0 };
+        let before = book.entry_mut(provider).map(|entry| entry.hold_end);
+        let discarded = book.fail(provider, grant, now);
+        // Once a hold, however often it is reported and whatever is offered meanwhile.
+        let after = book.entry_mut(provider).map(|entry| entry.hold_end);
+        if let Some(hold_end) = after.filter(|_| after != before) {
+            self.timers.set(hold_end, Timer::HoldEnds { room: key });
+        }
+        discarded
+    }
+
+    /// Nobody waits with an id on this connection any more; `gone`: it holds
+    /// nothing else either.
+    pub(super) fn hang_up(&mut self, connection: Key, gone: bool, now: Moment) {
+        let Some(asker) = self.asker_mut(connection) else { return };
+        let mut waiting = if gone { std::mem::take(&mut asker.plain) } else { Vec::new() };
+        let mut ended = Vec::new();
+        let mut active = Vec::new();
+        // In the order of the ids, so that the same story always ends the same way.
+        let mut ids: Vec<_> = asker.ids.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (_, held) in ids {
+            match held {
+                Held::Waiting { room, place } if gone => waiting.push((*room, *place)),
+                Held::Waiting { room, place } => ended.push((*room, *place)),
+                Held::Active { room, grant, client } => active.push((*room, *grant, *client)),
+            }
+        }
+        for (room, place) in waiting {
+            self.forgotten += u64::from(self.leave(room, place).is_some());
+        }
+        // Who ended its side cannot say `done` any more, so it need not wait.
+        for (room, place) in ended {
+            let waiter = self.rooms.get(room).and_then(|room| room.waiting.get(place));
+            if waiter.is_some_and(|waiter| !waiter.what.consulting) {
+                self.turn_away(room, place, Reason::NoTicket);
+            }
+        }
+        if gone {
+            for (room, grant, client) in active {
+                self.free(room, grant, client, false, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What a redirector is told and what it wants done, and what an operator
+//! chooses for it. Owns these words only.
+
+use crate::base::address::Provider;
+use crate::base::name::Service;
+use crate::base::outcome::Outcome;
+use crate::base::slab::Key;
+use crate::base::time::Span;
+use crate::wire::message::{Reply, Request};
+use std::net::SocketAddr;
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct RedirectOptions {
+    /// How long a client may wait for a ticket; none: not at all.
+    pub wait: Span,
+    /// How long clients wait for a queue that cannot be reached.
+    pub queue_timeout: Span,
+    /// Providers to try for one client.
+    pub tries: u32,
+    /// Per try.
+    pub connect_timeout: Span,
+}
+
+impl Default for RedirectOptions {
+    fn default() -> Self {
+        RedirectOptions {
+            wait: Span::from_secs(1),
+            queue_timeout: Span::from_secs(5),
+            tries: 4,
+            connect_timeout: Span::from_secs(3),
+        }
+    }
+}
+
+/// Why a provider could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// It refused the connection, or nobody is there.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+    /// It reset the connection before a byte was exchanged.
+    Reset,
+}
+
+impl Failure {
+    /// The word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Failure::Refused => "refused",
+            Failure::TimedOut => "timed-out",
+            Failure::Reset => "reset",
+        }
+    }
+}
+
+/// What can happen to a redirector. A client's key is its owner's.
+#[derive(Debug)]
+pub enum Input {
+    /// A client came.
+    Arrived {
+        /// Its key.
+        client: Key,
+        /// What it wants.
+        service: Service,
+        /// Where it comes from.
+        from: SocketAddr,
+        /// The port it came to.
+        port: u16,
+    },
+    /// The queue answered the question with this id.
+    Told {
+        /// The question.
+        id: u32,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The queue can be asked.
+    QueueUp,
+    /// The queue cannot be reached; what it was asked is void.
+    QueueDown,
+    /// The client's provider answered the call.
+    Connected {
+        /// The client.
+        client: Key,
+    },
+    /// The client's provider failed, and no byte was exchanged with it.
+    Failed {
+        /// The client.
+        client: Key,
+        /// Why.
+        why: Failure,
+    },
+    /// This host could not call the provider, which is not the provider's fault.
+    Stuck {
+        /// The client.
+        client: Key,
+    },
+    /// The client left while it was waiting.
+    GaveUp {
+        /// The client.
+        client: Key,
+    },
+    /// The client is served: what failed before it is forgotten.
+    Served {
+        /// The client.
+        client: Key,
+    },
+    /// The client's provider failed, and the client needs no other one.
+    Lost {
+        /// The client.
+        client: Key,
+        /// Why.
+        why: Failure,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+    },
+    /// The relay is over.
+    Closed {
+        /// The client.
+        client: Key,
+        /// How.
+        outcome: Outcome,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+    },
+    /// The static providers of a service, resolved.
+    Fallback {
+        /// Of which service.
+        service: Service,
+        /// Perhaps none.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Other options from now on.
+    Reconfigure(RedirectOptions),
+}
+
+/// What a redirector wants done.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Ask or tell the queue.
+    Say(Request),
+    /// Call this address for the client; drop an earlier call.
+    Connect {
+        /// The client.
+        client: Key,
+        /// Whom.
+        to: SocketAddr,
+    },
+    /// Drop the client's call: it took too long. The client stays.
+    HangUp {
+        /// The client.
+        client: Key,
+    },
+    /// Close the client's connection with a reset, and drop its call.
+    TurnAway {
+        /// The client.
+        client: Key,
+    },
+    /// Tell the operator.
+    Note(Note),
+}
+
+/// What an operator may want to read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Note {
+    /// A client is gone.
+    Closed {
+        /// What it wanted.
+        service: Service,
+        /// Where it came from.
+        client: SocketAddr,
+        /// Who served it, if anybody.
+        provider: Option<Provider>,
+        /// How it ended.
+        outcome: Outcome,
+        /// Bytes to the client.
+        sent: u64,
+        /// Bytes from the client.
+        received: u64,
+        /// From its coming to the provider's answer.
+        waited: Span,
+        /// From its coming to its going.
+        lasted: Span,
+    },
+    /// A provider failed, and the client is led to another one.
+    ProviderFailed {
+        /// Of which service.
+        service: Service,
+        /// Which.
+        provider: Provider,
+        /// Why.
+        why: Failure,
+    },
+}
