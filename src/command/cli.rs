@@ -3,73 +3,19 @@
 //! Owns usage and its errors. Nothing here may reach a client: under a
 //! superserver descriptor 2 is made safe before the first word is read.
 
+use super::daemon::{default_file, warn_of_limit, Daemon, Source};
 use super::logging;
-use super::settings::{Mistake, Settings};
+use super::settings::Settings;
 use super::terminal::{complain, say};
 use super::{demo, exit, help, monitor, queue, redirect, send};
-use crate::base::address::Transport;
-use crate::base::name::Service;
 use crate::os::inherit::{self, Found, Inherited};
-use crate::os::{cpu, limits, load};
+use crate::os::{cpu, load};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
 
 /// What `--version` prints.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// A daemon's command line, read.
-pub struct Daemon {
-    /// The configuration.
-    pub settings: Settings,
-    /// Where it came from, to read it again.
-    pub source: Source,
-    /// The service of an inherited socket.
-    pub service: Option<Service>,
-    /// What the starter left on descriptor 0.
-    pub inherited: Inherited,
-    /// Only print what would be sent.
-    pub once: bool,
-}
-
-/// Where the configuration comes from.
-#[derive(Clone)]
-pub struct Source {
-    file: Option<PathBuf>,
-    assignments: Vec<String>,
-    louder: i32,
-    stderr_was_client: bool,
-}
-
-impl Source {
-    /// Reads it, perhaps again.
-    ///
-    /// # Errors
-    /// Every mistake in it.
-    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
-        let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
-        let levels = LevelFilter::iter().collect::<Vec<_>>();
-        let level = settings.log_level as i32 + self.louder;
-        settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
-        Ok(settings)
-    }
-
-    /// Reads it again for a running daemon: a bad one changes nothing and says why.
-    pub fn reload(&self) -> Option<Settings> {
-        match self.load() {
-            Ok(settings) => {
-                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
-                log::info!(target: "config", "read again");
-                Some(settings)
-            }
-            Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
-                error!(target: "config", "the old configuration stays");
-                None
-            }
-        }
-    }
-}
 
 const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
 /// What talks to whoever started it, even over a socket.
@@ -243,52 +189,4 @@ fn tell_test(name: &str, settings: &Settings) -> i32 {
         _ => say("the configuration is good"),
     }
     exit::OK
-}
-
-/// The configuration that is read when none is named.
-fn default_file() -> Option<PathBuf> {
-    let path = if cfg!(windows) {
-        std::env::current_exe().ok()?.with_file_name("pegasus.conf")
-    } else {
-        PathBuf::from("/etc/pegasus.conf")
-    };
-    path.exists().then_some(path)
-}
-
-/// Descriptors that a process needs besides those of its connections.
-const DESCRIPTORS_ASIDE: u64 = 32;
-
-/// How many connections of so many descriptors each fit into this process.
-fn fit(each: u64) -> usize {
-    let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE).max(each) / each);
-    usize::try_from(fit).unwrap_or(usize::MAX)
-}
-
-/// How many clients a redirector takes: each needs two descriptors.
-pub fn clients_max(settings: &Settings) -> usize {
-    settings.redirect_connections_max.min(fit(2))
-}
-
-/// How many flows of datagrams it takes: each needs one. Where it has clients
-/// of the other kind too, these get their share.
-pub fn flows_max(settings: &Settings) -> usize {
-    let streams = settings.services.iter().flat_map(|service| &service.listen);
-    let shared = streams.filter(|listen| listen.transport == Transport::Tcp).count() > 0;
-    settings.redirect_flows_max.min(fit(if shared { 2 } else { 1 }))
-}
-
-/// Raises the limit of descriptors, and says so if it is still too low.
-fn warn_of_limit(name: &str, settings: &Settings) {
-    let (key, wanted, fit) = match name {
-        "queue" => ("queue_connections_max", settings.queue_connections_max, fit(1)),
-        "redirect" => ("redirect_connections_max", settings.redirect_connections_max, fit(2)),
-        _ => return,
-    };
-    // A default that nearly fits is no news.
-    if wanted > fit + fit / 10 {
-        log::warn!(
-            target: "limits",
-            "{key}={wanted}: the descriptors of this process are enough for {fit} (ulimit -n, LimitNOFILE=)"
-        );
-    }
 }

@@ -1,6 +1,7 @@
 //! The commands: the hands of the machines, and what people type and read.
 
 pub mod cli;
+pub mod daemon;
 pub mod demo;
 pub mod help;
 pub mod keys;

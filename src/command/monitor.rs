@@ -3,7 +3,7 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! What is bid is the machine's business.
 
-use super::cli::{Daemon, Source};
+use super::daemon::{Daemon, Source};
 use super::settings::{Check, ServiceSettings, Settings};
 use super::terminal::say;
 use super::{exit, logging, seed};
@@ -45,8 +45,6 @@ pub enum Order {
 struct Bidding {
     settings: Settings,
     peers: Vec<Peer<usize>>,
-    /// Which balancers the log knows to be away.
-    away: Vec<bool>,
     gauge: Gauge,
     /// The machine wants a look, but a command has not said anything yet.
     look: bool,
@@ -146,7 +144,6 @@ impl Bidding {
     fn new(settings: Settings, waker: Arc<Waker>) -> Bidding {
         Bidding {
             peers: peers(&settings),
-            away: vec![false; settings.monitor_balancers.len()],
             gauge: Gauge::new(&settings.monitor_load, settings.monitor_interval, waker),
             look: false,
             probes: Probes::default(),
@@ -203,18 +200,8 @@ impl Bidding {
         for (balancer, peer) in self.peers.iter_mut().enumerate() {
             while let Some(news) = peer.poll() {
                 match news {
-                    News::Up => {
-                        if std::mem::take(&mut self.away[balancer]) {
-                            info!(target: "monitor", "balancer {} is back", peer.target());
-                        }
-                        machine.handle(Input::Up { balancer }, desk.now);
-                    }
-                    News::Down(why) => {
-                        if !std::mem::replace(&mut self.away[balancer], true) {
-                            warn!(target: "monitor", "balancer {}: {why}; trying again", peer.target());
-                        }
-                        machine.handle(Input::Down { balancer }, desk.now);
-                    }
+                    News::Up => machine.handle(Input::Up { balancer }, desk.now),
+                    News::Down => machine.handle(Input::Down { balancer }, desk.now),
                     News::Answer(Answer::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", peer.target());
                         machine.handle(Input::Told { balancer, service, reply }, desk.now);
@@ -272,7 +259,7 @@ fn peers(settings: &Settings) -> Vec<Peer<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
     let peer = |(number, target): (usize, &crate::base::address::Target)| {
-        Peer::new(target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
+        Peer::new("monitor", target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };
     settings.monitor_balancers.iter().enumerate().map(peer).collect()
 }

@@ -4,7 +4,7 @@
 //! sockets, their number, their idleness. What they ask is the machine's
 //! business, and the order of answers the channel's.
 
-use super::cli::{Daemon, Source};
+use super::daemon::{Daemon, Source};
 use super::exit;
 use super::logging;
 use super::plugins::Plugins;

@@ -1,7 +1,7 @@
 //! A control connection to a ticket queue: kept open, made again when lost.
 //!
-//! Owns the socket, the name look-up, the retries with backoff and jitter, and
-//! the patience with a queue that does not answer. What is asked and what an
+//! Owns the socket, the name look-up, the retries with backoff and jitter, the
+//! patience with a queue that does not answer, and what the log is told of it. What is asked and what an
 //! answer means is its owner's business.
 
 use super::drive::Desk;
@@ -13,6 +13,7 @@ use crate::base::time::{Moment, Span};
 use crate::os::socket;
 use crate::wire::channel::{Answer, Asking};
 use crate::wire::message::Request;
+use log::{info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -28,8 +29,8 @@ const CONNECT_TIMEOUT: Span = Span::from_secs(3);
 pub enum News<T> {
     /// It can be asked.
     Up,
-    /// It cannot be reached; what it was asked is void. Why, in words.
-    Down(String),
+    /// It cannot be reached; what it was asked is void.
+    Down,
     /// It answered.
     Answer(Answer<T>),
 }
@@ -43,7 +44,11 @@ enum State {
 
 /// See the file's head. `T` tells what an answer in order is for.
 pub struct Peer<T> {
+    /// Whose peer it is, for the log.
+    owner: &'static str,
     target: Target,
+    /// The log knows that it is away.
+    away: bool,
     token: Token,
     state: State,
     channel: Asking<T>,
@@ -62,9 +67,18 @@ pub struct Peer<T> {
 impl<T> Peer<T> {
     /// A peer that connects at its first [`expire`](Peer::expire). A peer that
     /// owes answers for `silence_max` counts as away.
-    pub fn new(target: Target, token: Token, retry: (Span, Span), silence_max: Span, seed: u64) -> Peer<T> {
+    pub fn new(
+        owner: &'static str,
+        target: Target,
+        token: Token,
+        retry: (Span, Span),
+        silence_max: Span,
+        seed: u64,
+    ) -> Peer<T> {
         Peer {
+            owner,
             target,
+            away: false,
             token,
             state: State::Idle { retry: Moment::ZERO },
             channel: Asking::default(),
@@ -171,7 +185,10 @@ impl<T> Peer<T> {
         self.state = State::Idle { retry };
         self.channel = Asking::default();
         self.owed = 0;
-        self.news.push_back(News::Down(why.to_string()));
+        if !std::mem::replace(&mut self.away, true) {
+            warn!(target: self.owner, "queue {}: {why}; trying again", self.target);
+        }
+        self.news.push_back(News::Down);
     }
 
     /// The socket became ready.
@@ -189,6 +206,9 @@ impl<T> Peer<T> {
                 self.state = State::Up(stream);
                 self.addresses.clear();
                 self.backoff.reset();
+                if std::mem::take(&mut self.away) {
+                    info!(target: self.owner, "queue {} is back", self.target);
+                }
                 self.news.push_back(News::Up);
             }
         }

@@ -13,7 +13,7 @@ use crate::base::name::Service;
 use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::command::cli::flows_max;
+use crate::command::daemon::flows_max;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::{News, Peer};
@@ -22,7 +22,7 @@ use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::redirect::redirector::Note;
 use crate::wire::channel::Answer;
-use log::{debug, info, warn};
+use log::{debug, warn};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
@@ -55,8 +55,6 @@ struct Door {
 /// See the file's head.
 pub struct Datagrams {
     peer: Peer<()>,
-    /// Whether the log knows that the queue is away.
-    queue_away: bool,
     doors: Vec<Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
@@ -191,7 +189,6 @@ impl Datagrams {
     pub fn new(crew: &Crew, seed: u64) -> Datagrams {
         Datagrams {
             peer: crew.peer(token(0, Kind::Queue), seed),
-            queue_away: false,
             doors: Vec::new(),
             upstreams: Vec::new(),
             again: Vec::new(),
@@ -351,18 +348,8 @@ impl Datagrams {
     fn hear(&mut self, machine: &mut Flows, desk: &mut Desk) {
         while let Some(news) = self.peer.poll() {
             match news {
-                News::Up => {
-                    if std::mem::take(&mut self.queue_away) {
-                        info!(target: "redirect", "queue {} is back", self.peer.target());
-                    }
-                    machine.handle(Input::QueueUp, desk.now);
-                }
-                News::Down(why) => {
-                    if !std::mem::replace(&mut self.queue_away, true) {
-                        warn!(target: "redirect", "queue {}: {why}; trying again", self.peer.target());
-                    }
-                    machine.handle(Input::QueueDown, desk.now);
-                }
+                News::Up => machine.handle(Input::QueueUp, desk.now),
+                News::Down => machine.handle(Input::QueueDown, desk.now),
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
                 News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }

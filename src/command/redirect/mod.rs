@@ -14,7 +14,7 @@ pub use relay::Order;
 use datagrams::Datagrams;
 use relay::{Relay, Stay};
 
-use super::cli::{Daemon, Source};
+use super::daemon::{Daemon, Source};
 use super::queue::{self, Embedded};
 use super::settings::{QueueAt, Settings};
 use super::{exit, logging};
@@ -209,7 +209,7 @@ impl Crew {
         // Longer silence than any answer may take means that nobody is there.
         let redirect = &self.settings.redirect;
         let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);
-        Peer::new(self.queue.clone(), token, RETRY, silence_max, seed)
+        Peer::new("redirect", self.queue.clone(), token, RETRY, silence_max, seed)
     }
 
     /// The process's id is different enough, jitter is all it is for.

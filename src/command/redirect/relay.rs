@@ -12,7 +12,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::command::cli::clients_max;
+use crate::command::daemon::clients_max;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
@@ -75,8 +75,6 @@ pub enum Stay {
 /// See the file's head.
 pub struct Relay {
     peer: Peer<()>,
-    /// Whether the log knows that the queue is away.
-    queue_away: bool,
     listeners: Listeners,
     /// The service of each.
     services: Vec<Service>,
@@ -289,7 +287,6 @@ impl Relay {
         let settings = crew.settings.clone();
         Relay {
             peer: crew.peer(token(0, Kind::Queue), seed),
-            queue_away: false,
             listeners: Listeners::default(),
             services: Vec::new(),
             clients: Slab::default(),
@@ -455,19 +452,8 @@ impl Relay {
     fn hear(&mut self, machine: &mut Redirector, desk: &mut Desk) {
         while let Some(news) = self.peer.poll() {
             match news {
-                News::Up => {
-                    let back = std::mem::take(&mut self.queue_away);
-                    if back {
-                        info!(target: "redirect", "queue {} is back", self.peer.target());
-                    }
-                    machine.handle(Input::QueueUp, desk.now);
-                }
-                News::Down(why) => {
-                    if !std::mem::replace(&mut self.queue_away, true) {
-                        warn!(target: "redirect", "queue {}: {why}; trying again", self.peer.target());
-                    }
-                    machine.handle(Input::QueueDown, desk.now);
-                }
+                News::Up => machine.handle(Input::QueueUp, desk.now),
+                News::Down => machine.handle(Input::QueueDown, desk.now),
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
                 News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
