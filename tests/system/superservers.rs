@@ -6,7 +6,7 @@ use crate::support::pegasus::{command, Balancer, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
-use crate::support::{free_port, tool, until};
+use crate::support::{free_port, tool, until, until_some};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -44,6 +44,7 @@ fn one_process_of_inetd_serves_many_and_the_next_one_comes_after_some_idleness()
             finish(client, &format!("client {number}"));
         }
         finish(first, "the first");
+        until("inetd said what it started", || inetd.started().len() >= round);
         assert_eq!(inetd.started().len(), round);
         until("it leaves", || inetd.ended() == round);
     }
@@ -59,10 +60,9 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
     for (round, signal) in [libc::SIGTERM, libc::SIGKILL, libc::SIGTERM].into_iter().enumerate() {
         let mut client = connect(inetd.address);
         begin(&mut client);
-        let started = inetd.started();
-        assert_eq!(started.len(), round + 1);
+        let process = until_some("inetd said what it started", || inetd.started().get(round).copied());
         // SAFETY: plain numbers; inetd has not reaped it, as a client is with it.
-        unsafe { libc::kill(started[round], signal) };
+        unsafe { libc::kill(process, signal) };
         if signal == libc::SIGKILL {
             drain(&mut client);
         } else {
@@ -74,8 +74,9 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
     }
     let mut first = connect(inetd.address);
     begin(&mut first);
+    let process = until_some("inetd said what it started", || inetd.started().get(3).copied());
     // SAFETY: as above.
-    unsafe { libc::kill(inetd.started()[3], libc::SIGTERM) };
+    unsafe { libc::kill(process, libc::SIGTERM) };
     until("it drains", || inetd.log().matches("draining").count() == 3);
     let second = connect(inetd.address);
     finish(first, "goes on");
