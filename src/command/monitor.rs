@@ -265,7 +265,7 @@ fn peers(settings: &Settings) -> Vec<Peer<usize>> {
 }
 
 fn check_timeout(settings: &Settings) -> Span {
-    settings.monitor_interval.part(2).max(Span::from_millis(100)).min(Span::from_secs(2))
+    settings.monitor_interval.max(Span::from_millis(500)).min(Span::from_secs(2))
 }
 
 /// A monitor that is ready to run.

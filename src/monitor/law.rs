@@ -101,7 +101,7 @@ impl Law {
 
 /// What load average and fullness leave of the machine, 0..=1; the fullest
 /// counts, and all is left where neither is a source.
-fn spare(sample: &Sample) -> f64 {
+pub fn spare(sample: &Sample) -> f64 {
     let load = sample.load.map_or(0.0, |load| load / sample.cpus.max(0.01));
     (1.0 - load.max(sample.full.unwrap_or(0.0))).clamp(0.0, 1.0)
 }

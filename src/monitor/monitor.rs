@@ -5,7 +5,7 @@
 //! the tickets that follow from it. Knows no socket and reads no load.
 
 use super::health::Health;
-use super::law::{Law, Sample, DEPTH};
+use super::law::{self, Law, Sample, DEPTH};
 use super::share;
 use crate::base::address::Named;
 use crate::base::machine::Machine;
@@ -384,8 +384,14 @@ impl Monitor {
         for (number, part) in share::parts(&demand).into_iter().enumerate() {
             let bid = &self.bids[number];
             let most = bid.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
+            let own = match bid.options.capacity {
+                // What nobody can measure is what the operator says, as far as the
+                // machine is spare.
+                Some(capacity) if sample.utilisation.is_none() => f64::from(capacity) * law::spare(&sample),
+                _ => machine * part,
+            };
             // A machine with less than one slot a service still serves each.
-            let slots = if machine > 0.0 { (machine * part).max(1.0).min(most) } else { 0.0 };
+            let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
             let full = !bid.health.well() || slots <= 0.0;
             let demand: Vec<f64> = balancers.iter().map(|balancer| bid.accounts[*balancer].demand).collect();
             let parts = share::parts(&demand);

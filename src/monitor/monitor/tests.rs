@@ -207,6 +207,14 @@ fn a_machine_that_its_load_calls_full_offers_nothing() {
 }
 
 #[test]
+fn where_nothing_can_be_measured_the_configured_capacity_is_scaled_by_the_load() {
+    let mut story = Story::up(1, vec![ServiceOptions { capacity: Some(8), ..service("web", false) }]);
+    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS / 2.0), full: None };
+    story.until(0);
+    assert_eq!(story.offered(0), (4, 16));
+}
+
+#[test]
 fn slots_are_bounded_by_the_configured_capacity() {
     let mut story = Story::up(1, vec![ServiceOptions { capacity: Some(10), ..service("web", false) }]);
     story.until(0);
