@@ -105,6 +105,10 @@ impl Hands for Control {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.writable |= event.is_writable();
+        // After the peer's end a reset is no error to reading.
+        if connection.ended && !matches!(connection.stream.take_error(), Ok(None)) {
+            return self.lost(key, machine, desk);
+        }
         self.serve(key, machine, desk);
     }
 
@@ -302,6 +306,12 @@ impl Control {
         }
     }
 
+    /// A connection broke: what it was sent last did not arrive.
+    fn lost(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+        machine.handle(Input::Undelivered { connection: key }, desk.now);
+        self.close(key, machine, desk);
+    }
+
     /// Reads what a connection sends, and asks the machine.
     fn serve(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
         for turn in 0.. {
@@ -330,7 +340,7 @@ impl Control {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!(target: "queue", "{}: {error}", connection.from);
-                    return self.close(key, machine, desk);
+                    return self.lost(key, machine, desk);
                 }
             }
         }
@@ -360,10 +370,17 @@ impl Control {
                 Ok(count) => connection.channel.out.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close(key, machine, desk),
+                Err(_) => return self.lost(key, machine, desk),
             }
         }
         if connection.channel.finished() {
+            if connection.ended && connection.linger.is_none() && machine.unsure(key) {
+                // Whoever hung up instead of ending its side answers this with a reset.
+                let _ = connection.stream.shutdown(Shutdown::Write);
+                connection.linger = Some(desk.now + LINGER);
+                self.next_sweep = self.next_sweep.min(desk.now + LINGER);
+                return;
+            }
             if connection.ended {
                 return self.close(key, machine, desk);
             }

@@ -294,6 +294,20 @@ impl Book {
         Some((provider, grant))
     }
 
+    /// A ticket that was spent for nobody is free again, unless the provider has
+    /// offered anew or died since.
+    pub fn unspend(&mut self, grant: Grant, now: Moment) {
+        let Some(entry) = self.entries.get_mut(grant.entry) else { return };
+        if grant.deaths == entry.deaths && grant.at >= entry.offered_at && entry.record.spent > 0 {
+            if entry.record.free() == 0 {
+                self.beginnings += 1;
+                entry.record.since = self.beginnings;
+            }
+            entry.record.spent -= 1;
+            self.note(grant.entry, now);
+        }
+    }
+
     /// A counted request ended; `well` if its asker said so itself.
     pub fn end(&mut self, grant: Grant, well: bool, now: Moment) {
         let beginnings = self.beginnings + 1;

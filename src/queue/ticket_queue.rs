@@ -68,6 +68,10 @@ struct Asker {
     ids: HashMap<u32, Held>,
     /// Waiting requests without id.
     plain: Vec<(Key, u64)>,
+    /// It has ended its side, or hung up: nobody can tell yet.
+    ended: bool,
+    /// Tickets spent for it since then.
+    unsure: Vec<(Key, Grant)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -120,12 +124,19 @@ impl Machine for TicketQueue {
                 if self.askers.len() <= slot {
                     self.askers.resize_with(slot + 1, || None);
                 }
-                let asker =
-                    Asker { key: connection, peer: peer.to_canonical(), ids: HashMap::new(), plain: Vec::new() };
+                let asker = Asker {
+                    key: connection,
+                    peer: peer.to_canonical(),
+                    ids: HashMap::new(),
+                    plain: Vec::new(),
+                    ended: false,
+                    unsure: Vec::new(),
+                };
                 self.connections += usize::from(self.askers[slot].replace(asker).is_none());
             }
             Input::Asked { connection, order, request } => self.asked(connection, order, request, now),
             Input::Ended { connection } => self.hang_up(connection, false, now),
+            Input::Undelivered { connection } => self.take_back(connection, now),
             Input::Gone { connection } => {
                 self.hang_up(connection, true, now);
                 if self.asker(connection).is_some() {
@@ -181,6 +192,12 @@ impl TicketQueue {
     /// An empty queue; `seed` is for schedulers that throw dice.
     pub fn new(options: QueueOptions, seed: u64) -> TicketQueue {
         TicketQueue { options, seed, ..TicketQueue::default() }
+    }
+
+    /// Whether tickets were spent for this connection that come back if it turns
+    /// out that nobody was there to hear of them.
+    pub fn unsure(&self, connection: Key) -> bool {
+        self.asker(connection).is_some_and(|asker| !asker.unsure.is_empty())
     }
 
     /// Whether this connection holds a place, or waits for one.

@@ -176,6 +176,17 @@ fn who_waits_and_hangs_up_is_forgotten() {
 }
 
 #[test]
+fn who_waits_without_an_id_and_hangs_up_takes_no_ticket_along() {
+    let queue = Queue::start(&[]);
+    let mut line = queue.line();
+    line.say("next?wait=30s");
+    until("it waits", || queue.status().queue().number("waiting") == 1);
+    drop(line);
+    queue.ask("ticket?provider=10.0.0.7&tickets=1&capacity=1");
+    until("the ticket is back", || queue.ask("next") == "10.0.0.7");
+}
+
+#[test]
 fn a_withdrawal_leaves_what_runs() {
     let queue = Queue::start(&[]);
     let mut line = queue.line();

@@ -91,6 +91,22 @@ fn what_a_program_was_asked_that_is_configured_away_is_decided_at_once() {
     }
 }
 
+#[test]
+fn a_ticket_that_was_spent_for_nobody_comes_back() {
+    tell(
+        QueueOptions::default(),
+        "0s r pegasus://b/next?wait=5s
+         1s r ended
+         2s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 => r: 10.0.0.1:80 | ok…
+         2s ? 10.0.0.1:80 free=0 spent=1
+         2s r undelivered
+         2s ? 10.0.0.1:80 free=1 spent=0
+         2s s pegasus://b/next => 10.0.0.1:80
+         3s r undelivered
+         3s ? 10.0.0.1:80 free=0 spent=1",
+    );
+}
+
 fn with_affinity(script: &str) -> Story {
     let affinities = ["default", "ftp"].map(|name| (name.parse().unwrap(), Span::from_secs(60)));
     tell(QueueOptions { affinities: affinities.to_vec(), ..QueueOptions::default() }, script)

@@ -91,10 +91,25 @@ impl TicketQueue {
         if let (Some(client), Some(timeout)) = (client, self.affinity_of(service)) {
             self.affinity.came(client, service, provider, id.is_some(), now, timeout);
         }
-        if let (Some(id), Some(asker)) = (id, self.asker_mut(ask.connection)) {
-            asker.ids.insert(id, Held::Active { room: key, grant, client });
+        if let Some(asker) = self.asker_mut(ask.connection) {
+            match id {
+                Some(id) => drop(asker.ids.insert(id, Held::Active { room: key, grant, client })),
+                None if asker.ended => asker.unsure.push((key, grant)),
+                None => {}
+            }
         }
         self.answer(ask.connection, ask.order, Reply::Provider { provider, id });
+    }
+
+    /// Gives back the tickets that were spent for somebody who had hung up.
+    pub(super) fn take_back(&mut self, connection: Key, now: Moment) {
+        let unsure = self.asker_mut(connection).map(|asker| std::mem::take(&mut asker.unsure)).unwrap_or_default();
+        for (key, grant) in unsure {
+            if let Some(room) = self.rooms.get_mut(key) {
+                room.book.unspend(grant, now);
+            }
+            self.serve(key, now);
+        }
     }
 
     /// Gives what is free to those who wait.
@@ -210,6 +225,7 @@ impl TicketQueue {
     /// nothing else either.
     pub(super) fn hang_up(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(asker) = self.asker_mut(connection) else { return };
+        asker.ended = true;
         let mut waiting = if gone { std::mem::take(&mut asker.plain) } else { Vec::new() };
         let mut ended = Vec::new();
         let mut active = Vec::new();

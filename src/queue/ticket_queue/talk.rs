@@ -83,6 +83,11 @@ pub enum Input {
         /// Its key.
         connection: Key,
     },
+    /// The last it was sent cannot have arrived: it hung up while it waited.
+    Undelivered {
+        /// Its key.
+        connection: Key,
+    },
     /// It is gone: what it held is free, who waited on it is forgotten.
     Gone {
         /// Its key.

@@ -122,6 +122,10 @@ impl Story {
                 let line = words.collect::<Vec<_>>().join(" ");
                 self.queue.handle(Input::Advice { service: Service::DEFAULT, line }, self.now);
             }
+            "undelivered" => {
+                let connection = self.connection(who);
+                self.queue.handle(Input::Undelivered { connection }, self.now);
+            }
             "drain" => self.queue.handle(Input::Drain, self.now),
             "." => {}
             url => {
