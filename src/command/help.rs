@@ -189,10 +189,10 @@ weights; where requests are not counted (`next` without id) it is weighted. Take
 least-loaded where time says nothing of speed (chats, downloads), source-hash
 where providers remember clients (none gets more than 1.25 times its share),
 first to switch idle machines off.
-For comparison: round-robin and fifo, the paper's, drown slow machines;
-random-two knows two where the default knows all; shortest-delay and
-never-queue lose under load, because no fraction of a turn keeps many balancers
-from running after the same provider while others idle.
+Mean response times, simulated: machines of speed 1:2:4 at half load, competitive
+15 ms; least-loaded, shortest-delay and never-queue 23, who do not know who is
+quick; fifo and random-two 25, round-robin 27. Cores 1:2:4:8 at 90 %: competitive
+62, never-queue 69, round-robin 80, fifo 83; leastconn without tickets 131.
 ";
 
 const PLUGINS: &str = "\
