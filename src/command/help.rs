@@ -189,10 +189,10 @@ weights; where requests are not counted (`next` without id) it is weighted. Take
 least-loaded where time says nothing of speed (chats, downloads), source-hash
 where providers remember clients (none gets more than 1.25 times its share),
 first to switch idle machines off.
-Mean response times, simulated: machines of speed 1:2:4 at half load, competitive
-15 ms; least-loaded, shortest-delay and never-queue 23, who do not know who is
-quick; fifo and random-two 25, round-robin 27. Cores 1:2:4:8 at 90 %: competitive
-62, never-queue 69, round-robin 80, fifo 83; leastconn without tickets 131.
+Mean response times, simulated. Machines of speed 1:2:4 at half load:
+competitive 15 ms; least-loaded, shortest-delay and never-queue 23, for they do
+not know who is quick; fifo and random-two 25, round-robin 27. CPUs 1:2:4:8 at
+90 %: competitive 62, never-queue 69, round-robin 80, fifo 83.
 ";
 
 const PLUGINS: &str = "\
