@@ -22,7 +22,8 @@ use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::redirect::redirector::Note;
 use crate::wire::channel::Answer;
-use log::{debug, warn};
+use crate::wire::message::Request;
+use log::{debug, info, warn};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
@@ -54,7 +55,8 @@ struct Door {
 
 /// See the file's head.
 pub struct Datagrams {
-    peer: Peer<()>,
+    /// An answer in order is perhaps to what it holds of a service.
+    peer: Peer<Option<Service>>,
     doors: Vec<Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
@@ -115,7 +117,13 @@ impl Hands for Datagrams {
 
     fn act(&mut self, output: Output, machine: &mut Flows, desk: &mut Desk) {
         match output {
-            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Say(request) => self.peer.ask(&request, None, desk.now),
+            Output::Look(service) => {
+                self.peer.ask(&Request::Status { service: Some(service) }, Some(service), desk.now);
+            }
+            Output::Blind => {
+                info!(target: "redirect", "status is denied (queue_allow_status): a flow does not end when its provider withdraws");
+            }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
                 if let Some(slot) = self.upstreams.get_mut(flow.index()) {
@@ -351,7 +359,10 @@ impl Datagrams {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
-                News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+                News::Answer(Answer::InOrder(Some(service), reply)) => {
+                    machine.handle(Input::Status { service, reply }, desk.now);
+                }
+                News::Answer(Answer::InOrder(None, reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
         }
     }

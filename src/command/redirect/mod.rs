@@ -205,7 +205,7 @@ impl Crew {
     }
 
     /// A connection to the queue.
-    fn peer(&self, token: Token, seed: u64) -> Peer<()> {
+    fn peer<T>(&self, token: Token, seed: u64) -> Peer<T> {
         // Longer silence than any answer may take means that nobody is there.
         let redirect = &self.settings.redirect;
         let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);

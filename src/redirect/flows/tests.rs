@@ -1,19 +1,24 @@
 //! Stories of flows.
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen: `up`,
-//! `down`, `told ANSWER` (with its id), `CLIENT says TEXT`, `CLIENT refused` or
-//! `stuck` (of its flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.`
-//! (time passes). Deeds: `say MESSAGE`, `CLIENT to ADDRESS: TEXT …` (its flow is
-//! opened there, with what it kept, or a datagram is sent at once), `CLIENT
+//! `down`, `told ANSWER` (with its id), `status queue ADDRESS=CAPACITY …` and
+//! `denied` (to a look), `CLIENT says TEXT`, `CLIENT refused` or `stuck` (of its
+//! flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.` (time passes). Deeds:
+//! `say MESSAGE`, `look SERVICE`, `blind`, `CLIENT to ADDRESS: TEXT …` (its flow
+//! is opened there, with what it kept, or a datagram is sent at once), `CLIENT
 //! hears`, `CLIENT drops`, `CLIENT gone OUTCOME SENT/RECEIVED`, `PROVIDER failed`.
 
 use super::*;
+use crate::redirect::redirector::{Note, RedirectOptions};
+use crate::wire::message::Reply;
 
 struct Story {
     flows: Flows,
     now: Moment,
     deeds: Vec<String>,
     open: HashMap<Key, String>,
+    /// Whether looks are told, which most stories are not about.
+    looks: bool,
 }
 
 fn client(name: &str) -> SocketAddr {
@@ -28,7 +33,7 @@ impl Story {
     fn new(terms: FlowTerms, flows_max: usize) -> Story {
         let services = HashMap::from([("dns".parse().unwrap(), terms)]);
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
-        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new() }
+        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
     }
 
     fn key(&self, wanted: &str) -> Key {
@@ -53,6 +58,9 @@ impl Story {
                     }
                     format!("say {}", line.trim_end())
                 }
+                Output::Look(_) if !self.looks => continue,
+                Output::Look(service) => format!("look {service}"),
+                Output::Blind => "blind".to_string(),
                 Output::Open { flow, to } => {
                     let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
                     self.open.insert(flow, who.clone());
@@ -75,6 +83,7 @@ impl Story {
     }
 
     fn tell(&mut self, script: &str) {
+        self.looks = script.contains("look");
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
             let (time, event) = event.trim().split_once(' ').unwrap();
@@ -104,6 +113,16 @@ impl Story {
                 let line = event.split_once(' ').unwrap().1;
                 let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
                 Input::Told { id, reply: Reply::parse(line.as_bytes()).unwrap() }
+            }
+            ["status", ..] => {
+                let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
+                    Some((address, capacity)) => format!("provider address={address} tickets=0 capacity={capacity}\n"),
+                    None => "queue waiting=0\n".to_string(),
+                });
+                Input::Status { service: "dns".parse().unwrap(), reply: Reply::Status(rows.collect()) }
+            }
+            ["denied"] => {
+                Input::Status { service: "dns".parse().unwrap(), reply: Reply::parse(b"error denied").unwrap() }
             }
             [who, "refused"] => Input::Refused { flow: self.key(who) },
             [who, "stuck"] => Input::Stuck { flow: self.key(who) },
@@ -283,10 +302,148 @@ fn the_one_that_was_silent_for_the_longest_time_makes_room() {
          1s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          2s a says x => a to 10.0.0.1:53: x
          3s c says x => b drops | say done?id=2 | b gone evicted 0/1 | say next?id=3
-         4s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
-         5s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/1",
+         4s c says x
+         5s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
+         6s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/2",
     );
     story.ends();
+}
+
+#[test]
+fn strangers_make_room_before_those_who_are_in_use() {
+    let mut story = Story::new(FlowTerms::default(), 8);
+    story.tell("0s up");
+    let says = |story: &mut Story, port: u16| {
+        let path = Path { door: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        story.flows.datagram(path, "dns".parse().unwrap(), 53, b"x", story.now);
+        path
+    };
+    // Six in use, of which two become silent.
+    let in_use: Vec<Path> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
+    for number in 0..10_000 {
+        story.now = story.now + Span::from_millis(1);
+        says(&mut story, 1000 + number);
+        if number % 1000 == 0 {
+            (1..=4).for_each(|port| drop(says(&mut story, port)));
+        }
+    }
+    let here = |story: &Story, path: &Path| story.flows.by_path.contains_key(path);
+    assert_eq!(
+        in_use.iter().filter(|path| here(&story, path)).count(),
+        6,
+        "strangers have a quarter of all places already"
+    );
+    // Whoever comes twice may displace those that are silent.
+    for number in 0..10_000 {
+        story.now = story.now + Span::from_millis(1);
+        (says(&mut story, 20_000 + number), says(&mut story, 20_000 + number));
+        if number % 2 == 0 {
+            (1..=4).for_each(|port| drop(says(&mut story, port)));
+        }
+    }
+    let left: Vec<u16> = in_use.iter().filter(|path| here(&story, path)).map(|path| path.client.port()).collect();
+    assert_eq!(left, [1, 2, 3, 4]);
+    assert_eq!(story.flows.count(), 8);
+    let heaps = story.flows.ranking.sizes();
+    assert!(heaps.iter().all(|size| *size <= 2 * 8 + 1024 + 1), "{heaps:?}");
+    story.flows.handle(Input::End, story.now);
+    while story.flows.poll().is_some() {}
+    story.ends();
+}
+
+#[test]
+fn a_provider_that_withdraws_loses_its_flows_and_no_other_does() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0s b says x => say next?id=2
+         0s told 10.0.0.2:53 id=2 => b to 10.0.0.2:53: x
+         1s . => look dns
+         1s status queue 10.0.0.1:53=4 10.0.0.2:53=4
+         2s . => look dns
+         2.1s status queue 10.0.0.1:53=0 10.0.0.2:53=4 => a drops | say done?id=1 | a gone withdrawn 0/1
+         2.2s a says y => say next?id=3
+         2.2s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: y
+         3s . => look dns
+         9s .
+         9s status queue => a drops | b drops | say done?id=3 | a gone withdrawn 0/1 | say done?id=2 | b gone withdrawn 0/1",
+    )
+    .ends();
+}
+
+#[test]
+fn a_queue_that_has_just_started_ends_no_flow() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0.5s down
+         0.6s up
+         1.6s . => look dns
+         1.6s status queue
+         2.6s . => look dns
+         2.6s status queue 10.0.0.1:53=0
+         3.6s . => look dns
+         3.6s status queue 10.0.0.1:53=4
+         4.6s . => look dns
+         4.6s status queue => a drops | a gone withdrawn 0/1",
+    );
+}
+
+#[test]
+fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
+    told(
+        FlowTerms::default(),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
+         0.1s 10.0.0.1:4000 answers a => a hears
+         1s . => look dns
+         1s status queue
+         1s a says ack => a to 10.0.0.1:4000: ack",
+    );
+}
+
+#[test]
+fn whoever_may_not_see_the_status_asks_once_a_connection() {
+    told(
+        FlowTerms { idle: Span::from_secs(3), ..FlowTerms::default() },
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         1s . => look dns
+         1s denied => blind
+         2s b says x => say next?id=2
+         2s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
+         2.5s .
+         2.5s down
+         2.6s up
+         3s . => a drops | a gone idle 0/1
+         4s . => look dns
+         4s denied
+         9s . => b drops | b gone idle 0/1",
+    )
+    .ends();
+}
+
+#[test]
+fn flows_that_last_for_a_moment_do_not_ask() {
+    told(
+        FlowTerms { replies: 1, ..FlowTerms::default() },
+        "0s up
+         0.5s a says x => say next?id=1
+         0.5s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         1s .
+         1.2s 10.0.0.1:53 answers a => a hears | a drops | say done?id=1 | a gone complete 10/1
+         3s b says x => say next?id=2
+         3s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
+         4s . => look dns
+         4s 10.0.0.1:53 answers b => b hears | b drops | say done?id=2 | b gone complete 10/1",
+    )
+    .ends();
 }
 
 #[test]
