@@ -17,7 +17,7 @@ use crate::command::daemon::flows_max;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::{News, Peer};
-use crate::os::datagram::{self, DATAGRAM_BYTES, HEARS_ALL};
+use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::redirect::redirector::Note;
@@ -47,8 +47,8 @@ struct Door {
     socket: UdpSocket,
     service: Service,
     port: u16,
-    /// The only client, where the starter connected it.
-    client: Option<SocketAddr>,
+    /// It has one client only, to whom the starter connected it.
+    connected: bool,
     /// Something may be there to be taken.
     ready: bool,
 }
@@ -62,6 +62,8 @@ pub struct Datagrams {
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     again: Vec<Key>,
     buffer: Vec<u8>,
+    /// Answers of this turn, and the number of the door that they leave by.
+    outgoing: (usize, Outgoing),
     fallbacks: Fallbacks,
     settings: Arc<Settings>,
     flows: Arc<AtomicUsize>,
@@ -177,6 +179,7 @@ impl Hands for Datagrams {
                 self.take(number, machine, desk);
             }
         }
+        self.send_replies();
         self.peer.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
@@ -201,6 +204,7 @@ impl Datagrams {
             upstreams: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
+            outgoing: Default::default(),
             fallbacks: Fallbacks::new(&crew.settings),
             settings: crew.settings.clone(),
             flows: crew.flows.clone(),
@@ -222,10 +226,10 @@ impl Datagrams {
     /// What the system says.
     pub fn listen(&mut self, service: Service, socket: std::net::UdpSocket, desk: &Desk) -> io::Result<()> {
         datagram::prepare(&socket);
-        let (client, port) = (socket.peer_addr().ok(), socket.local_addr()?.port());
+        let (connected, port) = (socket.peer_addr().is_ok(), socket.local_addr()?.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(self.doors.len(), Kind::Door), Interest::READABLE)?;
-        self.doors.push(Door { socket, service, port, client, ready: true });
+        self.doors.push(Door { socket, service, port, connected, ready: true });
         Ok(())
     }
 
@@ -308,15 +312,7 @@ impl Datagrams {
             match socket.recv_from(&mut self.buffer) {
                 Ok((count, from)) => {
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
-                    let Some(door) = self.doors.get(path.door) else { continue };
-                    let bytes = &self.buffer[..count];
-                    let sent = match door.client {
-                        Some(_) => door.socket.send(bytes).map(drop),
-                        None => datagram::send(&door.socket, bytes, path.client, path.local),
-                    };
-                    if let Err(error) = sent {
-                        debug!(target: "redirect", "{}: {error}", path.client);
-                    }
+                    self.reply(path, count);
                     if !machine.lives(flow) {
                         return;
                     }
@@ -333,6 +329,29 @@ impl Datagrams {
         }
         desk.again = true;
         self.again.push(flow);
+    }
+
+    /// Sends what is in the buffer to a client, now or with what else leaves by
+    /// its door in this turn.
+    fn reply(&mut self, path: Path, count: usize) {
+        if self.outgoing.0 != path.door || self.outgoing.1.full() {
+            self.send_replies();
+            self.outgoing.0 = path.door;
+        }
+        let Some(door) = self.doors.get(path.door) else { return };
+        let bytes = &self.buffer[..count];
+        if door.connected {
+            let _ = door.socket.send(bytes);
+        } else {
+            self.outgoing.1.push(bytes, path.client, path.local);
+        }
+    }
+
+    fn send_replies(&mut self) {
+        let (door, outgoing) = &mut self.outgoing;
+        if let Some(door) = self.doors.get(*door) {
+            outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
+        }
     }
 
     /// Whether it is told to end, or was not to stay, and nobody is there.

@@ -324,7 +324,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
         story.now = story.now + Span::from_millis(1);
         says(&mut story, 1000 + number);
         if number % 1000 == 0 {
-            (1..=4).for_each(|port| drop(says(&mut story, port)));
+            (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
     let here = |story: &Story, path: &Path| story.flows.by_path.contains_key(path);
@@ -338,7 +338,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
         story.now = story.now + Span::from_millis(1);
         (says(&mut story, 20_000 + number), says(&mut story, 20_000 + number));
         if number % 2 == 0 {
-            (1..=4).for_each(|port| drop(says(&mut story, port)));
+            (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
     let left: Vec<u16> = in_use.iter().filter(|path| here(&story, path)).map(|path| path.client.port()).collect();
