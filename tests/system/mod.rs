@@ -9,6 +9,7 @@ mod demo;
 mod dns;
 mod endings;
 mod failover;
+mod flows;
 mod ftp;
 mod garbage;
 mod idling;
