@@ -6,11 +6,11 @@
 //! One loop has all flows of a process: a flow never changes its thread.
 
 use super::fallbacks::Fallbacks;
-use super::relay::{tell, Order, Stay, FAREWELL, LOOK};
+use super::notes::Notes;
+use super::relay::{Order, Stay, FAREWELL, LOOK};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
-use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::command::daemon::flows_max;
@@ -20,10 +20,9 @@ use crate::net::peer::{News, Peer};
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
-use crate::redirect::redirector::Note;
 use crate::wire::channel::Answer;
 use crate::wire::message::Request;
-use log::{debug, info, warn};
+use log::{debug, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
@@ -36,11 +35,6 @@ use std::sync::Arc;
 const BATCH: usize = 64;
 /// How long a socket rests of which the system says what nobody expects.
 const PAUSE: Span = Span::from_millis(100);
-/// How often it is told that the system has no socket to spare.
-const TELL: Span = Span::from_secs(60);
-/// Flows that are turned away in a second and have a line of their own each:
-/// datagrams may come by the thousand, and from addresses that do not exist.
-const TURNED_AWAY_TOLD: usize = 100;
 
 /// A socket that clients come to.
 struct Door {
@@ -70,9 +64,7 @@ pub struct Datagrams {
     clients: Arc<AtomicUsize>,
     stay: Stay,
     paused_until: Option<Moment>,
-    told: Option<Moment>,
-    /// Flows turned away since then.
-    turned_away: (Moment, usize),
+    notes: Notes,
     idle_since: Option<Moment>,
     next_look: Option<Moment>,
     ending: Option<Moment>,
@@ -132,7 +124,7 @@ impl Hands for Datagrams {
                     slot.take_if(|(holder, _)| *holder == flow);
                 }
             }
-            Output::Note(note) => self.note(&note, desk.now),
+            Output::Note(note) => self.notes.tell(&note, desk.now),
         }
     }
 
@@ -211,8 +203,7 @@ impl Datagrams {
             clients: crew.count.clone(),
             stay: crew.stay,
             paused_until: None,
-            told: None,
-            turned_away: (Moment::ZERO, 0),
+            notes: Notes::default(),
             idle_since: None,
             next_look: None,
             ending: None,
@@ -384,30 +375,6 @@ impl Datagrams {
                 News::Answer(Answer::InOrder(None, reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
         }
-    }
-
-    fn note(&mut self, note: &Note, now: Moment) {
-        if let Note::Closed { provider: None, .. } = note {
-            if now.since(self.turned_away.0) >= Span::from_secs(1) {
-                let more = self.turned_away.1.saturating_sub(TURNED_AWAY_TOLD);
-                if more > 0 {
-                    warn!(target: "redirect", "{more} more flows were turned away");
-                }
-                self.turned_away = (now, 0);
-            }
-            self.turned_away.1 += 1;
-            if self.turned_away.1 > TURNED_AWAY_TOLD {
-                return;
-            }
-        }
-        if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
-            if self.told.is_some_and(|told| now.since(told) < TELL) {
-                return;
-            }
-            self.told = Some(now);
-            warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
-        }
-        tell(note);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod datagrams;
 mod fallbacks;
+mod notes;
 mod relay;
 
 pub use relay::Order;
