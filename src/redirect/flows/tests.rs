@@ -368,7 +368,9 @@ fn a_provider_that_withdraws_loses_its_flows_and_no_other_does() {
          2.2s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: y
          3s . => look dns
          9s .
-         9s status queue => a drops | b drops | say done?id=3 | a gone withdrawn 0/1 | say done?id=2 | b gone withdrawn 0/1",
+         9s status queue
+         10s . => look dns
+         10s status queue 10.0.0.3:53=1 => a drops | b drops | say done?id=3 | a gone withdrawn 0/1 | say done?id=2 | b gone withdrawn 0/1",
     )
     .ends();
 }
@@ -385,11 +387,11 @@ fn a_queue_that_has_just_started_ends_no_flow() {
          1.6s . => look dns
          1.6s status queue
          2.6s . => look dns
-         2.6s status queue 10.0.0.1:53=0
+         2.6s status queue 10.0.0.1:53=0 10.0.0.2:53=4
          3.6s . => look dns
-         3.6s status queue 10.0.0.1:53=4
+         3.6s status queue 10.0.0.1:53=4 10.0.0.2:53=4
          4.6s . => look dns
-         4.6s status queue => a drops | a gone withdrawn 0/1",
+         4.6s status queue 10.0.0.2:53=4 => a drops | a gone withdrawn 0/1",
     );
 }
 
@@ -402,7 +404,7 @@ fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
          0.1s 10.0.0.1:4000 answers a => a hears
          1s . => look dns
-         1s status queue
+         1s status queue 10.0.0.2:69=4
          1s a says ack => a to 10.0.0.1:4000: ack",
     );
 }

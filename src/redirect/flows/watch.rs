@@ -65,8 +65,8 @@ impl Flows {
     }
 
     /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more. A transfer that goes on at another
-    /// port stays: nobody else could go on with it.
+    /// this connection, and offers no more while others do. A transfer that goes
+    /// on at another port stays: nobody else could go on with it.
     pub(super) fn status(&mut self, service: Service, reply: Reply, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
         let lines = match reply {
@@ -81,6 +81,10 @@ impl Flows {
             _ => return,
         };
         let offering: HashSet<Provider> = lines.lines().filter_map(offers).collect();
+        if offering.is_empty() {
+            // Everybody is full, or their monitors are cut off: nobody would do better.
+            return;
+        }
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && flow.service == service) else {
