@@ -1,9 +1,9 @@
 //! Which address was a datagram sent to, how does an answer leave from it, and
 //! who hears that nobody takes what was sent?
 //!
-//! A system answers with [`prepare`], [`receive`], [`send`] and its kind for
-//! sockets that clients come to, and with [`prepare_upstream`] and [`HEARS_ALL`] for those
-//! that lead to providers.
+//! A system answers with [`prepare`], [`receive`], [`send`] and `send_many` for
+//! sockets that clients come to, and with [`prepare_upstream`] and [`HEARS_ALL`]
+//! for those that lead to providers.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pktinfo;
