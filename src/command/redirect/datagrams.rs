@@ -5,6 +5,7 @@
 //! flow a datagram belongs to, and when that ends, is the machine's business.
 //! One loop has all flows of a process: a flow never changes its thread.
 
+use super::asker::Asker;
 use super::fallbacks::Fallbacks;
 use super::relay::{tell, Order, Stay, FAREWELL, LOOK};
 use super::Crew;
@@ -16,7 +17,7 @@ use crate::base::time::{Moment, Span};
 use crate::command::daemon::flows_max;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
-use crate::net::peer::{News, Peer};
+use crate::net::peer::News;
 use crate::os::datagram::{self, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
@@ -54,7 +55,7 @@ struct Door {
 
 /// See the file's head.
 pub struct Datagrams {
-    peer: Peer<()>,
+    queue: Asker,
     doors: Vec<Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
@@ -106,7 +107,7 @@ impl Hands for Datagrams {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
-            self.peer.ready(event, desk);
+            self.queue.ready(event, desk);
             self.hear(machine, desk);
         } else if let Some(Some((flow, _))) = self.upstreams.get(number) {
             self.answers(*flow, machine, desk);
@@ -115,7 +116,10 @@ impl Hands for Datagrams {
 
     fn act(&mut self, output: Output, machine: &mut Flows, desk: &mut Desk) {
         match output {
-            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Say(request) => {
+                self.queue.ask(request, desk.now);
+                self.hear(machine, desk);
+            }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
                 if let Some(slot) = self.upstreams.get_mut(flow.index()) {
@@ -142,7 +146,7 @@ impl Hands for Datagrams {
     }
 
     fn expire(&mut self, machine: &mut Flows, desk: &mut Desk) {
-        self.peer.expire(desk);
+        self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
@@ -153,7 +157,7 @@ impl Hands for Datagrams {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.peer.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
@@ -169,7 +173,7 @@ impl Hands for Datagrams {
                 self.take(number, machine, desk);
             }
         }
-        self.peer.flush(desk);
+        self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
             machine.handle(Input::End, desk.now);
@@ -180,15 +184,18 @@ impl Hands for Datagrams {
             return false;
         }
         let since = *self.farewell.get_or_insert(desk.now);
-        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+        self.queue.flushed() || desk.now.since(since) >= FAREWELL
     }
 }
 
 impl Datagrams {
     /// Without a socket yet. `seed` makes its jitter its own.
-    pub fn new(crew: &Crew, seed: u64) -> Datagrams {
-        Datagrams {
-            peer: crew.peer(token(0, Kind::Queue), seed),
+    ///
+    /// # Errors
+    /// Too many loops ask the queue of this process.
+    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
+        Ok(Datagrams {
+            queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: Vec::new(),
             upstreams: Vec::new(),
             again: Vec::new(),
@@ -205,7 +212,7 @@ impl Datagrams {
             next_look: None,
             ending: None,
             farewell: None,
-        }
+        })
     }
 
     /// Clients of a service come to this socket.
@@ -346,7 +353,7 @@ impl Datagrams {
 
     /// What the queue says.
     fn hear(&mut self, machine: &mut Flows, desk: &mut Desk) {
-        while let Some(news) = self.peer.poll() {
+        while let Some(news) = self.queue.poll() {
             match news {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),

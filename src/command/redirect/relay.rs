@@ -4,6 +4,7 @@
 //! relay. Whom a client is led to is the machine's business, and the moving of
 //! bytes the pump's.
 
+use super::asker::Asker;
 use super::fallbacks::Fallbacks;
 use super::Crew;
 use crate::base::machine::Machine;
@@ -16,7 +17,7 @@ use crate::command::daemon::clients_max;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
-use crate::net::peer::{News, Peer};
+use crate::net::peer::News;
 use crate::net::pump::{Ahead, Link, Pumped, Tools};
 use crate::os::socket;
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
@@ -74,7 +75,7 @@ pub enum Stay {
 
 /// See the file's head.
 pub struct Relay {
-    peer: Peer<()>,
+    queue: Asker,
     listeners: Listeners,
     /// The service of each.
     services: Vec<Service>,
@@ -122,7 +123,7 @@ impl Hands for Relay {
             return self.listeners.ready(number);
         }
         if token % 4 == Kind::Queue as usize {
-            self.peer.ready(event, desk);
+            self.queue.ready(event, desk);
             return self.hear(machine, desk);
         }
         let Some(key) = self.clients.key_at(number) else { return };
@@ -143,7 +144,10 @@ impl Hands for Relay {
 
     fn act(&mut self, output: Output, machine: &mut Redirector, desk: &mut Desk) {
         match output {
-            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Say(request) => {
+                self.queue.ask(request, desk.now);
+                self.hear(machine, desk);
+            }
             Output::Connect { client, to } => self.call(client, to, machine, desk),
             Output::HangUp { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
@@ -179,7 +183,7 @@ impl Hands for Relay {
     }
 
     fn expire(&mut self, machine: &mut Redirector, desk: &mut Desk) {
-        self.peer.expire(desk);
+        self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
@@ -198,7 +202,7 @@ impl Hands for Relay {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.peer.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
+        let own = [self.queue.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
@@ -229,7 +233,7 @@ impl Hands for Relay {
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
         }
-        self.peer.flush(desk);
+        self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
             for key in self.clients.keys() {
@@ -240,7 +244,7 @@ impl Hands for Relay {
             return false;
         }
         let since = *self.farewell.get_or_insert(desk.now);
-        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+        self.queue.flushed() || desk.now.since(since) >= FAREWELL
     }
 }
 
@@ -283,10 +287,13 @@ impl Relay {
     }
 
     /// Without clients yet. `seed` makes its jitter its own.
-    pub fn new(crew: &Crew, seed: u64) -> Relay {
+    ///
+    /// # Errors
+    /// Too many loops ask the queue of this process.
+    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Relay> {
         let settings = crew.settings.clone();
-        Relay {
-            peer: crew.peer(token(0, Kind::Queue), seed),
+        Ok(Relay {
+            queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             listeners: Listeners::default(),
             services: Vec::new(),
             clients: Slab::default(),
@@ -303,7 +310,7 @@ impl Relay {
             next_look: None,
             ending: None,
             farewell: None,
-        }
+        })
     }
 
     fn silence_max(&self, client: &Client) -> Span {
@@ -450,7 +457,7 @@ impl Relay {
 
     /// What the queue says.
     fn hear(&mut self, machine: &mut Redirector, desk: &mut Desk) {
-        while let Some(news) = self.peer.poll() {
+        while let Some(news) = self.queue.poll() {
             match news {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),
