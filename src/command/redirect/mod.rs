@@ -128,6 +128,7 @@ fn on_inherited(
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for (name, socket) in doors.listeners {
         socket.set_nonblocking(true)?;
+        socket::bequeath(&socket);
         listeners.push((of(name, Transport::Tcp, socket.local_addr())?, socket));
     }
     for (name, socket) in doors.datagrams {

@@ -18,11 +18,12 @@ use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
-use crate::net::pump::{Ahead, Link, Pumped, Tools};
+use crate::net::pump::{Called, Link, Pumped, Tools};
+use crate::os::connect::connect;
 use crate::os::socket;
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
 use crate::wire::channel::Answer;
-use log::{debug, info, warn};
+use log::{debug, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -350,34 +351,29 @@ impl Relay {
     /// Calls a provider for a client.
     fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.link.drop_provider();
         client.stage = Stage::Calling;
-        let mut provider = match TcpStream::connect(to) {
-            Ok(provider) => provider,
+        let called = client.link.call(&mut self.tools, |speaks_first| {
+            let mut provider = connect(to, speaks_first)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest)?;
+            io::Result::Ok(provider)
+        });
+        match called {
+            Ok(Called::Calling) => {}
+            Ok(Called::Connected) => {
+                self.connected(key, machine, desk);
+                // Pumped when this turn is settled.
+                self.again.push(key);
+            }
+            Ok(Called::Refused) => self.failed(key, Failure::Refused, machine, desk),
+            Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 let ours = socket::out_of_sockets(&error) || socket::no_local_port(&error);
                 let stuck = Input::Stuck { client: key };
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                return machine.handle(if ours { stuck } else { failed }, desk.now);
+                machine.handle(if ours { stuck } else { failed }, desk.now);
             }
-        };
-        let _ = provider.set_nodelay(true);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest).is_err() {
-            return machine.handle(Input::Stuck { client: key }, desk.now);
-        }
-        client.link.set_provider(provider);
-        // What the client has said already need not wait for an event: on a
-        // near network the connection often stands by now.
-        match client.link.pump_ahead(&mut self.tools) {
-            Some(Ahead::Connected) => {
-                self.connected(key, machine, desk);
-                // Pumped when this turn is settled.
-                self.again.push(key);
-            }
-            None => {}
-            Some(Ahead::Failed) => self.failed(key, Failure::Refused, machine, desk),
         }
     }
 
@@ -472,17 +468,19 @@ impl Relay {
 pub fn tell(note: &Note) {
     match note {
         Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
-            let provider = provider.map_or("-".to_string(), |provider| provider.to_string());
-            let line = format!(
-                "closed service={service} client={client} provider={provider} outcome={outcome} sent={sent} \
-                 received={received} waited={waited} lasted={lasted}"
-            );
-            match outcome {
+            let level = match outcome {
                 Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
-                    warn!(target: "redirect", "{line}");
+                    Level::Warn
                 }
-                _ => info!(target: "redirect", "{line}"),
-            }
+                _ => Level::Info,
+            };
+            log!(
+                target: "redirect",
+                level,
+                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
+                 received={received} waited={waited} lasted={lasted}",
+                provider.map_or("-".to_string(), |provider| provider.to_string())
+            );
         }
         Note::ProviderFailed { service, provider, why } => {
             warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
