@@ -18,7 +18,7 @@ use crate::schedule::registry::SchedulerName;
 use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ enum Timer {
 pub struct TicketQueue {
     options: QueueOptions,
     rooms: Slab<Room>,
-    by_name: HashMap<Service, Key>,
+    by_name: BTreeMap<Service, Key>,
     /// By the slot number of the connection's key.
     askers: Vec<Option<Asker>>,
     connections: usize,

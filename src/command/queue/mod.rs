@@ -88,6 +88,8 @@ struct Control {
     ending: Option<Moment>,
     drain_timeout: Span,
     buffer: Vec<u8>,
+    /// Of one request; kept for its memory.
+    outputs: Vec<Output>,
 }
 
 /// Even tokens are connections, odd ones listeners.
@@ -226,6 +228,7 @@ impl Control {
             ending: None,
             drain_timeout: settings.drain_timeout,
             buffer: vec![0; BUFFER_BYTES],
+            outputs: Vec::new(),
         }
     }
 
@@ -356,10 +359,12 @@ impl Control {
             let Some((order, request)) = connection.channel.request() else { return self.mark(key) };
             connection.spoken = true;
             connection.last = desk.now;
-            machine.handle(Input::Asked { connection: key, order, request }, desk.now);
-            while let Some(output) = machine.poll() {
+            let mut outputs = std::mem::take(&mut self.outputs);
+            machine.ask(Input::Asked { connection: key, order, request }, desk.now, &mut outputs);
+            for output in outputs.drain(..) {
                 self.act(output, machine, desk);
             }
+            self.outputs = outputs;
         }
     }
 

@@ -101,6 +101,14 @@ impl SharedQueue {
         Some(Member { shared: self.clone(), key })
     }
 
+    /// Handles an input of a control connection; what comes of it is appended.
+    pub fn ask(&self, input: Input, now: Moment, outputs: &mut Vec<Output>) {
+        let mut inner = self.lock();
+        inner.handle(input, now);
+        inner.sort(None);
+        outputs.extend(inner.outputs.drain(..));
+    }
+
     /// See [`TicketQueue::holds`].
     pub fn holds(&self, connection: Key) -> bool {
         self.lock().machine.holds(connection)
