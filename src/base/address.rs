@@ -103,6 +103,36 @@ impl FromStr for Provider {
     }
 }
 
+impl Provider {
+    /// Appends it as it is displayed: providers are named in every answer.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let IpAddr::V4(ip) = self.ip else { return out.extend_from_slice(self.to_string().as_bytes()) };
+        for (number, byte) in ip.octets().into_iter().enumerate() {
+            if number > 0 {
+                out.push(b'.');
+            }
+            digits(byte.into(), out);
+        }
+        if let Some(port) = self.port {
+            out.push(b':');
+            digits(port.into(), out);
+        }
+    }
+}
+
+/// Appends a number in decimal.
+pub fn digits(mut number: u32, out: &mut Vec<u8>) {
+    let (mut text, mut start) = ([0; 10], 10);
+    loop {
+        start -= 1;
+        text[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&text[start..]);
+        }
+    }
+}
+
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Named::from(*self).fmt(f)

@@ -22,18 +22,26 @@ impl Key {
 pub struct Slab<T> {
     slots: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
+    /// Slots below this one stay empty.
+    first: usize,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab::above(0)
     }
 }
 
 impl<T> Slab<T> {
+    /// An empty one whose slot numbers begin at `first`, where others have the
+    /// lower ones.
+    pub fn above(first: usize) -> Slab<T> {
+        Slab { slots: std::iter::repeat_with(|| (0, None)).take(first).collect(), free: Vec::new(), first }
+    }
+
     /// How many things are in it.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len() - self.free.len() - self.first
     }
 
     /// Whether it is empty.

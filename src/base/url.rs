@@ -22,6 +22,16 @@ pub struct Url<'a> {
     pub query: &'a str,
 }
 
+/// [`allowed`] of every byte: there are many messages.
+const ALLOWED: [bool; 256] = {
+    let (mut table, mut c) = ([false; 256], 0);
+    while c < 256 {
+        table[c] = allowed(c as u8);
+        c += 1;
+    }
+    table
+};
+
 /// Characters that may stand in a path or query. Square brackets, which RFC
 /// 3986 wants encoded there, are taken as they are: `[::1]:80` is easier typed.
 const fn allowed(c: u8) -> bool {
@@ -55,18 +65,21 @@ const fn allowed(c: u8) -> bool {
 impl<'a> Url<'a> {
     /// Takes a URL apart, or says what is wrong with it.
     pub fn parse(text: &'a str) -> Result<Url<'a>, &'static str> {
-        let (scheme, rest) = text.split_once("://").ok_or("no scheme://")?;
+        let colon = text.bytes().position(|c| c == b':').unwrap_or(text.len());
+        let (scheme, rest) = text.split_at(colon);
+        let rest = rest.strip_prefix("://").ok_or("no scheme://")?;
         let mut letters = scheme.bytes();
         if !letters.next().is_some_and(|c| c.is_ascii_alphabetic())
             || !letters.all(|c| c.is_ascii_alphanumeric() || b"+-.".contains(&c))
         {
             return Err("the scheme is malformed");
         }
-        if !rest.bytes().all(allowed) {
+        if !rest.bytes().all(|c| ALLOWED[usize::from(c)]) {
             return Err("a character that a URL may not contain");
         }
-        let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+        let (authority, tail) = rest.split_at(rest.bytes().position(|c| c == b'/' || c == b'?').unwrap_or(rest.len()));
+        let path = tail.bytes().position(|c| c == b'?').unwrap_or(tail.len());
+        let (path, query) = (&tail[..path], tail.get(path + 1..).unwrap_or(""));
         let (host, port) = match authority.strip_prefix('[') {
             Some(inner) => {
                 let (host, port) = inner.split_once(']').ok_or("the address lacks its closing bracket")?;
@@ -77,7 +90,7 @@ impl<'a> Url<'a> {
             }
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
-        if host.is_empty() || host.contains(['@', '[', ']', '%']) {
+        if host.is_empty() || host.bytes().any(|c| b"@[]%".contains(&c)) {
             return Err("no host");
         }
         let port = match port.strip_prefix(':') {

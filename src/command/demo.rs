@@ -6,7 +6,7 @@
 use super::exit;
 use super::monitor;
 use super::queue::Embedded;
-use super::redirect::Team;
+use super::redirect::{members_max, Team};
 use super::send::Line;
 use super::settings::Settings;
 use super::terminal::{complain, say};
@@ -151,7 +151,9 @@ impl Cluster {
         let configured = |assignments: &[String]| {
             Settings::load(None, assignments).map_err(|mistakes| io::Error::other(mistakes[0].to_string()))
         };
-        let queue = Embedded::start(&configured(&["queue_listen=127.0.0.1:0".into()])?)?.addresses[0];
+        let settings = configured(&["queue_listen=127.0.0.1:0".into()])?;
+        let Embedded { addresses, shared, .. } = Embedded::start(&settings, members_max(&settings))?;
+        let queue = addresses[0];
         let mut providers = Vec::new();
         for (name, millis) in PROVIDERS {
             let provider = Provider::start(name, millis)?;
@@ -164,8 +166,8 @@ impl Cluster {
             providers.push(provider);
         }
         let listen = |port: u16| {
-            configured(&[format!("service_web_listen=127.0.0.1:{port}"), format!("redirect_queue={queue}")])
-                .and_then(|settings| Team::standalone(settings, queue))
+            configured(&[format!("service_web_listen=127.0.0.1:{port}")])
+                .and_then(|settings| Team::standalone(settings, shared.clone()))
         };
         let team: Team = listen(8080).or_else(|_| listen(0))?;
         let place = team.places[0].1;

@@ -11,13 +11,19 @@ use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 const WAKE: Token = Token(usize::MAX);
 const SIGNAL: Token = Token(usize::MAX - 1);
 /// Events that one sleep may bring.
 const EVENTS_MAX: usize = 256;
+
+/// The time: all loops of a process have one clock, as they may share a machine.
+fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Moment::after_start(Span::from(START.get_or_init(Instant::now).elapsed()))
+}
 
 /// What the hands may use of the loop.
 pub struct Desk {
@@ -85,7 +91,6 @@ type OnSignal<O> = Box<dyn FnMut(Signal) -> Option<O> + Send>;
 /// A poll, a clock, and who may interrupt.
 pub struct Loop<O> {
     poll: Poll,
-    start: Instant,
     orders: Receiver<O>,
     remote: Remote<O>,
     signals: Option<(Signals, OnSignal<O>)>,
@@ -103,7 +108,7 @@ impl<O> Loop<O> {
         let (sender, orders) = mpsc::channel();
         let registry = poll.registry().try_clone()?;
         let desk = Desk { registry, now: Moment::ZERO, again: false, waker: waker.clone() };
-        Ok(Loop { poll, start: Instant::now(), orders, remote: Remote { sender, waker }, signals: None, desk })
+        Ok(Loop { poll, orders, remote: Remote { sender, waker }, signals: None, desk })
     }
 
     /// Gives this loop orders.
@@ -113,7 +118,7 @@ impl<O> Loop<O> {
 
     /// What the hands may use, to set them up.
     pub fn desk(&mut self) -> &mut Desk {
-        self.desk.now = Moment::after_start(Span::from(self.start.elapsed()));
+        self.desk.now = now();
         &mut self.desk
     }
 

@@ -38,6 +38,9 @@ struct Ready {
     ended: bool,
     /// It has ended well: nothing comes after what is there.
     last: bool,
+    /// The system may hold small pieces back (Nagle, RFC 896). That costs
+    /// nothing before the second one: nobody who says one thing needs the call.
+    delays: bool,
 }
 
 impl Ready {
@@ -107,6 +110,17 @@ struct Flow {
     over: bool,
 }
 
+impl Flow {
+    /// So many bytes were read into the buffer. A short read: nothing is left,
+    /// and if the end was there before, this was all.
+    fn was_read(&mut self, count: usize, tools: &Tools, source: &mut Ready) {
+        if SHORT_READ_DRAINS && count < tools.buffer.len() {
+            self.ended = source.last;
+            source.read = source.ended;
+        }
+    }
+}
+
 enum Step {
     /// It waits for a socket, or is over.
     Blocked,
@@ -131,13 +145,17 @@ pub enum Pumped {
     Over(Outcome),
 }
 
-/// What sending ahead told.
+/// What became of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ahead {
+pub enum Called {
+    /// Nobody answered yet.
+    Calling,
     /// The provider took bytes: it is connected.
     Connected,
     /// The provider refused.
-    Failed,
+    Refused,
+    /// The client reset its connection meanwhile.
+    ClientGone,
 }
 
 /// A client, and perhaps its provider.
@@ -153,7 +171,7 @@ pub struct Link {
     reset: Option<Outcome>,
 }
 
-const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false };
+const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false, delays: false };
 
 impl Link {
     /// A client who has no provider yet.
@@ -167,15 +185,6 @@ impl Link {
             down: Flow::default(),
             reset: None,
         }
-    }
-
-    /// Gives it a provider, connected or about to be. Bytes that the client sent
-    /// and nobody received go to this one.
-    pub fn set_provider(&mut self, provider: TcpStream) {
-        self.provider = Some(provider);
-        self.provider_ready = UNKNOWN;
-        self.up.over = false;
-        self.down = Flow::default();
     }
 
     /// Drops its provider, if it has one.
@@ -230,23 +239,60 @@ impl Link {
         }
     }
 
-    /// Sends what the client sent so far to a provider that is about to be
-    /// connected: none as long as that is open.
-    pub fn pump_ahead(&mut self, tools: &mut Tools) -> Option<Ahead> {
-        let provider = self.provider.as_mut()?;
-        let step = pump(
-            &mut self.client,
-            &mut self.client_ready,
-            provider,
-            &mut self.provider_ready,
-            &mut self.up,
-            tools,
-            Ending::Hold,
-        );
-        match step {
-            Step::SinkFailed => Some(Ahead::Failed),
-            _ => (self.up.moved > 0).then_some(Ahead::Connected),
+    /// Calls a provider with `connect`, which is told whether there is something
+    /// to be said at once: what the client sent so far is read before, and sent
+    /// without waiting for an event, as on a near network the connection often
+    /// stands by then. What the provider does not take is kept, for it or the next.
+    ///
+    /// # Errors
+    /// Those of `connect`.
+    pub fn call<E>(
+        &mut self,
+        tools: &mut Tools,
+        connect: impl FnOnce(bool) -> Result<TcpStream, E>,
+    ) -> Result<Called, E> {
+        self.provider = None;
+        let Ok(count) = self.hear_client(tools) else { return Ok(Called::ClientGone) };
+        let kept = self.up.kept.take();
+        let bytes = kept.as_ref().map_or(&tools.buffer[..count], |kept| &kept.bytes[kept.sent..]);
+        let connected = connect(!bytes.is_empty());
+        let sent = match &connected {
+            Ok(provider) if !bytes.is_empty() => send(provider, bytes),
+            _ => Ok(0),
+        };
+        let taken = sent.unwrap_or(0);
+        if taken < bytes.len() {
+            self.up.kept = Some(Box::new(Kept { bytes: bytes[taken..].to_vec(), sent: 0 }));
         }
+        self.up.moved += taken as u64;
+        self.up.over = false;
+        self.down = Flow::default();
+        self.provider = Some(connected?);
+        self.provider_ready = Ready { delays: true, write: taken > 0 || self.up.kept.is_none(), ..UNKNOWN };
+        Ok(match sent {
+            Err(()) => Called::Refused,
+            Ok(0) => Called::Calling,
+            Ok(_) => Called::Connected,
+        })
+    }
+
+    /// Reads what the client said, if nothing of it is kept yet: so many bytes
+    /// are in the buffer.
+    fn hear_client(&mut self, tools: &mut Tools) -> Result<usize, ()> {
+        if self.up.kept.is_some() || self.up.ended || !self.client_ready.read {
+            return Ok(0);
+        }
+        match self.client.read(&mut tools.buffer) {
+            Ok(0) => self.up.ended = true,
+            Ok(count) => {
+                self.up.was_read(count, tools, &mut self.client_ready);
+                return Ok(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.client_ready.read = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(()),
+        }
+        Ok(0)
     }
 
     /// Moves what can be moved.
@@ -316,8 +362,6 @@ enum Ending {
     /// Nothing: it is about to be closed, or reset, which must not look like
     /// a good end.
     Close,
-    /// Nothing yet: it may not be connected.
-    Hold,
 }
 
 /// `other`: the opposite direction.
@@ -366,7 +410,7 @@ fn pump(
             if !sink_ready.write {
                 return Step::Blocked;
             }
-            match send(sink, &kept.bytes[kept.sent..], ending) {
+            match send_at_once(sink, sink_ready, &kept.bytes[kept.sent..], flow.moved) {
                 Ok(0) => sink_ready.write = false,
                 Ok(count) => {
                     kept.sent += count;
@@ -383,7 +427,7 @@ fn pump(
             return Step::Blocked;
         }
         if flow.ended {
-            flow.over = ending != Ending::Hold;
+            flow.over = true;
             if ending == Ending::Fin {
                 // A failure shows itself in the other direction.
                 let _ = sink.shutdown(Shutdown::Write);
@@ -430,12 +474,9 @@ fn pump(
         if flow.spliced.is_some() {
             continue;
         }
-        if SHORT_READ_DRAINS && count < buffer.len() {
-            // Nothing is left; and if the end was there before, this was all.
-            flow.ended = source_ready.last;
-            source_ready.read = source_ready.ended;
-        }
-        let sent = if sink_ready.write { send(sink, &buffer[..count], ending) } else { Ok(0) };
+        flow.was_read(count, tools, source_ready);
+        let buffer = &tools.buffer;
+        let sent = if sink_ready.write { send_at_once(sink, sink_ready, &buffer[..count], flow.moved) } else { Ok(0) };
         let taken = sent.unwrap_or(0);
         flow.moved += taken as u64;
         if taken < count {
@@ -449,14 +490,23 @@ fn pump(
     }
 }
 
+/// Sends what the system takes, as soon as it can.
+fn send_at_once(sink: &TcpStream, ready: &mut Ready, bytes: &[u8], moved: u64) -> Result<usize, ()> {
+    if ready.delays && moved > 0 {
+        ready.delays = false;
+        let _ = sink.set_nodelay(true);
+    }
+    send(sink, bytes)
+}
+
 /// Sends what the system takes: nothing, if it would block.
-fn send(sink: &mut TcpStream, bytes: &[u8], ending: Ending) -> Result<usize, ()> {
+fn send(mut sink: &TcpStream, bytes: &[u8]) -> Result<usize, ()> {
     loop {
         return match sink.write(bytes) {
             Ok(count) => Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            // Some systems say so of a connection that does not stand yet.
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => Ok(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if ending == Ending::Hold && error.kind() == io::ErrorKind::NotConnected => Ok(0),
             Err(_) => Err(()),
         };
     }

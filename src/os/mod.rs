@@ -3,6 +3,7 @@
 //! function. A port to another system answers the questions of these folders.
 
 pub mod child;
+pub mod connect;
 pub mod cpu;
 pub mod datagram;
 pub mod inherit;

@@ -18,8 +18,8 @@ use crate::schedule::registry::SchedulerName;
 use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 pub use talk::{Event, Input, Note, Output, QueueOptions};
@@ -65,6 +65,8 @@ enum Held {
 struct Asker {
     key: Key,
     peer: IpAddr,
+    /// It is of this process.
+    own: bool,
     ids: HashMap<u32, Held>,
     /// Waiting requests without id.
     plain: Vec<(Key, u64)>,
@@ -95,7 +97,7 @@ enum Timer {
 pub struct TicketQueue {
     options: QueueOptions,
     rooms: Slab<Room>,
-    by_name: HashMap<Service, Key>,
+    by_name: BTreeMap<Service, Key>,
     /// By the slot number of the connection's key.
     askers: Vec<Option<Asker>>,
     connections: usize,
@@ -119,21 +121,8 @@ impl Machine for TicketQueue {
 
     fn handle(&mut self, input: Input, now: Moment) {
         match input {
-            Input::Came { connection, peer } => {
-                let slot = connection.index();
-                if self.askers.len() <= slot {
-                    self.askers.resize_with(slot + 1, || None);
-                }
-                let asker = Asker {
-                    key: connection,
-                    peer: peer.to_canonical(),
-                    ids: HashMap::new(),
-                    plain: Vec::new(),
-                    ended: false,
-                    unsure: Vec::new(),
-                };
-                self.connections += usize::from(self.askers[slot].replace(asker).is_none());
-            }
+            Input::Came { connection, peer } => self.came(connection, peer.to_canonical(), false),
+            Input::Joined { connection } => self.came(connection, Ipv4Addr::LOCALHOST.into(), true),
             Input::Asked { connection, order, request } => self.asked(connection, order, request, now),
             Input::Ended { connection } => self.hang_up(connection, false, now),
             Input::Undelivered { connection } => self.take_back(connection, now),
@@ -213,8 +202,17 @@ impl TicketQueue {
         self.askers.get_mut(connection.index())?.as_mut().filter(|asker| asker.key == connection)
     }
 
+    fn came(&mut self, key: Key, peer: IpAddr, own: bool) {
+        let slot = key.index();
+        if self.askers.len() <= slot {
+            self.askers.resize_with(slot + 1, || None);
+        }
+        let asker = Asker { key, peer, own, ids: HashMap::new(), plain: Vec::new(), ended: false, unsure: Vec::new() };
+        self.connections += usize::from(self.askers[slot].replace(asker).is_none());
+    }
+
     fn asked(&mut self, connection: Key, order: Order, request: Request, now: Moment) {
-        let Some(peer) = self.asker(connection).map(|asker| asker.peer) else { return };
+        let Some((peer, own)) = self.asker(connection).map(|asker| (asker.peer, asker.own)) else { return };
         let (list, denial) = match &request {
             Request::Ticket { .. } | Request::Withdraw { .. } => {
                 (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
@@ -224,7 +222,7 @@ impl TicketQueue {
             }
             Request::Status { .. } => (&self.options.allow_status, "this address is not in queue_allow_status"),
         };
-        if !allows(list, peer) {
+        if !own && !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
             let refusal = Refusal::new(Reason::Denied, denial);
             return self.answer(connection, order, Reply::Error { refusal, id });

@@ -98,7 +98,8 @@ impl Machine for Flows {
                 self.forget_offers();
                 self.redirector.handle(redirector::Input::QueueDown, now);
             }
-            Input::Status { service, reply } => self.status(service, reply, now),
+            Input::Status { lines } => self.status(&lines, now),
+            Input::Refusal { reason } => self.watch_refused(reason),
             Input::Opened { flow } => self.opened(flow, now),
             Input::Refused { flow } => self.refused(flow, now),
             Input::Stuck { flow } => self.redirector.handle(redirector::Input::Stuck { client: flow }, now),

@@ -20,42 +20,8 @@ use std::net::SocketAddr;
 /// into a line. The queue holds every one that was reported anyway.
 const AVOID: usize = 8;
 
+use client::{Client, Stage};
 pub use talk::{Failure, Input, Note, Output, RedirectOptions};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    /// The queue has the question with this id.
-    Asking(u32),
-    /// The queue cannot be reached.
-    Queueless,
-    /// The provider was called.
-    Connecting,
-    /// The provider answered.
-    Relaying,
-}
-
-#[derive(Debug)]
-struct Client {
-    service: Service,
-    from: SocketAddr,
-    port: u16,
-    stage: Stage,
-    provider: Option<Provider>,
-    /// The place it occupies at the queue: the id, and the connection's number.
-    place: Option<(u32, u32)>,
-    avoid: Vec<Provider>,
-    tries: u32,
-    fallbacks: u32,
-    arrived: Moment,
-    connected: Option<Moment>,
-    /// Until when it waits for a ticket, from the first question on.
-    patience: Option<Moment>,
-    /// Until when it waits for the queue, however often that goes away.
-    outage: Option<Moment>,
-    deadline: Moment,
-    /// The earliest timer that is set for it.
-    timer: Moment,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Queue {
@@ -63,6 +29,15 @@ enum Queue {
     Unknown,
     Up,
     Down,
+}
+
+/// A service that clients came for: as many as are configured.
+#[derive(Debug)]
+struct Known {
+    name: Service,
+    /// Static providers, and whose turn it is.
+    fallback: Vec<SocketAddr>,
+    turn: usize,
 }
 
 /// See the file's head.
@@ -76,7 +51,7 @@ pub struct Redirector {
     queue: Queue,
     /// How many connections to the queue there have been.
     connection: u32,
-    fallback: HashMap<Service, (Vec<SocketAddr>, usize)>,
+    services: Vec<Known>,
     timers: Timers<Key>,
     outputs: VecDeque<Output>,
 }
@@ -93,6 +68,7 @@ impl Machine for Redirector {
                     self.clients.resize_with(slot + 1, || None);
                 }
                 debug_assert!(self.clients[slot].is_none());
+                let service = self.number(service);
                 self.clients[slot] = Some((
                     client,
                     Client {
@@ -102,13 +78,11 @@ impl Machine for Redirector {
                         stage: Stage::Queueless,
                         provider: None,
                         place: None,
-                        avoid: Vec::new(),
                         tries: 0,
-                        fallbacks: 0,
                         arrived: now,
-                        connected: None,
-                        patience: None,
-                        outage: None,
+                        connected: Moment::NEVER,
+                        patience: Moment::NEVER,
+                        trouble: None,
                         deadline: Moment::NEVER,
                         timer: Moment::NEVER,
                     },
@@ -136,7 +110,7 @@ impl Machine for Redirector {
             Input::Connected { client } => {
                 if let Some(client) = self.client(client).filter(|client| client.stage == Stage::Connecting) {
                     client.stage = Stage::Relaying;
-                    client.connected = Some(now);
+                    client.connected = now;
                     client.deadline = Moment::NEVER;
                 }
             }
@@ -145,10 +119,11 @@ impl Machine for Redirector {
             Input::GaveUp { client } => self.turn_away(client, Outcome::GaveUp, now),
             Input::Served { client } => {
                 if let Some(client) = self.client(client) {
-                    client.avoid.clear();
                     client.tries = 1;
-                    client.patience = None;
-                    client.outage = None;
+                    client.patience = Moment::NEVER;
+                    if let Some(trouble) = &mut client.trouble {
+                        (trouble.avoid, trouble.outage) = (Vec::new(), None);
+                    }
                 }
             }
             Input::Lost { client, why, sent, received } => {
@@ -157,7 +132,8 @@ impl Machine for Redirector {
             }
             Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
             Input::Fallback { service, addresses } => {
-                self.fallback.entry(service).or_default().0 = addresses;
+                let number = self.number(service);
+                self.services[usize::from(number)].fallback = addresses;
             }
             Input::Reconfigure(options) => self.options = options,
         }
@@ -206,7 +182,7 @@ impl Redirector {
     /// Whom the queue granted to a client, if it did.
     pub fn granted(&self, key: Key) -> Option<Provider> {
         let (_, client) = self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
-        client.provider.filter(|_| client.fallbacks == 0)
+        client.provider.filter(|_| client.place.is_some())
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {
@@ -252,10 +228,10 @@ impl Redirector {
             let Some(client) = self.client(key) else { return };
             client.stage = Stage::Queueless;
             // A queue that is back may need a moment to hear of its providers.
-            client.patience = None;
-            let (service, until) = (client.service, *client.outage.get_or_insert(now + queue_timeout));
+            client.patience = Moment::NEVER;
+            let (number, until) = (client.service, *client.trouble().outage.get_or_insert(now + queue_timeout));
             self.arm(key, until);
-            if down && self.has_fallback(service) {
+            if down && self.has_fallback(number) {
                 self.fall_back(key, Outcome::QueueUnreachable, now);
             }
             return;
@@ -263,17 +239,15 @@ impl Redirector {
         self.next_id = self.next_id.wrapping_add(1).max(1);
         let (id, connection) = (self.next_id, self.connection);
         let Some(client) = self.client(key) else { return };
-        let patience = *client.patience.get_or_insert(now + wait);
-        let wait = patience.since(now);
+        if client.patience == Moment::NEVER {
+            client.patience = now + wait;
+        }
+        let wait = client.patience.since(now);
         client.stage = Stage::Asking(id);
         client.place = Some((id, connection));
-        let next = Next {
-            service: client.service,
-            wait,
-            id: Some(id),
-            client: Some(client.from.ip().to_canonical()),
-            avoid: client.avoid.clone(),
-        };
+        let (number, from) = (client.service, client.from.ip().to_canonical());
+        let avoid = client.trouble.as_ref().map_or(Vec::new(), |trouble| trouble.avoid.clone());
+        let next = Next { service: self.name(number), wait, id: Some(id), client: Some(from), avoid };
         self.asked.insert(id, key);
         self.say(Request::Next(next));
         self.arm(key, now + wait + queue_timeout);
@@ -313,9 +287,9 @@ impl Redirector {
         self.asked.clear();
         for (_, key) in self.in_stage(|stage| matches!(stage, Stage::Asking(_) | Stage::Queueless)) {
             let Some(client) = self.client(key) else { continue };
-            let (service, waits) = (client.service, client.stage == Stage::Queueless);
+            let (number, waits) = (client.service, client.stage == Stage::Queueless);
             // Whoever waits for the queue already goes on waiting as long as it was told to.
-            if !waits || (queue == Queue::Down && self.has_fallback(service)) {
+            if !waits || (queue == Queue::Down && self.has_fallback(number)) {
                 if let Some(client) = self.client(key) {
                     client.place = None;
                 }
@@ -341,13 +315,14 @@ impl Redirector {
             // Of a call that was given up: the client has asked again since.
             return;
         }
-        let (tried, from_queue) = (client.tries, client.fallbacks == 0);
-        client.connected = None;
+        let (tried, from_queue) = (client.tries, client.fallbacks() == 0);
+        client.connected = Moment::NEVER;
         if let Some(provider) = self.report(key, why) {
             if let Some(client) = self.client(key) {
                 client.provider = None;
-                if from_queue && client.avoid.len() < AVOID {
-                    client.avoid.push(provider);
+                let avoid = &mut client.trouble().avoid;
+                if from_queue && avoid.len() < AVOID {
+                    avoid.push(provider);
                 }
             }
         }
@@ -364,7 +339,8 @@ impl Redirector {
     fn report(&mut self, key: Key, why: Failure) -> Option<Provider> {
         let id = self.take_place(key);
         let client = self.client(key)?;
-        let (service, provider, from_queue) = (client.service, client.provider?, client.fallbacks == 0);
+        let (number, provider, from_queue) = (client.service, client.provider?, client.fallbacks() == 0);
+        let service = self.name(number);
         self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
         if from_queue {
             self.say(Request::Failure { provider: provider.into(), service, id });
@@ -372,8 +348,22 @@ impl Redirector {
         Some(provider)
     }
 
-    fn has_fallback(&self, service: Service) -> bool {
-        self.fallback.get(&service).is_some_and(|(addresses, _)| !addresses.is_empty())
+    /// The number of a service, from now on.
+    fn number(&mut self, name: Service) -> u16 {
+        let known = self.services.iter().position(|service| service.name == name);
+        let number = known.unwrap_or(self.services.len());
+        if known.is_none() {
+            self.services.push(Known { name, fallback: Vec::new(), turn: 0 });
+        }
+        number as u16
+    }
+
+    fn name(&self, number: u16) -> Service {
+        self.services.get(usize::from(number)).map_or(Service::DEFAULT, |service| service.name)
+    }
+
+    fn has_fallback(&self, number: u16) -> bool {
+        self.services.get(usize::from(number)).is_some_and(|service| !service.fallback.is_empty())
     }
 
     /// Leads a client for whom the queue has nobody to a static provider, each
@@ -381,15 +371,13 @@ impl Redirector {
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
         self.let_go(key);
         let Some(client) = self.client(key) else { return };
-        let (service, used) = (client.service, client.fallbacks as usize);
-        let Some((addresses, turn)) = self.fallback.get_mut(&service).filter(|(addresses, _)| used < addresses.len())
-        else {
-            return self.turn_away(key, outcome, now);
-        };
-        let to = addresses[*turn % addresses.len()];
+        let (number, used) = (client.service, client.fallbacks() as usize);
+        let service = self.services.get_mut(usize::from(number)).filter(|service| used < service.fallback.len());
+        let Some(Known { fallback, turn, .. }) = service else { return self.turn_away(key, outcome, now) };
+        let to = fallback[*turn % fallback.len()];
         *turn = turn.wrapping_add(1);
         if let Some(client) = self.client(key) {
-            client.fallbacks += 1;
+            client.trouble().fallbacks += 1;
             client.provider = Some(to.into());
         }
         self.connect(key, to, now);
@@ -425,18 +413,19 @@ impl Redirector {
         let Some((_, client)) = self.clients[key.index()].take() else { return };
         self.count -= 1;
         self.outputs.push_back(Output::Note(Note::Closed {
-            service: client.service,
+            service: self.name(client.service),
             client: client.from,
             provider: client.provider,
             outcome,
             sent,
             received,
-            waited: client.connected.unwrap_or(now).since(client.arrived),
+            waited: client.connected.min(now).since(client.arrived),
             lasted: now.since(client.arrived),
         }));
     }
 }
 
+mod client;
 mod talk;
 #[cfg(test)]
 mod tests;

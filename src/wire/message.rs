@@ -4,7 +4,7 @@
 //! directions of each: parse and print. Touches no connection. Parsing never
 //! panics, whatever the bytes.
 
-use crate::base::address::{Named, Provider};
+use crate::base::address::{digits, Named, Provider};
 use crate::base::name::Service;
 use crate::base::pairs;
 use crate::base::ticket::TICKETS_MAX;
@@ -416,7 +416,10 @@ impl Reply {
                 write!(out, "ok active={:.3} granted={} waiting={} mode={mode}", s.active, s.granted, s.waiting)
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
-            Reply::Provider { provider, .. } => write!(out, "{provider}"),
+            Reply::Provider { provider, .. } => {
+                provider.write(out);
+                Ok(())
+            }
             Reply::Error { refusal, .. } if refusal.explanation.is_empty() => {
                 write!(out, "error {}", refusal.reason.word())
             }
@@ -424,7 +427,8 @@ impl Reply {
             Reply::Status(lines) => write!(out, "{lines}."),
         };
         if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = self {
-            let _ = write!(out, " id={id}");
+            out.extend_from_slice(b" id=");
+            digits(*id, out);
         }
         out.push(b'\n');
     }

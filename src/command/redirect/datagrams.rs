@@ -5,6 +5,7 @@
 //! flow a datagram belongs to, and when that ends, is the machine's business.
 //! One loop has all flows of a process: a flow never changes its thread.
 
+use super::asker::Asker;
 use super::fallbacks::Fallbacks;
 use super::notes::Notes;
 use super::relay::{Order, Stay, FAREWELL, LOOK};
@@ -16,12 +17,12 @@ use crate::base::time::{Moment, Span};
 use crate::command::daemon::flows_max;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
-use crate::net::peer::{News, Peer};
+use crate::net::peer::News;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
-use crate::wire::message::Request;
+use crate::wire::message::Reply;
 use log::{debug, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
@@ -49,8 +50,7 @@ struct Door {
 
 /// See the file's head.
 pub struct Datagrams {
-    /// An answer in order is perhaps to what it holds of a service.
-    peer: Peer<Option<Service>>,
+    queue: Asker,
     doors: Vec<Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
@@ -102,7 +102,7 @@ impl Hands for Datagrams {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
-            self.peer.ready(event, desk);
+            self.queue.ready(event, desk);
             self.hear(machine, desk);
         } else if let Some(Some((flow, _))) = self.upstreams.get(number) {
             self.answers(*flow, machine, desk);
@@ -111,12 +111,12 @@ impl Hands for Datagrams {
 
     fn act(&mut self, output: Output, machine: &mut Flows, desk: &mut Desk) {
         match output {
-            Output::Say(request) => self.peer.ask(&request, None, desk.now),
-            Output::Look(service) => {
-                self.peer.ask(&Request::Status { service: Some(service) }, Some(service), desk.now);
+            Output::Say(request) => {
+                self.queue.ask(request, desk.now);
+                self.hear(machine, desk);
             }
             Output::Blind => {
-                info!(target: "redirect", "status is denied (queue_allow_status): a flow does not end when its provider withdraws");
+                info!(target: "redirect", "status is denied (queue_allow_status): flows do not end when their provider withdraws");
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
@@ -144,7 +144,7 @@ impl Hands for Datagrams {
     }
 
     fn expire(&mut self, machine: &mut Flows, desk: &mut Desk) {
-        self.peer.expire(desk);
+        self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
@@ -155,7 +155,7 @@ impl Hands for Datagrams {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.peer.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
@@ -172,7 +172,7 @@ impl Hands for Datagrams {
             }
         }
         self.send_replies();
-        self.peer.flush(desk);
+        self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
             machine.handle(Input::End, desk.now);
@@ -183,15 +183,18 @@ impl Hands for Datagrams {
             return false;
         }
         let since = *self.farewell.get_or_insert(desk.now);
-        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+        self.queue.flushed() || desk.now.since(since) >= FAREWELL
     }
 }
 
 impl Datagrams {
     /// Without a socket yet. `seed` makes its jitter its own.
-    pub fn new(crew: &Crew, seed: u64) -> Datagrams {
-        Datagrams {
-            peer: crew.peer(token(0, Kind::Queue), seed),
+    ///
+    /// # Errors
+    /// Too many loops ask the queue of this process.
+    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
+        Ok(Datagrams {
+            queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: Vec::new(),
             upstreams: Vec::new(),
             again: Vec::new(),
@@ -208,7 +211,7 @@ impl Datagrams {
             next_look: None,
             ending: None,
             farewell: None,
-        }
+        })
     }
 
     /// Clients of a service come to this socket.
@@ -364,15 +367,20 @@ impl Datagrams {
 
     /// What the queue says.
     fn hear(&mut self, machine: &mut Flows, desk: &mut Desk) {
-        while let Some(news) = self.peer.poll() {
+        while let Some(news) = self.queue.poll() {
             match news {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
-                News::Answer(Answer::InOrder(Some(service), reply)) => {
-                    machine.handle(Input::Status { service, reply }, desk.now);
+                News::Answer(Answer::InOrder((), Reply::Status(lines))) => {
+                    machine.handle(Input::Status { lines }, desk.now);
                 }
-                News::Answer(Answer::InOrder(None, reply)) => debug!(target: "redirect", "queue: {reply}"),
+                News::Answer(Answer::InOrder((), reply)) => {
+                    debug!(target: "redirect", "queue: {reply}");
+                    if let Reply::Error { refusal, .. } = reply {
+                        machine.handle(Input::Refusal { reason: refusal.reason }, desk.now);
+                    }
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! has a loop, a machine and a connection to the queue of its own; one more has
 //! all flows of datagrams, where a service has any.
 
+mod asker;
 mod datagrams;
 mod fallbacks;
 mod notes;
@@ -12,18 +13,19 @@ mod relay;
 
 pub use relay::Order;
 
+use asker::Asker;
 use datagrams::Datagrams;
 use relay::{Relay, Stay};
 
 use super::daemon::{Daemon, Source};
-use super::queue::{self, Embedded};
+use super::queue::{self, Embedded, SharedQueue};
 use super::settings::{QueueAt, Settings};
 use super::{exit, logging};
 use crate::base::address::{Listen, Target, Transport};
 use crate::base::name::Service;
 use crate::base::time::Span;
 use crate::net::accept;
-use crate::net::drive::{Loop, Remote};
+use crate::net::drive::{Desk, Loop, Remote};
 use crate::net::peer::Peer;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
@@ -34,7 +36,7 @@ use log::{error, info, warn};
 use mio::net::TcpStream;
 use mio::Token;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -84,7 +86,7 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     let _ = stream.set_nodelay(true);
     socket::keepalive(&stream);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
-    let crew = Crew::new(settings, queue, Stay::OneClient);
+    let crew = Crew::new(settings, Queue::At(queue), Stay::OneClient);
     let (mut turn, mut relay) = crew.relay(&[], 0)?;
     // A signal ends it within drain_timeout.
     turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
@@ -127,6 +129,7 @@ fn on_inherited(
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for (name, socket) in doors.listeners {
         socket.set_nonblocking(true)?;
+        socket::bequeath(&socket);
         listeners.push((of(name, Transport::Tcp, socket.local_addr())?, socket));
     }
     for (name, socket) in doors.datagrams {
@@ -166,11 +169,11 @@ fn bind(settings: &Settings) -> io::Result<Doors<Service>> {
 fn serve_all(settings: Settings, source: &Source, doors: Doors<Service>, stay: Stay) -> io::Result<i32> {
     let embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
-        QueueAt::Embedded => Some(Embedded::start(&settings)?),
+        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings))?),
     };
     settings.become_user()?;
     let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
-    let queue = embedded.as_ref().map(|embedded| embedded.addresses[0]);
+    let queue = embedded.as_ref().map(|embedded| embedded.shared.clone());
     let mut team = Team::start(settings, doors, queue, stay)?;
     let (source, mut current, remotes) = (source.clone(), team.settings.clone(), team.remotes.clone());
     team.first.turn().catch_signals(move |signal| {
@@ -189,10 +192,26 @@ fn serve_all(settings: Settings, source: &Source, doors: Doors<Service>, stay: S
     Ok(status)
 }
 
+/// Loops of a redirector.
+fn threads(settings: &Settings) -> usize {
+    settings.redirect_threads.unwrap_or(load::cpus() as usize)
+}
+
+/// Loops that may ask a queue of this process: for streams, and for datagrams.
+pub fn members_max(settings: &Settings) -> usize {
+    2 * threads(settings)
+}
+
+/// Where the queue is.
+enum Queue {
+    At(Target),
+    Here(SharedQueue),
+}
+
 /// What the loops of a process have in common.
 pub struct Crew {
     settings: Arc<Settings>,
-    queue: Target,
+    queue: Queue,
     /// The clients of all loops.
     count: Arc<AtomicUsize>,
     /// The flows of the loop that has them.
@@ -201,16 +220,23 @@ pub struct Crew {
 }
 
 impl Crew {
-    fn new(settings: Settings, queue: Target, stay: Stay) -> Crew {
+    fn new(settings: Settings, queue: Queue, stay: Stay) -> Crew {
         Crew { settings: Arc::new(settings), queue, count: Arc::default(), flows: Arc::default(), stay }
     }
 
-    /// A connection to the queue.
-    fn peer<T>(&self, token: Token, seed: u64) -> Peer<T> {
+    /// A way to ask the queue.
+    fn asker(&self, token: Token, seed: u64, desk: &Desk) -> io::Result<Asker> {
+        let target = match &self.queue {
+            Queue::At(target) => target.clone(),
+            Queue::Here(queue) => {
+                let member = queue.join(desk.waker(), desk.now).ok_or(io::Error::other("too many threads"))?;
+                return Ok(Asker::Inside(member));
+            }
+        };
         // Longer silence than any answer may take means that nobody is there.
         let redirect = &self.settings.redirect;
         let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);
-        Peer::new("redirect", self.queue.clone(), token, RETRY, silence_max, seed)
+        Ok(Asker::Connected(Box::new(Peer::new("redirect", target, token, RETRY, silence_max, seed))))
     }
 
     /// The process's id is different enough, jitter is all it is for.
@@ -221,7 +247,7 @@ impl Crew {
     /// A loop with its hands; `number` tells the loops of a process apart.
     fn relay(&self, listeners: &[(Service, TcpListener)], number: u64) -> io::Result<(Loop<Order>, Relay)> {
         let mut turn = Loop::new()?;
-        let mut relay = Relay::new(self, Crew::seed(number));
+        let mut relay = Relay::new(self, Crew::seed(number), turn.desk())?;
         for (service, listener) in listeners {
             relay.listen(*service, listener.try_clone()?, turn.desk())?;
         }
@@ -231,7 +257,7 @@ impl Crew {
     /// The loop that has all flows.
     fn datagrams(&self, sockets: Vec<(Service, UdpSocket)>) -> io::Result<(Loop<Order>, Datagrams)> {
         let mut turn = Loop::new()?;
-        let mut datagrams = Datagrams::new(self, Crew::seed(u64::from(u16::MAX)));
+        let mut datagrams = Datagrams::new(self, Crew::seed(u64::from(u16::MAX)), turn.desk())?;
         for (service, socket) in sockets {
             datagrams.listen(service, socket, turn.desk())?;
         }
@@ -290,24 +316,24 @@ impl Team {
     ///
     /// # Errors
     /// What the system says.
-    pub fn standalone(settings: Settings, queue: SocketAddr) -> io::Result<Team> {
+    pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<Team> {
         let doors = bind(&settings)?;
         Team::start(settings, doors, Some(queue), Stay::Forever)
     }
 
     /// `queue`: one of this process, instead of the configured one.
-    fn start(settings: Settings, doors: Doors<Service>, queue: Option<SocketAddr>, stay: Stay) -> io::Result<Team> {
+    fn start(settings: Settings, doors: Doors<Service>, queue: Option<SharedQueue>, stay: Stay) -> io::Result<Team> {
         let Doors { listeners, datagrams } = doors;
         let place = |(service, listener): &(Service, TcpListener)| Ok((*service, listener.local_addr()?));
         let places: Vec<_> = listeners.iter().map(place).collect::<io::Result<_>>()?;
         let place = |(service, socket): &(Service, UdpSocket)| Ok((*service, socket.local_addr()?));
         let datagram_places = datagrams.iter().map(place).collect::<io::Result<_>>()?;
         let queue = match (&settings.redirect_queue, queue) {
-            (_, Some(address)) => reachable(address),
-            (QueueAt::Target(queue), None) => queue.clone(),
+            (_, Some(queue)) => Queue::Here(queue),
+            (QueueAt::Target(queue), None) => Queue::At(queue.clone()),
             (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
-        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize) as u64;
+        let threads = threads(&settings) as u64;
         let crew = Crew::new(settings, queue, stay);
         let mut members = Vec::new();
         // Without anybody to accept these loops would only wait.
@@ -336,16 +362,6 @@ impl Team {
         let status = self.first.serve();
         self.others.into_iter().map(|other| other.join().unwrap_or(exit::SYSTEM)).fold(status, i32::max)
     }
-}
-
-/// A queue of this process, by an address that leads to it.
-fn reachable(listens: SocketAddr) -> Target {
-    let ip = match listens.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    Target { host: ip.to_string(), port: listens.port() }
 }
 
 fn on_signal(

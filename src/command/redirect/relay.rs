@@ -4,6 +4,7 @@
 //! relay. Whom a client is led to is the machine's business, and the moving of
 //! bytes the pump's.
 
+use super::asker::Asker;
 use super::fallbacks::Fallbacks;
 use super::Crew;
 use crate::base::machine::Machine;
@@ -16,12 +17,13 @@ use crate::command::daemon::clients_max;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
-use crate::net::peer::{News, Peer};
-use crate::net::pump::{Ahead, Link, Pumped, Tools};
+use crate::net::peer::News;
+use crate::net::pump::{Called, Link, Pumped, Tools};
+use crate::os::connect::connect;
 use crate::os::socket;
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
 use crate::wire::channel::Answer;
-use log::{debug, info, warn};
+use log::{debug, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -74,7 +76,7 @@ pub enum Stay {
 
 /// See the file's head.
 pub struct Relay {
-    peer: Peer<()>,
+    queue: Asker,
     listeners: Listeners,
     /// The service of each.
     services: Vec<Service>,
@@ -122,7 +124,7 @@ impl Hands for Relay {
             return self.listeners.ready(number);
         }
         if token % 4 == Kind::Queue as usize {
-            self.peer.ready(event, desk);
+            self.queue.ready(event, desk);
             return self.hear(machine, desk);
         }
         let Some(key) = self.clients.key_at(number) else { return };
@@ -143,7 +145,10 @@ impl Hands for Relay {
 
     fn act(&mut self, output: Output, machine: &mut Redirector, desk: &mut Desk) {
         match output {
-            Output::Say(request) => self.peer.ask(&request, (), desk.now),
+            Output::Say(request) => {
+                self.queue.ask(request, desk.now);
+                self.hear(machine, desk);
+            }
             Output::Connect { client, to } => self.call(client, to, machine, desk),
             Output::HangUp { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
@@ -179,7 +184,7 @@ impl Hands for Relay {
     }
 
     fn expire(&mut self, machine: &mut Redirector, desk: &mut Desk) {
-        self.peer.expire(desk);
+        self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
@@ -198,7 +203,7 @@ impl Hands for Relay {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.peer.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
+        let own = [self.queue.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
@@ -229,7 +234,7 @@ impl Hands for Relay {
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
         }
-        self.peer.flush(desk);
+        self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
             for key in self.clients.keys() {
@@ -240,7 +245,7 @@ impl Hands for Relay {
             return false;
         }
         let since = *self.farewell.get_or_insert(desk.now);
-        self.peer.flushed() || desk.now.since(since) >= FAREWELL
+        self.queue.flushed() || desk.now.since(since) >= FAREWELL
     }
 }
 
@@ -283,10 +288,13 @@ impl Relay {
     }
 
     /// Without clients yet. `seed` makes its jitter its own.
-    pub fn new(crew: &Crew, seed: u64) -> Relay {
+    ///
+    /// # Errors
+    /// Too many loops ask the queue of this process.
+    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Relay> {
         let settings = crew.settings.clone();
-        Relay {
-            peer: crew.peer(token(0, Kind::Queue), seed),
+        Ok(Relay {
+            queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             listeners: Listeners::default(),
             services: Vec::new(),
             clients: Slab::default(),
@@ -303,7 +311,7 @@ impl Relay {
             next_look: None,
             ending: None,
             farewell: None,
-        }
+        })
     }
 
     fn silence_max(&self, client: &Client) -> Span {
@@ -343,34 +351,29 @@ impl Relay {
     /// Calls a provider for a client.
     fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        client.link.drop_provider();
         client.stage = Stage::Calling;
-        let mut provider = match TcpStream::connect(to) {
-            Ok(provider) => provider,
+        let called = client.link.call(&mut self.tools, |speaks_first| {
+            let mut provider = connect(to, speaks_first)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest)?;
+            io::Result::Ok(provider)
+        });
+        match called {
+            Ok(Called::Calling) => {}
+            Ok(Called::Connected) => {
+                self.connected(key, machine, desk);
+                // Pumped when this turn is settled.
+                self.again.push(key);
+            }
+            Ok(Called::Refused) => self.failed(key, Failure::Refused, machine, desk),
+            Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 let ours = socket::out_of_sockets(&error) || socket::no_local_port(&error);
                 let stuck = Input::Stuck { client: key };
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                return machine.handle(if ours { stuck } else { failed }, desk.now);
+                machine.handle(if ours { stuck } else { failed }, desk.now);
             }
-        };
-        let _ = provider.set_nodelay(true);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest).is_err() {
-            return machine.handle(Input::Stuck { client: key }, desk.now);
-        }
-        client.link.set_provider(provider);
-        // What the client has said already need not wait for an event: on a
-        // near network the connection often stands by now.
-        match client.link.pump_ahead(&mut self.tools) {
-            Some(Ahead::Connected) => {
-                self.connected(key, machine, desk);
-                // Pumped when this turn is settled.
-                self.again.push(key);
-            }
-            None => {}
-            Some(Ahead::Failed) => self.failed(key, Failure::Refused, machine, desk),
         }
     }
 
@@ -450,7 +453,7 @@ impl Relay {
 
     /// What the queue says.
     fn hear(&mut self, machine: &mut Redirector, desk: &mut Desk) {
-        while let Some(news) = self.peer.poll() {
+        while let Some(news) = self.queue.poll() {
             match news {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),
@@ -465,17 +468,19 @@ impl Relay {
 pub fn tell(note: &Note) {
     match note {
         Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
-            let provider = provider.map_or("-".to_string(), |provider| provider.to_string());
-            let line = format!(
-                "closed service={service} client={client} provider={provider} outcome={outcome} sent={sent} \
-                 received={received} waited={waited} lasted={lasted}"
-            );
-            match outcome {
+            let level = match outcome {
                 Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
-                    warn!(target: "redirect", "{line}");
+                    Level::Warn
                 }
-                _ => info!(target: "redirect", "{line}"),
-            }
+                _ => Level::Info,
+            };
+            log!(
+                target: "redirect",
+                level,
+                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
+                 received={received} waited={waited} lasted={lasted}",
+                provider.map_or("-".to_string(), |provider| provider.to_string())
+            );
         }
         Note::ProviderFailed { service, provider, why } => {
             warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());

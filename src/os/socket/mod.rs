@@ -3,12 +3,12 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::{keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use unix::{bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::{keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use windows::{bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
 
 /// Connections that may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
@@ -20,7 +20,8 @@ pub fn out_of_sockets(error: &std::io::Error) -> bool {
     const CODES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     #[cfg(windows)]
     const CODES: [i32; 2] = [10024, 10055];
-    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+    // No room for one more to be watched is the same trouble.
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code)) || error.kind() == std::io::ErrorKind::StorageFull
 }
 
 /// Whether a call failed for want of a local port, which is not the peer's fault.

@@ -34,14 +34,19 @@ pub fn keepalive(socket: &impl AsRawFd) {
     }
 }
 
-/// A long backlog; keepalive and no delay, which accepted sockets inherit.
+/// Keepalive and no delay, which the sockets that are accepted inherit.
+pub fn bequeath(listener: &impl AsRawFd) {
+    keepalive(listener);
+    let on: libc::c_int = 1;
+    let _ = set(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
+}
+
+/// A long backlog, and what accepted sockets [inherit](bequeath).
 ///
 /// # Errors
 /// What `listen` says.
 pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
-    keepalive(socket);
-    let on: libc::c_int = 1;
-    let _ = set(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
+    bequeath(socket);
     // SAFETY: a second listen on a listening socket changes its backlog.
     if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } == 0 {
         Ok(())

@@ -18,14 +18,19 @@ pub fn keepalive(socket: &impl AsRawSocket) {
     set(socket, winsock::SOL_SOCKET, winsock::SO_KEEPALIVE, on);
 }
 
-/// Keepalive and no delay, which accepted sockets inherit.
+/// Keepalive and no delay, which the sockets that are accepted inherit.
+pub fn bequeath(listener: &impl AsRawSocket) {
+    keepalive(listener);
+    let on: i32 = 1;
+    set(listener, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
+}
+
+/// What accepted sockets [inherit](bequeath).
 ///
 /// # Errors
 /// None; the signature is that of the other systems.
 pub fn prepare_listener(socket: &impl AsRawSocket) -> io::Result<()> {
-    keepalive(socket);
-    let on: i32 = 1;
-    set(socket, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
+    bequeath(socket);
     Ok(())
 }
 

@@ -69,6 +69,12 @@ pub enum Input {
         /// The address it comes from.
         peer: IpAddr,
     },
+    /// A part of the queue's own process joined in: as good as a connection
+    /// from this host, and no list says what it may not.
+    Joined {
+        /// Its key.
+        connection: Key,
+    },
     /// It asks.
     Asked {
         /// Its key.

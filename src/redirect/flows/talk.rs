@@ -5,7 +5,7 @@ use crate::base::name::Service;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::redirect::redirector::{Note, RedirectOptions};
-use crate::wire::message::{Reply, Request};
+use crate::wire::message::{Reason, Reply, Request};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -64,12 +64,15 @@ pub enum Input {
     QueueUp,
     /// The queue cannot be reached.
     QueueDown,
-    /// What the queue holds of a service, or why it does not say.
+    /// What the queue holds of a service.
     Status {
-        /// Of which service.
-        service: Service,
-        /// The answer.
-        reply: Reply,
+        /// The lines of the answer.
+        lines: String,
+    },
+    /// The queue did not do something that it was told, or asked for a status.
+    Refusal {
+        /// Why.
+        reason: Reason,
     },
     /// The flow has a socket, and what it kept was sent.
     Opened {
@@ -106,9 +109,7 @@ pub enum Input {
 pub enum Output {
     /// Ask or tell the queue.
     Say(Request),
-    /// Ask the queue what it holds of a service.
-    Look(Service),
-    /// Tell the operator that the queue answers no such question.
+    /// Tell the operator that the queue does not tell its status.
     Blind,
     /// Open a socket for the flow, in the place of one that it had, and send
     /// what it [kept](super::Flows::kept) to this address.

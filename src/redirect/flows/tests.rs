@@ -10,7 +10,7 @@
 
 use super::*;
 use crate::redirect::redirector::{Note, RedirectOptions};
-use crate::wire::message::Reply;
+use crate::wire::message::{Reason, Reply, Request};
 
 struct Story {
     flows: Flows,
@@ -49,6 +49,8 @@ impl Story {
     fn collect(&mut self) {
         while let Some(output) = self.flows.poll() {
             let deed = match output {
+                Output::Say(Request::Status { .. }) if !self.looks => continue,
+                Output::Say(Request::Status { service }) => format!("look {}", service.unwrap()),
                 Output::Say(request) => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
@@ -58,8 +60,6 @@ impl Story {
                     }
                     format!("say {}", line.trim_end())
                 }
-                Output::Look(_) if !self.looks => continue,
-                Output::Look(service) => format!("look {service}"),
                 Output::Blind => "blind".to_string(),
                 Output::Open { flow, to } => {
                     let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
@@ -116,14 +116,14 @@ impl Story {
             }
             ["status", ..] => {
                 let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
-                    Some((address, capacity)) => format!("provider address={address} tickets=0 capacity={capacity}\n"),
+                    Some((address, capacity)) => {
+                        format!("provider service=dns address={address} tickets=0 capacity={capacity}\n")
+                    }
                     None => "queue waiting=0\n".to_string(),
                 });
-                Input::Status { service: "dns".parse().unwrap(), reply: Reply::Status(rows.collect()) }
+                Input::Status { lines: rows.collect() }
             }
-            ["denied"] => {
-                Input::Status { service: "dns".parse().unwrap(), reply: Reply::parse(b"error denied").unwrap() }
-            }
+            ["denied"] => Input::Refusal { reason: Reason::Denied },
             [who, "refused"] => Input::Refused { flow: self.key(who) },
             [who, "stuck"] => Input::Stuck { flow: self.key(who) },
             [who, "says", text] => {
@@ -406,6 +406,22 @@ fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
          1s . => look dns
          1s status queue 10.0.0.2:69=4
          1s a says ack => a to 10.0.0.1:4000: ack",
+    );
+}
+
+#[test]
+fn a_flow_that_fell_back_is_none_of_the_queues_business() {
+    let mut story = Story::new(FlowTerms::default(), 100);
+    let addresses = vec!["10.9.9.9:53".parse().unwrap()];
+    story.flows.handle(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
+    story.tell(
+        "0s up
+         0s a says x => say next?id=1
+         0s told error no-ticket id=1 => a to 10.9.9.9:53: x
+         0.1s 10.9.9.9:53 answers a => a hears
+         1s . => look dns
+         1s status queue 10.0.0.2:53=4
+         2s a says y => look dns | a to 10.9.9.9:53: y",
     );
 }
 

@@ -11,7 +11,7 @@ use crate::base::outcome::Outcome;
 use crate::base::pairs;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::wire::message::{Reason, Reply};
+use crate::wire::message::{Reason, Request};
 use std::collections::{BTreeSet, HashSet};
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
@@ -60,43 +60,47 @@ impl Flows {
             let old = led.filter(|(_, flow)| now.since(flow.opened) >= LOOK_EVERY);
             let services: BTreeSet<Service> = old.map(|(_, flow)| flow.service).collect();
             self.watch.owed = services.len();
-            self.outputs.extend(services.into_iter().map(Output::Look));
+            let questions = services.into_iter().map(|service| Request::Status { service: Some(service) });
+            self.outputs.extend(questions.map(Output::Say));
         }
     }
 
     /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more while others do. A transfer that goes
-    /// on at another port stays: nobody else could go on with it.
-    pub(super) fn status(&mut self, service: Service, reply: Reply, now: Moment) {
+    /// this connection, and offers no more. Where nobody does, all are full, or
+    /// their monitors cut off, and nobody would do better. A transfer that goes on
+    /// at another port stays, too: nobody else could go on with it.
+    pub(super) fn status(&mut self, lines: &str, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
-        let lines = match reply {
-            Reply::Status(lines) => lines,
-            Reply::Error { refusal, .. } if refusal.reason == Reason::Denied => {
-                (self.watch.denied, self.watch.next) = (true, None);
-                if !std::mem::replace(&mut self.watch.told, true) {
-                    self.outputs.push_back(Output::Blind);
-                }
-                return;
-            }
-            _ => return,
-        };
-        let offering: HashSet<Provider> = lines.lines().filter_map(offers).collect();
-        if offering.is_empty() {
-            // Everybody is full, or their monitors are cut off: nobody would do better.
-            return;
-        }
+        let offers: HashSet<(Service, Provider)> = lines.lines().filter_map(offer).collect();
+        let services: HashSet<Service> = offers.iter().map(|(service, _)| *service).collect();
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && flow.service == service) else {
+            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.contains(&flow.service))
+            else {
                 continue;
             };
             match self.redirector.granted(key) {
-                Some(provider) if offering.contains(&provider) => flow.offered = true,
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
                 Some(_) if flow.offered && !flow.follows() => left.push(key),
                 _ => {}
             }
         }
         left.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
+    }
+
+    /// The queue did not do something. Whoever may not see its status asks no
+    /// more on this connection.
+    pub(super) fn watch_refused(&mut self, reason: Reason) {
+        if self.watch.owed == 0 {
+            return;
+        }
+        self.watch.owed -= 1;
+        if reason == Reason::Denied {
+            (self.watch.denied, self.watch.next) = (true, None);
+            if !std::mem::replace(&mut self.watch.told, true) {
+                self.outputs.push_back(Output::Blind);
+            }
+        }
     }
 
     /// What the queue says next may be of one that has only just started, and
@@ -106,8 +110,10 @@ impl Flows {
     }
 }
 
-/// The provider in a line of a status, if it offers any place.
-fn offers(line: &str) -> Option<Provider> {
-    let offers = line.starts_with("provider ") && pairs::find(line, "capacity") != Some("0");
-    offers.then(|| pairs::find(line, "address")?.parse().ok()).flatten()
+/// What a line of a status offers, if any place.
+fn offer(line: &str) -> Option<(Service, Provider)> {
+    if !line.starts_with("provider ") || pairs::find(line, "capacity") == Some("0") {
+        return None;
+    }
+    Some((pairs::find(line, "service")?.parse().ok()?, pairs::find(line, "address")?.parse().ok()?))
 }

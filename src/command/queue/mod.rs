@@ -4,6 +4,10 @@
 //! sockets, their number, their idleness. What they ask is the machine's
 //! business, and the order of answers the channel's.
 
+mod shared;
+
+pub use shared::{Member, SharedQueue};
+
 use super::daemon::{Daemon, Source};
 use super::exit;
 use super::logging;
@@ -26,7 +30,6 @@ use mio::{Interest, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 /// A connection with nothing active or waiting is closed after this silence.
@@ -85,6 +88,8 @@ struct Control {
     ending: Option<Moment>,
     drain_timeout: Span,
     buffer: Vec<u8>,
+    /// Of one request; kept for its memory.
+    outputs: Vec<Output>,
 }
 
 /// Even tokens are connections, odd ones listeners.
@@ -93,10 +98,10 @@ fn token(number: usize, listener: bool) -> Token {
 }
 
 impl Hands for Control {
-    type Machine = TicketQueue;
+    type Machine = SharedQueue;
     type Order = Order;
 
-    fn ready(&mut self, event: &Event, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn ready(&mut self, event: &Event, machine: &mut SharedQueue, desk: &mut Desk) {
         let Token(number) = event.token();
         if number % 2 == 1 {
             return self.listeners.ready(number / 2);
@@ -112,7 +117,7 @@ impl Hands for Control {
         self.serve(key, machine, desk);
     }
 
-    fn act(&mut self, output: Output, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn act(&mut self, output: Output, machine: &mut SharedQueue, desk: &mut Desk) {
         match output {
             Output::Answer { connection, order, reply } => {
                 if let Reply::Error { refusal, .. } = &reply {
@@ -141,7 +146,7 @@ impl Hands for Control {
         }
     }
 
-    fn order(&mut self, order: Order, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn order(&mut self, order: Order, machine: &mut SharedQueue, desk: &mut Desk) {
         match order {
             Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
             Order::Terminate => {
@@ -158,7 +163,7 @@ impl Hands for Control {
         }
     }
 
-    fn expire(&mut self, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn expire(&mut self, machine: &mut SharedQueue, desk: &mut Desk) {
         for input in self.plugins.hear(desk.now) {
             machine.handle(input, desk.now);
         }
@@ -188,7 +193,7 @@ impl Hands for Control {
         [refused, sweep, listeners, self.plugins.deadline(), self.ending].into_iter().flatten().min()
     }
 
-    fn settle(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
+    fn settle(&mut self, machine: &mut SharedQueue, desk: &mut Desk) -> bool {
         for came in self.listeners.accept(desk, || true) {
             match came {
                 Came::Client { stream, from, .. } => self.admit(stream, from, machine, desk),
@@ -209,10 +214,10 @@ impl Hands for Control {
 }
 
 impl Control {
-    fn new(settings: &Settings) -> Control {
+    fn new(settings: &Settings, members_max: usize) -> Control {
         Control {
             listeners: Listeners::default(),
-            connections: Slab::default(),
+            connections: Slab::above(members_max),
             connections_max: settings.queue_connections_max,
             dirty: Vec::new(),
             again: Vec::new(),
@@ -223,6 +228,7 @@ impl Control {
             ending: None,
             drain_timeout: settings.drain_timeout,
             buffer: vec![0; BUFFER_BYTES],
+            outputs: Vec::new(),
         }
     }
 
@@ -239,7 +245,7 @@ impl Control {
         }
     }
 
-    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, machine: &mut SharedQueue, desk: &mut Desk) {
         if self.connections.len() >= self.connections_max && !self.displace(machine, desk) {
             // Kept for a moment: closed at once, the error could be lost.
             let _ = stream.write(b"error busy too many connections\n");
@@ -273,7 +279,7 @@ impl Control {
     }
 
     /// Makes room: the oldest connection that never asked anything goes.
-    fn displace(&mut self, machine: &mut TicketQueue, desk: &mut Desk) -> bool {
+    fn displace(&mut self, machine: &mut SharedQueue, desk: &mut Desk) -> bool {
         while let Some(key) = self.newcomers.front().copied() {
             match self.connections.get_mut(key) {
                 Some(connection) if !connection.spoken => {
@@ -292,7 +298,7 @@ impl Control {
         false
     }
 
-    fn close(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn close(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         if self.connections.remove(key).is_some() {
             machine.handle(Input::Gone { connection: key }, desk.now);
         }
@@ -307,13 +313,13 @@ impl Control {
     }
 
     /// A connection broke: what it was sent last did not arrive.
-    fn lost(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn lost(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         machine.handle(Input::Undelivered { connection: key }, desk.now);
         self.close(key, machine, desk);
     }
 
     /// Reads what a connection sends, and asks the machine.
-    fn serve(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn serve(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         for turn in 0.. {
             self.ask(key, machine, desk);
             let Some(connection) = self.connections.get_mut(key) else { return };
@@ -348,20 +354,22 @@ impl Control {
 
     /// Hands the machine what a connection asks, one at a time, so that what
     /// its answers hold up is seen before more is asked.
-    fn ask(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn ask(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         while let Some(connection) = self.connections.get_mut(key) {
             let Some((order, request)) = connection.channel.request() else { return self.mark(key) };
             connection.spoken = true;
             connection.last = desk.now;
-            machine.handle(Input::Asked { connection: key, order, request }, desk.now);
-            while let Some(output) = machine.poll() {
+            let mut outputs = std::mem::take(&mut self.outputs);
+            machine.ask(Input::Asked { connection: key, order, request }, desk.now, &mut outputs);
+            for output in outputs.drain(..) {
                 self.act(output, machine, desk);
             }
+            self.outputs = outputs;
         }
     }
 
     /// Sends what was answered, and closes what is over.
-    fn flush(&mut self, key: Key, machine: &mut TicketQueue, desk: &mut Desk) {
+    fn flush(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
         let was_clogged = connection.channel.clogged();
@@ -402,19 +410,19 @@ impl Control {
 pub struct Ready {
     turn: Loop<Order>,
     control: Control,
-    machine: TicketQueue,
+    machine: SharedQueue,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
 }
 
 impl Ready {
-    /// Binds everything.
+    /// Binds everything. So many threads of this process may join in.
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(settings: &Settings) -> io::Result<Ready> {
+    pub fn new(settings: &Settings, members_max: usize) -> io::Result<Ready> {
         let mut turn = Loop::new()?;
-        let mut control = Control::new(settings);
+        let mut control = Control::new(settings, members_max);
         let mut number = 0;
         for listen in &settings.queue_listen {
             for socket in accept::bind(listen)? {
@@ -423,7 +431,8 @@ impl Ready {
             }
         }
         let addresses = control.listeners.addresses().collect();
-        let machine = TicketQueue::new(settings.queue_options(), super::seed());
+        let queue = TicketQueue::new(settings.queue_options(), super::seed());
+        let machine = SharedQueue::new(queue, members_max, turn.desk().waker());
         Ok(Ready { turn, control, machine, addresses })
     }
 
@@ -450,7 +459,7 @@ impl Ready {
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
-    let mut ready = match Ready::new(&daemon.settings) {
+    let mut ready = match Ready::new(&daemon.settings, 0) {
         Ok(ready) => ready,
         Err(error) => {
             error!(target: "queue", "{error}");
@@ -488,37 +497,28 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
     }
 }
 
-/// A queue in a thread of this process.
+/// A queue of this process, with a thread for its control connections.
 pub struct Embedded {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
     /// To give it orders.
     pub remote: Remote<Order>,
+    /// To ask it.
+    pub shared: SharedQueue,
     thread: JoinHandle<i32>,
 }
 
 impl Embedded {
-    /// Starts it; it listens when this returns.
+    /// Starts it; it listens when this returns. So many threads may join in.
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(settings: &Settings) -> io::Result<Embedded> {
-        let settings = settings.clone();
-        let (sender, receiver) = mpsc::channel();
-        let thread = thread::Builder::new().name("queue".into()).spawn(move || match Ready::new(&settings) {
-            Err(error) => {
-                let _ = sender.send(Err(error));
-                exit::SYSTEM
-            }
-            Ok(ready) => {
-                ready.tell(&settings.queue);
-                let _ = sender.send(Ok((ready.addresses.clone(), ready.turn.remote())));
-                ready.serve()
-            }
-        })?;
-        let (addresses, remote) =
-            receiver.recv().unwrap_or_else(|_| Err(io::Error::other("the queue's thread did not start")))?;
-        Ok(Embedded { addresses, remote, thread })
+    pub fn start(settings: &Settings, members_max: usize) -> io::Result<Embedded> {
+        let ready = Ready::new(settings, members_max)?;
+        let (addresses, remote, shared) = (ready.addresses.clone(), ready.turn.remote(), ready.machine.clone());
+        ready.tell(&settings.queue);
+        let thread = thread::Builder::new().name("queue".into()).spawn(move || ready.serve())?;
+        Ok(Embedded { addresses, remote, shared, thread })
     }
 
     /// Ends it.

@@ -1,0 +1,74 @@
+//! The queue that a loop asks: another process's, or this one's.
+//!
+//! Owns the choice. What is asked and what an answer means is the machine's
+//! business.
+
+use crate::base::time::Moment;
+use crate::command::queue::Member;
+use crate::net::drive::Desk;
+use crate::net::peer::{News, Peer};
+use crate::wire::message::Request;
+use mio::event::Event;
+
+/// See the file's head.
+pub enum Asker {
+    /// By a control connection.
+    Connected(Box<Peer<()>>),
+    /// It lives in this process.
+    Inside(Member),
+}
+
+impl Asker {
+    /// Asks, when the turn is flushed. While the queue is away nothing is asked.
+    pub fn ask(&mut self, request: Request, now: Moment) {
+        match self {
+            Asker::Connected(peer) => peer.ask(&request, (), now),
+            Asker::Inside(member) => member.ask(request, now),
+        }
+    }
+
+    /// The next piece of news.
+    pub fn poll(&mut self) -> Option<News<()>> {
+        match self {
+            Asker::Connected(peer) => peer.poll(),
+            Asker::Inside(member) => member.poll(),
+        }
+    }
+
+    /// The connection's socket became ready.
+    pub fn ready(&mut self, event: &Event, desk: &mut Desk) {
+        if let Asker::Connected(peer) = self {
+            peer.ready(event, desk);
+        }
+    }
+
+    /// Time passed.
+    pub fn expire(&mut self, desk: &mut Desk) {
+        if let Asker::Connected(peer) = self {
+            peer.expire(desk);
+        }
+    }
+
+    /// When [`expire`](Asker::expire) must be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        match self {
+            Asker::Connected(peer) => peer.deadline(),
+            Asker::Inside(_) => None,
+        }
+    }
+
+    /// Sends what was asked in this turn.
+    pub fn flush(&mut self, desk: &mut Desk) {
+        if let Asker::Connected(peer) = self {
+            peer.flush(desk);
+        }
+    }
+
+    /// Whether everything asked was sent, or nobody is there to send it to.
+    pub fn flushed(&self) -> bool {
+        match self {
+            Asker::Connected(peer) => peer.flushed(),
+            Asker::Inside(_) => true,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! `connect(2)`, and nothing to be said to it.
+
+use mio::net::TcpStream;
+use std::io;
+use std::net::SocketAddr;
+
+/// Begins to connect; writable, or failed, it is done. `speaks_first`: bytes
+/// are there to be sent as soon as it stands.
+///
+/// # Errors
+/// What the system says at once.
+pub fn connect(to: SocketAddr, _speaks_first: bool) -> io::Result<TcpStream> {
+    TcpStream::connect(to)
+}

@@ -1,0 +1,62 @@
+//! What the redirector knows of a client. Owns the record, which is small:
+//! there may be very many, most of them idle.
+
+use crate::base::address::Provider;
+use crate::base::time::Moment;
+use std::net::SocketAddr;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// The queue has the question with this id.
+    Asking(u32),
+    /// The queue cannot be reached.
+    Queueless,
+    /// The provider was called.
+    Connecting,
+    /// The provider answered.
+    Relaying,
+}
+
+/// Somebody who came, and is not gone.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number among the services that clients came for: there may be many
+    /// clients, and a name is long.
+    pub service: u16,
+    pub from: SocketAddr,
+    pub port: u16,
+    pub stage: Stage,
+    pub provider: Option<Provider>,
+    /// The place it occupies at the queue: the id, and the connection's number.
+    pub place: Option<(u32, u32)>,
+    pub tries: u32,
+    pub arrived: Moment,
+    /// Never, before it is.
+    pub connected: Moment,
+    /// Until when it waits for a ticket, from the first question on.
+    pub patience: Moment,
+    pub deadline: Moment,
+    /// The earliest timer that is set for it.
+    pub timer: Moment,
+    /// Few need it.
+    pub trouble: Option<Box<Trouble>>,
+}
+
+/// What only a client has whom the queue or a provider failed.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    pub avoid: Vec<Provider>,
+    pub fallbacks: u32,
+    /// Until when it waits for the queue, however often that goes away.
+    pub outage: Option<Moment>,
+}
+
+impl Client {
+    pub fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    pub fn fallbacks(&self) -> u32 {
+        self.trouble.as_ref().map_or(0, |trouble| trouble.fallbacks)
+    }
+}
