@@ -116,7 +116,10 @@ impl Hands for Datagrams {
                 self.hear(machine, desk);
             }
             Output::Blind => {
-                info!(target: "redirect", "status is denied (queue_allow_status): flows do not end when their provider withdraws");
+                info!(
+                    target: "redirect",
+                    "status is denied (queue_allow_status): flows do not end when their provider withdraws"
+                );
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
