@@ -35,3 +35,12 @@ pub fn processor_time() -> (f64, f64) {
 pub fn own_time() -> Duration {
     crate::support::process::used(std::process::id())
 }
+
+/// Its processors and its system, in a line.
+pub fn describe() -> String {
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let system = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{count} x {}, Linux {}", model.map_or("processor", |(_, model)| model), system.trim())
+}

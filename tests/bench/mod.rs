@@ -4,4 +4,5 @@
 mod endtoend;
 mod exact;
 mod machine;
+mod relay;
 mod schedulers;
