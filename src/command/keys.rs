@@ -210,6 +210,10 @@ pub const PARTS: &[Part] = &[
             global("redirect_wait", "1s", "how long a client may wait for a ticket; 0: not at all", |s, v| {
                 put(&mut s.redirect.wait, v)
             }),
+            global("redirect_stock", "0", "tickets asked ahead per service and thread, 250 ms at most", |s, v| {
+                s.redirect.stock = number(v, 0, 1024)? as u32;
+                Ok(())
+            }),
             global("redirect_tries", "4", "providers to try for one client", |s, v| {
                 s.redirect.tries = number(v, 1, 16)? as u32;
                 Ok(())

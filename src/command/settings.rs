@@ -263,6 +263,17 @@ impl Settings {
         self.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
     }
 
+    /// The options of a redirector. Where the balancer's queue looks at the
+    /// client to choose, as far as this configuration tells, nothing is asked ahead.
+    pub fn redirect_options(&self) -> RedirectOptions {
+        let by_client = |service: &&ServiceSettings| {
+            let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
+            service.affinity || scheduler.command().is_some() || scheduler.to_string() == "source-hash"
+        };
+        let by_client = self.services.iter().filter(by_client).map(|service| service.name).collect();
+        RedirectOptions { by_client, ..self.redirect.clone() }
+    }
+
     /// The options of a ticket queue.
     pub fn queue_options(&self) -> QueueOptions {
         let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));

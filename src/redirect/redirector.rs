@@ -10,7 +10,7 @@ use crate::base::machine::Machine;
 use crate::base::name::Service;
 use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
-use crate::base::time::Moment;
+use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::wire::message::{Next, Reason, Reply, Request};
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 const AVOID: usize = 8;
 
 use client::{Client, Stage};
+use stock::Stock;
 pub use talk::{Failure, Input, Note, Output, RedirectOptions};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -52,6 +53,7 @@ pub struct Redirector {
     /// How many connections to the queue there have been.
     connection: u32,
     services: Vec<Known>,
+    stock: Stock,
     timers: Timers<Key>,
     outputs: VecDeque<Output>,
 }
@@ -91,6 +93,10 @@ impl Machine for Redirector {
                 self.find(client, now);
             }
             Input::Told { id, reply } => {
+                let provider = if let Reply::Provider { provider, .. } = reply { Some(provider) } else { None };
+                if self.stock.answered(id, provider, now) {
+                    return;
+                }
                 if let Some(client) = self.asked.remove(&id) {
                     self.told(client, id, reply, now);
                 }
@@ -140,6 +146,9 @@ impl Machine for Redirector {
     }
 
     fn expire(&mut self, now: Moment) {
+        for id in self.stock.expire(now) {
+            self.say(Request::Done { id });
+        }
         while let Some(key) = self.timers.due(now) {
             let Some(client) = self.client(key) else { continue };
             client.timer = Moment::NEVER;
@@ -160,7 +169,7 @@ impl Machine for Redirector {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.stock.deadline()).min()
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -236,8 +245,10 @@ impl Redirector {
             }
             return;
         }
-        self.next_id = self.next_id.wrapping_add(1).max(1);
-        let (id, connection) = (self.next_id, self.connection);
+        if self.supply(key, now) {
+            return;
+        }
+        let (id, connection) = (self.new_id(), self.connection);
         let Some(client) = self.client(key) else { return };
         if client.patience == Moment::NEVER {
             client.patience = now + wait;
@@ -251,6 +262,39 @@ impl Redirector {
         self.asked.insert(id, key);
         self.say(Request::Next(next));
         self.arm(key, now + wait + queue_timeout);
+    }
+
+    fn new_id(&mut self) -> u32 {
+        self.next_id = self.next_id.wrapping_add(1).max(1);
+        self.next_id
+    }
+
+    /// Leads a client that was not led to anybody yet to a place that is at
+    /// hand, and orders new ones.
+    fn supply(&mut self, key: Key, now: Moment) -> bool {
+        let Some(client) = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none()) else {
+            return false;
+        };
+        let (number, port) = (client.service, client.port);
+        let service = self.name(number);
+        if self.options.stock == 0 || self.options.by_client.contains(&service) {
+            return false;
+        }
+        let taken = self.stock.take(number);
+        for _ in 0..self.stock.wanted(number, self.options.stock) {
+            let id = self.new_id();
+            self.stock.order(number, id);
+            let next = Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
+            self.say(Request::Next(next));
+        }
+        let Some((id, provider)) = taken else { return false };
+        let connection = self.connection;
+        if let Some(client) = self.client(key) {
+            client.place = Some((id, connection));
+            client.provider = Some(provider);
+        }
+        self.connect(key, provider.socket(port), now);
+        true
     }
 
     fn told(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
@@ -285,6 +329,7 @@ impl Redirector {
     fn queue_lost(&mut self, queue: Queue, now: Moment) {
         self.queue = queue;
         self.asked.clear();
+        self.stock.clear();
         for (_, key) in self.in_stage(|stage| matches!(stage, Stage::Asking(_) | Stage::Queueless)) {
             let Some(client) = self.client(key) else { continue };
             let (number, waits) = (client.service, client.stage == Stage::Queueless);
@@ -344,6 +389,9 @@ impl Redirector {
         self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
         if from_queue {
             self.say(Request::Failure { provider: provider.into(), service, id });
+            for id in self.stock.give_up(number, provider) {
+                self.say(Request::Done { id });
+            }
         }
         Some(provider)
     }
@@ -426,6 +474,7 @@ impl Redirector {
 }
 
 mod client;
+mod stock;
 mod talk;
 #[cfg(test)]
 mod tests;

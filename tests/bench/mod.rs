@@ -1,5 +1,8 @@
 //! How fast it is. Prints and asserts nothing:
-//! `cargo test --release bench_ -- --ignored --nocapture`.
+//! `cargo test --release bench_ -- --ignored --nocapture --test-threads 1`.
 
 mod endtoend;
+mod exact;
+mod machine;
+mod relay;
 mod schedulers;

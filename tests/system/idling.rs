@@ -62,7 +62,7 @@ fn with_a_client_who_does_not_read() {
         until("all is full", || {
             let before = balancer.redirect.used();
             std::thread::sleep(Duration::from_millis(200));
-            balancer.redirect.used() == before
+            balancer.redirect.used() - before < Duration::from_millis(10)
         });
         balancer.redirect.idles();
     }

@@ -84,7 +84,7 @@ fn token(number: usize, kind: Kind) -> Token {
 /// What a machine needs to know of these settings.
 pub fn options(settings: &Settings) -> FlowOptions {
     FlowOptions {
-        redirect: settings.redirect.clone(),
+        redirect: settings.redirect_options(),
         flows_max: flows_max(settings),
         services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
     }

@@ -90,7 +90,7 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     let (mut turn, mut relay) = crew.relay(&[], 0)?;
     // A signal ends it within drain_timeout.
     turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
-    let mut machine = Redirector::new(crew.settings.redirect.clone());
+    let mut machine = Redirector::new(crew.settings.redirect_options());
     relay.admit(TcpStream::from_std(stream), service, from, local.port(), &mut machine, turn.desk());
     turn.run(&mut machine, &mut relay)?;
     Ok(exit::OK)
@@ -282,7 +282,7 @@ impl Member {
     fn serve(self) -> i32 {
         let result = match self {
             Member::Relay(mut turn, mut relay) => {
-                turn.run(&mut Redirector::new(relay.settings().redirect.clone()), &mut *relay)
+                turn.run(&mut Redirector::new(relay.settings().redirect_options()), &mut *relay)
             }
             Member::Datagrams(mut turn, mut datagrams) => {
                 turn.run(&mut Flows::new(datagrams::options(datagrams.settings())), &mut *datagrams)

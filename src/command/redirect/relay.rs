@@ -175,7 +175,7 @@ impl Hands for Relay {
                 self.ending = Some(desk.now + self.settings.drain_timeout);
             }
             Order::Reconfigure(settings) => {
-                machine.handle(Input::Reconfigure(settings.redirect.clone()), desk.now);
+                machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
                 self.clients_max = clients_max(&settings);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.settings = settings;

@@ -20,6 +20,10 @@ pub struct RedirectOptions {
     pub tries: u32,
     /// Per try.
     pub connect_timeout: Span,
+    /// Places to have at hand for each service, before clients come for them.
+    pub stock: u32,
+    /// Services of which it matters who asks: nothing is asked ahead for them.
+    pub by_client: Vec<Service>,
 }
 
 impl Default for RedirectOptions {
@@ -29,6 +33,8 @@ impl Default for RedirectOptions {
             queue_timeout: Span::from_secs(5),
             tries: 4,
             connect_timeout: Span::from_secs(3),
+            stock: 0,
+            by_client: Vec::new(),
         }
     }
 }

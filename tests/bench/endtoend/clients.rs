@@ -3,7 +3,7 @@
 //! Owns the requests of a run, the same for every balancer under test, and what
 //! became of each. Knows balancers only by the address where clients come.
 
-use super::exact::wait;
+use crate::bench::exact::wait;
 use crate::support::random::Random;
 use crate::support::socket::reset;
 use mio::net::TcpStream;

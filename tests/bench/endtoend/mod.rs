@@ -21,12 +21,12 @@
 mod balancers;
 mod clients;
 mod engine;
-mod exact;
 mod paper;
 mod report;
 mod scenarios;
 mod service;
 
+use super::machine::{chosen, own_time, parameter, processor_time};
 use crate::support::socket::raise_descriptors;
 use crate::support::{installed, Directory};
 use balancers::{Balancer, Kind};
@@ -41,38 +41,11 @@ const WARM_UP: Duration = Duration::from_secs(10);
 /// Machines above this are not idle enough for what sleeps.
 const BUSY_MOST: f64 = 0.5;
 
-fn number(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
-}
-
 /// A balancer with its services.
 struct Subject {
     kind: Kind,
     balancer: Balancer,
     services: Vec<Service>,
-}
-
-/// Processor time of the whole machine: busy, and all.
-fn processor_time() -> (f64, f64) {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().next().unwrap_or("");
-    let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
-    let idle: f64 = ticks.iter().skip(3).take(2).sum();
-    let all: f64 = ticks.iter().sum();
-    (all - idle, all)
-}
-
-/// Processor time of this process.
-fn own_time() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: it fills in what it is given, and all zeros is a valid usage.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, 1000 * time.tv_usec as u32);
-    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// How busy the machine was, and with this bench: shares of all its processors.
@@ -149,20 +122,17 @@ fn strike(trouble: Trouble, subjects: &[Subject], struck: Instant, returned: Ins
 #[ignore = "a bench"]
 fn bench_endtoend() {
     raise_descriptors();
-    let names = std::env::var("PEGASUS_BENCH_SCENARIOS").unwrap_or_default();
-    let names: Vec<&str> = names.split_whitespace().collect();
-    for name in &names {
-        assert!(SCENARIOS.iter().any(|scenario| scenario.name == *name), "PEGASUS_BENCH_SCENARIOS: no {name}");
-    }
-    let measured = Duration::from_secs(number("PEGASUS_BENCH_SECONDS", 60));
-    let rounds = number("PEGASUS_BENCH_ROUNDS", 1).max(1);
+    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    let names = chosen("PEGASUS_BENCH_SCENARIOS", &names);
+    let measured = Duration::from_secs(parameter("PEGASUS_BENCH_SECONDS", 60));
+    let rounds = parameter("PEGASUS_BENCH_ROUNDS", 1u64).max(1);
     let others = installed("haproxy").is_some();
     if !others {
         println!("haproxy is not installed: PEGASUS runs alone");
     }
     let mut missed = 0;
     report::print_head();
-    for scenario in SCENARIOS.iter().filter(|scenario| names.is_empty() || names.contains(&scenario.name)) {
+    for scenario in SCENARIOS.iter().filter(|scenario| names.contains(&scenario.name)) {
         let kinds: Vec<Kind> = scenario.kinds.iter().copied().filter(|kind| others || kind.is_ours()).collect();
         let runs: Vec<(Results, Effort)> = (0..rounds).map(|round| run(scenario, &kinds, round, measured)).collect();
         let results: Results = kinds

@@ -6,7 +6,7 @@
 //! service's number, comes when the work is done, and then the connection ends.
 
 use super::engine::{Build, Engine, Meter};
-use super::exact::wait;
+use crate::bench::exact::wait;
 use crate::support::socket::reset;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};

@@ -2,6 +2,7 @@
 //!
 //! Owns the one call that epoll lacks: it knows whole milliseconds only, and a
 //! request of the quickest machine takes twelve of them.
+#![cfg(target_os = "linux")]
 
 use mio::{Events, Poll};
 use std::os::fd::AsRawFd;

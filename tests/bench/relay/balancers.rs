@@ -1,0 +1,278 @@
+//! What is measured beside each other: PEGASUS, the others, and nobody.
+//!
+//! Owns how each is configured and started, and its processes, which end with
+//! it. All of them write no log, take the same number of connections and use
+//! one thread for their clients. A program that is not installed is a reason,
+//! not a failure.
+
+use super::account::{memory, used};
+use crate::support::line::Line;
+use crate::support::pegasus::{command, SERVICE};
+use crate::support::process::Process;
+use crate::support::{free_port, installed, Directory};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long one may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
+/// What the queue of PEGASUS is asked when it is measured by itself.
+pub const NEXT: &str = "pegasus://b/next\n";
+/// Many more than are in progress at any time.
+const TICKETS: u32 = 1_000_000;
+
+/// What a balancer stands before.
+pub struct Scene<'a> {
+    pub providers: &'a [SocketAddr],
+    pub datagrams: bool,
+    /// Most connections that it must take at once.
+    pub connections: usize,
+}
+
+/// Why there is nothing to measure.
+pub type Skipped = String;
+
+/// A row of the tables.
+pub struct Row {
+    pub name: &'static str,
+    pub start: fn(&Scene) -> Result<Balancer, Skipped>,
+}
+
+/// All there are.
+pub const ROWS: [Row; 13] = [
+    Row { name: "direct", start: direct },
+    Row { name: "haproxy", start: |scene| haproxy(scene, false) },
+    Row { name: "haproxy-splice", start: |scene| haproxy(scene, true) },
+    Row { name: "nginx", start: nginx },
+    Row { name: "pen", start: pen },
+    Row { name: "pegasus", start: embedded },
+    Row { name: "pegasus-daemon", start: with_daemon },
+    Row { name: "pegasus-unasked", start: unasked },
+    Row { name: "inetd-nc", start: |scene| super::servers::inetd_other(scene, "nc") },
+    Row { name: "inetd-socat", start: |scene| super::servers::inetd_other(scene, "socat") },
+    Row { name: "inetd-pegasus", start: super::servers::inetd_pegasus },
+    Row { name: "pegasus-queue", start: |scene| queue("default", scene.providers) },
+    Row { name: "redis", start: super::servers::redis },
+];
+
+/// One that serves.
+pub struct Balancer {
+    /// Where clients come.
+    pub doors: Vec<SocketAddr>,
+    /// All that count as the balancer.
+    pub processes: Vec<Process>,
+    /// Of a queue: what to ask it, a line for a line.
+    pub question: &'static str,
+    /// Theirs, removed after their end.
+    _files: Option<Directory>,
+}
+
+impl Balancer {
+    /// Started, but not yet ready; see [`Balancer::serves`].
+    pub fn of(door: SocketAddr, process: Process, files: Option<Directory>) -> Balancer {
+        Balancer { doors: vec![door], processes: vec![process], question: "", _files: files }
+    }
+
+    /// Processor time of its processes and of their children that ended.
+    pub fn used(&self) -> Duration {
+        self.processes.iter().map(|process| used(process.id())).sum()
+    }
+
+    /// Their memory in bytes, of a kind that [`memory`] knows.
+    pub fn memory(&self, kind: &str) -> f64 {
+        self.processes.iter().map(|process| memory(process.id(), kind)).sum()
+    }
+
+    /// Waits until it serves; if it ends instead, what it said.
+    pub fn serves(mut self, name: &str, mut serves: impl FnMut() -> bool) -> Result<Balancer, Skipped> {
+        let start = Instant::now();
+        while !serves() {
+            let ended = self.processes.iter_mut().find_map(|process| (!process.runs()).then_some(process));
+            if let Some(ended) = ended {
+                // The rest of what it said may still be on its way.
+                ended.ends();
+                return Err(format!("{name} ended: {}", ended.log().join(" | ")));
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(format!("{name} does not serve after {PATIENCE:?}"));
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(self)
+    }
+}
+
+/// The path of a program, or that it is missing.
+pub fn find(name: &str) -> Result<PathBuf, Skipped> {
+    installed(name).ok_or_else(|| format!("{name} is not installed"))
+}
+
+/// The versions of those that tell one.
+pub fn versions() -> String {
+    let version = |name: &&str| {
+        let output = Command::new(installed(name)?).arg("-v").output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        Some(String::from_utf8_lossy(&text).lines().next()?.split(" sha=").next()?.to_string())
+    };
+    ["haproxy", "nginx", "redis-server"].iter().filter_map(version).collect::<Vec<_>>().join(", ")
+}
+
+pub fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+pub fn listens(place: SocketAddr) -> bool {
+    TcpStream::connect(place).is_ok()
+}
+
+/// Whether what is sent to this door comes back, or a call is taken there.
+fn answers(scene: &Scene, door: SocketAddr) -> bool {
+    if !scene.datagrams {
+        return listens(door);
+    }
+    let echo = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(door)?;
+        socket.set_read_timeout(Some(10 * LOOK))?;
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 8])
+    };
+    echo().is_ok()
+}
+
+fn direct(scene: &Scene) -> Result<Balancer, Skipped> {
+    Ok(Balancer { doors: scene.providers.to_vec(), processes: Vec::new(), question: "", _files: None })
+}
+
+/// For each provider, a piece of configuration.
+fn each(scene: &Scene, piece: impl Fn(usize, &SocketAddr) -> String) -> String {
+    scene.providers.iter().enumerate().map(|(number, provider)| piece(number, provider)).collect()
+}
+
+fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
+    let (program, directory, port) = (find("haproxy")?, Directory::new(), free_port());
+    let most = scene.connections;
+    // `option splice-auto` alone does not splice this load.
+    let (global, defaults) = match splice {
+        true => (" maxpipes 64\n tune.pipesize 1048576\n", " option splice-request\n option splice-response\n"),
+        false => ("", ""),
+    };
+    let servers = each(scene, |number, provider| format!(" server s{number} {provider}\n"));
+    let text = format!(
+        "global\n nbthread 1\n maxconn {most}\n{global}\
+         defaults\n mode tcp\n maxconn {most}\n{defaults}\
+         \x20timeout connect 5s\n timeout client 10m\n timeout server 10m\n\
+         listen {SERVICE}\n bind 127.0.0.1:{port}\n balance roundrobin\n{servers}"
+    );
+    let conf = directory.write("haproxy.cfg", &text);
+    start(scene, "haproxy", Command::new(program).args(["-db", "-f", &conf]), port, directory)
+}
+
+fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
+    let (program, directory, port) = (find("nginx")?, Directory::new(), free_port());
+    let servers = each(scene, |_, provider| format!("server {provider}; "));
+    let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
+    let module = if module.is_file() { format!("load_module {};\n", module.display()) } else { String::new() };
+    // Two a connection, and a few of its own. One process, which ends with this one.
+    let (place, most) = (directory.path().display().to_string(), 2 * scene.connections + 64);
+    let kind = if scene.datagrams { "udp" } else { "backlog=4096" };
+    let text = format!(
+        "{module}master_process off;\ndaemon off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
+         events {{ worker_connections {most}; multi_accept on; }}\n\
+         stream {{\n  proxy_timeout 10m;\n  upstream all {{ {servers}}}\n\
+         \x20 server {{ listen 127.0.0.1:{port} {kind}; proxy_pass all; }}\n}}\n"
+    );
+    let (conf, log) = (directory.write("nginx.conf", &text), directory.file("error.log"));
+    start(scene, "nginx", Command::new(program).args(["-p", &place, "-c", &conf, "-e", &log]), port, directory)
+}
+
+fn pen(scene: &Scene) -> Result<Balancer, Skipped> {
+    let (program, port, most) = (find("pen")?, free_port(), scene.connections.to_string());
+    let mut command = Command::new(program);
+    // In the foreground, without affinity.
+    command.args(["-f", "-r", "-x", &most, "-t", "5"]);
+    if scene.datagrams {
+        command.arg("-U");
+    }
+    command.arg(local(port).to_string());
+    command.args(scene.providers.iter().map(|provider| format!("{provider}:{most}:{most}")));
+    start(scene, "pen", &mut command, port, Directory::new())
+}
+
+fn start(
+    scene: &Scene,
+    name: &str,
+    command: &mut Command,
+    port: u16,
+    directory: Directory,
+) -> Result<Balancer, Skipped> {
+    let balancer = Balancer::of(local(port), Process::start(name, command), Some(directory));
+    balancer.serves(name, || answers(scene, local(port)))
+}
+
+/// Offers the providers' tickets to a queue.
+pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
+    let mut line = Line::to(queue);
+    for provider in providers {
+        let answer = line.ask(&format!(
+            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}&lease=2h"
+        ));
+        assert!(answer.starts_with("ok "), "{answer}");
+    }
+}
+
+/// A queue of PEGASUS with tickets of these providers.
+pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skipped> {
+    let place = local(free_port());
+    let listen = format!("queue_listen={place}");
+    let process = Process::start("queue", &mut command("queue", &["log=none", &listen]));
+    let mut queue = Balancer::of(place, process, None);
+    queue.question = NEXT;
+    let queue = queue.serves("pegasus queue", || listens(place))?;
+    offer(place, service, providers);
+    Ok(queue)
+}
+
+/// A redirector with one thread; more settings say whom it asks.
+fn redirect(scene: &Scene, settings: &[String]) -> (Process, SocketAddr) {
+    let door = local(free_port());
+    let most = format!("redirect_connections_max={}", scene.connections);
+    let listen = format!("service_{SERVICE}_listen={door}{}", if scene.datagrams { "/udp" } else { "" });
+    let own = ["log=none", "redirect_threads=1", &most, &listen];
+    let settings: Vec<&str> = own.into_iter().chain(settings.iter().map(String::as_str)).collect();
+    (Process::start("redirect", &mut command("redirect", &settings)), door)
+}
+
+fn embedded(scene: &Scene) -> Result<Balancer, Skipped> {
+    let queue = local(free_port());
+    let settings = ["redirect_queue=embedded".to_string(), format!("queue_listen={queue}")];
+    let (process, door) = redirect(scene, &settings);
+    let balancer = Balancer::of(door, process, None);
+    let balancer = balancer.serves("pegasus redirect", || listens(queue))?;
+    offer(queue, SERVICE, scene.providers);
+    balancer.serves("pegasus redirect", || answers(scene, door))
+}
+
+fn with_daemon(scene: &Scene) -> Result<Balancer, Skipped> {
+    let mut balancer = queue(SERVICE, scene.providers)?;
+    let (process, door) = redirect(scene, &[format!("redirect_queue={}", balancer.doors[0])]);
+    balancer.doors = vec![door];
+    balancer.processes.push(process);
+    balancer.serves("pegasus redirect", || answers(scene, door))
+}
+
+/// It finds no queue and leads everybody to its fallback providers at once:
+/// the same redirector without any asking.
+fn unasked(scene: &Scene) -> Result<Balancer, Skipped> {
+    let fallback = each(scene, |_, provider| format!("{provider} "));
+    let settings = [
+        format!("redirect_queue={}", local(free_port())),
+        format!("service_{SERVICE}_fallback={}", fallback.trim_end()),
+    ];
+    let (process, door) = redirect(scene, &settings);
+    let balancer = Balancer::of(door, process, None);
+    balancer.serves("pegasus redirect", || answers(scene, door))
+}
