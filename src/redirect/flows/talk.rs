@@ -33,7 +33,7 @@ impl Default for FlowTerms {
 pub struct FlowOptions {
     /// How a flow finds its provider.
     pub redirect: RedirectOptions,
-    /// Flows at once; one more ends the one that was silent for the longest time.
+    /// Flows at once; one more ends another one.
     pub flows_max: usize,
     /// The terms of services that have some of their own.
     pub services: HashMap<Service, FlowTerms>,
