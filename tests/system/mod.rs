@@ -17,6 +17,7 @@ mod losses;
 mod permission;
 mod plugins;
 mod protocol;
+mod protocols;
 mod relay;
 mod send;
 mod silence;
