@@ -1,6 +1,7 @@
 //! The real program among real programs: superservers, web servers, clients.
 #![cfg(target_os = "linux")]
 
+mod chunks;
 mod cluster;
 mod configuration;
 mod crowd;
