@@ -20,6 +20,7 @@ mod plugins;
 mod protocol;
 mod protocols;
 mod relay;
+mod resets;
 mod send;
 mod silence;
 mod superservers;
