@@ -23,6 +23,7 @@ mod relay;
 mod resets;
 mod send;
 mod silence;
+mod slow;
 mod superservers;
 mod tftp;
 mod timeouts;
