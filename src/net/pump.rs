@@ -472,8 +472,7 @@ fn pump(
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if flow.spliced.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
-                // This system splices, but not these sockets.
+            Err(error) if flow.spliced.is_some() && splice_refused(error.kind()) => {
                 (flow.spliced, flow.bulk) = (None, false);
                 tools.splice = false;
                 continue;
@@ -506,6 +505,12 @@ fn send_at_once(sink: &TcpStream, ready: &mut Ready, bytes: &[u8], moved: u64) -
         let _ = sink.set_nodelay(true);
     }
     send(sink, bytes)
+}
+
+/// Whether an error says that this system, or its guard, splices nothing, or not
+/// these sockets. The bytes are where they were, and can be copied.
+fn splice_refused(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
 /// Sends what the system takes: nothing, if it would block.

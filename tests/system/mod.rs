@@ -10,6 +10,7 @@ mod demo;
 mod dns;
 mod endings;
 mod failover;
+mod faults;
 mod ftp;
 mod garbage;
 mod idling;
