@@ -25,36 +25,45 @@ pub fn pair() -> (TcpStream, TcpStream) {
 
 /// Closes with a reset.
 pub fn reset(stream: TcpStream) {
-    set(&stream, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+    set(&stream, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
 #[track_caller]
-fn set<T>(socket: &impl AsRawFd, option: i32, value: T) {
+fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the descriptor is open, and the option is of the size that is told.
-    let done =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), length) };
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
-/// Makes the buffers of a socket this small, in bytes, as far as the system
-/// goes. Those whom a listener accepts inherit its own.
-#[track_caller]
-pub fn shrink(socket: &impl AsRawFd, send: i32, receive: i32) {
-    set(socket, libc::SO_SNDBUF, send);
-    set(socket, libc::SO_RCVBUF, receive);
+/// What a socket has room for, in bytes, as far as the system goes. The peer's
+/// own buffer for sending depends on the segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub send: i32,
+    pub receive: i32,
+    pub segment: i32,
 }
 
-/// A client's connection with such buffers from its first packet on.
+/// Gives a socket that is not connected yet this room. Those whom a listener
+/// accepts inherit its own.
 #[track_caller]
-pub fn connect_small(to: SocketAddrV4, send: i32, receive: i32) -> TcpStream {
+pub fn furnish(socket: &impl AsRawFd, room: Room) {
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, room.send);
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, room.receive);
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, room.segment);
+}
+
+/// A client's connection with such room from its first packet on.
+#[track_caller]
+pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
     // SAFETY: the descriptor is new and nobody else's.
     let stream = unsafe {
         let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(descriptor >= 0, "{}", io::Error::last_os_error());
         TcpStream::from_raw_fd(descriptor)
     };
-    shrink(&stream, send, receive);
+    furnish(&stream, room);
     let place = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: to.port().to_be(),

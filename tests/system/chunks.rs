@@ -6,7 +6,7 @@
 
 use crate::support::pegasus::{command, Queue, Redirect};
 use crate::support::random::Random;
-use crate::support::socket::{connect_small, shrink};
+use crate::support::socket::{connect_with, furnish, Room};
 use crate::support::{free_ports, until, PATIENCE};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: u64 = 500;
+const CONNECTIONS: u64 = 300;
 /// Connections at once; each worker has a service and a provider of its own.
-const WORKERS: u16 = 24;
+const WORKERS: u16 = 32;
 /// Where the relay decides something by size.
 const BORDERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 80 << 10, 128 << 10, 1 << 20];
 
@@ -36,13 +36,20 @@ fn size(random: &mut Random) -> usize {
         0..8 => 0,
         8..24 => random.below(300) as usize,
         24..44 => near(random, &BORDERS[..5]),
-        44..63 => random.below(200_000) as usize,
+        44..63 => random.below(400_000) as usize,
         _ => near(random, &BORDERS[5..]) * (1 + random.below(2) as usize),
     }
 }
 
 fn near(random: &mut Random, borders: &[usize]) -> usize {
     borders[random.below(borders.len() as u64) as usize] + random.below(5) as usize - 2
+}
+
+/// The system takes its time where a segment does not fit several times.
+fn room(random: &mut Random) -> Room {
+    let mut bytes = || [2048, 5000, 20_000, 50_000, 200_000, 1 << 20][random.below(6) as usize];
+    let (send, receive) = (bytes(), bytes());
+    Room { send, receive, segment: [536, 1460, 32_000][random.below(3) as usize].min(receive / 8) }
 }
 
 /// One side of a connection.
@@ -175,14 +182,11 @@ fn exchange(sides: &mut [Side; 2], random: &mut Random, buffer: &mut [u8]) -> Re
 /// One connection, the same for the same seed.
 fn connection(seed: u64, place: SocketAddrV4, listener: &TcpListener, buffer: &mut [u8]) -> Result<(), String> {
     let random = &mut Random::new(seed);
-    let mut each = || [2048, 5000, 20_000, 50_000, 200_000, 1 << 20][(random.below(36) as f64).sqrt() as usize];
-    let buffers = [each(), each(), each(), each()];
+    let (ours, theirs) = (room(random), room(random));
     let starts = [(); 2].map(|()| random.below(BYTES.len() as u64) as usize);
-    // The system takes its time where a buffer holds next to nothing.
-    let most = 16 * buffers.iter().copied().min().unwrap_or(0) as usize;
-    let sizes = [(); 2].map(|()| size(random).min(most));
-    shrink(listener, buffers[0], buffers[1]);
-    let client = connect_small(place, buffers[2], buffers[3]);
+    let sizes = [(); 2].map(|()| size(random));
+    furnish(listener, theirs);
+    let client = connect_with(place, ours);
     let (provider, _) = listener.accept().map_err(|error| format!("accept: {error}"))?;
     provider.set_nodelay(true).map_err(|error| error.to_string())?;
     // Nobody waits for the other's end, or one of them does.
@@ -203,7 +207,10 @@ fn connection(seed: u64, place: SocketAddrV4, listener: &TcpListener, buffer: &m
         let (sends, receives) = ((starts[own], sizes[own]), (starts[1 - own], sizes[1 - own]));
         let (holds, pauses) = (holds[own], [0, 4, 32][random.below(3) as usize]);
         let (sent, received, told, ended) = (0, 0, false, false);
-        Side { stream, sends, sent, receives, received, holds, told, ended, pieces, pauses, until: [now; 2] }
+        // A reader who comes late finds all buffers full.
+        let late = Duration::from_millis([0, 0, 10, 30][random.below(4) as usize]);
+        let until = [now, now + late];
+        Side { stream, sends, sent, receives, received, holds, told, ended, pieces, pauses, until }
     };
     let mut sides = [side(client, 0), side(provider, 1)];
     for side in &sides {
