@@ -217,7 +217,7 @@ impl Listeners {
                     desk.again = true;
                     break;
                 }
-                match listener.socket.accept() {
+                match accept(&listener.socket) {
                     Ok((stream, from)) => {
                         came.push(Came::Client { listener: number, port: listener.address.port(), stream, from });
                     }
@@ -242,5 +242,16 @@ impl Listeners {
             }
         }
         came
+    }
+}
+
+/// Takes a client in, also where the system or its guard lacks the newer call.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener.accept() {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let (stream, from) = socket::accept(listener)?;
+            Ok((TcpStream::from_std(stream), from))
+        }
+        came => came,
     }
 }

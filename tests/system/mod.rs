@@ -1,6 +1,7 @@
 //! The real program among real programs: superservers, web servers, clients.
 #![cfg(target_os = "linux")]
 
+mod chunks;
 mod cluster;
 mod configuration;
 mod crowd;
@@ -10,6 +11,7 @@ mod dns;
 mod endings;
 mod failover;
 mod flows;
+mod faults;
 mod ftp;
 mod garbage;
 mod idling;
@@ -18,9 +20,12 @@ mod losses;
 mod permission;
 mod plugins;
 mod protocol;
+mod protocols;
 mod relay;
+mod resets;
 mod send;
 mod silence;
+mod slow;
 mod superservers;
 mod tftp;
 mod timeouts;
