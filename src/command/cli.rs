@@ -54,10 +54,10 @@ pub fn main(arguments: &[String]) -> i32 {
         logging::start_tool(LevelFilter::Info);
     }
     logging::log_panics();
-    let lent = found.lent_datagrams();
+    let lent = found.lent();
     let status = run(command, rest, found);
-    if let Some(socket) = lent.filter(|_| status != exit::OK) {
-        inherit::take_one(&socket);
+    if let Some(lent) = lent.filter(|_| status != exit::OK) {
+        lent.take_one();
     }
     status
 }

@@ -7,6 +7,7 @@ mod configuration;
 mod crowd;
 mod datagrams;
 mod demo;
+mod descriptors;
 mod dns;
 mod endings;
 mod failover;

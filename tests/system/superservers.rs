@@ -83,6 +83,22 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
     finish(second, "served by the next one");
 }
 
+/// One who came and was left there would start the next process at once, for ever.
+#[test]
+fn one_that_cannot_serve_or_does_not_linger_takes_the_client_it_was_started_for() {
+    let (queue, provider) = (Queue::start(&[]), Provider::named("served"));
+    queue.offer(provider.address, 1000);
+    for (setting, word) in [("nonsense=1", ""), ("redirect_linger=0", "served")] {
+        let inetd = Inetd::redirect_all(queue.address, &[setting]);
+        for round in 1..=2 {
+            assert_eq!(drain(&mut connect(inetd.address)).0, word.as_bytes(), "{setting}");
+            until("it left", || inetd.ended() == round);
+            assert_eq!(inetd.started().len(), round, "{setting}: one start for one client");
+            assert!(inetd.listener_blocks());
+        }
+    }
+}
+
 /// The redirector with these sockets on descriptors 3 and 4, as from systemd.
 #[track_caller]
 fn passed(sockets: [OwnedFd; 2], variables: &str, redirect: &Command) -> Process {

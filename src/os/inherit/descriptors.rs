@@ -2,42 +2,38 @@
 
 use super::{Found, Inherited};
 use std::env;
+use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 
 /// The first descriptor that systemd passes.
 const LISTEN_FDS_START: RawFd = 3;
 
-/// Looks at descriptor 0. If it is a socket of the Internet it is taken away,
-/// and the null device stands on 0, and on 1 and 2 where they were the same
-/// socket: nothing can be written to a client by accident any more, and no
-/// later socket can become descriptor 0, 1 or 2.
+/// Beyond this number no descriptor is looked for where the system lists none.
+const DESCRIPTORS: RawFd = 1024;
+
+/// Looks at descriptor 0, and at those that systemd passed. Sockets of the
+/// Internet are taken away, and the null device stands on 0, 1 and 2 where they
+/// were one of them: nothing can be written to a client by accident any more,
+/// and no later socket can become descriptor 0, 1 or 2 (one that was closed at
+/// the start was opened by Rust's own start, before this). What else a
+/// superserver left open, another service's socket perhaps, is closed, so that
+/// this process keeps nobody's port: call it before anything is opened.
 pub fn take() -> Found {
-    if let Some(inherited) = passed() {
-        return Found { inherited, stderr_was_client: false };
+    if let Some(count) = passed_count() {
+        close_from(LISTEN_FDS_START + count);
+        let stderr_was_client =
+            (LISTEN_FDS_START..LISTEN_FDS_START + count).fold(false, |found, socket| shield(socket) | found);
+        return Found { inherited: passed(count), stderr_was_client };
     }
     let Some(kind) = option(0, libc::SO_TYPE).filter(|_| is_internet(0)) else {
         return Found { inherited: Inherited::Nothing, stderr_was_client: false };
     };
-    let stdout_too = same_file(0, 1);
-    let stderr_too = same_file(0, 2);
+    close_from(3);
     // SAFETY: descriptor 0 is open; the copy is new and nobody else's.
     let socket = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) };
-    // SAFETY: the path is a C string; descriptors 0 to 2 are replaced, which no
-    // Rust object owns.
-    unsafe {
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        for (descriptor, replace) in [(0, true), (1, stdout_too), (2, stderr_too)] {
-            if replace && null >= 0 {
-                libc::dup2(null, descriptor);
-            } else if replace {
-                libc::close(descriptor);
-            }
-        }
-        if null > 2 {
-            libc::close(null);
-        }
-    }
+    let stderr_was_client = shield(0);
     let inherited = if socket < 0 {
         Inherited::Other("a socket that cannot be copied")
     } else if kind == libc::SOCK_DGRAM {
@@ -54,26 +50,28 @@ pub fn take() -> Found {
         // SAFETY: the descriptor is a connected stream socket that only we know.
         Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
     };
-    Found { inherited, stderr_was_client: stderr_too }
+    Found { inherited, stderr_was_client }
 }
 
-/// What systemd passed to this very process, sd_listen_fds(3). The variables
-/// are not looked at again, and nobody is started who could.
-fn passed() -> Option<Inherited> {
+/// How many sockets systemd passed to this very process, sd_listen_fds(3). The
+/// variables stay: to a child they are another process's.
+fn passed_count() -> Option<RawFd> {
     let number = |name| env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID")? != std::process::id() {
-        return None;
-    }
     let count = number("LISTEN_FDS").filter(|count| (1..=1024).contains(count))?;
+    (number("LISTEN_PID")? == std::process::id()).then_some(count as RawFd)
+}
+
+/// Those sockets.
+fn passed(count: RawFd) -> Inherited {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_string);
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
-    for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count as RawFd {
+    for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count {
         let name = names.next().filter(|name| !name.is_empty());
         let kind = option(descriptor, libc::SO_TYPE).filter(|_| is_internet(descriptor));
         let stream = kind == Some(libc::SOCK_STREAM) && (listens(descriptor) || count == 1);
         if !stream && kind != Some(libc::SOCK_DGRAM) {
-            return Some(Inherited::Other("a passed socket that is no TCP listener, and not UDP"));
+            return Inherited::Other("a passed socket that is no TCP listener, and not UDP");
         }
         // SAFETY: a plain call on an open descriptor.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -84,16 +82,57 @@ fn passed() -> Option<Inherited> {
         }
         if !listens(descriptor) {
             // SAFETY: the descriptor was passed to us, and nobody else knows it.
-            return Some(Inherited::Client(unsafe { TcpStream::from_raw_fd(descriptor) }));
+            return Inherited::Client(unsafe { TcpStream::from_raw_fd(descriptor) });
         }
         // SAFETY: as above.
         listeners.push((name, unsafe { TcpListener::from_raw_fd(descriptor) }));
     }
-    Some(Inherited::Sockets { listeners, datagrams, lent: false })
+    Inherited::Sockets { listeners, datagrams, lent: false }
 }
 
+/// Puts the null device on 1, 2 and at last 0 where they are this socket;
+/// whether 2 was. Without a null device (in a chroot) something else that cannot
+/// be written to stands there.
+fn shield(socket: RawFd) -> bool {
+    let stderr_too = same_file(socket, 2);
+    let same: Vec<RawFd> = [1, 2, 0].into_iter().filter(|descriptor| same_file(socket, *descriptor)).collect();
+    if same.is_empty() {
+        return false;
+    }
+    let null = File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let null = null.or_else(|_| UnixDatagram::unbound().map(OwnedFd::from));
+    for descriptor in same {
+        // SAFETY: descriptors 0 to 2 are replaced, which no Rust object owns.
+        unsafe {
+            match &null {
+                Ok(null) => libc::dup2(null.as_raw_fd(), descriptor),
+                Err(_) => libc::close(descriptor),
+            }
+        };
+    }
+    stderr_too
+}
+
+/// Closes this descriptor and all above it.
+fn close_from(first: RawFd) {
+    // What is open on it while it is read is closed when it was read.
+    let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
+        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.collect::<Vec<RawFd>>()
+    });
+    let all = listed.unwrap_or_else(|_| (first..DESCRIPTORS).collect());
+    for descriptor in all.into_iter().filter(|descriptor| *descriptor >= first) {
+        // SAFETY: nothing of ours is open yet, so that nobody's descriptor is closed.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// Whether clients come to this stream socket. Not every system tells; then one
+/// without a peer is taken for such a one.
 fn listens(descriptor: RawFd) -> bool {
-    option(descriptor, libc::SO_ACCEPTCONN) == Some(1)
+    // The systems of BSD say 2 for yes.
+    option(descriptor, libc::SO_ACCEPTCONN)
+        .map_or_else(|| address(descriptor, libc::getpeername).is_none(), |yes| yes != 0)
 }
 
 fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
@@ -105,13 +144,20 @@ fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
 }
 
 fn is_internet(descriptor: RawFd) -> bool {
+    let family = address(descriptor, libc::getsockname).map(|address| libc::c_int::from(address.ss_family));
+    family.is_some_and(|family| [libc::AF_INET, libc::AF_INET6].contains(&family))
+}
+
+/// One of the two calls that tell a socket's addresses.
+type AddressCall = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address(descriptor: RawFd, call: AddressCall) -> Option<libc::sockaddr_storage> {
     // SAFETY: zero is a valid start for the structure, which is filled by the call.
-    let (failed, address) = unsafe {
+    unsafe {
         let mut address: libc::sockaddr_storage = std::mem::zeroed();
         let mut length = std::mem::size_of_val(&address) as libc::socklen_t;
-        (libc::getsockname(descriptor, (&raw mut address).cast(), &mut length), address)
-    };
-    failed == 0 && [libc::AF_INET, libc::AF_INET6].contains(&libc::c_int::from(address.ss_family))
+        (call(descriptor, (&raw mut address).cast(), &mut length) == 0).then_some(address)
+    }
 }
 
 fn same_file(one: RawFd, other: RawFd) -> bool {

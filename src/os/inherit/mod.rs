@@ -44,20 +44,41 @@ pub struct Found {
 }
 
 impl Found {
-    /// The datagram socket that a superserver lent: it starts this program for as
-    /// long as a datagram is there that nobody takes.
-    pub fn lent_datagrams(&self) -> Option<UdpSocket> {
-        match &self.inherited {
-            Inherited::Sockets { datagrams, lent: true, .. } => datagrams.first()?.1.try_clone().ok(),
-            _ => None,
-        }
+    /// What a superserver lent: it starts this program for as long as somebody is
+    /// there whom nobody takes.
+    pub fn lent(&self) -> Option<Lent> {
+        let Inherited::Sockets { listeners, datagrams, lent: true } = &self.inherited else { return None };
+        let listener = listeners.first().map(|(_, socket)| socket.try_clone().map(Lent::Listener));
+        let socket = listener.or(datagrams.first().map(|(_, socket)| socket.try_clone().map(Lent::Datagrams)));
+        socket?.ok()
     }
 }
 
-/// Takes a datagram for nobody, if there is one.
-pub fn take_one(socket: &UdpSocket) {
-    // The setting is that of the socket, not of this copy.
-    let _ = socket.set_nonblocking(true);
-    let _ = socket.recv(&mut [0; 1]);
-    let _ = socket.set_nonblocking(false);
+/// A copy of a socket that goes back to who lent it.
+#[derive(Debug)]
+pub enum Lent {
+    /// Clients connect to it.
+    Listener(TcpListener),
+    /// Clients send to it.
+    Datagrams(UdpSocket),
+}
+
+impl Lent {
+    /// Takes a client for nobody, if there is one: a connection that is closed at
+    /// once, or a datagram that is thrown away.
+    pub fn take_one(&self) {
+        // The setting is that of the socket, not of this copy.
+        match self {
+            Lent::Listener(socket) => {
+                let _ = socket.set_nonblocking(true);
+                let _ = socket.accept();
+                let _ = socket.set_nonblocking(false);
+            }
+            Lent::Datagrams(socket) => {
+                let _ = socket.set_nonblocking(true);
+                let _ = socket.recv(&mut [0; 1]);
+                let _ = socket.set_nonblocking(false);
+            }
+        }
+    }
 }
