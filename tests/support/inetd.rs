@@ -77,18 +77,7 @@ impl Inetd {
     /// Whether the socket on which it listens makes its calls wait, as it came.
     #[track_caller]
     pub fn listener_blocks(&self) -> bool {
-        let inode = &entry(self.address.port(), false).expect("inetd listens")[9];
-        let (place, socket) = (format!("/proc/{}", self.process.id()), format!("socket:[{inode}]"));
-        let ours = |number: &String| {
-            let target = std::fs::read_link(format!("{place}/fd/{number}"));
-            target.is_ok_and(|target| target.to_string_lossy() == socket)
-        };
-        let descriptors = std::fs::read_dir(format!("{place}/fd")).unwrap().flatten();
-        let mut numbers = descriptors.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let number = numbers.find(ours).expect("a descriptor of the listener");
-        let text = std::fs::read_to_string(format!("{place}/fdinfo/{number}")).unwrap();
-        let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
-        i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_NONBLOCK == 0
+        socket_flags(self.process.id(), self.address.port(), false) & libc::O_NONBLOCK == 0
     }
 
     /// The superserver itself.
@@ -104,10 +93,27 @@ impl Inetd {
 
 /// The line of the system about the socket that is bound to this port, in words:
 /// found out without becoming a client.
-fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
+pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
     let (table, state) = if datagrams { ("/proc/net/udp", "07") } else { ("/proc/net/tcp", "0A") };
     let table = std::fs::read_to_string(table).unwrap_or_default();
     let place = format!("0100007F:{port:04X}");
     let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<String>>();
     table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == state)
+}
+
+/// The flags of the socket that is bound to this port, as a process has it.
+#[track_caller]
+pub fn socket_flags(process: u32, port: u16, datagrams: bool) -> i32 {
+    let inode = &entry(port, datagrams).expect("it listens")[9];
+    let (place, socket) = (format!("/proc/{process}"), format!("socket:[{inode}]"));
+    let ours = |number: &String| {
+        let target = std::fs::read_link(format!("{place}/fd/{number}"));
+        target.is_ok_and(|target| target.to_string_lossy() == socket)
+    };
+    let descriptors = std::fs::read_dir(format!("{place}/fd")).unwrap().flatten();
+    let mut numbers = descriptors.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let number = numbers.find(ours).expect("a descriptor of the listener");
+    let text = std::fs::read_to_string(format!("{place}/fdinfo/{number}")).unwrap();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+    i32::from_str_radix(flags.trim(), 8).unwrap()
 }

@@ -27,6 +27,7 @@ mod resets;
 mod send;
 mod silence;
 mod slow;
+mod superserver_matrix;
 mod superservers;
 mod tftp;
 mod timeouts;
