@@ -103,8 +103,7 @@ impl Kind {
         let (port, datagrams) = (free_port(), DATAGRAMS.iter().any(|kind| kind.name == self.name));
         let job = Job { directory, port, words, datagrams };
         let Some(server) = (self.start)(&job) else {
-            // Not by a macro, whose text a test that passes keeps to itself.
-            let _ = writeln!(io::stderr(), "SKIPPED: {} is not installed", self.name);
+            skipped(self.name);
             return None;
         };
         let Job { directory, port, datagrams, .. } = job;
@@ -132,6 +131,11 @@ impl Superserver {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.file("log")).unwrap_or_default()
     }
+}
+
+/// Says so, and not by a macro, whose text a test that passes keeps to itself.
+pub fn skipped(name: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {name} is not installed");
 }
 
 /// Who runs this test.
@@ -216,7 +220,7 @@ pub fn xinetd(program: PathBuf, directory: &Directory, conf: &str) -> Command {
 }
 
 /// Debian's busybox has neither inetd nor tcpsvd; that of OpenWrt and Alpine has.
-fn busybox_has(applet: &str) -> bool {
+pub fn busybox_has(applet: &str) -> bool {
     let Some(program) = installed("busybox") else { return false };
     output(Command::new(program).arg("--list")).lines().any(|line| line == applet)
 }

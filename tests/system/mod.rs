@@ -24,6 +24,7 @@ mod protocol;
 mod protocols;
 mod relay;
 mod resets;
+mod samples;
 mod send;
 mod silence;
 mod slow;

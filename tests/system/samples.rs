@@ -1,0 +1,287 @@
+//! The samples in `conf`, used for what they are for: only places, paths and users
+//! are replaced, and a configuration of the test is named.
+
+use crate::support::datagram::{ask, client, Sink};
+use crate::support::inetd::entry;
+use crate::support::pegasus::{configuration, path, Queue};
+use crate::support::process::{run, Process};
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, drain, End};
+use crate::support::superserver::{busybox_has, skipped, user, xinetd, Imitated, Imitation};
+use crate::support::{free_port, installed, output, tool, until, Directory};
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+const PROGRAM: &str = "/usr/local/sbin/pegasus";
+
+fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What every sample is set before: a queue, and a provider of each service.
+struct Setting {
+    directory: Directory,
+    conf: String,
+    _others: (Queue, Provider, Sink),
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let (queue, streams, datagrams, directory) =
+            (Queue::start(&[]), Provider::echo(), Sink::echo(), Directory::new());
+        for (service, address) in [("web", streams.address), ("shop", streams.address), ("dns", datagrams.address)] {
+            queue.ask(&format!("ticket?service={service}&provider={address}&tickets=1000&capacity=1000&lease=10m"));
+        }
+        let at = format!("redirect_queue={}", queue.address);
+        let conf = configuration(&directory, &[&at, "redirect_linger=200ms", "service_dns_udp_replies=1"]);
+        Setting { directory, conf, _others: (queue, streams, datagrams) }
+    }
+
+    /// With this binary, this user, and this configuration.
+    fn adapt(&self, text: &str) -> String {
+        let named = format!("redirect -c {} -s ", self.conf);
+        text.replace(PROGRAM, path()).replace("nobody", &user()).replace("redirect -s ", &named)
+    }
+}
+
+/// A client of it gets back what it said.
+#[track_caller]
+fn serves(place: SocketAddr, datagrams: bool) {
+    if datagrams {
+        assert_eq!(ask(&client(place), b"hello"), b"hello", "{place}");
+        return;
+    }
+    let mut client = connect(place);
+    client.write_all(b"hello").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut client), (b"hello".to_vec(), End::Fin), "{place}");
+}
+
+/// Waits until somebody listens there, without becoming a client.
+#[track_caller]
+fn until_listens(process: &mut Process, port: u16, datagrams: bool) {
+    until("it listens", || {
+        assert!(process.runs(), "{:#?}", process.log());
+        entry(port, datagrams).is_some()
+    });
+}
+
+/// The lines of conf/inetd.conf, also those that are comments there.
+fn inetd_lines() -> Vec<String> {
+    let is_line = |line: &str| line.split_whitespace().nth(1).is_some_and(|word| word == "stream" || word == "dgram");
+    sample("inetd.conf")
+        .lines()
+        .map(|line| line.trim_start_matches('#').to_string())
+        .filter(|line| is_line(line))
+        .collect()
+}
+
+/// One inetd with all lines that it knows.
+fn lines_of_inetd_conf(program: &str, options: &[&str]) {
+    let Some(inetd) = installed(program).filter(|_| program != "busybox" || busybox_has("inetd")) else {
+        return skipped(&format!("inetd of {program}"));
+    };
+    let (setting, mut text, mut places) = (Setting::new(), String::new(), Vec::new());
+    for line in inetd_lines() {
+        let (first, rest) = line.split_once(' ').unwrap();
+        // The others have no words for an address of IPv6 with its port.
+        if first.starts_with('[') && program != "inetd" {
+            continue;
+        }
+        let rest = if program == "busybox" { rest.replace(".6000", "") } else { rest.to_string() };
+        let ip = if first.starts_with('[') { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        let place = SocketAddr::new(ip, free_port());
+        text += &setting.adapt(&format!("{place} {rest}\n"));
+        places.push((place, rest.trim_start().starts_with("dgram")));
+    }
+    assert!(places.len() >= 3);
+    let conf = setting.directory.write("inetd.conf", &text);
+    let mut process = Process::start(program, Command::new(inetd).args(options).arg(conf));
+    for (place, datagrams) in places {
+        if place.is_ipv4() {
+            until_listens(&mut process, place.port(), datagrams);
+        }
+        serves(place, datagrams);
+    }
+}
+
+#[test]
+fn every_line_of_inetd_conf() {
+    let inetds: [(&str, &[&str]); 3] =
+        [("inetd", &["-d", "-i"]), ("inetutils-inetd", &["-d", "-R", "60000"]), ("busybox", &["inetd", "-f", "-e"])];
+    let threads = inetds.map(|(program, options)| thread::spawn(move || lines_of_inetd_conf(program, options)));
+    threads.into_iter().for_each(|thread| thread.join().expect("what went wrong is above"));
+}
+
+#[test]
+fn every_service_of_the_sample_for_xinetd() {
+    let Some(program) = installed("xinetd") else { return skipped("xinetd") };
+    let setting = Setting::new();
+    let (mut text, mut places) = (String::new(), Vec::new());
+    for line in setting.adapt(&sample("xinetd/pegasus")).lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["port", "=", port] = words[..] {
+            let place: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
+            places.push((place, port == "53"));
+            text += &format!("\tbind = 127.0.0.1\n\tport = {}\n", place.port());
+        } else {
+            text += &format!("{line}\n");
+        }
+    }
+    assert_eq!(places.len(), 3);
+    let conf = setting.directory.write("xinetd.conf", &text);
+    let mut process = Process::start("xinetd", &mut xinetd(program, &setting.directory, &conf));
+    for (place, datagrams) in places {
+        until_listens(&mut process, place.port(), datagrams);
+        serves(place, datagrams);
+    }
+}
+
+const UNITS: [&str; 6] = [
+    "pegasus-queue.service",
+    "pegasus-redirect.service",
+    "pegasus-redirect.socket",
+    "pegasus-monitor.service",
+    "pegasus-client.socket",
+    "pegasus-client@.service",
+];
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units_and_their_sandbox() {
+    if installed("systemd-analyze").is_none() {
+        return skipped("systemd-analyze");
+    }
+    let directory = Directory::new();
+    let files = UNITS.map(|name| directory.write(name, &sample(&format!("systemd/{name}")).replace(PROGRAM, path())));
+    let (status, _, said) = run(tool("systemd-analyze").args(["verify", "--man=no"]).args(&files), b"");
+    let said: Vec<&str> = said.lines().filter(|line| line.contains("pegasus")).collect();
+    assert!(status == 0 && said.is_empty(), "{status}: {said:#?}");
+    for file in files.iter().filter(|file| file.ends_with(".service")) {
+        // Exposed by at most 2.0 of 10.
+        let arguments = ["security", "--offline=true", "--threshold=20", file];
+        let (status, table, _) = run(tool("systemd-analyze").args(arguments), b"");
+        assert_eq!(status, 0, "{table}");
+    }
+}
+
+/// The words of a unit's line.
+fn unit(name: &str, key: &str) -> String {
+    let text = sample(&format!("systemd/{name}"));
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.unwrap_or_else(|| panic!("{name} has no {key}")).to_string()
+}
+
+#[test]
+fn what_the_units_start_serves_the_sockets_that_the_units_open() {
+    if installed("systemd-socket-activate").is_none() {
+        return skipped("systemd-socket-activate");
+    }
+    let setting = Setting::new();
+    // The sockets of one are listeners with a name, of the other connections.
+    let name = format!("--fdname={}", unit("pegasus-redirect.socket", "FileDescriptorName"));
+    for (service, options) in
+        [("pegasus-redirect", vec![name.as_str()]), ("pegasus-client@", vec!["--inetd", "--accept"])]
+    {
+        let start = unit(&format!("{service}.service"), "ExecStart").replace(PROGRAM, path());
+        let place: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
+        let mut activate = tool("systemd-socket-activate");
+        activate.arg(format!("--listen={place}")).args(options).args(start.split(' ')).args(["-c", &setting.conf]);
+        let mut process = Process::start("systemd-socket-activate", &mut activate);
+        until_listens(&mut process, place.port(), false);
+        serves(place, false);
+    }
+    for service in ["pegasus-queue", "pegasus-monitor"] {
+        let start = unit(&format!("{service}.service"), "ExecStart").replace(PROGRAM, path());
+        let mut words = start.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        output(command.args(words).args(["-t", "-c", &setting.conf, "-o", "service_web_provider=:80"]));
+    }
+}
+
+#[test]
+fn the_property_list_of_launchd() {
+    let text = sample("launchd/net.pegasus.web.plist");
+    if installed("xmllint").is_some() {
+        let (status, _, said) = run(tool("xmllint").args(["--noout", "--nonet", "-"]), text.as_bytes());
+        assert_eq!((status, said.as_str()), (0, ""));
+    } else {
+        skipped("xmllint");
+    }
+    // What launchd would start, with Wait true.
+    assert!(text.replace(char::is_whitespace, "").contains("<key>Wait</key><true/>"));
+    let array = text.split_once("<key>ProgramArguments</key>").unwrap().1.split_once("</array>").unwrap().0;
+    let words = array.split("<string>").skip(1).map(|word| word.split_once("</string>").unwrap().0);
+    let setting = Setting::new();
+    let word = |word: &str| word.replace(PROGRAM, path()).replace("redirect_linger=1h", "redirect_linger=200ms");
+    let mut words: Vec<String> = words.map(word).collect();
+    words.extend(["-c", &setting.conf].map(str::to_string));
+    let port = free_port();
+    let _launchd = Imitation::start(port, Imitated::Listener, [true; 3], words);
+    serves((Ipv4Addr::LOCALHOST, port).into(), false);
+}
+
+#[test]
+fn the_init_script_of_openwrt_starts_what_exists() {
+    let (setting, script) = (Setting::new(), sample("openwrt/pegasus"));
+    let script = script.replace(PROGRAM, path()).replace("/etc/pegasus.conf", &setting.conf);
+    let file = setting.directory.write("pegasus", &script);
+    // procd, as far as it is asked here: it tests instead of starting.
+    let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
+        procd_set_param() { [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
+    let heard = output(tool("sh").args(["-euc", &format!("{procd}\n. {file}\nstart_service")]));
+    assert_eq!(heard, "queue\nredirect\n");
+}
+
+#[test]
+fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
+    let (setting, port) = (Setting::new(), free_port());
+    let directory = &setting.directory;
+    let rc = "load_rc_config() { :; }
+        run_rc_command() { eval \"\\$${1}_cmd\"; }
+        wait_for_pids() { for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
+    // Whatever happens to this test, what was started ends.
+    let daemon = "#!/bin/sh\nwhile getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
+        shift $((OPTIND - 1)); timeout 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
+    let (rc, daemon) = (directory.write("rc.subr", rc), directory.write("daemon", daemon));
+    let script = sample("freebsd/pegasus").replace("/etc/rc.subr", &rc).replace("/var/run", &directory.file(""));
+    let script = directory.write("script", &script.replace("/usr/sbin/daemon", &format!("sh {daemon}")));
+    let (log, listen) = (directory.file("log"), format!("queue_listen=127.0.0.1:{port}"));
+    let conf = configuration(directory, &[&listen, &format!("log={log}"), "service_web_listen=127.0.0.1:0"]);
+    let rc = |word: &str| {
+        let mut sh = tool("sh");
+        sh.args(["-eu", &script, word]).env("pegasus_program", path()).env("pegasus_configuration", &conf);
+        output(&mut sh)
+    };
+    let says = |word: &str, times: usize| {
+        until(word, || std::fs::read_to_string(&log).is_ok_and(|text| text.matches(word).count() == times));
+    };
+    rc("start");
+    says("] ready ", 2);
+    assert_eq!(rc("status").matches("is running").count(), 2);
+    rc("reload");
+    says("read again", 2);
+    rc("stop");
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+}
+
+#[test]
+fn the_run_scripts() {
+    for (program, bound) in [("tcpserver", " 0 8080 "), ("s6-tcpserver", " 0.0.0.0 8080 ")] {
+        let (setting, port) = (Setting::new(), free_port());
+        let text = setting.adapt(&sample(&format!("run/{program}"))).replace("\\\n\t", " ");
+        let text = text.replace(bound, &format!(" 127.0.0.1 {port} ")).replace("-u 65534 -g 65534 ", "");
+        let file = setting.directory.write("run", &text);
+        output(tool("sh").args(["-n", &file]));
+        if installed(program).is_none() {
+            skipped(program);
+            continue;
+        }
+        let mut process = Process::start(program, tool("sh").arg(&file));
+        until_listens(&mut process, port, false);
+        serves((Ipv4Addr::LOCALHOST, port).into(), false);
+    }
+}
