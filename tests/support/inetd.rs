@@ -1,7 +1,7 @@
 //! A real superserver, with one line in its configuration.
 
 use super::process::Process;
-use super::{free_port, output, pegasus, tool, until, Directory};
+use super::{free_port, output, pegasus, tool, until, until_some, Directory};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// A process for each client; without a number inetd allows 256 starts a minute.
@@ -104,7 +104,8 @@ pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
 /// The flags of the socket that is bound to this port, as a process has it.
 #[track_caller]
 pub fn socket_flags(process: u32, port: u16, datagrams: bool) -> i32 {
-    let inode = &entry(port, datagrams).expect("it listens")[9];
+    // A table that changes while it is read may lack a line.
+    let inode = &until_some("it listens", || entry(port, datagrams))[9];
     let (place, socket) = (format!("/proc/{process}"), format!("socket:[{inode}]"));
     let ours = |number: &String| {
         let target = std::fs::read_link(format!("{place}/fd/{number}"));
