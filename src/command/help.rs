@@ -153,32 +153,7 @@ after too-long, or three bad lines in a row, the connection is closed.
   printf 'pegasus://127.0.0.1/next\\n' | nc -N 127.0.0.1 7347
 ";
 
-const SUPERSERVERS: &str = "\
-A superserver listens and starts `pegasus redirect`, which looks at its
-descriptors to find out what it was given; nothing is configured.
-
-A connection on descriptor 0: one process a client, simple, and good for a few
-hundred connections a second. openbsd-inetd, /etc/inetd.conf (without .6000 it
-allows 256 starts a minute), and tcpserver, tcpsvd:
-  8080 stream tcp nowait.6000 nobody /usr/sbin/pegasus pegasus redirect -s web
-  tcpserver -H -R -l 0 -c 1000 0 8080 pegasus redirect -s web
-
-A listening socket on descriptor 0 (inetd `wait`): serves all who come, and
-leaves after redirect_linger without a client; as fast as standalone:
-  8080 stream tcp wait nobody /usr/sbin/pegasus pegasus redirect -s web
-
-A datagram socket on descriptor 0 (inetd `dgram udp wait`): the same, and it
-always takes the datagram that it was started for. One that is connected
-(udpsvd) has one client:
-  53 dgram udp wait nobody /usr/sbin/pegasus pegasus redirect -s dns
-
-Sockets passed by systemd, streams (Accept=no) or datagrams: serves them as a
-daemon; a socket whose FileDescriptorName is a service serves that one, else -s,
-else the port tells.
-
-Where descriptor 2 is the client too (inetd), log lines go to syslog; where it
-is a logger (tcpserver) they go there. The queue runs as a daemon of its own.
-";
+const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 
 const SCHEDULERS_EXEC: &str = "  exec:COMMAND    a program of yours (`pegasus help plugins`)
 ";
