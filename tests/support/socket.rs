@@ -117,6 +117,8 @@ pub fn drain(stream: &mut TcpStream) -> (Vec<u8>, End) {
             Ok(0) => return (bytes, End::Fin),
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return (bytes, End::Reset),
+            // A read with a timeout says so when the process was stopped for a moment.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => panic!("after {} bytes: {error}", bytes.len()),
         }
     }

@@ -1,14 +1,15 @@
 //! What becomes of the descriptors that a superserver leaves behind: none of them
 //! leads a word of ours to a client, and none of a stranger's stays open.
 
+use crate::support::datagram::client;
 use crate::support::pegasus::{command, configuration, nobody, path, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
 use crate::support::{tool, Directory};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
@@ -134,6 +135,24 @@ fn usage_and_configuration_errors_reach_the_logger_on_descriptor_2() {
         assert_eq!(drain(&mut client).0, b"");
         process.says(&[word]);
         assert_ne!(process.ends(), 0);
+    }
+}
+
+/// As busybox inetd starts a service of `udp nowait`.
+#[test]
+fn a_client_of_datagrams_gets_no_line_either() {
+    let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = client(ours.local_addr().unwrap());
+    ours.connect(client.local_addr().unwrap()).unwrap();
+    let away = format!("redirect_queue={}", nobody());
+    for arguments in [["--nonsense", "-vvv"], ["-o", "redirect_quue=1"], ["-o", "redirect_queue_timeout=100ms"]] {
+        client.send(b"hello").unwrap();
+        let mut redirect = command("redirect", &[&away, "service_web_udp_idle=100ms", "redirect_linger=0"]);
+        let mut process =
+            start(ours.try_clone().unwrap(), null(), "1>&0 2>&0", redirect.args(["-s", "web"]).args(arguments));
+        process.ends();
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.recv(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "{arguments:?}");
     }
 }
 

@@ -41,10 +41,12 @@ impl Setting {
         Setting { directory, conf, _others: (queue, streams, datagrams) }
     }
 
-    /// With this binary, this user, and this configuration.
+    /// With this binary, this user, and this configuration; and nobody outlives
+    /// the test.
     fn adapt(&self, text: &str) -> String {
         let named = format!("redirect -c {} -s ", self.conf);
-        text.replace(PROGRAM, path()).replace("nobody", &user()).replace("redirect -s ", &named)
+        let text = text.replace(PROGRAM, path()).replace("nobody", &user()).replace("redirect -s ", &named);
+        text.replace("redirect_linger=1h", "redirect_linger=200ms")
     }
 }
 
@@ -216,8 +218,7 @@ fn the_property_list_of_launchd() {
     let array = text.split_once("<key>ProgramArguments</key>").unwrap().1.split_once("</array>").unwrap().0;
     let words = array.split("<string>").skip(1).map(|word| word.split_once("</string>").unwrap().0);
     let setting = Setting::new();
-    let word = |word: &str| word.replace(PROGRAM, path()).replace("redirect_linger=1h", "redirect_linger=200ms");
-    let mut words: Vec<String> = words.map(word).collect();
+    let mut words: Vec<String> = words.map(|word| setting.adapt(word)).collect();
     words.extend(["-c", &setting.conf].map(str::to_string));
     let port = free_port();
     let _launchd = Imitation::start(port, Imitated::Listener, [true; 3], words);
