@@ -162,6 +162,9 @@ fn systemd_finds_nothing_wrong_with_the_units_and_their_sandbox() {
     let (status, _, said) = run(tool("systemd-analyze").args(["verify", "--man=no"]).args(&files), b"");
     let said: Vec<&str> = said.lines().filter(|line| line.contains("pegasus")).collect();
     assert!(status == 0 && said.is_empty(), "{status}: {said:#?}");
+    if !output(tool("systemd-analyze").arg("--help")).contains("--offline") {
+        return skipped("systemd-analyze of systemd 250");
+    }
     for file in files.iter().filter(|file| file.ends_with(".service")) {
         // Exposed by at most 2.0 of 10.
         let arguments = ["security", "--offline=true", "--threshold=20", file];
