@@ -11,6 +11,7 @@ use crate::base::name::Service;
 use crate::os::inherit::Inherited;
 use crate::os::limits;
 use log::{error, LevelFilter};
+use std::io;
 use std::path::PathBuf;
 
 /// A daemon's command line, read.
@@ -55,13 +56,24 @@ impl Source {
 
     /// Reads it again for a running daemon: a bad one changes nothing and says why.
     pub fn reload(&self) -> Option<Settings> {
-        match self.load() {
-            Ok(settings) => {
+        self.reload_if(|_| Ok(())).map(|(settings, ())| settings)
+    }
+
+    /// The same where more than reading may go wrong: then nothing changes, too.
+    pub fn reload_if<T>(&self, prepare: impl FnOnce(&Settings) -> io::Result<T>) -> Option<(Settings, T)> {
+        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
+        let prepared = read.and_then(|settings| match prepare(&settings) {
+            Ok(prepared) => Ok((settings, prepared)),
+            Err(error) => Err(vec![error.to_string()]),
+        });
+        match prepared {
+            Ok((settings, prepared)) => {
                 logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
                 log::info!(target: "config", "read again");
-                Some(settings)
+                Some((settings, prepared))
             }
             Err(mistakes) => {
+                let mistakes: Vec<String> = mistakes;
                 mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
                 error!(target: "config", "the old configuration stays");
                 None

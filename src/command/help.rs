@@ -31,7 +31,8 @@ Anywhere:
 Exit status: 0 done, 1 an answer was an error, 64 wrong usage, 69 unreachable,
 71 the system refused, 77 no permission, 78 configuration.
 Signals: TERM, INT drain, a second one ends at once; HUP reads the configuration
-again; USR1 opens the log file again.
+again; USR1 opens the log file again; USR2 lets a new process take over
+(redirect only).
 ";
 
 const QUEUE: &str = "\
@@ -63,6 +64,17 @@ A provider that refuses, does not answer the call, or resets before a byte was
 exchanged costs a client nothing but time: the failure is reported, and the next
 provider tried. Nothing reaches a client but its provider's bytes.
 Of UDP see `pegasus help udp`.
+
+HUP opens the places that are new in the configuration and closes those that
+are gone, once whoever waits there is taken in; what stays is not touched. If a
+place cannot be had, nothing changes and the log says why.
+USR2 starts the program anew, by the path and with the arguments that this
+process was started with, and hands its sockets over: kill -USR2 PID after the
+file was replaced is an upgrade that refuses nobody. Once the new process
+is ready the old one takes no clients any more, and ends when those it has are
+gone, after drain_timeout at the latest. If the new one is not ready in 30 s,
+the log says why and the old one goes on. (Unix, standalone. Whom a superserver
+starts is upgraded by its next start, the queue by a restart: clients wait.)
 
 One log line a client, at level info: sent is to the client, received from it,
 waited until a provider answered; outcome is complete, client-reset,
@@ -253,7 +265,8 @@ be short where nobody answers.
 On a wildcard address of a host with several addresses answers leave from the
 one that was written to on Linux; elsewhere list the addresses instead of `*`.
 One thread has all flows of a process. Told to end, it begins no new flow, and
-ends when the others have been silent for a second.
+ends when the others have been silent for a second. After USR2 answers of old
+flows still reach their clients; what these send begins a flow anew.
 ";
 
 /// Prints a page of the manual; the result is an exit status.

@@ -15,7 +15,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::wire::message::{Reply, Request};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 /// At the end a flow is over after so much silence.
@@ -102,6 +102,11 @@ pub enum Input {
     Reconfigure(FlowOptions),
     /// No new flows, and the others shall end.
     Drain,
+    /// No new flows of a door that is about to be closed, and its others shall end.
+    Leave {
+        /// Which.
+        door: usize,
+    },
     /// All flows end now.
     End,
 }
@@ -177,6 +182,8 @@ pub struct Flows {
     /// By when they were last touched, or earlier.
     ranking: Timers<Key>,
     draining: bool,
+    /// Doors that are about to be closed.
+    left: HashSet<usize>,
     outputs: VecDeque<Output>,
 }
 
@@ -201,12 +208,14 @@ impl Machine for Flows {
             }
             Input::Drain => {
                 self.draining = true;
-                for key in self.flows.keys() {
-                    if let Some(flow) = self.flows.get_mut(key) {
-                        flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
-                        self.timers.set(flow.ends().0, key);
-                    }
-                }
+                self.hurry(|_| true);
+            }
+            Input::Leave { door } => {
+                // Of those before, whoever has no flow any more was closed.
+                let flows = &self.flows;
+                self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
+                self.left.insert(door);
+                self.hurry(|path| path.door == door);
             }
             Input::End => {
                 self.draining = true;
@@ -268,6 +277,11 @@ impl Flows {
         self.flows.len()
     }
 
+    /// Whether a door has flows that are not over.
+    pub fn used(&self, door: usize) -> bool {
+        self.flows.iter().any(|(_, flow)| flow.path.door == door)
+    }
+
     /// Whether the flow is not over yet.
     pub fn lives(&self, flow: Key) -> bool {
         self.flows.get(flow).is_some()
@@ -298,7 +312,7 @@ impl Flows {
             // has ended, and its port at the provider may be gone.
             self.finish(key, Outcome::Complete, now);
         }
-        if self.draining {
+        if self.draining || self.left.contains(&path.door) {
             return None;
         }
         self.make_room(now);
@@ -458,6 +472,16 @@ impl Flows {
         if self.timers.len() > 4 * self.flows.len() + 1024 {
             let flows = &self.flows;
             self.timers.retain(|key| flows.get(key).is_some());
+        }
+    }
+
+    /// These flows shall end soon.
+    fn hurry(&mut self, which: impl Fn(&Path) -> bool) {
+        for key in self.flows.keys() {
+            if let Some(flow) = self.flows.get_mut(key).filter(|flow| which(&flow.path)) {
+                flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
+                self.timers.set(flow.ends().0, key);
+            }
         }
     }
 

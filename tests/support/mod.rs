@@ -14,6 +14,7 @@ pub mod process;
 pub mod provider;
 pub mod random;
 pub mod socket;
+pub mod visits;
 pub mod vsftpd;
 
 use random::Random;

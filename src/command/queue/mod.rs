@@ -72,7 +72,7 @@ struct Connection {
 }
 
 struct Control {
-    listeners: Listeners,
+    listeners: Listeners<()>,
     connections: Slab<Connection>,
     connections_max: usize,
     /// Something is to be sent to them, or they are over.
@@ -426,7 +426,7 @@ impl Ready {
         let mut number = 0;
         for listen in &settings.queue_listen {
             for socket in accept::bind(listen)? {
-                control.listeners.add(socket, token(number, true), turn.desk())?;
+                control.listeners.add(number, (), socket, token(number, true), turn.desk())?;
                 number += 1;
             }
         }
@@ -484,6 +484,10 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
         Signal::Terminate => Some(Order::Terminate),
         Signal::Reopen => {
             logging::reopen();
+            None
+        }
+        Signal::Upgrade => {
+            warn!(target: "queue", "no upgrade in place: restart it, clients wait meanwhile");
             None
         }
         Signal::Reload => {

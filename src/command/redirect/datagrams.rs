@@ -6,6 +6,7 @@
 //! One loop has all flows of a process: a flow never changes its thread.
 
 use super::asker::Asker;
+use super::doors;
 use super::fallbacks::Fallbacks;
 use super::relay::{tell, Order, Stay, FAREWELL, LOOK};
 use super::Crew;
@@ -19,14 +20,15 @@ use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::os::datagram::{self, DATAGRAM_BYTES, HEARS_ALL};
-use crate::os::socket;
+use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::redirect::redirector::Note;
 use crate::wire::channel::Answer;
-use log::{debug, warn};
+use log::{debug, error, warn};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,12 +53,15 @@ struct Door {
     client: Option<SocketAddr>,
     /// Something may be there to be taken.
     ready: bool,
+    /// It is about to be closed: until when its flows may last.
+    leaving: Option<Moment>,
 }
 
 /// See the file's head.
 pub struct Datagrams {
     queue: Asker,
-    doors: Vec<Door>,
+    /// By their numbers.
+    doors: BTreeMap<usize, Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     again: Vec<Key>,
@@ -103,7 +108,7 @@ impl Hands for Datagrams {
         let Token(token) = event.token();
         let number = token / 4;
         if token % 4 == Kind::Door as usize {
-            if let Some(door) = self.doors.get_mut(number) {
+            if let Some(door) = self.doors.get_mut(&number) {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
@@ -137,6 +142,25 @@ impl Hands for Datagrams {
                 self.ending = Some(desk.now + self.settings.drain_timeout);
                 machine.handle(Input::Drain, desk.now);
             }
+            Order::HandOver => {
+                self.ending = Some(desk.now + self.settings.drain_timeout);
+                // What comes to these doors is another process's. The flows that
+                // are here go on being answered.
+                self.paused_until = Some(Moment::NEVER);
+            }
+            Order::Doors(change) => {
+                change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
+                for (number, service) in &change.given {
+                    if let Some(door) = self.doors.get_mut(number) {
+                        door.service = *service;
+                    }
+                }
+                for door in &change.opened {
+                    if let Err(error) = self.listen(door, desk) {
+                        error!(target: "redirect", "{}: {error}", door.place);
+                    }
+                }
+            }
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
@@ -158,10 +182,11 @@ impl Hands for Datagrams {
 
     fn deadline(&self) -> Option<Moment> {
         let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let leaving = self.doors.values().filter_map(|door| door.leaving);
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter().flatten().chain(linger).chain(farewell).min()
+        own.into_iter().flatten().chain(leaving).chain(linger).chain(farewell).min()
     }
 
     fn settle(&mut self, machine: &mut Flows, desk: &mut Desk) -> bool {
@@ -169,10 +194,12 @@ impl Hands for Datagrams {
             self.answers(flow, machine, desk);
         }
         if self.paused_until.is_none() {
-            for number in 0..self.doors.len() {
+            let ready = self.doors.iter().filter(|(_, door)| door.ready);
+            for number in ready.map(|(number, _)| *number).collect::<Vec<_>>() {
                 self.take(number, machine, desk);
             }
         }
+        self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
         self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
@@ -196,7 +223,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: Vec::new(),
+            doors: BTreeMap::new(),
             upstreams: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -215,17 +242,28 @@ impl Datagrams {
         })
     }
 
-    /// Clients of a service come to this socket.
+    /// Clients come to this door, if it is one of datagrams.
     ///
     /// # Errors
     /// What the system says.
-    pub fn listen(&mut self, service: Service, socket: std::net::UdpSocket, desk: &Desk) -> io::Result<()> {
+    pub fn listen(&mut self, door: &doors::Door, desk: &Desk) -> io::Result<()> {
+        let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
+        let socket = socket.try_clone()?;
         datagram::prepare(&socket);
         let (client, port) = (socket.peer_addr().ok(), socket.local_addr()?.port());
         let mut socket = UdpSocket::from_std(socket);
-        desk.registry.register(&mut socket, token(self.doors.len(), Kind::Door), Interest::READABLE)?;
-        self.doors.push(Door { socket, service, port, client, ready: true });
+        desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
+        let service = door.service;
+        self.doors.insert(door.number, Door { socket, service, port, client, ready: true, leaving: None });
         Ok(())
+    }
+
+    /// A door is to be closed: takes what is there, and lets its flows end.
+    fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
+        let Some(door) = self.doors.get_mut(&number) else { return };
+        (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
+        self.take(number, machine, desk);
+        machine.handle(Input::Leave { door: number }, desk.now);
     }
 
     /// Its settings.
@@ -236,7 +274,7 @@ impl Datagrams {
     /// Takes what clients sent to a socket.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
+            let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
             match datagram::receive(&door.socket, &mut self.buffer) {
                 Ok((count, client, local)) => {
                     let path = Path { door: number, client, local };
@@ -307,7 +345,7 @@ impl Datagrams {
             match socket.recv_from(&mut self.buffer) {
                 Ok((count, from)) => {
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
-                    let Some(door) = self.doors.get(path.door) else { continue };
+                    let Some(door) = self.doors.get(&path.door) else { continue };
                     let bytes = &self.buffer[..count];
                     let sent = match door.client {
                         Some(_) => door.socket.send(bytes).map(drop),

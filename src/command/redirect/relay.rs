@@ -5,6 +5,7 @@
 //! bytes the pump's.
 
 use super::asker::Asker;
+use super::doors::{Change, Door};
 use super::fallbacks::Fallbacks;
 use super::Crew;
 use crate::base::machine::Machine;
@@ -20,15 +21,15 @@ use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::pump::{Called, Link, Pumped, Tools};
 use crate::os::connect::connect;
-use crate::os::socket;
+use crate::os::socket::{self, Socket};
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
 use crate::wire::channel::Answer;
-use log::{debug, log, warn, Level};
+use log::{debug, error, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -44,8 +45,13 @@ pub const LOOK: Span = Span::from_millis(50);
 pub enum Order {
     /// End in good order; the second time at once.
     Terminate,
+    /// Another process serves whoever comes from now on: end when those who are
+    /// here are gone.
+    HandOver,
     /// Other options from now on.
     Reconfigure(Arc<Settings>),
+    /// Clients come to other places from now on.
+    Doors(Arc<Change>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,9 +83,7 @@ pub enum Stay {
 /// See the file's head.
 pub struct Relay {
     queue: Asker,
-    listeners: Listeners,
-    /// The service of each.
-    services: Vec<Service>,
+    listeners: Listeners<Service>,
     clients: Slab<Client>,
     again: Vec<Key>,
     timers: Timers<Key>,
@@ -170,9 +174,22 @@ impl Hands for Relay {
     fn order(&mut self, order: Order, machine: &mut Redirector, desk: &mut Desk) {
         match order {
             Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
-            Order::Terminate => {
-                self.listeners.close();
+            Order::Terminate | Order::HandOver => {
+                if self.stay == Stay::Linger {
+                    // Whoever waits there is its starter's business again.
+                    self.listeners.close();
+                }
+                self.listeners.leave_all();
                 self.ending = Some(desk.now + self.settings.drain_timeout);
+            }
+            Order::Doors(change) => {
+                change.closed.iter().for_each(|number| self.listeners.leave(*number));
+                change.given.iter().for_each(|(number, service)| self.listeners.give(*number, *service));
+                for door in &change.opened {
+                    if let Err(error) = self.listen(door, desk) {
+                        error!(target: "redirect", "{}: {error}", door.place);
+                    }
+                }
             }
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
@@ -228,8 +245,8 @@ impl Hands for Relay {
         };
         for came in self.listeners.accept(desk, room) {
             match came {
-                Came::Client { listener, port, stream, from } => {
-                    self.admit(stream, self.services[listener], from, port, machine, desk);
+                Came::Client { of, port, stream, from } => {
+                    self.admit(stream, of, from, port, machine, desk);
                 }
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
@@ -271,15 +288,14 @@ impl Relay {
         }
     }
 
-    /// Clients of a service come to this socket.
+    /// Clients come to this door, if it is one of streams.
     ///
     /// # Errors
     /// What the system says.
-    pub fn listen(&mut self, service: Service, listener: TcpListener, desk: &Desk) -> io::Result<()> {
-        let number = self.services.len();
-        self.listeners.add(listener, token(number, Kind::Listener), desk)?;
-        self.services.push(service);
-        Ok(())
+    pub fn listen(&mut self, door: &Door, desk: &Desk) -> io::Result<()> {
+        let Socket::Tcp(listener) = &*door.socket else { return Ok(()) };
+        let token = token(door.number, Kind::Listener);
+        self.listeners.add(door.number, door.service, listener.try_clone()?, token, desk)
     }
 
     /// Its settings.
@@ -296,7 +312,6 @@ impl Relay {
         Ok(Relay {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             listeners: Listeners::default(),
-            services: Vec::new(),
             clients: Slab::default(),
             again: Vec::new(),
             timers: Timers::default(),

@@ -1,6 +1,6 @@
 //! Descriptors 0, 1 and 2 of Unix, looked at with `getsockopt` and `fstat`.
 
-use super::{Found, Inherited};
+use super::{handover, Found, Inherited};
 use std::env;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, RawFd};
@@ -13,6 +13,9 @@ const LISTEN_FDS_START: RawFd = 3;
 /// socket: nothing can be written to a client by accident any more, and no
 /// later socket can become descriptor 0, 1 or 2.
 pub fn take() -> Found {
+    if let Some(handover) = handover::take() {
+        return Found { inherited: Inherited::Handed(handover), stderr_was_client: false };
+    }
     if let Some(inherited) = passed() {
         return Found { inherited, stderr_was_client: false };
     }
@@ -92,11 +95,11 @@ fn passed() -> Option<Inherited> {
     Some(Inherited::Sockets { listeners, datagrams, lent: false })
 }
 
-fn listens(descriptor: RawFd) -> bool {
+pub(super) fn listens(descriptor: RawFd) -> bool {
     option(descriptor, libc::SO_ACCEPTCONN) == Some(1)
 }
 
-fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
+pub(super) fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = std::mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: value and length are ours and of the right size.
@@ -104,7 +107,7 @@ fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     (failed == 0).then_some(value)
 }
 
-fn is_internet(descriptor: RawFd) -> bool {
+pub(super) fn is_internet(descriptor: RawFd) -> bool {
     // SAFETY: zero is a valid start for the structure, which is filled by the call.
     let (failed, address) = unsafe {
         let mut address: libc::sockaddr_storage = std::mem::zeroed();
