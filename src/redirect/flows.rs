@@ -102,7 +102,7 @@ pub enum Input {
     Reconfigure(FlowOptions),
     /// No new flows, and the others shall end.
     Drain,
-    /// No new flows of a door that is about to be closed, and its others shall end.
+    /// No new flows of a door that is about to be closed.
     Leave {
         /// Which.
         door: usize,
@@ -208,14 +208,18 @@ impl Machine for Flows {
             }
             Input::Drain => {
                 self.draining = true;
-                self.hurry(|_| true);
+                for key in self.flows.keys() {
+                    if let Some(flow) = self.flows.get_mut(key) {
+                        flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
+                        self.timers.set(flow.ends().0, key);
+                    }
+                }
             }
             Input::Leave { door } => {
                 // Of those before, whoever has no flow any more was closed.
                 let flows = &self.flows;
                 self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
                 self.left.insert(door);
-                self.hurry(|path| path.door == door);
             }
             Input::End => {
                 self.draining = true;
@@ -472,16 +476,6 @@ impl Flows {
         if self.timers.len() > 4 * self.flows.len() + 1024 {
             let flows = &self.flows;
             self.timers.retain(|key| flows.get(key).is_some());
-        }
-    }
-
-    /// These flows shall end soon.
-    fn hurry(&mut self, which: impl Fn(&Path) -> bool) {
-        for key in self.flows.keys() {
-            if let Some(flow) = self.flows.get_mut(key).filter(|flow| which(&flow.path)) {
-                flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
-                self.timers.set(flow.ends().0, key);
-            }
         }
     }
 

@@ -175,11 +175,11 @@ fn datagrams_and_streams_may_come_later() {
     let (stream, sink, places) = (Provider::echo(), Sink::echo(), places(3));
     let mut configured = Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
     configured.queue.ask(&format!("ticket?provider={}&service=dns&tickets=9&capacity=9&lease=10m", sink.address));
-    let udp = |place: SocketAddr| format!("service_dns_listen={place}/udp\n");
+    let udp = |place: SocketAddr| format!("service_dns_listen={place}/udp\nservice_dns_udp_idle=2s\n");
     configured.reload(&format!("service_web_listen={}\n{}", places[0], udp(places[1])));
     let flow = sender(places[1]);
     assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
-    // Its flows end in peace where a place is closed: nothing new begins there.
+    // Flows end in peace where a place is closed; nothing new begins there.
     configured.reload(&udp(places[2]));
     assert_eq!(ask(&flow, b"goes on"), b"goes on");
     assert_eq!(ask(&sender(places[2]), b"new place"), b"new place");

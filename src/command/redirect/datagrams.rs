@@ -258,7 +258,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// A door is to be closed: takes what is there, and lets its flows end.
+    /// A door is to be closed, once its flows have ended; takes what is there.
     fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         let Some(door) = self.doors.get_mut(&number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
