@@ -76,6 +76,13 @@ gone, after drain_timeout at the latest. If the new one is not ready in 30 s,
 the log says why and the old one goes on. (Unix, standalone. Whom a superserver
 starts is upgraded by its next start, the queue by a restart: clients wait.)
 
+Beyond redirect_connections_max, or what the descriptors of the process (ulimit
+-n) are enough for, clients wait to be accepted: whoever is needs one more for
+its provider. If there is none all the same, the call waits for one, in turn,
+for redirect_connect_timeout at most, and the log says so once a minute.
+With redirect_per_source_max one more client of an address (IPv6: of its /64) is
+reset at once, without asking the queue. (UDP has redirect_flows_max.)
+
 One log line a client, at level info: sent is to the client, received from it,
 waited until a provider answered; outcome is complete, client-reset,
 provider-reset, idle, half-closed, drained, gave-up, no-ticket, nobody-left,

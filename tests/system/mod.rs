@@ -14,6 +14,7 @@ mod garbage;
 mod idling;
 mod load;
 mod losses;
+mod overload;
 mod permission;
 mod plugins;
 mod protocol;

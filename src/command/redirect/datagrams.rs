@@ -15,7 +15,7 @@ use crate::base::name::Service;
 use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::command::daemon::flows_max;
+use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
@@ -95,7 +95,7 @@ fn token(number: usize, kind: Kind) -> Token {
 pub fn options(settings: &Settings) -> FlowOptions {
     FlowOptions {
         redirect: settings.redirect_options(),
-        flows_max: flows_max(settings),
+        flows_max: Shares::of(settings).flows,
         services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
     }
 }

@@ -10,6 +10,7 @@ mod datagrams;
 mod doors;
 mod fallbacks;
 mod relay;
+mod scarcity;
 mod steward;
 
 pub use relay::Order;
@@ -35,6 +36,7 @@ use crate::os::socket::{self, Socket};
 use crate::os::{load, notify};
 use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
+use crate::redirect::sources::Sources;
 use log::{error, info};
 use mio::net::TcpStream;
 use mio::Token;
@@ -225,8 +227,11 @@ enum Queue {
 pub struct Crew {
     settings: Arc<Settings>,
     queue: Queue,
-    /// The clients of all loops.
+    /// The clients of all loops, by their sources where these have a limit.
     count: Arc<AtomicUsize>,
+    sources: Arc<Mutex<Sources>>,
+    /// The pipes of all loops.
+    pipes: Arc<AtomicUsize>,
     /// The flows of the loop that has them.
     flows: Arc<AtomicUsize>,
     stay: Stay,
@@ -234,7 +239,8 @@ pub struct Crew {
 
 impl Crew {
     fn new(settings: Settings, queue: Queue, stay: Stay) -> Crew {
-        Crew { settings: Arc::new(settings), queue, count: Arc::default(), flows: Arc::default(), stay }
+        let (count, sources, pipes, flows) = Default::default();
+        Crew { settings: Arc::new(settings), queue, count, sources, pipes, flows, stay }
     }
 
     /// A way to ask the queue.

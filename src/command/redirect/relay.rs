@@ -7,6 +7,7 @@
 use super::asker::Asker;
 use super::doors::{Change, Door};
 use super::fallbacks::Fallbacks;
+use super::scarcity::Scarcity;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -14,7 +15,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::command::daemon::clients_max;
+use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
@@ -23,6 +24,7 @@ use crate::net::pump::{Called, Link, Pumped, Tools};
 use crate::os::connect::connect;
 use crate::os::socket::{self, Socket};
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
+use crate::redirect::sources::Source;
 use crate::wire::channel::Answer;
 use log::{debug, error, log, warn, Level};
 use mio::event::Event;
@@ -67,6 +69,8 @@ struct Client {
     /// The last byte either way.
     touched: Moment,
     half_closed: bool,
+    /// Where it is counted.
+    source: Option<Source>,
 }
 
 /// When a loop has nothing left to do.
@@ -94,6 +98,7 @@ pub struct Relay {
     /// Flows of datagrams, which another loop has.
     flows: Arc<AtomicUsize>,
     clients_max: usize,
+    scarcity: Scarcity,
     fallbacks: Fallbacks,
     stay: Stay,
     /// Since when nobody is there.
@@ -193,7 +198,9 @@ impl Hands for Relay {
             }
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
-                self.clients_max = clients_max(&settings);
+                let shares = Shares::of(&settings);
+                self.clients_max = shares.clients;
+                self.tools.allow_pipes(shares.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.settings = settings;
             }
@@ -230,6 +237,7 @@ impl Hands for Relay {
             .chain(linger)
             .chain(farewell)
             .chain(self.next_look)
+            .chain(self.scarcity.deadline())
             .min()
     }
 
@@ -238,10 +246,12 @@ impl Hands for Relay {
             self.pump(key, machine, desk);
         }
         // Several threads may look at the same time, and each go one beyond.
+        self.call_again(machine, desk);
         let (count, most, mut more) = (&self.count, self.clients_max, 0);
+        let short = self.scarcity.is_short();
         let room = || {
             more += 1;
-            count.load(Ordering::Relaxed) + more <= most
+            !short && count.load(Ordering::Relaxed) + more <= most
         };
         for came in self.listeners.accept(desk, room) {
             match came {
@@ -309,14 +319,18 @@ impl Relay {
     /// Too many loops ask the queue of this process.
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Relay> {
         let settings = crew.settings.clone();
+        let shares = Shares::of(&settings);
+        let mut tools = Tools::new(settings.redirect_splice, crew.pipes.clone());
+        tools.allow_pipes(shares.pipes);
         Ok(Relay {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             listeners: Listeners::default(),
             clients: Slab::default(),
             again: Vec::new(),
             timers: Timers::default(),
-            tools: Tools::new(settings.redirect_splice),
-            clients_max: clients_max(&settings),
+            tools,
+            clients_max: shares.clients,
+            scarcity: Scarcity::new(crew.sources.clone()),
             fallbacks: Fallbacks::new(&settings),
             settings,
             count: crew.count.clone(),
@@ -348,24 +362,53 @@ impl Relay {
         machine: &mut Redirector,
         desk: &mut Desk,
     ) {
+        let source = match self.scarcity.enter(from, self.settings.redirect_per_source_max, desk.now) {
+            Ok(source) => source,
+            Err(()) => return socket::reset_on_close(&stream),
+        };
         self.count.fetch_add(1, Ordering::Relaxed);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let index = self.clients.next_index();
         if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), interest) {
             warn!(target: "redirect", "{from}: {error}");
+            self.scarcity.leave(source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let link = Link::new(stream);
-        let client = self.clients.insert(Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false });
+        let client = Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false, source };
+        let client = self.clients.insert(client);
         debug_assert_eq!(client.index(), index);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         machine.handle(Input::Arrived { client, service, from, port }, desk.now);
     }
 
-    /// Calls a provider for a client.
+    /// Calls a provider for a client, when it is its turn.
     fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        // Nobody gets a descriptor before those who wait for one.
+        if self.scarcity.is_short() || !self.try_call(key, to, machine, desk) {
+            machine.handle(Input::Waits { client: key }, desk.now);
+            self.scarcity.wait(key, to, desk.now);
+        }
+    }
+
+    /// Makes the calls that had to wait, as far as there are descriptors now.
+    fn call_again(&mut self, machine: &mut Redirector, desk: &mut Desk) {
+        while let Some((key, to)) = self.scarcity.next(desk.now) {
+            if self.clients.get(key).is_none() {
+                continue;
+            }
+            machine.handle(Input::Calls { client: key }, desk.now);
+            if !self.try_call(key, to, machine, desk) {
+                machine.handle(Input::Waits { client: key }, desk.now);
+                return self.scarcity.wait_on(key, to, desk.now);
+            }
+        }
+    }
+
+    /// Calls a provider. Whether there was a descriptor for that.
+    fn try_call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return true };
         client.stage = Stage::Calling;
         let called = client.link.call(&mut self.tools, |speaks_first| {
             let mut provider = connect(to, speaks_first)?;
@@ -384,12 +427,17 @@ impl Relay {
             Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                let ours = socket::out_of_sockets(&error) || socket::no_local_port(&error);
+                if socket::out_of_sockets(&error) {
+                    client.stage = Stage::Waiting;
+                    self.tools.drop_pipes();
+                    return false;
+                }
                 let stuck = Input::Stuck { client: key };
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                machine.handle(if ours { stuck } else { failed }, desk.now);
+                machine.handle(if socket::no_local_port(&error) { stuck } else { failed }, desk.now);
             }
         }
+        true
     }
 
     /// A call was answered, or not.
@@ -460,7 +508,8 @@ impl Relay {
     }
 
     fn drop_client(&mut self, key: Key) {
-        if self.clients.remove(key).is_some() {
+        if let Some(client) = self.clients.remove(key) {
+            self.scarcity.leave(client.source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.listeners.resume();
         }
