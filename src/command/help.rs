@@ -77,9 +77,9 @@ the log says why and the old one goes on. (Unix, standalone. Whom a superserver
 starts is upgraded by its next start, the queue by a restart: clients wait.)
 
 Beyond redirect_connections_max, or what the descriptors of the process (ulimit
--n) are enough for, clients wait to be accepted: whoever is needs one more for
-its provider. If there is none all the same, the call waits for one, in turn,
-for redirect_connect_timeout at most, and the log says so once a minute.
+-n) are enough for, two a client, clients wait to be accepted. If there is none
+for a provider all the same, the call waits for one, in turn, for
+redirect_connect_timeout at most, and the log says so once a minute.
 With redirect_per_source_max one more client of an address (IPv6: of its /64) is
 reset at once, without asking the queue. (UDP has redirect_flows_max.)
 

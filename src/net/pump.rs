@@ -507,8 +507,11 @@ fn pump(
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if flow.spliced.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
-                // This system splices, but not these sockets.
+            Err(error)
+                if flow.spliced.is_some()
+                    && matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+            {
+                // This system does not splice, or not these sockets.
                 (flow.spliced, flow.bulk) = (None, false);
                 tools.splice = false;
                 continue;
