@@ -73,8 +73,10 @@ process was started with, and hands its sockets over: kill -USR2 PID after the
 file was replaced is an upgrade that refuses nobody. Once the new process
 is ready the old one takes no clients any more, and ends when those it has are
 gone, after drain_timeout at the latest. If the new one is not ready in 30 s,
-the log says why and the old one goes on. (Unix, standalone. Whom a superserver
-starts is upgraded by its next start, the queue by a restart: clients wait.)
+the log says why and the old one goes on. The sockets of an embedded queue go
+along; monitors come to the new one. (Unix, standalone. Whom a superserver
+starts is upgraded by its next start, a queue of its own by a restart: clients
+wait for it.)
 
 Beyond redirect_connections_max, or what the descriptors of the process (ulimit
 -n) are enough for, two a client, clients wait to be accepted. If there is none

@@ -79,6 +79,8 @@ fn a_hundred_reloads_fail_nobody() {
             let word = format!("{word} web={}", places[1]);
             until("the places change", || configured.redirect.log_with(&[&word]).len() == round);
         }
+        // Until it is closed it cannot be had again.
+        until("it is closed", || refused(places[1]));
     }
     until("clients came meanwhile", || visits.count() > 200);
     assert_eq!(visits.end(), Vec::<String>::new());

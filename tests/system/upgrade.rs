@@ -1,8 +1,10 @@
 //! USR2: a new process takes the place of the old one, and no client notices.
 
+use super::cluster::PATIENT;
 use super::reload::Configured;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
-use crate::support::pegasus::path;
+use crate::support::line::Line;
+use crate::support::pegasus::{monitor, path, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -150,6 +152,32 @@ fn the_program_is_the_one_that_is_there_now() {
     let id = successors.upgrade(&configured.redirect);
     assert_eq!(fs::read_link(format!("/proc/{id}/exe")).unwrap(), Path::new(&program));
     assert_eq!(visit(places[0], "by the new one"), Ok(()));
+}
+
+#[test]
+fn a_queue_in_the_process_goes_along() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let directory = crate::support::Directory::new();
+    let conf = directory.write(
+        "pegasus.conf",
+        &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
+    );
+    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", PATIENT]));
+    let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
+    let mut old = running(places[1]);
+    let visits = Visits::start(places[1], 4);
+    let mut successors = Successors::default();
+    for round in 1..=3 {
+        until("clients come", || visits.count() > 10 * round);
+        successors.upgrade(&redirect);
+        until("the new queue has its provider", || Line::to(places[0]).status().tickets(provider.address) > 0);
+    }
+    until("clients come", || visits.count() > 50);
+    assert_eq!(visits.end(), Vec::<String>::new());
+    old.write_all(b"goes on").unwrap();
+    old.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
+    until("the old one is gone", || !redirect.runs());
 }
 
 #[test]

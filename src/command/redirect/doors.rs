@@ -11,7 +11,7 @@ use crate::net::accept::{self, Bound};
 use crate::os::socket::Socket;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 
 /// A socket and whose clients come to it.
@@ -28,7 +28,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// By which another process of this program knows it.
+    /// By which another process of this program knows it. A socket of the queue
+    /// is of no service.
     pub fn name(&self) -> String {
         format!("{}={}", self.service, self.place)
     }
@@ -112,15 +113,18 @@ impl Doors {
     }
 
     /// The same with one that another process had, by the name that it had there.
-    /// What does not read as a name of a door is not taken.
+    /// The answer is a socket of that one's queue, and its place; what does not
+    /// read as any of these is not taken.
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn adopt_named(&mut self, name: &str, socket: Socket) -> io::Result<()> {
-        let read = |(service, place): (&str, &str)| Some((service.parse().ok()?, place.parse().ok()?));
-        match name.split_once('=').and_then(read) {
-            Some((service, place)) => self.adopt(service, place, socket),
-            None => Ok(()),
+    pub fn adopt_named(&mut self, name: &str, socket: Socket) -> io::Result<Option<(Listen, TcpListener)>> {
+        let Some((service, place)) = name.split_once('=') else { return Ok(None) };
+        let Ok(place) = place.parse::<Listen>() else { return Ok(None) };
+        match (service.parse(), socket) {
+            (Ok(service), socket) => self.adopt(service, place, socket).map(|()| None),
+            (Err(_), Socket::Tcp(socket)) if service.is_empty() => Ok(Some((place, socket))),
+            _ => Ok(None),
         }
     }
 
@@ -210,7 +214,7 @@ fn bind<S: Bound>(place: &Listen, kind: impl Fn(S) -> Socket) -> io::Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::SocketAddr;
 
     fn settings(lists: &[(&str, &str)]) -> Settings {
         let assignments: Vec<String> =

@@ -23,7 +23,7 @@ use steward::Steward;
 
 use super::daemon::{Daemon, Source};
 use super::exit;
-use super::queue::{Embedded, SharedQueue};
+use super::queue::{Embedded, Places, SharedQueue};
 use super::settings::{QueueAt, Settings};
 use crate::base::address::{Listen, Target, Transport};
 use crate::base::name::Service;
@@ -106,23 +106,21 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
 
 /// By itself, for all services; perhaps in the place of another process.
 fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -> io::Result<i32> {
-    let (mut doors, mut predecessor) = (Doors::default(), None);
+    let (mut doors, mut left) = (Doors::default(), Left::default());
     if let Some(handover) = handover {
         for (name, socket) in handover.sockets {
-            doors.adopt_named(&name, socket)?;
+            left.queue.extend(doors.adopt_named(&name, socket)?);
         }
-        predecessor = Some(handover.predecessor);
+        left.predecessor = Some(handover.predecessor);
     }
     let result = match doors.change(&settings) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             error!(target: "config", "{error}, or start it from a superserver");
             Ok(exit::CONFIG)
         }
-        change => {
-            change.and_then(|change| serve_all(settings, source, doors, Some(change), Stay::Forever, &mut predecessor))
-        }
+        change => change.and_then(|change| serve_all(settings, source, doors, Some(change), Stay::Forever, &mut left)),
     };
-    if let (Err(error), Some(predecessor)) = (&result, &predecessor) {
+    if let (Err(error), Some(predecessor)) = (&result, &left.predecessor) {
         predecessor.complain(&error.to_string());
     }
     result
@@ -151,15 +149,23 @@ fn on_inherited(
         doors.adopt(service_of(&settings, named, transport, port), place, socket)?;
     }
     if !lent {
-        return serve_all(settings, source, doors, None, Stay::Forever, &mut None);
+        return serve_all(settings, source, doors, None, Stay::Forever, &mut Left::default());
     }
     // It is started anew all the time: one thread is quicker to start.
     settings.redirect_threads = Some(1);
     let sockets: Vec<Arc<Socket>> = doors.iter().map(|door| door.socket.clone()).collect();
-    let status = serve_all(settings, source, doors, None, Stay::Linger, &mut None);
+    let status = serve_all(settings, source, doors, None, Stay::Linger, &mut Left::default());
     // Their starter expects calls on them to block.
     sockets.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
     status
+}
+
+/// What is left of a process that this one takes the place of, besides its doors.
+#[derive(Default)]
+struct Left {
+    predecessor: Option<Predecessor>,
+    /// Of the queue that it had.
+    queue: Places,
 }
 
 /// Serves on these doors until all is over. `change`: what the configuration
@@ -170,11 +176,11 @@ fn serve_all(
     mut doors: Doors,
     change: Option<Change>,
     stay: Stay,
-    predecessor: &mut Option<Predecessor>,
+    left: &mut Left,
 ) -> io::Result<i32> {
-    let embedded = match &settings.redirect_queue {
+    let mut embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
-        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings))?),
+        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings), std::mem::take(&mut left.queue))?),
     };
     settings.become_user()?;
     let own = change.is_some();
@@ -185,8 +191,8 @@ fn serve_all(
     drop(change);
     let queue = embedded.as_ref().map(|embedded| embedded.shared.clone());
     let mut team = Team::start(settings, &doors, queue, stay)?;
-    let remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
-    let steward = Steward::new(source.clone(), team.loops.clone(), doors, own, remote);
+    let queue = embedded.as_mut().map(|embedded| (embedded.remote.clone(), std::mem::take(&mut embedded.places)));
+    let steward = Steward::new(source.clone(), team.loops.clone(), doors, own, queue);
     steward.turn(Change { closed, ..Change::default() });
     let places = steward.places();
     team.first.turn().catch_signals(move |signal| {
@@ -195,7 +201,7 @@ fn serve_all(
     })?;
     info!(target: "redirect", "ready {places}");
     notify::ready();
-    if let Some(predecessor) = predecessor.take() {
+    if let Some(predecessor) = left.predecessor.take() {
         predecessor.ready();
     }
     let status = team.serve();

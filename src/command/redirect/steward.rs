@@ -9,12 +9,14 @@ use super::relay::Order;
 use super::Loops;
 use crate::command::daemon::{warn_of_limit, Source};
 use crate::command::logging;
-use crate::command::queue;
+use crate::command::queue::{self, Places};
 use crate::command::settings::Settings;
 use crate::net::drive::Remote;
 use crate::os::inherit::{start_successor, Successor};
 use crate::os::signal::Signal;
+use crate::os::socket::Socket;
 use log::{error, info, warn};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -34,6 +36,8 @@ enum Stage {
 struct State {
     loops: Loops,
     doors: Doors,
+    /// The queue of this process, and its sockets.
+    queue: Option<(Remote<queue::Order>, Places)>,
     stage: Stage,
 }
 
@@ -43,16 +47,21 @@ pub struct Steward {
     source: Source,
     /// Whether the places are those of the configuration, not of a starter.
     own: bool,
-    queue: Option<Remote<queue::Order>>,
     state: Arc<Mutex<State>>,
 }
 
 impl Steward {
     /// The steward of these loops and doors. `own`: the places are those of the
     /// configuration. `queue`: one of this process.
-    pub fn new(source: Source, loops: Loops, doors: Doors, own: bool, queue: Option<Remote<queue::Order>>) -> Steward {
-        let state = State { loops, doors, stage: Stage::Serving };
-        Steward { source, own, queue, state: Arc::new(Mutex::new(state)) }
+    pub fn new(
+        source: Source,
+        loops: Loops,
+        doors: Doors,
+        own: bool,
+        queue: Option<(Remote<queue::Order>, Places)>,
+    ) -> Steward {
+        let state = State { loops, doors, queue, stage: Stage::Serving };
+        Steward { source, own, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,7 +115,7 @@ impl Steward {
             ("redirect_queue", fresh.redirect_queue != current.redirect_queue),
             ("redirect_threads", fresh.redirect_threads != current.redirect_threads),
             ("user", fresh.user != current.user),
-            ("queue_listen", self.queue.is_some() && fresh.queue_listen != current.queue_listen),
+            ("queue_listen", state.queue.is_some() && fresh.queue_listen != current.queue_listen),
             ("service_NAME_listen", !self.own && listens(&fresh) != listens(&current)),
         ] {
             if differs {
@@ -114,7 +123,7 @@ impl Steward {
             }
         }
         warn_of_limit("redirect", &fresh);
-        if let Some(remote) = &self.queue {
+        if let Some((remote, _)) = &state.queue {
             remote.send(queue::Order::Reconfigure(Box::new((*fresh).clone())));
         }
         state.loops.crew.settings = fresh.clone();
@@ -126,8 +135,7 @@ impl Steward {
     /// until it is ready; if it never is, nothing has happened.
     fn upgrade(&self) {
         let mut state = self.state();
-        let named: Vec<_> = state.doors.iter().map(|door| (door.name(), &*door.socket)).collect();
-        let started = start_successor(&named).and_then(|successor| {
+        let started = state.start_successor().and_then(|successor| {
             info!(target: "redirect", "process {} is about to take over", successor.id());
             let steward = self.clone();
             thread::Builder::new().name("upgrade".into()).spawn(move || steward.hand_over(successor))
@@ -145,6 +153,9 @@ impl Steward {
         match ready {
             Ok(()) => {
                 info!(target: "redirect", "process {id} serves from now on; draining");
+                if let Some((remote, _)) = &state.queue {
+                    remote.send(queue::Order::HandOver);
+                }
                 state.end(&Order::HandOver);
             }
             Err(why) => {
@@ -158,6 +169,15 @@ impl Steward {
 }
 
 impl State {
+    fn start_successor(&self) -> io::Result<Successor> {
+        let doors = self.doors.iter().map(|door| (door.name(), &*door.socket));
+        let queue = self.queue.iter().flat_map(|(_, places)| places);
+        let queue: Vec<_> =
+            queue.map(|(place, socket)| Ok((place, Socket::Tcp(socket.try_clone()?)))).collect::<io::Result<_>>()?;
+        let queue = queue.iter().map(|(place, socket)| (format!("={place}"), socket));
+        start_successor(&doors.chain(queue).collect::<Vec<_>>())
+    }
+
     /// Changes the doors: the loops that run are told, those that are missing started.
     fn turn(&mut self, change: Change) {
         if change.is_empty() {
@@ -176,6 +196,9 @@ impl State {
     fn end(&mut self, order: &Order) {
         self.stage = Stage::Ending;
         self.doors.close();
+        if let Some((_, places)) = &mut self.queue {
+            places.clear();
+        }
         self.loops.tell(order);
     }
 }
