@@ -182,6 +182,8 @@ fn serve_all(
         QueueAt::Target(_) => None,
         QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings), std::mem::take(&mut left.queue))?),
     };
+    // What this one has no use for is closed.
+    left.queue.clear();
     settings.become_user()?;
     let own = change.is_some();
     let mut change = change.unwrap_or_default();
