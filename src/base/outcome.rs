@@ -19,6 +19,8 @@ pub enum Outcome {
     Aged,
     /// A flow of datagrams had to make room for a newer one.
     Evicted,
+    /// Its provider withdrew, or was reported by others, while a flow led there.
+    Withdrawn,
     /// It ran longer than `drain_timeout` after the redirector was told to end.
     Drained,
     /// The client left before it was served.
@@ -46,6 +48,7 @@ impl Outcome {
             Outcome::HalfClosed => "half-closed",
             Outcome::Aged => "aged",
             Outcome::Evicted => "evicted",
+            Outcome::Withdrawn => "withdrawn",
             Outcome::Drained => "drained",
             Outcome::GaveUp => "gave-up",
             Outcome::NoTicket => "no-ticket",

@@ -254,12 +254,25 @@ Its end is a line in the log: outcome=
   aged            it lasted service_NAME_udp_age; its next datagram is led anew
   evicted         redirect_flows_max: who was silent longest makes room
   provider-reset  its provider is gone; its next datagram is led anew
+  withdrawn       its provider offers no more, others do; the same
 
 A provider whose host says that nobody is there (ICMP) is reported, and left by
 all its flows at once. What was sent to it within the last second and had no
 answer is sent to another one, so that one-way senders (syslog) lose nothing. A
 provider that is silent cannot be told from one that has nothing to say: let
-its monitor check it, with service_NAME_check=exec:COMMAND or tcp:PORT.
+its monitor check it, with service_NAME_check=exec:COMMAND or tcp:PORT (off:
+not at all).
+
+While flows last, the queue is asked every second what it holds of their
+service. A provider that is there no more, or with capacity 0 (it withdrew, its
+lease ended, its check failed, others reported it), loses its flows if somebody
+else offers places. A TFTP transfer under way stays: nobody else could go on
+with it. The queue must allow it (queue_allow_status); udp_age bounds a flow
+all the same.
+
+Clients that sent one datagram make room before those that sent more, as long
+as they have a quarter of redirect_flows_max: a flood of strangers displaces
+itself.
 
 A provider may answer from another port than it was asked on, as TFTP does for
 each transfer. Answers from any port of its address reach the client, from the
@@ -274,6 +287,8 @@ be short where nobody answers.
 
 On a wildcard address of a host with several addresses answers leave from the
 one that was written to on Linux; elsewhere list the addresses instead of `*`.
+Datagrams that come faster than they are led wait at their address, on Linux up
+to 4 MiB of them if started as root, else up to net.core.rmem_max.
 One thread has all flows of a process. Told to end, it begins no new flow, and
 ends when the others have been silent for a second. After USR2 answers of old
 flows still reach their clients; what these send begins a flow anew.

@@ -266,7 +266,7 @@ impl<T: Copy> Listeners<T> {
                     desk.again = true;
                     break;
                 }
-                match listener.socket.accept() {
+                match accept(&listener.socket) {
                     Ok((stream, from)) => {
                         came.push(Came::Client { of: listener.of, port: listener.address.port(), stream, from });
                     }
@@ -291,5 +291,16 @@ impl<T: Copy> Listeners<T> {
             }
         }
         came
+    }
+}
+
+/// Takes a client in, also where the system or its guard lacks the newer call.
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener.accept() {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let (stream, from) = socket::accept(listener)?;
+            Ok((TcpStream::from_std(stream), from))
+        }
+        came => came,
     }
 }

@@ -40,6 +40,8 @@ struct Ready {
     ended: bool,
     /// It has ended well: nothing comes after what is there.
     last: bool,
+    /// It has failed, which reading does not tell once it has ended.
+    failed: bool,
     /// The system may hold small pieces back (Nagle, RFC 896). That costs
     /// nothing before the second one: nobody who says one thing needs the call.
     delays: bool,
@@ -52,6 +54,7 @@ impl Ready {
         self.write |= event.is_writable() || event.is_write_closed();
         self.ended |= closed;
         self.last |= event.is_read_closed() && !event.is_error();
+        self.failed |= event.is_error();
     }
 }
 
@@ -215,7 +218,7 @@ pub struct Link {
     reset: Option<Outcome>,
 }
 
-const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false, delays: false };
+const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false, failed: false, delays: false };
 
 impl Link {
     /// A client who has no provider yet.
@@ -241,11 +244,11 @@ impl Link {
         self.provider.as_ref()
     }
 
-    /// The client's socket became ready. Without a provider: whether the client
-    /// is still there; it may have ended its side, that is no leaving.
+    /// The client's socket became ready. Whether the client is still there; it
+    /// may have ended its side, that is no leaving.
     pub fn client_event(&mut self, event: &Event) -> bool {
         self.client_ready.note(event);
-        self.provider.is_some() || !event.is_error() || matches!(self.client.take_error(), Ok(None))
+        !self.client_ready.failed
     }
 
     /// The provider's socket became ready.
@@ -352,7 +355,7 @@ impl Link {
             Step::Again => again = true,
             Step::SourceFailed => return self.client_failed(),
             Step::SinkFailed => {
-                if self.up.moved == 0 && self.down.moved == 0 {
+                if untouched(&self.up, &self.down) {
                     return Pumped::ProviderFailed;
                 }
                 // What the provider sent before it reset can still be read.
@@ -390,12 +393,18 @@ impl Link {
     }
 
     fn provider_failed(&mut self) -> Pumped {
-        if self.moved() == (0, 0) {
+        if untouched(&self.up, &self.down) {
             return Pumped::ProviderFailed;
         }
         self.reset_client();
         Pumped::Over(Outcome::ProviderReset)
     }
+}
+
+/// Whether another provider can still take this one's place: the client has heard
+/// nothing of it, not even its end, and it has heard nothing that the client said.
+fn untouched(up: &Flow, down: &Flow) -> bool {
+    up.moved == 0 && down.moved == 0 && !down.over
 }
 
 /// What the receiver is told when the sender has ended.
@@ -468,7 +477,7 @@ fn pump(
             continue;
         }
         if flow.over {
-            return Step::Blocked;
+            return if source_ready.failed { Step::SourceFailed } else { Step::Blocked };
         }
         if flow.ended {
             flow.over = true;
@@ -507,11 +516,7 @@ fn pump(
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error)
-                if flow.spliced.is_some()
-                    && matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
-            {
-                // This system does not splice, or not these sockets.
+            Err(error) if flow.spliced.is_some() && splice_refused(error.kind()) => {
                 (flow.spliced, flow.bulk) = (None, false);
                 tools.splice = false;
                 continue;
@@ -544,6 +549,12 @@ fn send_at_once(sink: &TcpStream, ready: &mut Ready, bytes: &[u8], moved: u64) -
         let _ = sink.set_nodelay(true);
     }
     send(sink, bytes)
+}
+
+/// Whether an error says that this system, or its guard, splices nothing, or not
+/// these sockets. The bytes are where they were, and can be copied.
+fn splice_refused(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
 }
 
 /// Sends what the system takes: nothing, if it would block.

@@ -7,138 +7,34 @@
 //! any other. Knows no socket.
 
 use super::kept::{Kept, TAKEN_AFTER};
-use super::redirector::{self, Failure, Note, RedirectOptions, Redirector};
+use super::redirector::{self, Failure, Redirector};
 use crate::base::machine::Machine;
 use crate::base::name::Service;
 use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::wire::message::{Reply, Request};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+
+use ranking::{Ranking, Standing};
+pub use talk::{FlowOptions, FlowTerms, Input, Output, Path};
+use watch::Watch;
 
 /// At the end a flow is over after so much silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
-
-/// When the flows of a service end.
-#[derive(Clone, Copy, Debug)]
-pub struct FlowTerms {
-    /// After this silence.
-    pub idle: Span,
-    /// After so many replies to each datagram; 0: any number.
-    pub replies: u32,
-    /// At this age.
-    pub age: Span,
-    /// Every datagram is a flow of its own.
-    pub single: bool,
-}
-
-impl Default for FlowTerms {
-    fn default() -> Self {
-        FlowTerms { idle: Span::from_secs(30), replies: 0, age: Span::from_secs(3600), single: false }
-    }
-}
-
-/// What an operator chooses.
-#[derive(Clone, Debug, Default)]
-pub struct FlowOptions {
-    /// How a flow finds its provider.
-    pub redirect: RedirectOptions,
-    /// Flows at once; one more ends the one that was silent for the longest time.
-    pub flows_max: usize,
-    /// The terms of services that have some of their own.
-    pub services: HashMap<Service, FlowTerms>,
-}
-
-/// Between whom a flow is, as far as the client sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Path {
-    /// The number of the socket it came to.
-    pub door: usize,
-    /// Where it comes from.
-    pub client: SocketAddr,
-    /// The address it was sent to, where the system tells.
-    pub local: Option<IpAddr>,
-}
-
-/// What can happen, besides datagrams.
-#[derive(Debug)]
-pub enum Input {
-    /// The queue answered the question with this id.
-    Told {
-        /// The question.
-        id: u32,
-        /// The answer.
-        reply: Reply,
-    },
-    /// The queue can be asked.
-    QueueUp,
-    /// The queue cannot be reached.
-    QueueDown,
-    /// The flow has a socket, and what it kept was sent.
-    Opened {
-        /// The flow.
-        flow: Key,
-    },
-    /// Nobody takes the flow's datagrams.
-    Refused {
-        /// The flow.
-        flow: Key,
-    },
-    /// This host has no socket for the flow.
-    Stuck {
-        /// The flow.
-        flow: Key,
-    },
-    /// The static providers of a service, resolved.
-    Fallback {
-        /// Of which service.
-        service: Service,
-        /// Perhaps none.
-        addresses: Vec<SocketAddr>,
-    },
-    /// Other options from now on.
-    Reconfigure(FlowOptions),
-    /// No new flows, and the others shall end.
-    Drain,
-    /// No new flows of a door that is about to be closed.
-    Leave {
-        /// Which.
-        door: usize,
-    },
-    /// All flows end now.
-    End,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Output {
-    /// Ask or tell the queue.
-    Say(Request),
-    /// Open a socket for the flow, in the place of one that it had, and send
-    /// what it [kept](Flows::kept) to this address.
-    Open {
-        /// The flow.
-        flow: Key,
-        /// Whom.
-        to: SocketAddr,
-    },
-    /// Close the flow's socket, if it has one.
-    Drop {
-        /// The flow.
-        flow: Key,
-    },
-    /// Tell the operator.
-    Note(Note),
-}
+/// With so many datagrams a client is no stranger any more.
+const REGULAR: u32 = 2;
 
 #[derive(Debug)]
 struct Flow {
     path: Path,
+    service: Service,
     terms: FlowTerms,
     /// Whether it has a provider.
     open: bool,
+    /// Whether that offered when the queue was last heard, since it is connected.
+    offered: bool,
     /// The provider's address as it was told, and the one that answered last,
     /// which is where a stream of datagrams goes on: TFTP takes a port for each.
     to: SocketAddr,
@@ -154,13 +50,15 @@ struct Flow {
     touched: Moment,
     /// The earliest timer that is set for it.
     timer: Moment,
-    /// How long ago it was touched, as the ranking knows.
-    ranked: Moment,
 }
 
 impl Flow {
     fn follows(&self) -> bool {
         self.peer != self.to
+    }
+
+    fn standing(&self) -> Standing {
+        (self.datagrams >= REGULAR, self.touched)
     }
 
     fn ends(&self) -> (Moment, Outcome) {
@@ -179,8 +77,8 @@ pub struct Flows {
     /// Of what all of them keep.
     kept_bytes: usize,
     timers: Timers<Key>,
-    /// By when they were last touched, or earlier.
-    ranking: Timers<Key>,
+    ranking: Ranking,
+    watch: Watch,
     draining: bool,
     /// Doors that are about to be closed.
     left: HashSet<usize>,
@@ -194,8 +92,16 @@ impl Machine for Flows {
     fn handle(&mut self, input: Input, now: Moment) {
         match input {
             Input::Told { id, reply } => self.redirector.handle(redirector::Input::Told { id, reply }, now),
-            Input::QueueUp => self.redirector.handle(redirector::Input::QueueUp, now),
-            Input::QueueDown => self.redirector.handle(redirector::Input::QueueDown, now),
+            Input::QueueUp => {
+                self.watch.connected(now);
+                self.redirector.handle(redirector::Input::QueueUp, now);
+            }
+            Input::QueueDown => {
+                self.forget_offers();
+                self.redirector.handle(redirector::Input::QueueDown, now);
+            }
+            Input::Status { lines } => self.status(&lines, now),
+            Input::Refusal { reason } => self.watch_refused(reason),
             Input::Opened { flow } => self.opened(flow, now),
             Input::Refused { flow } => self.refused(flow, now),
             Input::Stuck { flow } => self.redirector.handle(redirector::Input::Stuck { client: flow }, now),
@@ -232,6 +138,7 @@ impl Machine for Flows {
 
     fn expire(&mut self, now: Moment) {
         self.redirector.expire(now);
+        self.look(now);
         while let Some(key) = self.timers.due(now) {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
@@ -245,7 +152,7 @@ impl Machine for Flows {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.timers.next().into_iter().chain(self.redirector.deadline()).min()
+        [self.timers.next(), self.redirector.deadline(), self.watch.deadline()].into_iter().flatten().min()
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -323,8 +230,10 @@ impl Flows {
         let terms = self.options.services.get(&service).copied().unwrap_or_default();
         let flow = self.flows.insert(Flow {
             path,
+            service,
             terms,
             open: false,
+            offered: false,
             to: path.client,
             peer: path.client,
             kept: Kept::default(),
@@ -336,12 +245,13 @@ impl Flows {
             opened: now,
             touched: now,
             timer: Moment::NEVER,
-            ranked: now,
         });
         if !terms.single {
             self.by_path.insert(path, flow);
         }
-        self.rank(now, flow);
+        self.ranking.enter(flow, now);
+        let flows = &self.flows;
+        self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::standing));
         let from = SocketAddr::new(path.client.ip().to_canonical(), path.client.port());
         self.redirector.handle(redirector::Input::Arrived { client: flow, service, from, port }, now);
         self.further(flow, bytes, now)
@@ -352,6 +262,9 @@ impl Flows {
         flow.touched = now;
         flow.datagrams = flow.datagrams.saturating_add(1);
         flow.received += bytes.len() as u64;
+        if flow.datagrams == REGULAR {
+            self.ranking.promote(key, now);
+        }
         let (open, peer) = (flow.open, flow.peer);
         if !open {
             flow.kept.wait(bytes, now, &mut self.kept_bytes);
@@ -397,11 +310,13 @@ impl Flows {
     fn opened(&mut self, key: Key, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.open = true;
+        flow.offered = true;
         flow.served = false;
         flow.opened = now;
         flow.touched = now;
         flow.kept.sent(now);
         self.redirector.handle(redirector::Input::Connected { client: key }, now);
+        self.watch.wanted(now);
         self.arm(key);
     }
 
@@ -445,23 +360,10 @@ impl Flows {
     /// Ends flows until there is room for one more.
     fn make_room(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
-            // Every flow is ranked; the loop ends with the ranking at the latest.
-            let Some(key) = self.ranking.due(now) else { return };
-            let Some(flow) = self.flows.get_mut(key) else { continue };
-            if flow.touched > flow.ranked {
-                flow.ranked = flow.touched;
-                self.ranking.set(flow.ranked, key);
-            } else {
-                self.finish(key, Outcome::Evicted, now);
-            }
-        }
-    }
-
-    fn rank(&mut self, at: Moment, key: Key) {
-        self.ranking.set(at, key);
-        if self.ranking.len() > 2 * self.flows.len() + 1024 {
             let flows = &self.flows;
-            self.ranking.retain(|key| flows.get(key).is_some());
+            let last = self.ranking.last(flows.len(), |key| flows.get(key).map(Flow::standing));
+            let Some(key) = last else { return };
+            self.finish(key, Outcome::Evicted, now);
         }
     }
 
@@ -491,6 +393,7 @@ impl Flows {
             self.by_path.remove(&flow.path);
         }
         flow.kept.clear(&mut self.kept_bytes);
+        self.ranking.leave(flow.standing().0);
         self.outputs.push_back(Output::Drop { flow: key });
     }
 }
@@ -503,6 +406,10 @@ fn asks_for_a_file(bytes: &[u8]) -> bool {
     let (name, mode) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     !name.is_empty() && [&b"octet"[..], b"netascii", b"mail"].iter().any(|known| mode.eq_ignore_ascii_case(known))
 }
+
+mod ranking;
+mod talk;
+mod watch;
 
 #[cfg(test)]
 mod tests;

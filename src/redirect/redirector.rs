@@ -204,6 +204,12 @@ impl Redirector {
         self.count
     }
 
+    /// Whom the queue granted to a client, if it did.
+    pub fn granted(&self, key: Key) -> Option<Provider> {
+        let (_, client) = self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
+        client.provider.filter(|_| client.place.is_some())
+    }
+
     fn client(&mut self, key: Key) -> Option<&mut Client> {
         self.clients.get_mut(key.index())?.as_mut().filter(|(holder, _)| *holder == key).map(|(_, client)| client)
     }

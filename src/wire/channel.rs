@@ -16,6 +16,8 @@ pub const OUT_BYTES_MAX: usize = 64 * 1024;
 pub const ANSWERS_HELD_MAX: usize = 1024;
 /// Bad lines in a row that end a connection.
 pub const BAD_LINES_MAX: u32 = 3;
+/// The longest answer to `status` that an asker takes, in bytes.
+pub const STATUS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes on their way out.
 #[derive(Debug, Default)]
@@ -164,18 +166,24 @@ impl Answering {
     }
 }
 
+/// How the lines of a status begin; a numbered answer may come before them.
+const STATUS_KINDS: [&[u8]; 3] = [b"queue ", b"service ", b"provider "];
+
 /// The asking side of a connection. `T` tells what an answer in order is for.
 #[derive(Debug)]
 pub struct Asking<T> {
     frames: Frames,
     /// What is to be sent.
     pub out: Outbox,
-    waiting: VecDeque<T>,
+    /// What each answer in order is for, and whether it is a status.
+    waiting: VecDeque<(T, bool)>,
+    /// The lines of a status, as far as they are here.
+    status: String,
 }
 
 impl<T> Default for Asking<T> {
     fn default() -> Self {
-        Asking { frames: Frames::default(), out: Outbox::default(), waiting: VecDeque::new() }
+        Asking { frames: Frames::default(), out: Outbox::default(), waiting: VecDeque::new(), status: String::new() }
     }
 }
 
@@ -194,7 +202,7 @@ impl<T> Asking<T> {
     pub fn ask(&mut self, balancer: &dyn Display, request: &Request, purpose: T) {
         request.write(balancer, &mut self.out.bytes);
         if !matches!(request, Request::Next(next) if next.id.is_some()) {
-            self.waiting.push_back(purpose);
+            self.waiting.push_back((purpose, matches!(request, Request::Status { .. })));
         }
     }
 
@@ -206,17 +214,30 @@ impl<T> Asking<T> {
     /// The next answer. An error means that the peer is no ticket queue, and
     /// the connection is of no use any more.
     pub fn answer(&mut self) -> Result<Option<Answer<T>>, &'static str> {
-        let line = match self.frames.take() {
-            None => return Ok(None),
-            Some(Frame::Line(line)) => line,
-            Some(Frame::TooLong) => return Err("an answer beyond 1024 bytes"),
-        };
-        let reply = Reply::parse(line)?;
-        if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = reply {
-            return Ok(Some(Answer::Numbered(id, reply)));
+        loop {
+            let line = match self.frames.take() {
+                None => return Ok(None),
+                Some(Frame::Line(line)) => line,
+                Some(Frame::TooLong) => return Err("an answer beyond 1024 bytes"),
+            };
+            let reply = match self.waiting.front() {
+                Some((_, true)) if line == b"." => Reply::Status(std::mem::take(&mut self.status)),
+                Some((_, true)) if STATUS_KINDS.iter().any(|kind| line.starts_with(kind)) => {
+                    if self.status.len() + line.len() >= STATUS_BYTES_MAX {
+                        return Err("a status beyond 16 MiB");
+                    }
+                    self.status.push_str(&String::from_utf8_lossy(line));
+                    self.status.push('\n');
+                    continue;
+                }
+                _ => Reply::parse(line)?,
+            };
+            if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = reply {
+                return Ok(Some(Answer::Numbered(id, reply)));
+            }
+            let (purpose, _) = self.waiting.pop_front().ok_or("an answer to nothing")?;
+            return Ok(Some(Answer::InOrder(purpose, reply)));
         }
-        let purpose = self.waiting.pop_front().ok_or("an answer to nothing")?;
-        Ok(Some(Answer::InOrder(purpose, reply)))
     }
 }
 
@@ -293,5 +314,30 @@ mod tests {
         assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
         assert_eq!(asking.answer(), Ok(Some(Answer::InOrder('d', Reply::Ok))));
         assert!(asking.answer().is_err());
+    }
+
+    #[test]
+    fn a_status_is_one_answer_and_numbered_ones_may_come_before_it() {
+        let mut asking = Asking::default();
+        for purpose in ['a', 'b', 'c'] {
+            asking.ask(&"b", &Request::Status { service: None }, purpose);
+        }
+        asking.ask(&"b", &Request::Done { id: 9 }, 'd');
+        asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
+        assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
+        assert_eq!(asking.answer(), Ok(None));
+        asking.receive(b".\nerror denied\n.\nok\n");
+        let lines = "queue waiting=0\nprovider address=10.0.0.7:80\n";
+        assert_eq!(asking.answer(), Ok(Some(Answer::InOrder('a', Reply::Status(lines.into())))));
+        assert_eq!(asking.answer(), Ok(Some(Answer::InOrder('b', Reply::error(Reason::Denied, "")))));
+        assert_eq!(asking.answer(), Ok(Some(Answer::InOrder('c', Reply::Status(String::new())))));
+        assert_eq!(asking.answer(), Ok(Some(Answer::InOrder('d', Reply::Ok))));
+        asking.ask(&"b", &Request::Status { service: None }, 'e');
+        for _ in 0..STATUS_BYTES_MAX / 1000 {
+            asking.receive(&[b"provider ", &[b'x'; 990][..], b"\n"].concat());
+            assert_eq!(asking.answer(), Ok(None));
+        }
+        asking.receive(&[b"provider ", &[b'x'; 990][..], b"\n"].concat().repeat(2));
+        assert!((0..2).any(|_| asking.answer().is_err()), "it has a bound");
     }
 }

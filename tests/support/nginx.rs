@@ -20,9 +20,22 @@ const SLOW_BYTES: usize = 4096;
 impl Nginx {
     #[track_caller]
     pub fn start(name: &'static str) -> Nginx {
-        let (directory, port) = (Directory::new(), free_port());
+        let directory = Directory::new();
+        let place = directory.path().display();
         fs::write(directory.path().join("slow"), format!("{name:<SLOW_BYTES$}")).unwrap();
-        directory.write("nginx.conf", &configuration(&directory, name, port));
+        let server = format!(
+            "location = / {{ return 200 '{name}\\n'; }}\n\
+             location / {{ root {place}; sendfile on; sendfile_max_chunk 1k; limit_rate 100k; }}"
+        );
+        Nginx::serving(name, directory, "backlog=1024", &server)
+    }
+
+    /// With directives of one's own behind the address of its `listen`, and for
+    /// the server.
+    #[track_caller]
+    pub fn serving(name: &'static str, directory: Directory, listen: &str, server: &str) -> Nginx {
+        let port = free_port();
+        directory.write("nginx.conf", &configuration(&directory, &format!("127.0.0.1:{port} {listen}"), server));
         let address = (Ipv4Addr::LOCALHOST, port).into();
         let mut nginx = Nginx { name, address, directory, process: None };
         nginx.start_again();
@@ -48,6 +61,11 @@ impl Nginx {
         self.process = None;
     }
 
+    /// The process, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
     /// Requests that it has answered, of all times.
     pub fn answered(&self) -> usize {
         let log = fs::read_to_string(self.directory.file("access.log")).unwrap_or_default();
@@ -55,7 +73,7 @@ impl Nginx {
     }
 }
 
-fn configuration(directory: &Directory, name: &str, port: u16) -> String {
+fn configuration(directory: &Directory, listen: &str, server: &str) -> String {
     let place = directory.path().display();
     // Directives of modules that were left out of the build are errors.
     let version = tool("nginx").arg("-V").output().unwrap();
@@ -71,8 +89,6 @@ fn configuration(directory: &Directory, name: &str, port: u16) -> String {
          http {{\n{temporary}  default_type text/plain;\n\
          \x20 log_format short '$request_uri $status $request_completion';\n\
          \x20 access_log {place}/access.log short;\n\
-         \x20 server {{\n    listen 127.0.0.1:{port} backlog=1024;\n\
-         \x20   location = / {{ return 200 '{name}\\n'; }}\n\
-         \x20   location / {{ root {place}; sendfile on; sendfile_max_chunk 1k; limit_rate 100k; }}\n  }}\n}}\n"
+         \x20 server {{\nlisten {listen};\n{server}\n  }}\n}}\n"
     )
 }

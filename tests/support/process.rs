@@ -127,6 +127,13 @@ impl Process {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 
+    /// How many of them are of a kind, as "socket:" or "pipe:".
+    pub fn open(&self, kind: &str) -> usize {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
+        let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with(kind)).count()
+    }
+
     /// Processor time that it used so far.
     pub fn used(&self) -> Duration {
         used(self.id())

@@ -2,8 +2,9 @@
 
 use super::PATIENCE;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::Duration;
 
 /// A client's connection with a test's patience.
 #[track_caller]
@@ -24,13 +25,78 @@ pub fn pair() -> (TcpStream, TcpStream) {
 
 /// Closes with a reset.
 pub fn reset(stream: TcpStream) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let length = size_of::<libc::linger>() as libc::socklen_t;
+    set(&stream, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+#[track_caller]
+fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
+    let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the descriptor is open, and the option is of the size that is told.
-    let done = unsafe {
-        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), length)
-    };
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
+}
+
+/// What a socket has room for, in bytes, as far as the system goes. The peer's
+/// own buffer for sending depends on the segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub send: i32,
+    pub receive: i32,
+    pub segment: i32,
+}
+
+/// Gives a socket that is not connected yet this room. Those whom a listener
+/// accepts inherit its own.
+#[track_caller]
+pub fn furnish(socket: &impl AsRawFd, room: Room) {
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, room.send);
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, room.receive);
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, room.segment);
+}
+
+/// A client's connection with such room from its first packet on.
+#[track_caller]
+pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
+    // SAFETY: the descriptor is new and nobody else's.
+    let stream = unsafe {
+        let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(descriptor >= 0, "{}", io::Error::last_os_error());
+        TcpStream::from_raw_fd(descriptor)
+    };
+    furnish(&stream, room);
+    let place = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the address is of the size that is told.
+    let done = unsafe { libc::connect(stream.as_raw_fd(), (&raw const place).cast(), length) };
+    assert_eq!(done, 0, "{to}: {}", io::Error::last_os_error());
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A listener whose backlog is full: the system answers no call, and drops it.
+pub struct Deaf {
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _full: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub fn start() -> Deaf {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // SAFETY: the descriptor is that of an open listening socket.
+        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
+        let address = listener.local_addr().unwrap();
+        let call = |_| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        let full = (0..4).filter_map(call).collect();
+        Deaf { address, _listener: listener, _full: full }
+    }
 }
 
 /// How a connection ended.

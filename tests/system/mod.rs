@@ -1,6 +1,7 @@
 //! The real program among real programs: superservers, web servers, clients.
 #![cfg(target_os = "linux")]
 
+mod chunks;
 mod cluster;
 mod configuration;
 mod crowd;
@@ -9,6 +10,8 @@ mod demo;
 mod dns;
 mod endings;
 mod failover;
+mod faults;
+mod flows;
 mod ftp;
 mod garbage;
 mod idling;
@@ -18,10 +21,13 @@ mod overload;
 mod permission;
 mod plugins;
 mod protocol;
+mod protocols;
 mod relay;
 mod reload;
+mod resets;
 mod send;
 mod silence;
+mod slow;
 mod superservers;
 mod tftp;
 mod timeouts;

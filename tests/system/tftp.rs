@@ -25,50 +25,83 @@ fn tftpd(directory: &Directory) -> Option<(Process, SocketAddr)> {
     Some((process, (Ipv4Addr::LOCALHOST, port).into()))
 }
 
+/// Three servers and a redirector before them.
+struct Tftp {
+    directories: [Directory; 3],
+    servers: Vec<Process>,
+    flows: Flows,
+    here: Directory,
+    file: Vec<u8>,
+}
+
+impl Tftp {
+    /// Nothing if this user may not start the server.
+    fn start(bytes: usize) -> Option<Tftp> {
+        let directories = [Directory::new(), Directory::new(), Directory::new()];
+        let file = Random::told().bytes(bytes);
+        for directory in &directories {
+            fs::write(directory.path().join("file"), &file).unwrap();
+        }
+        let (servers, places): (Vec<Process>, Vec<SocketAddr>) = directories.iter().filter_map(tftpd).unzip();
+        if servers.is_empty() {
+            println!("SKIPPED: in.tftpd needs root");
+            return None;
+        }
+        let (flows, here) = (Flows::before(&places, &[]), Directory::new());
+        fs::write(here.path().join("mine"), &file).unwrap();
+        Some(Tftp { directories, servers, flows, here, file })
+    }
+
+    fn curl(&self, name: &str, arguments: &[&str]) {
+        let url = format!("tftp://127.0.0.1:{}/{name}", self.flows.redirect.address.port());
+        output(tool("curl").args(["-sS", "-m", "60"]).args(arguments).arg(url));
+    }
+
+    fn fetch(&self, blocks: &[&str]) {
+        let to = self.here.file("got");
+        self.curl("file", &[blocks, &["-o", &to]].concat());
+        assert!(fs::read(&to).unwrap() == self.file, "what came is what is there");
+        fs::remove_file(&to).unwrap();
+    }
+
+    fn store(&self, name: &str) {
+        self.curl(name, &["--tftp-blksize", "8192", "-T", &self.here.file("mine")]);
+        let stored = || self.directories.iter().map(|directory| directory.path().join(name)).find(|path| path.exists());
+        // The client is through when the server has yet to write.
+        until("it is stored", || stored().is_some_and(|path| fs::read(path).unwrap() == self.file));
+        fs::remove_file(stored().unwrap()).unwrap();
+    }
+}
+
 #[test]
 fn files_come_and_go_unchanged() {
-    let directories = [Directory::new(), Directory::new(), Directory::new()];
-    let file = Random::told().bytes(1 << 20);
-    for directory in &directories {
-        fs::write(directory.path().join("file"), &file).unwrap();
-    }
-    let servers: Vec<_> = directories.iter().filter_map(tftpd).collect();
-    if servers.is_empty() {
-        println!("skipped: in.tftpd needs root");
-        return;
-    }
-    let places: Vec<SocketAddr> = servers.iter().map(|(_, address)| *address).collect();
-    let flows = Flows::before(&places, &[]);
-    let here = Directory::new();
-    let port = flows.redirect.address.port();
-    let url = |name: &str| format!("tftp://127.0.0.1:{port}/{name}");
-
-    for number in 0..6 {
-        let to = here.file(&format!("got{number}"));
-        output(tool("curl").args(["-sS", "--tftp-blksize", "8192", "-m", "20", "-o", &to, &url("file")]));
-        assert!(fs::read(&to).unwrap() == file, "what came is what is there");
-    }
+    let Some(tftp) = Tftp::start(1 << 20) else { return };
+    (0..6).for_each(|_| tftp.fetch(&["--tftp-blksize", "8192"]));
     // Blocks of 512 bytes, as the RFC has it.
-    let to = here.file("small");
-    output(tool("curl").args(["-sS", "--tftp-no-options", "-m", "20", "-o", &to, &url("file")]));
-    assert!(fs::read(&to).unwrap() == file);
-
-    let mine = here.file("mine");
-    fs::write(&mine, &file).unwrap();
-    for number in 0..3 {
-        let name = format!("stored{number}");
-        output(tool("curl").args(["-sS", "--tftp-blksize", "8192", "-m", "20", "-T", &mine, &url(&name)]));
-        let stored = || directories.iter().find_map(|directory| fs::read(directory.path().join(&name)).ok());
-        until("it is stored", || stored().is_some_and(|stored| stored == file));
-    }
+    tftp.fetch(&["--tftp-no-options"]);
+    (0..3).for_each(|number| tftp.store(&format!("stored{number}")));
 
     // One client that keeps its port, and reads again and again.
-    let script: String = (0..6).map(|number| format!("get file {}\n", here.file(&format!("kept{number}")))).collect();
-    let mut tftp = tool("tftp");
-    let (status, out, errors) = run(tftp.args(["-m", "binary", "127.0.0.1", &port.to_string()]), script.as_bytes());
+    let kept = |number| tftp.here.file(&format!("kept{number}"));
+    let script: String = (0..6).map(|number| format!("get file {}\n", kept(number))).collect();
+    let port = tftp.flows.redirect.address.port().to_string();
+    let (status, out, errors) = run(tool("tftp").args(["-m", "binary", "127.0.0.1", &port]), script.as_bytes());
     assert_eq!(status, 0, "{out} {errors}");
     for number in 0..6 {
-        assert!(fs::read(here.file(&format!("kept{number}"))).unwrap() == file, "{out} {errors}");
+        assert!(fs::read(kept(number)).unwrap() == tftp.file, "{out} {errors}");
     }
-    assert!(flows.log_with(&["failure"]).is_empty(), "the end of a transfer is no failure");
+    assert!(tftp.flows.log_with(&["failure"]).is_empty(), "the end of a transfer is no failure");
+}
+
+/// `cargo test --release --test main -- --ignored a_hundred_transfers`
+#[test]
+#[ignore = "a minute"]
+fn a_hundred_transfers_each_way() {
+    let Some(tftp) = Tftp::start(10 << 20) else { return };
+    for number in 0..100 {
+        tftp.fetch(&["--tftp-blksize", "8192"]);
+        tftp.store(&format!("stored{number}"));
+    }
+    assert_eq!(tftp.servers.len(), 3);
+    assert!(tftp.flows.log_with(&["failure"]).is_empty());
 }

@@ -2,7 +2,7 @@
 
 use crate::support::pegasus::Balancer;
 use crate::support::provider::Provider;
-use crate::support::socket::{connect, drain};
+use crate::support::socket::{connect, drain, Deaf};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
@@ -82,25 +82,10 @@ fn an_answer_that_goes_on_is_not_cut_off_by_the_half_closed_timeout() {
 
 #[test]
 fn a_provider_that_does_not_answer_the_call_is_given_up() {
-    // A listener whose backlog is full answers no call: the system drops it.
-    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    shrink_backlog(&deaf);
-    let address = deaf.local_addr().unwrap();
-    let _full: Vec<_> = (0..4).map(|_| begin_call(address)).collect();
+    let deaf = Deaf::start();
     let alive = Provider::named("alive");
-    let mut balancer = Balancer::before(&[address, alive.address], &["redirect_connect_timeout=300ms"]);
+    let mut balancer = Balancer::before(&[deaf.address, alive.address], &["redirect_connect_timeout=300ms"]);
     assert_eq!(drain(&mut connect(balancer.address())).0, b"alive");
-    balancer.redirect.says(&["failure service=web", &format!("provider={address}"), "why=timed-out"]);
+    balancer.redirect.says(&["failure service=web", &format!("provider={}", deaf.address), "why=timed-out"]);
     balancer.settles();
-}
-
-fn shrink_backlog(listener: &std::net::TcpListener) {
-    use std::os::fd::AsRawFd;
-    // SAFETY: the descriptor is that of an open listening socket.
-    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
-}
-
-/// A call that may never be answered; it is held as long as the thread of it.
-fn begin_call(to: std::net::SocketAddr) -> Option<std::net::TcpStream> {
-    std::net::TcpStream::connect_timeout(&to, Duration::from_millis(200)).ok()
 }

@@ -8,23 +8,23 @@
 use super::asker::Asker;
 use super::doors;
 use super::fallbacks::Fallbacks;
-use super::relay::{tell, Order, Stay, FAREWELL, LOOK};
+use super::notes::Notes;
+use super::relay::{Order, Stay, FAREWELL, LOOK};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
-use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
-use crate::os::datagram::{self, DATAGRAM_BYTES, HEARS_ALL};
+use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
-use crate::redirect::redirector::Note;
 use crate::wire::channel::Answer;
-use log::{debug, error, warn};
+use crate::wire::message::Reply;
+use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
@@ -38,19 +38,14 @@ use std::sync::Arc;
 const BATCH: usize = 64;
 /// How long a socket rests of which the system says what nobody expects.
 const PAUSE: Span = Span::from_millis(100);
-/// How often it is told that the system has no socket to spare.
-const TELL: Span = Span::from_secs(60);
-/// Flows that are turned away in a second and have a line of their own each:
-/// datagrams may come by the thousand, and from addresses that do not exist.
-const TURNED_AWAY_TOLD: usize = 100;
 
 /// A socket that clients come to.
 struct Door {
     socket: UdpSocket,
     service: Service,
     port: u16,
-    /// The only client, where the starter connected it.
-    client: Option<SocketAddr>,
+    /// It has one client only, to whom the starter connected it.
+    connected: bool,
     /// Something may be there to be taken.
     ready: bool,
     /// It is about to be closed: until when its flows may last.
@@ -66,15 +61,15 @@ pub struct Datagrams {
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     again: Vec<Key>,
     buffer: Vec<u8>,
+    /// Answers of this turn, and the number of the door that they leave by.
+    outgoing: (usize, Outgoing),
     fallbacks: Fallbacks,
     settings: Arc<Settings>,
     flows: Arc<AtomicUsize>,
     clients: Arc<AtomicUsize>,
     stay: Stay,
     paused_until: Option<Moment>,
-    told: Option<Moment>,
-    /// Flows turned away since then.
-    turned_away: (Moment, usize),
+    notes: Notes,
     idle_since: Option<Moment>,
     next_look: Option<Moment>,
     ending: Option<Moment>,
@@ -125,13 +120,19 @@ impl Hands for Datagrams {
                 self.queue.ask(request, desk.now);
                 self.hear(machine, desk);
             }
+            Output::Blind => {
+                info!(
+                    target: "redirect",
+                    "status is denied (queue_allow_status): flows do not end when their provider withdraws"
+                );
+            }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
                 if let Some(slot) = self.upstreams.get_mut(flow.index()) {
                     slot.take_if(|(holder, _)| *holder == flow);
                 }
             }
-            Output::Note(note) => self.note(&note, desk.now),
+            Output::Note(note) => self.notes.tell(&note, desk.now),
         }
     }
 
@@ -199,6 +200,7 @@ impl Hands for Datagrams {
                 self.take(number, machine, desk);
             }
         }
+        self.send_replies();
         self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
         self.queue.flush(desk);
         self.hear(machine, desk);
@@ -227,14 +229,14 @@ impl Datagrams {
             upstreams: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
+            outgoing: Default::default(),
             fallbacks: Fallbacks::new(&crew.settings),
             settings: crew.settings.clone(),
             flows: crew.flows.clone(),
             clients: crew.count.clone(),
             stay: crew.stay,
             paused_until: None,
-            told: None,
-            turned_away: (Moment::ZERO, 0),
+            notes: Notes::default(),
             idle_since: None,
             next_look: None,
             ending: None,
@@ -250,11 +252,11 @@ impl Datagrams {
         let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
         let socket = socket.try_clone()?;
         datagram::prepare(&socket);
-        let (client, port) = (socket.peer_addr().ok(), socket.local_addr()?.port());
+        let (connected, port) = (socket.peer_addr().is_ok(), socket.local_addr()?.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
         let service = door.service;
-        self.doors.insert(door.number, Door { socket, service, port, client, ready: true, leaving: None });
+        self.doors.insert(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
         Ok(())
     }
 
@@ -345,15 +347,7 @@ impl Datagrams {
             match socket.recv_from(&mut self.buffer) {
                 Ok((count, from)) => {
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
-                    let Some(door) = self.doors.get(&path.door) else { continue };
-                    let bytes = &self.buffer[..count];
-                    let sent = match door.client {
-                        Some(_) => door.socket.send(bytes).map(drop),
-                        None => datagram::send(&door.socket, bytes, path.client, path.local),
-                    };
-                    if let Err(error) = sent {
-                        debug!(target: "redirect", "{}: {error}", path.client);
-                    }
+                    self.reply(path, count);
                     if !machine.lives(flow) {
                         return;
                     }
@@ -370,6 +364,29 @@ impl Datagrams {
         }
         desk.again = true;
         self.again.push(flow);
+    }
+
+    /// Sends what is in the buffer to a client, now or with what else leaves by
+    /// its door in this turn.
+    fn reply(&mut self, path: Path, count: usize) {
+        if self.outgoing.0 != path.door || self.outgoing.1.full() {
+            self.send_replies();
+            self.outgoing.0 = path.door;
+        }
+        let Some(door) = self.doors.get(&path.door) else { return };
+        let bytes = &self.buffer[..count];
+        if door.connected {
+            let _ = door.socket.send(bytes);
+        } else {
+            self.outgoing.1.push(bytes, path.client, path.local);
+        }
+    }
+
+    fn send_replies(&mut self) {
+        let (door, outgoing) = &mut self.outgoing;
+        if let Some(door) = self.doors.get(door) {
+            outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
+        }
     }
 
     /// Whether it is told to end, or was not to stay, and nobody is there.
@@ -396,33 +413,17 @@ impl Datagrams {
                 News::Up => machine.handle(Input::QueueUp, desk.now),
                 News::Down => machine.handle(Input::QueueDown, desk.now),
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
-                News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
-            }
-        }
-    }
-
-    fn note(&mut self, note: &Note, now: Moment) {
-        if let Note::Closed { provider: None, .. } = note {
-            if now.since(self.turned_away.0) >= Span::from_secs(1) {
-                let more = self.turned_away.1.saturating_sub(TURNED_AWAY_TOLD);
-                if more > 0 {
-                    warn!(target: "redirect", "{more} more flows were turned away");
+                News::Answer(Answer::InOrder((), Reply::Status(lines))) => {
+                    machine.handle(Input::Status { lines }, desk.now);
                 }
-                self.turned_away = (now, 0);
-            }
-            self.turned_away.1 += 1;
-            if self.turned_away.1 > TURNED_AWAY_TOLD {
-                return;
+                News::Answer(Answer::InOrder((), reply)) => {
+                    debug!(target: "redirect", "queue: {reply}");
+                    if let Reply::Error { refusal, .. } = reply {
+                        machine.handle(Input::Refusal { reason: refusal.reason }, desk.now);
+                    }
+                }
             }
         }
-        if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
-            if self.told.is_some_and(|told| now.since(told) < TELL) {
-                return;
-            }
-            self.told = Some(now);
-            warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
-        }
-        tell(note);
     }
 }
 

@@ -9,6 +9,7 @@ mod asker;
 mod datagrams;
 mod doors;
 mod fallbacks;
+mod notes;
 mod relay;
 mod scarcity;
 mod steward;

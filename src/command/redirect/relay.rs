@@ -140,7 +140,7 @@ impl Hands for Relay {
         let Some(client) = self.clients.get_mut(key) else { return };
         if token % 4 == Kind::Client as usize {
             let there = client.link.client_event(event);
-            if !there {
+            if !there && client.stage != Stage::Relaying {
                 machine.handle(Input::GaveUp { client: key }, desk.now);
             }
         } else {

@@ -1,21 +1,27 @@
 //! Which address was a datagram sent to, how does an answer leave from it, and
 //! who hears that nobody takes what was sent?
 //!
-//! A system answers with [`prepare`], [`receive`], [`send`] for sockets that
-//! clients come to, and with [`prepare_upstream`] and [`HEARS_ALL`] for those
-//! that lead to providers.
+//! A system answers with [`prepare`], [`receive`], [`send`] and `send_many` for
+//! sockets that clients come to, and with [`prepare_upstream`] and [`HEARS_ALL`]
+//! for those that lead to providers.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pktinfo;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use pktinfo::send_many;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use pktinfo::{prepare, prepare_upstream, receive, send};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod plain;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
+use plain::send_many;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub use plain::{prepare, prepare_upstream, receive, send};
 
+use mio::net::UdpSocket;
 use std::io::{Error, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
 
 /// The longest datagram, in bytes, and one more.
 pub const DATAGRAM_BYTES: usize = 64 * 1024;
@@ -25,13 +31,141 @@ pub const DATAGRAM_BYTES: usize = 64 * 1024;
 /// from the peer's other ports.
 pub const HEARS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android", windows));
 
+/// What Windows says (WSAENETRESET) where a datagram was on its way for too long.
+const WINDOWS_NET_RESET: i32 = 10_052;
+
 /// Whether an error of a datagram socket says that nobody takes what was sent.
 pub fn refused(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-    )
+    let lost_on_windows = cfg!(windows) && error.raw_os_error() == Some(WINDOWS_NET_RESET);
+    lost_on_windows
+        || matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+        )
+}
+
+/// A datagram, where to, and from which address of ours.
+struct Post<'a> {
+    bytes: &'a [u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+}
+
+/// Datagrams that may be sent in one call.
+const POSTS_MAX: usize = 64;
+/// Bytes of them.
+const POSTS_BYTES_MAX: usize = 64 * 1024;
+
+/// Datagrams that leave together.
+#[derive(Default)]
+pub struct Outgoing {
+    bytes: Vec<u8>,
+    /// Where each one's bytes end.
+    posts: Vec<(usize, SocketAddr, Option<IpAddr>)>,
+}
+
+impl Outgoing {
+    /// Adds one, to be sent to an address, from one of ours.
+    pub fn push(&mut self, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) {
+        self.bytes.extend_from_slice(bytes);
+        self.posts.push((self.bytes.len(), to, from));
+    }
+
+    /// Whether they should leave before another one is added.
+    pub fn full(&self) -> bool {
+        self.posts.len() >= POSTS_MAX || self.bytes.len() >= POSTS_BYTES_MAX
+    }
+
+    /// Sends them all, in their order. Tells `failed` of each that could not be.
+    pub fn send(&mut self, socket: &UdpSocket, mut failed: impl FnMut(SocketAddr, Error)) {
+        let post = |at: usize| {
+            let (end, to, from) = self.posts[at];
+            let start = at.checked_sub(1).map_or(0, |before| self.posts[before].0);
+            Post { bytes: &self.bytes[start..end], to, from }
+        };
+        let count = self.posts.len();
+        let mut next = 0;
+        while next < count {
+            if count - next > 1 {
+                next += send_many(socket, &mut (next..count).map(post));
+            }
+            if next < count {
+                // A single one, or one that could not be sent with the others.
+                let Post { bytes, to, from } = post(next);
+                send(socket, bytes, to, from).unwrap_or_else(|error| failed(to, error));
+                next += 1;
+            }
+        }
+        self.bytes.clear();
+        self.posts.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_together_arrives_in_order_and_one_that_cannot_holds_nobody_up() {
+        let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        prepare(&ours);
+        let ours = UdpSocket::from_std(ours);
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let place = client.local_addr().unwrap();
+        let mut outgoing = Outgoing::default();
+        for round in 0..2u8 {
+            let texts = [&[round, 1][..], b"", &[round, 2], &[round; 9000], b"lost", &[round, 3], b"lost"];
+            for text in texts {
+                // Nobody can be at this port.
+                let to = if text == b"lost" { SocketAddr::new(place.ip(), 0) } else { place };
+                outgoing.push(text, to, None);
+            }
+            let mut failed = 0;
+            outgoing.send(&ours, |to, _| failed += usize::from(to.port() == 0));
+            assert_eq!(failed, 2);
+            for text in texts.into_iter().filter(|text| text != b"lost") {
+                let mut buffer = [0; 10_000];
+                let count = client.recv(&mut buffer).unwrap();
+                assert!(buffer[..count] == *text, "{text:?}");
+            }
+        }
+        let mut failed = 0;
+        outgoing.send(&ours, |_, _| failed += 1);
+        assert_eq!(failed, 0);
+    }
+
+    #[test]
+    fn it_is_full_before_it_grows() {
+        for (bytes, most) in [(&[0; 10][..], POSTS_MAX), (&[0; 30_000], 3), (&[0; DATAGRAM_BYTES], 1)] {
+            let mut outgoing = Outgoing::default();
+            while !outgoing.full() {
+                outgoing.push(bytes, "127.0.0.1:9".parse().unwrap(), None);
+            }
+            assert_eq!(outgoing.posts.len(), most);
+        }
+    }
+
+    #[test]
+    fn what_says_that_nobody_is_there() {
+        // Windows tells of a datagram that nobody took with 10054, WSAECONNRESET.
+        for (kind, says) in [
+            (ErrorKind::ConnectionRefused, true),
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::HostUnreachable, true),
+            (ErrorKind::NetworkUnreachable, true),
+            (ErrorKind::WouldBlock, false),
+            (ErrorKind::Interrupted, false),
+            (ErrorKind::OutOfMemory, false),
+            (ErrorKind::PermissionDenied, false),
+        ] {
+            assert_eq!(refused(&kind.into()), says, "{kind:?}");
+        }
+        if cfg!(windows) {
+            assert!([10_052, 10_054].into_iter().all(|code| refused(&Error::from_raw_os_error(code))));
+        }
+    }
 }

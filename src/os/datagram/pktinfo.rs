@@ -1,5 +1,6 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
+use super::Post;
 use mio::net::UdpSocket;
 use std::io;
 use std::mem;
@@ -7,29 +8,39 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
+/// What a socket that clients come to keeps while nobody looks, in bytes of the
+/// system's own reckoning: some thousand short datagrams.
+const RECEIVE_BYTES: libc::c_int = 4 << 20;
+
 /// Room for one address with its head, aligned as the head must be.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// Makes the system tell where each datagram was sent to. Where it cannot,
-/// answers leave from the address that it chooses.
+/// Makes the system tell where each datagram was sent to, if that is not known,
+/// and keep more of them than usual. Where it cannot do the first, answers leave
+/// from the address that it chooses.
 pub fn prepare(socket: &std::net::UdpSocket) {
-    turn_on(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO);
-    turn_on(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO);
+    let descriptor = socket.as_raw_fd();
+    if socket.local_addr().is_ok_and(|local| local.ip().is_unspecified()) {
+        set(descriptor, libc::IPPROTO_IP, libc::IP_PKTINFO, 1);
+        set(descriptor, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1);
+    }
+    // The first may be cut by net.core.rmem_max, the second is for root only.
+    set(descriptor, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BYTES);
+    set(descriptor, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
 }
 
 /// Makes a socket that is not connected hear of datagrams that nobody takes.
 pub fn prepare_upstream(socket: &UdpSocket) {
-    turn_on(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR);
-    turn_on(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR);
+    set(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1);
+    set(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
 }
 
 /// The other family's option is an error that means nothing.
-fn turn_on(descriptor: RawFd, level: libc::c_int, name: libc::c_int) {
-    let on: libc::c_int = 1;
-    let length = mem::size_of_val(&on) as libc::socklen_t;
+fn set(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    let length = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the value lives for the call and has the length that is told.
-    unsafe { libc::setsockopt(descriptor, level, name, (&raw const on).cast(), length) };
+    unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
 }
 
 /// Takes a datagram: its length, who sent it, and which address of ours it was
@@ -105,54 +116,99 @@ fn destination(message: &libc::msghdr) -> Option<IpAddr> {
 /// # Errors
 /// What the system says.
 pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
-    let Some(from) = from else { return socket.send_to(bytes, to).map(drop) };
-    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut control = Control([0; 64]);
-    // SAFETY: zero is a valid start for the structures; what counts is set below.
-    let (mut v4, mut v6, mut message): (libc::sockaddr_in, libc::sockaddr_in6, libc::msghdr) =
-        unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
-    match to {
-        SocketAddr::V4(to) => {
-            v4.sin_family = libc::AF_INET as _;
-            v4.sin_port = to.port().to_be();
-            v4.sin_addr.s_addr = u32::from(*to.ip()).to_be();
-            message.msg_name = (&raw mut v4).cast();
-            message.msg_namelen = mem::size_of_val(&v4) as libc::socklen_t;
-        }
-        SocketAddr::V6(to) => {
-            v6.sin6_family = libc::AF_INET6 as _;
-            v6.sin6_port = to.port().to_be();
-            v6.sin6_addr.s6_addr = to.ip().octets();
-            v6.sin6_scope_id = to.scope_id();
-            message.msg_name = (&raw mut v6).cast();
-            message.msg_namelen = mem::size_of_val(&v6) as libc::socklen_t;
-        }
+    if from.is_none() {
+        return socket.send_to(bytes, to).map(drop);
     }
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: the control bytes are aligned, and longer than either message in
-    // them; every pointer leads to something that lives for the call; sendmsg
+    let mut letter = Letter::new(bytes, to);
+    let message = letter.seal(from);
+    // SAFETY: the letter, to which every pointer leads, lives for the call, which
     // reads only.
-    let sent = unsafe {
-        match from {
-            IpAddr::V4(ip) => {
-                let mut info: libc::in_pktinfo = mem::zeroed();
-                info.ipi_spec_dst.s_addr = u32::from(ip).to_be();
-                enclose(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
-            }
-            IpAddr::V6(ip) => {
-                let mut info: libc::in6_pktinfo = mem::zeroed();
-                info.ipi6_addr.s6_addr = ip.octets();
-                enclose(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
-            }
-        }
-        libc::sendmsg(socket.as_raw_fd(), &raw const message, 0)
-    };
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
     if sent < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Sends datagrams in one call; the result is how many of the first ones were
+/// sent. The next one could not be, for a reason that [`send`] tells.
+pub fn send_many(socket: &UdpSocket, posts: &mut dyn Iterator<Item = Post>) -> usize {
+    let posts: Vec<Post> = posts.collect();
+    let mut letters: Vec<Letter> = posts.iter().map(|post| Letter::new(post.bytes, post.to)).collect();
+    let seal = |(letter, post): (&mut Letter, &Post)| libc::mmsghdr { msg_hdr: letter.seal(post.from), msg_len: 0 };
+    let mut messages: Vec<libc::mmsghdr> = letters.iter_mut().zip(&posts).map(seal).collect();
+    // SAFETY: the letters, to which every pointer leads, stay where they are and
+    // live for the call, which writes nothing but the lengths of the messages.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0) };
+    usize::try_from(sent).unwrap_or(0)
+}
+
+/// What a message's pointers lead to. It must not move once it is sealed.
+struct Letter {
+    part: libc::iovec,
+    name: Name,
+    control: Control,
+}
+
+enum Name {
+    V4(libc::sockaddr_in),
+    V6(libc::sockaddr_in6),
+}
+
+impl Letter {
+    fn new(bytes: &[u8], to: SocketAddr) -> Letter {
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: zero is a valid start for both structures; what counts is set below.
+        let (mut v4, mut v6): (libc::sockaddr_in, libc::sockaddr_in6) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let name = match to {
+            SocketAddr::V4(to) => {
+                v4.sin_family = libc::AF_INET as _;
+                v4.sin_port = to.port().to_be();
+                v4.sin_addr.s_addr = u32::from(*to.ip()).to_be();
+                Name::V4(v4)
+            }
+            SocketAddr::V6(to) => {
+                v6.sin6_family = libc::AF_INET6 as _;
+                v6.sin6_port = to.port().to_be();
+                v6.sin6_addr.s6_addr = to.ip().octets();
+                v6.sin6_scope_id = to.scope_id();
+                Name::V6(v6)
+            }
+        };
+        Letter { part, name, control: Control([0; 64]) }
+    }
+
+    /// The message; its pointers lead into the letter and to its bytes.
+    fn seal(&mut self, from: Option<IpAddr>) -> libc::msghdr {
+        // SAFETY: zero is a valid start; what counts is set below.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        (message.msg_name, message.msg_namelen) = match &mut self.name {
+            Name::V4(name) => ((&raw mut *name).cast(), mem::size_of_val(name) as libc::socklen_t),
+            Name::V6(name) => ((&raw mut *name).cast(), mem::size_of_val(name) as libc::socklen_t),
+        };
+        message.msg_iov = &raw mut self.part;
+        message.msg_iovlen = 1;
+        // SAFETY: the control bytes are aligned, and longer than either message in
+        // them; zero is a valid start for what is put there.
+        unsafe {
+            match from {
+                None => {}
+                Some(IpAddr::V4(ip)) => {
+                    let mut info: libc::in_pktinfo = mem::zeroed();
+                    info.ipi_spec_dst.s_addr = u32::from(ip).to_be();
+                    message.msg_control = self.control.0.as_mut_ptr().cast();
+                    enclose(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+                }
+                Some(IpAddr::V6(ip)) => {
+                    let mut info: libc::in6_pktinfo = mem::zeroed();
+                    info.ipi6_addr.s6_addr = ip.octets();
+                    message.msg_control = self.control.0.as_mut_ptr().cast();
+                    enclose(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+                }
+            }
+        }
+        message
+    }
 }
 
 /// # Safety
@@ -193,7 +249,12 @@ mod tests {
             let (count, whom, to) = receive(&ours, &mut buffer).unwrap();
             assert_eq!((&buffer[..count], to.map(|to| to.to_canonical())), (&b"question"[..], Some(place.ip())));
             send(&ours, b"answer", whom, to).unwrap();
-            assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, place), "{wildcard} {asked}");
+            let posts = [b"second", b"third!"].map(|bytes| Post { bytes, to: whom, from: to });
+            assert_eq!(send_many(&ours, &mut posts.into_iter()), 2);
+            for text in [b"answer", b"second", b"third!"] {
+                assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, place), "{wildcard} {asked}");
+                assert_eq!(&buffer[..6], text);
+            }
         }
     }
 

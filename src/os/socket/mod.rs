@@ -3,12 +3,12 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::{bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use unix::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::{bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use windows::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

@@ -1,8 +1,9 @@
-//! `setsockopt(2)` and `listen(2)`.
+//! `setsockopt(2)`, `listen(2)` and `accept(2)`.
 
 use super::BACKLOG;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 fn set<T>(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
     let length = std::mem::size_of::<T>() as libc::socklen_t;
@@ -75,4 +76,24 @@ pub fn serves_both_families(socket: &impl AsRawFd) -> bool {
         )
     };
     failed == 0 && only_v6 == 0
+}
+
+/// Accepts by the oldest of calls, `accept(2)`; the stream does not block.
+///
+/// # Errors
+/// What the system says; `NotConnected` if the client is gone again.
+pub fn accept(listener: &impl AsRawFd) -> io::Result<(TcpStream, SocketAddr)> {
+    // SAFETY: the call is told that there is no room for an address.
+    let descriptor = unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    let stream = unsafe { TcpStream::from_raw_fd(descriptor) };
+    // SAFETY: a plain call on an open descriptor. A program that this one starts
+    // would have it; no more than that.
+    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    stream.set_nonblocking(true)?;
+    let from = stream.peer_addr()?;
+    Ok((stream, from))
 }

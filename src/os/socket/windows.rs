@@ -1,6 +1,7 @@
 //! `setsockopt` of Winsock.
 
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::windows::io::AsRawSocket;
 use windows_sys::Win32::Networking::WinSock as winsock;
 
@@ -42,4 +43,12 @@ pub fn reset_on_close(socket: &impl AsRawSocket) {
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too: not here.
 pub fn serves_both_families(_: &impl AsRawSocket) -> bool {
     false
+}
+
+/// Not needed here.
+///
+/// # Errors
+/// Always `Unsupported`.
+pub fn accept(_: &impl AsRawSocket) -> io::Result<(TcpStream, SocketAddr)> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,19 +1,26 @@
 //! Stories of flows.
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen: `up`,
-//! `down`, `told ANSWER` (with its id), `CLIENT says TEXT`, `CLIENT refused` or
-//! `stuck` (of its flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.`
-//! (time passes). Deeds: `say MESSAGE`, `CLIENT to ADDRESS: TEXT …` (its flow is
-//! opened there, with what it kept, or a datagram is sent at once), `CLIENT
+//! `down`, `told ANSWER` (with its id), `status queue ADDRESS=CAPACITY …` and
+//! `denied` (to a look), `CLIENT says TEXT`, `CLIENT refused` or `stuck` (of its
+//! flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.` (time passes). Deeds:
+//! `say MESSAGE`, `look SERVICE`, `blind`, `CLIENT to ADDRESS: TEXT …` (its flow
+//! is opened there, with what it kept, or a datagram is sent at once), `CLIENT
 //! hears`, `CLIENT drops`, `CLIENT gone OUTCOME SENT/RECEIVED`, `PROVIDER failed`.
 
 use super::*;
+use crate::redirect::redirector::{Note, RedirectOptions};
+use crate::wire::message::{Reason, Reply, Request};
+
+mod withdrawals;
 
 struct Story {
     flows: Flows,
     now: Moment,
     deeds: Vec<String>,
     open: HashMap<Key, String>,
+    /// Whether looks are told, which most stories are not about.
+    looks: bool,
 }
 
 fn client(name: &str) -> SocketAddr {
@@ -28,7 +35,7 @@ impl Story {
     fn new(terms: FlowTerms, flows_max: usize) -> Story {
         let services = HashMap::from([("dns".parse().unwrap(), terms)]);
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
-        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new() }
+        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
     }
 
     fn key(&self, wanted: &str) -> Key {
@@ -44,6 +51,8 @@ impl Story {
     fn collect(&mut self) {
         while let Some(output) = self.flows.poll() {
             let deed = match output {
+                Output::Say(Request::Status { .. }) if !self.looks => continue,
+                Output::Say(Request::Status { service }) => format!("look {}", service.unwrap()),
                 Output::Say(request) => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
@@ -53,6 +62,7 @@ impl Story {
                     }
                     format!("say {}", line.trim_end())
                 }
+                Output::Blind => "blind".to_string(),
                 Output::Open { flow, to } => {
                     let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
                     self.open.insert(flow, who.clone());
@@ -75,6 +85,7 @@ impl Story {
     }
 
     fn tell(&mut self, script: &str) {
+        self.looks = script.contains("look");
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
             let (time, event) = event.trim().split_once(' ').unwrap();
@@ -105,6 +116,16 @@ impl Story {
                 let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
                 Input::Told { id, reply: Reply::parse(line.as_bytes()).unwrap() }
             }
+            ["status", ..] => {
+                let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
+                    Some((address, capacity)) => {
+                        format!("provider service=dns address={address} tickets=0 capacity={capacity}\n")
+                    }
+                    None => "queue waiting=0\n".to_string(),
+                });
+                Input::Status { lines: rows.collect() }
+            }
+            ["denied"] => Input::Refusal { reason: Reason::Denied },
             [who, "refused"] => Input::Refused { flow: self.key(who) },
             [who, "stuck"] => Input::Stuck { flow: self.key(who) },
             [who, "says", text] => {
@@ -283,9 +304,52 @@ fn the_one_that_was_silent_for_the_longest_time_makes_room() {
          1s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          2s a says x => a to 10.0.0.1:53: x
          3s c says x => b drops | say done?id=2 | b gone evicted 0/1 | say next?id=3
-         4s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
-         5s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/1",
+         4s c says x
+         5s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
+         6s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/2",
     );
+    story.ends();
+}
+
+#[test]
+fn strangers_make_room_before_those_who_are_in_use() {
+    let mut story = Story::new(FlowTerms::default(), 8);
+    story.tell("0s up");
+    let says = |story: &mut Story, port: u16| {
+        let path = Path { door: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        story.flows.datagram(path, "dns".parse().unwrap(), 53, b"x", story.now);
+        path
+    };
+    // Six in use, of which two become silent.
+    let in_use: Vec<Path> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
+    for number in 0..10_000 {
+        story.now = story.now + Span::from_millis(1);
+        says(&mut story, 1000 + number);
+        if number % 1000 == 0 {
+            (1..=4).for_each(|port| _ = says(&mut story, port));
+        }
+    }
+    let here = |story: &Story, path: &Path| story.flows.by_path.contains_key(path);
+    assert_eq!(
+        in_use.iter().filter(|path| here(&story, path)).count(),
+        6,
+        "strangers have a quarter of all places already"
+    );
+    // Whoever comes twice may displace those that are silent.
+    for number in 0..10_000 {
+        story.now = story.now + Span::from_millis(1);
+        (0..2).for_each(|_| _ = says(&mut story, 20_000 + number));
+        if number % 2 == 0 {
+            (1..=4).for_each(|port| _ = says(&mut story, port));
+        }
+    }
+    let left: Vec<u16> = in_use.iter().filter(|path| here(&story, path)).map(|path| path.client.port()).collect();
+    assert_eq!(left, [1, 2, 3, 4]);
+    assert_eq!(story.flows.count(), 8);
+    let heaps = story.flows.ranking.sizes();
+    assert!(heaps.iter().all(|size| *size <= 2 * 8 + 1024 + 1), "{heaps:?}");
+    story.flows.handle(Input::End, story.now);
+    while story.flows.poll().is_some() {}
     story.ends();
 }
 

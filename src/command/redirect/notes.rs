@@ -1,0 +1,66 @@
+//! What an operator reads of flows.
+//!
+//! Owns how much of it: datagrams may come by the thousand, and from addresses
+//! that do not exist.
+
+use super::relay::tell;
+use crate::base::address::Provider;
+use crate::base::outcome::Outcome;
+use crate::base::time::{Moment, Span};
+use crate::redirect::redirector::Note;
+use log::warn;
+
+/// How often it is told that the system has no socket to spare.
+const TELL: Span = Span::from_secs(60);
+/// Flows that are turned away in a second and have a line of their own each.
+const TURNED_AWAY_TOLD: usize = 100;
+/// What many flows notice within this time is one death of a provider.
+const DEATH: Span = Span::from_secs(1);
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Notes {
+    out_of_sockets: Option<Moment>,
+    /// Flows turned away since then.
+    turned_away: (Moment, usize),
+    /// Whose death was told, and when.
+    dead: Vec<(Provider, Moment)>,
+}
+
+impl Notes {
+    /// Writes a line of the log, if it says something new.
+    pub fn tell(&mut self, note: &Note, now: Moment) {
+        match note {
+            Note::Closed { provider: None, .. } if !self.tells_of_one_turned_away(now) => return,
+            Note::ProviderFailed { provider, .. } => {
+                self.dead.retain(|(_, since)| now.since(*since) < DEATH);
+                if self.dead.iter().any(|(dead, _)| dead == provider) {
+                    return;
+                }
+                self.dead.push((*provider, now));
+            }
+            _ => {}
+        }
+        if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
+            if self.out_of_sockets.is_some_and(|told| now.since(told) < TELL) {
+                return;
+            }
+            self.out_of_sockets = Some(now);
+            warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
+        }
+        tell(note);
+    }
+
+    fn tells_of_one_turned_away(&mut self, now: Moment) -> bool {
+        let (since, count) = &mut self.turned_away;
+        if now.since(*since) >= Span::from_secs(1) {
+            let more = count.saturating_sub(TURNED_AWAY_TOLD);
+            if more > 0 {
+                warn!(target: "redirect", "{more} more flows were turned away");
+            }
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= TURNED_AWAY_TOLD
+    }
+}

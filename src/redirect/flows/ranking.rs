@@ -1,0 +1,74 @@
+//! Which flow makes room for a newcomer.
+//!
+//! Owns the order in which flows are given up: who was silent for the longest
+//! time, first among strangers, who sent one datagram only, so that a flood of
+//! these displaces itself and not the flows that are in use. Knows no datagram.
+
+use crate::base::slab::Key;
+use crate::base::time::Moment;
+use crate::base::timers::Timers;
+
+/// Strangers may have a quarter of all places, if others give them up: without
+/// any, no newcomer would last until its second datagram.
+const STRANGERS_PART: usize = 4;
+
+/// See the file's head. A list holds each flow at the time when it was last
+/// touched, or earlier, and perhaps some that are gone or no strangers any more.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    strangers: Timers<Key>,
+    regulars: Timers<Key>,
+    /// How many flows are regulars.
+    count: usize,
+}
+
+/// What is known of a flow: whether it is a regular, and when it was touched.
+pub type Standing = (bool, Moment);
+
+impl Ranking {
+    /// A flow begins, as a stranger.
+    pub fn enter(&mut self, flow: Key, now: Moment) {
+        self.strangers.set(now, flow);
+    }
+
+    /// It is no stranger any more.
+    pub fn promote(&mut self, flow: Key, now: Moment) {
+        self.regulars.set(now, flow);
+        self.count += 1;
+    }
+
+    /// A flow ended.
+    pub fn leave(&mut self, regular: bool) {
+        self.count -= usize::from(regular);
+    }
+
+    /// Takes out the one that is given up first, of so many.
+    pub fn last(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Standing>) -> Option<Key> {
+        let strangers = flows - self.count >= (flows / STRANGERS_PART).max(1);
+        let list = if strangers { &mut self.strangers } else { &mut self.regulars };
+        while let Some(ranked) = list.next() {
+            let flow = list.due(ranked)?;
+            match standing(flow) {
+                Some((regular, touched)) if regular != strangers && touched > ranked => list.set(touched, flow),
+                Some((regular, _)) if regular != strangers => return Some(flow),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Forgets who is gone, where that could be most of what is known.
+    pub fn prune(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Standing>) {
+        for (list, regular) in [(&mut self.strangers, false), (&mut self.regulars, true)] {
+            if list.len() > 2 * flows + 1024 {
+                list.retain(|flow| standing(flow).is_some_and(|(is, _)| is == regular));
+            }
+        }
+    }
+
+    /// How long the lists are.
+    #[cfg(test)]
+    pub fn sizes(&self) -> [usize; 2] {
+        [self.strangers.len(), self.regulars.len()]
+    }
+}

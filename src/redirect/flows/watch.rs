@@ -1,0 +1,119 @@
+//! Providers that leave while flows lead to them.
+//!
+//! The queue tells a redirector nothing by itself. While flows last, it is asked
+//! now and then what it holds of their services. Owns when it is asked, and
+//! what its answer means for flows.
+
+use super::{Flows, Output};
+use crate::base::address::Provider;
+use crate::base::name::Service;
+use crate::base::outcome::Outcome;
+use crate::base::pairs;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::wire::message::{Reason, Request};
+use std::collections::{BTreeSet, HashSet};
+
+/// How often the queue is asked. A flow that does not last so long asks nothing.
+const LOOK_EVERY: Span = Span::from_secs(1);
+
+/// When to ask the queue.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The next time, if there may be a flow that it concerns.
+    next: Option<Moment>,
+    /// Answers that are still to come.
+    owed: usize,
+    /// The queue refused, on this connection; the operator knows.
+    denied: bool,
+    told: bool,
+}
+
+impl Watch {
+    /// There is a flow with a provider.
+    pub fn wanted(&mut self, now: Moment) {
+        if !self.denied {
+            self.next.get_or_insert(now + LOOK_EVERY);
+        }
+    }
+
+    /// When [`Flows::look`] must be called.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.next
+    }
+
+    /// Another connection: it may know better, and owes nothing yet.
+    pub fn connected(&mut self, now: Moment) {
+        *self = Watch { next: Some(now + LOOK_EVERY), told: self.told, ..Watch::default() };
+    }
+}
+
+impl Flows {
+    /// Asks the queue about the services that flows are of, if it is time.
+    pub(super) fn look(&mut self, now: Moment) {
+        if self.watch.next.is_none_or(|next| now < next) {
+            return;
+        }
+        let mut led = self.flows.iter().filter(|(_, flow)| flow.open).peekable();
+        self.watch.next = led.peek().is_some().then_some(now + LOOK_EVERY);
+        if self.watch.owed == 0 {
+            let old = led.filter(|(_, flow)| now.since(flow.opened) >= LOOK_EVERY);
+            let services: BTreeSet<Service> = old.map(|(_, flow)| flow.service).collect();
+            self.watch.owed = services.len();
+            let questions = services.into_iter().map(|service| Request::Status { service: Some(service) });
+            self.outputs.extend(questions.map(Output::Say));
+        }
+    }
+
+    /// What the queue holds of a service: flows end whose provider offered, on
+    /// this connection, and offers no more. Where nobody does, all are full, or
+    /// their monitors cut off, and nobody would do better. A transfer that goes on
+    /// at another port stays, too: nobody else could go on with it.
+    pub(super) fn status(&mut self, lines: &str, now: Moment) {
+        self.watch.owed = self.watch.owed.saturating_sub(1);
+        let offers: HashSet<(Service, Provider)> = lines.lines().filter_map(offer).collect();
+        let services: HashSet<Service> = offers.iter().map(|(service, _)| *service).collect();
+        let mut left: Vec<Key> = Vec::new();
+        for key in self.flows.keys() {
+            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.contains(&flow.service))
+            else {
+                continue;
+            };
+            match self.redirector.granted(key) {
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
+                Some(_) if flow.offered && !flow.follows() => left.push(key),
+                _ => {}
+            }
+        }
+        left.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
+    }
+
+    /// The queue did not do something. Whoever may not see its status asks no
+    /// more on this connection.
+    pub(super) fn watch_refused(&mut self, reason: Reason) {
+        if self.watch.owed == 0 {
+            return;
+        }
+        self.watch.owed -= 1;
+        if reason == Reason::Denied {
+            (self.watch.denied, self.watch.next) = (true, None);
+            if !std::mem::replace(&mut self.watch.told, true) {
+                self.outputs.push_back(Output::Blind);
+            }
+        }
+    }
+
+    /// What the queue says next may be of one that has only just started, and
+    /// has not heard of its providers yet.
+    pub(super) fn forget_offers(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.offered = false);
+    }
+}
+
+/// What a line of a status offers, if any place.
+fn offer(line: &str) -> Option<(Service, Provider)> {
+    if !line.starts_with("provider ") || pairs::find(line, "capacity") == Some("0") {
+        return None;
+    }
+    Some((pairs::find(line, "service")?.parse().ok()?, pairs::find(line, "address")?.parse().ok()?))
+}
