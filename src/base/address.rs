@@ -269,6 +269,19 @@ impl Listen {
     }
 }
 
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", HostInUrl(&self.host), self.first)?;
+        if self.last != self.first {
+            write!(f, "-{}", self.last)?;
+        }
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp => f.write_str("/udp"),
+        }
+    }
+}
+
 impl FromStr for Listen {
     type Err = &'static str;
 
@@ -404,6 +417,9 @@ mod tests {
         assert!(range.covers(40020) && !range.covers(40021));
         for good in ["127.0.0.1:0", "[::]:80/tcp", "localhost:80"] {
             assert!(good.parse::<Listen>().is_ok(), "{good}");
+        }
+        for text in ["*:40000-40020/udp", "127.0.0.1:0", "[::1]:80", "localhost:53/udp"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
         for bad in ["80", ":80", "1.2.3:80", "*:90-80", "*:0-80", "*:80/sctp", "*:80/udp/tcp", "::1:80", "[::1]"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad:?} was taken");

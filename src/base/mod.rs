@@ -8,6 +8,7 @@ pub mod outcome;
 pub mod pairs;
 pub mod random;
 pub mod sample;
+pub mod seldom;
 pub mod slab;
 pub mod ticket;
 pub mod time;

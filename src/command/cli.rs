@@ -148,6 +148,9 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         Ok(settings) => settings,
         Err(mistakes) => {
             for mistake in mistakes {
+                if let Inherited::Handed(handover) = &found.inherited {
+                    handover.predecessor.complain(&mistake.to_string());
+                }
                 if client {
                     error!(target: "config", "{mistake}");
                 } else {
@@ -161,7 +164,7 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         return tell_test(name, &settings);
     }
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
-    if matches!(found.inherited, Inherited::Nothing) {
+    if matches!(found.inherited, Inherited::Nothing | Inherited::Handed(_)) {
         warn_of_limit(name, &settings);
     }
     let once = given("once") && matches.opt_present("once");

@@ -5,12 +5,13 @@
 //! command.
 
 use super::logging;
-use super::settings::{Mistake, Settings};
+use super::settings::{Mistake, QueueAt, Settings};
 use crate::base::address::Transport;
 use crate::base::name::Service;
 use crate::os::inherit::Inherited;
-use crate::os::limits;
+use crate::os::{limits, load};
 use log::{error, LevelFilter};
+use std::io;
 use std::path::PathBuf;
 
 /// A daemon's command line, read.
@@ -55,13 +56,24 @@ impl Source {
 
     /// Reads it again for a running daemon: a bad one changes nothing and says why.
     pub fn reload(&self) -> Option<Settings> {
-        match self.load() {
-            Ok(settings) => {
+        self.reload_if(|_| Ok(())).map(|(settings, ())| settings)
+    }
+
+    /// The same where more than reading may go wrong: then nothing changes, too.
+    pub fn reload_if<T>(&self, prepare: impl FnOnce(&Settings) -> io::Result<T>) -> Option<(Settings, T)> {
+        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
+        let prepared = read.and_then(|settings| match prepare(&settings) {
+            Ok(prepared) => Ok((settings, prepared)),
+            Err(error) => Err(vec![error.to_string()]),
+        });
+        match prepared {
+            Ok((settings, prepared)) => {
                 logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
                 log::info!(target: "config", "read again");
-                Some(settings)
+                Some((settings, prepared))
             }
             Err(mistakes) => {
+                let mistakes: Vec<String> = mistakes;
                 mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
                 error!(target: "config", "the old configuration stays");
                 None
@@ -81,39 +93,102 @@ pub fn default_file() -> Option<PathBuf> {
 }
 
 /// Descriptors that a process needs besides those of its connections.
-const DESCRIPTORS_ASIDE: u64 = 32;
+const DESCRIPTORS_ASIDE: u64 = 16;
+/// The same for each thread of a redirector, which may take one client too many.
+const DESCRIPTORS_A_THREAD: u64 = 8;
+/// Monitors that a queue in a redirector expects at least.
+const MONITORS: u64 = 64;
 
-/// How many connections of so many descriptors each fit into this process.
-fn fit(each: u64) -> usize {
-    let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE).max(each) / each);
-    usize::try_from(fit).unwrap_or(usize::MAX)
+/// What the descriptors of a redirector are for. Whoever is accepted will need
+/// one more for its provider, so that is not given to anybody else.
+pub struct Shares {
+    /// Clients of streams, two each.
+    pub clients: usize,
+    /// Pipes that long streams pass through, two each. Without one they are copied.
+    pub pipes: usize,
+    /// Flows of datagrams, one each.
+    pub flows: usize,
 }
 
-/// How many clients a redirector takes: each needs two descriptors.
-pub fn clients_max(settings: &Settings) -> usize {
-    settings.redirect_connections_max.min(fit(2))
-}
+impl Shares {
+    /// As many as are configured, as far as the limit of this process allows.
+    pub fn of(settings: &Settings) -> Shares {
+        Shares::within(settings, limits::raise())
+    }
 
-/// How many flows of datagrams it takes: each needs one. Where it has clients
-/// of the other kind too, these get their share.
-pub fn flows_max(settings: &Settings) -> usize {
-    let streams = settings.services.iter().flat_map(|service| &service.listen);
-    let shared = streams.filter(|listen| listen.transport == Transport::Tcp).count() > 0;
-    settings.redirect_flows_max.min(fit(if shared { 2 } else { 1 }))
+    fn within(settings: &Settings, limit: Option<u64>) -> Shares {
+        let (mut clients, mut flows) = (settings.redirect_connections_max, settings.redirect_flows_max);
+        let listens = || settings.services.iter().flat_map(|service| &service.listen);
+        let doors: u64 = listens().map(|listen| u64::from(listen.last - listen.first) + 1).sum();
+        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize) as u64;
+        let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };
+        let aside = DESCRIPTORS_ASIDE + doors + threads * (DESCRIPTORS_A_THREAD + doors) + monitors;
+        let Some(limit) = limit else { return Shares { clients, pipes: usize::MAX, flows } };
+        let most = usize::try_from(limit.saturating_sub(aside)).unwrap_or(usize::MAX);
+        let speaks = |transport| listens().any(|listen| listen.transport == transport);
+        let left = match (speaks(Transport::Tcp), speaks(Transport::Udp)) {
+            (true, true) => {
+                flows = flows.min(most / 2);
+                most - flows
+            }
+            _ => {
+                flows = flows.min(most);
+                most
+            }
+        };
+        // Some are for pipes: a few long streams take much less time with them.
+        clients = clients.min((left - left / 16) / 2);
+        let pipes = (left - 2 * clients) / 2;
+        Shares { clients: clients.max(1), pipes, flows: flows.max(1) }
+    }
 }
 
 /// Raises the limit of descriptors, and says so if it is still too low.
 pub fn warn_of_limit(name: &str, settings: &Settings) {
     let (key, wanted, fit) = match name {
-        "queue" => ("queue_connections_max", settings.queue_connections_max, fit(1)),
-        "redirect" => ("redirect_connections_max", settings.redirect_connections_max, fit(2)),
+        "queue" => {
+            let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE));
+            let fit = usize::try_from(fit).unwrap_or(usize::MAX);
+            ("queue_connections_max", settings.queue_connections_max, fit)
+        }
+        "redirect" => ("redirect_connections_max", settings.redirect_connections_max, Shares::of(settings).clients),
         _ => return,
     };
     // A default that nearly fits is no news.
-    if wanted > fit + fit / 10 {
+    if wanted > fit.saturating_add(fit / 10) {
         log::warn!(
             target: "limits",
             "{key}={wanted}: the descriptors of this process are enough for {fit} (ulimit -n, LimitNOFILE=)"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(limit: Option<u64>, assignments: &[&str]) -> Shares {
+        let assignments: Vec<String> = assignments.iter().map(ToString::to_string).collect();
+        Shares::within(&Settings::load(None, &assignments).unwrap(), limit)
+    }
+
+    #[test]
+    fn the_shares_fit_into_the_limit() {
+        let (tcp, udp) = ("service_web_listen=*:80", "service_dns_listen=*:53/udp");
+        let two = "redirect_threads=2";
+        for limit in [64, 256, 1024, 20_000] {
+            let spent = |shares: &Shares| 2 * shares.clients + 2 * shares.pipes;
+            let streams = shares(Some(limit), &[tcp, two]);
+            assert!(spent(&streams) < limit as usize && streams.clients > limit as usize / 8, "{limit}");
+            let both = shares(Some(limit), &[tcp, udp, two]);
+            assert!(spent(&both) + both.flows < limit as usize && both.flows > 0, "{limit}");
+            assert_eq!(shares(Some(limit), &[tcp, two, "redirect_connections_max=3"]).clients, 3);
+        }
+        for limit in [Some(1 << 30), None] {
+            let shares = shares(limit, &[tcp, udp]);
+            assert_eq!((shares.clients, shares.flows), (10_000, 16_384));
+            assert!(shares.pipes > 20_000);
+        }
+        assert_eq!(shares(Some(0), &[tcp]).clients, 1);
     }
 }

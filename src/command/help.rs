@@ -31,7 +31,8 @@ Anywhere:
 Exit status: 0 done, 1 an answer was an error, 64 wrong usage, 69 unreachable,
 71 the system refused, 77 no permission, 78 configuration.
 Signals: TERM, INT drain, a second one ends at once; HUP reads the configuration
-again; USR1 opens the log file again.
+again; USR1 opens the log file again; USR2 lets a new process take over
+(redirect only).
 ";
 
 const QUEUE: &str = "\
@@ -63,6 +64,27 @@ A provider that refuses, does not answer the call, or resets before a byte was
 exchanged costs a client nothing but time: the failure is reported, and the next
 provider tried. Nothing reaches a client but its provider's bytes.
 Of UDP see `pegasus help udp`.
+
+HUP opens the places that are new in the configuration and closes those that
+are gone, once whoever waits there is taken in; what stays is not touched. If a
+place cannot be had, nothing changes and the log says why: so, too, if a new one
+overlaps with one that goes (127.0.0.1:80 and *:80), which takes a restart.
+USR2 starts the program anew, by the path and with the arguments that this
+process was started with, and hands its sockets over: kill -USR2 PID after the
+file was replaced is an upgrade that refuses nobody. Once the new process
+is ready the old one takes no clients any more, and ends when those it has are
+gone, after drain_timeout at the latest. If the new one is not ready in 30 s,
+the log says why and the old one goes on. The sockets of an embedded queue go
+along; monitors come to the new one. (Unix, standalone. Whom a superserver
+starts is upgraded by its next start, a queue of its own by a restart: clients
+wait for it.)
+
+Beyond redirect_connections_max, or what the descriptors of the process (ulimit
+-n) are enough for, two a client, clients wait to be accepted. If there is none
+for a provider all the same, the call waits for one, in turn, for
+redirect_connect_timeout at most, and the log says so once a minute.
+With redirect_per_source_max one more client of an address (IPv6: of its /64) is
+reset at once, without asking the queue. (UDP has redirect_flows_max.)
 
 One log line a client, at level info: sent is to the client, received from it,
 waited until a provider answered; outcome is complete, client-reset,
@@ -243,7 +265,8 @@ one that was written to on Linux; elsewhere list the addresses instead of `*`.
 Datagrams that come faster than they are led wait at their address, on Linux up
 to 4 MiB of them if started as root, else up to net.core.rmem_max.
 One thread has all flows of a process. Told to end, it begins no new flow, and
-ends when the others have been silent for a second.
+ends when the others have been silent for a second. After USR2 answers of old
+flows still reach their clients; what these send begins a flow anew.
 ";
 
 /// Prints a page of the manual; the result is an exit status.

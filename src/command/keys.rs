@@ -230,6 +230,12 @@ pub const PARTS: &[Part] = &[
             global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
+            global(
+                "redirect_per_source_max",
+                "0",
+                "clients of one address (IPv6: /64) at once; 0: any number",
+                |s, v| put_number(&mut s.redirect_per_source_max, v, 0),
+            ),
             global("redirect_flows_max", "16384", "UDP flows at once; one more ends the most silent one", |s, v| {
                 put_number(&mut s.redirect_flows_max, v, 1)
             }),

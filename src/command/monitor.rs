@@ -343,6 +343,10 @@ fn on_signal(signal: Signal, source: &Source) -> Option<Order> {
             logging::reopen();
             None
         }
+        Signal::Upgrade => {
+            warn!(target: "monitor", "no upgrade in place: restart it, clients wait meanwhile");
+            None
+        }
         Signal::Reload => {
             let settings = source.reload()?;
             if settings.offered().is_empty() {

@@ -9,6 +9,7 @@ use crate::base::time::{Moment, Span};
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
@@ -100,7 +101,8 @@ pub fn bind<S: Bound>(listen: &Listen) -> io::Result<Vec<S>> {
     Ok(bound)
 }
 
-fn with(error: io::Error, place: String) -> io::Error {
+/// An error of a place where nobody can listen.
+pub fn with(error: io::Error, place: String) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 
@@ -123,27 +125,37 @@ fn both_families<S: Bound>(port: u16, bound: &mut Vec<S>) -> io::Result<()> {
 }
 
 /// A listening socket on the loop.
-pub struct Listener {
+struct Listener<T> {
     socket: TcpListener,
     address: SocketAddr,
+    of: T,
     /// Somebody may be waiting to be accepted.
     ready: bool,
+    /// It is closed when nobody is waiting any more.
+    leaving: bool,
 }
 
-/// All listening sockets of a loop, which pause together.
-#[derive(Default)]
-pub struct Listeners {
-    listeners: Vec<Listener>,
+/// All listening sockets of a loop, which pause together. Each has a number
+/// that its user gave it, and is one of `T`'s.
+pub struct Listeners<T> {
+    listeners: BTreeMap<usize, Listener<T>>,
+    leaving: bool,
     paused_until: Option<Moment>,
     told: Option<Moment>,
 }
 
+impl<T> Default for Listeners<T> {
+    fn default() -> Self {
+        Listeners { listeners: BTreeMap::new(), leaving: false, paused_until: None, told: None }
+    }
+}
+
 /// Somebody who came in, or why nobody can.
-pub enum Came {
+pub enum Came<T> {
     /// A client.
     Client {
-        /// The number of the listener it came to.
-        listener: usize,
+        /// Whose listener it came to.
+        of: T,
         /// The port of that.
         port: u16,
         /// Its connection.
@@ -155,29 +167,57 @@ pub enum Came {
     NoSocket(io::Error),
 }
 
-impl Listeners {
-    /// Adds a socket; events for it come under `token`.
+impl<T: Copy> Listeners<T> {
+    /// Adds a socket under a number that is free; events for it come under `token`.
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn add(&mut self, socket: std::net::TcpListener, token: Token, desk: &Desk) -> io::Result<()> {
+    pub fn add(
+        &mut self,
+        number: usize,
+        of: T,
+        socket: std::net::TcpListener,
+        token: Token,
+        desk: &Desk,
+    ) -> io::Result<()> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         desk.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listener { socket, address, ready: true });
+        self.listeners.insert(number, Listener { socket, address, of, ready: true, leaving: false });
         Ok(())
     }
 
     /// The listener of this number has clients.
     pub fn ready(&mut self, number: usize) {
-        if let Some(listener) = self.listeners.get_mut(number) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
             listener.ready = true;
         }
     }
 
+    /// The listener of this number is another one's from now on.
+    pub fn give(&mut self, number: usize, to: T) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
+            listener.of = to;
+        }
+    }
+
+    /// Closes the listener of this number, once all are taken in who wait there now.
+    pub fn leave(&mut self, number: usize) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
+            (listener.leaving, listener.ready) = (true, true);
+            self.leaving = true;
+        }
+    }
+
+    /// The same with all of them.
+    pub fn leave_all(&mut self) {
+        let numbers: Vec<usize> = self.listeners.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.leave(number));
+    }
+
     /// The address of each.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listeners.iter().map(|listener| listener.address)
+        self.listeners.values().map(|listener| listener.address)
     }
 
     /// No more clients: closes all.
@@ -197,13 +237,22 @@ impl Listeners {
 
     /// Takes clients in while `room` says that there is room for one more.
     /// Whoever is left waits in the backlog until the next turn.
-    pub fn accept(&mut self, desk: &mut Desk, mut room: impl FnMut() -> bool) -> Vec<Came> {
+    pub fn accept(&mut self, desk: &mut Desk, room: impl FnMut() -> bool) -> Vec<Came<T>> {
+        let came = self.take(desk, room);
+        if self.leaving {
+            self.listeners.retain(|_, listener| !listener.leaving || listener.ready);
+            self.leaving = self.listeners.values().any(|listener| listener.leaving);
+        }
+        came
+    }
+
+    fn take(&mut self, desk: &mut Desk, mut room: impl FnMut() -> bool) -> Vec<Came<T>> {
         let mut came = Vec::new();
         if self.paused_until.is_some_and(|until| desk.now < until) {
             return came;
         }
         self.paused_until = None;
-        for (number, listener) in self.listeners.iter_mut().enumerate() {
+        for listener in self.listeners.values_mut() {
             for turn in 0.. {
                 if !listener.ready {
                     break;
@@ -219,7 +268,7 @@ impl Listeners {
                 }
                 match accept(&listener.socket) {
                     Ok((stream, from)) => {
-                        came.push(Came::Client { listener: number, port: listener.address.port(), stream, from });
+                        came.push(Came::Client { of: listener.of, port: listener.address.port(), stream, from });
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if socket::out_of_sockets(&error) => {

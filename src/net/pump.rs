@@ -12,6 +12,8 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 /// Bytes read at once, into one buffer for all links of a loop.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -66,27 +68,69 @@ struct Kept {
 /// A pipe in use, and how many bytes are in it.
 #[derive(Debug)]
 struct Spliced {
-    pipe: Pipe,
+    pipe: Counted,
     held: usize,
+}
+
+/// A pipe, counted among those of the process.
+#[derive(Debug)]
+struct Counted {
+    pipe: Pipe,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What all links of a loop share.
 pub struct Tools {
     buffer: Vec<u8>,
-    pipes: Vec<Pipe>,
+    pipes: Vec<Counted>,
+    /// Pipes of all loops, and how many these may be.
+    count: Arc<AtomicUsize>,
+    pipes_max: usize,
     splice: bool,
 }
 
 impl Tools {
     /// `splice`: long streams may pass through the system alone, where it can;
-    /// otherwise everything is copied.
-    pub fn new(splice: bool) -> Tools {
-        Tools { buffer: vec![0; BUFFER_BYTES], pipes: Vec::new(), splice }
+    /// otherwise everything is copied. `count`: the pipes of all loops.
+    pub fn new(splice: bool, count: Arc<AtomicUsize>) -> Tools {
+        Tools { buffer: vec![0; BUFFER_BYTES], pipes: Vec::new(), count, pipes_max: 0, splice }
+    }
+
+    /// How many pipes all loops may have, in use and kept.
+    pub fn allow_pipes(&mut self, most: usize) {
+        self.pipes_max = most;
+        self.drop_pipes();
+    }
+
+    /// Closes pipes that nobody uses: their descriptors are needed.
+    pub fn drop_pipes(&mut self) {
+        self.pipes.clear();
     }
 
     fn pipe(&mut self) -> Option<Box<Spliced>> {
-        let pipe = self.pipes.pop().or_else(|| Pipe::new().ok())?;
+        let pipe = self.pipes.pop().or_else(|| self.new_pipe())?;
         Some(Box::new(Spliced { pipe, held: 0 }))
+    }
+
+    fn new_pipe(&self) -> Option<Counted> {
+        let count = self.count.clone();
+        if count.fetch_add(1, Ordering::Relaxed) >= self.pipes_max {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        match Pipe::new() {
+            Ok(pipe) => Some(Counted { pipe, count }),
+            Err(_) => {
+                count.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     /// Takes an empty pipe back.
@@ -399,7 +443,7 @@ fn pump(
                 return Step::Blocked;
             }
             let held = spliced.held;
-            match spliced.pipe.drain(sink, held) {
+            match spliced.pipe.pipe.drain(sink, held) {
                 Ok(count) => {
                     sink_ready.write = count > 0;
                     spliced.held -= count;
@@ -456,7 +500,7 @@ fn pump(
         }
         let buffer = &mut tools.buffer;
         let taken = match &mut flow.spliced {
-            Some(spliced) => spliced.pipe.fill(source).inspect(|count| spliced.held = *count),
+            Some(spliced) => spliced.pipe.pipe.fill(source).inspect(|count| spliced.held = *count),
             None => source.read(buffer),
         };
         let count = match taken {

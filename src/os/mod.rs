@@ -9,6 +9,7 @@ pub mod datagram;
 pub mod inherit;
 pub mod limits;
 pub mod load;
+pub mod notify;
 pub mod signal;
 pub mod socket;
 pub mod splice;

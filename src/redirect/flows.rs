@@ -14,7 +14,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use ranking::{Ranking, Standing};
@@ -80,6 +80,8 @@ pub struct Flows {
     ranking: Ranking,
     watch: Watch,
     draining: bool,
+    /// Doors that are about to be closed.
+    left: HashSet<usize>,
     outputs: VecDeque<Output>,
 }
 
@@ -118,6 +120,12 @@ impl Machine for Flows {
                         self.timers.set(flow.ends().0, key);
                     }
                 }
+            }
+            Input::Leave { door } => {
+                // Of those before, whoever has no flow any more was closed.
+                let flows = &self.flows;
+                self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
+                self.left.insert(door);
             }
             Input::End => {
                 self.draining = true;
@@ -180,6 +188,11 @@ impl Flows {
         self.flows.len()
     }
 
+    /// Whether a door has flows that are not over.
+    pub fn used(&self, door: usize) -> bool {
+        self.flows.iter().any(|(_, flow)| flow.path.door == door)
+    }
+
     /// Whether the flow is not over yet.
     pub fn lives(&self, flow: Key) -> bool {
         self.flows.get(flow).is_some()
@@ -210,7 +223,7 @@ impl Flows {
             // has ended, and its port at the provider may be gone.
             self.finish(key, Outcome::Complete, now);
         }
-        if self.draining {
+        if self.draining || self.left.contains(&path.door) {
             return None;
         }
         self.make_room(now);

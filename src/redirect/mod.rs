@@ -3,3 +3,4 @@
 pub mod flows;
 mod kept;
 pub mod redirector;
+pub mod sources;

@@ -122,6 +122,21 @@ impl Machine for Redirector {
             }
             Input::Failed { client, why } => self.failed(client, why, now),
             Input::Stuck { client } => self.turn_away(client, Outcome::OutOfSockets, now),
+            Input::Waits { client: key } => {
+                let until = now + self.options.connect_timeout;
+                if let Some(client) = self.client(key).filter(|client| client.stage == Stage::Connecting) {
+                    client.stage = Stage::Stuck;
+                    let until = *client.trouble().stuck.get_or_insert(until);
+                    self.arm(key, until);
+                }
+            }
+            Input::Calls { client: key } => {
+                let deadline = now + self.options.connect_timeout;
+                if let Some(client) = self.client(key).filter(|client| client.stage == Stage::Stuck) {
+                    client.stage = Stage::Connecting;
+                    self.arm(key, deadline);
+                }
+            }
             Input::GaveUp { client } => self.turn_away(client, Outcome::GaveUp, now),
             Input::Served { client } => {
                 if let Some(client) = self.client(client) {
@@ -163,6 +178,7 @@ impl Machine for Redirector {
                     self.outputs.push_back(Output::HangUp { client: key });
                     self.failed(key, Failure::TimedOut, now);
                 }
+                Stage::Stuck => self.turn_away(key, Outcome::OutOfSockets, now),
                 Stage::Relaying => {}
             }
         }

@@ -15,6 +15,7 @@ pub mod provider;
 pub mod random;
 pub mod socket;
 pub mod superserver;
+pub mod visits;
 pub mod vsftpd;
 
 use random::Random;

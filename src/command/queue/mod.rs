@@ -13,7 +13,7 @@ use super::exit;
 use super::logging;
 use super::plugins::Plugins;
 use super::settings::Settings;
-use crate::base::address::Cidr;
+use crate::base::address::{Cidr, Listen};
 use crate::base::machine::Machine;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
@@ -29,7 +29,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 /// A connection with nothing active or waiting is closed after this silence.
@@ -53,6 +53,9 @@ pub enum Order {
     Terminate,
     /// Other options from now on.
     Reconfigure(Box<Settings>),
+    /// A queue of another process takes the place of this one: whoever has a
+    /// connection shall go there.
+    HandOver,
 }
 
 struct Connection {
@@ -72,7 +75,7 @@ struct Connection {
 }
 
 struct Control {
-    listeners: Listeners,
+    listeners: Listeners<()>,
     connections: Slab<Connection>,
     connections_max: usize,
     /// Something is to be sent to them, or they are over.
@@ -154,6 +157,13 @@ impl Hands for Control {
                 self.listeners.close();
                 self.ending = Some(desk.now + self.drain_timeout);
                 machine.handle(Input::Drain, desk.now);
+            }
+            Order::HandOver => {
+                self.listeners.close();
+                for key in self.connections.keys() {
+                    self.flush(key, machine, desk);
+                    self.close(key, machine, desk);
+                }
             }
             Order::Reconfigure(settings) => {
                 self.connections_max = settings.queue_connections_max;
@@ -411,29 +421,41 @@ pub struct Ready {
     turn: Loop<Order>,
     control: Control,
     machine: SharedQueue,
+    places: Places,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
 }
 
+/// Listening sockets, each with the place that it is of in `queue_listen`.
+pub type Places = Vec<(Listen, TcpListener)>;
+
 impl Ready {
-    /// Binds everything. So many threads of this process may join in.
+    /// Binds everything that is not `left` by another process. So many threads of
+    /// this process may join in.
     ///
     /// # Errors
     /// What the system says.
-    pub fn new(settings: &Settings, members_max: usize) -> io::Result<Ready> {
+    pub fn new(settings: &Settings, members_max: usize, left: Places) -> io::Result<Ready> {
         let mut turn = Loop::new()?;
         let mut control = Control::new(settings, members_max);
-        let mut number = 0;
+        let mut places = Places::new();
+        for (place, socket) in left.into_iter().filter(|(place, _)| settings.queue_listen.contains(place)) {
+            socket.set_nonblocking(true)?;
+            places.push((place, socket));
+        }
+        let known: Vec<Listen> = places.iter().map(|(place, _)| place.clone()).collect();
         for listen in &settings.queue_listen {
-            for socket in accept::bind(listen)? {
-                control.listeners.add(socket, token(number, true), turn.desk())?;
-                number += 1;
+            if !known.contains(listen) {
+                places.extend(accept::bind(listen)?.into_iter().map(|socket| (listen.clone(), socket)));
             }
+        }
+        for (number, (_, socket)) in places.iter().enumerate() {
+            control.listeners.add(number, (), socket.try_clone()?, token(number, true), turn.desk())?;
         }
         let addresses = control.listeners.addresses().collect();
         let queue = TicketQueue::new(settings.queue_options(), super::seed());
         let machine = SharedQueue::new(queue, members_max, turn.desk().waker());
-        Ok(Ready { turn, control, machine, addresses })
+        Ok(Ready { turn, control, machine, places, addresses })
     }
 
     fn tell(&self, options: &QueueOptions) {
@@ -459,13 +481,15 @@ impl Ready {
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
-    let mut ready = match Ready::new(&daemon.settings, 0) {
+    let mut ready = match Ready::new(&daemon.settings, 0, Places::new()) {
         Ok(ready) => ready,
         Err(error) => {
             error!(target: "queue", "{error}");
             return exit::of(&error);
         }
     };
+    // Only who may have to leave them to another process needs these copies.
+    ready.places.clear();
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
@@ -484,6 +508,10 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
         Signal::Terminate => Some(Order::Terminate),
         Signal::Reopen => {
             logging::reopen();
+            None
+        }
+        Signal::Upgrade => {
+            warn!(target: "queue", "no upgrade in place: restart it, clients wait meanwhile");
             None
         }
         Signal::Reload => {
@@ -505,20 +533,24 @@ pub struct Embedded {
     pub remote: Remote<Order>,
     /// To ask it.
     pub shared: SharedQueue,
+    /// Its sockets, to leave them to another process.
+    pub places: Places,
     thread: JoinHandle<i32>,
 }
 
 impl Embedded {
-    /// Starts it; it listens when this returns. So many threads may join in.
+    /// Starts it; it listens when this returns, also on the places that another
+    /// process `left`. So many threads may join in.
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(settings: &Settings, members_max: usize) -> io::Result<Embedded> {
-        let ready = Ready::new(settings, members_max)?;
+    pub fn start(settings: &Settings, members_max: usize, left: Places) -> io::Result<Embedded> {
+        let mut ready = Ready::new(settings, members_max, left)?;
         let (addresses, remote, shared) = (ready.addresses.clone(), ready.turn.remote(), ready.machine.clone());
+        let places = std::mem::take(&mut ready.places);
         ready.tell(&settings.queue);
         let thread = thread::Builder::new().name("queue".into()).spawn(move || ready.serve())?;
-        Ok(Embedded { addresses, remote, shared, thread })
+        Ok(Embedded { addresses, remote, shared, places, thread })
     }
 
     /// Ends it.

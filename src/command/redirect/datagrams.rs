@@ -6,6 +6,7 @@
 //! One loop has all flows of a process: a flow never changes its thread.
 
 use super::asker::Asker;
+use super::doors;
 use super::fallbacks::Fallbacks;
 use super::notes::Notes;
 use super::relay::{Order, Stay, FAREWELL, LOOK};
@@ -14,19 +15,20 @@ use crate::base::machine::Machine;
 use crate::base::name::Service;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::command::daemon::flows_max;
+use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
-use crate::os::socket;
+use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
 use crate::wire::message::Reply;
-use log::{debug, info};
+use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,12 +48,15 @@ struct Door {
     connected: bool,
     /// Something may be there to be taken.
     ready: bool,
+    /// It is about to be closed: until when its flows may last.
+    leaving: Option<Moment>,
 }
 
 /// See the file's head.
 pub struct Datagrams {
     queue: Asker,
-    doors: Vec<Door>,
+    /// By their numbers.
+    doors: BTreeMap<usize, Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     again: Vec<Key>,
@@ -85,7 +90,7 @@ fn token(number: usize, kind: Kind) -> Token {
 pub fn options(settings: &Settings) -> FlowOptions {
     FlowOptions {
         redirect: settings.redirect_options(),
-        flows_max: flows_max(settings),
+        flows_max: Shares::of(settings).flows,
         services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
     }
 }
@@ -98,7 +103,7 @@ impl Hands for Datagrams {
         let Token(token) = event.token();
         let number = token / 4;
         if token % 4 == Kind::Door as usize {
-            if let Some(door) = self.doors.get_mut(number) {
+            if let Some(door) = self.doors.get_mut(&number) {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
@@ -138,6 +143,25 @@ impl Hands for Datagrams {
                 self.ending = Some(desk.now + self.settings.drain_timeout);
                 machine.handle(Input::Drain, desk.now);
             }
+            Order::HandOver => {
+                self.ending = Some(desk.now + self.settings.drain_timeout);
+                // What comes to these doors is another process's. The flows that
+                // are here go on being answered.
+                self.paused_until = Some(Moment::NEVER);
+            }
+            Order::Doors(change) => {
+                change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
+                for (number, service) in &change.given {
+                    if let Some(door) = self.doors.get_mut(number) {
+                        door.service = *service;
+                    }
+                }
+                for door in &change.opened {
+                    if let Err(error) = self.listen(door, desk) {
+                        error!(target: "redirect", "{}: {error}", door.place);
+                    }
+                }
+            }
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
@@ -159,10 +183,11 @@ impl Hands for Datagrams {
 
     fn deadline(&self) -> Option<Moment> {
         let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let leaving = self.doors.values().filter_map(|door| door.leaving);
         let linger =
             self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
         let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter().flatten().chain(linger).chain(farewell).min()
+        own.into_iter().flatten().chain(leaving).chain(linger).chain(farewell).min()
     }
 
     fn settle(&mut self, machine: &mut Flows, desk: &mut Desk) -> bool {
@@ -170,11 +195,13 @@ impl Hands for Datagrams {
             self.answers(flow, machine, desk);
         }
         if self.paused_until.is_none() {
-            for number in 0..self.doors.len() {
+            let ready = self.doors.iter().filter(|(_, door)| door.ready);
+            for number in ready.map(|(number, _)| *number).collect::<Vec<_>>() {
                 self.take(number, machine, desk);
             }
         }
         self.send_replies();
+        self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
         self.queue.flush(desk);
         self.hear(machine, desk);
         if self.ending.is_some_and(|until| desk.now >= until) {
@@ -198,7 +225,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: Vec::new(),
+            doors: BTreeMap::new(),
             upstreams: Vec::new(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -217,17 +244,28 @@ impl Datagrams {
         })
     }
 
-    /// Clients of a service come to this socket.
+    /// Clients come to this door, if it is one of datagrams.
     ///
     /// # Errors
     /// What the system says.
-    pub fn listen(&mut self, service: Service, socket: std::net::UdpSocket, desk: &Desk) -> io::Result<()> {
+    pub fn listen(&mut self, door: &doors::Door, desk: &Desk) -> io::Result<()> {
+        let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
+        let socket = socket.try_clone()?;
         datagram::prepare(&socket);
         let (connected, port) = (socket.peer_addr().is_ok(), socket.local_addr()?.port());
         let mut socket = UdpSocket::from_std(socket);
-        desk.registry.register(&mut socket, token(self.doors.len(), Kind::Door), Interest::READABLE)?;
-        self.doors.push(Door { socket, service, port, connected, ready: true });
+        desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
+        let service = door.service;
+        self.doors.insert(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
         Ok(())
+    }
+
+    /// A door is to be closed, once its flows have ended; takes what is there.
+    fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
+        let Some(door) = self.doors.get_mut(&number) else { return };
+        (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
+        self.take(number, machine, desk);
+        machine.handle(Input::Leave { door: number }, desk.now);
     }
 
     /// Its settings.
@@ -238,7 +276,7 @@ impl Datagrams {
     /// Takes what clients sent to a socket.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
+            let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
             match datagram::receive(&door.socket, &mut self.buffer) {
                 Ok((count, client, local)) => {
                     let path = Path { door: number, client, local };
@@ -335,7 +373,7 @@ impl Datagrams {
             self.send_replies();
             self.outgoing.0 = path.door;
         }
-        let Some(door) = self.doors.get(path.door) else { return };
+        let Some(door) = self.doors.get(&path.door) else { return };
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
@@ -346,7 +384,7 @@ impl Datagrams {
 
     fn send_replies(&mut self) {
         let (door, outgoing) = &mut self.outgoing;
-        if let Some(door) = self.doors.get(*door) {
+        if let Some(door) = self.doors.get(door) {
             outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
         }
     }

@@ -1,44 +1,50 @@
 //! `pegasus redirect`: how it was started decides what it does.
 //!
 //! Owns the three ways to be started (by itself, for one client, on somebody's
-//! listening socket), the threads, and what signals mean to them. Each thread
-//! has a loop, a machine and a connection to the queue of its own; one more has
-//! all flows of datagrams, where a service has any.
+//! listening socket) and the threads. Each thread has a loop, a machine and a
+//! connection to the queue of its own; one more has all flows of datagrams,
+//! where a service has any.
 
 mod asker;
 mod datagrams;
+mod doors;
 mod fallbacks;
 mod notes;
 mod relay;
+mod scarcity;
+mod steward;
 
 pub use relay::Order;
 
 use asker::Asker;
 use datagrams::Datagrams;
+use doors::{Change, Doors};
 use relay::{Relay, Stay};
+use steward::Steward;
 
 use super::daemon::{Daemon, Source};
-use super::queue::{self, Embedded, SharedQueue};
+use super::exit;
+use super::queue::{Embedded, Places, SharedQueue};
 use super::settings::{QueueAt, Settings};
-use super::{exit, logging};
 use crate::base::address::{Listen, Target, Transport};
 use crate::base::name::Service;
 use crate::base::time::Span;
-use crate::net::accept;
 use crate::net::drive::{Desk, Loop, Remote};
 use crate::net::peer::Peer;
-use crate::os::inherit::Inherited;
+use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
-use crate::os::{load, socket};
+use crate::os::socket::{self, Socket};
+use crate::os::{load, notify};
 use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
-use log::{error, info, warn};
+use crate::redirect::sources::Sources;
+use log::{error, info};
 use mio::net::TcpStream;
 use mio::Token;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 /// Between attempts to reach the queue: clients wait for it.
@@ -48,10 +54,13 @@ const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
 pub fn run(daemon: Daemon) -> i32 {
     let Daemon { settings, source, service, inherited, .. } = daemon;
     let result = match inherited {
-        Inherited::Nothing => standalone(settings, &source),
+        Inherited::Nothing => standalone(settings, &source, None),
+        Inherited::Handed(handover) => standalone(settings, &source, Some(handover)),
         Inherited::Client(stream) => one_client(settings, service, stream),
         Inherited::Sockets { listeners, datagrams, lent } => {
-            on_inherited(settings, &source, service, Doors { listeners, datagrams }, lent)
+            let listeners = listeners.into_iter().map(|(name, socket)| (name, Socket::Tcp(socket)));
+            let datagrams = datagrams.into_iter().map(|(name, socket)| (name, Socket::Udp(socket)));
+            on_inherited(settings, &source, service, listeners.chain(datagrams).collect(), lent)
         }
         Inherited::Other(what) => {
             error!(target: "redirect", "inherited {what}: this version serves TCP and UDP");
@@ -87,7 +96,7 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     socket::keepalive(&stream);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
     let crew = Crew::new(settings, Queue::At(queue), Stay::OneClient);
-    let (mut turn, mut relay) = crew.relay(&[], 0)?;
+    let (mut turn, mut relay) = crew.relay(&Doors::default(), 0)?;
     // A signal ends it within drain_timeout.
     turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
     let mut machine = Redirector::new(crew.settings.redirect_options());
@@ -96,20 +105,26 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
     Ok(exit::OK)
 }
 
-/// The sockets that clients come to, each with `T`: a service, or a name.
-struct Doors<T> {
-    listeners: Vec<(T, TcpListener)>,
-    datagrams: Vec<(T, UdpSocket)>,
-}
-
-/// By itself, for all services.
-fn standalone(settings: Settings, source: &Source) -> io::Result<i32> {
-    let doors = bind(&settings)?;
-    if doors.listeners.is_empty() && doors.datagrams.is_empty() {
-        error!(target: "config", "nothing to serve: set service_NAME_listen, or start it from a superserver");
-        return Ok(exit::CONFIG);
+/// By itself, for all services; perhaps in the place of another process.
+fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -> io::Result<i32> {
+    let (mut doors, mut left) = (Doors::default(), Left::default());
+    if let Some(handover) = handover {
+        for (name, socket) in handover.sockets {
+            left.queue.extend(doors.adopt_named(&name, socket)?);
+        }
+        left.predecessor = Some(handover.predecessor);
     }
-    serve_all(settings, source, doors, Stay::Forever)
+    let result = match doors.change(&settings) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            error!(target: "config", "{error}, or start it from a superserver");
+            Ok(exit::CONFIG)
+        }
+        change => change.and_then(|change| serve_all(settings, source, doors, Some(change), Stay::Forever, &mut left)),
+    };
+    if let (Err(error), Some(predecessor)) = (&result, &left.predecessor) {
+        predecessor.complain(&error.to_string());
+    }
+    result
 }
 
 /// On sockets that somebody else opened.
@@ -117,74 +132,81 @@ fn on_inherited(
     mut settings: Settings,
     source: &Source,
     service: Option<Service>,
-    doors: Doors<Option<String>>,
+    sockets: Vec<(Option<String>, Socket)>,
     lent: bool,
 ) -> io::Result<i32> {
-    let of = |name: Option<String>, transport, address: io::Result<SocketAddr>| {
+    let mut doors = Doors::default();
+    for (name, socket) in sockets {
         // What systemd itself puts where nobody chose a name.
         let chosen = name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
         let named = service.or(chosen.and_then(|name| name.parse().ok()));
-        io::Result::Ok(service_of(&settings, named, transport, address?.port()))
-    };
-    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
-    for (name, socket) in doors.listeners {
-        socket.set_nonblocking(true)?;
-        socket::bequeath(&socket);
-        listeners.push((of(name, Transport::Tcp, socket.local_addr())?, socket));
+        if let Socket::Tcp(listener) = &socket {
+            socket::bequeath(listener);
+        }
+        let address = socket.address()?;
+        let transport = if matches!(socket, Socket::Tcp(_)) { Transport::Tcp } else { Transport::Udp };
+        let (host, port) = (address.ip().to_string(), address.port());
+        let place = Listen { host, first: port, last: port, transport };
+        doors.adopt(service_of(&settings, named, transport, port), place, socket)?;
     }
-    for (name, socket) in doors.datagrams {
-        socket.set_nonblocking(true)?;
-        datagrams.push((of(name, Transport::Udp, socket.local_addr())?, socket));
-    }
-    let doors = Doors { listeners, datagrams };
     if !lent {
-        return serve_all(settings, source, doors, Stay::Forever);
+        return serve_all(settings, source, doors, None, Stay::Forever, &mut Left::default());
     }
     // It is started anew all the time: one thread is quicker to start.
     settings.redirect_threads = Some(1);
-    let listeners = doors.listeners.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    let datagrams = doors.datagrams.iter().map(|(_, socket)| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    let status = serve_all(settings, source, doors, Stay::Linger);
+    let sockets: Vec<Arc<Socket>> = doors.iter().map(|door| door.socket.clone()).collect();
+    let status = serve_all(settings, source, doors, None, Stay::Linger, &mut Left::default());
     // Their starter expects calls on them to block.
-    listeners.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
-    datagrams.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
+    sockets.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
     status
 }
 
-/// Opens every place that services are configured to listen on.
-fn bind(settings: &Settings) -> io::Result<Doors<Service>> {
-    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
-    for service in &settings.services {
-        for listen in &service.listen {
-            let name = service.name;
-            match listen.transport {
-                Transport::Tcp => listeners.extend(accept::bind(listen)?.into_iter().map(|socket| (name, socket))),
-                Transport::Udp => datagrams.extend(accept::bind(listen)?.into_iter().map(|socket| (name, socket))),
-            }
-        }
-    }
-    Ok(Doors { listeners, datagrams })
+/// What is left of a process that this one takes the place of, besides its doors.
+#[derive(Default)]
+struct Left {
+    predecessor: Option<Predecessor>,
+    /// Of the queue that it had.
+    queue: Places,
 }
 
-fn serve_all(settings: Settings, source: &Source, doors: Doors<Service>, stay: Stay) -> io::Result<i32> {
-    let embedded = match &settings.redirect_queue {
+/// Serves on these doors until all is over. `change`: what the configuration
+/// wants of them, where the places are this process's own.
+fn serve_all(
+    settings: Settings,
+    source: &Source,
+    mut doors: Doors,
+    change: Option<Change>,
+    stay: Stay,
+    left: &mut Left,
+) -> io::Result<i32> {
+    let mut embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
-        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings))?),
+        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings), std::mem::take(&mut left.queue))?),
     };
+    // What this one has no use for is closed.
+    left.queue.clear();
     settings.become_user()?;
-    let queue_remote = embedded.as_ref().map(|embedded| embedded.remote.clone());
+    let own = change.is_some();
+    let mut change = change.unwrap_or_default();
+    // Whoever waits at a door that is closed at once was handed over to be served.
+    let closed = std::mem::take(&mut change.closed);
+    doors.take(&change);
+    drop(change);
     let queue = embedded.as_ref().map(|embedded| embedded.shared.clone());
-    let mut team = Team::start(settings, doors, queue, stay)?;
-    let (source, mut current, remotes) = (source.clone(), team.settings.clone(), team.remotes.clone());
+    let mut team = Team::start(settings, &doors, queue, stay)?;
+    let queue = embedded.as_mut().map(|embedded| (embedded.remote.clone(), std::mem::take(&mut embedded.places)));
+    let steward = Steward::new(source.clone(), team.loops.clone(), doors, own, queue);
+    steward.turn(Change { closed, ..Change::default() });
+    let places = steward.places();
     team.first.turn().catch_signals(move |signal| {
-        let order = on_signal(signal, &source, &mut current, queue_remote.as_ref())?;
-        remotes.iter().for_each(|remote| remote.send(order.clone()));
-        Some(order)
+        steward.on_signal(signal);
+        None
     })?;
-    let place = |(service, address): &(Service, SocketAddr)| format!("{service}={address}");
-    let mut places: Vec<String> = team.places.iter().map(place).collect();
-    places.extend(team.datagrams.iter().map(|entry| place(entry) + "/udp"));
-    info!(target: "redirect", "ready {}", places.join(" "));
+    info!(target: "redirect", "ready {places}");
+    notify::ready();
+    if let Some(predecessor) = left.predecessor.take() {
+        predecessor.ready();
+    }
     let status = team.serve();
     if let Some(embedded) = embedded {
         embedded.stop();
@@ -203,17 +225,22 @@ pub fn members_max(settings: &Settings) -> usize {
 }
 
 /// Where the queue is.
+#[derive(Clone)]
 enum Queue {
     At(Target),
     Here(SharedQueue),
 }
 
 /// What the loops of a process have in common.
+#[derive(Clone)]
 pub struct Crew {
     settings: Arc<Settings>,
     queue: Queue,
-    /// The clients of all loops.
+    /// The clients of all loops, by their sources where these have a limit.
     count: Arc<AtomicUsize>,
+    sources: Arc<Mutex<Sources>>,
+    /// The pipes of all loops.
+    pipes: Arc<AtomicUsize>,
     /// The flows of the loop that has them.
     flows: Arc<AtomicUsize>,
     stay: Stay,
@@ -221,7 +248,8 @@ pub struct Crew {
 
 impl Crew {
     fn new(settings: Settings, queue: Queue, stay: Stay) -> Crew {
-        Crew { settings: Arc::new(settings), queue, count: Arc::default(), flows: Arc::default(), stay }
+        let (count, sources, pipes, flows) = Default::default();
+        Crew { settings: Arc::new(settings), queue, count, sources, pipes, flows, stay }
     }
 
     /// A way to ask the queue.
@@ -245,22 +273,18 @@ impl Crew {
     }
 
     /// A loop with its hands; `number` tells the loops of a process apart.
-    fn relay(&self, listeners: &[(Service, TcpListener)], number: u64) -> io::Result<(Loop<Order>, Relay)> {
+    fn relay(&self, doors: &Doors, number: u64) -> io::Result<(Loop<Order>, Relay)> {
         let mut turn = Loop::new()?;
         let mut relay = Relay::new(self, Crew::seed(number), turn.desk())?;
-        for (service, listener) in listeners {
-            relay.listen(*service, listener.try_clone()?, turn.desk())?;
-        }
+        doors.iter().try_for_each(|door| relay.listen(door, turn.desk()))?;
         Ok((turn, relay))
     }
 
     /// The loop that has all flows.
-    fn datagrams(&self, sockets: Vec<(Service, UdpSocket)>) -> io::Result<(Loop<Order>, Datagrams)> {
+    fn datagrams(&self, doors: &Doors) -> io::Result<(Loop<Order>, Datagrams)> {
         let mut turn = Loop::new()?;
         let mut datagrams = Datagrams::new(self, Crew::seed(u64::from(u16::MAX)), turn.desk())?;
-        for (service, socket) in sockets {
-            datagrams.listen(service, socket, turn.desk())?;
-        }
+        doors.iter().try_for_each(|door| datagrams.listen(door, turn.desk()))?;
         Ok((turn, datagrams))
     }
 }
@@ -298,17 +322,70 @@ impl Member {
     }
 }
 
+/// The loops of a process, more of which may be needed later.
+#[derive(Clone)]
+pub struct Loops {
+    crew: Crew,
+    relays: bool,
+    datagrams: bool,
+    remotes: Vec<Remote<Order>>,
+    threads: Arc<Mutex<Vec<JoinHandle<i32>>>>,
+}
+
+impl Loops {
+    /// Gives all of them an order.
+    fn tell(&self, order: &Order) {
+        self.remotes.iter().for_each(|remote| remote.send(order.clone()));
+    }
+
+    /// Those that these doors need and that are not there yet: without anybody
+    /// to accept a loop would only wait.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn missing(&self, doors: &Doors) -> io::Result<Vec<Member>> {
+        let mut members = Vec::new();
+        if !self.relays && doors.have(Transport::Tcp) {
+            for number in 0..threads(&self.crew.settings) as u64 {
+                let (turn, relay) = self.crew.relay(doors, number)?;
+                members.push(Member::Relay(turn, Box::new(relay)));
+            }
+        }
+        if !self.datagrams && doors.have(Transport::Udp) {
+            let (turn, datagrams) = self.crew.datagrams(doors)?;
+            members.push(Member::Datagrams(turn, Box::new(datagrams)));
+        }
+        Ok(members)
+    }
+
+    /// Counts one in.
+    fn add(&mut self, member: &mut Member) {
+        match member {
+            Member::Relay(..) => self.relays = true,
+            Member::Datagrams(..) => self.datagrams = true,
+        }
+        self.remotes.push(member.turn().remote());
+    }
+
+    /// Runs one in a thread of its own.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn start(&mut self, mut member: Member) -> io::Result<()> {
+        self.add(&mut member);
+        let name = format!("redirect-{}", self.remotes.len() - 1);
+        let thread = thread::Builder::new().name(name).spawn(move || member.serve())?;
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
+        Ok(())
+    }
+}
+
 /// All loops of a redirector; the first is not running yet.
 pub struct Team {
     first: Member,
-    settings: Arc<Settings>,
-    /// The other loops.
-    remotes: Vec<Remote<Order>>,
-    others: Vec<JoinHandle<i32>>,
+    loops: Loops,
     /// Where clients come.
     pub places: Vec<(Service, SocketAddr)>,
-    /// Where their datagrams come.
-    datagrams: Vec<(Service, SocketAddr)>,
 }
 
 impl Team {
@@ -317,84 +394,37 @@ impl Team {
     /// # Errors
     /// What the system says.
     pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<Team> {
-        let doors = bind(&settings)?;
-        Team::start(settings, doors, Some(queue), Stay::Forever)
+        let mut doors = Doors::default();
+        let change = doors.change(&settings)?;
+        doors.take(&change);
+        Team::start(settings, &doors, Some(queue), Stay::Forever)
     }
 
     /// `queue`: one of this process, instead of the configured one.
-    fn start(settings: Settings, doors: Doors<Service>, queue: Option<SharedQueue>, stay: Stay) -> io::Result<Team> {
-        let Doors { listeners, datagrams } = doors;
-        let place = |(service, listener): &(Service, TcpListener)| Ok((*service, listener.local_addr()?));
-        let places: Vec<_> = listeners.iter().map(place).collect::<io::Result<_>>()?;
-        let place = |(service, socket): &(Service, UdpSocket)| Ok((*service, socket.local_addr()?));
-        let datagram_places = datagrams.iter().map(place).collect::<io::Result<_>>()?;
+    fn start(settings: Settings, doors: &Doors, queue: Option<SharedQueue>, stay: Stay) -> io::Result<Team> {
         let queue = match (&settings.redirect_queue, queue) {
             (_, Some(queue)) => Queue::Here(queue),
             (QueueAt::Target(queue), None) => Queue::At(queue.clone()),
             (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
-        let threads = threads(&settings) as u64;
+        let places = doors.iter().map(|door| Ok((door.service, door.socket.address()?)));
+        let places = places.collect::<io::Result<_>>()?;
         let crew = Crew::new(settings, queue, stay);
-        let mut members = Vec::new();
-        // Without anybody to accept these loops would only wait.
-        for number in 0..if listeners.is_empty() { 0 } else { threads } {
-            let (turn, relay) = crew.relay(&listeners, number)?;
-            members.push(Member::Relay(turn, Box::new(relay)));
-        }
-        if !datagrams.is_empty() {
-            let (turn, datagrams) = crew.datagrams(datagrams)?;
-            members.push(Member::Datagrams(turn, Box::new(datagrams)));
-        }
-        let mut members = members.into_iter().enumerate();
-        let Some((_, first)) = members.next() else { return Err(io::Error::other("nothing to serve")) };
-        let (settings, remotes, others) = (crew.settings.clone(), Vec::new(), Vec::new());
-        let mut team = Team { first, settings, remotes, others, places, datagrams: datagram_places };
-        for (number, mut member) in members {
-            team.remotes.push(member.turn().remote());
-            let name = format!("redirect-{number}");
-            team.others.push(thread::Builder::new().name(name).spawn(move || member.serve())?);
-        }
-        Ok(team)
+        let mut loops = Loops { crew, relays: false, datagrams: false, remotes: Vec::new(), threads: Arc::default() };
+        let mut members = loops.missing(doors)?.into_iter();
+        let Some(mut first) = members.next() else { return Err(io::Error::other("nothing to serve")) };
+        loops.add(&mut first);
+        members.try_for_each(|member| loops.start(member))?;
+        Ok(Team { first, loops, places })
     }
 
     /// Runs the first loop, until all are over.
     pub fn serve(self) -> i32 {
-        let status = self.first.serve();
-        self.others.into_iter().map(|other| other.join().unwrap_or(exit::SYSTEM)).fold(status, i32::max)
-    }
-}
-
-fn on_signal(
-    signal: Signal,
-    source: &Source,
-    current: &mut Arc<Settings>,
-    queue: Option<&Remote<queue::Order>>,
-) -> Option<Order> {
-    match signal {
-        Signal::Terminate => {
-            info!(target: "redirect", "draining");
-            Some(Order::Terminate)
-        }
-        Signal::Reopen => {
-            logging::reopen();
-            None
-        }
-        Signal::Reload => {
-            let fresh = Arc::new(source.reload()?);
-            let places = |settings: &Settings| -> Vec<_> {
-                settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
-            };
-            if places(&fresh) != places(current) {
-                warn!(target: "config", "service_NAME_listen changes at the next start");
-            }
-            if fresh.redirect_queue != current.redirect_queue {
-                warn!(target: "config", "redirect_queue changes at the next start");
-            }
-            if let Some(remote) = queue {
-                remote.send(queue::Order::Reconfigure(Box::new((*fresh).clone())));
-            }
-            *current = fresh.clone();
-            Some(Order::Reconfigure(fresh))
+        let mut status = self.first.serve();
+        loop {
+            let thread = self.loops.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+            let Some(thread) = thread else { return status };
+            status = status.max(thread.join().unwrap_or(exit::SYSTEM));
         }
     }
 }

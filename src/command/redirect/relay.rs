@@ -5,7 +5,9 @@
 //! bytes the pump's.
 
 use super::asker::Asker;
+use super::doors::{Change, Door};
 use super::fallbacks::Fallbacks;
+use super::scarcity::Scarcity;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -13,22 +15,23 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::command::daemon::clients_max;
+use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::pump::{Called, Link, Pumped, Tools};
 use crate::os::connect::connect;
-use crate::os::socket;
+use crate::os::socket::{self, Socket};
 use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
+use crate::redirect::sources::Source;
 use crate::wire::channel::Answer;
-use log::{debug, log, warn, Level};
+use log::{debug, error, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -44,8 +47,13 @@ pub const LOOK: Span = Span::from_millis(50);
 pub enum Order {
     /// End in good order; the second time at once.
     Terminate,
+    /// Another process serves whoever comes from now on: end when those who are
+    /// here are gone.
+    HandOver,
     /// Other options from now on.
     Reconfigure(Arc<Settings>),
+    /// Clients come to other places from now on.
+    Doors(Arc<Change>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +69,8 @@ struct Client {
     /// The last byte either way.
     touched: Moment,
     half_closed: bool,
+    /// Where it is counted.
+    source: Option<Source>,
 }
 
 /// When a loop has nothing left to do.
@@ -77,9 +87,7 @@ pub enum Stay {
 /// See the file's head.
 pub struct Relay {
     queue: Asker,
-    listeners: Listeners,
-    /// The service of each.
-    services: Vec<Service>,
+    listeners: Listeners<Service>,
     clients: Slab<Client>,
     again: Vec<Key>,
     timers: Timers<Key>,
@@ -90,6 +98,7 @@ pub struct Relay {
     /// Flows of datagrams, which another loop has.
     flows: Arc<AtomicUsize>,
     clients_max: usize,
+    scarcity: Scarcity,
     fallbacks: Fallbacks,
     stay: Stay,
     /// Since when nobody is there.
@@ -170,13 +179,28 @@ impl Hands for Relay {
     fn order(&mut self, order: Order, machine: &mut Redirector, desk: &mut Desk) {
         match order {
             Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
-            Order::Terminate => {
-                self.listeners.close();
+            Order::Terminate | Order::HandOver => {
+                if self.stay == Stay::Linger {
+                    // Whoever waits there is its starter's business again.
+                    self.listeners.close();
+                }
+                self.listeners.leave_all();
                 self.ending = Some(desk.now + self.settings.drain_timeout);
+            }
+            Order::Doors(change) => {
+                change.closed.iter().for_each(|number| self.listeners.leave(*number));
+                change.given.iter().for_each(|(number, service)| self.listeners.give(*number, *service));
+                for door in &change.opened {
+                    if let Err(error) = self.listen(door, desk) {
+                        error!(target: "redirect", "{}: {error}", door.place);
+                    }
+                }
             }
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
-                self.clients_max = clients_max(&settings);
+                let shares = Shares::of(&settings);
+                self.clients_max = shares.clients;
+                self.tools.allow_pipes(shares.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.settings = settings;
             }
@@ -213,6 +237,7 @@ impl Hands for Relay {
             .chain(linger)
             .chain(farewell)
             .chain(self.next_look)
+            .chain(self.scarcity.deadline())
             .min()
     }
 
@@ -221,15 +246,17 @@ impl Hands for Relay {
             self.pump(key, machine, desk);
         }
         // Several threads may look at the same time, and each go one beyond.
+        self.call_again(machine, desk);
         let (count, most, mut more) = (&self.count, self.clients_max, 0);
+        let short = self.scarcity.is_short();
         let room = || {
             more += 1;
-            count.load(Ordering::Relaxed) + more <= most
+            !short && count.load(Ordering::Relaxed) + more <= most
         };
         for came in self.listeners.accept(desk, room) {
             match came {
-                Came::Client { listener, port, stream, from } => {
-                    self.admit(stream, self.services[listener], from, port, machine, desk);
+                Came::Client { of, port, stream, from } => {
+                    self.admit(stream, of, from, port, machine, desk);
                 }
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
@@ -271,15 +298,14 @@ impl Relay {
         }
     }
 
-    /// Clients of a service come to this socket.
+    /// Clients come to this door, if it is one of streams.
     ///
     /// # Errors
     /// What the system says.
-    pub fn listen(&mut self, service: Service, listener: TcpListener, desk: &Desk) -> io::Result<()> {
-        let number = self.services.len();
-        self.listeners.add(listener, token(number, Kind::Listener), desk)?;
-        self.services.push(service);
-        Ok(())
+    pub fn listen(&mut self, door: &Door, desk: &Desk) -> io::Result<()> {
+        let Socket::Tcp(listener) = &*door.socket else { return Ok(()) };
+        let token = token(door.number, Kind::Listener);
+        self.listeners.add(door.number, door.service, listener.try_clone()?, token, desk)
     }
 
     /// Its settings.
@@ -293,15 +319,18 @@ impl Relay {
     /// Too many loops ask the queue of this process.
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Relay> {
         let settings = crew.settings.clone();
+        let shares = Shares::of(&settings);
+        let mut tools = Tools::new(settings.redirect_splice, crew.pipes.clone());
+        tools.allow_pipes(shares.pipes);
         Ok(Relay {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             listeners: Listeners::default(),
-            services: Vec::new(),
             clients: Slab::default(),
             again: Vec::new(),
             timers: Timers::default(),
-            tools: Tools::new(settings.redirect_splice),
-            clients_max: clients_max(&settings),
+            tools,
+            clients_max: shares.clients,
+            scarcity: Scarcity::new(crew.sources.clone()),
             fallbacks: Fallbacks::new(&settings),
             settings,
             count: crew.count.clone(),
@@ -333,24 +362,53 @@ impl Relay {
         machine: &mut Redirector,
         desk: &mut Desk,
     ) {
+        let source = match self.scarcity.enter(from, self.settings.redirect_per_source_max, desk.now) {
+            Ok(source) => source,
+            Err(()) => return socket::reset_on_close(&stream),
+        };
         self.count.fetch_add(1, Ordering::Relaxed);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let index = self.clients.next_index();
         if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), interest) {
             warn!(target: "redirect", "{from}: {error}");
+            self.scarcity.leave(source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let link = Link::new(stream);
-        let client = self.clients.insert(Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false });
+        let client = Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false, source };
+        let client = self.clients.insert(client);
         debug_assert_eq!(client.index(), index);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         machine.handle(Input::Arrived { client, service, from, port }, desk.now);
     }
 
-    /// Calls a provider for a client.
+    /// Calls a provider for a client, when it is its turn.
     fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        // Nobody gets a descriptor before those who wait for one.
+        if self.scarcity.is_short() || !self.try_call(key, to, machine, desk) {
+            machine.handle(Input::Waits { client: key }, desk.now);
+            self.scarcity.wait(key, to, desk.now);
+        }
+    }
+
+    /// Makes the calls that had to wait, as far as there are descriptors now.
+    fn call_again(&mut self, machine: &mut Redirector, desk: &mut Desk) {
+        while let Some((key, to)) = self.scarcity.next(desk.now) {
+            if self.clients.get(key).is_none() {
+                continue;
+            }
+            machine.handle(Input::Calls { client: key }, desk.now);
+            if !self.try_call(key, to, machine, desk) {
+                machine.handle(Input::Waits { client: key }, desk.now);
+                return self.scarcity.wait_on(key, to, desk.now);
+            }
+        }
+    }
+
+    /// Calls a provider. Whether there was a descriptor for that.
+    fn try_call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return true };
         client.stage = Stage::Calling;
         let called = client.link.call(&mut self.tools, |speaks_first| {
             let mut provider = connect(to, speaks_first)?;
@@ -369,12 +427,17 @@ impl Relay {
             Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                let ours = socket::out_of_sockets(&error) || socket::no_local_port(&error);
+                if socket::out_of_sockets(&error) {
+                    client.stage = Stage::Waiting;
+                    self.tools.drop_pipes();
+                    return false;
+                }
                 let stuck = Input::Stuck { client: key };
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                machine.handle(if ours { stuck } else { failed }, desk.now);
+                machine.handle(if socket::no_local_port(&error) { stuck } else { failed }, desk.now);
             }
         }
+        true
     }
 
     /// A call was answered, or not.
@@ -445,7 +508,8 @@ impl Relay {
     }
 
     fn drop_client(&mut self, key: Key) {
-        if self.clients.remove(key).is_some() {
+        if let Some(client) = self.clients.remove(key) {
+            self.scarcity.leave(client.source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.listeners.resume();
         }

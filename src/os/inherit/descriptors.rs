@@ -1,6 +1,6 @@
 //! Descriptors 0, 1 and 2 of Unix, looked at with `getsockopt` and `fstat`.
 
-use super::{Found, Inherited};
+use super::{handover, Found, Inherited};
 use std::env;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -21,6 +21,9 @@ const DESCRIPTORS: RawFd = 1024;
 /// superserver left open, another service's socket perhaps, is closed, so that
 /// this process keeps nobody's port: call it before anything is opened.
 pub fn take() -> Found {
+    if let Some(handover) = handover::take() {
+        return Found { inherited: Inherited::Handed(handover), stderr_was_client: false };
+    }
     if let Some(count) = passed_count() {
         close_from(LISTEN_FDS_START + count);
         let stderr_was_client =
@@ -129,13 +132,13 @@ fn close_from(first: RawFd) {
 
 /// Whether clients come to this stream socket. Not every system tells; then one
 /// without a peer is taken for such a one.
-fn listens(descriptor: RawFd) -> bool {
+pub(super) fn listens(descriptor: RawFd) -> bool {
     // The systems of BSD say 2 for yes.
     option(descriptor, libc::SO_ACCEPTCONN)
         .map_or_else(|| address(descriptor, libc::getpeername).is_none(), |yes| yes != 0)
 }
 
-fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
+pub(super) fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = std::mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: value and length are ours and of the right size.
@@ -143,7 +146,7 @@ fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     (failed == 0).then_some(value)
 }
 
-fn is_internet(descriptor: RawFd) -> bool {
+pub(super) fn is_internet(descriptor: RawFd) -> bool {
     let family = address(descriptor, libc::getsockname).map(|address| libc::c_int::from(address.ss_family));
     family.is_some_and(|family| [libc::AF_INET, libc::AF_INET6].contains(&family))
 }

@@ -3,16 +3,21 @@
 #[cfg(unix)]
 mod descriptors;
 #[cfg(unix)]
+mod handover;
+#[cfg(unix)]
 pub use descriptors::take;
+#[cfg(unix)]
+pub use handover::{start_successor, Predecessor, Successor};
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::take;
+pub use none::{start_successor, take, Predecessor, Successor};
 
+use super::socket::Socket;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
-/// What was found on descriptor 0.
+/// What was found among the descriptors.
 #[derive(Debug)]
 pub enum Inherited {
     /// No socket of the Internet: this process was not started by a superserver.
@@ -29,8 +34,19 @@ pub enum Inherited {
         /// The starter takes its socket back when this process ends.
         lent: bool,
     },
+    /// The sockets of a process that this one takes the place of.
+    Handed(Handover),
     /// A socket of a kind that is not served: what it is.
     Other(&'static str),
+}
+
+/// What a process leaves to the one that takes its place.
+#[derive(Debug)]
+pub struct Handover {
+    /// The sockets that clients come to, each with what it was called.
+    pub sockets: Vec<(String, Socket)>,
+    /// Waits to be told that this process is ready.
+    pub predecessor: Predecessor,
 }
 
 /// What was found, and what was done about it.

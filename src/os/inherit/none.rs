@@ -1,8 +1,54 @@
 //! A system without superservers.
 
 use super::{Found, Inherited};
+use crate::os::socket::Socket;
+use std::io;
+use std::time::Duration;
 
 /// Nothing is ever inherited.
 pub fn take() -> Found {
     Found { inherited: Inherited::Nothing, stderr_was_client: false }
+}
+
+/// Never started.
+#[derive(Debug)]
+pub enum Successor {}
+
+/// Always refused.
+///
+/// # Errors
+/// Always `Unsupported`.
+pub fn start_successor(_: &[(String, &Socket)]) -> io::Result<Successor> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Successor {
+    /// Never called.
+    pub fn id(&self) -> u32 {
+        match *self {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn wait(self, _: Duration) -> Result<(), String> {
+        match self {}
+    }
+}
+
+/// Never there.
+#[derive(Debug)]
+pub enum Predecessor {}
+
+impl Predecessor {
+    /// Never called.
+    pub fn ready(self) {
+        match self {}
+    }
+
+    /// Never called.
+    pub fn complain(&self, _: &str) {
+        match *self {}
+    }
 }

@@ -24,12 +24,14 @@ pub enum Signal {
     Reload,
     /// Open the log file again.
     Reopen,
+    /// Let a new process take over.
+    Upgrade,
 }
 
 /// How often each signal came and was not seen yet: `Terminate` in the low
-/// byte, then `Reload`, then `Reopen`.
+/// byte, then `Reload`, `Reopen`, `Upgrade`.
 static PENDING: AtomicU32 = AtomicU32::new(0);
-const ONE: [u32; 3] = [1, 1 << 8, 1 << 16];
+const ONE: [u32; 4] = [1, 1 << 8, 1 << 16, 1 << 24];
 
 /// Signals as readiness of the token that they were installed with.
 pub struct Signals(mechanism::Source);
@@ -50,11 +52,10 @@ impl Signals {
         let pending = PENDING.swap(0, Ordering::Relaxed);
         let count = |signal: usize| (pending >> (8 * signal)) & 0xff;
         let mut signals = vec![Signal::Terminate; count(0) as usize];
-        if count(1) > 0 {
-            signals.push(Signal::Reload);
-        }
-        if count(2) > 0 {
-            signals.push(Signal::Reopen);
+        for (number, signal) in [(1, Signal::Reload), (2, Signal::Reopen), (3, Signal::Upgrade)] {
+            if count(number) > 0 {
+                signals.push(signal);
+            }
         }
         signals
     }

@@ -17,6 +17,7 @@ extern "C" fn handle(signal: libc::c_int) {
     let which = match signal {
         libc::SIGHUP => 1,
         libc::SIGUSR1 => 2,
+        libc::SIGUSR2 => 3,
         _ => 0,
     };
     PENDING.fetch_add(ONE[which], Ordering::Relaxed);
@@ -31,7 +32,7 @@ pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>) -> io::
     let (sender, mut receiver) = pipe::new()?;
     registry.register(&mut receiver, token, Interest::READABLE)?;
     PIPE.store(sender.into_raw_fd(), Ordering::Relaxed);
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
         // SAFETY: the structure is plain data, zero is a valid start for it, and
         // the handler does nothing but what a handler may do.
         let failed = unsafe {

@@ -10,6 +10,42 @@ mod windows;
 #[cfg(windows)]
 pub use windows::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
 
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+/// A socket that clients come to.
+#[derive(Debug)]
+pub enum Socket {
+    /// With streams.
+    Tcp(TcpListener),
+    /// With datagrams.
+    Udp(UdpSocket),
+}
+
+impl Socket {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Socket::Tcp(socket) => socket.local_addr(),
+            Socket::Udp(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Whether calls on it answer at once; so for everybody who has it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.set_nonblocking(on),
+            Socket::Udp(socket) => socket.set_nonblocking(on),
+        }
+    }
+}
+
 /// Connections that may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
 

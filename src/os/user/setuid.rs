@@ -16,6 +16,11 @@ pub fn become_user(wanted: &str) -> io::Result<()> {
             .ok_or_else(|| missing("group", group))?,
         None => own_group.ok_or_else(|| missing("group for user", user))?,
     };
+    // SAFETY: plain calls.
+    if unsafe { uid != 0 && libc::geteuid() == uid && libc::getegid() == gid } {
+        // It was started by one that had become this user already.
+        return Ok(());
+    }
     // SAFETY: plain calls; the list has the one member that is told.
     let failed = unsafe { libc::setgroups(1, &gid) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0 };
     if failed {

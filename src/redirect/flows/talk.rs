@@ -100,6 +100,11 @@ pub enum Input {
     Reconfigure(FlowOptions),
     /// No new flows, and the others shall end.
     Drain,
+    /// No new flows of a door that is about to be closed.
+    Leave {
+        /// Which.
+        door: usize,
+    },
     /// All flows end now.
     End,
 }

@@ -13,6 +13,8 @@ pub enum Stage {
     Queueless,
     /// The provider was called.
     Connecting,
+    /// The provider is to be called once this host has a socket to spare.
+    Stuck,
     /// The provider answered.
     Relaying,
 }
@@ -49,6 +51,8 @@ pub struct Trouble {
     pub fallbacks: u32,
     /// Until when it waits for the queue, however often that goes away.
     pub outage: Option<Moment>,
+    /// Until when it waits for a socket of this host, however often there is none.
+    pub stuck: Option<Moment>,
 }
 
 impl Client {

@@ -103,6 +103,16 @@ pub enum Input {
         /// The client.
         client: Key,
     },
+    /// This host has no socket for the call now: it is made later.
+    Waits {
+        /// The client.
+        client: Key,
+    },
+    /// A call that had to wait is made now.
+    Calls {
+        /// The client.
+        client: Key,
+    },
     /// The client left while it was waiting.
     GaveUp {
         /// The client.

@@ -2,8 +2,8 @@
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen:
 //! `up`, `down`, `CLIENT arrived`, `told ANSWER` (with its id), `CLIENT
-//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT stuck`, `CLIENT gave-up`,
-//! `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
+//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT stuck|waits|calls`, `CLIENT
+//! gave-up`, `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
 //! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT turned-away`, `CLIENT gone
 //! OUTCOME`, `PROVIDER failed`. Every deed since the line before must be there.
 
@@ -104,6 +104,8 @@ impl Story {
                     "timed-out" => Input::Failed { client, why: Failure::TimedOut },
                     "reset" => Input::Failed { client, why: Failure::Reset },
                     "stuck" => Input::Stuck { client },
+                    "waits" => Input::Waits { client },
+                    "calls" => Input::Calls { client },
                     "gave-up" => Input::GaveUp { client },
                     "closed" => Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 },
                     _ => panic!("{event}"),
@@ -376,4 +378,23 @@ fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
     let mut story = Story::new(RedirectOptions { stock: 2, by_client, ..RedirectOptions::default() });
     story.tell("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1");
+}
+
+#[test]
+fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
+    told(
+        "0s up
+         0.1s a arrived => say pegasus://b/next?wait=1s&id=1
+         0.2s told 10.0.0.7:80 id=1 => a connect 10.0.0.7:80
+         0.2s a waits
+         3.1s a calls
+         3.1s a waits
+         3.3s . => a turned-away | say pegasus://b/done?id=1 | a gone out-of-sockets
+         4s b arrived => say pegasus://b/next?wait=1s&id=2
+         4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
+         4s b waits
+         6.9s b calls
+         8s b connected
+         20s .",
+    );
 }

@@ -1,0 +1,106 @@
+//! What there is not enough of for everybody: descriptors for calls to
+//! providers, and places for the clients of one source.
+//!
+//! Owns who waits for a descriptor, in which order, and what of all that is
+//! told. Calls nobody.
+
+use crate::base::seldom::Seldom;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::redirect::sources::{Source, Sources};
+use log::warn;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How often it is told.
+const TELL: Span = Span::from_secs(60);
+/// After how long it is tried again, though nobody here left.
+const PAUSE: Span = Span::from_millis(100);
+
+/// See the file's head.
+pub struct Scarcity {
+    /// Who is to be called for whom; none of them has a descriptor for that.
+    waiting: VecDeque<(Key, SocketAddr)>,
+    again: Moment,
+    told_waiting: Seldom,
+    sources: Arc<Mutex<Sources>>,
+    told_source: Seldom,
+}
+
+impl Scarcity {
+    /// With the counts of all loops.
+    pub fn new(sources: Arc<Mutex<Sources>>) -> Scarcity {
+        let (told_waiting, told_source) = Default::default();
+        Scarcity { waiting: VecDeque::new(), again: Moment::NEVER, told_waiting, sources, told_source }
+    }
+
+    /// Whether somebody waits for a descriptor.
+    pub fn is_short(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A client waits, behind all others.
+    pub fn wait(&mut self, client: Key, to: SocketAddr, now: Moment) {
+        self.waiting.push_back((client, to));
+        self.again = self.again.min(now + PAUSE);
+        if let Some(count) = self.told_waiting.happened(now, TELL) {
+            warn!(target: "redirect", "no descriptor to spare: {count} calls had to wait since this was told last");
+        }
+    }
+
+    /// The client whose turn it was goes on waiting, before all others.
+    pub fn wait_on(&mut self, client: Key, to: SocketAddr, now: Moment) {
+        self.waiting.push_front((client, to));
+        self.again = now + PAUSE;
+    }
+
+    /// Whose turn it is, if it is worth a try.
+    pub fn next(&mut self, now: Moment) -> Option<(Key, SocketAddr)> {
+        if now < self.again {
+            return None;
+        }
+        let next = self.waiting.pop_front();
+        if next.is_none() {
+            self.again = Moment::NEVER;
+        }
+        next
+    }
+
+    /// When somebody's turn may come.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.is_short().then_some(self.again)
+    }
+
+    /// Somebody left, and descriptors with him.
+    pub fn leave(&mut self, source: Option<Source>) {
+        if self.is_short() {
+            self.again = Moment::ZERO;
+        }
+        if let Some(source) = source {
+            self.sources.lock().unwrap_or_else(PoisonError::into_inner).leave(source);
+        }
+    }
+
+    /// Somebody comes: where he is counted, if sources have a limit.
+    ///
+    /// # Errors
+    /// His source has `most` clients here already.
+    pub fn enter(&mut self, from: SocketAddr, most: usize, now: Moment) -> Result<Option<Source>, ()> {
+        if most == 0 {
+            return Ok(None);
+        }
+        let source = Source::from(from.ip());
+        if self.sources.lock().unwrap_or_else(PoisonError::into_inner).enter(source, most) {
+            return Ok(Some(source));
+        }
+        if let Some(count) = self.told_source.happened(now, TELL) {
+            let ip = from.ip().to_canonical();
+            warn!(
+                target: "redirect",
+                "redirect_per_source_max={most}: {ip} has as many; {count} clients were reset since this was told last"
+            );
+        }
+        Err(())
+    }
+}

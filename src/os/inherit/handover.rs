@@ -1,0 +1,179 @@
+//! Sockets that go from a process to the one that takes its place: descriptors
+//! that survive `exec`, their numbers in a variable of the environment, and a
+//! line on which the new process says that it is ready, or why not.
+
+use super::descriptors::{is_internet, listens, option};
+use super::Handover;
+use crate::os::socket::Socket;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// `LINE SOCKET=NAME…`, the first two numbers of descriptors. systemd's names
+/// (`LISTEN_FDS`) would need the id of the new process, which nobody knows
+/// before there is one.
+const VARIABLE: &str = "PEGASUS_HANDOVER";
+const READY: &str = "ready\n";
+/// What a process may say instead of that.
+const TEXT_MAX: usize = 4096;
+
+/// A process that is about to take the place of this one.
+#[derive(Debug)]
+pub struct Successor {
+    child: Child,
+    line: UnixStream,
+}
+
+/// Starts the program that this process was started from, as it is now, with
+/// the same arguments, and leaves it these sockets.
+///
+/// # Errors
+/// What the system says.
+pub fn start_successor(sockets: &[(String, &Socket)]) -> io::Result<Successor> {
+    let (line, theirs) = UnixStream::pair()?;
+    let mut passed = vec![theirs.as_raw_fd()];
+    let mut text = theirs.as_raw_fd().to_string();
+    for (name, socket) in sockets {
+        let descriptor = match socket {
+            Socket::Tcp(socket) => socket.as_raw_fd(),
+            Socket::Udp(socket) => socket.as_raw_fd(),
+        };
+        text += &format!(" {descriptor}={name}");
+        passed.push(descriptor);
+    }
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let mut command = Command::new(program(&name)?);
+    command.arg0(name).args(arguments).env(VARIABLE, text);
+    // SAFETY: fcntl(2) is async-signal-safe, and nothing else runs between fork
+    // and exec; the numbers are those of the sockets, which live until then.
+    unsafe {
+        command.pre_exec(move || {
+            if passed.iter().any(|descriptor| libc::fcntl(*descriptor, libc::F_SETFD, 0) < 0) {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    Ok(Successor { child: command.spawn()?, line })
+}
+
+/// The path that this program was started by: there may be a newer one now.
+fn program(name: &OsStr) -> io::Result<PathBuf> {
+    let path = Path::new(name);
+    let places = if path.components().count() > 1 {
+        vec![path.to_path_buf()]
+    } else {
+        env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|place| place.join(path)).collect()
+    };
+    if let Some(found) = places.into_iter().find(|place| place.is_file()) {
+        return Ok(found);
+    }
+    // Its starter gave it some other name. Linux says so of a file that was replaced.
+    let own = env::current_exe()?;
+    let text = own.as_os_str().to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| own.clone(), PathBuf::from))
+}
+
+impl Successor {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it is ready. If it is not in time it is ended.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn wait(mut self, within: Duration) -> Result<(), String> {
+        let until = Instant::now() + within;
+        let mut said = String::new();
+        let mut buffer = [0; 512];
+        let ended = loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || said.len() > TEXT_MAX {
+                break false;
+            }
+            let _ = self.line.set_read_timeout(Some(left));
+            match self.line.read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(count) => said += &String::from_utf8_lossy(&buffer[..count]),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(_) => break true,
+            }
+            if said == READY {
+                return Ok(());
+            }
+        };
+        if !ended {
+            let _ = self.child.kill();
+        }
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let why = if ended { status } else { format!("not ready within {within:?}") };
+        let said = said.trim_end().replace('\n', "; ");
+        Err(if said.is_empty() { why } else { format!("{why}: {said}") })
+    }
+}
+
+/// The process that left its sockets to this one.
+#[derive(Debug)]
+pub struct Predecessor(UnixStream);
+
+impl Predecessor {
+    /// Tells it that clients are served from now on.
+    pub fn ready(mut self) {
+        // If it is gone already nobody needs to know.
+        let _ = self.0.write_all(READY.as_bytes());
+    }
+
+    /// Tells it why this process will not serve.
+    pub fn complain(&self, why: &str) {
+        let _ = (&self.0).write_all(format!("{why}\n").as_bytes());
+    }
+}
+
+/// What was left to this process. Nobody that it starts will find it.
+pub(super) fn take() -> Option<Handover> {
+    let text = env::var_os(VARIABLE)?;
+    env::remove_var(VARIABLE);
+    parse(text)
+}
+
+fn parse(text: OsString) -> Option<Handover> {
+    let text = text.into_string().ok()?;
+    let mut words = text.split(' ');
+    let line = open(words.next()?)?;
+    let mut sockets = Vec::new();
+    for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
+        let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor)) else { continue };
+        let socket = match option(descriptor, libc::SO_TYPE) {
+            // SAFETY: the descriptor is a listening stream socket that was left to
+            // us, and nobody else in this process knows it.
+            Some(libc::SOCK_STREAM) if listens(descriptor) => unsafe {
+                Socket::Tcp(TcpListener::from_raw_fd(descriptor))
+            },
+            // SAFETY: the same with a datagram socket.
+            Some(libc::SOCK_DGRAM) => unsafe { Socket::Udp(UdpSocket::from_raw_fd(descriptor)) },
+            _ => continue,
+        };
+        sockets.push((name.to_string(), socket));
+    }
+    // SAFETY: the descriptor is open, was left to us for this, and nobody else
+    // in this process knows it.
+    let predecessor = Predecessor(unsafe { UnixStream::from_raw_fd(line) });
+    Some(Handover { sockets, predecessor })
+}
+
+/// A descriptor that is open, and from now on of this process alone.
+fn open(number: &str) -> Option<RawFd> {
+    let descriptor: RawFd = number.parse().ok().filter(|descriptor| *descriptor > 2)?;
+    // SAFETY: a plain call; a descriptor that is not open is an error.
+    (unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } == 0).then_some(descriptor)
+}

@@ -1,0 +1,193 @@
+//! HUP and the places where clients come: new ones, old ones, and those that stay.
+
+use crate::support::datagram::{ask, client as sender, Sink};
+use crate::support::pegasus::{path, Queue, Redirect};
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, drain, End};
+use crate::support::visits::{running, visit, Visits};
+use crate::support::{free_ports, until, Directory};
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+
+/// A redirector with a configuration that can be written anew.
+pub struct Configured {
+    pub directory: Directory,
+    pub redirect: Redirect,
+    pub queue: Queue,
+}
+
+impl Configured {
+    /// `text` besides where the queue is.
+    #[track_caller]
+    pub fn start(providers: &[SocketAddr], text: &str) -> Configured {
+        Configured::by(path(), providers, text)
+    }
+
+    /// The same from another file of the program.
+    #[track_caller]
+    pub fn by(program: &str, providers: &[SocketAddr], text: &str) -> Configured {
+        let queue = Queue::start(&["queue_scheduler=fifo"]);
+        for provider in providers {
+            queue.offer(provider, 1000);
+        }
+        let directory = Directory::new();
+        let conf = Configured::file(&directory, &queue, text);
+        let redirect = Redirect::of(Command::new(program).args(["redirect", "-c", &conf]));
+        Configured { directory, redirect, queue }
+    }
+
+    fn file(directory: &Directory, queue: &Queue, text: &str) -> String {
+        directory.write("pegasus.conf", &format!("redirect_queue={}\n{text}", queue.address))
+    }
+
+    /// Writes another configuration.
+    pub fn write(&self, text: &str) {
+        Configured::file(&self.directory, &self.queue, text);
+    }
+
+    /// The same, and waits until it is read.
+    #[track_caller]
+    pub fn reload(&self, text: &str) {
+        self.write(text);
+        let before = self.redirect.log_with(&["[config]"]).len();
+        self.redirect.signal(libc::SIGHUP);
+        until("it was read again", || self.redirect.log_with(&["[config]"]).len() > before);
+    }
+}
+
+/// So many ports of this host.
+fn places(count: u16) -> Vec<SocketAddr> {
+    free_ports(count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
+}
+
+fn refused(place: SocketAddr) -> bool {
+    TcpStream::connect(place).is_err()
+}
+
+#[test]
+fn a_hundred_reloads_fail_nobody() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let one = format!("service_web_listen={}\n", places[0]);
+    let both = format!("service_web_listen='{} {}'\n", places[0], places[1]);
+    let configured = Configured::start(&[provider.address], &one);
+    let visits = Visits::start(places[0], 8);
+    for round in 1..=50 {
+        for (text, word) in [(&both, "added"), (&one, "removed")] {
+            configured.write(text);
+            configured.redirect.signal(libc::SIGHUP);
+            let word = format!("{word} web={}", places[1]);
+            until("the places change", || configured.redirect.log_with(&[&word]).len() == round);
+        }
+        // Until it is closed it cannot be had again.
+        until("it is closed", || refused(places[1]));
+    }
+    until("clients came meanwhile", || visits.count() > 200);
+    assert_eq!(visits.end(), Vec::<String>::new());
+    assert_eq!(visit(places[0], "still there"), Ok(()));
+}
+
+#[test]
+fn places_come_and_go_and_connections_stay() {
+    let (provider, places) = (Provider::echo(), places(4));
+    let ports: Vec<u16> = places.iter().map(SocketAddr::port).collect();
+    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut client = running(places[0]);
+    configured.reload(&format!(
+        "service_web_listen='localhost:{}-{}'\nservice_shop_listen=*:{}\n",
+        ports[1], ports[2], ports[3]
+    ));
+    configured.queue.ask(&format!("ticket?provider={}&service=shop&tickets=9&capacity=9&lease=10m", provider.address));
+    for place in &places[1..] {
+        assert_eq!(visit(*place, "new place"), Ok(()));
+    }
+    until("the old one is closed", || refused(places[0]));
+    client.write_all(b"goes on").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut client), (b"goes on".to_vec(), End::Fin));
+    configured.redirect.says(&["removed", &format!(" web={}", places[0])]);
+    // Another service takes a place over, and a range is cut.
+    configured.reload(&format!("service_web_listen='{} *:{}'\n", places[1], ports[3]));
+    configured.redirect.says(&["changed web=", &format!(":{}", ports[3])]);
+    assert_eq!(visit(places[3], "of the other service"), Ok(()));
+    until("the rest of the range is closed", || refused(places[2]));
+    assert_eq!(visit(places[1], "stays"), Ok(()));
+}
+
+#[test]
+fn whoever_waits_at_a_place_that_is_closed_is_served() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let few = "redirect_connections_max=1\nredirect_threads=2\n";
+    let both = format!("{few}service_web_listen='{} {}'\n", places[0], places[1]);
+    let configured = Configured::start(&[provider.address], &both);
+    let first = running(places[0]);
+    let mut waiting: Vec<TcpStream> = (0..20).map(|_| connect(places[1])).collect();
+    configured.reload(&format!("{few}service_web_listen={}\n", places[0]));
+    configured.redirect.idles();
+    drop(first);
+    for client in &mut waiting {
+        client.write_all(b"waited").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(drain(client), (b"waited".to_vec(), End::Fin));
+    }
+    until("nobody is taken in there any more", || refused(places[1]));
+    assert_eq!(visit(places[0], "the other place"), Ok(()));
+}
+
+#[test]
+fn whoever_waits_when_it_is_told_to_end_is_served() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let text = format!("redirect_connections_max=1\nservice_web_listen={}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let first = running(places[0]);
+    let mut waiting: Vec<TcpStream> = (0..20).map(|_| connect(places[0])).collect();
+    configured.redirect.signal(libc::SIGTERM);
+    configured.redirect.says(&["draining"]);
+    drop(first);
+    for client in &mut waiting {
+        client.write_all(b"waited").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(drain(client), (b"waited".to_vec(), End::Fin));
+    }
+    assert_eq!(configured.redirect.ends(), 0);
+}
+
+#[test]
+fn a_place_that_cannot_be_had_changes_nothing() {
+    let (provider, places) = (Provider::echo(), places(3));
+    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let taken = TcpListener::bind(places[2]).unwrap();
+    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\n", places[1], places[2]);
+    configured.reload(&text);
+    configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
+    configured.redirect.says(&["ERROR", "the old configuration stays"]);
+    assert!(configured.redirect.log_with(&["redirect_threads"]).is_empty(), "nothing of it is taken");
+    assert!(refused(places[1]), "what could be opened is closed again");
+    assert_eq!(visit(places[0], "the old place"), Ok(()));
+    configured.reload("");
+    configured.redirect.says(&["ERROR", "nothing to serve"]);
+    drop(taken);
+    configured.reload(&text);
+    configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
+    assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
+}
+
+#[test]
+fn datagrams_and_streams_may_come_later() {
+    let (stream, sink, places) = (Provider::echo(), Sink::echo(), places(3));
+    let mut configured = Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
+    configured.queue.ask(&format!("ticket?provider={}&service=dns&tickets=9&capacity=9&lease=10m", sink.address));
+    let udp = |place: SocketAddr| format!("service_dns_listen={place}/udp\nservice_dns_udp_idle=2s\n");
+    configured.reload(&format!("service_web_listen={}\n{}", places[0], udp(places[1])));
+    let flow = sender(places[1]);
+    assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
+    // Flows end in peace where a place is closed; nothing new begins there.
+    configured.reload(&udp(places[2]));
+    assert_eq!(ask(&flow, b"goes on"), b"goes on");
+    assert_eq!(ask(&sender(places[2]), b"new place"), b"new place");
+    until("no more streams", || refused(places[0]));
+    configured.redirect.closed(&["service=dns", "outcome=idle", "received=21"]);
+    until("its socket is closed", || std::net::UdpSocket::bind(places[1]).is_ok());
+    configured.reload(&format!("{}service_web_listen={}\n", udp(places[2]), places[0]));
+    assert_eq!(visit(places[0], "back again"), Ok(()));
+}

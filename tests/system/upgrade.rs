@@ -1,0 +1,226 @@
+//! USR2: a new process takes the place of the old one, and no client notices.
+
+use super::cluster::PATIENT;
+use super::reload::Configured;
+use crate::support::datagram::{ask, client as sender, hear, Sink};
+use crate::support::line::Line;
+use crate::support::pegasus::{monitor, path, Redirect};
+use crate::support::process::Process;
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, drain, End};
+use crate::support::visits::{running, visit, Visits};
+use crate::support::{free_ports, until, until_some, PATIENCE};
+use std::fs;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{mpsc, Mutex};
+
+/// Processes that nobody else would end.
+#[derive(Default)]
+struct Successors(Vec<i32>);
+
+impl Successors {
+    /// Waits until the successor of a process, which writes to the same log, serves.
+    #[track_caller]
+    fn upgrade(&mut self, process: &Process) -> i32 {
+        let of = self.0.last().copied().unwrap_or(process.id() as i32);
+        let lines = || process.log_with(&["is about to take over"]);
+        let before = lines().len();
+        // SAFETY: plain numbers; the process is the test's own or its successor.
+        unsafe { libc::kill(of, libc::SIGUSR2) };
+        let started = until_some("a new process is started", || lines().into_iter().nth(before));
+        let id = started.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        self.0.push(id);
+        until("it serves", || process.log_with(&[&format!("process {id} serves from now on")]).len() == 1);
+        id
+    }
+}
+
+impl Drop for Successors {
+    fn drop(&mut self) {
+        for id in &self.0 {
+            // SAFETY: plain numbers; the process was started by this test's own.
+            unsafe { libc::kill(*id, libc::SIGKILL) };
+        }
+    }
+}
+
+fn places(count: u16) -> Vec<SocketAddr> {
+    free_ports(count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
+}
+
+fn alive(id: i32) -> bool {
+    // One whose parent does not ask for it is a zombie at its end.
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn ten_upgrades_fail_nobody() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let visits = Visits::start(places[0], 8);
+    let mut successors = Successors::default();
+    for round in 1..=10 {
+        until("clients come", || visits.count() > 10 * round);
+        successors.upgrade(&configured.redirect);
+    }
+    assert_eq!(visits.end(), Vec::<String>::new());
+    assert_eq!(visit(places[0], "still there"), Ok(()));
+    until("the old one is gone", || !configured.redirect.runs());
+    until("only the last one is left", || successors.0.iter().filter(|id| alive(**id)).count() == 1);
+}
+
+#[test]
+fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
+    let (provider, places) = (Provider::echo(), places(3));
+    let few = "redirect_connections_max=1\n";
+    let text = format!("{few}service_web_listen='{} {}'\n", places[0], places[1]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let mut old = running(places[0]);
+    let mut waiting: Vec<TcpStream> = [0, 0, 1, 1].map(|number| connect(places[number])).into();
+    // The configuration is read anew: one place goes, one comes.
+    configured.write(&format!("{few}service_web_listen='{} {}'\n", places[0], places[2]));
+    let mut successors = Successors::default();
+    let id = successors.upgrade(&configured.redirect);
+    for client in &mut waiting {
+        client.write_all(b"waited").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(drain(client), (b"waited".to_vec(), End::Fin));
+    }
+    assert_eq!(visit(places[2], "new place"), Ok(()));
+    assert!(configured.redirect.runs(), "it has a client");
+    old.write_all(b"goes on").unwrap();
+    old.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
+    until("the old one is gone", || !configured.redirect.runs());
+    until("the old place is closed", || TcpStream::connect(places[1]).is_err());
+    // The new one is as good as the old one was.
+    configured.write(&format!("service_web_listen={}\n", places[1]));
+    // SAFETY: plain numbers; the process was started by this test's own.
+    unsafe { libc::kill(id, libc::SIGHUP) };
+    until("its places can be changed", || visit(places[1], "and back").is_ok());
+    until("the others are closed", || TcpStream::connect(places[0]).is_err());
+}
+
+#[test]
+fn a_new_process_that_does_not_serve_changes_nothing() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let text = format!("service_web_listen={}\n", places[0]);
+    let configured = Configured::start(&[provider.address], &text);
+    let failed = |count: usize, why: &str| {
+        configured.redirect.signal(libc::SIGUSR2);
+        until("it says why", || configured.redirect.log_with(&["ERROR", "no upgrade"]).len() == count);
+        let line = configured.redirect.log_with(&["no upgrade"]).pop().unwrap();
+        assert!(line.contains(why), "{line}");
+        assert_eq!(visit(places[0], "as if nothing had happened"), Ok(()));
+    };
+    configured.write("service_web_listen=nonsense\n");
+    failed(1, "pegasus.conf:2: service_web_listen=nonsense: ");
+    let taken = std::net::TcpListener::bind(places[1]).unwrap();
+    configured.write(&format!("service_web_listen='{} {}'\n", places[0], places[1]));
+    failed(2, &format!("cannot listen on {}", places[1]));
+    drop(taken);
+    configured.write(&text);
+    Successors::default().upgrade(&configured.redirect);
+}
+
+#[test]
+fn the_program_is_the_one_that_is_there_now() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let directory = crate::support::Directory::new();
+    let program = directory.file("pegasus");
+    let replace = |with: &str| {
+        fs::copy(with, directory.file("new")).unwrap();
+        fs::rename(directory.file("new"), &program).unwrap();
+    };
+    replace(path());
+    let text = format!("service_web_listen={}\n", places[0]);
+    let configured = Configured::by(&program, &[provider.address], &text);
+    replace("/bin/false");
+    configured.redirect.signal(libc::SIGUSR2);
+    until("another program is no successor", || configured.redirect.log_with(&["no upgrade", "status: 1"]).len() == 1);
+    assert_eq!(visit(places[0], "as if nothing had happened"), Ok(()));
+    fs::remove_file(&program).unwrap();
+    configured.redirect.signal(libc::SIGUSR2);
+    until("nor is none", || configured.redirect.log_with(&["no upgrade"]).len() == 2);
+    replace(path());
+    let mut successors = Successors::default();
+    let id = successors.upgrade(&configured.redirect);
+    assert_eq!(fs::read_link(format!("/proc/{id}/exe")).unwrap(), Path::new(&program));
+    assert_eq!(visit(places[0], "by the new one"), Ok(()));
+}
+
+#[test]
+fn a_queue_in_the_process_goes_along() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let directory = crate::support::Directory::new();
+    let conf = directory.write(
+        "pegasus.conf",
+        &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
+    );
+    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", PATIENT]));
+    let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
+    let mut old = running(places[1]);
+    let visits = Visits::start(places[1], 4);
+    let mut successors = Successors::default();
+    for round in 1..=3 {
+        until("clients come", || visits.count() > 10 * round);
+        successors.upgrade(&redirect);
+        until("the new queue has its provider", || Line::to(places[0]).status().tickets(provider.address) > 0);
+    }
+    until("clients come", || visits.count() > 50);
+    assert_eq!(visits.end(), Vec::<String>::new());
+    old.write_all(b"goes on").unwrap();
+    old.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
+    until("the old one is gone", || !redirect.runs());
+}
+
+#[test]
+fn flows_of_the_old_process_have_their_answers() {
+    let (go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let sink = Sink::start("127.0.0.1:0", move |bytes| {
+        if bytes == b"slow" {
+            let _ = gone.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        Some(bytes.to_vec())
+    });
+    let places = places(1);
+    let text = format!("service_web_listen={}/udp\nservice_web_udp_idle=1s\n", places[0]);
+    let mut configured = Configured::start(&[sink.address], &text);
+    let (slow, other) = (sender(places[0]), sender(places[0]));
+    slow.send(b"slow").unwrap();
+    until("it is there", || !sink.taken().is_empty());
+    let mut successors = Successors::default();
+    successors.upgrade(&configured.redirect);
+    go.send(()).unwrap();
+    assert_eq!(hear(&slow), b"slow");
+    assert_eq!(ask(&other, b"by the new one"), b"by the new one");
+    until("the old one is gone", || !configured.redirect.runs());
+    assert_eq!(ask(&slow, b"by the new one, too"), b"by the new one, too");
+}
+
+#[test]
+fn systemd_is_told_which_process_matters() {
+    let directory = crate::support::Directory::new();
+    let path_of = directory.file("notify");
+    let socket = UnixDatagram::bind(&path_of).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 256];
+        let count = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let place = places(1)[0];
+    let mut command = Command::new(path());
+    command.args(["redirect", "-c", "/dev/null", "-o", &format!("service_web_listen={place}")]);
+    let process = Process::start("redirect", command.env("NOTIFY_SOCKET", &path_of));
+    assert_eq!(told(), format!("MAINPID={}\nREADY=1", process.id()));
+    let id = Successors::default().upgrade(&process);
+    assert_eq!(told(), format!("MAINPID={id}\nREADY=1"));
+}
