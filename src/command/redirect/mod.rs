@@ -9,6 +9,7 @@ mod asker;
 mod datagrams;
 mod fallbacks;
 mod notes;
+mod proxied;
 mod relay;
 
 pub use relay::Order;
@@ -167,6 +168,10 @@ fn bind(settings: &Settings) -> io::Result<Doors<Service>> {
 }
 
 fn serve_all(settings: Settings, source: &Source, doors: Doors<Service>, stay: Stay) -> io::Result<i32> {
+    if let Some(mistake) = proxied::mistake(&settings, &doors.datagrams) {
+        error!(target: "config", "{mistake}");
+        return Ok(exit::CONFIG);
+    }
     let embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
         QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings))?),

@@ -6,6 +6,7 @@
 
 use super::asker::Asker;
 use super::fallbacks::Fallbacks;
+use super::proxied::{Met, Proxied, Visitor};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -50,6 +51,8 @@ pub enum Order {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
+    /// Its front proxy has not said yet who it is.
+    Arriving,
     Waiting,
     Calling,
     Relaying,
@@ -91,6 +94,7 @@ pub struct Relay {
     flows: Arc<AtomicUsize>,
     clients_max: usize,
     fallbacks: Fallbacks,
+    proxied: Proxied,
     stay: Stay,
     /// Since when nobody is there.
     idle_since: Option<Moment>,
@@ -131,6 +135,10 @@ impl Hands for Relay {
         let Some(client) = self.clients.get_mut(key) else { return };
         if token % 4 == Kind::Client as usize {
             let there = client.link.client_event(event);
+            if client.stage == Stage::Arriving {
+                let met = self.proxied.hear(key, &mut client.link);
+                return self.met(key, met, machine, desk);
+            }
             if !there && client.stage != Stage::Relaying {
                 machine.handle(Input::GaveUp { client: key }, desk.now);
             }
@@ -178,6 +186,7 @@ impl Hands for Relay {
                 machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
                 self.clients_max = clients_max(&settings);
                 self.fallbacks = Fallbacks::new(&settings);
+                self.proxied.reconfigure(&settings);
                 self.settings = settings;
             }
         }
@@ -188,6 +197,9 @@ impl Hands for Relay {
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
+        }
+        while let Some(key) = self.proxied.late(desk.now) {
+            self.met(key, Met::Nobody, machine, desk);
         }
         while let Some(key) = self.timers.due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
@@ -210,6 +222,7 @@ impl Hands for Relay {
         own.into_iter()
             .flatten()
             .chain(self.fallbacks.deadline())
+            .chain(self.proxied.deadline())
             .chain(linger)
             .chain(farewell)
             .chain(self.next_look)
@@ -303,6 +316,7 @@ impl Relay {
             tools: Tools::new(settings.redirect_splice),
             clients_max: clients_max(&settings),
             fallbacks: Fallbacks::new(&settings),
+            proxied: Proxied::new(&settings),
             settings,
             count: crew.count.clone(),
             flows: crew.flows.clone(),
@@ -342,10 +356,28 @@ impl Relay {
             return;
         }
         let link = Link::new(stream);
-        let client = self.clients.insert(Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false });
-        debug_assert_eq!(client.index(), index);
+        let key = self.clients.insert(Client { link, stage: Stage::Arriving, touched: desk.now, half_closed: false });
+        debug_assert_eq!(key.index(), index);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        machine.handle(Input::Arrived { client, service, from, port }, desk.now);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let met = self.proxied.meet(key, Visitor { service, from, port }, &mut client.link, desk.now);
+        self.met(key, met, machine, desk);
+    }
+
+    /// It is known who somebody is, or not yet, or not.
+    fn met(&mut self, key: Key, met: Met, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match met {
+            Met::Client(Visitor { service, from, port }) => {
+                client.stage = Stage::Waiting;
+                machine.handle(Input::Arrived { client: key, service, from, port }, desk.now);
+            }
+            Met::Waits => {}
+            Met::Nobody => {
+                client.link.reset_client();
+                self.drop_client(key);
+            }
+        }
     }
 
     /// Calls a provider for a client.
