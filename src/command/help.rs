@@ -91,6 +91,21 @@ waited until a provider answered; outcome is complete, client-reset,
 provider-reset, idle, half-closed, drained, gave-up, no-ticket, nobody-left,
 queue-unreachable, queue-refused or out-of-sockets.
 
+service_NAME_proxy_protocol=v1 or v2: the first that each provider receives is a
+header of the PROXY protocol, which tells the client's address and the one that
+the client came to; if these are of two families, both as IPv6. The provider
+must expect it (nginx: listen … proxy_protocol, HAProxy: accept-proxy). A check
+brings none: tcp only connects, exec:COMMAND has to write its own. Of datagrams
+see `pegasus help udp`.
+
+service_NAME_accept_proxy=\"10.0.0.5 10.0.1.0/24\": who connects from there is a
+front proxy, and must begin with such a header, of either version. The client is
+then whom it tells, for the log, affinity, the queue and the header to the
+provider; UNKNOWN and LOCAL mean the proxy itself. One that is garbled, longer
+than 107 (v1) or 536 bytes (v2), or not whole within 5 seconds is refused with
+one log line, and nothing was asked for it. Anybody else is a client: what looks
+like a header is passed on with the other bytes, and not believed.
+
   pegasus redirect -o 'service_web_listen=*:8080'
   pegasus redirect -o 'service_dns_listen=*:53/udp' -o service_dns_udp_replies=1
 ";
@@ -259,6 +274,14 @@ on other systems only the port that was asked is heard.)
 service_NAME_udp_flow=off: every datagram is a request of its own. It is over
 with its first answer (or udp_replies of them), or after udp_idle, which should
 be short where nobody answers.
+
+service_NAME_proxy_protocol=v2: the first datagram of a flow to a provider has a
+header of the PROXY protocol before its own bytes, which the provider must
+understand. Name servers (BIND, Unbound, Knot, PowerDNS, dnsdist) want one
+before every datagram: set udp_flow=off as well. nginx takes none by UDP. A
+datagram that is longer than 65507 bytes with its header is lost, which the log
+says at level debug. v1 has no words for datagrams; service_NAME_accept_proxy is
+of streams.
 
 On a wildcard address of a host with several addresses answers leave from the
 one that was written to on Linux; elsewhere list the addresses instead of `*`.

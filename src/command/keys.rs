@@ -8,6 +8,7 @@ use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
 use crate::base::address::{Balancer, Cidr, Listen, Transport};
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
+use crate::wire::proxy::Version;
 use std::str::FromStr;
 
 type Outcome = Result<(), String>;
@@ -273,6 +274,26 @@ pub const PARTS: &[Part] = &[
             service("service_NAME_affinity_timeout", "10m", "for so long after its last connection", |s, v| {
                 put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
             }),
+            service(
+                "service_NAME_proxy_protocol",
+                "off",
+                "v1, v2: providers are told the client's address; off",
+                |s, v| {
+                    s.proxy_protocol = match v {
+                        "off" => None,
+                        "v1" => Some(Version::V1),
+                        "v2" => Some(Version::V2),
+                        _ => return Err("neither off nor v1 nor v2".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_accept_proxy",
+                "",
+                "networks of front proxies whose PROXY header tells it",
+                |s, v| put_networks(&mut s.accept_proxy, v),
+            ),
             service("service_NAME_udp_idle", "30s", "a flow of datagrams ends after this silence", |s, v| {
                 put_span(&mut s.udp.idle, v, Span::from_millis(1))
             }),

@@ -6,7 +6,7 @@
 
 use super::keys::{self, Set};
 use super::logging::Place;
-use crate::base::address::{Listen, Named, Target};
+use crate::base::address::{Cidr, Listen, Named, Target, Transport};
 use crate::base::name::Service;
 use crate::base::pairs;
 use crate::base::time::Span;
@@ -17,6 +17,7 @@ use crate::queue::ticket_queue::QueueOptions;
 use crate::redirect::flows::FlowTerms;
 use crate::redirect::redirector::RedirectOptions;
 use crate::schedule::registry::SchedulerName;
+use crate::wire::proxy::Version;
 use log::LevelFilter;
 use std::collections::HashMap;
 use std::fmt;
@@ -93,6 +94,10 @@ pub struct ServiceSettings {
     pub affinity: bool,
     /// See there.
     pub affinity_timeout: Span,
+    /// How its providers are told who a client is.
+    pub proxy_protocol: Option<Version>,
+    /// Who is believed in telling it.
+    pub accept_proxy: Vec<Cidr>,
     /// When its flows of datagrams end.
     pub udp: FlowTerms,
     /// Static providers.
@@ -119,6 +124,8 @@ impl ServiceSettings {
             scheduler: None,
             affinity: false,
             affinity_timeout: Span::from_secs(600),
+            proxy_protocol: None,
+            accept_proxy: Vec::new(),
             udp: FlowTerms::default(),
             fallback: Vec::new(),
             provider: None,
@@ -318,6 +325,8 @@ fn read_file(path: &Path) -> Result<String, String> {
 struct Reader {
     settings: Settings,
     mistakes: Vec<Mistake>,
+    /// Where each key was set, and what to.
+    places: HashMap<String, String>,
 }
 
 impl Reader {
@@ -340,6 +349,7 @@ impl Reader {
 
     /// `place`: where it was written, and what, for a mistake.
     fn set(&mut self, place: &str, key: &str, value: &str) {
+        self.places.insert(key.to_string(), place.to_string());
         if let Err(why) = self.enter(key, value) {
             self.mistakes.push(Mistake(format!("{place}: {why}")));
         }
@@ -379,6 +389,18 @@ impl Reader {
             }
             if self.settings.services.iter().any(|other| other.name != service.name && shares(other, service)) {
                 self.mistakes.push(Mistake(format!("service_{key}_listen: another service listens there too")));
+            }
+            let at = |ending| self.places.get(&format!("service_{key}_{ending}")).cloned().unwrap_or_default();
+            let transports = service.listen.iter().map(|listen| listen.transport);
+            if service.proxy_protocol == Some(Version::V1) && transports.clone().any(|spoken| spoken == Transport::Udp)
+            {
+                let why = "v1 knows no datagrams (v2, or another service for /udp)";
+                self.mistakes.push(Mistake(format!("{}: {why}", at("proxy_protocol"))));
+            }
+            let only_udp = !service.listen.is_empty() && transports.clone().all(|spoken| spoken == Transport::Udp);
+            if !service.accept_proxy.is_empty() && only_udp {
+                let why = "it is told for streams only, and this service listens for datagrams";
+                self.mistakes.push(Mistake(format!("{}: {why}", at("accept_proxy"))));
             }
         }
         if self.mistakes.is_empty() {

@@ -8,12 +8,15 @@
 use crate::base::outcome::Outcome;
 use crate::os::socket;
 use crate::os::splice::Pipe;
+use crate::wire::proxy::Header;
 use mio::event::Event;
 use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+
+mod header;
 
 /// Bytes read at once, into one buffer for all links of a loop.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -63,6 +66,14 @@ impl Ready {
 struct Kept {
     bytes: Vec<u8>,
     sent: usize,
+    /// So many of the first are a header of ours, which counts for nobody.
+    header: usize,
+}
+
+impl Kept {
+    fn new(bytes: Vec<u8>) -> Box<Kept> {
+        Box::new(Kept { bytes, sent: 0, header: 0 })
+    }
 }
 
 /// A pipe in use, and how many bytes are in it.
@@ -216,6 +227,8 @@ pub struct Link {
     up: Flow,
     down: Flow,
     reset: Option<Outcome>,
+    /// What each provider receives first.
+    header: Option<Box<Header>>,
 }
 
 const UNKNOWN: Ready = Ready { read: true, write: true, ended: false, last: false, failed: false, delays: false };
@@ -231,6 +244,7 @@ impl Link {
             up: Flow::default(),
             down: Flow::default(),
             reset: None,
+            header: None,
         }
     }
 
@@ -299,9 +313,13 @@ impl Link {
         connect: impl FnOnce(bool) -> Result<TcpStream, E>,
     ) -> Result<Called, E> {
         self.provider = None;
+        self.up.forget_header();
         let Ok(count) = self.hear_client(tools) else { return Ok(Called::ClientGone) };
         let kept = self.up.kept.take();
-        let bytes = kept.as_ref().map_or(&tools.buffer[..count], |kept| &kept.bytes[kept.sent..]);
+        let said = kept.as_ref().map_or(&tools.buffer[..count], |kept| &kept.bytes[kept.sent..]);
+        let (header, silent) = (self.header.as_ref().map_or(0, |header| header.len()), said.is_empty());
+        let headed = self.header.as_ref().map(|header| [header, said].concat());
+        let bytes = headed.as_deref().unwrap_or(said);
         let connected = connect(!bytes.is_empty());
         let sent = match &connected {
             Ok(provider) if !bytes.is_empty() => send(provider, bytes),
@@ -309,13 +327,16 @@ impl Link {
         };
         let taken = sent.unwrap_or(0);
         if taken < bytes.len() {
-            self.up.kept = Some(Box::new(Kept { bytes: bytes[taken..].to_vec(), sent: 0 }));
+            let header = header.saturating_sub(taken);
+            self.up.kept = Some(Box::new(Kept { header, ..*Kept::new(bytes[taken..].to_vec()) }));
         }
-        self.up.moved += taken as u64;
+        self.up.moved += taken.saturating_sub(header) as u64;
         self.up.over = false;
         self.down = Flow::default();
-        self.provider = Some(connected?);
-        self.provider_ready = Ready { delays: true, write: taken > 0 || self.up.kept.is_none(), ..UNKNOWN };
+        let provider = self.provider.insert(connected?);
+        // Behind a header that left alone the client's first bytes would wait.
+        let delays = header == 0 || !silent || provider.set_nodelay(true).is_err();
+        self.provider_ready = Ready { delays, write: taken > 0 || self.up.kept.is_none(), ..UNKNOWN };
         Ok(match sent {
             Err(()) => Called::Refused,
             Ok(0) => Called::Calling,
@@ -344,6 +365,10 @@ impl Link {
 
     /// Moves what can be moved.
     pub fn pump(&mut self, tools: &mut Tools) -> Pumped {
+        if self.moved() != (0, 0) {
+            // There will be no other provider.
+            self.header = None;
+        }
         let Some(provider) = &mut self.provider else { return Pumped::Open };
         let (client, client_ready, provider_ready) =
             (&mut self.client, &mut self.client_ready, &mut self.provider_ready);
@@ -459,19 +484,15 @@ fn pump(
             }
             continue;
         }
-        if let Some(kept) = &mut flow.kept {
+        // A header waits for the client's first bytes if they are there already.
+        let waits = |kept: &Kept| kept.only_header() && source_ready.read && !flow.ended;
+        if let Some(kept) = flow.kept.as_ref().filter(|kept| !waits(kept)) {
             if !sink_ready.write {
                 return Step::Blocked;
             }
             match send_at_once(sink, sink_ready, &kept.bytes[kept.sent..], flow.moved) {
                 Ok(0) => sink_ready.write = false,
-                Ok(count) => {
-                    kept.sent += count;
-                    flow.moved += count as u64;
-                    if kept.sent == kept.bytes.len() {
-                        flow.kept = None;
-                    }
-                }
+                Ok(count) => flow.kept_sent(count),
                 Err(()) => return Step::SinkFailed,
             }
             continue;
@@ -528,12 +549,16 @@ fn pump(
         }
         flow.was_read(count, tools, source_ready);
         let buffer = &tools.buffer;
+        if let Some(kept) = &mut flow.kept {
+            kept.bytes.extend_from_slice(&buffer[..count]);
+            continue;
+        }
         let sent = if sink_ready.write { send_at_once(sink, sink_ready, &buffer[..count], flow.moved) } else { Ok(0) };
         let taken = sent.unwrap_or(0);
         flow.moved += taken as u64;
         if taken < count {
             sink_ready.write &= taken > 0;
-            flow.kept = Some(Box::new(Kept { bytes: buffer[taken..count].to_vec(), sent: 0 }));
+            flow.kept = Some(Kept::new(buffer[taken..count].to_vec()));
         }
         if sent.is_err() {
             return Step::SinkFailed;

@@ -198,6 +198,11 @@ impl Flows {
         self.flows.get(flow).is_some()
     }
 
+    /// Between whom a flow is.
+    pub fn path(&self, flow: Key) -> Option<Path> {
+        self.flows.get(flow).map(|flow| flow.path)
+    }
+
     /// What nobody has taken for certain, oldest first.
     pub fn kept(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.kept.iter())

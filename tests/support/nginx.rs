@@ -3,7 +3,7 @@
 use super::process::Process;
 use super::{free_port, tool, until, Directory};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 /// Under its path `/` everybody is told the server's name at once; `/slow`
 /// begins with the name too, and takes some tens of milliseconds.
@@ -30,13 +30,29 @@ impl Nginx {
         Nginx::serving(name, directory, "backlog=1024", &server)
     }
 
+    /// It takes nobody without a PROXY header. `/who` is what that told: the
+    /// client's address and port, and where it came to.
+    #[track_caller]
+    pub fn behind_proxies(name: &'static str, ip: IpAddr) -> Nginx {
+        let server = format!(
+            "location = / {{ return 200 '{name}\\n'; }}\n\
+             location = /who {{ return 200 '$proxy_protocol_addr $proxy_protocol_port \
+             $proxy_protocol_server_addr $proxy_protocol_server_port'; }}"
+        );
+        Nginx::at(name, Directory::new(), ip, "proxy_protocol", &server)
+    }
+
     /// With directives of one's own behind the address of its `listen`, and for
     /// the server.
     #[track_caller]
     pub fn serving(name: &'static str, directory: Directory, listen: &str, server: &str) -> Nginx {
-        let port = free_port();
-        directory.write("nginx.conf", &configuration(&directory, &format!("127.0.0.1:{port} {listen}"), server));
-        let address = (Ipv4Addr::LOCALHOST, port).into();
+        Nginx::at(name, directory, Ipv4Addr::LOCALHOST.into(), listen, server)
+    }
+
+    #[track_caller]
+    fn at(name: &'static str, directory: Directory, ip: IpAddr, listen: &str, server: &str) -> Nginx {
+        let address = SocketAddr::new(ip, free_port());
+        directory.write("nginx.conf", &configuration(&directory, &format!("{address} {listen}"), server));
         let mut nginx = Nginx { name, address, directory, process: None };
         nginx.start_again();
         nginx

@@ -23,6 +23,7 @@ mod permission;
 mod plugins;
 mod protocol;
 mod protocols;
+mod proxy;
 mod relay;
 mod reload;
 mod resets;

@@ -41,7 +41,7 @@ fn check(mut stream: &TcpStream, seed: u64) -> u64 {
 }
 
 /// Pours one way and checks the other, at the same time.
-fn exchange(stream: &TcpStream, pours: u64, checks: u64, count: u64) -> u64 {
+pub fn exchange(stream: &TcpStream, pours: u64, checks: u64, count: u64) -> u64 {
     thread::scope(|scope| {
         scope.spawn(|| pour(stream, pours, count));
         check(stream, checks)

@@ -9,6 +9,7 @@ use super::asker::Asker;
 use super::doors;
 use super::fallbacks::Fallbacks;
 use super::notes::Notes;
+use super::proxied::Proxied;
 use super::relay::{Order, Stay, FAREWELL, LOOK};
 use super::Crew;
 use crate::base::machine::Machine;
@@ -24,11 +25,12 @@ use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
 use crate::wire::message::Reply;
+use crate::wire::proxy::Header;
 use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,11 +61,14 @@ pub struct Datagrams {
     doors: BTreeMap<usize, Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
+    /// What flows send before their first datagram, until they have.
+    headers: HashMap<Key, Header>,
     again: Vec<Key>,
     buffer: Vec<u8>,
     /// Answers of this turn, and the number of the door that they leave by.
     outgoing: (usize, Outgoing),
     fallbacks: Fallbacks,
+    proxied: Proxied,
     settings: Arc<Settings>,
     flows: Arc<AtomicUsize>,
     clients: Arc<AtomicUsize>,
@@ -128,6 +133,7 @@ impl Hands for Datagrams {
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => {
+                self.headers.remove(&flow);
                 if let Some(slot) = self.upstreams.get_mut(flow.index()) {
                     slot.take_if(|(holder, _)| *holder == flow);
                 }
@@ -165,6 +171,7 @@ impl Hands for Datagrams {
             Order::Reconfigure(settings) => {
                 machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
+                self.proxied.reconfigure(&settings);
                 self.settings = settings;
             }
         }
@@ -227,10 +234,12 @@ impl Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: BTreeMap::new(),
             upstreams: Vec::new(),
+            headers: HashMap::new(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
             outgoing: Default::default(),
             fallbacks: Fallbacks::new(&crew.settings),
+            proxied: Proxied::new(&crew.settings),
             settings: crew.settings.clone(),
             flows: crew.flows.clone(),
             clients: crew.count.clone(),
@@ -282,7 +291,7 @@ impl Datagrams {
                     let path = Path { door: number, client, local };
                     let bytes = &self.buffer[..count];
                     if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
-                        if refuses(self.upstream(flow), bytes, to) {
+                        if refuses(upstream(&self.upstreams, flow), &mut self.headers, flow, bytes, to) {
                             machine.handle(Input::Refused { flow }, desk.now);
                         }
                     }
@@ -299,10 +308,6 @@ impl Datagrams {
             }
         }
         desk.again = true;
-    }
-
-    fn upstream(&self, flow: Key) -> Option<&UdpSocket> {
-        self.upstreams.get(flow.index())?.as_ref().filter(|(holder, _)| *holder == flow).map(|(_, socket)| socket)
     }
 
     /// Opens a flow's socket and sends what waited for it.
@@ -333,11 +338,23 @@ impl Datagrams {
             self.upstreams.resize_with(slot + 1, || None);
         }
         self.upstreams[slot] = Some((flow, socket));
-        let refused = machine.kept(flow).any(|bytes| refuses(self.upstream(flow), bytes, to));
+        if let Some(header) = self.header(flow, machine) {
+            self.headers.insert(flow, header);
+        }
+        let socket = upstream(&self.upstreams, flow);
+        let refused = machine.kept(flow).any(|bytes| refuses(socket, &mut self.headers, flow, bytes, to));
         machine.handle(Input::Opened { flow }, desk.now);
         if refused {
             machine.handle(Input::Refused { flow }, desk.now);
         }
+    }
+
+    /// What a new provider of a flow is told first.
+    fn header(&self, flow: Key, machine: &Flows) -> Option<Header> {
+        let path = machine.path(flow)?;
+        let door = self.doors.get(&path.door)?;
+        let bound = || door.socket.local_addr().ok().map(|place| place.ip()).filter(|ip| !ip.is_unspecified());
+        self.proxied.of_datagrams(door.service, path.client, || path.local.or_else(bound), door.port)
     }
 
     /// Takes what a flow's provider sent.
@@ -427,10 +444,34 @@ impl Datagrams {
     }
 }
 
-/// Sends to a provider. Whether nobody is there, as far as is known: what else
-/// goes wrong loses the datagram, which is in the nature of these.
-fn refuses(socket: Option<&UdpSocket>, bytes: &[u8], to: SocketAddr) -> bool {
+fn upstream(upstreams: &[Option<(Key, UdpSocket)>], flow: Key) -> Option<&UdpSocket> {
+    upstreams.get(flow.index())?.as_ref().filter(|(holder, _)| *holder == flow).map(|(_, socket)| socket)
+}
+
+/// Sends to a provider, behind its header where one is due. Whether nobody is
+/// there, as far as is known: what else goes wrong loses the datagram, which is
+/// in the nature of these; the header then waits for the next.
+fn refuses(
+    socket: Option<&UdpSocket>,
+    headers: &mut HashMap<Key, Header>,
+    flow: Key,
+    bytes: &[u8],
+    to: SocketAddr,
+) -> bool {
     let Some(socket) = socket else { return false };
-    let sent = if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
-    sent.is_err_and(|error| datagram::refused(&error))
+    let send = |bytes: &[u8]| if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
+    let sent = match headers.get(&flow) {
+        None => send(bytes),
+        Some(header) => {
+            let sent = send(&[header, bytes].concat());
+            if sent.is_ok() {
+                headers.remove(&flow);
+            }
+            sent
+        }
+    };
+    sent.is_err_and(|error| {
+        debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
+        datagram::refused(&error)
+    })
 }

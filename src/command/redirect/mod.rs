@@ -10,6 +10,7 @@ mod datagrams;
 mod doors;
 mod fallbacks;
 mod notes;
+mod proxied;
 mod relay;
 mod scarcity;
 mod steward;
@@ -179,6 +180,10 @@ fn serve_all(
     stay: Stay,
     left: &mut Left,
 ) -> io::Result<i32> {
+    if let Some(mistake) = proxied::mistake(&settings, &doors) {
+        error!(target: "config", "{mistake}");
+        return Ok(exit::CONFIG);
+    }
     let mut embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
         QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings), std::mem::take(&mut left.queue))?),

@@ -7,6 +7,7 @@
 use super::asker::Asker;
 use super::doors::{Change, Door};
 use super::fallbacks::Fallbacks;
+use super::proxied::{Met, Proxied, Visitor};
 use super::scarcity::Scarcity;
 use super::Crew;
 use crate::base::machine::Machine;
@@ -58,6 +59,8 @@ pub enum Order {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
+    /// Its front proxy has not said yet who it is.
+    Arriving,
     Waiting,
     Calling,
     Relaying,
@@ -100,6 +103,7 @@ pub struct Relay {
     clients_max: usize,
     scarcity: Scarcity,
     fallbacks: Fallbacks,
+    proxied: Proxied,
     stay: Stay,
     /// Since when nobody is there.
     idle_since: Option<Moment>,
@@ -140,6 +144,10 @@ impl Hands for Relay {
         let Some(client) = self.clients.get_mut(key) else { return };
         if token % 4 == Kind::Client as usize {
             let there = client.link.client_event(event);
+            if client.stage == Stage::Arriving {
+                let met = self.proxied.hear(key, &mut client.link);
+                return self.met(key, met, machine, desk);
+            }
             if !there && client.stage != Stage::Relaying {
                 machine.handle(Input::GaveUp { client: key }, desk.now);
             }
@@ -202,6 +210,7 @@ impl Hands for Relay {
                 self.clients_max = shares.clients;
                 self.tools.allow_pipes(shares.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
+                self.proxied.reconfigure(&settings);
                 self.settings = settings;
             }
         }
@@ -212,6 +221,9 @@ impl Hands for Relay {
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
             machine.handle(Input::Fallback { service, addresses }, desk.now);
+        }
+        while let Some(key) = self.proxied.late(desk.now) {
+            self.met(key, Met::Nobody, machine, desk);
         }
         while let Some(key) = self.timers.due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
@@ -234,6 +246,7 @@ impl Hands for Relay {
         own.into_iter()
             .flatten()
             .chain(self.fallbacks.deadline())
+            .chain(self.proxied.deadline())
             .chain(linger)
             .chain(farewell)
             .chain(self.next_look)
@@ -332,6 +345,7 @@ impl Relay {
             clients_max: shares.clients,
             scarcity: Scarcity::new(crew.sources.clone()),
             fallbacks: Fallbacks::new(&settings),
+            proxied: Proxied::new(&settings),
             settings,
             count: crew.count.clone(),
             flows: crew.flows.clone(),
@@ -362,25 +376,42 @@ impl Relay {
         machine: &mut Redirector,
         desk: &mut Desk,
     ) {
-        let source = match self.scarcity.enter(from, self.settings.redirect_per_source_max, desk.now) {
-            Ok(source) => source,
-            Err(()) => return socket::reset_on_close(&stream),
-        };
         self.count.fetch_add(1, Ordering::Relaxed);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let index = self.clients.next_index();
         if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), interest) {
             warn!(target: "redirect", "{from}: {error}");
-            self.scarcity.leave(source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let link = Link::new(stream);
-        let client = Client { link, stage: Stage::Waiting, touched: desk.now, half_closed: false, source };
-        let client = self.clients.insert(client);
-        debug_assert_eq!(client.index(), index);
+        let client = Client { link, stage: Stage::Arriving, touched: desk.now, half_closed: false, source: None };
+        let key = self.clients.insert(client);
+        debug_assert_eq!(key.index(), index);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        machine.handle(Input::Arrived { client, service, from, port }, desk.now);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let met = self.proxied.meet(key, Visitor { service, from, port }, &mut client.link, desk.now);
+        self.met(key, met, machine, desk);
+    }
+
+    /// It is known who somebody is, or not yet, or not.
+    fn met(&mut self, key: Key, met: Met, machine: &mut Redirector, desk: &mut Desk) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match met {
+            Met::Client(Visitor { service, from, port }) => {
+                match self.scarcity.enter(from, self.settings.redirect_per_source_max, desk.now) {
+                    Ok(source) => client.source = source,
+                    Err(()) => return self.met(key, Met::Nobody, machine, desk),
+                }
+                client.stage = Stage::Waiting;
+                machine.handle(Input::Arrived { client: key, service, from, port }, desk.now);
+            }
+            Met::Waits => {}
+            Met::Nobody => {
+                client.link.reset_client();
+                self.drop_client(key);
+            }
+        }
     }
 
     /// Calls a provider for a client, when it is its turn.

@@ -1,0 +1,196 @@
+//! Who clients are, where a front proxy tells, and telling providers.
+//!
+//! Owns which service has to do with the PROXY protocol, the connections whose
+//! header is not whole yet, and what is said of those that had none. The
+//! notation is `wire::proxy`'s.
+
+use super::doors::Doors;
+use crate::base::address::{Cidr, Transport};
+use crate::base::name::Service;
+use crate::base::slab::Key;
+use crate::base::time::{Moment, Span};
+use crate::base::timers::Timers;
+use crate::command::settings::Settings;
+use crate::net::pump::Link;
+use crate::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
+use log::{info, warn};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How long a front proxy may take for its header.
+const HEADER_WAIT: Span = Span::from_secs(5);
+
+/// Somebody who came to a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor {
+    /// What it wants.
+    pub service: Service,
+    /// Who it is; never an IPv4-mapped address.
+    pub from: SocketAddr,
+    /// The port of ours that it came to.
+    pub port: u16,
+}
+
+/// What is known of a visitor.
+#[derive(Debug)]
+pub enum Met {
+    /// This is who it is.
+    Client(Visitor),
+    /// Its header is not whole yet.
+    Waits,
+    /// It has none, which was told: it is to be turned away.
+    Nobody,
+}
+
+/// What a service has to do with the protocol.
+struct Terms {
+    writes: Option<Version>,
+    believes: Vec<Cidr>,
+}
+
+/// See the file's head.
+pub struct Proxied {
+    /// Of services that have to do with it; of all others there is nothing to do.
+    terms: HashMap<Service, Terms>,
+    /// Who has not said all of its header yet, and what it said.
+    arrivals: HashMap<Key, (Visitor, Vec<u8>)>,
+    timers: Timers<Key>,
+}
+
+impl Proxied {
+    /// As these settings say.
+    pub fn new(settings: &Settings) -> Proxied {
+        let mut proxied = Proxied { terms: HashMap::new(), arrivals: HashMap::new(), timers: Timers::default() };
+        proxied.reconfigure(settings);
+        proxied
+    }
+
+    /// As these settings say from now on.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        self.terms = (settings.services.iter())
+            .filter(|service| service.proxy_protocol.is_some() || !service.accept_proxy.is_empty())
+            .map(|service| {
+                let terms = Terms { writes: service.proxy_protocol, believes: service.accept_proxy.clone() };
+                (service.name, terms)
+            })
+            .collect();
+    }
+
+    /// Somebody came.
+    pub fn meet(&mut self, key: Key, visitor: Visitor, link: &mut Link, now: Moment) -> Met {
+        let Some(terms) = self.terms.get(&visitor.service) else { return Met::Client(visitor) };
+        if !terms.believes.iter().any(|network| network.contains(visitor.from.ip())) {
+            if let Some(version) = terms.writes {
+                link.set_header(Header::of_stream(version, own_ends(visitor, link)));
+            }
+            return Met::Client(visitor);
+        }
+        self.arrivals.insert(key, (visitor, Vec::new()));
+        let met = self.hear(key, link);
+        if let Met::Waits = met {
+            self.timers.set(now + HEADER_WAIT, key);
+            if self.timers.len() > 4 * self.arrivals.len() + 1024 {
+                let arrivals = &self.arrivals;
+                self.timers.retain(|key| arrivals.contains_key(&key));
+            }
+        }
+        met
+    }
+
+    /// Somebody whose header is not whole yet says more, or left.
+    pub fn hear(&mut self, key: Key, link: &mut Link) -> Met {
+        let Some((visitor, mut said)) = self.arrivals.remove(&key) else { return Met::Nobody };
+        let mut buffer = [0; V2_BYTES_MAX];
+        loop {
+            // So many bytes are a header or garbled: what is taken here is bounded.
+            let room = V2_BYTES_MAX - said.len();
+            match link.listen(&mut buffer[..room]) {
+                Ok(0) if said.is_empty() => {
+                    // How some look whether anybody is here.
+                    let Visitor { service, from, .. } = visitor;
+                    info!(target: "redirect", "refused service={service} client={from}: it left without a word");
+                    return Met::Nobody;
+                }
+                Ok(0) => return refuse(&visitor, "it left before its PROXY header was whole"),
+                Ok(count) => said.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.arrivals.insert(key, (visitor, said));
+                    return Met::Waits;
+                }
+                Err(error) => return refuse(&visitor, &error.to_string()),
+            }
+            match read(&said) {
+                Heard::Part => {}
+                Heard::Garbled(why) => return refuse(&visitor, &format!("no PROXY header: {why}")),
+                Heard::Whole { length, ends } => {
+                    link.put_back(&said[length..]);
+                    let ends = ends.unwrap_or_else(|| own_ends(visitor, link));
+                    let terms = self.terms.get(&visitor.service);
+                    if let Some(version) = terms.and_then(|terms| terms.writes) {
+                        link.set_header(Header::of_stream(version, ends));
+                    }
+                    return Met::Client(Visitor { from: ends.client, ..visitor });
+                }
+            }
+        }
+    }
+
+    /// Somebody whose time for its header is over, which was told.
+    pub fn late(&mut self, now: Moment) -> Option<Key> {
+        while let Some(key) = self.timers.due(now) {
+            if let Some((visitor, _)) = self.arrivals.remove(&key) {
+                refuse(&visitor, &format!("no PROXY header within {HEADER_WAIT}"));
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// When [`late`](Proxied::late) must be asked.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.timers.next()
+    }
+
+    /// What a provider is told in front of a client's first datagram. `to`: where
+    /// that was sent, as far as is known.
+    pub fn of_datagrams(
+        &self,
+        service: Service,
+        client: SocketAddr,
+        to: impl FnOnce() -> Option<IpAddr>,
+        port: u16,
+    ) -> Option<Header> {
+        self.terms.get(&service)?.writes?;
+        let to = SocketAddr::new(to().unwrap_or_else(|| unknown(client)), port);
+        Some(Header::v2(Transport::Udp, Ends::new(client, to)))
+    }
+}
+
+/// As the system knows them.
+fn own_ends(visitor: Visitor, link: &Link) -> Ends {
+    let to = link.client().local_addr();
+    Ends::new(visitor.from, to.unwrap_or(SocketAddr::new(unknown(visitor.from), visitor.port)))
+}
+
+/// An address that is not known, of the client's family.
+fn unknown(client: SocketAddr) -> IpAddr {
+    match client.ip().to_canonical() {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// What is wrong with these settings for whom datagrams come to, however their
+/// sockets were opened.
+pub fn mistake(settings: &Settings, doors: &Doors) -> Option<String> {
+    let v1 = |service: Service| settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1);
+    let mut datagrams = doors.iter().filter(|door| door.place.transport == Transport::Udp);
+    let service = datagrams.find(|door| v1(door.service).is_some())?.service;
+    Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))
+}
+
+fn refuse(visitor: &Visitor, why: &str) -> Met {
+    warn!(target: "redirect", "refused service={} client={}: {why}", visitor.service, visitor.from);
+    Met::Nobody
+}

@@ -1,0 +1,147 @@
+//! Headers: what a front proxy says before a client's bytes, and what each
+//! provider receives before them.
+//!
+//! Owns how a header of ours shares its way with the client's bytes, and what of
+//! these was taken before there was a provider. Reads and writes no header.
+
+use super::{Flow, Kept, Link};
+use crate::wire::proxy::Header;
+use mio::net::TcpStream;
+use std::io::{self, Read};
+
+impl Kept {
+    /// A header that waits for the first bytes, to leave with them.
+    pub fn only_header(&self) -> bool {
+        self.sent == 0 && self.bytes.len() == self.header
+    }
+}
+
+impl Flow {
+    /// So many bytes of what is kept are sent.
+    pub fn kept_sent(&mut self, count: usize) {
+        let Some(kept) = &mut self.kept else { return };
+        let before = kept.sent.max(kept.header);
+        kept.sent += count;
+        self.moved += (kept.sent.max(kept.header) - before) as u64;
+        if kept.sent == kept.bytes.len() {
+            self.kept = None;
+        }
+    }
+
+    /// Nothing is left of a header that was kept, whether it was sent or not.
+    pub fn forget_header(&mut self) {
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.header > 0) {
+            kept.bytes.drain(..kept.header.max(kept.sent));
+            (kept.sent, kept.header) = (0, 0);
+            if kept.bytes.is_empty() {
+                self.kept = None;
+            }
+        }
+    }
+}
+
+impl Link {
+    /// The client's connection.
+    pub fn client(&self) -> &TcpStream {
+        &self.client
+    }
+
+    /// Takes what the client says, up to the length of `buffer`, before it has a
+    /// provider: how many bytes, 0 at the end.
+    ///
+    /// # Errors
+    /// `WouldBlock` until an event says that there is more; what else the system says.
+    pub fn listen(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.client.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Puts back some of what was taken, before there is a provider: it will
+    /// receive these first.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.up.kept = (!bytes.is_empty()).then(|| Kept::new(bytes.to_vec()));
+    }
+
+    /// Each provider receives this first; it counts as nobody's bytes.
+    pub fn set_header(&mut self, header: Header) {
+        self.header = Some(Box::new(header));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Called, Pumped, Tools};
+    use super::*;
+    use crate::base::address::Transport;
+    use crate::wire::proxy::Ends;
+    use mio::{Events, Interest, Poll, Token};
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let theirs = listener.accept().unwrap().0;
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        (TcpStream::from_std(ours), theirs)
+    }
+
+    /// A connection that takes nothing for now, its other end, and how much was
+    /// put into it.
+    fn full() -> (TcpStream, std::net::TcpStream, usize) {
+        let ((mut ours, theirs), mut count) = (pair(), 0);
+        while let Ok(more) = ours.write(&[0; 65_536]) {
+            count += more;
+        }
+        (ours, theirs, count)
+    }
+
+    #[test]
+    fn a_header_that_had_to_wait_goes_before_what_the_client_says_meanwhile() {
+        let (client, mut clients_end) = pair();
+        let (mut link, mut tools) = (Link::new(client), Tools::new(true, Arc::default()));
+        let header =
+            Header::v2(Transport::Tcp, Ends::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()));
+        link.set_header(header.clone());
+
+        // The first provider fails before it took anything.
+        let (provider, _theirs, _) = full();
+        assert_eq!(link.call(&mut tools, |_| io::Result::Ok(provider)).unwrap(), Called::Calling);
+        link.drop_provider();
+
+        let (mut provider, mut theirs, count) = full();
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&mut provider, Token(0), Interest::WRITABLE).unwrap();
+        assert_eq!(link.call(&mut tools, |_| io::Result::Ok(provider)).unwrap(), Called::Calling);
+        clients_end.write_all(b"hello").unwrap();
+        while link.client().peek(&mut [0; 1]).is_err() {
+            std::thread::yield_now();
+        }
+        link.client_ready.read = true;
+        assert_eq!(link.pump(&mut tools), Pumped::Open);
+        let kept = link.up.kept.as_ref().expect("it takes nothing yet");
+        assert_eq!((&kept.bytes, kept.header), (&[&header[..], b"hello"].concat(), header.len()));
+        assert_eq!(link.moved(), (0, 0));
+
+        theirs.read_exact(&mut vec![0; count]).unwrap();
+        let mut events = Events::with_capacity(1);
+        while link.moved() == (0, 0) {
+            poll.poll(&mut events, Some(PATIENCE)).unwrap();
+            assert!(!events.is_empty(), "nothing moved");
+            events.iter().for_each(|event| link.provider_event(event));
+            assert_eq!(link.pump(&mut tools), Pumped::Open);
+        }
+        let mut came = vec![0; header.len() + 5];
+        theirs.read_exact(&mut came).unwrap();
+        assert_eq!(came, [&header[..], b"hello"].concat());
+        assert_eq!(link.moved(), (0, 5));
+    }
+}

@@ -1,0 +1,254 @@
+//! The PROXY protocol, versions 1 and 2, as HAProxy specifies it: a header
+//! before a client's bytes that tells who the client is.
+//!
+//! Owns both notations, to write and to read. Whose header is believed, and who
+//! gets one, is its user's business.
+
+use crate::base::address::Transport;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Deref;
+
+/// The longest header of version 1, in bytes, with its end.
+pub const V1_BYTES_MAX: usize = 107;
+/// The longest header of version 2 that is read, in bytes: what fits into the
+/// smallest segment that every host takes, as the specification promises.
+pub const V2_BYTES_MAX: usize = 536;
+
+const V1_START: &[u8] = b"PROXY ";
+const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The fixed part of version 2: the start, command, family, and a length.
+const V2_FIXED_BYTES: usize = 16;
+
+/// Which notation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// A line of text; knows streams only.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// Between whom a client's connection is, as the client sees it. No address in
+/// it is an IPv4-mapped one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ends {
+    /// The client.
+    pub client: SocketAddr,
+    /// Where it came to.
+    pub to: SocketAddr,
+}
+
+impl Ends {
+    /// Of these two, whose port counts and whose IPv6 scope does not.
+    pub fn new(client: SocketAddr, to: SocketAddr) -> Ends {
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        Ends { client: plain(client), to: plain(to) }
+    }
+
+    /// As addresses of one family: of IPv4 where both are, else of IPv6, in
+    /// which an IPv4 address is written as a mapped one.
+    fn family(self) -> Family {
+        match (self.client.ip(), self.to.ip()) {
+            (IpAddr::V4(client), IpAddr::V4(to)) => Family::V4(client, to),
+            (client, to) => Family::V6(mapped(client), mapped(to)),
+        }
+    }
+}
+
+enum Family {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+fn mapped(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
+/// A header, ready to be sent.
+#[derive(Clone)]
+pub struct Header {
+    bytes: [u8; V1_BYTES_MAX],
+    length: u8,
+}
+
+impl Header {
+    /// A header of version 1, of a stream.
+    pub fn v1(ends: Ends) -> Header {
+        let (client, to) = (ends.client.port(), ends.to.port());
+        Header::of(match ends.family() {
+            Family::V4(from, at) => format!("PROXY TCP4 {from} {at} {client} {to}\r\n"),
+            Family::V6(from, at) => format!("PROXY TCP6 {from} {at} {client} {to}\r\n"),
+        })
+    }
+
+    /// A header of version 2.
+    pub fn v2(transport: Transport, ends: Ends) -> Header {
+        const PROXY: u8 = 0x21;
+        let transport = match transport {
+            Transport::Tcp => 1,
+            Transport::Udp => 2,
+        };
+        let (family, addresses) = match ends.family() {
+            Family::V4(from, at) => (0x10, [from.octets(), at.octets()].concat()),
+            Family::V6(from, at) => (0x20, [from.octets(), at.octets()].concat()),
+        };
+        let ports = [ends.client.port().to_be_bytes(), ends.to.port().to_be_bytes()].concat();
+        let length = (addresses.len() + ports.len()) as u16;
+        Header::of([V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports].concat())
+    }
+
+    /// A header of a stream.
+    pub fn of_stream(version: Version, ends: Ends) -> Header {
+        match version {
+            Version::V1 => Header::v1(ends),
+            Version::V2 => Header::v2(Transport::Tcp, ends),
+        }
+    }
+
+    fn of(written: impl AsRef<[u8]>) -> Header {
+        let written = written.as_ref();
+        let mut bytes = [0; V1_BYTES_MAX];
+        bytes[..written.len()].copy_from_slice(written);
+        Header { bytes, length: written.len() as u8 }
+    }
+}
+
+impl Deref for Header {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// The beginning of a header, as far as one can tell.
+    Part,
+    /// A header.
+    Whole {
+        /// Its length in bytes; what follows is the client's.
+        length: usize,
+        /// Whom it names. None: the sender speaks for itself (`LOCAL`), or of a
+        /// client whose address is none of the Internet.
+        ends: Option<Ends>,
+    },
+    /// No header: why.
+    Garbled(&'static str),
+}
+
+/// Reads a header of either version from all bytes that have come so far. As
+/// soon as they cannot become one they are garbled, after [`V2_BYTES_MAX`] bytes
+/// at the latest. A checksum and whatever else version 2 may add is passed over.
+pub fn read(bytes: &[u8]) -> Heard {
+    let begins = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
+    if begins(V1_START) {
+        read_v1(bytes)
+    } else if begins(V2_START) {
+        read_v2(bytes)
+    } else {
+        Heard::Garbled("begins otherwise")
+    }
+}
+
+fn read_v1(bytes: &[u8]) -> Heard {
+    let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
+    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
+        return if window.len() < V1_BYTES_MAX { Heard::Part } else { Heard::Garbled("a line without an end") };
+    };
+    let (rest, length) = (&window[V1_START.len()..end], end + 2);
+    if rest == b"UNKNOWN" || rest.starts_with(b"UNKNOWN ") {
+        return Heard::Whole { length, ends: None };
+    }
+    match std::str::from_utf8(rest).ok().and_then(words) {
+        Some(ends) => Heard::Whole { length, ends: Some(ends) },
+        None => Heard::Garbled("a line of other words"),
+    }
+}
+
+/// `TCP4 CLIENT TO PORT PORT`.
+fn words(line: &str) -> Option<Ends> {
+    let mut words = line.split(' ');
+    let mut next = || words.next();
+    let ip: fn(&str) -> Option<IpAddr> = match next()? {
+        "TCP4" => |word| word.parse().ok().map(IpAddr::V4),
+        "TCP6" => |word| word.parse().ok().map(IpAddr::V6),
+        _ => return None,
+    };
+    let (client, to) = (ip(next()?)?, ip(next()?)?);
+    let (client_port, to_port) = (port(next()?)?, port(next()?)?);
+    let ends = Ends::new(SocketAddr::new(client, client_port), SocketAddr::new(to, to_port));
+    next().is_none().then_some(ends)
+}
+
+fn port(word: &str) -> Option<u16> {
+    let plain = word.bytes().all(|c| c.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    word.parse().ok().filter(|_| plain)
+}
+
+fn read_v2(bytes: &[u8]) -> Heard {
+    const LOCAL: u8 = 0x20;
+    const PROXY: u8 = 0x21;
+    let command = match bytes.get(V2_START.len()) {
+        None => return Heard::Part,
+        Some(command @ (&LOCAL | &PROXY)) => *command,
+        Some(_) => return Heard::Garbled("of another version or command"),
+    };
+    let Some((fixed, rest)) = bytes.split_at_checked(V2_FIXED_BYTES) else { return Heard::Part };
+    let body = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    let length = V2_FIXED_BYTES + body;
+    if length > V2_BYTES_MAX {
+        return Heard::Garbled("longer than 536 bytes");
+    }
+    if command == LOCAL {
+        return if rest.len() < body { Heard::Part } else { Heard::Whole { length, ends: None } };
+    }
+    let (family, transport) = (fixed[13] >> 4, fixed[13] & 15);
+    let least = match family {
+        0 => 0,
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => return Heard::Garbled("of another family"),
+    };
+    if transport > 2 {
+        return Heard::Garbled("of another transport");
+    }
+    if body < least {
+        return Heard::Garbled("shorter than its addresses");
+    }
+    let Some(addresses) = rest.get(..body) else { return Heard::Part };
+    let ends = if transport == 0 { None } else { addresses_v2(family, addresses) };
+    Heard::Whole { length, ends }
+}
+
+fn addresses_v2(family: u8, bytes: &[u8]) -> Option<Ends> {
+    let (client, rest) = address(family, bytes)?;
+    let (to, rest) = address(family, rest)?;
+    let (client_port, rest) = rest.split_first_chunk()?;
+    let (to_port, _) = rest.split_first_chunk()?;
+    let with = |ip, port: &[u8; 2]| SocketAddr::new(ip, u16::from_be_bytes(*port));
+    Some(Ends::new(with(client, client_port), with(to, to_port)))
+}
+
+fn address(family: u8, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
+    match family {
+        1 => bytes.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest)),
+        2 => bytes.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

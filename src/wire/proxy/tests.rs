@@ -1,0 +1,197 @@
+//! Headers there and back, byte by byte, and bytes that are none.
+
+use super::*;
+use crate::base::random::Random;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+fn ends(client: &str, to: &str) -> Ends {
+    Ends::new(client.parse().unwrap(), to.parse().unwrap())
+}
+
+#[track_caller]
+fn whole(bytes: &[u8]) -> (usize, Option<Ends>) {
+    match read(bytes) {
+        Heard::Whole { length, ends } => (length, ends),
+        other => panic!("{}: {other:?}", bytes.escape_ascii()),
+    }
+}
+
+#[track_caller]
+fn garbled(bytes: &[u8]) {
+    assert!(matches!(read(bytes), Heard::Garbled(_)), "{}: {:?}", bytes.escape_ascii(), read(bytes));
+}
+
+fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+    [V2_START, &[command, family], &(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+#[test]
+fn version_1_is_the_line_of_the_specification() {
+    let header = Header::v1(ends("192.168.0.1:56324", "192.168.0.11:443"));
+    assert_eq!(&*header, b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n");
+    let header = Header::v1(ends("[2001:db8::1]:1", "[::1]:65535"));
+    assert_eq!(&*header, b"PROXY TCP6 2001:db8::1 ::1 1 65535\r\n");
+    let longest = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
+    assert_eq!(Header::v1(ends(longest, longest)).len(), 104);
+}
+
+#[test]
+fn version_2_is_the_block_of_the_specification() {
+    let header = Header::v2(Transport::Tcp, ends("1.2.3.4:258", "5.6.7.8:772"));
+    assert_eq!(*header, v2(0x21, 0x11, &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4]));
+    let header = Header::v2(Transport::Udp, ends("[::1]:258", "[::2]:772"));
+    let (one, two) = (Ipv6Addr::LOCALHOST.octets(), Ipv6Addr::from(2).octets());
+    assert_eq!(*header, v2(0x21, 0x22, &[&one[..], &two, &[1, 2, 3, 4]].concat()));
+    assert_eq!(header.len(), 52);
+}
+
+#[test]
+fn of_two_families_both_are_written_in_ipv6() {
+    let mixed = ends("192.0.2.1:1", "[2001:db8::1]:2");
+    assert_eq!(&*Header::v1(mixed), b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
+    assert_eq!(whole(&Header::v1(mixed)).1, Some(mixed));
+    assert_eq!(whole(&Header::v2(Transport::Tcp, mixed)).1, Some(mixed));
+    assert_eq!(ends("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"), ends("192.0.2.1:1", "192.0.2.2:2"));
+}
+
+#[test]
+fn who_speaks_for_itself_or_of_the_unknown_names_nobody() {
+    for line in ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 ffff::2 65535 1\r\n", "PROXY UNKNOWN \n \r \r\n"] {
+        assert_eq!(whole(line.as_bytes()), (line.len(), None), "{line:?}");
+    }
+    assert_eq!(whole(b"PROXY UNKNOWN \xff\xfe\r\nGET /"), (18, None));
+    // The family of LOCAL is not looked at, and its length is.
+    for (command, family, body) in [(0x20, 0, 0), (0x20, 0x11, 12), (0x20, 0xff, 7), (0x21, 0, 5), (0x21, 0x31, 216)] {
+        let bytes = v2(command, family, &vec![7; body]);
+        assert_eq!(whole(&bytes), (bytes.len(), None));
+    }
+    // Of the Internet, but of no transport that is known.
+    assert_eq!(whole(&v2(0x21, 0x10, &[1; 12])).1, None);
+}
+
+#[test]
+fn what_version_2_adds_is_passed_over() {
+    let (header, additions) = (Header::v2(Transport::Tcp, ends("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
+    for more in [1, 3, 500] {
+        let bytes = v2(0x21, 0x11, &[&header[16..], &additions[..more]].concat());
+        let with_more = [&bytes[..], b"GET /"].concat();
+        assert_eq!(whole(&with_more), (bytes.len(), Some(ends("1.2.3.4:5", "6.7.8.9:10"))));
+    }
+    // 536 bytes, and one more.
+    assert_eq!(whole(&v2(0x20, 0, &[0; 520])).0, V2_BYTES_MAX);
+    garbled(&v2(0x20, 0, &[0; 521])[..16]);
+}
+
+#[test]
+fn a_line_may_have_107_bytes_with_its_end_and_no_more() {
+    let line = |length: usize| format!("PROXY UNKNOWN {:x<1$}\r\n", "", length - 16);
+    assert_eq!(whole(line(107).as_bytes()).0, 107);
+    garbled(line(108).as_bytes());
+    assert_eq!(read(&line(108).as_bytes()[..106]), Heard::Part);
+    garbled(&line(108).as_bytes()[..107]);
+}
+
+#[test]
+fn strangers_are_garbled_as_soon_as_they_differ() {
+    for text in [
+        "G",
+        "PROXY\t",
+        "PROXY  TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1 2 \r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1 2 3\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1\r\n",
+        "PROXY TCP4 1.2.3.4  5.6.7.8 1 2\r\n",
+        "PROXY TCP4 01.2.3.4 5.6.7.8 1 2\r\n",
+        "PROXY TCP4 1.2.3 5.6.7.8 1 2\r\n",
+        "PROXY TCP4 ::1 ::2 1 2\r\n",
+        "PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n",
+        "PROXY TCP6 fe80::1%lo ::2 1 2\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 01 2\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 +1 2\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1 65536\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n\r\n",
+        "PROXY UDP4 1.2.3.4 5.6.7.8 1 2\r\n",
+        "PROXY UNKNOWNS\r\n",
+        "PROXY tcp4 1.2.3.4 5.6.7.8 1 2\r\n",
+        "PROXY \r\n",
+        "\r\n\r\nGET",
+    ] {
+        garbled(text.as_bytes());
+    }
+    let start = |more: &[u8]| [V2_START, more].concat();
+    for more in [&[0x11][..], &[0x22], &[0x31], &[0x21, 0x13, 0, 12], &[0x21, 0x41, 0, 12]] {
+        garbled(&start(more));
+    }
+    // Less than the addresses of its family need.
+    for more in [[0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x21, 0x32, 0, 215], [0x21, 0x11, 2, 9]] {
+        garbled(&start(&more));
+    }
+}
+
+fn some_ends(random: &mut Random) -> Ends {
+    let mut address = || {
+        let bits = (u128::from(random.bits()) << 64) | u128::from(random.bits());
+        let ip = if bits % 2 == 0 { IpAddr::from(Ipv4Addr::from(bits as u32)) } else { Ipv6Addr::from(bits).into() };
+        SocketAddr::new(ip, (bits >> 64) as u16)
+    };
+    Ends::new(address(), address())
+}
+
+/// A seed that is different every time; a failure tells it.
+fn seed() -> u64 {
+    let given = std::env::var("PEGASUS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    println!("PEGASUS_SEED={seed}");
+    seed
+}
+
+#[test]
+fn whatever_is_written_is_read_however_it_comes() {
+    let mut random = Random::new(seed());
+    for _ in 0..500 {
+        let ends = some_ends(&mut random);
+        for header in [Header::v1(ends), Header::v2(Transport::Tcp, ends), Header::v2(Transport::Udp, ends)] {
+            for length in 0..header.len() {
+                assert_eq!(read(&header[..length]), Heard::Part, "{length} bytes of {header:?}");
+            }
+            assert_eq!(whole(&header), (header.len(), Some(ends)));
+            let with_more = [&header[..], b"\r\nmore"].concat();
+            assert_eq!(whole(&with_more), (header.len(), Some(ends)));
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_is_answered_within_bounds() {
+    let mut random = Random::new(seed());
+    for _ in 0..2_000 {
+        let ends = some_ends(&mut random);
+        // Whole headers with some bytes changed, and with more behind.
+        let mut bytes = match random.bits() % 4 {
+            0 => Header::v1(ends).to_vec(),
+            1 => Header::v2(Transport::Tcp, ends).to_vec(),
+            2 => V2_START.to_vec(),
+            _ => V1_START.to_vec(),
+        };
+        for _ in 0..random.bits() % 4 {
+            let place = random.bits() as usize % bytes.len();
+            bytes[place] = random.bits() as u8;
+        }
+        let more = random.bits() % 600;
+        bytes.extend((0..more).map(|_| random.bits() as u8));
+        let mut settled = None;
+        for length in 0..=bytes.len() {
+            let heard = read(&bytes[..length]);
+            match heard {
+                Heard::Part => assert!(length < V2_BYTES_MAX && settled.is_none(), "{}", bytes.escape_ascii()),
+                Heard::Whole { length: found, .. } => assert!(found <= length && found <= V2_BYTES_MAX),
+                Heard::Garbled(_) => {}
+            }
+            // More bytes change nothing of what was said once.
+            if heard != Heard::Part {
+                assert_eq!(*settled.get_or_insert(heard), heard, "{}", bytes.escape_ascii());
+            }
+        }
+    }
+}
