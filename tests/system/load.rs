@@ -6,6 +6,7 @@ use crate::support::process::{run, Process};
 use crate::support::{until, Directory};
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -286,4 +287,16 @@ fn busy_loops_raise_the_reading() {
         let out = look(QUICK, &[UNCHECKED, "monitor_load=cpu"]);
         number(&out, "utilisation") > 0.9 && number(&out, "queued") >= cpus as f64
     });
+}
+
+#[test]
+fn only_the_cpus_that_it_may_use_count() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split([',', '-']).next().unwrap();
+    let plain = command("monitor", &[UNCHECKED, QUICK, "service_web_provider=10.0.0.7:80"]);
+    let mut bound = Command::new("taskset");
+    bound.args(["-c", first]).arg(plain.get_program()).args(plain.get_args()).arg("--once");
+    let (status, out, err) = run(&mut bound, b"");
+    assert_eq!((status, err.as_str(), number(&out, "cpus")), (0, "", 1.0), "{out}");
 }
