@@ -9,18 +9,22 @@ fn main() {
 
     // Where the load average comes from.
     let load = match (os.as_str(), target_env.as_str()) {
-        ("linux", "uclibc") | ("android", _) => "procfs",
+        ("linux", "uclibc") => "procfs",
+        ("android", _) => "sysinfo",
+        ("windows", _) => "sampled",
         ("linux" | "macos" | "freebsd" | "openbsd" | "netbsd" | "dragonfly" | "illumos" | "solaris", _) => "getloadavg",
         _ => "none",
     };
     // Where CPU utilisation and run queue come from.
     let cpu = match os.as_str() {
         "linux" | "android" => "procfs",
+        "windows" => "windows",
         _ => "none",
     };
-    for (name, value, values) in
-        [("pegasus_load", load, r#""getloadavg", "procfs", "none""#), ("pegasus_cpu", cpu, r#""procfs", "none""#)]
-    {
+    for (name, value, values) in [
+        ("pegasus_load", load, r#""getloadavg", "procfs", "sysinfo", "sampled", "none""#),
+        ("pegasus_cpu", cpu, r#""procfs", "windows", "none""#),
+    ] {
         println!("cargo::rustc-check-cfg=cfg({name}, values({values}))");
         println!("cargo::rustc-cfg={name}=\"{value}\"");
         println!("cargo::rustc-env={}={value}", name.to_uppercase());

@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::terminal::{complain, say};
 use super::{demo, exit, help, monitor, queue, redirect, send};
 use crate::os::inherit::{self, Found, Inherited};
-use crate::os::{cpu, load};
+use crate::os::{cpu, load, service};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,10 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
             options.optopt("", "seconds", "", "N");
             parse("demo", options, rest, client, demo::run)
         }
-        Some(name @ ("queue" | "redirect" | "monitor")) => daemon(name, rest, found),
+        Some(name @ ("queue" | "redirect" | "monitor")) => {
+            let (name, rest) = (name.to_string(), rest.to_vec());
+            service::run(move || daemon(&name, &rest, found))
+        }
         Some(other) => wrong_usage(&format!("no such command: {other}"), client),
     }
 }

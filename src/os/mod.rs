@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod limits;
 pub mod load;
 pub mod notify;
+pub mod service;
 pub mod signal;
 pub mod socket;
 pub mod splice;

@@ -6,6 +6,10 @@ use crate::support::process::{run, Process};
 use crate::support::{until, Directory};
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// Nobody is there, and nobody looks.
@@ -253,4 +257,46 @@ fn one_look_prints_the_message_to_each_balancer() {
         let message = "provider=10.0.0.7:80&service=web&tickets=2&capacity=8&lease=20s";
         assert_eq!(*line, format!("pegasus://{place}/ticket?{message}"));
     }
+}
+
+/// Ends what spins, also when the test fails.
+struct Spinning(Arc<AtomicBool>);
+
+impl Spinning {
+    fn start(threads: usize) -> Spinning {
+        let over = Arc::new(AtomicBool::new(false));
+        for _ in 0..threads {
+            let over = over.clone();
+            thread::spawn(move || while !over.load(Ordering::Relaxed) {});
+        }
+        Spinning(over)
+    }
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn busy_loops_raise_the_reading() {
+    let cpus = thread::available_parallelism().unwrap().get();
+    let _spinning = Spinning::start(3 * cpus);
+    until("the CPUs are busy and as many tasks wait", || {
+        let out = look(QUICK, &[UNCHECKED, "monitor_load=cpu"]);
+        number(&out, "utilisation") > 0.9 && number(&out, "queued") >= cpus as f64
+    });
+}
+
+#[test]
+fn only_the_cpus_that_it_may_use_count() {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split([',', '-']).next().unwrap();
+    let plain = command("monitor", &[UNCHECKED, QUICK, "service_web_provider=10.0.0.7:80"]);
+    let mut bound = Command::new("taskset");
+    bound.args(["-c", first]).arg(plain.get_program()).args(plain.get_args()).arg("--once");
+    let (status, out, err) = run(&mut bound, b"");
+    assert_eq!((status, err.as_str(), number(&out, "cpus")), (0, "", 1.0), "{out}");
 }

@@ -5,6 +5,11 @@ mod procfs;
 #[cfg(pegasus_cpu = "procfs")]
 pub use procfs::{runnable, times};
 
+#[cfg(pegasus_cpu = "windows")]
+mod windows;
+#[cfg(pegasus_cpu = "windows")]
+pub use windows::{runnable, times};
+
 #[cfg(pegasus_cpu = "none")]
 mod none;
 #[cfg(pegasus_cpu = "none")]

@@ -1,15 +1,26 @@
 //! What is the load average? The shim `getloadavg`; `build.rs` names the
-//! mechanism of the target.
+//! mechanism of the target. The others are compiled for the tests where the
+//! system has them.
 
 #[cfg(pegasus_load = "getloadavg")]
 mod getloadavg;
 #[cfg(pegasus_load = "getloadavg")]
 pub use getloadavg::averages;
 
-#[cfg(pegasus_load = "procfs")]
+#[cfg(any(pegasus_load = "procfs", all(test, target_os = "linux")))]
 mod procfs;
 #[cfg(pegasus_load = "procfs")]
 pub use procfs::averages;
+
+#[cfg(any(pegasus_load = "sysinfo", all(test, target_os = "linux")))]
+mod sysinfo;
+#[cfg(pegasus_load = "sysinfo")]
+pub use sysinfo::averages;
+
+#[cfg(any(pegasus_load = "sampled", all(test, target_os = "linux")))]
+mod sampled;
+#[cfg(pegasus_load = "sampled")]
+pub use sampled::averages;
 
 #[cfg(pegasus_load = "none")]
 mod none;
@@ -19,7 +30,8 @@ pub use none::averages;
 /// The mechanism in this binary.
 pub const MECHANISM: &str = env!("PEGASUS_LOAD");
 
-/// CPUs that this process may use, at least 1 (affinity and quota respected).
+/// CPUs that this process may use, at least 1: its affinity and, on Linux, the
+/// quota of its control group (v1 or v2) are respected.
 pub fn cpus() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64)
 }

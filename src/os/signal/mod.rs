@@ -33,6 +33,13 @@ pub enum Signal {
 static PENDING: AtomicU32 = AtomicU32::new(0);
 const ONE: [u32; 4] = [1, 1 << 8, 1 << 16, 1 << 24];
 
+/// A signal that comes by a call: from a console, or a manager of services.
+#[cfg(windows)]
+pub(super) fn raise(signal: Signal) {
+    PENDING.fetch_add(ONE[signal as usize], Ordering::Relaxed);
+    mechanism::wake();
+}
+
 /// Signals as readiness of the token that they were installed with.
 pub struct Signals(mechanism::Source);
 

@@ -1,9 +1,9 @@
-//! Console control events of Windows: Ctrl-C, Ctrl-Break and closing drain.
+//! Console control events of Windows: Ctrl-C, Ctrl-Break and closing drain. A
+//! service's controls come the same way.
 
-use super::{ONE, PENDING};
+use super::Signal;
 use mio::{Registry, Token, Waker};
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
 
@@ -12,15 +12,20 @@ static WAKER: OnceLock<Arc<Waker>> = OnceLock::new();
 pub(super) struct Source;
 
 unsafe extern "system" fn handle(_: u32) -> i32 {
-    PENDING.fetch_add(ONE[0], Ordering::Relaxed);
+    super::raise(Signal::Terminate);
+    1
+}
+
+pub(super) fn wake() {
     if let Some(waker) = WAKER.get() {
         let _ = waker.wake();
     }
-    1
 }
 
 pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>) -> io::Result<Source> {
     let _ = WAKER.set(waker.clone());
+    // A service may have been told to end before it listened.
+    wake();
     // SAFETY: the handler is a function that lives as long as the process.
     if unsafe { SetConsoleCtrlHandler(Some(handle), 1) } == 0 {
         return Err(io::Error::last_os_error());
