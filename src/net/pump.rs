@@ -10,6 +10,7 @@ use crate::os::socket;
 use crate::wire::proxy::Header;
 use mio::event::Event;
 use mio::net::TcpStream;
+use mio::{Registry, Token};
 use std::io::{self, Read};
 
 mod flow;
@@ -95,6 +96,15 @@ impl Link {
     /// The provider's socket became ready.
     pub fn provider_event(&mut self, event: &Event) {
         self.provider_ready.note(event);
+    }
+
+    /// After pumping: wants no events that would tell nothing new. The sockets are
+    /// registered by these tokens.
+    pub fn attend(&mut self, registry: &Registry, client: Token, provider: Token) {
+        self.client_ready.attend(&mut self.client, registry, client);
+        if let Some(socket) = &mut self.provider {
+            self.provider_ready.attend(socket, registry, provider);
+        }
     }
 
     /// Makes the system find out when the provider's host is gone. (A client's

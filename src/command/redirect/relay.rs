@@ -523,6 +523,8 @@ impl Relay {
             Pumped::ProviderFailed => return self.failed(key, Failure::Reset, machine, desk),
             Pumped::Over(outcome) => return self.finish(key, outcome, machine, desk),
         }
+        let (client_token, provider_token) = (token(key.index(), Kind::Client), token(key.index(), Kind::Provider));
+        client.link.attend(&desk.registry, client_token, provider_token);
         if !client.half_closed && client.link.half_closed() {
             client.half_closed = true;
             let deadline = desk.now + self.settings.redirect_half_closed_timeout;

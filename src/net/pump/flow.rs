@@ -6,6 +6,7 @@
 use crate::os::splice::Pipe;
 use mio::event::Event;
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,8 @@ const SPLICE_END: usize = 4 * 1024;
 const PIPES_MAX: usize = 64;
 /// Reads of one direction before others get their turn.
 const TURNS: u32 = 16;
+/// Events of a source that may tell nothing new before no more are wanted.
+const VAIN_MAX: u8 = 4;
 /// A short read means that the socket is empty, and its next byte is an event.
 /// True of epoll; elsewhere only an error says so.
 const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -41,16 +44,36 @@ pub(super) struct Ready {
     /// The system may hold small pieces back (Nagle, RFC 896). That costs
     /// nothing before the second one: nobody who says one thing needs the call.
     pub(super) delays: bool,
+    /// Events in a row that told what was known: there is more to read, while
+    /// the sink is slower than the source.
+    pub(super) vain: u8,
+    /// No more of these are wanted, until everything was read.
+    pub(super) muted: bool,
 }
 
 impl Ready {
     pub(super) fn note(&mut self, event: &Event) {
         let closed = event.is_read_closed() || event.is_error();
+        self.vain = if self.read && event.is_readable() { self.vain.saturating_add(1) } else { 0 };
         self.read |= event.is_readable() || closed;
         self.write |= event.is_writable() || event.is_write_closed();
         self.ended |= closed;
         self.last |= event.is_read_closed() && !event.is_error();
         self.failed |= event.is_error();
+    }
+
+    /// Asks for no more events that tell nothing new, and for all again as soon as
+    /// they would: each of them is a wake-up, and a source that is quicker than
+    /// its sink would bring one for every packet.
+    pub(super) fn attend(&mut self, socket: &mut TcpStream, registry: &Registry, token: Token) {
+        let mute = self.read && (self.muted || self.vain >= VAIN_MAX);
+        if mute == self.muted {
+            return;
+        }
+        let interest = if mute { Interest::WRITABLE } else { Interest::READABLE | Interest::WRITABLE };
+        if registry.reregister(socket, token, interest).is_ok() {
+            (self.muted, self.vain) = (mute, 0);
+        }
     }
 }
 
@@ -184,7 +207,7 @@ pub(super) enum Step {
 }
 
 pub(super) const UNKNOWN: Ready =
-    Ready { read: true, write: true, ended: false, last: false, failed: false, delays: false };
+    Ready { read: true, write: true, ended: false, last: false, failed: false, delays: false, vain: 0, muted: false };
 
 /// What the receiver is told when the sender has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
