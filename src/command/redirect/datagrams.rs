@@ -10,7 +10,8 @@ use super::doors;
 use super::fallbacks::Fallbacks;
 use super::notes::Notes;
 use super::proxied::Proxied;
-use super::relay::{Order, Stay, FAREWELL, LOOK};
+use super::stay::Staying;
+use super::steward::Order;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -72,13 +73,9 @@ pub struct Datagrams {
     settings: Arc<Settings>,
     flows: Arc<AtomicUsize>,
     clients: Arc<AtomicUsize>,
-    stay: Stay,
+    staying: Staying,
     paused_until: Option<Moment>,
     notes: Notes,
-    idle_since: Option<Moment>,
-    next_look: Option<Moment>,
-    ending: Option<Moment>,
-    farewell: Option<Moment>,
 }
 
 enum Kind {
@@ -144,13 +141,13 @@ impl Hands for Datagrams {
 
     fn order(&mut self, order: Order, machine: &mut Flows, desk: &mut Desk) {
         match order {
-            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
+            Order::Terminate if self.staying.is_ending() => self.staying.end(Span::ZERO, desk.now),
             Order::Terminate => {
-                self.ending = Some(desk.now + self.settings.drain_timeout);
+                self.staying.end(self.settings.drain_timeout, desk.now);
                 machine.handle(Input::Drain, desk.now);
             }
             Order::HandOver => {
-                self.ending = Some(desk.now + self.settings.drain_timeout);
+                self.staying.end(self.settings.drain_timeout, desk.now);
                 // What comes to these doors is another process's. The flows that
                 // are here go on being answered.
                 self.paused_until = Some(Moment::NEVER);
@@ -189,12 +186,10 @@ impl Hands for Datagrams {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.ending, self.next_look];
+        let staying = self.staying.deadline(self.settings.redirect_linger);
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, staying];
         let leaving = self.doors.values().filter_map(|door| door.leaving);
-        let linger =
-            self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
-        let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter().flatten().chain(leaving).chain(linger).chain(farewell).min()
+        own.into_iter().flatten().chain(leaving).min()
     }
 
     fn settle(&mut self, machine: &mut Flows, desk: &mut Desk) -> bool {
@@ -211,16 +206,12 @@ impl Hands for Datagrams {
         self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
         self.queue.flush(desk);
         self.hear(machine, desk);
-        if self.ending.is_some_and(|until| desk.now >= until) {
+        if self.staying.is_late(desk.now) {
             machine.handle(Input::End, desk.now);
         }
         self.flows.store(machine.count(), Ordering::Relaxed);
-        if !self.nothing_left(machine.count(), desk.now) {
-            self.farewell = None;
-            return false;
-        }
-        let since = *self.farewell.get_or_insert(desk.now);
-        self.queue.flushed() || desk.now.since(since) >= FAREWELL
+        let (clients, linger) = (self.clients.load(Ordering::Relaxed), self.settings.redirect_linger);
+        self.staying.is_over(machine.count(), clients, self.queue.flushed(), linger, desk.now)
     }
 }
 
@@ -243,13 +234,9 @@ impl Datagrams {
             settings: crew.settings.clone(),
             flows: crew.flows.clone(),
             clients: crew.count.clone(),
-            stay: crew.stay,
+            staying: Staying::new(crew.stay),
             paused_until: None,
             notes: Notes::default(),
-            idle_since: None,
-            next_look: None,
-            ending: None,
-            farewell: None,
         })
     }
 
@@ -404,23 +391,6 @@ impl Datagrams {
         if let Some(door) = self.doors.get(door) {
             outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
         }
-    }
-
-    /// Whether it is told to end, or was not to stay, and nobody is there.
-    fn nothing_left(&mut self, count: usize, now: Moment) -> bool {
-        self.next_look = None;
-        if count > 0 {
-            self.idle_since = None;
-            return false;
-        }
-        let since = *self.idle_since.get_or_insert(now);
-        if let Some(until) = self.ending {
-            // While other loops have clients somebody must listen to signals.
-            let last = self.clients.load(Ordering::Relaxed) == 0;
-            self.next_look = (!last).then(|| now + LOOK);
-            return last || now >= until;
-        }
-        self.stay != Stay::Forever && now.since(since) >= self.settings.redirect_linger
     }
 
     /// What the queue says.

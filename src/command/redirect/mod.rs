@@ -13,14 +13,16 @@ mod notes;
 mod proxied;
 mod relay;
 mod scarcity;
+mod stay;
 mod steward;
 
-pub use relay::Order;
+pub use steward::Order;
 
 use asker::Asker;
 use datagrams::Datagrams;
 use doors::{Change, Doors};
-use relay::{Relay, Stay};
+use relay::Relay;
+use stay::Stay;
 use steward::Steward;
 
 use super::daemon::{Daemon, Source};

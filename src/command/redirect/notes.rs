@@ -1,14 +1,13 @@
-//! What an operator reads of flows.
+//! What an operator reads of clients and flows.
 //!
 //! Owns how much of it: datagrams may come by the thousand, and from addresses
 //! that do not exist.
 
-use super::relay::tell;
 use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
 use crate::base::time::{Moment, Span};
 use crate::redirect::redirector::Note;
-use log::warn;
+use log::{log, warn, Level};
 
 /// How often it is told that the system has no socket to spare.
 const TELL: Span = Span::from_secs(60);
@@ -62,5 +61,29 @@ impl Notes {
         }
         *count += 1;
         *count <= TURNED_AWAY_TOLD
+    }
+}
+
+/// Writes what an operator may want to read.
+pub fn tell(note: &Note) {
+    match note {
+        Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
+            let level = match outcome {
+                Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
+                    Level::Warn
+                }
+                _ => Level::Info,
+            };
+            log!(
+                target: "redirect",
+                level,
+                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
+                 received={received} waited={waited} lasted={lasted}",
+                provider.map_or("-".to_string(), |provider| provider.to_string())
+            );
+        }
+        Note::ProviderFailed { service, provider, why } => {
+            warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
+        }
     }
 }

@@ -5,10 +5,13 @@
 //! bytes the pump's.
 
 use super::asker::Asker;
-use super::doors::{Change, Door};
+use super::doors::Door;
 use super::fallbacks::Fallbacks;
+use super::notes::tell;
 use super::proxied::{Met, Proxied, Visitor};
 use super::scarcity::Scarcity;
+use super::stay::Staying;
+use super::steward::Order;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -24,10 +27,10 @@ use crate::net::peer::News;
 use crate::net::pump::{Called, Link, Pumped, Tools};
 use crate::os::connect::connect;
 use crate::os::socket::{self, Socket};
-use crate::redirect::redirector::{Failure, Input, Note, Output, Redirector};
+use crate::redirect::redirector::{Failure, Input, Output, Redirector};
 use crate::redirect::sources::Source;
 use crate::wire::channel::Answer;
-use log::{debug, error, log, warn, Level};
+use log::{debug, error, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -36,26 +39,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// How long the queue is given to hear that the last client is gone.
-pub const FAREWELL: Span = Span::from_millis(200);
 /// Probes are worth four calls only where a connection lasts longer than this.
 const KEEPALIVE_AFTER: Span = Span::from_secs(30);
-/// How often a loop that is done looks whether the others are.
-pub const LOOK: Span = Span::from_millis(50);
-
-/// What may be wanted of a running redirector.
-#[derive(Clone)]
-pub enum Order {
-    /// End in good order; the second time at once.
-    Terminate,
-    /// Another process serves whoever comes from now on: end when those who are
-    /// here are gone.
-    HandOver,
-    /// Other options from now on.
-    Reconfigure(Arc<Settings>),
-    /// Clients come to other places from now on.
-    Doors(Arc<Change>),
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -76,17 +61,6 @@ struct Client {
     source: Option<Source>,
 }
 
-/// When a loop has nothing left to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stay {
-    /// When it is told to end.
-    Forever,
-    /// When its only client is gone.
-    OneClient,
-    /// When no client has been there for `redirect_linger`.
-    Linger,
-}
-
 /// See the file's head.
 pub struct Relay {
     queue: Asker,
@@ -104,15 +78,7 @@ pub struct Relay {
     scarcity: Scarcity,
     fallbacks: Fallbacks,
     proxied: Proxied,
-    stay: Stay,
-    /// Since when nobody is there.
-    idle_since: Option<Moment>,
-    /// When to look whether the other loops are done.
-    next_look: Option<Moment>,
-    /// It was told to end: until when.
-    ending: Option<Moment>,
-    /// Nothing is left to do, but the queue may not know it yet.
-    farewell: Option<Moment>,
+    staying: Staying,
 }
 
 enum Kind {
@@ -186,14 +152,14 @@ impl Hands for Relay {
 
     fn order(&mut self, order: Order, machine: &mut Redirector, desk: &mut Desk) {
         match order {
-            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
+            Order::Terminate if self.staying.is_ending() => self.staying.end(Span::ZERO, desk.now),
             Order::Terminate | Order::HandOver => {
-                if self.stay == Stay::Linger {
+                if self.staying.lingers() {
                     // Whoever waits there is its starter's business again.
                     self.listeners.close();
                 }
                 self.listeners.leave_all();
-                self.ending = Some(desk.now + self.settings.drain_timeout);
+                self.staying.end(self.settings.drain_timeout, desk.now);
             }
             Order::Doors(change) => {
                 change.closed.iter().for_each(|number| self.listeners.leave(*number));
@@ -239,27 +205,24 @@ impl Hands for Relay {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let own = [self.queue.deadline(), self.timers.next(), self.listeners.deadline(), self.ending];
-        let linger =
-            self.idle_since.filter(|_| self.stay == Stay::Linger).map(|since| since + self.settings.redirect_linger);
-        let farewell = self.farewell.map(|since| since + FAREWELL);
-        own.into_iter()
-            .flatten()
-            .chain(self.fallbacks.deadline())
-            .chain(self.proxied.deadline())
-            .chain(linger)
-            .chain(farewell)
-            .chain(self.next_look)
-            .chain(self.scarcity.deadline())
-            .min()
+        let own = [
+            self.queue.deadline(),
+            self.timers.next(),
+            self.listeners.deadline(),
+            self.fallbacks.deadline(),
+            self.proxied.deadline(),
+            self.scarcity.deadline(),
+            self.staying.deadline(self.settings.redirect_linger),
+        ];
+        own.into_iter().flatten().min()
     }
 
     fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
         for key in std::mem::take(&mut self.again) {
             self.pump(key, machine, desk);
         }
-        // Several threads may look at the same time, and each go one beyond.
         self.call_again(machine, desk);
+        // Several threads may look at the same time, and each go one beyond.
         let (count, most, mut more) = (&self.count, self.clients_max, 0);
         let short = self.scarcity.is_short();
         let room = || {
@@ -276,41 +239,18 @@ impl Hands for Relay {
         }
         self.queue.flush(desk);
         self.hear(machine, desk);
-        if self.ending.is_some_and(|until| desk.now >= until) {
+        if self.staying.is_late(desk.now) {
             for key in self.clients.keys() {
                 self.finish(key, Outcome::Drained, machine, desk);
             }
         }
-        if !self.nothing_left(desk.now) {
-            return false;
-        }
-        let since = *self.farewell.get_or_insert(desk.now);
-        self.queue.flushed() || desk.now.since(since) >= FAREWELL
+        let all = self.count.load(Ordering::Relaxed) + self.flows.load(Ordering::Relaxed);
+        let linger = self.settings.redirect_linger;
+        self.staying.is_over(self.clients.len(), all, self.queue.flushed(), linger, desk.now)
     }
 }
 
 impl Relay {
-    /// Whether it is told to end, or was not to stay, and nobody is there.
-    fn nothing_left(&mut self, now: Moment) -> bool {
-        self.next_look = None;
-        if !self.clients.is_empty() {
-            self.idle_since = None;
-            return false;
-        }
-        let since = *self.idle_since.get_or_insert(now);
-        if let Some(until) = self.ending {
-            // While other loops have clients somebody must listen to signals.
-            let last = self.count.load(Ordering::Relaxed) == 0 && self.flows.load(Ordering::Relaxed) == 0;
-            self.next_look = (!last).then(|| now + LOOK);
-            return last || now >= until;
-        }
-        match self.stay {
-            Stay::Forever => false,
-            Stay::OneClient => true,
-            Stay::Linger => now.since(since) >= self.settings.redirect_linger,
-        }
-    }
-
     /// Clients come to this door, if it is one of streams.
     ///
     /// # Errors
@@ -349,11 +289,7 @@ impl Relay {
             settings,
             count: crew.count.clone(),
             flows: crew.flows.clone(),
-            stay: crew.stay,
-            idle_since: None,
-            next_look: None,
-            ending: None,
-            farewell: None,
+            staying: Staying::new(crew.stay),
         })
     }
 
@@ -557,30 +493,6 @@ impl Relay {
                 News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
                 News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
-        }
-    }
-}
-
-/// Writes what an operator may want to read.
-pub fn tell(note: &Note) {
-    match note {
-        Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
-            let level = match outcome {
-                Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
-                    Level::Warn
-                }
-                _ => Level::Info,
-            };
-            log!(
-                target: "redirect",
-                level,
-                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
-                 received={received} waited={waited} lasted={lasted}",
-                provider.map_or("-".to_string(), |provider| provider.to_string())
-            );
-        }
-        Note::ProviderFailed { service, provider, why } => {
-            warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
         }
     }
 }

@@ -5,7 +5,6 @@
 //! nobody.
 
 use super::doors::{Change, Doors};
-use super::relay::Order;
 use super::Loops;
 use crate::command::daemon::{warn_of_limit, Source};
 use crate::command::logging;
@@ -20,6 +19,20 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
+
+/// What may be wanted of a running redirector.
+#[derive(Clone)]
+pub enum Order {
+    /// End in good order; the second time at once.
+    Terminate,
+    /// Another process serves whoever comes from now on: end when those who are
+    /// here are gone.
+    HandOver,
+    /// Other options from now on.
+    Reconfigure(Arc<Settings>),
+    /// Clients come to other places from now on.
+    Doors(Arc<Change>),
+}
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
