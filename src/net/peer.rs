@@ -23,6 +23,10 @@ use std::net::{IpAddr, SocketAddr};
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Span = Span::from_secs(3);
+/// How long the news that a request has ended may wait for something else to be
+/// said, which saves both sides a wake-up. On a calm day the next question takes
+/// it along; who waits for the place then waits so much longer at most.
+const DONE_WAITS: Span = Span::from_millis(2);
 
 /// What a peer tells its owner.
 #[derive(Debug)]
@@ -54,6 +58,9 @@ pub struct Peer<T> {
     channel: Asking<T>,
     /// Answers that are still to come, and since when nothing came.
     owed: u64,
+    /// All that is unsent, and owed, is news that requests have ended; until when
+    /// it may wait.
+    sends_by: Option<Moment>,
     silent_since: Moment,
     silence_max: Span,
     /// Resolved and not tried yet.
@@ -83,6 +90,7 @@ impl<T> Peer<T> {
             state: State::Idle { retry: Moment::ZERO },
             channel: Asking::default(),
             owed: 0,
+            sends_by: None,
             silent_since: Moment::ZERO,
             silence_max,
             addresses: VecDeque::new(),
@@ -106,9 +114,10 @@ impl<T> Peer<T> {
         }
     }
 
-    /// Whether everything asked was sent, or nobody is there to send it to.
+    /// Whether everything asked was sent, or nobody is there to send it to. (An
+    /// answer that comes when nobody is here any more does no harm to what was asked.)
     pub fn flushed(&self) -> bool {
-        !matches!(self.state, State::Up(_)) || (self.channel.out.is_empty() && self.owed == 0)
+        !matches!(self.state, State::Up(_)) || self.channel.out.is_empty()
     }
 
     /// The next piece of news.
@@ -119,10 +128,16 @@ impl<T> Peer<T> {
     /// Asks, when the turn is flushed. While the peer is away nothing is asked.
     pub fn ask(&mut self, request: &Request, purpose: T, now: Moment) {
         if let State::Up(_) = self.state {
-            if self.owed == 0 {
+            let first = self.owed == 0;
+            if first {
                 self.silent_since = now;
             }
             self.owed += 1;
+            self.sends_by = match request {
+                Request::Done { .. } if first => Some(now + DONE_WAITS),
+                Request::Done { .. } => self.sends_by,
+                _ => None,
+            };
             self.channel.ask(&self.target.host_in_url(), request, purpose);
         }
     }
@@ -133,7 +148,7 @@ impl<T> Peer<T> {
             State::Idle { retry } => Some(*retry),
             State::Resolving(_) => None,
             State::Connecting { until, .. } => Some(*until),
-            State::Up(_) => (self.owed > 0).then(|| self.silent_since + self.silence_max),
+            State::Up(_) => self.sends_by.or_else(|| (self.owed > 0).then(|| self.silent_since + self.silence_max)),
         }
     }
 
@@ -184,7 +199,7 @@ impl<T> Peer<T> {
         let retry = desk.now + self.backoff.delay(&mut self.random);
         self.state = State::Idle { retry };
         self.channel = Asking::default();
-        self.owed = 0;
+        (self.owed, self.sends_by) = (0, None);
         if !std::mem::replace(&mut self.away, true) {
             warn!(target: self.owner, "queue {}: {why}; trying again", self.target);
         }
@@ -245,8 +260,17 @@ impl<T> Peer<T> {
         }
     }
 
+    /// Nothing may wait to be sent.
+    pub fn hurry(&mut self) {
+        self.sends_by = None;
+    }
+
     /// Sends what was asked in this turn, in one piece where the system can.
     pub fn flush(&mut self, desk: &mut Desk) {
+        if self.sends_by.is_some_and(|at| desk.now < at) {
+            return;
+        }
+        self.sends_by = None;
         while let State::Up(stream) = &mut self.state {
             if self.channel.out.is_empty() || !self.writable {
                 return;

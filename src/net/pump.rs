@@ -16,7 +16,7 @@ use std::io::{self, Read};
 mod flow;
 mod header;
 
-pub use flow::Tools;
+pub use flow::{Tools, EVERYTHING};
 
 use flow::{pump, send, Ending, Flow, Kept, Ready, Step, UNKNOWN};
 
@@ -89,13 +89,15 @@ impl Link {
     /// The client's socket became ready. Whether the client is still there; it
     /// may have ended its side, that is no leaving.
     pub fn client_event(&mut self, event: &Event) -> bool {
-        self.client_ready.note(event);
+        self.client_ready.note(event, &self.client);
         !self.client_ready.failed
     }
 
     /// The provider's socket became ready.
     pub fn provider_event(&mut self, event: &Event) {
-        self.provider_ready.note(event);
+        if let Some(provider) = &self.provider {
+            self.provider_ready.note(event, provider);
+        }
     }
 
     /// After pumping: wants no events that would tell nothing new. The sockets are
@@ -107,9 +109,9 @@ impl Link {
         }
     }
 
-    /// Makes the system find out when the provider's host is gone. (A client's
-    /// socket has it from the one it came to.)
+    /// Makes the system find out when one of the hosts is gone.
     pub fn keepalive(&self) {
+        socket::keepalive(&self.client);
         if let Some(provider) = &self.provider {
             socket::keepalive(provider);
         }

@@ -57,6 +57,13 @@ impl Asker {
         }
     }
 
+    /// Nothing may wait to be sent: this loop is about to leave.
+    pub fn hurry(&mut self) {
+        if let Asker::Connected(peer) = self {
+            peer.hurry();
+        }
+    }
+
     /// Sends what was asked in this turn.
     pub fn flush(&mut self, desk: &mut Desk) {
         if let Asker::Connected(peer) = self {

@@ -204,6 +204,9 @@ impl Hands for Datagrams {
         }
         self.send_replies();
         self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
+        if self.staying.leaves() {
+            self.queue.hurry();
+        }
         self.queue.flush(desk);
         self.hear(machine, desk);
         if self.staying.is_late(desk.now) {

@@ -85,7 +85,7 @@ fn service_of(settings: &Settings, named: Option<Service>, transport: Transport,
 }
 
 /// Started by a superserver for one client.
-fn one_client(settings: Settings, service: Option<Service>, stream: std::net::TcpStream) -> io::Result<i32> {
+fn one_client(mut settings: Settings, service: Option<Service>, stream: std::net::TcpStream) -> io::Result<i32> {
     let QueueAt::Target(queue) = settings.redirect_queue.clone() else {
         error!(target: "config", "redirect_queue=embedded: a superserver starts one process for each client");
         return Ok(exit::CONFIG);
@@ -96,7 +96,8 @@ fn one_client(settings: Settings, service: Option<Service>, stream: std::net::Tc
         return Ok(exit::OK);
     };
     let _ = stream.set_nodelay(true);
-    socket::keepalive(&stream);
+    // To find out how many there could be takes time.
+    settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
     let crew = Crew::new(settings, Queue::At(queue), Stay::OneClient);
     let (mut turn, mut relay) = crew.relay(&Doors::default(), 0)?;

@@ -24,7 +24,7 @@ use crate::command::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
-use crate::net::pump::{Called, Link, Pumped, Tools};
+use crate::net::pump::{Called, Link, Pumped, Tools, EVERYTHING};
 use crate::os::connect::connect;
 use crate::os::socket::{self, Socket};
 use crate::redirect::redirector::{Failure, Input, Output, Redirector};
@@ -33,7 +33,7 @@ use crate::wire::channel::Answer;
 use log::{debug, error, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Interest, Token};
+use mio::Token;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -237,6 +237,9 @@ impl Hands for Relay {
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
         }
+        if self.staying.leaves() {
+            self.queue.hurry();
+        }
         self.queue.flush(desk);
         self.hear(machine, desk);
         if self.staying.is_late(desk.now) {
@@ -313,9 +316,8 @@ impl Relay {
         desk: &mut Desk,
     ) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         let index = self.clients.next_index();
-        if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), interest) {
+        if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), EVERYTHING) {
             warn!(target: "redirect", "{from}: {error}");
             self.count.fetch_sub(1, Ordering::Relaxed);
             return;
@@ -379,8 +381,7 @@ impl Relay {
         client.stage = Stage::Calling;
         let called = client.link.call(&mut self.tools, |speaks_first| {
             let mut provider = connect(to, speaks_first)?;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            desk.registry.register(&mut provider, token(key.index(), Kind::Provider), interest)?;
+            desk.registry.register(&mut provider, token(key.index(), Kind::Provider), EVERYTHING)?;
             io::Result::Ok(provider)
         });
         match called {

@@ -46,6 +46,11 @@ impl Staying {
         self.stay == Stay::Linger
     }
 
+    /// Whether it waits for nobody new.
+    pub fn leaves(&self) -> bool {
+        self.is_ending() || self.stay == Stay::OneClient
+    }
+
     /// It is told to end, and has so long for it.
     pub fn end(&mut self, within: Span, now: Moment) {
         self.ending = Some(now + within);

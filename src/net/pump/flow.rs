@@ -3,6 +3,7 @@
 //! Owns the bytes on their way, the pipes they may take and what is known of a
 //! socket without asking it. Knows neither client nor provider.
 
+use crate::os::socket::urgent_in_line;
 use crate::os::splice::Pipe;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -24,6 +25,12 @@ const SPLICE_END: usize = 4 * 1024;
 const PIPES_MAX: usize = 64;
 /// Reads of one direction before others get their turn.
 const TURNS: u32 = 16;
+/// What is wanted of a socket.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub const EVERYTHING: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+/// What is wanted of a socket.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub const EVERYTHING: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Events of a source that may tell nothing new before no more are wanted.
 const VAIN_MAX: u8 = 4;
 /// A short read means that the socket is empty, and its next byte is an event.
@@ -41,6 +48,8 @@ pub(super) struct Ready {
     pub(super) last: bool,
     /// It has failed, which reading does not tell once it has ended.
     pub(super) failed: bool,
+    /// There is, or was, urgent data: a read stops there, though more may follow.
+    pub(super) urgent: bool,
     /// The system may hold small pieces back (Nagle, RFC 896). That costs
     /// nothing before the second one: nobody who says one thing needs the call.
     pub(super) delays: bool,
@@ -52,7 +61,11 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event, socket: &TcpStream) {
+        if event.is_priority() && !self.urgent {
+            self.urgent = true;
+            urgent_in_line(socket);
+        }
         let closed = event.is_read_closed() || event.is_error();
         self.vain = if self.read && event.is_readable() { self.vain.saturating_add(1) } else { 0 };
         self.read |= event.is_readable() || closed;
@@ -70,7 +83,7 @@ impl Ready {
         if mute == self.muted {
             return;
         }
-        let interest = if mute { Interest::WRITABLE } else { Interest::READABLE | Interest::WRITABLE };
+        let interest = if mute { Interest::WRITABLE } else { EVERYTHING };
         if registry.reregister(socket, token, interest).is_ok() {
             (self.muted, self.vain) = (mute, 0);
         }
@@ -188,7 +201,7 @@ impl Flow {
     /// So many bytes were read into the buffer. A short read: nothing is left,
     /// and if the end was there before, this was all.
     pub(super) fn was_read(&mut self, count: usize, tools: &Tools, source: &mut Ready) {
-        if SHORT_READ_DRAINS && count < tools.buffer.len() {
+        if SHORT_READ_DRAINS && !source.urgent && count < tools.buffer.len() {
             self.ended = source.last;
             source.read = source.ended;
         }
@@ -206,8 +219,17 @@ pub(super) enum Step {
     SinkFailed,
 }
 
-pub(super) const UNKNOWN: Ready =
-    Ready { read: true, write: true, ended: false, last: false, failed: false, delays: false, vain: 0, muted: false };
+pub(super) const UNKNOWN: Ready = Ready {
+    read: true,
+    write: true,
+    ended: false,
+    last: false,
+    failed: false,
+    urgent: false,
+    delays: false,
+    vain: 0,
+    muted: false,
+};
 
 /// What the receiver is told when the sender has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]

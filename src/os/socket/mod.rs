@@ -3,12 +3,14 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use unix::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families, urgent_in_line};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families};
+pub use windows::{
+    accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families, urgent_in_line,
+};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

@@ -56,6 +56,12 @@ pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
     }
 }
 
+/// Urgent data (RFC 6093) is read where it stands among the other bytes.
+pub fn urgent_in_line(socket: &impl AsRawFd) {
+    let on: libc::c_int = 1;
+    let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_OOBINLINE, on);
+}
+
 /// Closing this socket will reset the connection instead of ending it.
 pub fn reset_on_close(socket: &impl AsRawFd) {
     let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });

@@ -35,6 +35,12 @@ pub fn prepare_listener(socket: &impl AsRawSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// Urgent data (RFC 6093) is read where it stands among the other bytes.
+pub fn urgent_in_line(socket: &impl AsRawSocket) {
+    let on: i32 = 1;
+    set(socket, winsock::SOL_SOCKET, winsock::SO_OOBINLINE, on);
+}
+
 /// Closing this socket will reset the connection instead of ending it.
 pub fn reset_on_close(socket: &impl AsRawSocket) {
     set(socket, winsock::SOL_SOCKET, winsock::SO_LINGER, winsock::LINGER { l_onoff: 1, l_linger: 0 });
