@@ -10,7 +10,7 @@ use crate::base::address::Target;
 use crate::base::backoff::Backoff;
 use crate::base::random::Random;
 use crate::base::time::{Moment, Span};
-use crate::os::socket;
+use crate::os::socket::{self, SHORT_READ_DRAINS};
 use crate::wire::channel::{Answer, Asking};
 use crate::wire::message::Request;
 use log::{info, warn};
@@ -228,25 +228,28 @@ impl<T> Peer<T> {
             }
         }
         self.writable |= event.is_writable();
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.receive(desk);
+        let ended = event.is_read_closed() || event.is_error();
+        if event.is_readable() || ended {
+            self.receive(ended, desk);
         }
     }
 
-    fn receive(&mut self, desk: &mut Desk) {
+    /// `ended`: the end is there, behind what is to be read.
+    fn receive(&mut self, ended: bool, desk: &mut Desk) {
         let mut buffer = [0; 16 * 1024];
         loop {
             let State::Up(stream) = &mut self.state else { return };
-            match stream.read(&mut buffer) {
+            let drained = match stream.read(&mut buffer) {
                 Ok(0) => return self.lost(desk, "it closed the connection"),
                 Ok(count) => {
                     self.silent_since = desk.now;
                     self.channel.receive(&buffer[..count]);
+                    SHORT_READ_DRAINS && !ended && count < buffer.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return self.lost(desk, &error.to_string()),
-            }
+            };
             loop {
                 match self.channel.answer() {
                     Ok(Some(answer)) => {
@@ -256,6 +259,9 @@ impl<T> Peer<T> {
                     Ok(None) => break,
                     Err(wrong) => return self.lost(desk, wrong),
                 }
+            }
+            if drained {
+                return;
             }
         }
     }

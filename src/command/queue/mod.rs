@@ -20,6 +20,7 @@ use crate::base::time::{Moment, Span};
 use crate::net::accept::{self, Came, Listeners};
 use crate::net::drive::{Desk, Hands, Loop, Remote};
 use crate::os::signal::Signal;
+use crate::os::socket::SHORT_READ_DRAINS;
 use crate::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use crate::wire::channel::Answering;
 use crate::wire::message::{Reason, Reply};
@@ -67,6 +68,8 @@ struct Connection {
     dirty: bool,
     /// It asked something.
     spoken: bool,
+    /// An event told that there is an end to be read.
+    told_end: bool,
     /// The peer has ended its side.
     ended: bool,
     last: Moment,
@@ -111,7 +114,8 @@ impl Hands for Control {
         }
         let Some(key) = self.connections.key_at(number / 2) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        connection.told_end |= event.is_read_closed() || event.is_error();
+        connection.readable |= event.is_readable() || connection.told_end;
         connection.writable |= event.is_writable();
         // After the peer's end a reset is no error to reading.
         if connection.ended && !matches!(connection.stream.take_error(), Ok(None)) {
@@ -273,6 +277,7 @@ impl Control {
             writable: true,
             dirty: false,
             spoken: false,
+            told_end: false,
             ended: false,
             last: desk.now,
             linger: None,
@@ -351,7 +356,10 @@ impl Control {
                 // Once it is over nothing is heard any more; thrown away, it
                 // does not reset the connection and take the error with it.
                 Ok(_) if connection.linger.is_some() => {}
-                Ok(count) => connection.channel.receive(&self.buffer[..count]),
+                Ok(count) => {
+                    connection.channel.receive(&self.buffer[..count]);
+                    connection.readable = connection.told_end || !SHORT_READ_DRAINS || count == self.buffer.len();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

@@ -3,7 +3,7 @@
 //! Owns the bytes on their way, the pipes they may take and what is known of a
 //! socket without asking it. Knows neither client nor provider.
 
-use crate::os::socket::urgent_in_line;
+use crate::os::socket::{urgent_in_line, SHORT_READ_DRAINS};
 use crate::os::splice::Pipe;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -33,9 +33,6 @@ pub const EVERYTHING: Interest = Interest::READABLE.add(Interest::WRITABLE).add(
 pub const EVERYTHING: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// Events of a source that may tell nothing new before no more are wanted.
 const VAIN_MAX: u8 = 4;
-/// A short read means that the socket is empty, and its next byte is an event.
-/// True of epoll; elsewhere only an error says so.
-const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// What is known of a socket without asking it.
 #[derive(Clone, Copy, Debug)]

@@ -48,6 +48,11 @@ impl Socket {
     }
 }
 
+/// A short read means that the socket is empty, and its next byte is an event.
+/// True of epoll; elsewhere only an error says so. (Not at urgent data, nor where
+/// the end was told already.)
+pub const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Connections that may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
 
