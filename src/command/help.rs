@@ -86,6 +86,12 @@ redirect_connect_timeout at most, and the log says so once a minute.
 With redirect_per_source_max one more client of an address (IPv6: of its /64) is
 reset at once, without asking the queue. (UDP has redirect_flows_max.)
 
+redirect_stock=16 keeps so many places at hand, so that a client need not wait
+for a queue in another process to answer. What is not used within 250 ms is
+given back, and what the queue could not give counts as refused in its status,
+though no client was. Services with affinity, or with a scheduler that looks at
+the client, have none.
+
 One log line a client, at level info: sent is to the client, received from it,
 waited until a provider answered; outcome is complete, client-reset,
 provider-reset, idle, half-closed, drained, gave-up, no-ticket, nobody-left,

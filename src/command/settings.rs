@@ -382,15 +382,15 @@ impl Reader {
     fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
-            if service.check == Some(Check::Tcp(None)) && service.checked().is_none() {
-                self.mistakes.push(Mistake(format!(
-                    "service_{key}_check=tcp: its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
-                )));
+            let at = |ending| self.places.get(&format!("service_{key}_{ending}")).cloned().unwrap_or_default();
+            // Without a provider it is the default, which says nothing.
+            if service.check == Some(Check::Tcp(None)) && service.provider.is_some() && service.checked().is_none() {
+                let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");
+                self.mistakes.push(Mistake(format!("{}: {why}", at("check"))));
             }
             if self.settings.services.iter().any(|other| other.name != service.name && shares(other, service)) {
                 self.mistakes.push(Mistake(format!("service_{key}_listen: another service listens there too")));
             }
-            let at = |ending| self.places.get(&format!("service_{key}_{ending}")).cloned().unwrap_or_default();
             let transports = service.listen.iter().map(|listen| listen.transport);
             if service.proxy_protocol == Some(Version::V1) && transports.clone().any(|spoken| spoken == Transport::Udp)
             {
@@ -480,7 +480,7 @@ mod tests {
     fn every_mistake_names_file_line_key_and_what_would_be_right() {
         let mistakes = read(
             "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\nservice_Web_listen=*:80\n\
-             redirect_tries=0\nservice_web_lisen=*:80\nqueue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n",
+             redirect_tries=0\nservice_web_lisen=*:80\nqueue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\nservice_x_provider=10.0.0.7\n",
         )
         .unwrap_err();
         let expected = [
@@ -493,7 +493,7 @@ mod tests {
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
             "pegasus.conf:9: queue_listen=*:53/udp: control messages come by TCP only",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
-            "service_x_check=tcp: its provider has no port",
+            "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];
         assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
         for (mistake, expected) in mistakes.iter().zip(expected) {

@@ -45,7 +45,7 @@ impl Scarcity {
         self.waiting.push_back((client, to));
         self.again = self.again.min(now + PAUSE);
         if let Some(count) = self.told_waiting.happened(now, TELL) {
-            warn!(target: "redirect", "no descriptor to spare: {count} calls had to wait since this was told last");
+            warn!(target: "redirect", "no descriptor to spare; calls that had to wait since this was told last: {count}");
         }
     }
 
@@ -98,7 +98,7 @@ impl Scarcity {
             let ip = from.ip().to_canonical();
             warn!(
                 target: "redirect",
-                "redirect_per_source_max={most}: {ip} has as many; {count} clients were reset since this was told last"
+                "redirect_per_source_max={most}: {ip} has as many; clients reset since this was told last: {count}"
             );
         }
         Err(())
