@@ -69,7 +69,7 @@ fn stuck(balancer: &mut Balancer, provider: SocketAddr) -> TcpStream {
     let first_free = (0..).find(|number| !taken.contains(number)).unwrap();
     limit(&balancer.redirect, Some(first_free));
     balancer.queue.offer(provider, 10);
-    balancer.redirect.says(&["WARN", "no descriptor to spare: 1 calls had to wait"]);
+    balancer.redirect.says(&["WARN", "calls that had to wait since this was told last: 1"]);
     client
 }
 

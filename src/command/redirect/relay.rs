@@ -355,9 +355,10 @@ impl Relay {
     /// Calls a provider for a client, when it is its turn.
     fn call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) {
         // Nobody gets a descriptor before those who wait for one.
-        if self.scarcity.is_short() || !self.try_call(key, to, machine, desk) {
+        let called = (!self.scarcity.is_short()).then(|| self.try_call(key, to, machine, desk));
+        if !matches!(called, Some(Ok(()))) {
             machine.handle(Input::Waits { client: key }, desk.now);
-            self.scarcity.wait(key, to, desk.now);
+            self.scarcity.wait(key, to, called.and_then(Result::err).as_ref(), desk.now);
         }
     }
 
@@ -368,16 +369,25 @@ impl Relay {
                 continue;
             }
             machine.handle(Input::Calls { client: key }, desk.now);
-            if !self.try_call(key, to, machine, desk) {
+            if self.try_call(key, to, machine, desk).is_err() {
                 machine.handle(Input::Waits { client: key }, desk.now);
                 return self.scarcity.wait_on(key, to, desk.now);
             }
         }
     }
 
-    /// Calls a provider. Whether there was a descriptor for that.
-    fn try_call(&mut self, key: Key, to: SocketAddr, machine: &mut Redirector, desk: &mut Desk) -> bool {
-        let Some(client) = self.clients.get_mut(key) else { return true };
+    /// Calls a provider.
+    ///
+    /// # Errors
+    /// The system has no descriptor for that.
+    fn try_call(
+        &mut self,
+        key: Key,
+        to: SocketAddr,
+        machine: &mut Redirector,
+        desk: &mut Desk,
+    ) -> Result<(), io::Error> {
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
         client.stage = Stage::Calling;
         let called = client.link.call(&mut self.tools, |speaks_first| {
             let mut provider = connect(to, speaks_first)?;
@@ -398,14 +408,14 @@ impl Relay {
                 if socket::out_of_sockets(&error) {
                     client.stage = Stage::Waiting;
                     self.tools.drop_pipes();
-                    return false;
+                    return Err(error);
                 }
                 let stuck = Input::Stuck { client: key };
                 let failed = Input::Failed { client: key, why: Failure::Refused };
                 machine.handle(if socket::no_local_port(&error) { stuck } else { failed }, desk.now);
             }
         }
-        true
+        Ok(())
     }
 
     /// A call was answered, or not.

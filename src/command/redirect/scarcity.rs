@@ -10,6 +10,7 @@ use crate::base::time::{Moment, Span};
 use crate::redirect::sources::{Source, Sources};
 use log::warn;
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,12 +41,16 @@ impl Scarcity {
         !self.waiting.is_empty()
     }
 
-    /// A client waits, behind all others.
-    pub fn wait(&mut self, client: Key, to: SocketAddr, now: Moment) {
+    /// A client waits, behind all others. `why`: what the system said, if it was asked.
+    pub fn wait(&mut self, client: Key, to: SocketAddr, why: Option<&io::Error>, now: Moment) {
         self.waiting.push_back((client, to));
         self.again = self.again.min(now + PAUSE);
         if let Some(count) = self.told_waiting.happened(now, TELL) {
-            warn!(target: "redirect", "no descriptor to spare; calls that had to wait since this was told last: {count}");
+            let why = why.map_or(String::new(), |why| format!(" ({why})"));
+            warn!(
+                target: "redirect",
+                "no descriptor to spare{why}; calls that had to wait since this was told last: {count}"
+            );
         }
     }
 
