@@ -103,6 +103,7 @@ impl Machine for Flows {
             Input::Status { lines } => self.status(&lines, now),
             Input::Refusal { reason } => self.watch_refused(reason),
             Input::Opened { flow } => self.opened(flow, now),
+            Input::Unopened { flow } => self.fail(flow, now),
             Input::Refused { flow } => self.refused(flow, now),
             Input::Stuck { flow } => self.redirector.handle(redirector::Input::Stuck { client: flow }, now),
             Input::Fallback { service, addresses } => {
@@ -328,10 +329,9 @@ impl Flows {
     /// Nobody is where a flow's datagrams went. At its provider's own port that
     /// is the death of the provider, and of all flows that lead there.
     fn refused(&mut self, key: Key, now: Moment) {
-        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else {
-            // It could not even be opened.
-            return self.redirector.handle(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
-        };
+        // What a flow hears that is on its way to another provider, it hears of
+        // the one that is known to be dead.
+        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
         if flow.follows() {
             return self.finish(key, Outcome::Complete, now);
         }
@@ -359,6 +359,11 @@ impl Flows {
         }
         flow.open = false;
         self.outputs.push_back(Output::Drop { flow: key });
+        self.fail(key, now);
+    }
+
+    /// A flow goes on to another provider, if there is one.
+    fn fail(&mut self, key: Key, now: Moment) {
         self.redirector.handle(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
     }
 

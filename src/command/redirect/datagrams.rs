@@ -317,7 +317,7 @@ impl Datagrams {
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                return machine.handle(Input::Refused { flow }, desk.now);
+                return machine.handle(Input::Unopened { flow }, desk.now);
             }
         };
         let slot = flow.index();

@@ -79,6 +79,11 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
+    /// The flow's socket cannot be opened, and this host is not to blame.
+    Unopened {
+        /// The flow.
+        flow: Key,
+    },
     /// Nobody takes the flow's datagrams.
     Refused {
         /// The flow.

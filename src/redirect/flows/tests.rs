@@ -12,6 +12,7 @@ use super::*;
 use crate::redirect::redirector::{Note, RedirectOptions};
 use crate::wire::message::{Reason, Reply, Request};
 
+mod failures;
 mod withdrawals;
 
 struct Story {
