@@ -245,6 +245,7 @@ Its end is a line in the log: outcome=
   evicted         redirect_flows_max: who was silent longest makes room
   provider-reset  its provider is gone; its next datagram is led anew
   withdrawn       its provider offers no more, others do; the same
+  drained         drain_timeout after the end, or after HUP removed its address
 
 A provider whose host says that nobody is there (ICMP) is reported, and left by
 all its flows at once. What was sent to it within the last second and had no

@@ -128,11 +128,10 @@ impl Machine for Flows {
                 self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
                 self.left.insert(door);
             }
+            Input::Close { door } => self.drained(|path| path.door == door, now),
             Input::End => {
                 self.draining = true;
-                for key in self.flows.keys() {
-                    self.finish(key, Outcome::Drained, now);
-                }
+                self.drained(|_| true, now);
             }
         }
     }
@@ -389,6 +388,12 @@ impl Flows {
             let flows = &self.flows;
             self.timers.retain(|key| flows.get(key).is_some());
         }
+    }
+
+    /// No more time is left for flows between these.
+    fn drained(&mut self, these: impl Fn(&Path) -> bool, now: Moment) {
+        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.path)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {

@@ -110,6 +110,11 @@ pub enum Input {
         /// Which.
         door: usize,
     },
+    /// The flows of a door end now, as it is closed.
+    Close {
+        /// Which.
+        door: usize,
+    },
     /// All flows end now.
     End,
 }
