@@ -21,7 +21,8 @@ pub enum Outcome {
     Evicted,
     /// Its provider withdrew, or was reported by others, while a flow led there.
     Withdrawn,
-    /// It ran longer than `drain_timeout` after the redirector was told to end.
+    /// It ran longer than `drain_timeout` after the redirector was told to end,
+    /// or, as a flow, after its address was closed.
     Drained,
     /// The client left before it was served.
     GaveUp,

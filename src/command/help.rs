@@ -251,13 +251,16 @@ Its end is a line in the log: outcome=
   evicted         redirect_flows_max: who was silent longest makes room
   provider-reset  its provider is gone; its next datagram is led anew
   withdrawn       its provider offers no more, others do; the same
+  drained         drain_timeout after the end, or after HUP removed its address
+
+Without a provider it ends as a connection does: see `pegasus help redirect`.
 
 A provider whose host says that nobody is there (ICMP) is reported, and left by
 all its flows at once. What was sent to it within the last second and had no
-answer is sent to another one, so that one-way senders (syslog) lose nothing. A
-provider that is silent cannot be told from one that has nothing to say: let
-its monitor check it, with service_NAME_check=exec:COMMAND or tcp:PORT (off:
-not at all).
+answer is sent to another one, up to 8 datagrams or 64 KiB of each flow, so that
+one-way senders (syslog) lose little or nothing. A provider that is silent
+cannot be told from one that has nothing to say: let its monitor check it, with
+service_NAME_check=exec:COMMAND or tcp:PORT (off: not at all).
 
 While flows last, the queue is asked every second what it holds of their
 service. A provider that is there no more, or with capacity 0 (it withdrew, its
@@ -294,8 +297,9 @@ one that was written to on Linux; elsewhere list the addresses instead of `*`.
 Datagrams that come faster than they are led wait at their address, on Linux up
 to 4 MiB of them if started as root, else up to net.core.rmem_max.
 One thread has all flows of a process. Told to end, it begins no new flow, and
-ends when the others have been silent for a second. After USR2 answers of old
-flows still reach their clients; what these send begins a flow anew.
+ends when the others have been silent for a second, after drain_timeout at the
+latest. After USR2 answers of old flows still reach their clients; what these
+send begins a flow anew.
 ";
 
 /// Prints a page of the manual; the result is an exit status.

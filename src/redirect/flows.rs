@@ -103,6 +103,7 @@ impl Machine for Flows {
             Input::Status { lines } => self.status(&lines, now),
             Input::Refusal { reason } => self.watch_refused(reason),
             Input::Opened { flow } => self.opened(flow, now),
+            Input::Unopened { flow } => self.fail(flow, now),
             Input::Refused { flow } => self.refused(flow, now),
             Input::Stuck { flow } => self.redirector.handle(redirector::Input::Stuck { client: flow }, now),
             Input::Fallback { service, addresses } => {
@@ -127,11 +128,10 @@ impl Machine for Flows {
                 self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
                 self.left.insert(door);
             }
+            Input::Close { door } => self.drained(|path| path.door == door, now),
             Input::End => {
                 self.draining = true;
-                for key in self.flows.keys() {
-                    self.finish(key, Outcome::Drained, now);
-                }
+                self.drained(|_| true, now);
             }
         }
     }
@@ -328,10 +328,9 @@ impl Flows {
     /// Nobody is where a flow's datagrams went. At its provider's own port that
     /// is the death of the provider, and of all flows that lead there.
     fn refused(&mut self, key: Key, now: Moment) {
-        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else {
-            // It could not even be opened.
-            return self.redirector.handle(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
-        };
+        // What a flow hears that is on its way to another provider, it hears of
+        // the one that is known to be dead.
+        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
         if flow.follows() {
             return self.finish(key, Outcome::Complete, now);
         }
@@ -359,6 +358,11 @@ impl Flows {
         }
         flow.open = false;
         self.outputs.push_back(Output::Drop { flow: key });
+        self.fail(key, now);
+    }
+
+    /// A flow goes on to another provider, if there is one.
+    fn fail(&mut self, key: Key, now: Moment) {
         self.redirector.handle(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
     }
 
@@ -384,6 +388,12 @@ impl Flows {
             let flows = &self.flows;
             self.timers.retain(|key| flows.get(key).is_some());
         }
+    }
+
+    /// No more time is left for flows between these.
+    fn drained(&mut self, these: impl Fn(&Path) -> bool, now: Moment) {
+        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.path)).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {

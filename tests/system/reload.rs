@@ -191,3 +191,19 @@ fn datagrams_and_streams_may_come_later() {
     configured.reload(&format!("{}service_web_listen={}\n", udp(places[2]), places[0]));
     assert_eq!(visit(places[0], "back again"), Ok(()));
 }
+
+#[test]
+fn no_flow_outlasts_the_drain_of_its_place() {
+    let (sink, places) = (Sink::echo(), places(2));
+    let text = |place: SocketAddr| format!("service_web_listen={place}/udp\ndrain_timeout=1s\n");
+    let configured = Configured::start(&[sink.address], &text(places[0]));
+    let flow = sender(places[0]);
+    assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
+    configured.reload(&text(places[1]));
+    until("it is over although it is never silent", || {
+        let _ = flow.send(b"more");
+        configured.redirect.log_with(&["closed service=web", "outcome=drained"]).len() == 1
+    });
+    until("its socket is closed", || std::net::UdpSocket::bind(places[0]).is_ok());
+    assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
+}

@@ -203,7 +203,12 @@ impl Hands for Datagrams {
             }
         }
         self.send_replies();
-        self.doors.retain(|number, door| door.leaving.is_none_or(|until| desk.now < until && machine.used(*number)));
+        self.doors.retain(|number, door| {
+            if door.leaving.is_some_and(|until| until <= desk.now) {
+                machine.handle(Input::Close { door: *number }, desk.now);
+            }
+            door.leaving.is_none() || machine.used(*number)
+        });
         if self.staying.leaves() {
             self.queue.hurry();
         }
@@ -320,7 +325,7 @@ impl Datagrams {
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                return machine.handle(Input::Refused { flow }, desk.now);
+                return machine.handle(Input::Unopened { flow }, desk.now);
             }
         };
         let slot = flow.index();

@@ -67,7 +67,22 @@ pub fn out_of_sockets(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| CODES.contains(&code)) || error.kind() == std::io::ErrorKind::StorageFull
 }
 
-/// Whether a call failed for want of a local port, which is not the peer's fault.
+/// Whether a call failed for want of a local port, which is not the peer's
+/// fault. Where none is left `connect` says the one, `bind` the other.
 pub fn no_local_port(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::AddrNotAvailable
+    matches!(error.kind(), std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::AddrInUse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_nobody_elses_fault() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let error = UdpSocket::bind(taken.local_addr().unwrap()).unwrap_err();
+        assert!(no_local_port(&error), "{error}");
+        assert!(no_local_port(&io::ErrorKind::AddrNotAvailable.into()));
+        assert!(!no_local_port(&io::ErrorKind::ConnectionRefused.into()));
+    }
 }

@@ -79,6 +79,11 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
+    /// The flow's socket cannot be opened, and this host is not to blame.
+    Unopened {
+        /// The flow.
+        flow: Key,
+    },
     /// Nobody takes the flow's datagrams.
     Refused {
         /// The flow.
@@ -102,6 +107,11 @@ pub enum Input {
     Drain,
     /// No new flows of a door that is about to be closed.
     Leave {
+        /// Which.
+        door: usize,
+    },
+    /// The flows of a door end now, as it is closed.
+    Close {
         /// Which.
         door: usize,
     },

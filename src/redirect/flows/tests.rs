@@ -3,15 +3,17 @@
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen: `up`,
 //! `down`, `told ANSWER` (with its id), `status queue ADDRESS=CAPACITY …` and
 //! `denied` (to a look), `CLIENT says TEXT`, `CLIENT refused` or `stuck` (of its
-//! flow), `ADDRESS answers CLIENT`, `drain`, `end`, and `.` (time passes). Deeds:
-//! `say MESSAGE`, `look SERVICE`, `blind`, `CLIENT to ADDRESS: TEXT …` (its flow
-//! is opened there, with what it kept, or a datagram is sent at once), `CLIENT
-//! hears`, `CLIENT drops`, `CLIENT gone OUTCOME SENT/RECEIVED`, `PROVIDER failed`.
+//! flow), `ADDRESS answers CLIENT`, `drain`, `close DOOR`, `end`, and `.` (time
+//! passes). Deeds: `say MESSAGE`, `look SERVICE`, `blind`, `CLIENT to ADDRESS:
+//! TEXT …` (its flow is opened there, with what it kept, or a datagram is sent
+//! at once), `CLIENT hears`, `CLIENT drops`, `CLIENT gone OUTCOME SENT/RECEIVED`,
+//! `PROVIDER failed`.
 
 use super::*;
 use crate::redirect::redirector::{Note, RedirectOptions};
 use crate::wire::message::{Reason, Reply, Request};
 
+mod failures;
 mod withdrawals;
 
 struct Story {
@@ -110,6 +112,7 @@ impl Story {
             ["up"] => Input::QueueUp,
             ["down"] => Input::QueueDown,
             ["drain"] => Input::Drain,
+            ["close", door] => Input::Close { door: door.parse().unwrap() },
             ["end"] => Input::End,
             ["told", ..] => {
                 let line = event.split_once(' ').unwrap().1;
@@ -376,6 +379,21 @@ fn nobody_waits_for_ever() {
          10.7s . => d drops | say done?id=3 | d gone idle 0/1",
     )
     .ends();
+}
+
+#[test]
+fn a_door_is_closed_and_nobody_elses_flows_end() {
+    let mut story = told(FlowTerms::default(), "0s up\n0s a says x => say next?id=1");
+    let elsewhere = Path { door: 1, client: client("b"), local: None };
+    story.flows.datagram(elsewhere, "dns".parse().unwrap(), 53, b"y", story.now);
+    story.tell(
+        "0s told 10.0.0.1:53 id=1 => say next?id=2 | a to 10.0.0.1:53: x
+         0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: y
+         9s close 0 => a drops | say done?id=1 | a gone drained 0/1
+         9s close 0
+         9s close 1 => b drops | say done?id=2 | b gone drained 0/1",
+    );
+    story.ends();
 }
 
 #[test]
