@@ -247,8 +247,8 @@ impl Redirector {
 
     /// Asks the queue for a provider, or waits for the queue.
     fn find(&mut self, key: Key, now: Moment) {
-        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
         if self.queue != Queue::Up {
+            let queue_timeout = self.options.queue_timeout;
             let down = self.queue == Queue::Down;
             let Some(client) = self.client(key) else { return };
             client.stage = Stage::Queueless;
@@ -261,9 +261,19 @@ impl Redirector {
             }
             return;
         }
-        if self.supply(key, now) {
-            return;
+        let stocked = self.stocked(key);
+        if !self.supply(key, now) {
+            self.ask(key, now);
         }
+        // Whoever is here goes before those who may come.
+        if let Some(number) = stocked {
+            self.restock(number);
+        }
+    }
+
+    /// Asks the queue for a provider.
+    fn ask(&mut self, key: Key, now: Moment) {
+        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
         let (id, connection) = (self.new_id(), self.connection);
         let Some(client) = self.client(key) else { return };
         if client.patience == Moment::NEVER {
@@ -285,32 +295,35 @@ impl Redirector {
         self.next_id
     }
 
-    /// Leads a client that was not led to anybody yet to a place that is at
-    /// hand, and orders new ones.
+    /// The service of a client that was not led to anybody yet, if places of it
+    /// are asked for ahead.
+    fn stocked(&mut self, key: Key) -> Option<u16> {
+        let client = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none())?;
+        let number = client.service;
+        (self.options.stock > 0 && !self.options.by_client.contains(&self.name(number))).then_some(number)
+    }
+
+    /// Leads a client to a place that is at hand, if it may have one.
     fn supply(&mut self, key: Key, now: Moment) -> bool {
-        let Some(client) = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none()) else {
-            return false;
-        };
-        let (number, port) = (client.service, client.port);
+        let taken = self.stocked(key).and_then(|number| self.stock.take(number));
+        let connection = self.connection;
+        let (Some((id, provider)), Some(client)) = (taken, self.client(key)) else { return false };
+        client.place = Some((id, connection));
+        client.provider = Some(provider);
+        let to = provider.socket(client.port);
+        self.connect(key, to, now);
+        true
+    }
+
+    /// Orders the places of a service that are to be at hand.
+    fn restock(&mut self, number: u16) {
         let service = self.name(number);
-        if self.options.stock == 0 || self.options.by_client.contains(&service) {
-            return false;
-        }
-        let taken = self.stock.take(number);
         for _ in 0..self.stock.wanted(number, self.options.stock) {
             let id = self.new_id();
             self.stock.order(number, id);
             let next = Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
             self.say(Request::Next(next));
         }
-        let Some((id, provider)) = taken else { return false };
-        let connection = self.connection;
-        if let Some(client) = self.client(key) {
-            client.place = Some((id, connection));
-            client.provider = Some(provider);
-        }
-        self.connect(key, provider.socket(port), now);
-        true
     }
 
     fn told(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
@@ -329,6 +342,8 @@ impl Redirector {
                     client.place = None;
                 }
                 match refusal.reason {
+                    // What was ordered for others may be what it lacks.
+                    Reason::NoTicket | Reason::Crowded if self.supply(key, now) => {}
                     Reason::NoTicket | Reason::Crowded => {
                         let tried = self.client(key).is_some_and(|client| client.tries > 0);
                         self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);

@@ -335,21 +335,42 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
 #[test]
 fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
     let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
-    let orders = "say pegasus://b/next?id=1 | say pegasus://b/next?id=2";
-    story.tell(&format!("0s up\n 0s a arrived => {orders} | say pegasus://b/next?wait=1s&id=3"));
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
-        "0s told 10.0.0.1:80 id=1
-         0s told 10.0.0.2:80 id=2
-         0s told 10.0.0.1:80 id=3 => a connect 10.0.0.1:80
+        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told 10.0.0.2:80 id=3
          0.1s a connected
-         0.2s b arrived => say pegasus://b/next?id=4 | b connect 10.0.0.1:80
-         0.25s . => say pegasus://b/done?id=2
+         0.2s b arrived => b connect 10.0.0.1:80 | say pegasus://b/next?id=4
+         0.25s . => say pegasus://b/done?id=3
          0.25s told 10.0.0.2:80 id=4
-         0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
+         0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
          0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
-         0.4s a closed => say pegasus://b/done?id=3 | a gone complete
+         0.4s a closed => say pegasus://b/done?id=1 | a gone complete
          0.5s . => say pegasus://b/done?id=4",
+    );
+    story.ends();
+}
+
+#[test]
+fn places_asked_ahead_are_not_what_a_client_lacks() {
+    let mut story = Story::new(RedirectOptions { stock: 2, wait: Span::ZERO, ..RedirectOptions::default() });
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
+    story.tell(
+        "0s b arrived => say pegasus://b/next?id=4
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told error no-ticket id=3
+         0s told error no-ticket id=4 => b connect 10.0.0.1:80
+         0s c arrived => say pegasus://b/next?id=5 | say pegasus://b/next?id=6 | say pegasus://b/next?id=7
+         0s told error no-ticket id=5 => c turned-away | c gone no-ticket
+         0s told error no-ticket id=6
+         0s told error no-ticket id=7
+         1s a closed => say pegasus://b/done?id=1 | a gone complete
+         1s b closed => say pegasus://b/done?id=2 | b gone complete",
     );
     story.ends();
 }
@@ -357,14 +378,14 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 #[test]
 fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_along() {
     let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
-    let orders = "say pegasus://b/next?id=1 | say pegasus://b/next?id=2";
-    story.tell(&format!("0s up\n 0s a arrived => {orders} | say pegasus://b/next?wait=1s&id=3"));
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
-        "0s told 10.0.0.1:80 id=1
-         0s told 10.0.0.2:80 id=2
-         0s told 10.0.0.1:80 id=3 => a connect 10.0.0.1:80
-         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=3 | \
-          say pegasus://b/done?id=1 | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
+        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told 10.0.0.2:80 id=3
+         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
+          say pegasus://b/done?id=2 | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=4 => a connect 10.0.0.2:80
          0s down
          0s up
