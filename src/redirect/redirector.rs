@@ -450,13 +450,18 @@ impl Redirector {
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
         self.let_go(key);
         let Some(client) = self.client(key) else { return };
-        let (number, used) = (client.service, client.fallbacks() as usize);
-        let service = self.services.get_mut(usize::from(number)).filter(|service| used < service.fallback.len());
+        let (number, used, first) = (client.service, client.fallbacks(), client.trouble().first_fallback);
+        let service = self.services.get_mut(usize::from(number));
+        let service = service.filter(|service| (used as usize) < service.fallback.len());
         let Some(Known { fallback, turn, .. }) = service else { return self.turn_away(key, outcome, now) };
-        let to = fallback[*turn % fallback.len()];
-        *turn = turn.wrapping_add(1);
+        let first = if used == 0 { *turn } else { first };
+        let to = fallback[(first + used as usize) % fallback.len()];
+        if used == 0 {
+            *turn = (first + 1) % fallback.len();
+        }
         if let Some(client) = self.client(key) {
             client.trouble().fallbacks += 1;
+            client.trouble().first_fallback = first;
             client.provider = Some(to.into());
         }
         self.connect(key, to, now);

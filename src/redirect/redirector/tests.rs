@@ -294,14 +294,28 @@ fn without_a_ticket_or_a_queue_the_static_providers_serve_each_at_most_once() {
          0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
          0s a refused => 10.9.0.2:80 failed | a turned-away | a gone nobody-left
          1s b arrived => say pegasus://b/next?wait=1s&id=2
-         1s down => b connect 10.9.0.1:80
+         1s down => b connect 10.9.0.2:80
          1s b connected
-         1s c arrived => c connect 10.9.0.2:80
+         1s c arrived => c connect 10.9.0.1:80
          2s up
          2s b closed => b gone complete
          2s c gave-up => c turned-away | c gone gave-up",
     )
     .ends();
+}
+
+#[test]
+fn one_dead_static_provider_costs_nobody_the_live_one_however_many_come_together() {
+    told(
+        "0s fallback 10.9.0.1:80 10.9.0.2:80
+         0s down
+         0s a arrived => a connect 10.9.0.1:80
+         0s b arrived => b connect 10.9.0.2:80
+         0s c arrived => c connect 10.9.0.1:80
+         0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
+         0s c refused => 10.9.0.1:80 failed | c connect 10.9.0.2:80
+         0s d arrived => d connect 10.9.0.2:80",
+    );
 }
 
 #[test]
