@@ -162,7 +162,7 @@ impl Machine for Redirector {
 
     fn expire(&mut self, now: Moment) {
         for id in self.stock.expire(now) {
-            self.say(Request::Done { id });
+            self.say(Request::Done { id, unused: true });
         }
         while let Some(key) = self.timers.due(now) {
             let Some(client) = self.client(key) else { continue };
@@ -421,7 +421,7 @@ impl Redirector {
         if from_queue {
             self.say(Request::Failure { provider: provider.into(), service, id });
             for id in self.stock.give_up(number, provider) {
-                self.say(Request::Done { id });
+                self.say(Request::Done { id, unused: true });
             }
         }
         Some(provider)
@@ -469,9 +469,10 @@ impl Redirector {
 
     /// Gives a client's place at the queue back, or stops waiting for one.
     fn let_go(&mut self, key: Key) {
+        let unused = self.client(key).is_some_and(|client| client.connected == Moment::NEVER);
         if let Some(id) = self.take_place(key) {
             self.asked.remove(&id);
-            self.say(Request::Done { id });
+            self.say(Request::Done { id, unused });
         }
     }
 
