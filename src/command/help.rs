@@ -169,7 +169,7 @@ line, in order; a connection may carry any number and be pipelined.
   pegasus://B/ticket?provider=A&tickets=N&capacity=M[&service=S][&lease=T]
   pegasus://B/next[?service=S][&wait=T][&id=K][&client=IP][&avoid=A,…]
   pegasus://B/failure?provider=A[&service=S][&id=K]
-  pegasus://B/done?id=K
+  pegasus://B/done?id=K[&unused=yes]
   pegasus://B/withdraw[?provider=A][&service=S]
   pegasus://B/status[?service=S]
 
@@ -185,7 +185,8 @@ next      the answer is the next provider, or an error. Without id a ticket is
           failure with that id, or the end of the connection; the answer ends in
           ` id=K` and may overtake earlier waiting ones.
 failure   the provider was found dead: its tickets go, it is held for a moment.
-done      the request with this id has ended.
+done      the request with this id has ended; with unused=yes its provider was
+          never reached, and is not judged by it.
 withdraw  the provider leaves; its running requests stay.
 status    lines of key=value pairs, then a line with a single dot.
 

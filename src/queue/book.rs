@@ -308,7 +308,8 @@ impl Book {
         }
     }
 
-    /// A counted request ended; `well` if its asker said so itself.
+    /// A counted request ended; `well` if its asker said so itself, and that the
+    /// provider had to do with it.
     pub fn end(&mut self, grant: Grant, well: bool, now: Moment) {
         let beginnings = self.beginnings + 1;
         let Some(entry) = self.entries.get_mut(grant.entry) else { return };

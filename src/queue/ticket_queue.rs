@@ -245,7 +245,7 @@ impl TicketQueue {
             Request::Failure { provider, service, id } => {
                 Ok(self.failure(connection, provider.seen_from(peer), service, id, now))
             }
-            Request::Done { id } => self.done(connection, id, now),
+            Request::Done { id, unused } => self.done(connection, id, unused, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|refusal| Reply::Error { refusal, id: None });

@@ -162,7 +162,7 @@ impl Machine for Redirector {
 
     fn expire(&mut self, now: Moment) {
         for id in self.stock.expire(now) {
-            self.say(Request::Done { id });
+            self.say(Request::Done { id, unused: true });
         }
         while let Some(key) = self.timers.due(now) {
             let Some(client) = self.client(key) else { continue };
@@ -247,8 +247,8 @@ impl Redirector {
 
     /// Asks the queue for a provider, or waits for the queue.
     fn find(&mut self, key: Key, now: Moment) {
-        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
         if self.queue != Queue::Up {
+            let queue_timeout = self.options.queue_timeout;
             let down = self.queue == Queue::Down;
             let Some(client) = self.client(key) else { return };
             client.stage = Stage::Queueless;
@@ -261,9 +261,19 @@ impl Redirector {
             }
             return;
         }
-        if self.supply(key, now) {
-            return;
+        let stocked = self.stocked(key);
+        if !self.supply(key, now) {
+            self.ask(key, now);
         }
+        // Whoever is here goes before those who may come.
+        if let Some(number) = stocked {
+            self.restock(number);
+        }
+    }
+
+    /// Asks the queue for a provider.
+    fn ask(&mut self, key: Key, now: Moment) {
+        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
         let (id, connection) = (self.new_id(), self.connection);
         let Some(client) = self.client(key) else { return };
         if client.patience == Moment::NEVER {
@@ -285,32 +295,35 @@ impl Redirector {
         self.next_id
     }
 
-    /// Leads a client that was not led to anybody yet to a place that is at
-    /// hand, and orders new ones.
+    /// The service of a client that was not led to anybody yet, if places of it
+    /// are asked for ahead.
+    fn stocked(&mut self, key: Key) -> Option<u16> {
+        let client = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none())?;
+        let number = client.service;
+        (self.options.stock > 0 && !self.options.by_client.contains(&self.name(number))).then_some(number)
+    }
+
+    /// Leads a client to a place that is at hand, if it may have one.
     fn supply(&mut self, key: Key, now: Moment) -> bool {
-        let Some(client) = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none()) else {
-            return false;
-        };
-        let (number, port) = (client.service, client.port);
+        let taken = self.stocked(key).and_then(|number| self.stock.take(number));
+        let connection = self.connection;
+        let (Some((id, provider)), Some(client)) = (taken, self.client(key)) else { return false };
+        client.place = Some((id, connection));
+        client.provider = Some(provider);
+        let to = provider.socket(client.port);
+        self.connect(key, to, now);
+        true
+    }
+
+    /// Orders the places of a service that are to be at hand.
+    fn restock(&mut self, number: u16) {
         let service = self.name(number);
-        if self.options.stock == 0 || self.options.by_client.contains(&service) {
-            return false;
-        }
-        let taken = self.stock.take(number);
         for _ in 0..self.stock.wanted(number, self.options.stock) {
             let id = self.new_id();
             self.stock.order(number, id);
             let next = Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
             self.say(Request::Next(next));
         }
-        let Some((id, provider)) = taken else { return false };
-        let connection = self.connection;
-        if let Some(client) = self.client(key) {
-            client.place = Some((id, connection));
-            client.provider = Some(provider);
-        }
-        self.connect(key, provider.socket(port), now);
-        true
     }
 
     fn told(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
@@ -329,6 +342,8 @@ impl Redirector {
                     client.place = None;
                 }
                 match refusal.reason {
+                    // What was ordered for others may be what it lacks.
+                    Reason::NoTicket | Reason::Crowded if self.supply(key, now) => {}
                     Reason::NoTicket | Reason::Crowded => {
                         let tried = self.client(key).is_some_and(|client| client.tries > 0);
                         self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);
@@ -406,7 +421,7 @@ impl Redirector {
         if from_queue {
             self.say(Request::Failure { provider: provider.into(), service, id });
             for id in self.stock.give_up(number, provider) {
-                self.say(Request::Done { id });
+                self.say(Request::Done { id, unused: true });
             }
         }
         Some(provider)
@@ -435,13 +450,18 @@ impl Redirector {
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
         self.let_go(key);
         let Some(client) = self.client(key) else { return };
-        let (number, used) = (client.service, client.fallbacks() as usize);
-        let service = self.services.get_mut(usize::from(number)).filter(|service| used < service.fallback.len());
+        let (number, used, first) = (client.service, client.fallbacks(), client.trouble().first_fallback);
+        let service = self.services.get_mut(usize::from(number));
+        let service = service.filter(|service| (used as usize) < service.fallback.len());
         let Some(Known { fallback, turn, .. }) = service else { return self.turn_away(key, outcome, now) };
-        let to = fallback[*turn % fallback.len()];
-        *turn = turn.wrapping_add(1);
+        let first = if used == 0 { *turn } else { first };
+        let to = fallback[(first + used as usize) % fallback.len()];
+        if used == 0 {
+            *turn = (first + 1) % fallback.len();
+        }
         if let Some(client) = self.client(key) {
             client.trouble().fallbacks += 1;
+            client.trouble().first_fallback = first;
             client.provider = Some(to.into());
         }
         self.connect(key, to, now);
@@ -449,9 +469,10 @@ impl Redirector {
 
     /// Gives a client's place at the queue back, or stops waiting for one.
     fn let_go(&mut self, key: Key) {
+        let unused = self.client(key).is_some_and(|client| client.connected == Moment::NEVER);
         if let Some(id) = self.take_place(key) {
             self.asked.remove(&id);
-            self.say(Request::Done { id });
+            self.say(Request::Done { id, unused });
         }
     }
 

@@ -297,7 +297,7 @@ mod tests {
         channel.receive(b"pegasus://b/done?id=1");
         assert_eq!(channel.request(), None);
         channel.end();
-        assert_eq!(channel.request(), Some((Some(0), Request::Done { id: 1 })));
+        assert_eq!(channel.request(), Some((Some(0), Request::Done { id: 1, unused: false })));
         assert!(!channel.finished());
         channel.answer(Some(0), Reply::Ok);
         assert!(!channel.finished(), "the answer is still to be sent");
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn the_asker_tells_answers_apart() {
         let mut asking = Asking::default();
-        asking.ask(&"b", &Request::Done { id: 9 }, 'd');
+        asking.ask(&"b", &Request::Done { id: 9, unused: false }, 'd');
         assert_eq!(asking.out.bytes(), b"pegasus://b/done?id=9\n");
         asking.receive(b"10.0.0.7:80 id=3\nok\nok\n");
         assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
@@ -322,7 +322,7 @@ mod tests {
         for purpose in ['a', 'b', 'c'] {
             asking.ask(&"b", &Request::Status { service: None }, purpose);
         }
-        asking.ask(&"b", &Request::Done { id: 9 }, 'd');
+        asking.ask(&"b", &Request::Done { id: 9, unused: false }, 'd');
         asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
         assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
         assert_eq!(asking.answer(), Ok(None));

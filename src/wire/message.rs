@@ -49,6 +49,8 @@ pub enum Request {
     Done {
         /// The asker's number.
         id: u32,
+        /// The provider never had to do with it, so that it says nothing of it.
+        unused: bool,
     },
     /// A provider leaves; its running requests stay.
     Withdraw {
@@ -211,7 +213,7 @@ impl Request {
             "/ticket" => &["provider", "tickets", "capacity", "service", "lease"],
             "/next" => &["service", "wait", "id", "client", "avoid"],
             "/failure" => &["provider", "service", "id"],
-            "/done" => &["id"],
+            "/done" => &["id", "unused"],
             "/withdraw" => &["provider", "service"],
             "/status" => &["service"],
             _ => return Err(Refusal::new(Reason::UnknownCommand, "ticket, next, failure, done, withdraw or status")),
@@ -247,7 +249,14 @@ impl Request {
                 service: p.service()?,
                 id: p.id()?,
             },
-            "/done" => Request::Done { id: p.id()?.ok_or_else(|| wrong("id", "missing"))? },
+            "/done" => Request::Done {
+                id: p.id()?.ok_or_else(|| wrong("id", "missing"))?,
+                unused: match p.text("unused") {
+                    None | Some("no") => false,
+                    Some("yes") => true,
+                    Some(_) => return Err(wrong("unused", "neither yes nor no")),
+                },
+            },
             "/withdraw" => {
                 Request::Withdraw { provider: p.optional("provider")?.unwrap_or_default(), service: p.service()? }
             }
@@ -310,9 +319,12 @@ impl Request {
                     add(&mut url, "id", id);
                 }
             }
-            Request::Done { id } => {
+            Request::Done { id, unused } => {
                 url.push_str("done");
                 add(&mut url, "id", id);
+                if *unused {
+                    add(&mut url, "unused", &"yes");
+                }
             }
             Request::Withdraw { provider, service } => {
                 url.push_str("withdraw");
@@ -516,6 +528,7 @@ mod tests {
             "pegasus://127.0.0.1/next?service=web&wait=1s&id=4294967295&client=192.0.2.1&avoid=10.0.0.7:80,%5B::1%5D:80",
             "pegasus://127.0.0.1/failure?provider=10.0.0.7&id=7",
             "pegasus://127.0.0.1/done?id=7",
+            "pegasus://127.0.0.1/done?id=7&unused=yes",
             "pegasus://127.0.0.1/withdraw",
             "pegasus://127.0.0.1/status?service=web",
         ] {
@@ -546,6 +559,8 @@ mod tests {
             ("pegasus://b/ticket?provider=web1&tickets=1&capacity=1", Reason::BadParameter),
             ("pegasus://b/failure", Reason::BadParameter),
             ("pegasus://b/done", Reason::BadParameter),
+            ("pegasus://b/done?unused=yes", Reason::BadParameter),
+            ("pegasus://b/done?id=1&unused=perhaps", Reason::BadParameter),
         ] {
             assert_eq!(Request::parse(text.as_bytes()).expect_err(text).reason, reason, "{text:?}");
         }

@@ -150,7 +150,7 @@ impl Pair {
             Event::Done => {
                 let Some(number) = self.model.oldest() else { return };
                 let waited = !self.model.done(number);
-                self.ask(Some(0), Request::Done { id: number });
+                self.ask(Some(0), Request::Done { id: number, unused: false });
                 assert_eq!(self.reply(), Reply::Ok);
                 if waited {
                     assert_eq!(self.answer(number), Some(None));

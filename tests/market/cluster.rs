@@ -136,7 +136,7 @@ impl Cluster {
     pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
-            self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1 }, ground);
+            self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1, unused: false }, ground);
         }
     }
 

@@ -142,7 +142,7 @@ impl Ledger {
                     account.discard(now);
                 }
             }
-            Request::Done { id } => self.ends(key, *id, true),
+            Request::Done { id, unused } => self.ends(key, *id, !unused),
             Request::Failure { provider, service, id } => {
                 let whose = (*service, provider.seen_from(peer));
                 let known =

@@ -152,10 +152,10 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn done(&mut self, connection: Key, id: u32, now: Moment) -> Result<Reply, Refusal> {
+    pub(super) fn done(&mut self, connection: Key, id: u32, unused: bool, now: Moment) -> Result<Reply, Refusal> {
         match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
             None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
-            Some(Held::Active { room, grant, client }) => self.free(room, grant, client, true, now),
+            Some(Held::Active { room, grant, client }) => self.free(room, grant, client, !unused, now),
             // The asker gave up: its `next` gets its one answer now.
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
         }

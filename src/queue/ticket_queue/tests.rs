@@ -421,6 +421,23 @@ fn probation_is_one_request_at_once_then_twice_as_many_with_each_good_one() {
 }
 
 #[test]
+fn a_place_given_back_unused_ends_no_probation_and_no_row_of_failures() {
+    told(
+        "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=9&capacity=9&lease=60s => ok…
+         0s r pegasus://b/failure?provider=10.0.0.1:80 => ok…
+         0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=9&capacity=9&lease=60s => ok…
+         0.5s r pegasus://b/next?id=1 => 10.0.0.1:80 id=1
+         0.6s r pegasus://b/done?id=1&unused=yes => ok
+         0.6s ? 10.0.0.1:80 active=0
+         0.6s r pegasus://b/next?id=2 => 10.0.0.1:80 id=2
+         0.6s r pegasus://b/next?id=3 => error no-ticket id=3
+         0.7s r pegasus://b/failure?provider=10.0.0.1:80&id=2 => ok…
+         0.7s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=9&capacity=9&lease=60s => ok…
+         0.7s ? 10.0.0.1:80 held=1s",
+    );
+}
+
+#[test]
 fn a_lease_that_ends_discards_silently_and_its_monitors_connection_does_not() {
     let mut story = told(
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=2&capacity=2&lease=2s => ok…

@@ -49,6 +49,9 @@ pub struct Client {
 pub struct Trouble {
     pub avoid: Vec<Provider>,
     pub fallbacks: u32,
+    /// Whose turn it was when the first of them was called: the others follow
+    /// in their order, whoever else comes meanwhile.
+    pub first_fallback: usize,
     /// Until when it waits for the queue, however often that goes away.
     pub outage: Option<Moment>,
     /// Until when it waits for a socket of this host, however often there is none.

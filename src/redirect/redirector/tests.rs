@@ -211,7 +211,7 @@ fn a_queue_that_says_nothing_counts_as_unreachable_in_the_end() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          5.999s .
-         6s . => say pegasus://b/done?id=1 | a turned-away | a gone queue-unreachable
+         6s . => say pegasus://b/done?id=1&unused=yes | a turned-away | a gone queue-unreachable
          7s told 10.0.0.1:80 id=1",
     )
     .ends();
@@ -272,14 +272,14 @@ fn a_client_that_gives_up_gives_its_place_back() {
     told(
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
-         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1 | a gone gave-up
+         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1&unused=yes | a gone gave-up
          0.2s told error no-ticket id=1
          0.3s b arrived => say pegasus://b/next?wait=1s&id=2
          0.4s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
-         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2 | b gone gave-up
+         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2&unused=yes | b gone gave-up
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
-         0.7s c stuck => c turned-away | say pegasus://b/done?id=3 | c gone out-of-sockets",
+         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&unused=yes | c gone out-of-sockets",
     )
     .ends();
 }
@@ -294,14 +294,28 @@ fn without_a_ticket_or_a_queue_the_static_providers_serve_each_at_most_once() {
          0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
          0s a refused => 10.9.0.2:80 failed | a turned-away | a gone nobody-left
          1s b arrived => say pegasus://b/next?wait=1s&id=2
-         1s down => b connect 10.9.0.1:80
+         1s down => b connect 10.9.0.2:80
          1s b connected
-         1s c arrived => c connect 10.9.0.2:80
+         1s c arrived => c connect 10.9.0.1:80
          2s up
          2s b closed => b gone complete
          2s c gave-up => c turned-away | c gone gave-up",
     )
     .ends();
+}
+
+#[test]
+fn one_dead_static_provider_costs_nobody_the_live_one_however_many_come_together() {
+    told(
+        "0s fallback 10.9.0.1:80 10.9.0.2:80
+         0s down
+         0s a arrived => a connect 10.9.0.1:80
+         0s b arrived => b connect 10.9.0.2:80
+         0s c arrived => c connect 10.9.0.1:80
+         0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
+         0s c refused => 10.9.0.1:80 failed | c connect 10.9.0.2:80
+         0s d arrived => d connect 10.9.0.2:80",
+    );
 }
 
 #[test]
@@ -325,9 +339,9 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          2s a closed => say pegasus://b/done?id=1 | a gone complete
          3s down
          4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
-         4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
-         4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
-         4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",
+         4s b gave-up => b turned-away | say pegasus://b/done?id=4&unused=yes | b gone gave-up
+         4s c gave-up => c turned-away | say pegasus://b/done?id=5&unused=yes | c gone gave-up
+         4s d gave-up => d turned-away | say pegasus://b/done?id=6&unused=yes | d gone gave-up",
     )
     .ends();
 }
@@ -335,21 +349,44 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
 #[test]
 fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
     let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
-    let orders = "say pegasus://b/next?id=1 | say pegasus://b/next?id=2";
-    story.tell(&format!("0s up\n 0s a arrived => {orders} | say pegasus://b/next?wait=1s&id=3"));
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
-        "0s told 10.0.0.1:80 id=1
-         0s told 10.0.0.2:80 id=2
-         0s told 10.0.0.1:80 id=3 => a connect 10.0.0.1:80
+        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told 10.0.0.2:80 id=3
          0.1s a connected
-         0.2s b arrived => say pegasus://b/next?id=4 | b connect 10.0.0.1:80
-         0.25s . => say pegasus://b/done?id=2
+         0.2s b arrived => b connect 10.0.0.1:80 | say pegasus://b/next?id=4
+         0.25s . => say pegasus://b/done?id=3&unused=yes
          0.25s told 10.0.0.2:80 id=4
-         0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
+         0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
          0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
-         0.4s a closed => say pegasus://b/done?id=3 | a gone complete
-         0.5s . => say pegasus://b/done?id=4",
+         0.4s a closed => say pegasus://b/done?id=1 | a gone complete
+         0.5s . => say pegasus://b/done?id=4&unused=yes",
+    );
+    story.ends();
+}
+
+#[test]
+fn places_asked_ahead_are_not_what_a_client_lacks() {
+    let mut story = Story::new(RedirectOptions { stock: 2, wait: Span::ZERO, ..RedirectOptions::default() });
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
+    story.tell(
+        "0s b arrived => say pegasus://b/next?id=4
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told error no-ticket id=3
+         0s told error no-ticket id=4 => b connect 10.0.0.1:80
+         0s c arrived => say pegasus://b/next?id=5 | say pegasus://b/next?id=6 | say pegasus://b/next?id=7
+         0s told error no-ticket id=5 => c turned-away | c gone no-ticket
+         0s told error no-ticket id=6
+         0s told error no-ticket id=7
+         1s a connected
+         1s b connected
+         1s a closed => say pegasus://b/done?id=1 | a gone complete
+         1s b closed => say pegasus://b/done?id=2 | b gone complete",
     );
     story.ends();
 }
@@ -357,14 +394,14 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 #[test]
 fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_along() {
     let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
-    let orders = "say pegasus://b/next?id=1 | say pegasus://b/next?id=2";
-    story.tell(&format!("0s up\n 0s a arrived => {orders} | say pegasus://b/next?wait=1s&id=3"));
+    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
+    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
-        "0s told 10.0.0.1:80 id=1
-         0s told 10.0.0.2:80 id=2
-         0s told 10.0.0.1:80 id=3 => a connect 10.0.0.1:80
-         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=3 | \
-          say pegasus://b/done?id=1 | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
+        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s told 10.0.0.1:80 id=2
+         0s told 10.0.0.2:80 id=3
+         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
+          say pegasus://b/done?id=2&unused=yes | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=4 => a connect 10.0.0.2:80
          0s down
          0s up
@@ -389,7 +426,7 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
          0.2s a waits
          3.1s a calls
          3.1s a waits
-         3.3s . => a turned-away | say pegasus://b/done?id=1 | a gone out-of-sockets
+         3.3s . => a turned-away | say pegasus://b/done?id=1&unused=yes | a gone out-of-sockets
          4s b arrived => say pegasus://b/next?wait=1s&id=2
          4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
          4s b waits

@@ -43,7 +43,7 @@ impl World {
                     let id = Some(used).filter(|id| *id % 2 == 0);
                     Request::Failure { provider: someone.into(), service: service(number), id }
                 }
-                1 | 2 => Request::Done { id: used },
+                1 | 2 => Request::Done { id: used, unused: used % 3 == 0 },
                 3..=6 => {
                     let id = host.ids.len() as u32 + 1;
                     host.ids.insert(id, false);

@@ -78,7 +78,7 @@ fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     one.ask(next(Some(5), Span::from_secs(1)), NOW);
     assert_eq!(heard(&one).last().unwrap(), "ok active=0.000 granted=0 waiting=0 mode=slots");
     assert!(!sleeper.woken());
-    two.ask(Request::Done { id: 1 }, NOW);
+    two.ask(Request::Done { id: 1, unused: false }, NOW);
     assert!(sleeper.woken());
     assert_eq!(heard(&one), ["5: 10.0.0.7:80"]);
     // A wait that ends before the other loop would wake shortens its sleep.
