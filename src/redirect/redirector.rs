@@ -469,10 +469,9 @@ impl Redirector {
 
     /// Gives a client's place at the queue back, or stops waiting for one.
     fn let_go(&mut self, key: Key) {
-        let unused = self.client(key).is_some_and(|client| client.connected == Moment::NEVER);
         if let Some(id) = self.take_place(key) {
             self.asked.remove(&id);
-            self.say(Request::Done { id, unused });
+            self.say(Request::Done { id, unused: false });
         }
     }
 

@@ -274,7 +274,7 @@ fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
     assert_eq!(story.says("a", b"\0\x01file\0octet\0"), None);
     story.tell(
         "1s . => a drops | say done?id=1 | a gone complete 10/1 | say next?id=2
-         2s end => say done?id=2&unused=yes | a gone drained 0/13",
+         2s end => say done?id=2 | a gone drained 0/13",
     );
     story.ends();
 }
@@ -309,7 +309,7 @@ fn the_one_that_was_silent_for_the_longest_time_makes_room() {
          3s c says x => b drops | say done?id=2 | b gone evicted 0/1 | say next?id=3
          4s c says x
          5s d says x => a drops | say done?id=1 | a gone evicted 0/2 | say next?id=4
-         6s end => say done?id=4&unused=yes | d gone drained 0/1 | say done?id=3&unused=yes | c gone drained 0/2",
+         6s end => say done?id=4 | d gone drained 0/1 | say done?id=3 | c gone drained 0/2",
     );
     story.ends();
 }
