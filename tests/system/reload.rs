@@ -191,3 +191,21 @@ fn datagrams_and_streams_may_come_later() {
     configured.reload(&format!("{}service_web_listen={}\n", udp(places[2]), places[0]));
     assert_eq!(visit(places[0], "back again"), Ok(()));
 }
+
+#[test]
+fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let text = format!("service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n", places[0]);
+    let mut configured = Configured::start(&[], &format!("{text}redirect_wait=200ms\n"));
+    configured.reload(&format!("{text}redirect_wait=30s\n"));
+    let mut client = connect(places[0]);
+    client.write_all(b"patience").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    until("it waits for a ticket", || configured.queue.status().queue().number("waiting") == 1);
+    // Longer than the patience that there was at the start.
+    configured.redirect.idles();
+    configured.queue.offer(provider.address, 1);
+    assert_eq!(drain(&mut client), (b"patience".to_vec(), End::Fin));
+    configured.redirect.closed(&["outcome=complete"]);
+    assert!(configured.redirect.log_with(&["it does not answer"]).is_empty());
+}

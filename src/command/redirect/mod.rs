@@ -268,9 +268,7 @@ impl Crew {
                 return Ok(Asker::Inside(member));
             }
         };
-        // Longer silence than any answer may take means that nobody is there.
-        let redirect = &self.settings.redirect;
-        let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);
+        let silence_max = asker::silence_max(&self.settings);
         Ok(Asker::Connected(Box::new(Peer::new("redirect", target, token, RETRY, silence_max, seed))))
     }
 

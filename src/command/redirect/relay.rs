@@ -177,6 +177,7 @@ impl Hands for Relay {
                 self.tools.allow_pipes(shares.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxied.reconfigure(&settings);
+                self.queue.reconfigure(&settings);
                 self.settings = settings;
             }
         }
