@@ -209,3 +209,21 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
     configured.redirect.closed(&["outcome=complete"]);
     assert!(configured.redirect.log_with(&["it does not answer"]).is_empty());
 }
+
+#[test]
+fn a_full_process_that_ends_takes_nobody_in_for_long() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let text = |list: &str| format!("redirect_connections_max=1\nservice_web_listen='{list}'\n");
+    let mut configured = Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
+    let mut first = running(places[0]);
+    let _waits = connect(places[1]);
+    configured.reload(&text(&places[0].to_string()));
+    until("the place is closed although somebody waits", || refused(places[1]));
+    let _waits = connect(places[0]);
+    configured.redirect.signal(libc::SIGTERM);
+    until("the other one, too", || refused(places[0]));
+    first.write_all(b"goes on").unwrap();
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut first), (b"goes on".to_vec(), End::Fin));
+    assert_eq!(configured.redirect.ends(), 0);
+}

@@ -158,11 +158,11 @@ impl Hands for Relay {
                     // Whoever waits there is its starter's business again.
                     self.listeners.close();
                 }
-                self.listeners.leave_all();
+                self.listeners.leave_all(desk.now);
                 self.staying.end(self.settings.drain_timeout, desk.now);
             }
             Order::Doors(change) => {
-                change.closed.iter().for_each(|number| self.listeners.leave(*number));
+                change.closed.iter().for_each(|number| self.listeners.leave(*number, desk.now));
                 change.given.iter().for_each(|(number, service)| self.listeners.give(*number, *service));
                 for door in &change.opened {
                     if let Err(error) = self.listen(door, desk) {
