@@ -207,12 +207,16 @@ impl State {
             return;
         }
         info!(target: "redirect", "{}", self.doors.take(&change));
+        let opened = change.opened.iter().map(|door| door.number).collect();
         self.loops.tell(&Order::Doors(Arc::new(change)));
         // These know of all doors already.
         let started = self.loops.missing(&self.doors);
         let started = started.and_then(|members| members.into_iter().try_for_each(|member| self.loops.start(member)));
         if let Err(error) = started {
-            error!(target: "redirect", "no thread for the new places: {error}");
+            error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
+            let change = Change { closed: opened, ..Change::default() };
+            self.doors.take(&change);
+            self.loops.tell(&Order::Doors(Arc::new(change)));
         }
     }
 
