@@ -157,7 +157,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     let (provider, places) = (Provider::echo(), places(3));
     let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let taken = TcpListener::bind(places[2]).unwrap();
-    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\n", places[1], places[2]);
+    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\nredirect_splice=off\n", places[1], places[2]);
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
     configured.redirect.says(&["ERROR", "the old configuration stays"]);
@@ -169,6 +169,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     drop(taken);
     configured.reload(&text);
     configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_splice changes at the next start"]);
     assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
 }
 

@@ -134,6 +134,7 @@ impl Steward {
         for (key, differs) in [
             ("redirect_queue", fresh.redirect_queue != current.redirect_queue),
             ("redirect_threads", fresh.redirect_threads != current.redirect_threads),
+            ("redirect_splice", fresh.redirect_splice != current.redirect_splice),
             ("user", fresh.user != current.user),
             ("queue_listen", state.queue.is_some() && fresh.queue_listen != current.queue_listen),
             ("service_NAME_listen", !self.own && listens(&fresh) != listens(&current)),
