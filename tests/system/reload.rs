@@ -5,8 +5,8 @@ use crate::support::pegasus::{monitor, path, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
 use crate::support::visits::{running, visit, Visits};
-use crate::support::{free_ports, until, Directory};
-use std::io::Write;
+use crate::support::{free_ports, until, Directory, PATIENCE};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
@@ -243,4 +243,18 @@ fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
     redirect.signal(libc::SIGHUP);
     redirect.says(&["added web="]);
     until("clients are served there", || visit(places[2], "first stream") == Ok(()));
+}
+
+#[test]
+fn who_is_here_has_the_new_idle_timeout() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let text = format!("service_web_listen={}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let mut silent = running(places[0]);
+    configured.reload(&format!("{text}redirect_idle_timeout=100ms\n"));
+    // It would be looked at after half a minute for the first time.
+    silent.set_read_timeout(Some(PATIENCE / 3)).unwrap();
+    let ended = silent.read(&mut [0]);
+    assert!(!ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{ended:?}");
+    configured.redirect.closed(&["outcome=idle"]);
 }

@@ -179,6 +179,13 @@ impl Hands for Relay {
                 self.proxied.reconfigure(&settings);
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
+                // Who is here may have less time from now on.
+                self.timers = Timers::default();
+                for key in self.clients.keys() {
+                    let client = self.clients.get(key).filter(|client| client.stage == Stage::Relaying);
+                    let Some(most) = client.map(|client| self.silence_max(client)) else { continue };
+                    self.timers.set(desk.now + most.min(KEEPALIVE_AFTER), key);
+                }
             }
         }
     }
