@@ -66,9 +66,10 @@ provider tried. Nothing reaches a client but its provider's bytes.
 Of UDP see `pegasus help udp`.
 
 HUP opens the places that are new in the configuration and closes those that
-are gone, once whoever waits there is taken in; what stays is not touched. If a
-place cannot be had, nothing changes and the log says why: so, too, if a new one
-overlaps with one that goes (127.0.0.1:80 and *:80), which takes a restart.
+are gone, once whoever waits there is taken in, after a second at the latest;
+what stays is not touched. If a place cannot be had, nothing changes and the log
+says why: so, too, if a new one overlaps with one that goes (127.0.0.1:80 and
+*:80), which takes a restart.
 USR2 starts the program anew, by the path and with the arguments that this
 process was started with, and hands its sockets over: kill -USR2 PID after the
 file was replaced is an upgrade that refuses nobody. Once the new process

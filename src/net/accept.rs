@@ -20,6 +20,10 @@ const PAUSE: Span = Span::from_millis(100);
 /// How often that is told.
 const TELL: Span = Span::from_secs(60);
 
+/// How long a socket that is to be closed goes on taking in who waits there
+/// while there is no room: newcomers cannot be told from them.
+const LEAVE: Span = Span::from_secs(1);
+
 /// A socket that clients can come to.
 pub trait Bound: Sized {
     /// What is spoken on it.
@@ -131,8 +135,8 @@ struct Listener<T> {
     of: T,
     /// Somebody may be waiting to be accepted.
     ready: bool,
-    /// It is closed when nobody is waiting any more.
-    leaving: bool,
+    /// It is closed when nobody is waiting any more, and at this moment.
+    leaving: Option<Moment>,
 }
 
 /// All listening sockets of a loop, which pause together. Each has a number
@@ -183,7 +187,7 @@ impl<T: Copy> Listeners<T> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         desk.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.insert(number, Listener { socket, address, of, ready: true, leaving: false });
+        self.listeners.insert(number, Listener { socket, address, of, ready: true, leaving: None });
         Ok(())
     }
 
@@ -201,18 +205,20 @@ impl<T: Copy> Listeners<T> {
         }
     }
 
-    /// Closes the listener of this number, once all are taken in who wait there now.
-    pub fn leave(&mut self, number: usize) {
+    /// Closes the listener of this number, once all are taken in who wait there
+    /// now, as far as there is room for them within a second.
+    pub fn leave(&mut self, number: usize, now: Moment) {
         if let Some(listener) = self.listeners.get_mut(&number) {
-            (listener.leaving, listener.ready) = (true, true);
+            listener.leaving.get_or_insert(now + LEAVE);
+            listener.ready = true;
             self.leaving = true;
         }
     }
 
     /// The same with all of them.
-    pub fn leave_all(&mut self) {
+    pub fn leave_all(&mut self, now: Moment) {
         let numbers: Vec<usize> = self.listeners.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.leave(number));
+        numbers.into_iter().for_each(|number| self.leave(number, now));
     }
 
     /// The address of each.
@@ -240,8 +246,10 @@ impl<T: Copy> Listeners<T> {
     pub fn accept(&mut self, desk: &mut Desk, room: impl FnMut() -> bool) -> Vec<Came<T>> {
         let came = self.take(desk, room);
         if self.leaving {
-            self.listeners.retain(|_, listener| !listener.leaving || listener.ready);
-            self.leaving = self.listeners.values().any(|listener| listener.leaving);
+            let waits =
+                |listener: &Listener<T>| listener.leaving.is_none_or(|until| listener.ready && desk.now < until);
+            self.listeners.retain(|_, listener| waits(listener));
+            self.leaving = self.listeners.values().any(|listener| listener.leaving.is_some());
         }
         came
     }

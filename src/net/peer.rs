@@ -106,6 +106,12 @@ impl<T> Peer<T> {
         &self.target
     }
 
+    /// Another patience from now on. While answers are owed it is not made
+    /// shorter: they were asked for with the time that there was then.
+    pub fn set_silence_max(&mut self, silence_max: Span) {
+        self.silence_max = if self.owed == 0 { silence_max } else { silence_max.max(self.silence_max) };
+    }
+
     /// Our address on this connection, while there is one.
     pub fn local_ip(&self) -> Option<IpAddr> {
         match &self.state {

@@ -1,12 +1,12 @@
 //! HUP and the places where clients come: new ones, old ones, and those that stay.
 
 use crate::support::datagram::{ask, client as sender, Sink};
-use crate::support::pegasus::{path, Queue, Redirect};
+use crate::support::pegasus::{monitor, path, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
 use crate::support::visits::{running, visit, Visits};
-use crate::support::{free_ports, until, Directory};
-use std::io::Write;
+use crate::support::{free_ports, until, Directory, PATIENCE};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
@@ -157,7 +157,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     let (provider, places) = (Provider::echo(), places(3));
     let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let taken = TcpListener::bind(places[2]).unwrap();
-    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\n", places[1], places[2]);
+    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\nredirect_splice=off\n", places[1], places[2]);
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
     configured.redirect.says(&["ERROR", "the old configuration stays"]);
@@ -169,6 +169,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     drop(taken);
     configured.reload(&text);
     configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_splice changes at the next start"]);
     assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
 }
 
@@ -206,4 +207,70 @@ fn no_flow_outlasts_the_drain_of_its_place() {
     });
     until("its socket is closed", || std::net::UdpSocket::bind(places[0]).is_ok());
     assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
+}
+
+#[test]
+fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let text = format!("service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n", places[0]);
+    let mut configured = Configured::start(&[], &format!("{text}redirect_wait=200ms\n"));
+    configured.reload(&format!("{text}redirect_wait=30s\n"));
+    let mut client = connect(places[0]);
+    client.write_all(b"patience").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    until("it waits for a ticket", || configured.queue.status().queue().number("waiting") == 1);
+    // Longer than the patience that there was at the start.
+    configured.redirect.idles();
+    configured.queue.offer(provider.address, 1);
+    assert_eq!(drain(&mut client), (b"patience".to_vec(), End::Fin));
+    configured.redirect.closed(&["outcome=complete"]);
+    assert!(configured.redirect.log_with(&["it does not answer"]).is_empty());
+}
+
+#[test]
+fn a_full_process_that_ends_takes_nobody_in_for_long() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let text = |list: &str| format!("redirect_connections_max=1\nservice_web_listen='{list}'\n");
+    let mut configured = Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
+    let mut first = running(places[0]);
+    let _waits = connect(places[1]);
+    configured.reload(&text(&places[0].to_string()));
+    until("the place is closed although somebody waits", || refused(places[1]));
+    let _waits = connect(places[0]);
+    configured.redirect.signal(libc::SIGTERM);
+    until("the other one, too", || refused(places[0]));
+    first.write_all(b"goes on").unwrap();
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut first), (b"goes on".to_vec(), End::Fin));
+    assert_eq!(configured.redirect.ends(), 0);
+}
+
+#[test]
+fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
+    let (provider, places, directory) = (Provider::echo(), places(3), Directory::new());
+    let file = |text: String| {
+        let first = format!("redirect_queue=embedded\nqueue_listen={}\n", places[0]);
+        directory.write("pegasus.conf", &format!("{first}service_dns_listen={}/udp\n{text}", places[1]))
+    };
+    let conf = file("redirect_threads=1\n".into());
+    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf]));
+    let _monitor = monitor(places[0], provider.address, &[]);
+    file(format!("redirect_threads=4\nservice_web_listen={}\n", places[2]));
+    redirect.signal(libc::SIGHUP);
+    redirect.says(&["added web="]);
+    until("clients are served there", || visit(places[2], "first stream") == Ok(()));
+}
+
+#[test]
+fn who_is_here_has_the_new_idle_timeout() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let text = format!("service_web_listen={}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let mut silent = running(places[0]);
+    configured.reload(&format!("{text}redirect_idle_timeout=100ms\n"));
+    // It would be looked at after half a minute for the first time.
+    silent.set_read_timeout(Some(PATIENCE / 3)).unwrap();
+    let ended = silent.read(&mut [0]);
+    assert!(!ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{ended:?}");
+    configured.redirect.closed(&["outcome=idle"]);
 }

@@ -13,6 +13,7 @@ use crate::support::{free_ports, until, until_some, PATIENCE};
 use std::fs;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -154,6 +155,33 @@ fn the_program_is_the_one_that_is_there_now() {
     let id = successors.upgrade(&configured.redirect);
     assert_eq!(fs::read_link(format!("/proc/{id}/exe")).unwrap(), Path::new(&program));
     assert_eq!(visit(places[0], "by the new one"), Ok(()));
+}
+
+#[test]
+fn who_is_told_to_end_takes_its_successor_along() {
+    let (provider, places) = (Provider::echo(), places(1));
+    let directory = crate::support::Directory::new();
+    let program = directory.file("pegasus");
+    let copy = |from: &str| {
+        // By another process, for the reason above.
+        assert!(Command::new("cp").arg(from).arg(directory.file("new")).status().unwrap().success());
+        fs::rename(directory.file("new"), &program).unwrap();
+    };
+    copy(path());
+    let text = format!("service_web_listen={}\n", places[0]);
+    let mut configured = Configured::by(&program, &[provider.address], &text);
+    // One that is never ready, and does not end by itself within the test.
+    let slow = directory.write("slow", "#!/bin/sh\nexec sleep 300\n");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    copy(&slow);
+    configured.redirect.signal(libc::SIGUSR2);
+    let started = until_some("it is started", || configured.redirect.log_with(&["is about to take over"]).pop());
+    let id = started.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let _ended = Successors(vec![id]);
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    until("the new one is gone, too", || !alive(id));
+    assert!(configured.redirect.log_with(&["no upgrade"]).is_empty());
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //! Owns the choice. What is asked and what an answer means is the machine's
 //! business.
 
-use crate::base::time::Moment;
+use crate::base::time::{Moment, Span};
 use crate::command::queue::Member;
+use crate::command::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::peer::{News, Peer};
 use crate::wire::message::Request;
@@ -18,7 +19,19 @@ pub enum Asker {
     Inside(Member),
 }
 
+/// Longer silence of a queue than any answer may take means that nobody is there.
+pub fn silence_max(settings: &Settings) -> Span {
+    settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100)
+}
+
 impl Asker {
+    /// Other settings from now on.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        if let Asker::Connected(peer) = self {
+            peer.set_silence_max(silence_max(settings));
+        }
+    }
+
     /// Asks, when the turn is flushed. While the queue is away nothing is asked.
     pub fn ask(&mut self, request: Request, now: Moment) {
         match self {

@@ -169,6 +169,7 @@ impl Hands for Datagrams {
                 machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxied.reconfigure(&settings);
+                self.queue.reconfigure(&settings);
                 self.settings = settings;
             }
         }

@@ -269,9 +269,7 @@ impl Crew {
                 return Ok(Asker::Inside(member));
             }
         };
-        // Longer silence than any answer may take means that nobody is there.
-        let redirect = &self.settings.redirect;
-        let silence_max = redirect.queue_timeout + redirect.wait + Span::from_millis(100);
+        let silence_max = asker::silence_max(&self.settings);
         Ok(Asker::Connected(Box::new(Peer::new("redirect", target, token, RETRY, silence_max, seed))))
     }
 
@@ -334,6 +332,9 @@ impl Member {
 #[derive(Clone)]
 pub struct Loops {
     crew: Crew,
+    /// How many accept streams, once there is a door: a queue of this process
+    /// was made for as many.
+    count: usize,
     relays: bool,
     datagrams: bool,
     remotes: Vec<Remote<Order>>,
@@ -354,7 +355,7 @@ impl Loops {
     fn missing(&self, doors: &Doors) -> io::Result<Vec<Member>> {
         let mut members = Vec::new();
         if !self.relays && doors.have(Transport::Tcp) {
-            for number in 0..threads(&self.crew.settings) as u64 {
+            for number in 0..self.count as u64 {
                 let (turn, relay) = self.crew.relay(doors, number)?;
                 members.push(Member::Relay(turn, Box::new(relay)));
             }
@@ -417,8 +418,9 @@ impl Team {
         };
         let places = doors.iter().map(|door| Ok((door.service, door.socket.address()?)));
         let places = places.collect::<io::Result<_>>()?;
-        let crew = Crew::new(settings, queue, stay);
-        let mut loops = Loops { crew, relays: false, datagrams: false, remotes: Vec::new(), threads: Arc::default() };
+        let (count, crew) = (threads(&settings), Crew::new(settings, queue, stay));
+        let (remotes, threads) = Default::default();
+        let mut loops = Loops { crew, count, relays: false, datagrams: false, remotes, threads };
         let mut members = loops.missing(doors)?.into_iter();
         let Some(mut first) = members.next() else { return Err(io::Error::other("nothing to serve")) };
         loops.add(&mut first);

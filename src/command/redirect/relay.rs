@@ -158,11 +158,11 @@ impl Hands for Relay {
                     // Whoever waits there is its starter's business again.
                     self.listeners.close();
                 }
-                self.listeners.leave_all();
+                self.listeners.leave_all(desk.now);
                 self.staying.end(self.settings.drain_timeout, desk.now);
             }
             Order::Doors(change) => {
-                change.closed.iter().for_each(|number| self.listeners.leave(*number));
+                change.closed.iter().for_each(|number| self.listeners.leave(*number, desk.now));
                 change.given.iter().for_each(|(number, service)| self.listeners.give(*number, *service));
                 for door in &change.opened {
                     if let Err(error) = self.listen(door, desk) {
@@ -177,7 +177,15 @@ impl Hands for Relay {
                 self.tools.allow_pipes(shares.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxied.reconfigure(&settings);
+                self.queue.reconfigure(&settings);
                 self.settings = settings;
+                // Who is here may have less time from now on.
+                self.timers = Timers::default();
+                for key in self.clients.keys() {
+                    let client = self.clients.get(key).filter(|client| client.stage == Stage::Relaying);
+                    let Some(most) = client.map(|client| self.silence_max(client)) else { continue };
+                    self.timers.set(desk.now + most.min(KEEPALIVE_AFTER), key);
+                }
             }
         }
     }

@@ -52,6 +52,8 @@ struct State {
     /// The queue of this process, and its sockets.
     queue: Option<(Remote<queue::Order>, Places)>,
     stage: Stage,
+    /// The process that is about to take over.
+    successor: Option<Arc<Successor>>,
 }
 
 /// See the file's head.
@@ -73,7 +75,7 @@ impl Steward {
         own: bool,
         queue: Option<(Remote<queue::Order>, Places)>,
     ) -> Steward {
-        let state = State { loops, doors, queue, stage: Stage::Serving };
+        let state = State { loops, doors, queue, stage: Stage::Serving, successor: None };
         Steward { source, own, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -98,7 +100,12 @@ impl Steward {
             Signal::Reopen => logging::reopen(),
             Signal::Terminate => {
                 info!(target: "redirect", "draining");
-                self.state().end(&Order::Terminate);
+                let mut state = self.state();
+                // Nobody would end it otherwise: it is not known to whoever ends this one.
+                if let Some(successor) = state.successor.take() {
+                    successor.end();
+                }
+                state.end(&Order::Terminate);
             }
             Signal::Reload | Signal::Upgrade if stage == Stage::Upgrading => {
                 warn!(target: "redirect", "a new process is about to take over: nothing is done");
@@ -127,6 +134,7 @@ impl Steward {
         for (key, differs) in [
             ("redirect_queue", fresh.redirect_queue != current.redirect_queue),
             ("redirect_threads", fresh.redirect_threads != current.redirect_threads),
+            ("redirect_splice", fresh.redirect_splice != current.redirect_splice),
             ("user", fresh.user != current.user),
             ("queue_listen", state.queue.is_some() && fresh.queue_listen != current.queue_listen),
             ("service_NAME_listen", !self.own && listens(&fresh) != listens(&current)),
@@ -150,19 +158,24 @@ impl Steward {
         let mut state = self.state();
         let started = state.start_successor().and_then(|successor| {
             info!(target: "redirect", "process {} is about to take over", successor.id());
-            let steward = self.clone();
-            thread::Builder::new().name("upgrade".into()).spawn(move || steward.hand_over(successor))
+            let (steward, successor) = (self.clone(), Arc::new(successor));
+            let waited_for = successor.clone();
+            thread::Builder::new().name("upgrade".into()).spawn(move || steward.hand_over(&waited_for))?;
+            Ok(successor)
         });
         match started {
-            Ok(_) => state.stage = Stage::Upgrading,
+            Ok(successor) => (state.stage, state.successor) = (Stage::Upgrading, Some(successor)),
             Err(error) => error!(target: "redirect", "no upgrade: {error}"),
         }
     }
 
-    fn hand_over(&self, successor: Successor) {
+    fn hand_over(&self, successor: &Successor) {
         let id = successor.id();
         let ready = successor.wait(READY_WITHIN);
         let mut state = self.state();
+        if state.successor.take().is_none() {
+            return; // Both were told to end.
+        }
         match ready {
             Ok(()) => {
                 info!(target: "redirect", "process {id} serves from now on; draining");
@@ -173,9 +186,7 @@ impl Steward {
             }
             Err(why) => {
                 error!(target: "redirect", "no upgrade, this process goes on: {why}");
-                if state.stage == Stage::Upgrading {
-                    state.stage = Stage::Serving;
-                }
+                state.stage = Stage::Serving;
             }
         }
     }
@@ -197,12 +208,16 @@ impl State {
             return;
         }
         info!(target: "redirect", "{}", self.doors.take(&change));
+        let opened = change.opened.iter().map(|door| door.number).collect();
         self.loops.tell(&Order::Doors(Arc::new(change)));
         // These know of all doors already.
         let started = self.loops.missing(&self.doors);
         let started = started.and_then(|members| members.into_iter().try_for_each(|member| self.loops.start(member)));
         if let Err(error) = started {
-            error!(target: "redirect", "no thread for the new places: {error}");
+            error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
+            let change = Change { closed: opened, ..Change::default() };
+            self.doors.take(&change);
+            self.loops.tell(&Order::Doors(Arc::new(change)));
         }
     }
 

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `LINE SOCKET=NAME…`, the first two numbers of descriptors. systemd's names
@@ -27,7 +28,8 @@ const TEXT_MAX: usize = 4096;
 /// A process that is about to take the place of this one.
 #[derive(Debug)]
 pub struct Successor {
-    child: Child,
+    id: u32,
+    child: Mutex<Child>,
     line: UnixStream,
 }
 
@@ -62,7 +64,8 @@ pub fn start_successor(sockets: &[(String, &Socket)]) -> io::Result<Successor> {
             Ok(())
         });
     }
-    Ok(Successor { child: command.spawn()?, line })
+    let child = command.spawn()?;
+    Ok(Successor { id: child.id(), child: Mutex::new(child), line })
 }
 
 /// The path that this program was started by: there may be a newer one now.
@@ -85,14 +88,14 @@ fn program(name: &OsStr) -> io::Result<PathBuf> {
 impl Successor {
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     /// Waits until it is ready. If it is not in time it is ended.
     ///
     /// # Errors
     /// Why it is not.
-    pub fn wait(mut self, within: Duration) -> Result<(), String> {
+    pub fn wait(&self, within: Duration) -> Result<(), String> {
         let until = Instant::now() + within;
         let mut said = String::new();
         let mut buffer = [0; 512];
@@ -102,7 +105,7 @@ impl Successor {
                 break false;
             }
             let _ = self.line.set_read_timeout(Some(left));
-            match self.line.read(&mut buffer) {
+            match (&self.line).read(&mut buffer) {
                 Ok(0) => break true,
                 Ok(count) => said += &String::from_utf8_lossy(&buffer[..count]),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -112,13 +115,24 @@ impl Successor {
                 return Ok(());
             }
         };
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if !ended {
-            let _ = self.child.kill();
+            let _ = child.kill();
         }
-        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let why = if ended { status } else { format!("not ready within {within:?}") };
         let said = said.trim_end().replace('\n', "; ");
         Err(if said.is_empty() { why } else { format!("{why}: {said}") })
+    }
+
+    /// Tells it to end, as it serves in vain.
+    pub fn end(&self) {
+        // Whoever has the lock has seen its end, and its id may soon be another's.
+        let Ok(mut child) = self.child.try_lock() else { return };
+        if let Ok(None) = child.try_wait() {
+            // SAFETY: plain numbers; the child has not been waited for, so the id is its own.
+            unsafe { libc::kill(self.id as libc::pid_t, libc::SIGTERM) };
+        }
     }
 }
 

@@ -426,7 +426,7 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
          0.2s a waits
          3.1s a calls
          3.1s a waits
-         3.3s . => a turned-away | say pegasus://b/done?id=1&unused=yes | a gone out-of-sockets
+         3.3s . => a turned-away | say pegasus://b/done?id=1 | a gone out-of-sockets
          4s b arrived => say pegasus://b/next?wait=1s&id=2
          4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
          4s b waits
