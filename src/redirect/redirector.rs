@@ -118,6 +118,9 @@ impl Machine for Redirector {
                     client.stage = Stage::Relaying;
                     client.connected = now;
                     client.deadline = Moment::NEVER;
+                    if let Some(trouble) = &mut client.trouble {
+                        trouble.stuck = None;
+                    }
                 }
             }
             Input::Failed { client, why } => self.failed(client, why, now),

@@ -136,6 +136,11 @@ impl Proxied {
         }
     }
 
+    /// Somebody is gone, whoever it was.
+    pub fn forget(&mut self, key: Key) {
+        self.arrivals.remove(&key);
+    }
+
     /// Somebody whose time for its header is over, which was told.
     pub fn late(&mut self, now: Moment) -> Option<Key> {
         while let Some(key) = self.timers.due(now) {

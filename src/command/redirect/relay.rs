@@ -497,6 +497,7 @@ impl Relay {
 
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
+            self.proxied.forget(key);
             self.scarcity.leave(client.source);
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.listeners.resume();

@@ -98,7 +98,8 @@ impl Staying {
         if let Some(since) = self.farewell {
             return Some(since + FAREWELL);
         }
-        let linger = self.idle_since.filter(|_| self.lingers()).map(|since| since + linger);
+        let lingers = self.lingers() && !self.is_ending();
+        let linger = self.idle_since.filter(|_| lingers).map(|since| since + linger);
         [linger, self.ending, self.next_look].into_iter().flatten().min()
     }
 }
@@ -142,5 +143,9 @@ mod tests {
         assert_eq!(staying.deadline(LINGER), Some(at(10_000)));
         assert!(!staying.is_over(1, 0, true, LINGER, at(9_000)) && staying.deadline(LINGER).is_none());
         assert!(!staying.is_over(0, 0, true, LINGER, at(12_000)) && staying.is_over(0, 0, true, LINGER, at(22_000)));
+        // Told to end it looks after others, however long nobody was here.
+        staying.end(Span::from_secs(30), at(23_000));
+        assert!(!staying.is_over(0, 1, true, LINGER, at(23_000)));
+        assert_eq!(staying.deadline(LINGER), Some(at(23_000) + LOOK));
     }
 }

@@ -171,10 +171,11 @@ impl TicketQueue {
     }
 
     pub(super) fn visit_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
+        // A visit that was counted has to end, even if affinity is off by now.
+        let Some(client) = client else { return };
         let service = self.rooms.get(key).map(|room| room.name);
-        if let (Some(client), Some(timeout)) = (client, service.and_then(|service| self.affinity_of(service))) {
-            self.affinity.ended(client, now, timeout);
-        }
+        let timeout = service.and_then(|service| self.affinity_of(service)).unwrap_or(Span::ZERO);
+        self.affinity.ended(client, now, timeout);
     }
 
     pub(super) fn failure(
