@@ -9,6 +9,8 @@ pub mod datagram;
 pub mod inherit;
 pub mod limits;
 pub mod load;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod name;
 pub mod notify;
 pub mod service;
 pub mod signal;

@@ -1,6 +1,7 @@
 //! `connect(2)` of which the last step of the handshake can ride on the data
 //! (`TCP_QUICKACK` in tcp(7)): one packet, and one wake-up of the peer, less.
 
+use crate::os::name::Name;
 use mio::net::TcpStream;
 use std::io;
 use std::mem::size_of;
@@ -32,31 +33,10 @@ pub fn connect(to: SocketAddr, speaks_first: bool) -> io::Result<TcpStream> {
         let length = size_of::<libc::c_int>() as libc::socklen_t;
         libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, (&raw const off).cast(), length);
     }
-    let failed = match to {
-        SocketAddr::V4(to) => {
-            let address = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: to.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            // SAFETY: the address lives for the call and has the length that is told.
-            unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) }
-        }
-        SocketAddr::V6(to) => {
-            let address = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: to.port().to_be(),
-                sin6_flowinfo: to.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: to.ip().octets() },
-                sin6_scope_id: to.scope_id(),
-            };
-            let length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            // SAFETY: the address lives for the call and has the length that is told.
-            unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) }
-        }
-    };
+    let name = Name::from(to);
+    let (address, length) = name.parts();
+    // SAFETY: the name lives for the call, and says how long it is.
+    let failed = unsafe { libc::connect(socket.as_raw_fd(), address, length) };
     match failed {
         0 => {}
         _ if io::Error::last_os_error().raw_os_error() == Some(libc::EINPROGRESS) => {}

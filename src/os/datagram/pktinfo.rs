@@ -1,6 +1,7 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
 use super::Post;
+use crate::os::name::Name;
 use mio::net::UdpSocket;
 use std::io;
 use std::mem;
@@ -150,42 +151,19 @@ struct Letter {
     control: Control,
 }
 
-enum Name {
-    V4(libc::sockaddr_in),
-    V6(libc::sockaddr_in6),
-}
-
 impl Letter {
     fn new(bytes: &[u8], to: SocketAddr) -> Letter {
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        // SAFETY: zero is a valid start for both structures; what counts is set below.
-        let (mut v4, mut v6): (libc::sockaddr_in, libc::sockaddr_in6) = unsafe { (mem::zeroed(), mem::zeroed()) };
-        let name = match to {
-            SocketAddr::V4(to) => {
-                v4.sin_family = libc::AF_INET as _;
-                v4.sin_port = to.port().to_be();
-                v4.sin_addr.s_addr = u32::from(*to.ip()).to_be();
-                Name::V4(v4)
-            }
-            SocketAddr::V6(to) => {
-                v6.sin6_family = libc::AF_INET6 as _;
-                v6.sin6_port = to.port().to_be();
-                v6.sin6_addr.s6_addr = to.ip().octets();
-                v6.sin6_scope_id = to.scope_id();
-                Name::V6(v6)
-            }
-        };
-        Letter { part, name, control: Control([0; 64]) }
+        Letter { part, name: to.into(), control: Control([0; 64]) }
     }
 
     /// The message; its pointers lead into the letter and to its bytes.
     fn seal(&mut self, from: Option<IpAddr>) -> libc::msghdr {
         // SAFETY: zero is a valid start; what counts is set below.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        (message.msg_name, message.msg_namelen) = match &mut self.name {
-            Name::V4(name) => ((&raw mut *name).cast(), mem::size_of_val(name) as libc::socklen_t),
-            Name::V6(name) => ((&raw mut *name).cast(), mem::size_of_val(name) as libc::socklen_t),
-        };
+        let (name, length) = self.name.parts();
+        // It is only read.
+        (message.msg_name, message.msg_namelen) = (name.cast_mut().cast(), length);
         message.msg_iov = &raw mut self.part;
         message.msg_iovlen = 1;
         // SAFETY: the control bytes are aligned, and longer than either message in
