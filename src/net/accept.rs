@@ -5,6 +5,7 @@
 
 use super::drive::Desk;
 use crate::base::address::{Listen, Transport};
+use crate::base::seldom::Seldom;
 use crate::base::time::{Moment, Span};
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
@@ -145,12 +146,12 @@ pub struct Listeners<T> {
     listeners: BTreeMap<usize, Listener<T>>,
     leaving: bool,
     paused_until: Option<Moment>,
-    told: Option<Moment>,
+    told: Seldom,
 }
 
 impl<T> Default for Listeners<T> {
     fn default() -> Self {
-        Listeners { listeners: BTreeMap::new(), leaving: false, paused_until: None, told: None }
+        Listeners { listeners: BTreeMap::new(), leaving: false, paused_until: None, told: Seldom::default() }
     }
 }
 
@@ -282,8 +283,7 @@ impl<T: Copy> Listeners<T> {
                     Err(error) if socket::out_of_sockets(&error) => {
                         // Readiness is told once: it stays noted, and a timer looks again.
                         self.paused_until = Some(desk.now + PAUSE);
-                        if self.told.is_none_or(|told| desk.now.since(told) >= TELL) {
-                            self.told = Some(desk.now);
+                        if self.told.happened(desk.now, TELL).is_some() {
                             came.push(Came::NoSocket(error));
                         }
                         return came;

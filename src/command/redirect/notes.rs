@@ -5,6 +5,7 @@
 
 use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
+use crate::base::seldom::Seldom;
 use crate::base::time::{Moment, Span};
 use crate::redirect::redirector::Note;
 use log::{log, warn, Level};
@@ -19,7 +20,7 @@ const DEATH: Span = Span::from_secs(1);
 /// See the file's head.
 #[derive(Default)]
 pub struct Notes {
-    out_of_sockets: Option<Moment>,
+    out_of_sockets: Seldom,
     /// Flows turned away since then.
     turned_away: (Moment, usize),
     /// Whose death was told, and when.
@@ -41,10 +42,9 @@ impl Notes {
             _ => {}
         }
         if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
-            if self.out_of_sockets.is_some_and(|told| now.since(told) < TELL) {
+            if self.out_of_sockets.happened(now, TELL).is_none() {
                 return;
             }
-            self.out_of_sockets = Some(now);
             warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
         }
         tell(note);

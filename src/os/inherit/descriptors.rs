@@ -97,8 +97,8 @@ fn passed(count: RawFd) -> Inherited {
 /// whether 2 was. Without a null device (in a chroot) something else that cannot
 /// be written to stands there.
 fn shield(socket: RawFd) -> bool {
-    let stderr_too = same_file(socket, 2);
     let same: Vec<RawFd> = [1, 2, 0].into_iter().filter(|descriptor| same_file(socket, *descriptor)).collect();
+    let stderr_too = same.contains(&2);
     if same.is_empty() {
         return false;
     }
