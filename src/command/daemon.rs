@@ -9,10 +9,32 @@ use super::settings::{Mistake, QueueAt, Settings};
 use crate::base::address::Transport;
 use crate::base::name::Service;
 use crate::os::inherit::Inherited;
+use crate::os::signal::Signal;
 use crate::os::{limits, load};
-use log::{error, LevelFilter};
+use log::{error, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
+
+/// What a signal wants of a daemon that is upgraded by a restart.
+pub enum Wish {
+    /// To end in good order; the second time at once.
+    End,
+    /// To read its configuration again.
+    Reload,
+}
+
+impl Wish {
+    /// What of it is left to the daemon, whose `name` the log knows.
+    pub fn of(signal: Signal, name: &'static str) -> Option<Wish> {
+        match signal {
+            Signal::Terminate => return Some(Wish::End),
+            Signal::Reload => return Some(Wish::Reload),
+            Signal::Reopen => logging::reopen(),
+            Signal::Upgrade => warn!(target: name, "no upgrade in place: restart it, clients wait meanwhile"),
+        }
+        None
+    }
+}
 
 /// A daemon's command line, read.
 pub struct Daemon {

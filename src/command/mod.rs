@@ -47,4 +47,15 @@ pub mod exit {
             SYSTEM
         }
     }
+
+    /// The status after a loop, whose `name` the log knows.
+    pub fn after(name: &'static str, result: std::io::Result<()>) -> i32 {
+        result.map_or_else(
+            |error| {
+                log::error!(target: name, "{error}");
+                SYSTEM
+            },
+            |()| OK,
+        )
+    }
 }

@@ -3,10 +3,10 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! What is bid is the machine's business.
 
-use super::daemon::{Daemon, Source};
+use super::daemon::{Daemon, Source, Wish};
 use super::settings::{Check, ServiceSettings, Settings};
 use super::terminal::say;
-use super::{exit, logging, seed};
+use super::{exit, seed};
 use crate::base::machine::Machine;
 use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
@@ -293,13 +293,7 @@ impl Ready {
     /// Runs it; the result is an exit status.
     pub fn serve(mut self) -> i32 {
         let mut machine = self.bidding.machine();
-        match self.turn.run(&mut machine, &mut self.bidding) {
-            Ok(()) => exit::OK,
-            Err(error) => {
-                error!(target: "monitor", "{error}");
-                exit::SYSTEM
-            }
-        }
+        exit::after("monitor", self.turn.run(&mut machine, &mut self.bidding))
     }
 }
 
@@ -337,17 +331,9 @@ fn offered(service: &ServiceSettings) -> String {
 }
 
 fn on_signal(signal: Signal, source: &Source) -> Option<Order> {
-    match signal {
-        Signal::Terminate => Some(Order::Terminate),
-        Signal::Reopen => {
-            logging::reopen();
-            None
-        }
-        Signal::Upgrade => {
-            warn!(target: "monitor", "no upgrade in place: restart it, clients wait meanwhile");
-            None
-        }
-        Signal::Reload => {
+    match Wish::of(signal, "monitor")? {
+        Wish::End => Some(Order::Terminate),
+        Wish::Reload => {
             let settings = source.reload()?;
             if settings.offered().is_empty() {
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");

@@ -8,9 +8,8 @@ mod shared;
 
 pub use shared::{Member, SharedQueue};
 
-use super::daemon::{Daemon, Source};
+use super::daemon::{Daemon, Source, Wish};
 use super::exit;
-use super::logging;
 use super::plugins::Plugins;
 use super::settings::Settings;
 use crate::base::address::{Cidr, Listen};
@@ -477,13 +476,7 @@ impl Ready {
     }
 
     fn serve(mut self) -> i32 {
-        match self.turn.run(&mut self.machine, &mut self.control) {
-            Ok(()) => exit::OK,
-            Err(error) => {
-                error!(target: "queue", "{error}");
-                exit::SYSTEM
-            }
-        }
+        exit::after("queue", self.turn.run(&mut self.machine, &mut self.control))
     }
 }
 
@@ -512,17 +505,9 @@ pub fn run(daemon: Daemon) -> i32 {
 }
 
 fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option<Order> {
-    match signal {
-        Signal::Terminate => Some(Order::Terminate),
-        Signal::Reopen => {
-            logging::reopen();
-            None
-        }
-        Signal::Upgrade => {
-            warn!(target: "queue", "no upgrade in place: restart it, clients wait meanwhile");
-            None
-        }
-        Signal::Reload => {
+    match Wish::of(signal, "queue")? {
+        Wish::End => Some(Order::Terminate),
+        Wish::Reload => {
             let fresh = source.reload()?;
             if fresh.queue_listen != settings.queue_listen {
                 warn!(target: "config", "queue_listen changes at the next start");

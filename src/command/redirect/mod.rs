@@ -318,13 +318,7 @@ impl Member {
                 turn.run(&mut Flows::new(datagrams::options(datagrams.settings())), &mut *datagrams)
             }
         };
-        match result {
-            Ok(()) => exit::OK,
-            Err(error) => {
-                error!(target: "redirect", "{error}");
-                exit::SYSTEM
-            }
-        }
+        exit::after("redirect", result)
     }
 }
 
