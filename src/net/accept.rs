@@ -305,7 +305,7 @@ impl<T: Copy> Listeners<T> {
 /// Takes a client in, also where the system or its guard lacks the newer call.
 fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     match listener.accept() {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
             let (stream, from) = socket::accept(listener)?;
             Ok((TcpStream::from_std(stream), from))
         }

@@ -3,14 +3,17 @@
 //! `strace` makes the redirector's calls fail. Where it may trace nobody these
 //! tests say so, and are skipped.
 
-use crate::support::pegasus::{nobody, path, Queue, Redirect, SERVICE};
-use crate::support::process::run;
+use crate::support::datagram::{ask, client, Sink};
+use crate::support::pegasus::{command, nobody, Queue, Redirect, SERVICE};
+use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
 use crate::support::socket::{connect, drain, End};
 use crate::support::{tool, until};
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
 use std::thread;
 
 /// Bytes there and back: enough to be spliced, where that can be.
@@ -26,6 +29,32 @@ fn can_trace() -> bool {
     status == 0
 }
 
+/// The same command, with calls that fail as told.
+fn traced(command: &Command, faults: &[&str]) -> Command {
+    let mut strace = tool("strace");
+    // The tracer is no parent: what the test holds is the program itself.
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    for fault in faults {
+        strace.args(["-e", &format!("inject={fault}")]);
+    }
+    strace.arg(command.get_program()).args(command.get_args());
+    strace
+}
+
+/// Sends so much, and gets it back.
+#[track_caller]
+fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
+    let mut sender = client.try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.write_all(bytes).unwrap();
+            sender.shutdown(Shutdown::Write).unwrap();
+        });
+        let (answer, end) = drain(&mut client);
+        assert!(answer == bytes && end == End::Fin, "{} bytes, {end:?}, {why:?}", answer.len());
+    });
+}
+
 /// All that a relay does, with calls that fail as told. Pipes that the
 /// redirector had in the end, beyond those of its start.
 #[track_caller]
@@ -33,30 +62,13 @@ fn relays_although(faults: &[&str]) -> usize {
     let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Provider::echo(), nobody());
     queue.offer(dead, 1);
     queue.offer(echo.address, 1000);
-    let mut strace = tool("strace");
-    // The tracer is no parent: what the test holds is the redirector itself.
-    strace.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
-    for fault in faults {
-        strace.args(["-e", &format!("inject={fault}")]);
-    }
-    strace.args([path(), "redirect", "-c", "/dev/null", "-o", "redirect_threads=1"]);
-    strace.args(["-o", &format!("redirect_queue={}", queue.address)]);
-    let redirect = Redirect::of(strace.args(["-o", &format!("service_{SERVICE}_listen=127.0.0.1:0")]));
+    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0"));
+    let redirect = Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults));
     let pipes = redirect.open("pipe:");
     let bytes = Random::new(1).bytes(MUCH);
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                let mut client = connect(redirect.address);
-                let mut sender = client.try_clone().unwrap();
-                let sent = &bytes;
-                scope.spawn(move || {
-                    sender.write_all(sent).unwrap();
-                    sender.shutdown(Shutdown::Write).unwrap();
-                });
-                let (answer, end) = drain(&mut client);
-                assert!(answer == bytes && end == End::Fin, "{} bytes, {end:?}, {faults:?}", answer.len());
-            });
+            scope.spawn(|| echoes(connect(redirect.address), &bytes, faults));
         }
     });
     until("all are complete", || redirect.log_with(&["outcome=complete"]).len() == CLIENTS);
@@ -92,13 +104,6 @@ fn a_system_with_small_pipes_splices_all_the_same() {
 }
 
 #[test]
-fn a_system_that_accepts_in_the_old_way_only() {
-    if can_trace() {
-        relays_although(&["accept4:error=ENOSYS"]);
-    }
-}
-
-#[test]
 fn calls_that_are_interrupted_or_fail_now_and_then() {
     if can_trace() {
         let calls = ["recvfrom", "sendto", "splice", "epoll_wait", "accept4"];
@@ -109,10 +114,79 @@ fn calls_that_are_interrupted_or_fail_now_and_then() {
     }
 }
 
+/// A queue, a monitor whose check is a command, a redirector of streams and
+/// datagrams, and one of inetd: all of them with calls that fail as told.
+#[track_caller]
+fn all_serve_although(faults: &[&str]) {
+    let (echo, sink) = (Provider::echo(), Sink::echo());
+    let queue = Queue::of(&mut traced(&command("queue", &["queue_listen=127.0.0.1:0"]), faults));
+    let asks = format!("redirect_queue={}", queue.address);
+
+    let (balancer, streams, datagrams) = (
+        format!("monitor_balancers={}", queue.address),
+        format!("service_{SERVICE}_provider={}", echo.address),
+        format!("service_dns_provider={}", sink.address),
+    );
+    let settings =
+        ["monitor_interval=200ms", "drain_timeout=5s", "service_dns_check=exec:true", &balancer, &streams, &datagrams];
+    let monitor = Process::start("monitor", &mut traced(&command("monitor", &settings), faults));
+    queue.has(&[echo.address, sink.address]);
+
+    let listen = format!("service_{SERVICE}_listen=127.0.0.1:0");
+    let settings = [asks.as_str(), &listen, "service_dns_listen=*:0/udp"];
+    let mut redirect = Process::start("redirect", &mut traced(&command("redirect", &settings), faults));
+    let line = redirect.says(&["] ready "]);
+    let port = |service: &str| -> u16 {
+        let place = line.split_whitespace().find_map(|word| word.strip_prefix(service)).unwrap();
+        place.trim_end_matches("/udp").rsplit(':').next().unwrap().parse().unwrap()
+    };
+    let bytes = Random::new(1).bytes(MUCH / 4);
+    echoes(connect((Ipv4Addr::LOCALHOST, port("web=")).into()), &bytes, faults);
+    let client = client((Ipv4Addr::LOCALHOST, port("dns=")).into());
+    for question in [&b""[..], b"?", &bytes[..9000]] {
+        assert!(ask(&client, question) == question, "{faults:?}");
+    }
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let caller = connect(listener.local_addr().unwrap());
+    let socket: OwnedFd = listener.accept().unwrap().0.into();
+    let mut start = traced(&command("redirect", &[&asks]), faults);
+    start.args(["-s", SERVICE]).stdin(socket).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut inetd = Process::start_as_is("inetd", &mut start);
+    // It keeps a copy of the socket.
+    drop(start);
+    echoes(caller, &bytes, faults);
+    assert_eq!(inetd.ends(), 0, "{faults:?}");
+
+    monitor.signal(libc::SIGTERM);
+    until("it withdrew", || queue.status().tickets(sink.address) == 0);
+}
+
+/// The calls that came to Linux after its version 3.2, by number: those from
+/// before 2019 have other numbers on other processors.
+fn newer() -> Vec<String> {
+    let own = if cfg!(target_arch = "x86_64") { 312..=334 } else { 272..=294 };
+    own.chain(424..=450).map(|number| number.to_string()).collect()
+}
+
+/// What is tried, and done in another way where it fails.
+const OURS: [&str; 5] = ["accept4", "splice", "close_range", "recvmmsg", "sendmmsg"];
+/// What is asked, and done without if nobody answers.
+const ASKED: [&str; 6] = ["getrandom", "prlimit64", "sched_getaffinity", "sysinfo", "prctl", "madvise"];
+
 #[test]
-fn options_that_the_system_does_not_know() {
+fn calls_that_the_system_lacks_or_forbids() {
     if can_trace() {
-        // Without the first one, of the standard library, nobody listens.
-        relays_although(&["setsockopt:error=ENOPROTOOPT:when=2+"]);
+        let all = newer().iter().map(String::as_str).chain(OURS).chain(ASKED).collect::<Vec<_>>().join(",");
+        for error in ["ENOSYS", "EPERM"] {
+            // The C library starts threads without clone3 where that is unknown,
+            // not where it is forbidden.
+            all_serve_although(&[&format!("{all}:error={error}"), "clone3:error=ENOSYS"]);
+            for call in OURS {
+                all_serve_although(&[&format!("{call}:error={error}")]);
+            }
+        }
+        // The first one is of the standard library: without it nobody listens.
+        all_serve_although(&["setsockopt:error=ENOPROTOOPT:when=2+"]);
     }
 }
