@@ -142,7 +142,7 @@ impl Shares {
         let (mut clients, mut flows) = (settings.redirect_connections_max, settings.redirect_flows_max);
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let doors: u64 = listens().map(|listen| u64::from(listen.last - listen.first) + 1).sum();
-        let threads = settings.redirect_threads.unwrap_or(load::cpus() as usize) as u64;
+        let threads = settings.redirect_threads.unwrap_or_else(load::threads) as u64;
         let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };
         let aside = DESCRIPTORS_ASIDE + doors + threads * (DESCRIPTORS_A_THREAD + doors) + monitors;
         let Some(limit) = limit else { return Shares { clients, pipes: usize::MAX, flows } };

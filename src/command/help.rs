@@ -137,6 +137,10 @@ monitor_load: cpu (utilisation and run queue), loadavg, psi, or file:PATH and
 exec:COMMAND, which give one line: how full the machine is, from 0 to 1, or
 `u=0.5 q=3 c=4` for utilisation, requests queued, and workers. With several the
 fullest counts; one that says nothing of use for three intervals means full.
+CPUs are those of the process's affinity and, on Linux, the quotas of its
+control groups: one with cpu.max `150000 100000` has 1.5, and loadavg counts per
+CPU of that. Utilisation and run queue are the whole host's, though: in a
+container with a quota set service_NAME_capacity.
 
 service_NAME_check: tcp connects to the provider's port (a provider without one
 needs tcp:PORT, or is not checked). A server that hangs still accepts; only

@@ -224,7 +224,7 @@ fn serve_all(
 
 /// Loops of a redirector.
 fn threads(settings: &Settings) -> usize {
-    settings.redirect_threads.unwrap_or(load::cpus() as usize)
+    settings.redirect_threads.unwrap_or_else(load::threads)
 }
 
 /// Loops that may ask a queue of this process: for streams, and for datagrams.
