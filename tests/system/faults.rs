@@ -103,6 +103,40 @@ fn a_system_with_small_pipes_splices_all_the_same() {
     }
 }
 
+/// A redirector that tries two providers, in their order. The first call of
+/// `connect` is for the queue.
+fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
+    let (queue, first, second) =
+        (Queue::start(&["queue_scheduler=fifo"]), Provider::named("first"), Provider::named("second"));
+    queue.offer(first.address, 1);
+    queue.offer(second.address, 1);
+    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0"));
+    let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
+    let redirect = Redirect::of(&mut traced(&command, &[fault]));
+    (queue, first, second, redirect)
+}
+
+#[test]
+fn a_provider_that_this_host_has_no_address_to_call_from_is_passed_over() {
+    if can_trace() {
+        let (_queue, first, _second, redirect) = calling_although("connect:error=EADDRNOTAVAIL:when=2..3");
+        assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
+        assert_eq!(redirect.log_with(&["failure service=", &first.address.to_string()]).len(), 1);
+    }
+}
+
+#[test]
+fn ports_that_are_used_up_are_no_provider_s_fault() {
+    if can_trace() {
+        let (queue, first, _second, mut redirect) = calling_although("connect:error=EADDRNOTAVAIL:when=2");
+        drain(&mut connect(redirect.address));
+        redirect.closed(&["outcome=out-of-sockets"]);
+        assert!(redirect.log_with(&["failure service="]).is_empty());
+        until("its place is free again", || queue.status().active(first.address) == 0);
+        assert_eq!(queue.status().tickets(first.address), 1);
+    }
+}
+
 #[test]
 fn calls_that_are_interrupted_or_fail_now_and_then() {
     if can_trace() {

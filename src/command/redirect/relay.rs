@@ -418,9 +418,10 @@ impl Relay {
                     self.tools.drop_pipes();
                     return Err(error);
                 }
-                let stuck = Input::Stuck { client: key };
+                // Nobody's fault, unless from here nobody there can be called at all.
+                let stuck = socket::no_local_port(&error) && socket::has_address_for(to);
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                machine.handle(if socket::no_local_port(&error) { stuck } else { failed }, desk.now);
+                machine.handle(if stuck { Input::Stuck { client: key } } else { failed }, desk.now);
             }
         }
         Ok(())

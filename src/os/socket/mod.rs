@@ -13,7 +13,7 @@ pub use windows::{
 };
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 /// A socket that clients come to.
 #[derive(Debug)]
@@ -73,6 +73,14 @@ pub fn no_local_port(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::AddrInUse)
 }
 
+/// Whether this host has an address from which it could call `to`: without one
+/// (no IPv6, say) some systems complain of it as for want of a port. Sends nothing.
+pub fn has_address_for(to: SocketAddr) -> bool {
+    let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    // Streams use up no port of datagrams.
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +92,12 @@ mod tests {
         assert!(no_local_port(&error), "{error}");
         assert!(no_local_port(&io::ErrorKind::AddrNotAvailable.into()));
         assert!(!no_local_port(&io::ErrorKind::ConnectionRefused.into()));
+    }
+
+    #[test]
+    fn this_host_can_call_itself_but_nobody_far_away_from_there() {
+        assert!(has_address_for("127.0.0.1:9".parse().unwrap()));
+        // A link-local address says nothing without its link.
+        assert!(!has_address_for("[fe80::1]:9".parse().unwrap()));
     }
 }
