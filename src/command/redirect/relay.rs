@@ -57,8 +57,19 @@ struct Client {
     /// The last byte either way.
     touched: Moment,
     half_closed: bool,
+    /// It is among those that are pumped when this turn is settled.
+    again: bool,
     /// Where it is counted.
     source: Option<Source>,
+}
+
+impl Client {
+    /// It is pumped once more, when this turn is settled.
+    fn pump_again(&mut self, key: Key, list: &mut Vec<Key>) {
+        if !std::mem::replace(&mut self.again, true) {
+            list.push(key);
+        }
+    }
 }
 
 /// See the file's head.
@@ -227,6 +238,9 @@ impl Hands for Relay {
 
     fn settle(&mut self, machine: &mut Redirector, desk: &mut Desk) -> bool {
         for key in std::mem::take(&mut self.again) {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.again = false;
+            }
             self.pump(key, machine, desk);
         }
         self.call_again(machine, desk);
@@ -331,7 +345,8 @@ impl Relay {
             return;
         }
         let link = Link::new(stream);
-        let client = Client { link, stage: Stage::Arriving, touched: desk.now, half_closed: false, source: None };
+        let (stage, touched) = (Stage::Arriving, desk.now);
+        let client = Client { link, stage, touched, half_closed: false, again: false, source: None };
         let key = self.clients.insert(client);
         debug_assert_eq!(key.index(), index);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -405,9 +420,8 @@ impl Relay {
         match called {
             Ok(Called::Calling) => {}
             Ok(Called::Connected) => {
+                client.pump_again(key, &mut self.again);
                 self.connected(key, machine, desk);
-                // Pumped when this turn is settled.
-                self.again.push(key);
             }
             Ok(Called::Refused) => self.failed(key, Failure::Refused, machine, desk),
             Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
@@ -474,7 +488,7 @@ impl Relay {
             Pumped::Open => {}
             Pumped::Again => {
                 desk.again = true;
-                self.again.push(key);
+                client.pump_again(key, &mut self.again);
             }
             Pumped::ProviderFailed => return self.failed(key, Failure::Reset, machine, desk),
             Pumped::Over(outcome) => return self.finish(key, outcome, machine, desk),
