@@ -8,6 +8,7 @@ use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
 use crate::base::address::{Balancer, Cidr, Listen, Transport};
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
+use crate::os::user;
 use crate::wire::proxy::Version;
 use std::str::FromStr;
 
@@ -137,7 +138,7 @@ pub const PARTS: &[Part] = &[
             }),
             global("user", "", "user or user:group to become once ports are bound (Unix)", |s, v| {
                 s.user = Some(v.to_string()).filter(|user| !user.is_empty());
-                Ok(())
+                s.user.as_deref().map_or(Ok(()), user::check).map_err(|error| error.to_string())
             }),
             global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
                 put(&mut s.drain_timeout, v)

@@ -42,6 +42,26 @@ fn the_sample_is_good() {
 }
 
 #[test]
+fn whom_this_host_does_not_know_nobody_can_become() {
+    let directory = Directory::new();
+    for (user, mistake) in [
+        ("nobody-knows", "no such user: nobody-knows"),
+        ("root:nobody-knows", "no such group: nobody-knows"),
+        ("4000000000", "no such group for user: 4000000000"),
+    ] {
+        let conf = directory.write("pegasus.conf", &format!("log_level=warn\nuser={user}\n"));
+        for name in ["queue", "redirect", "monitor"] {
+            for arguments in [&[name, "-t", "-c", &conf][..], &[name, "-c", &conf]] {
+                let (status, _, err) = pegasus(arguments);
+                assert_eq!((status, err), (78, format!("pegasus: {conf}:2: user={user}: {mistake}\n")));
+            }
+        }
+    }
+    let known = directory.write("pegasus.conf", "user=root:0\n");
+    assert_eq!(pegasus(&["queue", "-t", "-c", &known]).0, 0);
+}
+
+#[test]
 fn every_mistake_is_reported_with_its_place() {
     let directory = Directory::new();
     let conf =

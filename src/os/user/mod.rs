@@ -3,9 +3,9 @@
 #[cfg(unix)]
 mod setuid;
 #[cfg(unix)]
-pub use setuid::become_user;
+pub use setuid::{become_user, check};
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::become_user;
+pub use none::{become_user, check};

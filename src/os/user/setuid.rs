@@ -3,11 +3,15 @@
 use std::fs;
 use std::io;
 
-/// Becomes `user` or `user:group`, names or numbers, with no other group.
+/// Whether this host has `user` or `user:group`, names or numbers.
 ///
 /// # Errors
-/// No such user or group, or no permission.
-pub fn become_user(wanted: &str) -> io::Result<()> {
+/// No such user or group.
+pub fn check(wanted: &str) -> io::Result<()> {
+    find(wanted).map(drop)
+}
+
+fn find(wanted: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
     let (user, group) = wanted.split_once(':').map_or((wanted, None), |(user, group)| (user, Some(group)));
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let (uid, own_group) = find_user(&passwd, user).ok_or_else(|| missing("user", user))?;
@@ -16,6 +20,15 @@ pub fn become_user(wanted: &str) -> io::Result<()> {
             .ok_or_else(|| missing("group", group))?,
         None => own_group.ok_or_else(|| missing("group for user", user))?,
     };
+    Ok((uid, gid))
+}
+
+/// Becomes `user` or `user:group`, names or numbers, with no other group.
+///
+/// # Errors
+/// No such user or group, or no permission.
+pub fn become_user(wanted: &str) -> io::Result<()> {
+    let (uid, gid) = find(wanted)?;
     // SAFETY: plain calls.
     if unsafe { uid != 0 && libc::geteuid() == uid && libc::getegid() == gid } {
         // It was started by one that had become this user already.
