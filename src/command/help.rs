@@ -112,7 +112,9 @@ then whom it tells, for the log, affinity, the queue and the header to the
 provider; UNKNOWN and LOCAL mean the proxy itself. One that is garbled, longer
 than 107 (v1) or 536 bytes (v2), or not whole within 5 seconds is refused with
 one log line, and nothing was asked for it. Anybody else is a client: what looks
-like a header is passed on with the other bytes, and not believed.
+like a header is passed on with the other bytes, and not believed. What a proxy
+does to check whether anybody is here, a connection without a byte, or its own
+without one behind the header, has its log line at level debug.
 
   pegasus redirect -o 'service_web_listen=*:8080'
   pegasus redirect -o 'service_dns_listen=*:53/udp' -o service_dns_udp_replies=1

@@ -326,11 +326,45 @@ fn who_has_no_header_is_refused_with_one_line() {
     client.write_all(b"PROXY TCP4 ").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     balancer.redirect.says(&["refused service=web", "it left before"]);
-    drop(connect(balancer.address()));
-    balancer.redirect.says(&["INFO", "refused service=web", "it left without a word"]);
     drop(client);
     assert_eq!((provider.clients(), balancer.queue.status().queue().number("asked")), (0, 0));
     until("all descriptors are closed", || balancer.redirect.descriptors() <= before);
+}
+
+#[test]
+fn checks_of_a_front_proxy_make_no_lines() {
+    let provider = Provider::echo();
+    let local = [SIGNATURE, &[0x20, 0, 0, 0]].concat();
+    for level in ["info", "debug"] {
+        let log = format!("log_level={level}");
+        let mut balancer = Balancer::before(&[provider.address], &[ACCEPT, &log]);
+        for gone in [false, true] {
+            for header in [&b""[..], &local, b"PROXY UNKNOWN\r\n"] {
+                let mut client = connect(balancer.address());
+                client.write_all(header).unwrap();
+                if gone {
+                    reset(client);
+                } else {
+                    client.shutdown(Shutdown::Write).unwrap();
+                    drain(&mut client);
+                }
+            }
+        }
+        // Whoever says something has a line, of which all others are before.
+        let mut client = connect(balancer.address());
+        client.write_all(&[&local, &b"hi"[..]].concat()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        drain(&mut client);
+        balancer.redirect.closed(&["INFO", "outcome=complete", "received=2 "]);
+        let lines = balancer.redirect.log_with(&["service=web client="]);
+        if level == "info" {
+            assert_eq!(lines.len(), 1, "{lines:#?}");
+        } else {
+            until("all are told at level debug", || {
+                balancer.redirect.log_with(&["DEBUG", "service=web client="]).len() == 6
+            });
+        }
+    }
 }
 
 /// Takes the five seconds that a header may take.

@@ -47,7 +47,7 @@ impl Notes {
             }
             warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
         }
-        tell(note);
+        tell(note, false);
     }
 
     fn tells_of_one_turned_away(&mut self, now: Moment) -> bool {
@@ -64,14 +64,16 @@ impl Notes {
     }
 }
 
-/// Writes what an operator may want to read.
-pub fn tell(note: &Note) {
+/// Writes what an operator may want to read. `idle`: of somebody who came to say
+/// nothing, as a check does all the time.
+pub fn tell(note: &Note, idle: bool) {
     match note {
         Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
             let level = match outcome {
                 Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
                     Level::Warn
                 }
+                _ if idle => Level::Debug,
                 _ => Level::Info,
             };
             log!(

@@ -12,8 +12,9 @@ use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::command::settings::Settings;
 use crate::net::pump::Link;
+use crate::redirect::redirector::Note;
 use crate::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
-use log::{info, warn};
+use log::{debug, warn};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -56,6 +57,12 @@ struct Terms {
     believes: Vec<Cidr>,
 }
 
+impl Terms {
+    fn believe(&self, proxy: SocketAddr) -> bool {
+        self.believes.iter().any(|network| network.contains(proxy.ip()))
+    }
+}
+
 /// See the file's head.
 pub struct Proxied {
     /// Of services that have to do with it; of all others there is nothing to do.
@@ -87,7 +94,7 @@ impl Proxied {
     /// Somebody came.
     pub fn meet(&mut self, key: Key, visitor: Visitor, link: &mut Link, now: Moment) -> Met {
         let Some(terms) = self.terms.get(&visitor.service) else { return Met::Client(visitor) };
-        if !terms.believes.iter().any(|network| network.contains(visitor.from.ip())) {
+        if !terms.believe(visitor.from) {
             if let Some(version) = terms.writes {
                 link.set_header(Header::of_stream(version, own_ends(visitor, link)));
             }
@@ -113,11 +120,9 @@ impl Proxied {
             // So many bytes are a header or garbled: what is taken here is bounded.
             let room = V2_BYTES_MAX - said.len();
             match link.listen(&mut buffer[..room]) {
-                Ok(0) if said.is_empty() => {
-                    // How some look whether anybody is here.
-                    let Visitor { service, from, .. } = visitor;
-                    info!(target: "redirect", "refused service={service} client={from}: it left without a word");
-                    return Met::Nobody;
+                Ok(0) if said.is_empty() => return looked(&visitor),
+                Err(error) if said.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
+                    return looked(&visitor);
                 }
                 Ok(0) => return refuse(&visitor, "it left before its PROXY header was whole"),
                 Ok(count) => said.extend_from_slice(&buffer[..count]),
@@ -146,6 +151,13 @@ impl Proxied {
     /// Somebody is gone, whoever it was.
     pub fn forget(&mut self, key: Key) {
         self.arrivals.remove(&key);
+    }
+
+    /// Whether this tells of a front proxy that spoke for itself, and said nothing:
+    /// how some check all the time whether anybody is here.
+    pub fn is_check(&self, note: &Note) -> bool {
+        let Note::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
+        self.terms.get(service).is_some_and(|terms| terms.believe(*client))
     }
 
     /// Somebody whose time for its header is over, which was told.
@@ -200,6 +212,13 @@ pub fn mistake(settings: &Settings, doors: &Doors) -> Option<String> {
     let mut datagrams = doors.iter().filter(|door| door.place.transport == Transport::Udp);
     let service = datagrams.find(|door| v1(door.service).is_some())?.service;
     Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))
+}
+
+/// It did not even begin its header: it came to see whether anybody is here.
+fn looked(visitor: &Visitor) -> Met {
+    let Visitor { service, from, .. } = visitor;
+    debug!(target: "redirect", "refused service={service} client={from}: it left without a word");
+    Met::Nobody
 }
 
 fn refuse(visitor: &Visitor, why: &str) -> Met {

@@ -159,7 +159,7 @@ impl Hands for Relay {
                 }
                 self.drop_client(client);
             }
-            Output::Note(note) => tell(&note),
+            Output::Note(note) => tell(&note, self.proxied.is_check(&note)),
         }
     }
 
