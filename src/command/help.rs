@@ -186,17 +186,42 @@ or :PORT for the address that the connection comes from. S is `default` if not
 given. T is a duration (250ms, 30s, 5m, 2h).
 
 ticket    a provider takes N requests at once and queues up to M. A message
-          replaces the earlier one. Answer:
+          replaces the earlier one. Answer, of the time since that one:
           ok active=MEAN granted=N waiting=N mode=slots|paper
+          requests in progress, grants, requests that had to wait or got an
+          error, and whether grants were by `next` with id (slots) or without
 next      the answer is the next provider, or an error. Without id a ticket is
           spent; with id (1 to 4294967295) the request is active until done,
           failure with that id, or the end of the connection; the answer ends in
           ` id=K` and may overtake earlier waiting ones.
 failure   the provider was found dead: its tickets go, it is held for a moment.
+          Answer: ok discarded=N, the tickets that were free
 done      the request with this id has ended; with unused=yes its provider was
           never reached, and is not judged by it.
-withdraw  the provider leaves; its running requests stay.
-status    lines of key=value pairs, then a line with a single dot.
+withdraw  the provider leaves; its running requests stay. Answer: the same, 0
+          also where it was not known
+status    lines of a word and key=value pairs, then a line with a single dot
+
+A line `queue`, then for each service a line `service` and its lines `provider`.
+What has a * is counted since the queue started, or first heard of that service
+or provider; the rest is of now.
+
+  connections   control connections
+  services      services that the queue knows
+  waiting       `next` that wait for a ticket
+  asked *       `next` that came
+  granted *     those that were answered with a provider
+  refused *     those that were answered with an error
+  forgotten *   those whose asker hung up while they waited
+  providers     that offer, or have requests in progress
+  tickets       as the provider's last message said; capacity, the same
+  free          tickets that nobody has
+  active        requests in progress, of `next` with id
+  spent         tickets that `next` without id took since the last message
+  offered       free + active + spent
+  failures *    reported failures
+  lease         how long the last message still holds
+  held          how long it gets nothing yet, after a failure
 
 Errors: error REASON, with one of no-ticket crowded busy denied bad-url
 bad-parameter unknown-command too-long draining. A line has at most 1024 bytes;

@@ -88,6 +88,11 @@ impl Row {
         Row { kind, pairs: words.filter_map(pair).collect() }
     }
 
+    /// All its keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.pairs.keys().map(String::as_str)
+    }
+
     #[track_caller]
     pub fn text(&self, key: &str) -> &str {
         self.pairs.get(key).unwrap_or_else(|| panic!("no {key} in {self:?}"))
@@ -116,6 +121,10 @@ impl Status {
     pub fn provider(&self, address: impl ToString) -> Option<&Row> {
         let address = address.to_string();
         self.0.iter().find(|row| row.kind == "provider" && row.text("address") == address)
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.0
     }
 
     pub fn providers(&self) -> impl Iterator<Item = &Row> {

@@ -1,9 +1,10 @@
 //! The protocol over plain sockets, as any program in any language would speak it.
 
 use crate::support::line::Line;
-use crate::support::pegasus::Queue;
+use crate::support::pegasus::{pegasus, Queue};
 use crate::support::process::run;
 use crate::support::{tool, until};
+use std::collections::HashSet;
 
 #[test]
 fn the_example_of_the_paper() {
@@ -253,4 +254,19 @@ fn ipv6_is_a_network_like_the_other() {
     assert!(queue.ask("ticket?provider=[2001:db8::7]:80&tickets=1&capacity=1").starts_with("ok "));
     assert_eq!(queue.ask("next"), "[::1]", "the address that the connection comes from");
     assert_eq!(queue.ask("next"), "[2001:db8::7]:80");
+}
+
+#[test]
+fn the_manual_explains_every_word_of_a_status() {
+    let queue = Queue::start(&[]);
+    queue.offer("10.0.0.7:80", 1);
+    let (_, manual, _) = pegasus(&["help", "protocol"]);
+    let (_, words) = manual.split_once("A line `queue`").unwrap();
+    let words: HashSet<&str> = words.split(|letter: char| !letter.is_ascii_alphabetic()).collect();
+    for row in queue.status().rows() {
+        // These three say themselves what they are.
+        for key in row.keys().filter(|key| !["name", "address", "scheduler"].contains(key)) {
+            assert!(words.contains(row.kind.as_str()) && words.contains(key), "{key} of {row:?}");
+        }
+    }
 }
