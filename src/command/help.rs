@@ -76,8 +76,8 @@ file was replaced is an upgrade that refuses nobody. Once the new process
 is ready the old one takes no clients any more, and ends when those it has are
 gone, after drain_timeout at the latest. If the new one is not ready in 30 s,
 the log says why and the old one goes on. The sockets of an embedded queue go
-along; monitors come to the new one within a second, for which clients wait as
-long as redirect_wait lets them; affinities are forgotten. (Unix, standalone.
+along, and what it was offered; monitors come to the new one within a second.
+Affinities are forgotten. (Unix, standalone.
 Whom a superserver starts is upgraded by its next start, a queue of its own by a
 restart: clients wait for it.)
 

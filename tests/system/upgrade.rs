@@ -4,7 +4,7 @@ use super::cluster::PATIENT;
 use super::reload::Configured;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
 use crate::support::line::Line;
-use crate::support::pegasus::{monitor, path, Redirect};
+use crate::support::pegasus::{monitor, nobody, path, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -208,6 +208,37 @@ fn a_queue_in_the_process_goes_along() {
     old.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
     until("the old one is gone", || !redirect.runs());
+}
+
+#[test]
+fn what_its_queue_was_offered_goes_along() {
+    let (provider, places) = (Provider::echo(), places(2));
+    let directory = crate::support::Directory::new();
+    let conf = directory.write(
+        "pegasus.conf",
+        &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
+    );
+    // Nobody waits, and no monitor comes to the new one.
+    let redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", "redirect_wait=0"]));
+    let offer = |tickets: u32, provider: SocketAddr| {
+        format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=2000&lease=10m")
+    };
+    let dead = nobody();
+    let mut line = Line::to(places[0]);
+    for message in [&offer(1000, provider.address), &offer(1000, dead), &format!("failure?service=web&provider={dead}")]
+    {
+        assert!(line.ask(message).starts_with("ok"));
+    }
+    let visits = Visits::start(places[1], 4);
+    let mut successors = Successors::default();
+    for round in 1..=3 {
+        until("clients come", || visits.count() > 10 * round);
+        successors.upgrade(&redirect);
+        let registered = |provider| redirect.log_with(&["registered", &format!("provider={provider}")]).len();
+        assert_eq!((registered(provider.address), registered(dead)), (1 + round, 1));
+    }
+    until("clients come", || visits.count() > 50);
+    assert_eq!(visits.end(), Vec::<String>::new());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::os::signal::Signal;
 use crate::os::socket::SHORT_READ_DRAINS;
 use crate::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use crate::wire::channel::Answering;
-use crate::wire::message::{Reason, Reply};
+use crate::wire::message::{Reason, Reply, Request};
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -533,12 +533,17 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts it; it listens when this returns, also on the places that another
-    /// process `left`. So many threads may join in.
+    /// process `left`, whose queue had these `offers`. So many threads, at least
+    /// one, may join in.
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(settings: &Settings, members_max: usize, left: Places) -> io::Result<Embedded> {
+    pub fn start(settings: &Settings, members_max: usize, left: Places, offers: Vec<Request>) -> io::Result<Embedded> {
         let mut ready = Ready::new(settings, members_max, left)?;
+        let desk = ready.turn.desk();
+        if let Some(member) = ready.machine.join(desk.waker(), desk.now) {
+            offers.into_iter().for_each(|offer| member.ask(offer, desk.now));
+        }
         let (addresses, remote, shared) = (ready.addresses.clone(), ready.turn.remote(), ready.machine.clone());
         let places = std::mem::take(&mut ready.places);
         ready.tell(&settings.queue);

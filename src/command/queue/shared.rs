@@ -109,6 +109,12 @@ impl SharedQueue {
         outputs.extend(inner.outputs.drain(..));
     }
 
+    /// What is offered here, for another queue.
+    pub fn offers(&self) -> Vec<Request> {
+        let inner = self.lock();
+        inner.machine.offers(inner.now)
+    }
+
     /// See [`TicketQueue::holds`].
     pub fn holds(&self, connection: Key) -> bool {
         self.lock().machine.holds(connection)

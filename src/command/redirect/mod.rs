@@ -42,6 +42,7 @@ use crate::os::{load, notify};
 use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
 use crate::redirect::sources::Sources;
+use crate::wire::message::Request;
 use log::{error, info};
 use mio::net::TcpStream;
 use mio::Token;
@@ -119,6 +120,7 @@ fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -
         for (name, socket) in handover.sockets {
             left.queue.extend(doors.adopt_named(&name, socket)?);
         }
+        left.offers = offers(&handover.predecessor.said());
         left.predecessor = Some(handover.predecessor);
     }
     let result = match doors.change(&settings) {
@@ -132,6 +134,14 @@ fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -
         predecessor.complain(&error.to_string());
     }
     result
+}
+
+/// What is offered in these lines. Those of another version may be none, the last
+/// one may lack its end.
+fn offers(lines: &[u8]) -> Vec<Request> {
+    let lines = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let requests = lines.filter_map(|line| Request::parse(line).ok());
+    requests.filter(|request| matches!(request, Request::Ticket { .. })).collect()
 }
 
 /// On sockets that somebody else opened.
@@ -174,6 +184,8 @@ struct Left {
     predecessor: Option<Predecessor>,
     /// Of the queue that it had.
     queue: Places,
+    /// What that one was offered.
+    offers: Vec<Request>,
 }
 
 /// Serves on these doors until all is over. `change`: what the configuration
@@ -192,7 +204,10 @@ fn serve_all(
     }
     let mut embedded = match &settings.redirect_queue {
         QueueAt::Target(_) => None,
-        QueueAt::Embedded => Some(Embedded::start(&settings, members_max(&settings), std::mem::take(&mut left.queue))?),
+        QueueAt::Embedded => {
+            let (places, offers) = (std::mem::take(&mut left.queue), std::mem::take(&mut left.offers));
+            Some(Embedded::start(&settings, members_max(&settings), places, offers)?)
+        }
     };
     // What this one has no use for is closed.
     left.queue.clear();

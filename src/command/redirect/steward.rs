@@ -5,7 +5,7 @@
 //! nobody.
 
 use super::doors::{Change, Doors};
-use super::Loops;
+use super::{Loops, Queue};
 use crate::command::daemon::{warn_of_limit, Source};
 use crate::command::logging;
 use crate::command::queue::{self, Places};
@@ -199,7 +199,11 @@ impl State {
         let queue: Vec<_> =
             queue.map(|(place, socket)| Ok((place, Socket::Tcp(socket.try_clone()?)))).collect::<io::Result<_>>()?;
         let queue = queue.iter().map(|(place, socket)| (format!("={place}"), socket));
-        start_successor(&doors.chain(queue).collect::<Vec<_>>())
+        let mut offers = Vec::new();
+        if let Queue::Here(queue) = &self.loops.crew.queue {
+            queue.offers().iter().for_each(|offer| offer.write(&"successor", &mut offers));
+        }
+        start_successor(&doors.chain(queue).collect::<Vec<_>>(), &offers)
     }
 
     /// Changes the doors: the loops that run are told, those that are missing started.

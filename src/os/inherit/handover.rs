@@ -34,12 +34,16 @@ pub struct Successor {
 }
 
 /// Starts the program that this process was started from, as it is now, with
-/// the same arguments, and leaves it these sockets.
+/// the same arguments, and leaves it these sockets, and these words as far as the
+/// system keeps them until they are read.
 ///
 /// # Errors
 /// What the system says.
-pub fn start_successor(sockets: &[(String, &Socket)]) -> io::Result<Successor> {
+pub fn start_successor(sockets: &[(String, &Socket)], words: &[u8]) -> io::Result<Successor> {
     let (line, theirs) = UnixStream::pair()?;
+    line.set_nonblocking(true)?;
+    let _ = (&line).write(words);
+    line.set_nonblocking(false)?;
     let mut passed = vec![theirs.as_raw_fd()];
     let mut text = theirs.as_raw_fd().to_string();
     for (name, socket) in sockets {
@@ -141,6 +145,16 @@ impl Successor {
 pub struct Predecessor(UnixStream);
 
 impl Predecessor {
+    /// The words that it left; the last ones may be missing.
+    pub fn said(&self) -> Vec<u8> {
+        let mut said = Vec::new();
+        // What there is was there before this process: it is not waited for.
+        let _ = self.0.set_nonblocking(true);
+        let _ = (&self.0).read_to_end(&mut said);
+        let _ = self.0.set_nonblocking(false);
+        said
+    }
+
     /// Tells it that clients are served from now on.
     pub fn ready(mut self) {
         // If it is gone already nobody needs to know.

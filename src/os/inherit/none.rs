@@ -18,7 +18,7 @@ pub enum Successor {}
 ///
 /// # Errors
 /// Always `Unsupported`.
-pub fn start_successor(_: &[(String, &Socket)]) -> io::Result<Successor> {
+pub fn start_successor(_: &[(String, &Socket)], _: &[u8]) -> io::Result<Successor> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -47,6 +47,11 @@ impl Successor {
 pub enum Predecessor {}
 
 impl Predecessor {
+    /// Never called.
+    pub fn said(&self) -> Vec<u8> {
+        match *self {}
+    }
+
     /// Never called.
     pub fn ready(self) {
         match self {}

@@ -1,11 +1,29 @@
-//! What a queue tells of itself: the lines of `status`.
+//! What a queue tells of itself: the lines of `status`, and the offers it has.
 
 use super::{Room, TicketQueue};
 use crate::base::name::Service;
 use crate::base::pairs;
 use crate::base::time::{Moment, Span};
+use crate::queue::book::Entry;
+use crate::wire::message::Request;
 
 impl TicketQueue {
+    /// What is offered here, as the messages that would offer it to another queue.
+    pub fn offers(&self, now: Moment) -> Vec<Request> {
+        let of = |room: &Room| {
+            let offers = |entry: &&Entry| now < entry.lease_end && now >= entry.hold_end && entry.record.capacity > 0;
+            let offer = |entry: &Entry| Request::Ticket {
+                provider: entry.record.provider.into(),
+                service: room.name,
+                tickets: entry.record.tickets,
+                capacity: entry.record.capacity,
+                lease: Some(entry.lease_end.since(now)),
+            };
+            room.book.entries().filter(offers).map(offer).collect::<Vec<_>>()
+        };
+        self.rooms.iter().flat_map(|(_, room)| of(room)).collect()
+    }
+
     pub(super) fn status(&self, only: Option<Service>, now: Moment) -> String {
         let mut text = String::new();
         let mut line = String::from("queue");
