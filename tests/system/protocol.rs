@@ -183,6 +183,8 @@ fn who_waits_without_an_id_and_hangs_up_takes_no_ticket_along() {
     line.say("next?wait=30s");
     until("it waits", || queue.status().queue().number("waiting") == 1);
     drop(line);
+    // On a busy host what is sent later may be seen earlier, but not by so much.
+    queue.status();
     queue.ask("ticket?provider=10.0.0.7&tickets=1&capacity=1");
     until("the ticket is back", || queue.ask("next") == "10.0.0.7");
 }
