@@ -34,17 +34,16 @@ fn quota(root: &Path) -> Option<f64> {
     let quotas = groups.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
-        let unified = controllers.is_empty();
-        let places = match unified {
-            true => ["", "unified"],
-            false if controllers.split(',').any(|controller| controller == "cpu") => ["cpu", controllers],
-            false => return Vec::new(),
+        let mounts = root.join("sys/fs/cgroup");
+        let (mount, read): (_, fn(&Path) -> Option<f64>) = match controllers {
+            "" => (mounts, unified_quota),
+            _ if !controllers.split(',').any(|controller| controller == "cpu") => return Vec::new(),
+            _ if mounts.join("cpu").exists() => (mounts.join("cpu"), old_quota),
+            _ => (mounts.join(controllers), old_quota),
         };
-        let read = if unified { unified_quota } else { old_quota };
-        let mount = places.map(|place| root.join("sys/fs/cgroup").join(place)).into_iter().find(|place| place.exists());
         // In a container what is mounted may be its own group only, whatever the path says.
         let around = Path::new(path.trim_start_matches('/')).ancestors();
-        mount.map_or(Vec::new(), |mount| around.filter_map(|group| read(&mount.join(group))).collect())
+        around.filter_map(|group| read(&mount.join(group))).collect()
     });
     quotas.filter(|quota| *quota > 0.0).reduce(f64::min)
 }
