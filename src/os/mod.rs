@@ -18,3 +18,4 @@ pub mod socket;
 pub mod splice;
 pub mod syslog;
 pub mod user;
+pub mod watch;

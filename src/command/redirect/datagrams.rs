@@ -23,6 +23,7 @@ use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket::{self, Socket};
+use crate::os::watch;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
 use crate::wire::message::Reply;
@@ -47,6 +48,8 @@ struct Door {
     socket: UdpSocket,
     service: Service,
     port: u16,
+    /// It is not of one address: each datagram tells which one it was sent to.
+    wildcard: bool,
     /// It has one client only, to whom the starter connected it.
     connected: bool,
     /// Something may be there to be taken.
@@ -55,13 +58,22 @@ struct Door {
     leaving: Option<Moment>,
 }
 
+/// A socket that leads to a flow's provider.
+struct Upstream {
+    flow: Key,
+    socket: UdpSocket,
+    /// Something was sent since the provider was last heard. What comes then is
+    /// mostly one answer, behind which there is no need to look for more.
+    asked: bool,
+}
+
 /// See the file's head.
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
     doors: BTreeMap<usize, Door>,
     /// By the slot of its flow.
-    upstreams: Vec<Option<(Key, UdpSocket)>>,
+    upstreams: Vec<Option<Upstream>>,
     /// What flows send before their first datagram, until they have.
     headers: HashMap<Key, Header>,
     again: Vec<Key>,
@@ -111,8 +123,12 @@ impl Hands for Datagrams {
         } else if token % 4 == Kind::Queue as usize {
             self.queue.ready(event, desk);
             self.hear(machine, desk);
-        } else if let Some(Some((flow, _))) = self.upstreams.get(number) {
-            self.answers(*flow, machine, desk);
+        } else if let Some(Some(Upstream { flow, .. })) = self.upstreams.get(number) {
+            let flow = *flow;
+            self.answers(flow, machine, desk);
+            if event.is_error() {
+                upstream(&mut self.upstreams, flow).inspect(|upstream| datagram::forget_errors(&upstream.socket));
+            }
         }
     }
 
@@ -132,7 +148,7 @@ impl Hands for Datagrams {
             Output::Drop { flow } => {
                 self.headers.remove(&flow);
                 if let Some(slot) = self.upstreams.get_mut(flow.index()) {
-                    slot.take_if(|(holder, _)| *holder == flow);
+                    slot.take_if(|upstream| upstream.flow == flow);
                 }
             }
             Output::Note(note) => self.notes.tell(&note, desk.now),
@@ -257,11 +273,12 @@ impl Datagrams {
         let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
         let socket = socket.try_clone()?;
         datagram::prepare(&socket);
-        let (connected, port) = (socket.peer_addr().is_ok(), socket.local_addr()?.port());
+        let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
+        let (wildcard, port) = (local.ip().is_unspecified(), local.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
         let service = door.service;
-        self.doors.insert(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
+        self.doors.insert(door.number, Door { socket, service, port, wildcard, connected, ready: true, leaving: None });
         Ok(())
     }
 
@@ -282,12 +299,17 @@ impl Datagrams {
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
             let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
-            match datagram::receive(&door.socket, &mut self.buffer) {
+            let received = if door.wildcard {
+                datagram::receive(&door.socket, &mut self.buffer)
+            } else {
+                door.socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, None))
+            };
+            match received {
                 Ok((count, client, local)) => {
                     let path = Path { door: number, client, local };
                     let bytes = &self.buffer[..count];
                     if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
-                        if refuses(upstream(&self.upstreams, flow), &mut self.headers, flow, bytes, to) {
+                        if refuses(upstream(&mut self.upstreams, flow), &mut self.headers, flow, bytes, to) {
                             machine.handle(Input::Refused { flow }, desk.now);
                         }
                     }
@@ -316,7 +338,7 @@ impl Datagrams {
                 socket.connect(to)?;
             }
             let token = token(flow.index(), Kind::Upstream);
-            desk.registry.register(&mut socket, token, Interest::READABLE)?;
+            watch::readable(&desk.registry, &mut socket, token)?;
             Ok(socket)
         });
         let socket = match opened {
@@ -333,12 +355,12 @@ impl Datagrams {
         if self.upstreams.len() <= slot {
             self.upstreams.resize_with(slot + 1, || None);
         }
-        self.upstreams[slot] = Some((flow, socket));
+        self.upstreams[slot] = Some(Upstream { flow, socket, asked: true });
         if let Some(header) = self.header(flow, machine) {
             self.headers.insert(flow, header);
         }
-        let socket = upstream(&self.upstreams, flow);
-        let refused = machine.kept(flow).any(|bytes| refuses(socket, &mut self.headers, flow, bytes, to));
+        let (upstreams, headers) = (&mut self.upstreams, &mut self.headers);
+        let refused = machine.kept(flow).any(|bytes| refuses(upstream(upstreams, flow), headers, flow, bytes, to));
         machine.handle(Input::Opened { flow }, desk.now);
         if refused {
             machine.handle(Input::Refused { flow }, desk.now);
@@ -356,12 +378,13 @@ impl Datagrams {
     /// Takes what a flow's provider sent.
     fn answers(&mut self, flow: Key, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some((_, socket)) = self.upstreams.get(flow.index()).and_then(|slot| slot.as_ref()) else { return };
-            match socket.recv_from(&mut self.buffer) {
+            let Some(upstream) = upstream(&mut self.upstreams, flow) else { return };
+            match upstream.socket.recv_from(&mut self.buffer) {
                 Ok((count, from)) => {
+                    let alone = std::mem::take(&mut upstream.asked) && watch::REPEATS;
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
                     self.reply(path, count);
-                    if !machine.lives(flow) {
+                    if alone || !machine.lives(flow) {
                         return;
                     }
                 }
@@ -423,21 +446,22 @@ impl Datagrams {
     }
 }
 
-fn upstream(upstreams: &[Option<(Key, UdpSocket)>], flow: Key) -> Option<&UdpSocket> {
-    upstreams.get(flow.index())?.as_ref().filter(|(holder, _)| *holder == flow).map(|(_, socket)| socket)
+fn upstream(upstreams: &mut [Option<Upstream>], flow: Key) -> Option<&mut Upstream> {
+    upstreams.get_mut(flow.index())?.as_mut().filter(|upstream| upstream.flow == flow)
 }
 
 /// Sends to a provider, behind its header where one is due. Whether nobody is
 /// there, as far as is known: what else goes wrong loses the datagram, which is
 /// in the nature of these; the header then waits for the next.
 fn refuses(
-    socket: Option<&UdpSocket>,
+    upstream: Option<&mut Upstream>,
     headers: &mut HashMap<Key, Header>,
     flow: Key,
     bytes: &[u8],
     to: SocketAddr,
 ) -> bool {
-    let Some(socket) = socket else { return false };
+    let Some(Upstream { socket, asked, .. }) = upstream else { return false };
+    *asked = true;
     let send = |bytes: &[u8]| if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
     let sent = match headers.get(&flow) {
         None => send(bytes),
