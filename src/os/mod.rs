@@ -13,6 +13,7 @@ pub mod load;
 mod name;
 pub mod notify;
 pub mod service;
+pub mod share;
 pub mod signal;
 pub mod socket;
 pub mod splice;

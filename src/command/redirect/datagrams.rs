@@ -3,7 +3,8 @@
 //!
 //! Owns those sockets, and what to do when the system has none to spare. Which
 //! flow a datagram belongs to, and when that ends, is the machine's business.
-//! One loop has all flows of a process: a flow never changes its thread.
+//! A flow never changes its loop: the system divides the clients, not the
+//! datagrams, among the loops of a process.
 
 use super::asker::Asker;
 use super::doors;
@@ -42,6 +43,8 @@ use std::sync::Arc;
 const BATCH: usize = 64;
 /// How long a socket rests of which the system says what nobody expects.
 const PAUSE: Span = Span::from_millis(100);
+/// How often a loop looks whether others are done with a place.
+const LOOK: Span = Span::from_millis(50);
 
 /// A socket that clients come to.
 struct Door {
@@ -56,6 +59,18 @@ struct Door {
     ready: bool,
     /// It is about to be closed: until when its flows may last.
     leaving: Option<Moment>,
+    /// How many sockets of its place are in use, and whether this is one.
+    used: Arc<AtomicUsize>,
+    counted: bool,
+}
+
+/// Which of the loops that have flows this is.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// From 0.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// A socket that leads to a flow's provider.
@@ -83,10 +98,15 @@ pub struct Datagrams {
     fallbacks: Fallbacks,
     proxied: Proxied,
     settings: Arc<Settings>,
+    part: Part,
+    /// Of all loops; and those that this one added to them.
     flows: Arc<AtomicUsize>,
+    counted: usize,
     clients: Arc<AtomicUsize>,
     staying: Staying,
     paused_until: Option<Moment>,
+    /// When to look whether other loops are done with a place.
+    look: Option<Moment>,
     notes: Notes,
 }
 
@@ -98,15 +118,6 @@ enum Kind {
 
 fn token(number: usize, kind: Kind) -> Token {
     Token(number * 4 + kind as usize)
-}
-
-/// What a machine needs to know of these settings.
-pub fn options(settings: &Settings) -> FlowOptions {
-    FlowOptions {
-        redirect: settings.redirect_options(),
-        flows_max: Shares::of(settings).flows,
-        services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
-    }
 }
 
 impl Hands for Datagrams {
@@ -182,11 +193,11 @@ impl Hands for Datagrams {
                 }
             }
             Order::Reconfigure(settings) => {
-                machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxied.reconfigure(&settings);
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
+                machine.handle(Input::Reconfigure(self.options()), desk.now);
             }
         }
     }
@@ -204,7 +215,7 @@ impl Hands for Datagrams {
 
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
-        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, staying];
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, staying];
         let leaving = self.doors.values().filter_map(|door| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
@@ -220,12 +231,7 @@ impl Hands for Datagrams {
             }
         }
         self.send_replies();
-        self.doors.retain(|number, door| {
-            if door.leaving.is_some_and(|until| until <= desk.now) {
-                machine.handle(Input::Close { door: *number }, desk.now);
-            }
-            door.leaving.is_none() || machine.used(*number)
-        });
+        self.close_doors(machine, desk);
         if self.staying.leaves() {
             self.queue.hurry();
         }
@@ -234,9 +240,12 @@ impl Hands for Datagrams {
         if self.staying.is_late(desk.now) {
             machine.handle(Input::End, desk.now);
         }
-        self.flows.store(machine.count(), Ordering::Relaxed);
-        let (clients, linger) = (self.clients.load(Ordering::Relaxed), self.settings.redirect_linger);
-        self.staying.is_over(machine.count(), clients, self.queue.flushed(), linger, desk.now)
+        let (here, linger) = (machine.count(), self.settings.redirect_linger);
+        // Together they are at least what this loop has: the sum may wrap, not end.
+        self.flows.fetch_add(here.wrapping_sub(self.counted), Ordering::Relaxed);
+        self.counted = here;
+        let elsewhere = self.clients.load(Ordering::Relaxed) + self.flows.load(Ordering::Relaxed) - here;
+        self.staying.is_over(here, elsewhere, self.queue.flushed(), linger, desk.now)
     }
 }
 
@@ -245,7 +254,7 @@ impl Datagrams {
     ///
     /// # Errors
     /// Too many loops ask the queue of this process.
-    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
+    pub fn new(crew: &Crew, part: Part, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: BTreeMap::new(),
@@ -257,29 +266,69 @@ impl Datagrams {
             fallbacks: Fallbacks::new(&crew.settings),
             proxied: Proxied::new(&crew.settings),
             settings: crew.settings.clone(),
+            part,
             flows: crew.flows.clone(),
+            counted: 0,
             clients: crew.count.clone(),
             staying: Staying::new(crew.stay),
             paused_until: None,
+            look: None,
             notes: Notes::default(),
         })
     }
 
-    /// Clients come to this door, if it is one of datagrams.
+    /// Clients come to this door, if it is one of datagrams and of this loop.
     ///
     /// # Errors
     /// What the system says.
     pub fn listen(&mut self, door: &doors::Door, desk: &Desk) -> io::Result<()> {
         let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
+        if door.share % self.part.of != self.part.number {
+            return Ok(());
+        }
         let socket = socket.try_clone()?;
         datagram::prepare(&socket);
         let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
         let (wildcard, port) = (local.ip().is_unspecified(), local.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
-        let service = door.service;
-        self.doors.insert(door.number, Door { socket, service, port, wildcard, connected, ready: true, leaving: None });
+        let (service, used) = (door.service, door.used.clone());
+        let (ready, leaving, counted) = (true, None, true);
+        let door_here = Door { socket, service, port, wildcard, connected, ready, leaving, used, counted };
+        self.doors.insert(door.number, door_here);
         Ok(())
+    }
+
+    /// Closes the doors that are to be closed and have no flows any more, here
+    /// and in other loops.
+    fn close_doors(&mut self, machine: &mut Flows, desk: &mut Desk) {
+        self.look = None;
+        self.doors.retain(|number, door| {
+            let Some(until) = door.leaving else { return true };
+            if until <= desk.now {
+                machine.handle(Input::Close { door: *number }, desk.now);
+            }
+            if machine.used(*number) {
+                return true;
+            }
+            if std::mem::take(&mut door.counted) {
+                door.used.fetch_sub(1, Ordering::Relaxed);
+            }
+            let stays = until > desk.now && door.used.load(Ordering::Relaxed) > 0;
+            if stays {
+                self.look = Some(desk.now + LOOK);
+            }
+            stays
+        });
+    }
+
+    /// What the machine needs to know of the settings.
+    pub fn options(&self) -> FlowOptions {
+        FlowOptions {
+            redirect: self.settings.redirect_options(),
+            flows_max: (Shares::of(&self.settings).flows / self.part.of).max(1),
+            services: self.settings.services.iter().map(|service| (service.name, service.udp)).collect(),
+        }
     }
 
     /// A door is to be closed, once its flows have ended; takes what is there.
@@ -288,11 +337,6 @@ impl Datagrams {
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
         machine.handle(Input::Leave { door: number }, desk.now);
-    }
-
-    /// Its settings.
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.settings
     }
 
     /// Takes what clients sent to a socket.
