@@ -1,5 +1,5 @@
-//! The hands of the flows: the sockets that datagrams come to, and one for
-//! each flow that leads to its provider.
+//! The hands of the flows: the sockets that datagrams come to, and what goes
+//! between these and providers.
 //!
 //! Owns those sockets, and what to do when the system has none to spare. Which
 //! flow a datagram belongs to, and when that ends, is the machine's business.
@@ -13,6 +13,7 @@ use super::notes::Notes;
 use super::proxied::Proxied;
 use super::stay::Staying;
 use super::steward::Order;
+use super::upstreams::{Upstream, Upstreams};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -22,9 +23,8 @@ use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
-use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
+use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
-use crate::os::watch;
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
 use crate::wire::message::Reply;
@@ -33,9 +33,9 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -73,24 +73,12 @@ pub struct Part {
     pub of: usize,
 }
 
-/// A socket that leads to a flow's provider.
-struct Upstream {
-    flow: Key,
-    socket: UdpSocket,
-    /// Something was sent since the provider was last heard. What comes then is
-    /// mostly one answer, behind which there is no need to look for more.
-    asked: bool,
-}
-
 /// See the file's head.
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
     doors: BTreeMap<usize, Door>,
-    /// By the slot of its flow.
-    upstreams: Vec<Option<Upstream>>,
-    /// What flows send before their first datagram, until they have.
-    headers: HashMap<Key, Header>,
+    upstreams: Upstreams,
     again: Vec<Key>,
     buffer: Vec<u8>,
     /// Answers of this turn, and the number of the door that they leave by.
@@ -134,11 +122,10 @@ impl Hands for Datagrams {
         } else if token % 4 == Kind::Queue as usize {
             self.queue.ready(event, desk);
             self.hear(machine, desk);
-        } else if let Some(Some(Upstream { flow, .. })) = self.upstreams.get(number) {
-            let flow = *flow;
+        } else if let Some(flow) = self.upstreams.flow(number) {
             self.answers(flow, machine, desk);
             if event.is_error() {
-                upstream(&mut self.upstreams, flow).inspect(|upstream| datagram::forget_errors(&upstream.socket));
+                self.upstreams.get(flow).inspect(|upstream| upstream.forget_errors());
             }
         }
     }
@@ -156,12 +143,7 @@ impl Hands for Datagrams {
                 );
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
-            Output::Drop { flow } => {
-                self.headers.remove(&flow);
-                if let Some(slot) = self.upstreams.get_mut(flow.index()) {
-                    slot.take_if(|upstream| upstream.flow == flow);
-                }
-            }
+            Output::Drop { flow } => self.upstreams.close(flow),
             Output::Note(note) => self.notes.tell(&note, desk.now),
         }
     }
@@ -258,8 +240,7 @@ impl Datagrams {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: BTreeMap::new(),
-            upstreams: Vec::new(),
-            headers: HashMap::new(),
+            upstreams: Upstreams::default(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
             outgoing: Default::default(),
@@ -353,7 +334,7 @@ impl Datagrams {
                     let path = Path { door: number, client, local };
                     let bytes = &self.buffer[..count];
                     if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
-                        if refuses(upstream(&mut self.upstreams, flow), &mut self.headers, flow, bytes, to) {
+                        if self.upstreams.get(flow).is_some_and(|upstream| upstream.refuses(bytes, to)) {
                             machine.handle(Input::Refused { flow }, desk.now);
                         }
                     }
@@ -374,19 +355,9 @@ impl Datagrams {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open(&mut self, flow: Key, to: SocketAddr, machine: &mut Flows, desk: &mut Desk) {
-        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let opened = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|mut socket| {
-            if HEARS_ALL {
-                datagram::prepare_upstream(&socket);
-            } else {
-                socket.connect(to)?;
-            }
-            let token = token(flow.index(), Kind::Upstream);
-            watch::readable(&desk.registry, &mut socket, token)?;
-            Ok(socket)
-        });
-        let socket = match opened {
-            Ok(socket) => socket,
+        let (header, token) = (self.header(flow, machine), token(flow.index(), Kind::Upstream));
+        let upstream = match Upstream::open(flow, to, header, token, desk) {
+            Ok(upstream) => self.upstreams.add(upstream),
             Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
                 return machine.handle(Input::Stuck { flow }, desk.now);
             }
@@ -395,16 +366,7 @@ impl Datagrams {
                 return machine.handle(Input::Unopened { flow }, desk.now);
             }
         };
-        let slot = flow.index();
-        if self.upstreams.len() <= slot {
-            self.upstreams.resize_with(slot + 1, || None);
-        }
-        self.upstreams[slot] = Some(Upstream { flow, socket, asked: true });
-        if let Some(header) = self.header(flow, machine) {
-            self.headers.insert(flow, header);
-        }
-        let (upstreams, headers) = (&mut self.upstreams, &mut self.headers);
-        let refused = machine.kept(flow).any(|bytes| refuses(upstream(upstreams, flow), headers, flow, bytes, to));
+        let refused = machine.kept(flow).any(|bytes| upstream.refuses(bytes, to));
         machine.handle(Input::Opened { flow }, desk.now);
         if refused {
             machine.handle(Input::Refused { flow }, desk.now);
@@ -422,13 +384,13 @@ impl Datagrams {
     /// Takes what a flow's provider sent.
     fn answers(&mut self, flow: Key, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some(upstream) = upstream(&mut self.upstreams, flow) else { return };
-            match upstream.socket.recv_from(&mut self.buffer) {
+            let Some(upstream) = self.upstreams.get(flow) else { return };
+            match upstream.receive(&mut self.buffer) {
                 Ok((count, from)) => {
-                    let alone = std::mem::take(&mut upstream.asked) && watch::REPEATS;
+                    let enough = upstream.is_answered();
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
                     self.reply(path, count);
-                    if alone || !machine.lives(flow) {
+                    if enough || !machine.lives(flow) {
                         return;
                     }
                 }
@@ -488,37 +450,4 @@ impl Datagrams {
             }
         }
     }
-}
-
-fn upstream(upstreams: &mut [Option<Upstream>], flow: Key) -> Option<&mut Upstream> {
-    upstreams.get_mut(flow.index())?.as_mut().filter(|upstream| upstream.flow == flow)
-}
-
-/// Sends to a provider, behind its header where one is due. Whether nobody is
-/// there, as far as is known: what else goes wrong loses the datagram, which is
-/// in the nature of these; the header then waits for the next.
-fn refuses(
-    upstream: Option<&mut Upstream>,
-    headers: &mut HashMap<Key, Header>,
-    flow: Key,
-    bytes: &[u8],
-    to: SocketAddr,
-) -> bool {
-    let Some(Upstream { socket, asked, .. }) = upstream else { return false };
-    *asked = true;
-    let send = |bytes: &[u8]| if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
-    let sent = match headers.get(&flow) {
-        None => send(bytes),
-        Some(header) => {
-            let sent = send(&[header, bytes].concat());
-            if sent.is_ok() {
-                headers.remove(&flow);
-            }
-            sent
-        }
-    };
-    sent.is_err_and(|error| {
-        debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-        datagram::refused(&error)
-    })
 }

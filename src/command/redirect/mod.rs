@@ -15,6 +15,7 @@ mod relay;
 mod scarcity;
 mod stay;
 mod steward;
+mod upstreams;
 
 pub use steward::Order;
 
