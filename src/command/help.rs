@@ -256,7 +256,8 @@ Its end is a line in the log: outcome=
   withdrawn       its provider offers no more, others do; the same
   drained         drain_timeout after the end, or after HUP removed its address
 
-Without a provider it ends as a connection does: see `pegasus help redirect`.
+After HUP flows that are here end as the new configuration says. Without a
+provider a flow ends as a connection does: see `pegasus help redirect`.
 
 A provider whose host says that nobody is there (ICMP) is reported, and left by
 all its flows at once. What was sent to it within the last second and had no

@@ -23,6 +23,7 @@ use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
+use crate::net::tally::Tally;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
@@ -90,7 +91,7 @@ pub struct Datagrams {
     /// Of all loops; and those that this one added to them.
     flows: Arc<AtomicUsize>,
     counted: usize,
-    clients: Arc<AtomicUsize>,
+    clients: Tally,
     staying: Staying,
     paused_until: Option<Moment>,
     /// When to look whether other loops are done with a place.
@@ -226,7 +227,7 @@ impl Hands for Datagrams {
         // Together they are at least what this loop has: the sum may wrap, not end.
         self.flows.fetch_add(here.wrapping_sub(self.counted), Ordering::Relaxed);
         self.counted = here;
-        let elsewhere = self.clients.load(Ordering::Relaxed) + self.flows.load(Ordering::Relaxed) - here;
+        let elsewhere = self.clients.count() + self.flows.load(Ordering::Relaxed) - here;
         self.staying.is_over(here, elsewhere, self.queue.flushed(), linger, desk.now)
     }
 }
