@@ -6,7 +6,7 @@
 
 use super::logging;
 use super::settings::{Mistake, QueueAt, Settings};
-use crate::base::address::Transport;
+use crate::base::address::{Listen, Transport};
 use crate::base::name::Service;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
@@ -141,13 +141,16 @@ impl Shares {
     fn within(settings: &Settings, limit: Option<u64>) -> Shares {
         let (mut clients, mut flows) = (settings.redirect_connections_max, settings.redirect_flows_max);
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
-        let doors: u64 = listens().map(|listen| u64::from(listen.last - listen.first) + 1).sum();
+        let speaks = |transport| listens().any(|listen| listen.transport == transport);
         let threads = settings.redirect_threads.unwrap_or_else(load::threads) as u64;
+        // Each loop has a copy of a socket for streams, or a socket of its own for datagrams.
+        let sockets = |listen: &Listen| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
+        let doors: u64 = listens().map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen)).sum();
+        let kinds = u64::from(speaks(Transport::Tcp)) + u64::from(speaks(Transport::Udp));
         let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };
-        let aside = DESCRIPTORS_ASIDE + doors + threads * (DESCRIPTORS_A_THREAD + doors) + monitors;
+        let aside = DESCRIPTORS_ASIDE + doors + threads * kinds.max(1) * DESCRIPTORS_A_THREAD + monitors;
         let Some(limit) = limit else { return Shares { clients, pipes: usize::MAX, flows } };
         let most = usize::try_from(limit.saturating_sub(aside)).unwrap_or(usize::MAX);
-        let speaks = |transport| listens().any(|listen| listen.transport == transport);
         let left = match (speaks(Transport::Tcp), speaks(Transport::Udp)) {
             (true, true) => {
                 flows = flows.min(most / 2);

@@ -287,7 +287,8 @@ Its end is a line in the log: outcome=
   withdrawn       its provider offers no more, others do; the same
   drained         drain_timeout after the end, or after HUP removed its address
 
-Without a provider it ends as a connection does: see `pegasus help redirect`.
+After HUP flows that are here end as the new configuration says. Without a
+provider a flow ends as a connection does: see `pegasus help redirect`.
 
 A provider whose host says that nobody is there (ICMP) is reported, and left by
 all its flows at once. What was sent to it within the last second and had no
@@ -328,12 +329,17 @@ of streams.
 
 On a wildcard address of a host with several addresses answers leave from the
 one that was written to on Linux; elsewhere list the addresses instead of `*`.
-Datagrams that come faster than they are led wait at their address, on Linux up
+Datagrams that come faster than they are led wait at their socket, on Linux up
 to 4 MiB of them if started as root, else up to net.core.rmem_max.
-One thread has all flows of a process. Told to end, it begins no new flow, and
-ends when the others have been silent for a second, after drain_timeout at the
-latest. After USR2 answers of old flows still reach their clients; what these
-send begins a flow anew.
+
+On Linux each of redirect_threads threads has a socket of its own at an address
+(SO_REUSEPORT), and the system divides the clients among them. A thread has an
+equal part of redirect_flows_max, and reports by itself that a provider is dead.
+Elsewhere, and where a superserver opened the socket, one thread has all flows.
+
+Told to end, it begins no new flow, and ends when the others have been silent
+for a second, after drain_timeout at the latest. After USR2 answers of old flows
+still reach their clients; what these send begins a flow anew.
 ";
 
 /// Prints a page of the manual; the result is an exit status.

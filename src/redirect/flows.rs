@@ -112,15 +112,11 @@ impl Machine for Flows {
             Input::Reconfigure(options) => {
                 self.redirector.handle(redirector::Input::Reconfigure(options.redirect.clone()), now);
                 self.options = options;
+                self.renew_terms();
             }
             Input::Drain => {
                 self.draining = true;
-                for key in self.flows.keys() {
-                    if let Some(flow) = self.flows.get_mut(key) {
-                        flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
-                        self.timers.set(flow.ends().0, key);
-                    }
-                }
+                self.renew_terms();
             }
             Input::Leave { door } => {
                 // Of those before, whoever has no flow any more was closed.
@@ -373,6 +369,20 @@ impl Flows {
             let last = self.ranking.last(flows.len(), |key| flows.get(key).map(Flow::standing));
             let Some(key) = last else { return };
             self.finish(key, Outcome::Evicted, now);
+        }
+    }
+
+    /// Flows that are here end as it is wanted now; what one is stays.
+    fn renew_terms(&mut self) {
+        for key in self.flows.keys() {
+            let Some(flow) = self.flows.get_mut(key) else { continue };
+            if let Some(terms) = self.options.services.get(&flow.service) {
+                flow.terms = FlowTerms { single: flow.terms.single, ..*terms };
+            }
+            if self.draining {
+                flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
+            }
+            self.arm(key);
         }
     }
 

@@ -72,7 +72,7 @@ fn crowd(place: SocketAddr, queries: usize) -> HashMap<u8, usize> {
 fn queries(count: usize) {
     let mut servers: Vec<Dnsmasq> = (1..=3).map(Dnsmasq::start).collect();
     let places: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
-    let flows = Flows::before(&places, &["service_web_udp_replies=1"]);
+    let flows = Flows::before(&places, &["service_web_udp_replies=1", "redirect_threads=2"]);
     let (place, descriptors) = (flows.redirect.address, flows.descriptors());
 
     let counts = crowd(place, count);
@@ -88,7 +88,7 @@ fn queries(count: usize) {
     servers[1].process.kill();
     let counts = crowd(place, count);
     assert!(counts.values().sum::<usize>() >= count && !counts.contains_key(&2), "{counts:?}");
-    assert_eq!(flows.log_with(&["failure service=web"]).len(), 1);
+    assert!((1..=2).contains(&flows.log_with(&["failure service=web"]).len()), "each thread reports it once at most");
     flows.has_flows(0);
     until("every socket is closed", || flows.descriptors() == descriptors);
 }

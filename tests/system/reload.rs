@@ -6,6 +6,7 @@ use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
 use crate::support::visits::{running, visit, Visits};
 use crate::support::{free_ports, until, Directory, PATIENCE};
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -206,6 +207,41 @@ fn no_flow_outlasts_the_drain_of_its_place() {
         configured.redirect.log_with(&["closed service=web", "outcome=drained"]).len() == 1
     });
     until("its socket is closed", || std::net::UdpSocket::bind(places[0]).is_ok());
+    assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
+}
+
+/// Sockets of datagrams at a port of this host. The system may tell one twice, or
+/// leave one out, while others come and go.
+fn sockets_at(place: SocketAddr) -> usize {
+    let end = format!(":{:04X}", place.port());
+    let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[1].ends_with(&end)).map(|row| row[9].to_string()).collect::<HashSet<_>>().len()
+}
+
+#[test]
+fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
+    let (sink, places) = (Sink::echo(), places(2));
+    let text =
+        |place: SocketAddr| format!("service_web_listen={place}/udp\nredirect_threads=8\nservice_web_udp_idle=1s\n");
+    let configured = Configured::start(&[sink.address], &text(places[0]));
+    until("it has a socket for each thread", || sockets_at(places[0]) == 8);
+    let clients: Vec<_> = (0..40).map(|_| sender(places[0])).collect();
+    clients.iter().for_each(|client| assert_eq!(ask(client, b"?"), b"?"));
+    let line = configured.redirect.log_with(&["ready"]).concat();
+    assert_eq!(line.matches("web=").count(), 1, "a place is told once: {line}");
+    // Most threads have soon no flow left.
+    configured.reload(&text(places[1]));
+    let ended = || configured.redirect.log_with(&["closed service=web", "outcome=idle"]).len();
+    until("the others are over", || {
+        clients[..2].iter().for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
+        ended() >= 38
+    });
+    for _ in 0..20 {
+        clients[..2].iter().for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
+    }
+    until("its sockets are closed", || sockets_at(places[0]) == 0);
+    assert_eq!(ended(), 40);
     assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
 }
 

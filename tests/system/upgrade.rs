@@ -267,6 +267,22 @@ fn flows_of_the_old_process_have_their_answers() {
 }
 
 #[test]
+fn no_datagram_waits_at_a_socket_that_nobody_reads() {
+    let (sink, places) = (Sink::echo(), places(1));
+    let text = |threads: usize| format!("service_web_listen={}/udp\nredirect_threads={threads}\n", places[0]);
+    let configured = Configured::start(&[sink.address], &text(4));
+    let mut successors = Successors::default();
+    let clients: Vec<_> = (0..40).map(|_| sender(places[0])).collect();
+    for threads in [4, 1, 3, 6] {
+        configured.write(&text(threads));
+        successors.upgrade(&configured.redirect);
+        for client in &clients {
+            assert_eq!(ask(client, b"hello"), b"hello", "{threads} threads");
+        }
+    }
+}
+
+#[test]
 fn systemd_is_told_which_process_matters() {
     let directory = crate::support::Directory::new();
     let path_of = directory.file("notify");

@@ -1,9 +1,10 @@
-//! The hands of the flows: the sockets that datagrams come to, and one for
-//! each flow that leads to its provider.
+//! The hands of the flows: the sockets that datagrams come to, and what goes
+//! between these and providers.
 //!
 //! Owns those sockets, and what to do when the system has none to spare. Which
 //! flow a datagram belongs to, and when that ends, is the machine's business.
-//! One loop has all flows of a process: a flow never changes its thread.
+//! A flow never changes its loop: the system divides the clients, not the
+//! datagrams, among the loops of a process.
 
 use super::asker::Asker;
 use super::doors;
@@ -12,6 +13,7 @@ use super::notes::Notes;
 use super::proxied::Proxied;
 use super::stay::Staying;
 use super::steward::Order;
+use super::upstreams::{Upstream, Upstreams};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
@@ -22,7 +24,7 @@ use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::tally::Tally;
-use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
+use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use crate::wire::channel::Answer;
@@ -32,9 +34,9 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -42,18 +44,34 @@ use std::sync::Arc;
 const BATCH: usize = 64;
 /// How long a socket rests of which the system says what nobody expects.
 const PAUSE: Span = Span::from_millis(100);
+/// How often a loop looks whether others are done with a place.
+const LOOK: Span = Span::from_millis(50);
 
 /// A socket that clients come to.
 struct Door {
     socket: UdpSocket,
     service: Service,
     port: u16,
+    /// It is not of one address: each datagram tells which one it was sent to.
+    wildcard: bool,
     /// It has one client only, to whom the starter connected it.
     connected: bool,
     /// Something may be there to be taken.
     ready: bool,
     /// It is about to be closed: until when its flows may last.
     leaving: Option<Moment>,
+    /// How many sockets of its place are in use, and whether this is one.
+    used: Arc<AtomicUsize>,
+    counted: bool,
+}
+
+/// Which of the loops that have flows this is.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// From 0.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// See the file's head.
@@ -61,10 +79,7 @@ pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
     doors: BTreeMap<usize, Door>,
-    /// By the slot of its flow.
-    upstreams: Vec<Option<(Key, UdpSocket)>>,
-    /// What flows send before their first datagram, until they have.
-    headers: HashMap<Key, Header>,
+    upstreams: Upstreams,
     again: Vec<Key>,
     buffer: Vec<u8>,
     /// Answers of this turn, and the number of the door that they leave by.
@@ -72,10 +87,15 @@ pub struct Datagrams {
     fallbacks: Fallbacks,
     proxied: Proxied,
     settings: Arc<Settings>,
+    part: Part,
+    /// Of all loops; and those that this one added to them.
     flows: Arc<AtomicUsize>,
+    counted: usize,
     clients: Tally,
     staying: Staying,
     paused_until: Option<Moment>,
+    /// When to look whether other loops are done with a place.
+    look: Option<Moment>,
     notes: Notes,
 }
 
@@ -87,15 +107,6 @@ enum Kind {
 
 fn token(number: usize, kind: Kind) -> Token {
     Token(number * 4 + kind as usize)
-}
-
-/// What a machine needs to know of these settings.
-pub fn options(settings: &Settings) -> FlowOptions {
-    FlowOptions {
-        redirect: settings.redirect_options(),
-        flows_max: Shares::of(settings).flows,
-        services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
-    }
 }
 
 impl Hands for Datagrams {
@@ -112,8 +123,11 @@ impl Hands for Datagrams {
         } else if token % 4 == Kind::Queue as usize {
             self.queue.ready(event, desk);
             self.hear(machine, desk);
-        } else if let Some(Some((flow, _))) = self.upstreams.get(number) {
-            self.answers(*flow, machine, desk);
+        } else if let Some(flow) = self.upstreams.flow(number) {
+            self.answers(flow, machine, desk);
+            if event.is_error() {
+                self.upstreams.get(flow).inspect(|upstream| upstream.forget_errors());
+            }
         }
     }
 
@@ -130,12 +144,7 @@ impl Hands for Datagrams {
                 );
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
-            Output::Drop { flow } => {
-                self.headers.remove(&flow);
-                if let Some(slot) = self.upstreams.get_mut(flow.index()) {
-                    slot.take_if(|(holder, _)| *holder == flow);
-                }
-            }
+            Output::Drop { flow } => self.upstreams.close(flow),
             Output::Note(note) => self.notes.tell(&note, desk.now),
         }
     }
@@ -167,11 +176,11 @@ impl Hands for Datagrams {
                 }
             }
             Order::Reconfigure(settings) => {
-                machine.handle(Input::Reconfigure(options(&settings)), desk.now);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxied.reconfigure(&settings);
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
+                machine.handle(Input::Reconfigure(self.options()), desk.now);
             }
         }
     }
@@ -189,7 +198,7 @@ impl Hands for Datagrams {
 
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
-        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, staying];
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, staying];
         let leaving = self.doors.values().filter_map(|door| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
@@ -205,12 +214,7 @@ impl Hands for Datagrams {
             }
         }
         self.send_replies();
-        self.doors.retain(|number, door| {
-            if door.leaving.is_some_and(|until| until <= desk.now) {
-                machine.handle(Input::Close { door: *number }, desk.now);
-            }
-            door.leaving.is_none() || machine.used(*number)
-        });
+        self.close_doors(machine, desk);
         if self.staying.leaves() {
             self.queue.hurry();
         }
@@ -219,9 +223,12 @@ impl Hands for Datagrams {
         if self.staying.is_late(desk.now) {
             machine.handle(Input::End, desk.now);
         }
-        self.flows.store(machine.count(), Ordering::Relaxed);
-        let (clients, linger) = (self.clients.count(), self.settings.redirect_linger);
-        self.staying.is_over(machine.count(), clients, self.queue.flushed(), linger, desk.now)
+        let (here, linger) = (machine.count(), self.settings.redirect_linger);
+        // Together they are at least what this loop has: the sum may wrap, not end.
+        self.flows.fetch_add(here.wrapping_sub(self.counted), Ordering::Relaxed);
+        self.counted = here;
+        let elsewhere = self.clients.count() + self.flows.load(Ordering::Relaxed) - here;
+        self.staying.is_over(here, elsewhere, self.queue.flushed(), linger, desk.now)
     }
 }
 
@@ -230,40 +237,80 @@ impl Datagrams {
     ///
     /// # Errors
     /// Too many loops ask the queue of this process.
-    pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
+    pub fn new(crew: &Crew, part: Part, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
             doors: BTreeMap::new(),
-            upstreams: Vec::new(),
-            headers: HashMap::new(),
+            upstreams: Upstreams::default(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
             outgoing: Default::default(),
             fallbacks: Fallbacks::new(&crew.settings),
             proxied: Proxied::new(&crew.settings),
             settings: crew.settings.clone(),
+            part,
             flows: crew.flows.clone(),
+            counted: 0,
             clients: crew.count.clone(),
             staying: Staying::new(crew.stay),
             paused_until: None,
+            look: None,
             notes: Notes::default(),
         })
     }
 
-    /// Clients come to this door, if it is one of datagrams.
+    /// Clients come to this door, if it is one of datagrams and of this loop.
     ///
     /// # Errors
     /// What the system says.
     pub fn listen(&mut self, door: &doors::Door, desk: &Desk) -> io::Result<()> {
         let Socket::Udp(socket) = &*door.socket else { return Ok(()) };
+        if door.share % self.part.of != self.part.number {
+            return Ok(());
+        }
         let socket = socket.try_clone()?;
         datagram::prepare(&socket);
-        let (connected, port) = (socket.peer_addr().is_ok(), socket.local_addr()?.port());
+        let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
+        let (wildcard, port) = (local.ip().is_unspecified(), local.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
-        let service = door.service;
-        self.doors.insert(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
+        let (service, used) = (door.service, door.used.clone());
+        let (ready, leaving, counted) = (true, None, true);
+        let door_here = Door { socket, service, port, wildcard, connected, ready, leaving, used, counted };
+        self.doors.insert(door.number, door_here);
         Ok(())
+    }
+
+    /// Closes the doors that are to be closed and have no flows any more, here
+    /// and in other loops.
+    fn close_doors(&mut self, machine: &mut Flows, desk: &mut Desk) {
+        self.look = None;
+        self.doors.retain(|number, door| {
+            let Some(until) = door.leaving else { return true };
+            if until <= desk.now {
+                machine.handle(Input::Close { door: *number }, desk.now);
+            }
+            if machine.used(*number) {
+                return true;
+            }
+            if std::mem::take(&mut door.counted) {
+                door.used.fetch_sub(1, Ordering::Relaxed);
+            }
+            let stays = until > desk.now && door.used.load(Ordering::Relaxed) > 0;
+            if stays {
+                self.look = Some(desk.now + LOOK);
+            }
+            stays
+        });
+    }
+
+    /// What the machine needs to know of the settings.
+    pub fn options(&self) -> FlowOptions {
+        FlowOptions {
+            redirect: self.settings.redirect_options(),
+            flows_max: (Shares::of(&self.settings).flows / self.part.of).max(1),
+            services: self.settings.services.iter().map(|service| (service.name, service.udp)).collect(),
+        }
     }
 
     /// A door is to be closed, once its flows have ended; takes what is there.
@@ -274,21 +321,21 @@ impl Datagrams {
         machine.handle(Input::Leave { door: number }, desk.now);
     }
 
-    /// Its settings.
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.settings
-    }
-
     /// Takes what clients sent to a socket.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
             let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
-            match datagram::receive(&door.socket, &mut self.buffer) {
+            let received = if door.wildcard {
+                datagram::receive(&door.socket, &mut self.buffer)
+            } else {
+                door.socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, None))
+            };
+            match received {
                 Ok((count, client, local)) => {
                     let path = Path { door: number, client, local };
                     let bytes = &self.buffer[..count];
                     if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
-                        if refuses(upstream(&self.upstreams, flow), &mut self.headers, flow, bytes, to) {
+                        if self.upstreams.get(flow).is_some_and(|upstream| upstream.refuses(bytes, to)) {
                             machine.handle(Input::Refused { flow }, desk.now);
                         }
                     }
@@ -309,19 +356,9 @@ impl Datagrams {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open(&mut self, flow: Key, to: SocketAddr, machine: &mut Flows, desk: &mut Desk) {
-        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let opened = UdpSocket::bind(SocketAddr::new(any, 0)).and_then(|mut socket| {
-            if HEARS_ALL {
-                datagram::prepare_upstream(&socket);
-            } else {
-                socket.connect(to)?;
-            }
-            let token = token(flow.index(), Kind::Upstream);
-            desk.registry.register(&mut socket, token, Interest::READABLE)?;
-            Ok(socket)
-        });
-        let socket = match opened {
-            Ok(socket) => socket,
+        let (header, token) = (self.header(flow, machine), token(flow.index(), Kind::Upstream));
+        let upstream = match Upstream::open(flow, to, header, token, desk) {
+            Ok(upstream) => self.upstreams.add(upstream),
             Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
                 return machine.handle(Input::Stuck { flow }, desk.now);
             }
@@ -330,16 +367,7 @@ impl Datagrams {
                 return machine.handle(Input::Unopened { flow }, desk.now);
             }
         };
-        let slot = flow.index();
-        if self.upstreams.len() <= slot {
-            self.upstreams.resize_with(slot + 1, || None);
-        }
-        self.upstreams[slot] = Some((flow, socket));
-        if let Some(header) = self.header(flow, machine) {
-            self.headers.insert(flow, header);
-        }
-        let socket = upstream(&self.upstreams, flow);
-        let refused = machine.kept(flow).any(|bytes| refuses(socket, &mut self.headers, flow, bytes, to));
+        let refused = machine.kept(flow).any(|bytes| upstream.refuses(bytes, to));
         machine.handle(Input::Opened { flow }, desk.now);
         if refused {
             machine.handle(Input::Refused { flow }, desk.now);
@@ -357,12 +385,13 @@ impl Datagrams {
     /// Takes what a flow's provider sent.
     fn answers(&mut self, flow: Key, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some((_, socket)) = self.upstreams.get(flow.index()).and_then(|slot| slot.as_ref()) else { return };
-            match socket.recv_from(&mut self.buffer) {
+            let Some(upstream) = self.upstreams.get(flow) else { return };
+            match upstream.receive(&mut self.buffer) {
                 Ok((count, from)) => {
+                    let enough = upstream.is_answered();
                     let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
                     self.reply(path, count);
-                    if !machine.lives(flow) {
+                    if enough || !machine.lives(flow) {
                         return;
                     }
                 }
@@ -422,36 +451,4 @@ impl Datagrams {
             }
         }
     }
-}
-
-fn upstream(upstreams: &[Option<(Key, UdpSocket)>], flow: Key) -> Option<&UdpSocket> {
-    upstreams.get(flow.index())?.as_ref().filter(|(holder, _)| *holder == flow).map(|(_, socket)| socket)
-}
-
-/// Sends to a provider, behind its header where one is due. Whether nobody is
-/// there, as far as is known: what else goes wrong loses the datagram, which is
-/// in the nature of these; the header then waits for the next.
-fn refuses(
-    socket: Option<&UdpSocket>,
-    headers: &mut HashMap<Key, Header>,
-    flow: Key,
-    bytes: &[u8],
-    to: SocketAddr,
-) -> bool {
-    let Some(socket) = socket else { return false };
-    let send = |bytes: &[u8]| if HEARS_ALL { socket.send_to(bytes, to) } else { socket.send(bytes) };
-    let sent = match headers.get(&flow) {
-        None => send(bytes),
-        Some(header) => {
-            let sent = send(&[header, bytes].concat());
-            if sent.is_ok() {
-                headers.remove(&flow);
-            }
-            sent
-        }
-    };
-    sent.is_err_and(|error| {
-        debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-        datagram::refused(&error)
-    })
 }

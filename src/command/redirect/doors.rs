@@ -1,17 +1,22 @@
 //! The doors of a redirector: the sockets that clients come to, and what of
 //! them a configuration wants.
 //!
-//! Owns the sockets of the process, of which each loop has a copy, and finds
-//! out which are to be opened and which closed. Accepts nobody.
+//! Owns the sockets of the process, and finds out which are to be opened and
+//! which closed. Each loop has a copy of a socket for streams; a place for
+//! datagrams has a socket for each loop, where the system divides the clients
+//! among them, so that a flow stays with its loop. Accepts nobody.
 
 use crate::base::address::{Listen, Transport};
 use crate::base::name::Service;
 use crate::command::settings::Settings;
 use crate::net::accept::{self, Bound};
+use crate::os::share;
 use crate::os::socket::Socket;
+use log::debug;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 /// A socket and whose clients come to it.
@@ -23,6 +28,11 @@ pub struct Door {
     pub service: Service,
     /// What the configuration calls it: one port of one address, or of `*`.
     pub place: Listen,
+    /// Of the sockets at one address: which of them this is, from 0.
+    pub share: usize,
+    /// Of these: how many are in use. Clients would come to others of them if
+    /// one were closed, so they are closed together.
+    pub used: Arc<AtomicUsize>,
     /// The socket.
     pub socket: Arc<Socket>,
 }
@@ -49,6 +59,8 @@ impl Door {
 pub struct Doors {
     doors: Vec<Door>,
     next: usize,
+    /// Sockets for the datagrams of one address.
+    shares: usize,
 }
 
 /// What is to be different about the doors.
@@ -100,16 +112,52 @@ fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
     Ok(wanted)
 }
 
+/// Opens the sockets that places for datagrams lack. Where there can be no more
+/// of them, those that are there have all clients.
+fn divide(doors: &mut Vec<Door>, next: &mut usize, shares: usize) {
+    let firsts: Vec<Door> = doors.iter().filter(|door| door.share == 0).cloned().collect();
+    for first in firsts {
+        let Socket::Udp(socket) = &*first.socket else { continue };
+        for share in first.used.load(Ordering::Relaxed)..shares {
+            match share::another(socket) {
+                Ok(socket) => {
+                    first.used.fetch_add(1, Ordering::Relaxed);
+                    doors.push(Door { number: *next, share, socket: Arc::new(Socket::Udp(socket)), ..first.clone() });
+                    *next += 1;
+                }
+                Err(error) => {
+                    debug!(target: "redirect", "{}: sockets: {share} of {shares}: {error}", first.place);
+                    break;
+                }
+            }
+        }
+    }
+}
+
 impl Doors {
+    /// Without any yet. `shares`: loops for datagrams.
+    pub fn for_loops(shares: usize) -> Doors {
+        Doors { shares, ..Doors::default() }
+    }
+
     /// Adds an open socket.
     ///
     /// # Errors
     /// What the system says of it.
     pub fn adopt(&mut self, service: Service, place: Listen, socket: Socket) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        self.doors.push(Door { number: self.next, service, place, socket: Arc::new(socket) });
+        let at = socket.address()?;
+        let same = |door: &&Door| door.place == place && door.socket.address().is_ok_and(|there| there == at);
+        let used = self.doors.iter().find(same).map(|door| door.used.clone()).unwrap_or_default();
+        let (number, share, socket) = (self.next, used.fetch_add(1, Ordering::Relaxed), Arc::new(socket));
+        self.doors.push(Door { number, service, place, share, used, socket });
         self.next += 1;
         Ok(())
+    }
+
+    /// Opens what adopted places for datagrams lack.
+    pub fn divide(&mut self) {
+        divide(&mut self.doors, &mut self.next, self.shares);
     }
 
     /// The same with one that another process had, by the name that it had there.
@@ -131,6 +179,16 @@ impl Doors {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Door> {
         self.doors.iter()
+    }
+
+    /// The places, each once.
+    pub fn places(&self) -> impl Iterator<Item = &Door> {
+        self.doors.iter().filter(|door| door.share == 0)
+    }
+
+    /// Loops that their datagrams can be divided among.
+    pub fn shares(&self) -> usize {
+        self.doors.iter().map(|door| door.share + 1).max().unwrap_or(1)
     }
 
     /// Whether there is one of this kind.
@@ -177,10 +235,12 @@ impl Doors {
             };
             for socket in sockets {
                 let (service, place, socket) = (*service, place.clone(), Arc::new(socket));
-                change.opened.push(Door { number: next, service, place, socket });
+                let used = Arc::new(AtomicUsize::new(1));
+                change.opened.push(Door { number: next, service, place, share: 0, used, socket });
                 next += 1;
             }
         }
+        divide(&mut change.opened, &mut next, self.shares);
         self.next = next;
         Ok(change)
     }
@@ -188,7 +248,10 @@ impl Doors {
     /// Takes a change over; the loops are told by others. The answer is a line
     /// for the log.
     pub fn take(&mut self, change: &Change) -> String {
-        let list = |doors: &[&Door]| doors.iter().map(|door| format!(" {}", door.told())).collect::<String>();
+        let list = |doors: &[&Door]| {
+            let places = doors.iter().filter(|door| door.share == 0);
+            places.map(|door| format!(" {}", door.told())).collect::<String>()
+        };
         let removed: Vec<_> = self.doors.iter().filter(|door| change.closed.contains(&door.number)).collect();
         let removed = list(&removed);
         self.doors.retain(|door| !change.closed.contains(&door.number));
@@ -242,6 +305,29 @@ mod tests {
         assert_eq!(after[..2], before);
         assert_eq!(turn(&mut doors, &[("dns", "127.0.0.1:0/udp")]), (0, 0, 2));
         assert!(doors.have(Transport::Udp) && !doors.have(Transport::Tcp));
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn a_place_for_datagrams_has_a_socket_for_each_loop() {
+        let mut doors = Doors::for_loops(3);
+        let some = ("web", "127.0.0.1:0 127.0.0.2:0/udp");
+        assert_eq!(turn(&mut doors, &[some]), (4, 0, 0));
+        assert_eq!((doors.places().count(), doors.shares()), (2, 3));
+        assert_eq!(turn(&mut doors, &[some]), (0, 0, 0));
+        // The process after this one has more loops.
+        let mut heir = Doors::for_loops(4);
+        for door in doors.iter() {
+            let socket = match &*door.socket {
+                Socket::Tcp(socket) => Socket::Tcp(socket.try_clone().unwrap()),
+                Socket::Udp(socket) => Socket::Udp(socket.try_clone().unwrap()),
+            };
+            heir.adopt_named(&door.name(), socket).unwrap();
+        }
+        heir.divide();
+        assert_eq!((heir.iter().count(), heir.places().count(), heir.shares()), (5, 2, 4));
+        assert_eq!(turn(&mut heir, &[some]), (0, 0, 0));
+        assert_eq!(turn(&mut heir, &[("web", "127.0.0.1:0")]), (0, 0, 4));
     }
 
     #[test]

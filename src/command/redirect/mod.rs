@@ -2,8 +2,8 @@
 //!
 //! Owns the three ways to be started (by itself, for one client, on somebody's
 //! listening socket) and the threads. Each thread has a loop, a machine and a
-//! connection to the queue of its own; one more has all flows of datagrams,
-//! where a service has any.
+//! connection to the queue of its own. Where a service has datagrams as many
+//! more have their flows, or one where they cannot be divided.
 
 mod asker;
 mod datagrams;
@@ -15,11 +15,12 @@ mod relay;
 mod scarcity;
 mod stay;
 mod steward;
+mod upstreams;
 
 pub use steward::Order;
 
 use asker::Asker;
-use datagrams::Datagrams;
+use datagrams::{Datagrams, Part};
 use doors::{Change, Doors};
 use relay::Relay;
 use stay::Stay;
@@ -115,12 +116,13 @@ fn one_client(mut settings: Settings, service: Option<Service>, stream: std::net
 
 /// By itself, for all services; perhaps in the place of another process.
 fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -> io::Result<i32> {
-    let (mut doors, mut left) = (Doors::default(), Left::default());
+    let (mut doors, mut left) = (Doors::for_loops(threads(&settings)), Left::default());
     if let Some(handover) = handover {
         for (name, socket) in handover.sockets {
             left.queue.extend(doors.adopt_named(&name, socket)?);
         }
         left.offers = offers(&handover.predecessor.said());
+        doors.divide();
         left.predecessor = Some(handover.predecessor);
     }
     let result = match doors.change(&settings) {
@@ -267,7 +269,7 @@ pub struct Crew {
     sources: Arc<Mutex<Sources>>,
     /// The pipes of all loops.
     pipes: Tally,
-    /// The flows of the loop that has them.
+    /// The flows of all loops.
     flows: Arc<AtomicUsize>,
     stay: Stay,
 }
@@ -304,10 +306,11 @@ impl Crew {
         Ok((turn, relay))
     }
 
-    /// The loop that has all flows.
-    fn datagrams(&self, doors: &Doors) -> io::Result<(Loop<Order>, Datagrams)> {
+    /// One of so many loops that have the flows.
+    fn datagrams(&self, doors: &Doors, part: Part) -> io::Result<(Loop<Order>, Datagrams)> {
         let mut turn = Loop::new()?;
-        let mut datagrams = Datagrams::new(self, Crew::seed(u64::from(u16::MAX)), turn.desk())?;
+        let seed = Crew::seed(u64::from(u16::MAX) - part.number as u64);
+        let mut datagrams = Datagrams::new(self, part, seed, turn.desk())?;
         doors.iter().try_for_each(|door| datagrams.listen(door, turn.desk()))?;
         Ok((turn, datagrams))
     }
@@ -333,7 +336,7 @@ impl Member {
                 turn.run(&mut Redirector::new(relay.settings().redirect_options()), &mut *relay)
             }
             Member::Datagrams(mut turn, mut datagrams) => {
-                turn.run(&mut Flows::new(datagrams::options(datagrams.settings())), &mut *datagrams)
+                turn.run(&mut Flows::new(datagrams.options()), &mut *datagrams)
             }
         };
         exit::after("redirect", result)
@@ -373,8 +376,11 @@ impl Loops {
             }
         }
         if !self.datagrams && doors.have(Transport::Udp) {
-            let (turn, datagrams) = self.crew.datagrams(doors)?;
-            members.push(Member::Datagrams(turn, Box::new(datagrams)));
+            let of = doors.shares().min(self.count).min(self.crew.settings.redirect_flows_max);
+            for number in 0..of {
+                let (turn, datagrams) = self.crew.datagrams(doors, Part { number, of })?;
+                members.push(Member::Datagrams(turn, Box::new(datagrams)));
+            }
         }
         Ok(members)
     }
@@ -415,7 +421,7 @@ impl Team {
     /// # Errors
     /// What the system says.
     pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<Team> {
-        let mut doors = Doors::default();
+        let mut doors = Doors::for_loops(threads(&settings));
         let change = doors.change(&settings)?;
         doors.take(&change);
         Team::start(settings, &doors, Some(queue), Stay::Forever)
@@ -428,7 +434,7 @@ impl Team {
             (QueueAt::Target(queue), None) => Queue::At(queue.clone()),
             (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
-        let places = doors.iter().map(|door| Ok((door.service, door.socket.address()?)));
+        let places = doors.places().map(|door| Ok((door.service, door.socket.address()?)));
         let places = places.collect::<io::Result<_>>()?;
         let (count, crew) = (threads(&settings), Crew::new(settings, queue, stay));
         let (remotes, threads) = Default::default();

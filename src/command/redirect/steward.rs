@@ -85,7 +85,7 @@ impl Steward {
 
     /// All places where clients come.
     pub fn places(&self) -> String {
-        self.state().doors.iter().map(|door| door.told()).collect::<Vec<_>>().join(" ")
+        self.state().doors.places().map(|door| door.told()).collect::<Vec<_>>().join(" ")
     }
 
     /// Changes the doors.

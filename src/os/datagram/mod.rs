@@ -2,22 +2,22 @@
 //! who hears that nobody takes what was sent?
 //!
 //! A system answers with [`prepare`], [`receive`], [`send`] and `send_many` for
-//! sockets that clients come to, and with [`prepare_upstream`] and [`HEARS_ALL`]
-//! for those that lead to providers.
+//! sockets that clients come to, and with [`prepare_upstream`], [`forget_errors`]
+//! and [`HEARS_ALL`] for those that lead to providers.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pktinfo;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use pktinfo::send_many;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub use pktinfo::{prepare, prepare_upstream, receive, send};
+pub use pktinfo::{forget_errors, prepare, prepare_upstream, receive, send};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod plain;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use plain::send_many;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub use plain::{prepare, prepare_upstream, receive, send};
+pub use plain::{forget_errors, prepare, prepare_upstream, receive, send};
 
 use mio::net::UdpSocket;
 use std::io::{Error, ErrorKind};

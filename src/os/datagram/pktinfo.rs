@@ -37,6 +37,19 @@ pub fn prepare_upstream(socket: &UdpSocket) {
     set(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
 }
 
+/// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
+/// more of; that there was one `recv` and `send` have told.
+pub fn forget_errors(socket: &UdpSocket) {
+    loop {
+        // SAFETY: zero is a valid message: no room for anything.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        // SAFETY: the message lives for the call and leads nowhere.
+        if unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) } < 0 {
+            return;
+        }
+    }
+}
+
 /// The other family's option is an error that means nothing.
 fn set(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
     let length = mem::size_of_val(&value) as libc::socklen_t;
@@ -208,6 +221,9 @@ unsafe fn enclose<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::watch;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
 
     #[test]
     fn an_answer_leaves_from_where_the_question_came_to() {
@@ -244,5 +260,15 @@ mod tests {
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::refused(&error), "{error}");
+        // Until it is forgotten an event tells of it again and again.
+        let (mut poll, mut ours, mut events) = (Poll::new().unwrap(), ours, Events::with_capacity(1));
+        watch::readable(poll.registry(), &mut ours, Token(0)).unwrap();
+        for forgotten in [false, false, true] {
+            if forgotten {
+                forget_errors(&ours);
+            }
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            assert_eq!(events.is_empty(), forgotten);
+        }
     }
 }

@@ -13,6 +13,9 @@ pub fn prepare(_: &std::net::UdpSocket) {}
 /// Nothing to prepare.
 pub fn prepare_upstream(_: &UdpSocket) {}
 
+/// Nothing is kept.
+pub fn forget_errors(_: &UdpSocket) {}
+
 /// Takes a datagram: its length, who sent it, and nothing about where to.
 ///
 /// # Errors

@@ -211,6 +211,35 @@ fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
 }
 
 #[test]
+fn flows_that_are_here_end_as_it_is_wanted_now() {
+    let terms = |idle, age| FlowTerms { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
+    let mut story = told(
+        terms(30, 3600),
+        "0s up
+         0s a says x => say next?id=1
+         0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
+         0s b says x => say next?id=2
+         0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x",
+    );
+    let reconfigured = |story: &mut Story, terms: FlowTerms| {
+        let services = HashMap::from([("dns".parse().unwrap(), terms)]);
+        story.flows.handle(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
+    };
+    reconfigured(&mut story, terms(10, 15));
+    story.tell(
+        "9s b says x => b to 10.0.0.1:53: x
+         10s . => a drops | say done?id=1 | a gone idle 0/1
+         14s b says x => b to 10.0.0.1:53: x",
+    );
+    reconfigured(&mut story, terms(60, 3600));
+    story.tell(
+        "73s .
+         74s . => b drops | say done?id=2 | b gone idle 0/3",
+    );
+    story.ends();
+}
+
+#[test]
 fn what_a_dead_provider_refused_goes_to_another_one() {
     told(
         FlowTerms::default(),

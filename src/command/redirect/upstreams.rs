@@ -1,0 +1,112 @@
+//! The sockets of flows, one each, that lead to their providers.
+//!
+//! Owns what is known of such a socket: its flow, the header that its provider
+//! has not been told yet, and whether an answer is due. Whom a flow is led to is
+//! the machine's business.
+
+use crate::base::slab::Key;
+use crate::net::drive::Desk;
+use crate::os::datagram::{self, HEARS_ALL};
+use crate::os::watch;
+use crate::wire::proxy::Header;
+use log::debug;
+use mio::net::UdpSocket;
+use mio::Token;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A socket that leads to a flow's provider.
+pub struct Upstream {
+    flow: Key,
+    socket: UdpSocket,
+    /// What goes before the first datagram, until that is sent.
+    header: Option<Box<Header>>,
+    /// Something was sent since the provider was last heard. What comes then is
+    /// mostly one answer, behind which there is no need to look for more.
+    asked: bool,
+}
+
+impl Upstream {
+    /// One that leads there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(flow: Key, to: SocketAddr, header: Option<Header>, token: Token, desk: &Desk) -> io::Result<Upstream> {
+        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        if HEARS_ALL {
+            datagram::prepare_upstream(&socket);
+        } else {
+            socket.connect(to)?;
+        }
+        watch::readable(&desk.registry, &mut socket, token)?;
+        Ok(Upstream { flow, socket, header: header.map(Box::new), asked: false })
+    }
+
+    /// Sends to the provider, behind the header where one is due. Whether nobody
+    /// is there, as far as is known: what else goes wrong loses the datagram, which
+    /// is in the nature of these; the header then waits for the next.
+    pub fn refuses(&mut self, bytes: &[u8], to: SocketAddr) -> bool {
+        self.asked = true;
+        let send = |bytes: &[u8]| if HEARS_ALL { self.socket.send_to(bytes, to) } else { self.socket.send(bytes) };
+        let sent = match &self.header {
+            None => send(bytes),
+            Some(header) => send(&[header, bytes].concat()).inspect(|_| self.header = None),
+        };
+        sent.is_err_and(|error| {
+            debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
+            datagram::refused(&error)
+        })
+    }
+
+    /// Takes a datagram: its length, and who sent it.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` if there is none.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer)
+    }
+
+    /// Whether what was just received is enough for one event: it was expected,
+    /// and should there be more, another event says so.
+    pub fn is_answered(&mut self) -> bool {
+        std::mem::take(&mut self.asked) && watch::REPEATS
+    }
+
+    /// Forgets what else the network had to say, which would be told for ever.
+    pub fn forget_errors(&self) {
+        datagram::forget_errors(&self.socket);
+    }
+}
+
+/// All of them, by the slots of their flows.
+#[derive(Default)]
+pub struct Upstreams(Vec<Option<Upstream>>);
+
+impl Upstreams {
+    /// The one of a flow, if that has one.
+    pub fn get(&mut self, flow: Key) -> Option<&mut Upstream> {
+        self.0.get_mut(flow.index())?.as_mut().filter(|upstream| upstream.flow == flow)
+    }
+
+    /// The flow in a slot.
+    pub fn flow(&self, slot: usize) -> Option<Key> {
+        self.0.get(slot)?.as_ref().map(|upstream| upstream.flow)
+    }
+
+    /// Adds the one of a flow.
+    pub fn add(&mut self, upstream: Upstream) -> &mut Upstream {
+        let slot = upstream.flow.index();
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot].insert(upstream)
+    }
+
+    /// Closes the one of a flow.
+    pub fn close(&mut self, flow: Key) {
+        if let Some(slot) = self.0.get_mut(flow.index()) {
+            slot.take_if(|upstream| upstream.flow == flow);
+        }
+    }
+}

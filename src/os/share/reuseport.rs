@@ -1,0 +1,82 @@
+//! `SO_REUSEPORT` of Linux 3.9. The first socket of a place is bound without
+//! it: that nobody else has the place is found out as ever.
+
+use crate::os::name::Name;
+use crate::os::socket::serves_both_families;
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+fn set(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = std::mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value lives for the call and has the length that is told.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens one more socket at the place of this one. Which of them a client's
+/// datagrams come to changes only where sockets are opened or closed there.
+///
+/// # Errors
+/// What the system says: another user opened the first, it is too old.
+pub fn another(first: &UdpSocket) -> io::Result<UdpSocket> {
+    let place = first.local_addr()?;
+    set(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    let family = if place.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no memory is involved.
+    let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    if place.is_ipv6() {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, (!serves_both_families(first)).into())?;
+    }
+    let name = Name::from(place);
+    let (address, length) = name.parts();
+    // SAFETY: the name lives for the call, and says how long it is.
+    if unsafe { libc::bind(socket.as_raw_fd(), address, length) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::net::SocketAddr;
+
+    #[test]
+    fn clients_are_divided_and_each_stays_where_it_was() {
+        for (place, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let Ok(first) = UdpSocket::bind(place) else { continue };
+            first.set_nonblocking(true).unwrap();
+            let place = first.local_addr().unwrap();
+            let sockets = [another(&first).unwrap(), another(&first).unwrap(), first];
+            // Whoever does not ask for a share has none.
+            assert_eq!(UdpSocket::bind(place).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            let to = SocketAddr::new(to.parse().unwrap(), place.port());
+            let from = SocketAddr::new(to.ip(), 0);
+            let clients: Vec<UdpSocket> = (0..60).map(|_| UdpSocket::bind(from).unwrap()).collect();
+            let mut met = HashSet::new();
+            for _ in 0..3 {
+                for client in &clients {
+                    client.send_to(b"?", to).unwrap();
+                }
+                for (number, socket) in sockets.iter().enumerate() {
+                    while let Ok((_, from)) = socket.recv_from(&mut [0; 10]) {
+                        met.insert((from.port(), number));
+                    }
+                }
+            }
+            assert_eq!(met.len(), clients.len(), "each client meets one socket");
+            let used: HashSet<usize> = met.iter().map(|(_, number)| *number).collect();
+            assert_eq!(used.len(), sockets.len(), "{place}: all are met");
+        }
+    }
+}
