@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod decimal;
 pub mod machine;
 pub mod name;
 pub mod outcome;
@@ -9,6 +10,7 @@ pub mod pairs;
 pub mod random;
 pub mod sample;
 pub mod seldom;
+pub mod shelf;
 pub mod slab;
 pub mod ticket;
 pub mod time;

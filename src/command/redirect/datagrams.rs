@@ -15,6 +15,7 @@ use super::steward::Order;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
+use crate::base::shelf::Shelf;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::command::daemon::Shares;
@@ -31,7 +32,7 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,7 +60,7 @@ struct Door {
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
-    doors: BTreeMap<usize, Door>,
+    doors: Shelf<usize, Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     /// What flows send before their first datagram, until they have.
@@ -105,7 +106,7 @@ impl Hands for Datagrams {
         let Token(token) = event.token();
         let number = token / 4;
         if token % 4 == Kind::Door as usize {
-            if let Some(door) = self.doors.get_mut(&number) {
+            if let Some(door) = self.doors.get_mut(number) {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
@@ -155,7 +156,7 @@ impl Hands for Datagrams {
             Order::Doors(change) => {
                 change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
                 for (number, service) in &change.given {
-                    if let Some(door) = self.doors.get_mut(number) {
+                    if let Some(door) = self.doors.get_mut(*number) {
                         door.service = *service;
                     }
                 }
@@ -189,7 +190,7 @@ impl Hands for Datagrams {
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
         let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, staying];
-        let leaving = self.doors.values().filter_map(|door| door.leaving);
+        let leaving = self.doors.iter().filter_map(|(_, door)| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
 
@@ -199,16 +200,16 @@ impl Hands for Datagrams {
         }
         if self.paused_until.is_none() {
             let ready = self.doors.iter().filter(|(_, door)| door.ready);
-            for number in ready.map(|(number, _)| *number).collect::<Vec<_>>() {
+            for number in ready.map(|(number, _)| number).collect::<Vec<_>>() {
                 self.take(number, machine, desk);
             }
         }
         self.send_replies();
         self.doors.retain(|number, door| {
             if door.leaving.is_some_and(|until| until <= desk.now) {
-                machine.handle(Input::Close { door: *number }, desk.now);
+                machine.handle(Input::Close { door: number }, desk.now);
             }
-            door.leaving.is_none() || machine.used(*number)
+            door.leaving.is_none() || machine.used(number)
         });
         if self.staying.leaves() {
             self.queue.hurry();
@@ -232,7 +233,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: BTreeMap::new(),
+            doors: Shelf::default(),
             upstreams: Vec::new(),
             headers: HashMap::new(),
             again: Vec::new(),
@@ -261,13 +262,13 @@ impl Datagrams {
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
         let service = door.service;
-        self.doors.insert(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
+        self.doors.put(door.number, Door { socket, service, port, connected, ready: true, leaving: None });
         Ok(())
     }
 
     /// A door is to be closed, once its flows have ended; takes what is there.
     fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
-        let Some(door) = self.doors.get_mut(&number) else { return };
+        let Some(door) = self.doors.get_mut(number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
         machine.handle(Input::Leave { door: number }, desk.now);
@@ -281,7 +282,7 @@ impl Datagrams {
     /// Takes what clients sent to a socket.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
+            let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
             match datagram::receive(&door.socket, &mut self.buffer) {
                 Ok((count, client, local)) => {
                     let path = Path { door: number, client, local };
@@ -348,7 +349,7 @@ impl Datagrams {
     /// What a new provider of a flow is told first.
     fn header(&self, flow: Key, machine: &Flows) -> Option<Header> {
         let path = machine.path(flow)?;
-        let door = self.doors.get(&path.door)?;
+        let door = self.doors.get(path.door)?;
         let bound = || door.socket.local_addr().ok().map(|place| place.ip()).filter(|ip| !ip.is_unspecified());
         self.proxied.of_datagrams(door.service, path.client, || path.local.or_else(bound), door.port)
     }
@@ -386,7 +387,7 @@ impl Datagrams {
             self.send_replies();
             self.outgoing.0 = path.door;
         }
-        let Some(door) = self.doors.get(&path.door) else { return };
+        let Some(door) = self.doors.get(path.door) else { return };
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
@@ -397,7 +398,7 @@ impl Datagrams {
 
     fn send_replies(&mut self) {
         let (door, outgoing) = &mut self.outgoing;
-        if let Some(door) = self.doors.get(door) {
+        if let Some(door) = self.doors.get(*door) {
             outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
         }
     }
