@@ -76,8 +76,10 @@ mod tests {
 
     #[test]
     fn three_digits_are_written_after_the_point() {
-        let written = |number| Thousandths(number).to_string();
-        let all = [0.0, 0.5, 1.0 / 3.0, 0.0004, 0.9996, 12.25, f64::NAN, -1.0].map(written);
-        assert_eq!(all, ["0.000", "0.500", "0.333", "0.000", "1.000", "12.250", "0.000", "0.000"]);
+        let all = [0.0, 0.5, 1.0 / 3.0, 0.0004, 0.9996, 12.25, f64::NAN, -1.0].map(Thousandths);
+        assert_eq!(
+            all.map(|number| number.to_string()),
+            ["0.000", "0.500", "0.333", "0.000", "1.000", "12.250", "0.000", "0.000"]
+        );
     }
 }

@@ -5,7 +5,7 @@
 //! use, once when it answers again. What is asked is the machine's business.
 
 use crate::base::name::Service;
-use crate::base::shelf::Shelf;
+use crate::base::roster::Roster;
 use crate::base::time::Moment;
 use crate::net::plugin::{Heard, Plugin};
 use crate::queue::ticket_queue::Input;
@@ -22,7 +22,7 @@ struct Known {
 /// See the file's head.
 #[derive(Default)]
 pub struct Plugins {
-    known: Shelf<Service, Known>,
+    known: Roster<Service, Known>,
 }
 
 impl Plugins {

@@ -5,8 +5,8 @@
 
 use super::drive::Desk;
 use crate::base::address::{Listen, Transport};
+use crate::base::roster::Roster;
 use crate::base::seldom::Seldom;
-use crate::base::shelf::Shelf;
 use crate::base::time::{Moment, Span};
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
@@ -143,7 +143,7 @@ struct Listener<T> {
 /// All listening sockets of a loop, which pause together. Each has a number
 /// that its user gave it, and is one of `T`'s.
 pub struct Listeners<T> {
-    listeners: Shelf<usize, Listener<T>>,
+    listeners: Roster<usize, Listener<T>>,
     leaving: bool,
     paused_until: Option<Moment>,
     told: Seldom,
@@ -151,7 +151,7 @@ pub struct Listeners<T> {
 
 impl<T> Default for Listeners<T> {
     fn default() -> Self {
-        Listeners { listeners: Shelf::default(), leaving: false, paused_until: None, told: Seldom::default() }
+        Listeners { listeners: Roster::default(), leaving: false, paused_until: None, told: Seldom::default() }
     }
 }
 

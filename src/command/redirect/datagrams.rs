@@ -15,7 +15,7 @@ use super::steward::Order;
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
-use crate::base::shelf::Shelf;
+use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::command::daemon::Shares;
@@ -61,7 +61,7 @@ struct Door {
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
-    doors: Shelf<usize, Door>,
+    doors: Roster<usize, Door>,
     /// By the slot of its flow.
     upstreams: Vec<Option<(Key, UdpSocket)>>,
     /// What flows send before their first datagram, until they have.
@@ -234,7 +234,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: Shelf::default(),
+            doors: Roster::default(),
             upstreams: Vec::new(),
             headers: HashMap::new(),
             again: Vec::new(),

@@ -6,15 +6,15 @@
 
 /// Things by their names, in the names' order.
 #[derive(Debug)]
-pub struct Shelf<K, T>(Vec<(K, T)>);
+pub struct Roster<K, T>(Vec<(K, T)>);
 
-impl<K, T> Default for Shelf<K, T> {
+impl<K, T> Default for Roster<K, T> {
     fn default() -> Self {
-        Shelf(Vec::new())
+        Roster(Vec::new())
     }
 }
 
-impl<K: Ord + Copy, T> Shelf<K, T> {
+impl<K: Ord + Copy, T> Roster<K, T> {
     fn place(&self, name: K) -> Result<usize, usize> {
         self.0.binary_search_by(|(known, _)| known.cmp(&name))
     }
@@ -64,18 +64,18 @@ mod tests {
 
     #[test]
     fn things_stay_in_order_and_one_name_has_one_thing() {
-        let mut shelf = Shelf::default();
+        let mut roster = Roster::default();
         for (name, thing) in [(7, 'g'), (2, 'b'), (5, 'x'), (5, 'e')] {
-            shelf.put(name, thing);
+            roster.put(name, thing);
         }
-        let all = |shelf: &Shelf<u32, char>| shelf.iter().map(|(name, thing)| (name, *thing)).collect::<Vec<_>>();
-        assert_eq!(all(&shelf), [(2, 'b'), (5, 'e'), (7, 'g')]);
-        *shelf.get_mut(2).unwrap() = 'B';
-        assert_eq!((shelf.get(2), shelf.get(3), shelf.get(5)), (Some(&'B'), None, Some(&'e')));
-        shelf.retain(|name, _| name != 2);
-        shelf.iter_mut().for_each(|(_, thing)| thing.make_ascii_uppercase());
-        assert_eq!(all(&shelf), [(5, 'E'), (7, 'G')]);
-        shelf.clear();
-        assert_eq!(shelf.get(5), None);
+        let all = |roster: &Roster<u32, char>| roster.iter().map(|(name, thing)| (name, *thing)).collect::<Vec<_>>();
+        assert_eq!(all(&roster), [(2, 'b'), (5, 'e'), (7, 'g')]);
+        *roster.get_mut(2).unwrap() = 'B';
+        assert_eq!((roster.get(2), roster.get(3), roster.get(5)), (Some(&'B'), None, Some(&'e')));
+        roster.retain(|name, _| name != 2);
+        roster.iter_mut().for_each(|(_, thing)| thing.make_ascii_uppercase());
+        assert_eq!(all(&roster), [(5, 'E'), (7, 'G')]);
+        roster.clear();
+        assert_eq!(roster.get(5), None);
     }
 }
