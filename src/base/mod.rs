@@ -2,11 +2,13 @@
 
 pub mod address;
 pub mod backoff;
+pub mod decimal;
 pub mod machine;
 pub mod name;
 pub mod outcome;
 pub mod pairs;
 pub mod random;
+pub mod roster;
 pub mod sample;
 pub mod seldom;
 pub mod slab;

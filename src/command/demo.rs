@@ -207,10 +207,10 @@ impl Cluster {
         let mut table =
             vec![format!("{:<26}{:>9}{:>9}{:>10}{:>8}", "provider", "tickets", "active", "requests", "share")];
         for (provider, (tickets, active, served)) in self.providers.iter().zip(rows) {
-            let share = if total == 0 { 0.0 } else { 100.0 * served as f64 / total as f64 };
+            let share = (served * 1000 + total / 2) / total.max(1);
             let name = format!("{} {}", provider.name, provider.address);
             let dead = if provider.alive.load(Ordering::SeqCst) { "" } else { "  dead" };
-            table.push(format!("{name:<26}{tickets:>9}{active:>9}{served:>10}{share:>7.1}%{dead}"));
+            table.push(format!("{name:<26}{tickets:>9}{active:>9}{served:>10}{:>5}.{}%{dead}", share / 10, share % 10));
         }
         Ok(table)
     }

@@ -7,6 +7,7 @@ use super::daemon::{Daemon, Source, Wish};
 use super::settings::{Check, ServiceSettings, Settings};
 use super::terminal::say;
 use super::{exit, seed};
+use crate::base::decimal::Thousandths;
 use crate::base::machine::Machine;
 use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
@@ -405,10 +406,12 @@ fn check_once(service: &ServiceSettings, timeout: Duration) -> Verdict {
 }
 
 fn describe(sample: &Sample) -> String {
-    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.3}"));
+    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| Thousandths(value).to_string());
+    // A share of CPUs has digits after the point, and whole ones have none.
+    let cpus = Thousandths(sample.cpus).to_string();
     format!(
         "sample cpus={} utilisation={} queued={} load={} full={}",
-        sample.cpus,
+        cpus.trim_end_matches('0').trim_end_matches('.'),
         number(sample.utilisation),
         number(sample.queued),
         number(sample.load),

@@ -5,12 +5,12 @@
 //! use, once when it answers again. What is asked is the machine's business.
 
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::base::time::Moment;
 use crate::net::plugin::{Heard, Plugin};
 use crate::queue::ticket_queue::Input;
 use log::{info, warn};
 use mio::Waker;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 struct Known {
@@ -22,18 +22,18 @@ struct Known {
 /// See the file's head.
 #[derive(Default)]
 pub struct Plugins {
-    known: BTreeMap<Service, Known>,
+    known: Roster<Service, Known>,
 }
 
 impl Plugins {
     /// Starts a program for a service, or ends the one it has.
     pub fn engage(&mut self, service: Service, command: Option<&str>, waker: Arc<Waker>) {
         match command {
-            None => drop(self.known.remove(&service)),
+            None => self.known.retain(|known, _| known != service),
             Some(command) => {
                 let seed = u64::from(std::process::id());
                 let known = Known { plugin: Plugin::new(command, waker, seed), told: false };
-                self.known.insert(service, known);
+                self.known.put(service, known);
             }
         }
     }
@@ -41,7 +41,7 @@ impl Plugins {
     /// Tells a program a line. One that does not listen is ended: then the
     /// machine has to know.
     pub fn tell(&mut self, service: Service, line: String, now: Moment) -> Option<Input> {
-        let known = self.known.get_mut(&service)?;
+        let known = self.known.get_mut(service)?;
         if known.plugin.tell(line) {
             return None;
         }
@@ -51,7 +51,7 @@ impl Plugins {
 
     /// Ends a program that is of no use; it is started again later.
     pub fn restart(&mut self, service: Service, why: &'static str, now: Moment) {
-        if let Some(known) = self.known.get_mut(&service) {
+        if let Some(known) = self.known.get_mut(service) {
             known.plugin.end(now, why);
             known.useless(service, why);
         }
@@ -59,7 +59,7 @@ impl Plugins {
 
     /// What a program said was an answer.
     pub fn heeded(&mut self, service: Service) {
-        if let Some(known) = self.known.get_mut(&service) {
+        if let Some(known) = self.known.get_mut(service) {
             if std::mem::take(&mut known.told) {
                 info!(target: "queue", "{} answers again for service {service}", known.plugin.command());
             }
@@ -69,9 +69,8 @@ impl Plugins {
     /// What the programs said or did, as inputs of the machine.
     pub fn hear(&mut self, now: Moment) -> Vec<Input> {
         let mut inputs = Vec::new();
-        for (service, known) in &mut self.known {
+        for (service, known) in self.known.iter_mut() {
             while let Some(heard) = known.plugin.hear(now) {
-                let service = *service;
                 inputs.push(match heard {
                     Heard::Started => Input::Plugin { service, up: true },
                     Heard::Gone(why) => {
@@ -87,7 +86,7 @@ impl Plugins {
 
     /// When one is to be started again.
     pub fn deadline(&self) -> Option<Moment> {
-        self.known.values().filter_map(|known| known.plugin.deadline()).min()
+        self.known.iter().filter_map(|(_, known)| known.plugin.deadline()).min()
     }
 }
 

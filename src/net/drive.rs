@@ -9,9 +9,9 @@ use crate::base::time::{Moment, Span};
 use crate::os::signal::{Signal, Signals};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 const WAKE: Token = Token(usize::MAX);
@@ -67,22 +67,25 @@ pub trait Hands {
 
 /// Gives orders to a loop from another thread.
 pub struct Remote<O> {
-    sender: Sender<O>,
+    orders: Arc<Mutex<VecDeque<O>>>,
     waker: Arc<Waker>,
 }
 
 impl<O> Clone for Remote<O> {
     fn clone(&self) -> Self {
-        Remote { sender: self.sender.clone(), waker: self.waker.clone() }
+        Remote { orders: self.orders.clone(), waker: self.waker.clone() }
     }
 }
 
 impl<O> Remote<O> {
+    fn next(&self) -> Option<O> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
     /// Gives an order; one to a loop that is over is lost.
     pub fn send(&self, order: O) {
-        if self.sender.send(order).is_ok() {
-            let _ = self.waker.wake();
-        }
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push_back(order);
+        let _ = self.waker.wake();
     }
 }
 
@@ -91,7 +94,6 @@ type OnSignal<O> = Box<dyn FnMut(Signal) -> Option<O> + Send>;
 /// A poll, a clock, and who may interrupt.
 pub struct Loop<O> {
     poll: Poll,
-    orders: Receiver<O>,
     remote: Remote<O>,
     signals: Option<(Signals, OnSignal<O>)>,
     desk: Desk,
@@ -105,10 +107,10 @@ impl<O> Loop<O> {
     pub fn new() -> io::Result<Loop<O>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let (sender, orders) = mpsc::channel();
         let registry = poll.registry().try_clone()?;
         let desk = Desk { registry, now: Moment::ZERO, again: false, waker: waker.clone() };
-        Ok(Loop { poll, orders, remote: Remote { sender, waker }, signals: None, desk })
+        let remote = Remote { orders: Arc::default(), waker };
+        Ok(Loop { poll, remote, signals: None, desk })
     }
 
     /// Gives this loop orders.
@@ -190,7 +192,7 @@ impl<O> Loop<O> {
                     hands.order(order, machine, &mut self.desk);
                 }
             }
-            while let Ok(order) = self.orders.try_recv() {
+            while let Some(order) = self.remote.next() {
                 hands.order(order, machine, &mut self.desk);
             }
         }

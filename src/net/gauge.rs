@@ -4,6 +4,7 @@
 //! follows from a look is the law's business.
 
 use super::helper::Helper;
+use crate::base::decimal;
 use crate::base::pairs;
 use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
@@ -92,15 +93,14 @@ impl Reading {
 
     /// None if it is not a reading.
     fn parse(text: &str) -> Option<Reading> {
-        let number = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
         let line = text.lines().next()?.trim();
         if !line.contains('=') {
-            return Some(Reading { full: Some(number(line)?.min(1.0)), ..Reading::default() });
+            return Some(Reading { full: Some(decimal::parse(line)?.min(1.0)), ..Reading::default() });
         }
         let mut reading = Reading::default();
         for word in line.split_whitespace() {
             let (key, value) = word.split_once('=')?;
-            let value = Some(number(value)?);
+            let value = Some(decimal::parse(value)?);
             match key {
                 "u" => reading.utilisation = value.map(|value| value.min(1.0)),
                 "q" => reading.queued = value,
@@ -285,7 +285,7 @@ impl Gauge {
 fn pressure() -> Option<Reading> {
     let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
     let some = text.lines().find(|line| line.starts_with("some "))?;
-    let percent: f64 = pairs::find(some, "avg10")?.parse().ok()?;
+    let percent = decimal::parse(pairs::find(some, "avg10")?)?;
     Some(Reading { full: Some((percent / 100.0).clamp(0.0, 1.0)), ..Reading::default() })
 }
 

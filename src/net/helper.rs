@@ -3,12 +3,12 @@
 //! Owns the child and the thread that waits for it, because waiting blocks.
 //! What the output means is its user's business.
 
+use crate::base::time::Span;
 use crate::os::child;
 use mio::Waker;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,29 +17,27 @@ const OUTPUT_MAX: u64 = 4096;
 
 /// A command under way.
 #[derive(Debug)]
-pub struct Helper(Receiver<Result<String, String>>);
+pub struct Helper(Arc<OnceLock<Result<String, String>>>);
 
 impl Helper {
     /// Starts `command` with the system's shell; `waker` is woken at its end.
     /// One that takes longer than `timeout` is killed, and has failed.
     pub fn start(command: &str, timeout: Duration, waker: Arc<Waker>) -> Helper {
-        let (sender, receiver) = mpsc::channel();
-        let command = command.to_string();
-        // If no thread can be had the receiver finds its sender gone: it failed.
+        let answer = Arc::new(OnceLock::new());
+        let (command, place) = (command.to_string(), answer.clone());
+        // If no thread can be had nobody else holds the place: it failed.
         let _ = thread::Builder::new().name("helper".into()).spawn(move || {
-            let _ = sender.send(run(&command, timeout));
+            let _ = place.set(run(&command, timeout));
+            drop(place);
             let _ = waker.wake();
         });
-        Helper(receiver)
+        Helper(answer)
     }
 
     /// What it printed, or why it failed; `None`: it runs.
     pub fn done(&self) -> Option<Result<String, String>> {
-        match self.0.try_recv() {
-            Ok(output) => Some(output),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err("no thread can be had for it".into())),
-        }
+        let over = Arc::strong_count(&self.0) == 1;
+        self.0.get().cloned().or_else(|| over.then(|| Err("no thread can be had for it".into())))
     }
 }
 
@@ -73,7 +71,7 @@ pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
     match status {
         Some(status) if status.success() => Ok(String::from_utf8_lossy(&output).into_owned()),
         Some(status) => Err(format!("the command failed ({status})")),
-        None => Err(format!("the command took longer than {timeout:?}")),
+        None => Err(format!("the command took longer than {}", Span::from(timeout))),
     }
 }
 

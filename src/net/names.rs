@@ -7,8 +7,7 @@
 use crate::base::address::Target;
 use mio::Waker;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One look-up.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub enum Lookup {
     /// It was an address already.
     Known(SocketAddr),
     /// A thread asks the resolver.
-    Asked(Receiver<Vec<SocketAddr>>),
+    Asked(Arc<OnceLock<Vec<SocketAddr>>>),
 }
 
 impl Lookup {
@@ -25,26 +24,26 @@ impl Lookup {
         if let Some(address) = target.literal() {
             return Lookup::Known(address);
         }
-        let (sender, receiver) = mpsc::channel();
-        let (host, port) = (target.host.clone(), target.port);
-        // If no thread can be had the receiver finds its sender gone: no answer.
+        let answer = Arc::new(OnceLock::new());
+        let (host, port, place) = (target.host.clone(), target.port, answer.clone());
+        // If no thread can be had nobody else holds the place: no answer.
         let _ = std::thread::Builder::new().name("resolver".into()).spawn(move || {
             let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-            let _ = sender.send(found);
+            let _ = place.set(found);
+            drop(place);
             let _ = waker.wake();
         });
-        Lookup::Asked(receiver)
+        Lookup::Asked(answer)
     }
 
     /// The addresses, none if the name does not resolve; `None`: not done yet.
     pub fn done(&self) -> Option<Vec<SocketAddr>> {
         match self {
             Lookup::Known(address) => Some(vec![*address]),
-            Lookup::Asked(receiver) => match receiver.try_recv() {
-                Ok(found) => Some(found),
-                Err(TryRecvError::Disconnected) => Some(Vec::new()),
-                Err(TryRecvError::Empty) => None,
-            },
+            Lookup::Asked(answer) => {
+                let over = Arc::strong_count(answer) == 1;
+                answer.get().cloned().or_else(|| over.then(Vec::new))
+            }
         }
     }
 }

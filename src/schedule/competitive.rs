@@ -17,8 +17,8 @@
 use super::loads::Loads;
 use super::scheduler::{Question, Record, Scheduler, State, View};
 use super::weighted::Turns;
+use crate::base::roster::Roster;
 use crate::base::time::Span;
-use std::collections::BTreeMap;
 
 /// Up to so many providers it costs less to look at all.
 pub const SCAN_MAX: usize = 64;
@@ -44,7 +44,7 @@ pub struct Competitive {
     /// By slot: the step of its holding time, if it is able.
     steps: Vec<Option<i16>>,
     /// How many able providers there are of each known step.
-    able: BTreeMap<i16, usize>,
+    able: Roster<i16, usize>,
     /// Made when the first request comes that is not counted.
     turns: Option<Turns>,
 }
@@ -96,7 +96,7 @@ impl Competitive {
             self.in_order = true;
             view.records().for_each(|record| self.put(record));
         }
-        let quickest = self.able.first_key_value().map_or(0, |(step, _)| *step);
+        let quickest = self.able.iter().next().map_or(0, |(step, _)| step);
         self.loads.lowest(view, question, |step| match step {
             UNKNOWN => 0,
             step => (step - quickest + STEPS / 2).div_euclid(STEPS),
@@ -111,12 +111,13 @@ impl Competitive {
         if before == step {
             return;
         }
-        if let Some(count) = before.and_then(|step| self.able.get_mut(&step)) {
+        if let Some(count) = before.and_then(|step| self.able.get_mut(step)) {
             *count -= 1;
         }
         self.able.retain(|_, count| *count > 0);
         if let Some(step) = step {
-            *self.able.entry(step).or_default() += 1;
+            let count = self.able.get(step).map_or(1, |count| count + 1);
+            self.able.put(step, count);
         }
     }
 

@@ -59,9 +59,13 @@ impl<K: Ord + Copy> Index<K> {
     }
 }
 
+/// What most schedulers sort by; numbers that one does not need are 0. It is one
+/// type for all of them because each further type is the sets' code once more.
+pub type Numbers = [u64; 3];
+
 /// The candidate with the lowest key; equals by their slot, so a key that
 /// should make them take turns ends in [`Record::turn`].
-pub struct Sorted<K> {
+pub struct Sorted<K = Numbers> {
     key: fn(&Record) -> K,
     index: Index<K>,
 }

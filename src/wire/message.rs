@@ -5,6 +5,7 @@
 //! panics, whatever the bytes.
 
 use crate::base::address::{digits, Named, Provider};
+use crate::base::decimal::{self, Thousandths};
 use crate::base::name::Service;
 use crate::base::pairs;
 use crate::base::ticket::TICKETS_MAX;
@@ -425,7 +426,8 @@ impl Reply {
             Reply::Ok => out.write_all(b"ok"),
             Reply::Standing(s) => {
                 let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
-                write!(out, "ok active={:.3} granted={} waiting={} mode={mode}", s.active, s.granted, s.waiting)
+                let active = Thousandths(s.active);
+                write!(out, "ok active={active} granted={} waiting={} mode={mode}", s.granted, s.waiting)
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
             Reply::Provider { provider, .. } => {
@@ -472,14 +474,14 @@ fn ok_pairs(line: &str) -> Option<Reply> {
     if let Some(tickets) = pairs::find(line, "discarded") {
         return tickets.parse().ok().map(Reply::Discarded);
     }
-    let active: f64 = pairs::find(line, "active")?.parse().ok()?;
+    let active = decimal::parse(pairs::find(line, "active")?)?;
     let mode = match pairs::find(line, "mode")? {
         "slots" => Mode::Slots,
         "paper" => Mode::Paper,
         _ => return None,
     };
     Some(Reply::Standing(Standing {
-        active: Some(active).filter(|active| active.is_finite() && *active >= 0.0)?,
+        active,
         granted: pairs::find(line, "granted")?.parse().ok()?,
         waiting: pairs::find(line, "waiting")?.parse().ok()?,
         mode,

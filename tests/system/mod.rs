@@ -34,5 +34,6 @@ mod slow;
 mod superserver_matrix;
 mod superservers;
 mod tftp;
+mod threads;
 mod timeouts;
 mod upgrade;

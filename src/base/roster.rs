@@ -1,0 +1,81 @@
+//! A few things in the order of their names.
+//!
+//! Owns a sorted vector. For what is looked up often, changed seldom and never
+//! many (listening sockets, plugins): there it does what a tree does, with a
+//! tenth of its code.
+
+/// Things by their names, in the names' order.
+#[derive(Debug)]
+pub struct Roster<K, T>(Vec<(K, T)>);
+
+impl<K, T> Default for Roster<K, T> {
+    fn default() -> Self {
+        Roster(Vec::new())
+    }
+}
+
+impl<K: Ord + Copy, T> Roster<K, T> {
+    fn place(&self, name: K) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.cmp(&name))
+    }
+
+    /// The thing of this name.
+    pub fn get(&self, name: K) -> Option<&T> {
+        self.place(name).ok().map(|place| &self.0[place].1)
+    }
+
+    /// The thing of this name.
+    pub fn get_mut(&mut self, name: K) -> Option<&mut T> {
+        self.place(name).ok().map(|place| &mut self.0[place].1)
+    }
+
+    /// Puts a thing in, in place of the one that had its name.
+    pub fn put(&mut self, name: K, thing: T) {
+        match self.place(name) {
+            Ok(place) => self.0[place].1 = thing,
+            Err(place) => self.0.insert(place, (name, thing)),
+        }
+    }
+
+    /// Keeps only those for whom `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(K, &mut T) -> bool) {
+        self.0.retain_mut(|(name, thing)| keep(*name, thing));
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.0.iter().map(|(name, thing)| (*name, thing))
+    }
+
+    /// All of them, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.0.iter_mut().map(|(name, thing)| (*name, thing))
+    }
+
+    /// Takes everything out.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_stay_in_order_and_one_name_has_one_thing() {
+        let mut roster = Roster::default();
+        for (name, thing) in [(7, 'g'), (2, 'b'), (5, 'x'), (5, 'e')] {
+            roster.put(name, thing);
+        }
+        let all = |roster: &Roster<u32, char>| roster.iter().map(|(name, thing)| (name, *thing)).collect::<Vec<_>>();
+        assert_eq!(all(&roster), [(2, 'b'), (5, 'e'), (7, 'g')]);
+        *roster.get_mut(2).unwrap() = 'B';
+        assert_eq!((roster.get(2), roster.get(3), roster.get(5)), (Some(&'B'), None, Some(&'e')));
+        roster.retain(|name, _| name != 2);
+        roster.iter_mut().for_each(|(_, thing)| thing.make_ascii_uppercase());
+        assert_eq!(all(&roster), [(5, 'E'), (7, 'G')]);
+        roster.clear();
+        assert_eq!(roster.get(5), None);
+    }
+}

@@ -1,0 +1,35 @@
+//! Each daemon needs one thread: more is what its user asked for.
+
+use crate::support::pegasus::{monitor, Balancer};
+use crate::support::process::Process;
+use crate::support::provider::Provider;
+use crate::support::socket::connect;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+fn threads(process: &Process) -> usize {
+    fs::read_dir(format!("/proc/{}/task", process.id())).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
+    let provider = Provider::start(|mut stream| {
+        let mut byte = [0];
+        while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
+    });
+    let balancer = Balancer::before(&[provider.address], &["redirect_threads=1"]);
+    let monitor = monitor(balancer.queue.address, provider.address, &[]);
+    let clients: Vec<TcpStream> = (0..20).map(|_| connect(balancer.address())).collect();
+    for mut client in &clients {
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    assert_eq!([threads(&balancer.queue), threads(&balancer.redirect), threads(&monitor)], [1, 1, 1]);
+}
+
+#[test]
+fn a_redirector_has_as_many_as_loops_are_asked_for() {
+    let balancer = Balancer::before(&[], &["redirect_threads=3"]);
+    assert_eq!(threads(&balancer.redirect), 3);
+}
