@@ -156,7 +156,7 @@ impl<T> Default for Listeners<T> {
 }
 
 /// Somebody who came in, or why nobody can.
-pub enum Came<T> {
+pub enum Came<T, P> {
     /// A client.
     Client {
         /// Whose listener it came to.
@@ -167,6 +167,8 @@ pub enum Came<T> {
         stream: TcpStream,
         /// Where it comes from.
         from: SocketAddr,
+        /// What was made of the room for it.
+        room: P,
     },
     /// The system has no socket to spare; said once a minute.
     NoSocket(io::Error),
@@ -244,7 +246,7 @@ impl<T: Copy> Listeners<T> {
 
     /// Takes clients in while `room` says that there is room for one more.
     /// Whoever is left waits in the backlog until the next turn.
-    pub fn accept(&mut self, desk: &mut Desk, room: impl FnMut() -> bool) -> Vec<Came<T>> {
+    pub fn accept<P>(&mut self, desk: &mut Desk, room: impl FnMut() -> Option<P>) -> Vec<Came<T, P>> {
         let came = self.take(desk, room);
         if self.leaving {
             let waits =
@@ -255,7 +257,7 @@ impl<T: Copy> Listeners<T> {
         came
     }
 
-    fn take(&mut self, desk: &mut Desk, mut room: impl FnMut() -> bool) -> Vec<Came<T>> {
+    fn take<P>(&mut self, desk: &mut Desk, mut room: impl FnMut() -> Option<P>) -> Vec<Came<T, P>> {
         let mut came = Vec::new();
         if self.paused_until.is_some_and(|until| desk.now < until) {
             return came;
@@ -266,18 +268,19 @@ impl<T: Copy> Listeners<T> {
                 if !listener.ready {
                     break;
                 }
-                if !room() {
+                let Some(room) = room() else {
                     // Another loop's client may leave without a word to this one.
                     self.paused_until = Some(desk.now + PAUSE);
                     return came;
-                }
+                };
                 if turn == BATCH {
                     desk.again = true;
                     break;
                 }
                 match accept(&listener.socket) {
                     Ok((stream, from)) => {
-                        came.push(Came::Client { of: listener.of, port: listener.address.port(), stream, from });
+                        let (of, port) = (listener.of, listener.address.port());
+                        came.push(Came::Client { of, port, stream, from, room });
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                     Err(error) if socket::out_of_sockets(&error) => {

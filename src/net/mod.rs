@@ -9,3 +9,4 @@ pub mod peer;
 pub mod plugin;
 pub mod probe;
 pub mod pump;
+pub mod tally;

@@ -27,12 +27,16 @@ fn a_thousand_clients_and_256_descriptors() {
     let asks = format!("redirect_queue={}", queue.address);
     let mut limited = tool("prlimit");
     limited.args(["--nofile=256:256", path(), "redirect", "-c", "/dev/null", "-o", &asks]);
-    let redirect = Redirect::of(limited.args(["-o", "service_web_listen=127.0.0.1:0"]));
+    // Its threads find all of them at the door at the same time.
+    let threads = "redirect_threads=4";
+    let redirect = Redirect::of(limited.args(["-o", threads, "-o", "service_web_listen=127.0.0.1:0"]));
+    redirect.signal(libc::SIGSTOP);
     let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(redirect.address)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.write_all(format!("I am {number}").as_bytes()).unwrap();
         client.shutdown(Shutdown::Write).unwrap();
     }
+    redirect.signal(libc::SIGCONT);
     until("as many as fit are served", || provider.clients() >= 80);
     redirect.idles();
     *gate.0.lock().unwrap() = true;

@@ -247,9 +247,10 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
     let rc = "load_rc_config() { :; }
         run_rc_command() { eval \"\\$${1}_cmd\"; }
         wait_for_pids() { for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
-    // Whatever happens to this test, what was started ends.
+    // Whatever happens to this test, what was started ends. In the foreground a
+    // signal is passed on once, otherwise to the program and to its group.
     let daemon = "#!/bin/sh\nwhile getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
-        shift $((OPTIND - 1)); timeout 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
+        shift $((OPTIND - 1)); timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
     let (rc, daemon) = (directory.write("rc.subr", rc), directory.write("daemon", daemon));
     let script = sample("freebsd/pegasus").replace("/etc/rc.subr", &rc).replace("/var/run", &directory.file(""));
     let script = directory.write("script", &script.replace("/usr/sbin/daemon", &format!("sh {daemon}")));

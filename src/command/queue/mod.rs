@@ -207,7 +207,7 @@ impl Hands for Control {
     }
 
     fn settle(&mut self, machine: &mut SharedQueue, desk: &mut Desk) -> bool {
-        for came in self.listeners.accept(desk, || true) {
+        for came in self.listeners.accept(desk, || Some(())) {
             match came {
                 Came::Client { stream, from, .. } => self.admit(stream, from, machine, desk),
                 Came::NoSocket(error) => warn!(target: "queue", "accepting pauses: {error}"),

@@ -21,6 +21,7 @@ use crate::command::daemon::Shares;
 use crate::command::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
+use crate::net::tally::Tally;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES, HEARS_ALL};
 use crate::os::socket::{self, Socket};
 use crate::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
@@ -72,7 +73,7 @@ pub struct Datagrams {
     proxied: Proxied,
     settings: Arc<Settings>,
     flows: Arc<AtomicUsize>,
-    clients: Arc<AtomicUsize>,
+    clients: Tally,
     staying: Staying,
     paused_until: Option<Moment>,
     notes: Notes,
@@ -219,7 +220,7 @@ impl Hands for Datagrams {
             machine.handle(Input::End, desk.now);
         }
         self.flows.store(machine.count(), Ordering::Relaxed);
-        let (clients, linger) = (self.clients.load(Ordering::Relaxed), self.settings.redirect_linger);
+        let (clients, linger) = (self.clients.count(), self.settings.redirect_linger);
         self.staying.is_over(machine.count(), clients, self.queue.flushed(), linger, desk.now)
     }
 }

@@ -34,6 +34,7 @@ use crate::base::name::Service;
 use crate::base::time::Span;
 use crate::net::drive::{Desk, Loop, Remote};
 use crate::net::peer::Peer;
+use crate::net::tally::Tally;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
@@ -104,7 +105,9 @@ fn one_client(mut settings: Settings, service: Option<Service>, stream: std::net
     // A signal ends it within drain_timeout.
     turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
     let mut machine = Redirector::new(crew.settings.redirect_options());
-    relay.admit(TcpStream::from_std(stream), service, from, local.port(), &mut machine, turn.desk());
+    let Some(counted) = crew.count.enter(usize::MAX) else { return Ok(exit::OK) };
+    let visitor = proxied::Visitor::new(service, from, local.port());
+    relay.admit(TcpStream::from_std(stream), visitor, counted, &mut machine, turn.desk());
     turn.run(&mut machine, &mut relay)?;
     Ok(exit::OK)
 }
@@ -245,10 +248,10 @@ pub struct Crew {
     settings: Arc<Settings>,
     queue: Queue,
     /// The clients of all loops, by their sources where these have a limit.
-    count: Arc<AtomicUsize>,
+    count: Tally,
     sources: Arc<Mutex<Sources>>,
     /// The pipes of all loops.
-    pipes: Arc<AtomicUsize>,
+    pipes: Tally,
     /// The flows of the loop that has them.
     flows: Arc<AtomicUsize>,
     stay: Stay,

@@ -32,6 +32,13 @@ pub struct Visitor {
     pub port: u16,
 }
 
+impl Visitor {
+    /// One that the system calls `from`.
+    pub fn new(service: Service, from: SocketAddr, port: u16) -> Visitor {
+        Visitor { service, from: SocketAddr::new(from.ip().to_canonical(), from.port()), port }
+    }
+}
+
 /// What is known of a visitor.
 #[derive(Debug)]
 pub enum Met {

@@ -25,6 +25,7 @@ use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::pump::{Called, Link, Pumped, Tools, EVERYTHING};
+use crate::net::tally::{Counted, Tally};
 use crate::os::connect::connect;
 use crate::os::socket::{self, Socket};
 use crate::redirect::redirector::{Failure, Input, Output, Redirector};
@@ -59,6 +60,7 @@ struct Client {
     half_closed: bool,
     /// Where it is counted.
     source: Option<Source>,
+    _counted: Counted,
 }
 
 /// See the file's head.
@@ -71,7 +73,7 @@ pub struct Relay {
     tools: Tools,
     settings: Arc<Settings>,
     /// Clients of all threads.
-    count: Arc<AtomicUsize>,
+    count: Tally,
     /// Flows of datagrams, which another loop has.
     flows: Arc<AtomicUsize>,
     clients_max: usize,
@@ -230,17 +232,12 @@ impl Hands for Relay {
             self.pump(key, machine, desk);
         }
         self.call_again(machine, desk);
-        // Several threads may look at the same time, and each go one beyond.
-        let (count, most, mut more) = (&self.count, self.clients_max, 0);
-        let short = self.scarcity.is_short();
-        let room = || {
-            more += 1;
-            !short && count.load(Ordering::Relaxed) + more <= most
-        };
+        let most = if self.scarcity.is_short() { 0 } else { self.clients_max };
+        let room = || self.count.enter(most);
         for came in self.listeners.accept(desk, room) {
             match came {
-                Came::Client { of, port, stream, from } => {
-                    self.admit(stream, of, from, port, machine, desk);
+                Came::Client { of, port, stream, from, room } => {
+                    self.admit(stream, Visitor::new(of, from, port), room, machine, desk);
                 }
                 Came::NoSocket(error) => warn!(target: "redirect", "accepting pauses: {error}"),
             }
@@ -255,7 +252,7 @@ impl Hands for Relay {
                 self.finish(key, Outcome::Drained, machine, desk);
             }
         }
-        let all = self.count.load(Ordering::Relaxed) + self.flows.load(Ordering::Relaxed);
+        let all = self.count.count() + self.flows.load(Ordering::Relaxed);
         let linger = self.settings.redirect_linger;
         self.staying.is_over(self.clients.len(), all, self.queue.flushed(), linger, desk.now)
     }
@@ -317,26 +314,22 @@ impl Relay {
     pub fn admit(
         &mut self,
         mut stream: TcpStream,
-        service: Service,
-        from: SocketAddr,
-        port: u16,
+        visitor: Visitor,
+        counted: Counted,
         machine: &mut Redirector,
         desk: &mut Desk,
     ) {
-        self.count.fetch_add(1, Ordering::Relaxed);
         let index = self.clients.next_index();
         if let Err(error) = desk.registry.register(&mut stream, token(index, Kind::Client), EVERYTHING) {
-            warn!(target: "redirect", "{from}: {error}");
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            warn!(target: "redirect", "{}: {error}", visitor.from);
             return;
         }
-        let link = Link::new(stream);
-        let client = Client { link, stage: Stage::Arriving, touched: desk.now, half_closed: false, source: None };
+        let (link, stage, touched) = (Link::new(stream), Stage::Arriving, desk.now);
+        let client = Client { link, stage, touched, half_closed: false, source: None, _counted: counted };
         let key = self.clients.insert(client);
         debug_assert_eq!(key.index(), index);
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let Some(client) = self.clients.get_mut(key) else { return };
-        let met = self.proxied.meet(key, Visitor { service, from, port }, &mut client.link, desk.now);
+        let met = self.proxied.meet(key, visitor, &mut client.link, desk.now);
         self.met(key, met, machine, desk);
     }
 
@@ -499,7 +492,6 @@ impl Relay {
         if let Some(client) = self.clients.remove(key) {
             self.proxied.forget(key);
             self.scarcity.leave(client.source);
-            self.count.fetch_sub(1, Ordering::Relaxed);
             self.listeners.resume();
         }
     }

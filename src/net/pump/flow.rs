@@ -3,6 +3,7 @@
 //! Owns the bytes on their way, the pipes they may take and what is known of a
 //! socket without asking it. Knows neither client nor provider.
 
+use crate::net::tally::{Counted, Tally};
 use crate::os::socket::{urgent_in_line, SHORT_READ_DRAINS};
 use crate::os::splice::Pipe;
 use mio::event::Event;
@@ -10,8 +11,6 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 /// Bytes read at once, into one buffer for all links of a loop.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -105,29 +104,23 @@ impl Kept {
 /// A pipe in use, and how many bytes are in it.
 #[derive(Debug)]
 pub(super) struct Spliced {
-    pipe: Counted,
+    pipe: CountedPipe,
     held: usize,
 }
 
 /// A pipe, counted among those of the process.
 #[derive(Debug)]
-struct Counted {
+struct CountedPipe {
     pipe: Pipe,
-    count: Arc<AtomicUsize>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
+    _counted: Counted,
 }
 
 /// What all links of a loop share.
 pub struct Tools {
     pub(super) buffer: Vec<u8>,
-    pipes: Vec<Counted>,
+    pipes: Vec<CountedPipe>,
     /// Pipes of all loops, and how many these may be.
-    count: Arc<AtomicUsize>,
+    count: Tally,
     pipes_max: usize,
     splice: bool,
 }
@@ -135,7 +128,7 @@ pub struct Tools {
 impl Tools {
     /// `splice`: long streams may pass through the system alone, where it can;
     /// otherwise everything is copied. `count`: the pipes of all loops.
-    pub fn new(splice: bool, count: Arc<AtomicUsize>) -> Tools {
+    pub fn new(splice: bool, count: Tally) -> Tools {
         Tools { buffer: vec![0; BUFFER_BYTES], pipes: Vec::new(), count, pipes_max: 0, splice }
     }
 
@@ -155,19 +148,9 @@ impl Tools {
         Some(Box::new(Spliced { pipe, held: 0 }))
     }
 
-    fn new_pipe(&self) -> Option<Counted> {
-        let count = self.count.clone();
-        if count.fetch_add(1, Ordering::Relaxed) >= self.pipes_max {
-            count.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        match Pipe::new() {
-            Ok(pipe) => Some(Counted { pipe, count }),
-            Err(_) => {
-                count.fetch_sub(1, Ordering::Relaxed);
-                None
-            }
-        }
+    fn new_pipe(&self) -> Option<CountedPipe> {
+        let counted = self.count.enter(self.pipes_max)?;
+        Some(CountedPipe { pipe: Pipe::new().ok()?, _counted: counted })
     }
 
     /// Takes an empty pipe back.

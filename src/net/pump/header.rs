@@ -80,7 +80,6 @@ mod tests {
     use crate::wire::proxy::Ends;
     use mio::{Events, Interest, Poll, Token};
     use std::io::Write;
-    use std::sync::Arc;
     use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn a_header_that_had_to_wait_goes_before_what_the_client_says_meanwhile() {
         let (client, mut clients_end) = pair();
-        let (mut link, mut tools) = (Link::new(client), Tools::new(true, Arc::default()));
+        let (mut link, mut tools) = (Link::new(client), Tools::new(true, Default::default()));
         let header =
             Header::v2(Transport::Tcp, Ends::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()));
         link.set_header(header.clone());
