@@ -23,7 +23,7 @@ const TELL: Span = Span::from_secs(60);
 
 /// How long a socket that is to be closed goes on taking in who waits there
 /// while there is no room: newcomers cannot be told from them.
-const LEAVE: Span = Span::from_secs(1);
+const LEAVE: Span = Span::from_secs(3);
 
 /// A socket that clients can come to.
 pub trait Bound: Sized {
@@ -209,7 +209,7 @@ impl<T: Copy> Listeners<T> {
     }
 
     /// Closes the listener of this number, once all are taken in who wait there
-    /// now, as far as there is room for them within a second.
+    /// now, as far as there is room for them within three seconds.
     pub fn leave(&mut self, number: usize, now: Moment) {
         if let Some(listener) = self.listeners.get_mut(&number) {
             listener.leaving.get_or_insert(now + LEAVE);

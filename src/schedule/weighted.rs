@@ -20,6 +20,8 @@ struct Lane {
     clock: i128,
     /// All weights together.
     weight: u64,
+    /// How far a choice moves the clock. Kept, as dividing takes long.
+    tick: i128,
     /// Whose turn has started, by its end.
     ready: BTreeSet<(i128, u32)>,
     /// The others, by their start.
@@ -31,11 +33,19 @@ struct Turn {
     lane: usize,
     weight: u32,
     start: i128,
+    length: i128,
+}
+
+impl Lane {
+    fn weigh(&mut self, weight: u64) {
+        self.weight = weight;
+        self.tick = TURN / i128::from(weight.max(1));
+    }
 }
 
 impl Turn {
     fn end(&self) -> i128 {
-        self.start + TURN / i128::from(self.weight)
+        self.start + self.length
     }
 }
 
@@ -52,7 +62,7 @@ impl Turns {
     fn leave(&mut self, slot: usize) {
         let Some(Ok(turn)) = self.turns.get(slot).copied() else { return };
         let lane = &mut self.lanes[turn.lane];
-        lane.weight -= u64::from(turn.weight);
+        lane.weigh(lane.weight - u64::from(turn.weight));
         if !lane.later.remove(&(turn.start, slot as u32)) {
             lane.ready.remove(&(turn.end(), slot as u32));
         }
@@ -61,11 +71,11 @@ impl Turns {
 
     fn enter(&mut self, slot: usize, lane: usize, weight: u32) {
         let Err(ahead) = self.turns[slot] else { return };
-        let most = TURN / i128::from(weight);
+        let length = TURN / i128::from(weight);
         let number = lane;
         let lane = &mut self.lanes[number];
-        let turn = Turn { lane: number, weight, start: lane.clock + ahead.clamp(-most, most) };
-        lane.weight += u64::from(weight);
+        let turn = Turn { lane: number, weight, start: lane.clock + ahead.clamp(-length, length), length };
+        lane.weigh(lane.weight + u64::from(weight));
         lane.later.insert((turn.start, slot as u32));
         self.turns[slot] = Ok(turn);
     }
@@ -90,7 +100,7 @@ impl Scheduler for Turns {
             }
             let next = Turn { start: turn.end(), ..turn };
             lane.later.insert((next.start, slot as u32));
-            lane.clock += TURN / i128::from(lane.weight);
+            lane.clock += lane.tick;
             self.turns[slot] = Ok(next);
             return Some(slot);
         }

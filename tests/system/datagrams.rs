@@ -126,7 +126,7 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
 #[test]
 fn the_death_of_a_provider_ends_all_flows_to_it_and_is_reported_once() {
     let (first, second) = (Sink::named("first"), Sink::named("second"));
-    let flows = Flows::first_of(&[first.address, second.address], &[]);
+    let mut flows = Flows::first_of(&[first.address, second.address], &[]);
     let clients: Vec<UdpSocket> = (0..20).map(|_| flows.client()).collect();
     for client in &clients {
         assert_eq!(ask(client, b"?"), b"first");
@@ -135,6 +135,7 @@ fn the_death_of_a_provider_ends_all_flows_to_it_and_is_reported_once() {
     for client in &clients {
         assert_eq!(ask(client, b"?"), b"second");
     }
+    flows.redirect.says(&["failure service=web"]);
     assert_eq!(flows.log_with(&["failure service=web"]).len(), 1);
     flows.has_flows(20);
 }

@@ -94,7 +94,9 @@ impl Stage {
 fn row(kind: &Kind, splice: &str, seed: u64) -> Vec<String> {
     let (queue, stage) = (Queue::start(&[]), Stage::new(seed));
     queue.offer(stage.provider.address, 100);
-    let Some(server) = kind.start(queue.address, &[splice, "redirect_linger=200ms"]) else { return Vec::new() };
+    // Where nobody starts the next process, the only one must not leave between two clients.
+    let linger = if kind.lends { "redirect_linger=200ms" } else { "redirect_linger=1h" };
+    let Some(server) = kind.start(queue.address, &[splice, linger]) else { return Vec::new() };
     let before = server.flags();
     let mut wrong = Vec::new();
     let mut cell = |name: &str, first| {
