@@ -7,18 +7,60 @@ use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// The service that most tests use.
 pub const SERVICE: &str = "web";
 
+/// How another build of the program is started, with spaces between the words,
+/// as `wine64 /place/pegasus.exe`; the tests then drive that one.
+const RUN: &str = "PEGASUS_RUN";
+
+/// The words of [`RUN`]; none if it is not set.
+fn foreign() -> Vec<String> {
+    std::env::var(RUN).unwrap_or_default().split_whitespace().map(str::to_string).collect()
+}
+
+/// The file that this host runs: for superservers and tools that start it.
+#[track_caller]
 pub fn path() -> &'static str {
+    assert!(foreign().is_empty(), "only the native program can be started so, without {RUN}");
     env!("CARGO_BIN_EXE_pegasus")
+}
+
+/// The program without arguments.
+pub fn program() -> Command {
+    let words = foreign();
+    let Some((first, rest)) = words.split_first() else { return Command::new(path()) };
+    let mut command = Command::new(first);
+    command.args(rest);
+    command
+}
+
+/// Whether the command starts a [foreign](RUN) program, which gets no signals
+/// but that of Ctrl-C.
+pub fn is_foreign(command: &Command) -> bool {
+    foreign().first().is_some_and(|first| command.get_program() == first.as_str())
+}
+
+/// A configuration in which nothing is set. Wine does not read devices.
+fn nothing() -> &'static str {
+    static EMPTY: LazyLock<String> = LazyLock::new(|| {
+        let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/empty.conf");
+        std::fs::write(path, "").unwrap();
+        path.into()
+    });
+    if foreign().is_empty() {
+        "/dev/null"
+    } else {
+        &EMPTY
+    }
 }
 
 /// The command with these settings, and no others of this host.
 pub fn command(name: &str, settings: &[&str]) -> Command {
-    let mut command = Command::new(path());
-    command.args([name, "-c", "/dev/null"]);
+    let mut command = program();
+    command.args([name, "-c", nothing()]);
     for setting in settings {
         command.args(["-o", setting]);
     }
@@ -28,7 +70,7 @@ pub fn command(name: &str, settings: &[&str]) -> Command {
 /// Runs it with these arguments to its end.
 #[track_caller]
 pub fn pegasus(arguments: &[&str]) -> (i32, String, String) {
-    run(Command::new(path()).args(arguments), b"")
+    run(program().args(arguments), b"")
 }
 
 /// Configuration lines, to be read with `-c`.

@@ -1,5 +1,6 @@
 //! A process that a test started: its log, its resources, its end.
 
+use super::pegasus::is_foreign;
 use super::{until_some, PATIENCE};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub struct Process {
     name: String,
     child: Child,
+    foreign: bool,
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -63,7 +65,7 @@ impl Process {
                 }
             })
         });
-        Process { name: name.into(), child, lines, reader }
+        Process { name: name.into(), child, foreign: is_foreign(command), lines, reader }
     }
 
     pub fn id(&self) -> u32 {
@@ -92,7 +94,13 @@ impl Process {
         })
     }
 
-    pub fn signal(&self, signal: i32) {
+    /// A foreign program gets Ctrl-C for TERM; it has none of the others.
+    #[track_caller]
+    pub fn signal(&self, mut signal: i32) {
+        if self.foreign && [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2].contains(&signal) {
+            assert_eq!(signal, libc::SIGTERM, "{} cannot be sent this signal", self.name);
+            signal = libc::SIGINT;
+        }
         // SAFETY: plain numbers; the child is not reaped before it is dropped or
         // found over, so the id is still its own.
         unsafe { libc::kill(self.id() as i32, signal) };

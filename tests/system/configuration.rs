@@ -1,13 +1,12 @@
 //! The configuration: read, tested, read again; and where the log goes.
 
-use crate::support::pegasus::{command, nobody, path, pegasus, Balancer, Queue};
+use crate::support::pegasus::{command, nobody, pegasus, program, Balancer, Queue};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain};
 use crate::support::{until, Directory};
 use std::fs;
 use std::net::TcpListener;
-use std::process::Command;
 
 #[test]
 fn a_good_configuration_is_called_good() {
@@ -120,7 +119,7 @@ fn nothing_to_serve_or_offer_is_a_configuration_error() {
 fn the_command_line_wins_over_the_file() {
     let directory = Directory::new();
     let conf = directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
-    let queue = Queue::of(Command::new(path()).args(["queue", "-c", &conf, "-o", "queue_scheduler=round-robin"]));
+    let queue = Queue::of(program().args(["queue", "-c", &conf, "-o", "queue_scheduler=round-robin"]));
     queue.offer("10.0.0.7", 1);
     assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
 }
@@ -128,7 +127,7 @@ fn the_command_line_wins_over_the_file() {
 /// A queue with a file of its own, which says this.
 fn configured(directory: &Directory, text: &str) -> Queue {
     let conf = directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{text}"));
-    Queue::of(Command::new(path()).args(["queue", "-c", &conf]))
+    Queue::of(program().args(["queue", "-c", &conf]))
 }
 
 fn scheduler(queue: &Queue) -> String {
@@ -194,7 +193,7 @@ fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
         )
     };
     let conf = directory.write("pegasus.conf", &text("old"));
-    let monitor = Process::start("monitor", Command::new(path()).args(["monitor", "-c", &conf]));
+    let monitor = Process::start("monitor", program().args(["monitor", "-c", &conf]));
     let offers = |service: &str| queue.status().service(service).map_or(0, |row| row.number("tickets"));
     until("the old service", || offers("old") > 0);
     directory.write("pegasus.conf", &text("new"));

@@ -2,7 +2,7 @@
 //! leads a word of ours to a client, and none of a stranger's stays open.
 
 use crate::support::datagram::client;
-use crate::support::pegasus::{command, configuration, nobody, path, Queue};
+use crate::support::pegasus::{command, configuration, nobody, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -163,7 +163,7 @@ fn without_a_null_device_the_client_hears_its_provider_only() {
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let conf = configuration(&directory, &[&at, "log=stderr", "log_level=trace"]);
-    let mut redirect = Command::new(path());
+    let mut redirect = program();
     redirect.args(["redirect", "-c", &conf, "-s", "web", "-vvv"]);
     let strace = faulty(&directory, &["-P", "/dev/null", "-e", "inject=open,openat:error=ENOENT"], &redirect);
     let (mut client, server) = pair();

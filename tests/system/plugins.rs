@@ -2,11 +2,10 @@
 //! slow, dead or wrong while nobody waits for an answer in vain.
 
 use crate::support::line::Line;
-use crate::support::pegasus::{command, path, Queue};
+use crate::support::pegasus::{command, Queue};
 use crate::support::process::run;
 use crate::support::{tool, until, until_some, Directory};
 use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -182,7 +181,7 @@ fn hup_takes_a_program_and_leaves_it_again() {
         directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{UNHURRIED}\n{scheduler}\n"))
     };
     let conf = write("queue_scheduler=fifo");
-    let queue = Queue::of(Command::new(path()).args(["queue", "-c", &conf]));
+    let queue = Queue::of(crate::support::pegasus::program().args(["queue", "-c", &conf]));
     // The ticket that came first is the other one's.
     offer(&queue, PLENTY);
     assert_eq!(queue.ask(NEXT), SECOND);

@@ -6,7 +6,7 @@ use crate::support::datagram::{ask, hear, Flows, Sink};
 use crate::support::http;
 use crate::support::inetd::Inetd;
 use crate::support::nginx::Nginx;
-use crate::support::pegasus::{command, nobody, path, Balancer, Queue, Redirect};
+use crate::support::pegasus::{command, nobody, program, Balancer, Queue, Redirect};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
@@ -14,7 +14,6 @@ use crate::support::socket::{connect, drain, reset, End};
 use crate::support::{free_port, tool, until, Directory, PATIENCE};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::mpsc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -402,7 +401,7 @@ fn hup_changes_what_later_clients_bring() {
     queue.offer(provider.address, 1000);
     let text = |more: &str| format!("redirect_queue={}\nservice_web_listen=127.0.0.1:0\n{more}\n", queue.address);
     let conf = directory.write("pegasus.conf", &text(""));
-    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf]));
+    let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf]));
     let echoed = |redirect: &Redirect| {
         let mut client = connect(redirect.address);
         client.shutdown(Shutdown::Write).unwrap();
@@ -431,7 +430,7 @@ fn what_cannot_be_is_a_mistake_of_the_configuration() {
         ),
     ] {
         let conf = directory.write("pegasus.conf", lines);
-        let (status, _, errors) = run(Command::new(path()).args(["redirect", "-t", "-c", &conf]), b"");
+        let (status, _, errors) = run(program().args(["redirect", "-t", "-c", &conf]), b"");
         assert_eq!(status, 78, "{errors}");
         assert!(errors.contains(&format!("{conf}:{mistake}")), "{errors}");
     }

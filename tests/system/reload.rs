@@ -1,7 +1,7 @@
 //! HUP and the places where clients come: new ones, old ones, and those that stay.
 
 use crate::support::datagram::{ask, client as sender, Sink};
-use crate::support::pegasus::{monitor, path, Queue, Redirect};
+use crate::support::pegasus::{monitor, path, program, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
 use crate::support::visits::{running, visit, Visits};
@@ -289,7 +289,7 @@ fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
         directory.write("pegasus.conf", &format!("{first}service_dns_listen={}/udp\n{text}", places[1]))
     };
     let conf = file("redirect_threads=1\n".into());
-    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf]));
+    let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf]));
     let _monitor = monitor(places[0], provider.address, &[]);
     file(format!("redirect_threads=4\nservice_web_listen={}\n", places[2]));
     redirect.signal(libc::SIGHUP);

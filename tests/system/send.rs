@@ -1,8 +1,7 @@
 //! `pegasus send`, as scripts use it.
 
-use crate::support::pegasus::{nobody, path, pegasus, Queue};
+use crate::support::pegasus::{nobody, pegasus, program, Queue};
 use crate::support::process::run;
-use std::process::Command;
 
 #[test]
 fn answers_go_to_standard_output_and_the_status_tells_errors() {
@@ -47,9 +46,9 @@ fn the_lines_of_standard_input_are_messages_too() {
     let input = format!(
         "pegasus://{at}/ticket?provider=10.0.0.7&tickets=2&capacity=2\n\n  pegasus://{at}/next\npegasus://{at}/next"
     );
-    let (status, out, _) = run(Command::new(path()).arg("send"), input.as_bytes());
+    let (status, out, _) = run(program().arg("send"), input.as_bytes());
     assert_eq!(status, 0);
     let answers: Vec<&str> = out.lines().skip(1).collect();
     assert_eq!(answers, ["10.0.0.7", "10.0.0.7"]);
-    assert_eq!(run(Command::new(path()).arg("send"), b"").0, 0, "nothing to send is no error");
+    assert_eq!(run(program().arg("send"), b"").0, 0, "nothing to send is no error");
 }

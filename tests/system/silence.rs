@@ -1,7 +1,7 @@
 //! What a client of a superserver hears: its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, Queue};
+use crate::support::pegasus::{command, nobody, path, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -72,7 +72,7 @@ fn names_of_the_program_choose_the_command() {
     for name in ["pegasus-redirect", "pegasus.inetd", "redirect", "/usr/local/sbin/pegasus-redirect"] {
         let provider = Provider::named("served");
         queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
-        let mut redirect = Command::new(path());
+        let mut redirect = program();
         redirect.arg0(name).args(["-c", "/dev/null", "-o", &format!("redirect_queue={}", queue.address)]);
         let (mut client, mut process) = serve(&mut redirect);
         assert_eq!(drain(&mut client).0, b"served", "{name}");
@@ -137,7 +137,7 @@ fn nothing_when_the_configuration_is_wrong() {
         vec!["redirect", "-c", conf.as_str(), "-t"],
         vec!["redirect", "-c", "/dev/null", "-o", "redirect_queue=embedded"],
     ] {
-        assert_ne!(hears_nothing(Command::new(path()).args(&arguments)), 0, "{arguments:?}");
+        assert_ne!(hears_nothing(program().args(&arguments)), 0, "{arguments:?}");
     }
 }
 
@@ -151,19 +151,19 @@ fn nothing_when_the_usage_is_wrong() {
         vec!["nonsense"],
         vec![],
     ] {
-        assert_eq!(hears_nothing(Command::new(path()).args(&arguments)), 64, "{arguments:?}");
+        assert_eq!(hears_nothing(program().args(&arguments)), 64, "{arguments:?}");
     }
 }
 
 #[test]
 fn nothing_when_an_option_stands_where_the_command_should() {
-    assert_eq!(hears_nothing(Command::new(path()).args(["--nonsense"])), 64);
+    assert_eq!(hears_nothing(program().args(["--nonsense"])), 64);
 }
 
 #[test]
 fn nothing_when_another_command_is_started_for_a_client() {
-    assert_eq!(hears_nothing(Command::new(path()).args(["queue", "--nonsense"])), 64);
-    assert_eq!(hears_nothing(Command::new(path()).args(["monitor", "-c", "/dev/null", "-o", "nonsense=1"])), 78);
+    assert_eq!(hears_nothing(program().args(["queue", "--nonsense"])), 64);
+    assert_eq!(hears_nothing(program().args(["monitor", "-c", "/dev/null", "-o", "nonsense=1"])), 78);
 }
 
 #[test]

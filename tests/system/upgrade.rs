@@ -4,7 +4,7 @@ use super::cluster::PATIENT;
 use super::reload::Configured;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
 use crate::support::line::Line;
-use crate::support::pegasus::{monitor, nobody, path, Redirect};
+use crate::support::pegasus::{monitor, nobody, path, program, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -192,7 +192,7 @@ fn a_queue_in_the_process_goes_along() {
         "pegasus.conf",
         &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
     );
-    let mut redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", PATIENT]));
+    let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
     let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
     let mut old = running(places[1]);
     let visits = Visits::start(places[1], 4);
@@ -294,7 +294,7 @@ fn systemd_is_told_which_process_matters() {
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
     let place = places(1)[0];
-    let mut command = Command::new(path());
+    let mut command = program();
     command.args(["redirect", "-c", "/dev/null", "-o", &format!("service_web_listen={place}")]);
     let process = Process::start("redirect", command.env("NOTIFY_SOCKET", &path_of));
     assert_eq!(told(), format!("MAINPID={}\nREADY=1", process.id()));

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::sync::Mutex;
 use windows_sys::core::PWSTR;
 use windows_sys::Win32::Foundation::{ERROR_CALL_NOT_IMPLEMENTED, ERROR_SERVICE_SPECIFIC_ERROR};
+use windows_sys::Win32::System::Console::{GetStdHandle, STD_ERROR_HANDLE};
+use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Services as scm;
+use windows_sys::Win32::System::Threading::GetCurrentProcessId;
 
 /// How long the manager shall wait for an end in good order, in milliseconds.
 const DRAIN_HINT: u32 = 120_000;
@@ -66,9 +69,26 @@ fn take() -> Option<Main> {
     MAIN.lock().ok()?.take()
 }
 
+/// Whether the manager may have started this process: in session 0, or, under
+/// Wine, where nobody reads what it says. Others do not ask the manager, who
+/// lets one wait there for ten seconds.
+fn perhaps_managed() -> bool {
+    let mut session = 0;
+    // SAFETY: the first call writes the number it is given, the other one takes
+    // a constant; neither keeps anything.
+    unsafe {
+        ProcessIdToSessionId(GetCurrentProcessId(), &mut session) == 0
+            || session == 0
+            || GetStdHandle(STD_ERROR_HANDLE).is_null()
+    }
+}
+
 /// Runs it, as a service if the manager started this process; the result is its
 /// exit status.
 pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
+    if !perhaps_managed() {
+        return main();
+    }
     if let Ok(mut kept) = MAIN.lock() {
         *kept = Some(Box::new(main));
     }
