@@ -4,7 +4,6 @@
 
 use super::descriptors::{is_internet, listens, option};
 use super::Handover;
-use crate::base::time::Span;
 use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -125,7 +124,7 @@ impl Successor {
             let _ = child.kill();
         }
         let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let why = if ended { status } else { format!("not ready within {}", Span::from(within)) };
+        let why = if ended { status } else { format!("not ready within {within:?}") };
         let said = said.trim_end().replace('\n', "; ");
         Err(if said.is_empty() { why } else { format!("{why}: {said}") })
     }
