@@ -12,6 +12,8 @@ pub mod load;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod name;
 pub mod notify;
+#[cfg(unix)]
+mod option;
 pub mod service;
 pub mod share;
 pub mod signal;

@@ -2,9 +2,9 @@
 //! (`TCP_QUICKACK` in tcp(7)): one packet, and one wake-up of the peer, less.
 
 use crate::os::name::Name;
+use crate::os::option::set;
 use mio::net::TcpStream;
 use std::io;
-use std::mem::size_of;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -28,11 +28,7 @@ pub fn connect(to: SocketAddr, speaks_first: bool) -> io::Result<TcpStream> {
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let off: libc::c_int = 0;
     // What does not work here only costs the packet that was to be saved.
-    // SAFETY: the value lives for the call and has the length that is told.
-    unsafe {
-        let length = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_QUICKACK, (&raw const off).cast(), length);
-    }
+    let _ = set(&socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, off);
     let name = Name::from(to);
     let (address, length) = name.parts();
     // SAFETY: the name lives for the call, and says how long it is.

@@ -2,16 +2,19 @@
 
 use super::Post;
 use crate::os::name::Name;
+use crate::os::option::set;
 use mio::net::UdpSocket;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::ptr;
 
 /// What a socket that clients come to keeps while nobody looks, in bytes of the
 /// system's own reckoning: some thousand short datagrams.
 const RECEIVE_BYTES: libc::c_int = 4 << 20;
+
+const ON: libc::c_int = 1;
 
 /// Room for one address with its head, aligned as the head must be.
 #[repr(C, align(8))]
@@ -21,20 +24,20 @@ struct Control([u8; 64]);
 /// and keep more of them than usual. Where it cannot do the first, answers leave
 /// from the address that it chooses.
 pub fn prepare(socket: &std::net::UdpSocket) {
-    let descriptor = socket.as_raw_fd();
+    // The other family's option is an error that means nothing.
     if socket.local_addr().is_ok_and(|local| local.ip().is_unspecified()) {
-        set(descriptor, libc::IPPROTO_IP, libc::IP_PKTINFO, 1);
-        set(descriptor, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1);
+        let _ = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
     }
     // The first may be cut by net.core.rmem_max, the second is for root only.
-    set(descriptor, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BYTES);
-    set(descriptor, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BYTES);
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
 }
 
 /// Makes a socket that is not connected hear of datagrams that nobody takes.
 pub fn prepare_upstream(socket: &UdpSocket) {
-    set(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1);
-    set(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
+    let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
+    let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
 }
 
 /// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
@@ -48,13 +51,6 @@ pub fn forget_errors(socket: &UdpSocket) {
             return;
         }
     }
-}
-
-/// The other family's option is an error that means nothing.
-fn set(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
-    let length = mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the value lives for the call and has the length that is told.
-    unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
 }
 
 /// Takes a datagram: its length, who sent it, and which address of ours it was

@@ -2,19 +2,11 @@
 //! it: that nobody else has the place is found out as ever.
 
 use crate::os::name::Name;
+use crate::os::option::set;
 use crate::os::socket::serves_both_families;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-fn set(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let length = std::mem::size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the value lives for the call and has the length that is told.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Opens one more socket at the place of this one. Which of them a client's
 /// datagrams come to changes only where sockets are opened or closed there.
@@ -34,7 +26,7 @@ pub fn another(first: &UdpSocket) -> io::Result<UdpSocket> {
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     if place.is_ipv6() {
-        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, (!serves_both_families(first)).into())?;
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(!serves_both_families(first)))?;
     }
     let name = Name::from(place);
     let (address, length) = name.parts();

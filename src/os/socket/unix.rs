@@ -1,27 +1,16 @@
 //! `setsockopt(2)`, `listen(2)` and `accept(2)`.
 
 use super::BACKLOG;
+use crate::os::option::set;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-
-fn set<T>(descriptor: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
-    let length = std::mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value lives for the call and has the length that is told.
-    let failed = unsafe { libc::setsockopt(descriptor, level, name, (&raw const value).cast(), length) };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Makes the system find out when the peer is gone: a probe after a minute of
 /// silence, then every ten seconds, three times (where these can be set).
 pub fn keepalive(socket: &impl AsRawFd) {
-    let descriptor = socket.as_raw_fd();
     let on: libc::c_int = 1;
-    let _ = set(descriptor, libc::SOL_SOCKET, libc::SO_KEEPALIVE, on);
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, on);
     #[cfg(any(
         target_os = "linux",
         target_os = "android",
@@ -31,7 +20,7 @@ pub fn keepalive(socket: &impl AsRawFd) {
     ))]
     for (name, value) in [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 10), (libc::TCP_KEEPCNT, 3)] {
         let value: libc::c_int = value;
-        let _ = set(descriptor, libc::IPPROTO_TCP, name, value);
+        let _ = set(socket, libc::IPPROTO_TCP, name, value);
     }
 }
 
@@ -39,7 +28,7 @@ pub fn keepalive(socket: &impl AsRawFd) {
 pub fn bequeath(listener: &impl AsRawFd) {
     keepalive(listener);
     let on: libc::c_int = 1;
-    let _ = set(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
+    let _ = set(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
 }
 
 /// A long backlog, and what accepted sockets [inherit](bequeath).
@@ -59,12 +48,12 @@ pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
 /// Urgent data (RFC 6093) is read where it stands among the other bytes.
 pub fn urgent_in_line(socket: &impl AsRawFd) {
     let on: libc::c_int = 1;
-    let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_OOBINLINE, on);
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, on);
 }
 
 /// Closing this socket will reset the connection instead of ending it.
 pub fn reset_on_close(socket: &impl AsRawFd) {
-    let _ = set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too.
