@@ -313,7 +313,8 @@ each transfer. Answers from any port of its address reach the client, from the
 address and port that the client wrote to, and the client's further datagrams
 go to the port that answered last. A TFTP request in such a flow begins a new
 one, so that a client may keep its port for the next file. (Linux and Windows;
-on other systems only the port that was asked is heard.)
+on other systems in flows that begin with a TFTP request, which in turn do not
+hear that nobody is there; in others only the port that was asked is heard.)
 
 service_NAME_udp_flow=off: every datagram is a request of its own. It is over
 with its first answer (or udp_replies of them), or after udp_idle, which should
@@ -328,7 +329,9 @@ says at level debug. v1 has no words for datagrams; service_NAME_accept_proxy is
 of streams.
 
 On a wildcard address of a host with several addresses answers leave from the
-one that was written to on Linux; elsewhere list the addresses instead of `*`.
+one that was written to. Where the system does not tell which that was (it is
+asked on Linux), each of up to 64 addresses has a socket of its own beside that
+of all; new ones are looked for every 10 s, and at HUP.
 Datagrams that come faster than they are led wait at their socket, on Linux up
 to 4 MiB of them if started as root, else up to net.core.rmem_max.
 

@@ -2,6 +2,7 @@
 //! always with a plain twin. The only place for `unsafe`, each behind a safe
 //! function. A port to another system answers the questions of these folders.
 
+pub mod addresses;
 pub mod child;
 pub mod connect;
 pub mod cpu;
@@ -9,7 +10,7 @@ pub mod datagram;
 pub mod inherit;
 pub mod limits;
 pub mod load;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 mod name;
 pub mod notify;
 #[cfg(unix)]

@@ -1,7 +1,8 @@
-//! Addresses of sockets as the calls of Linux take them.
+//! Addresses of sockets as the calls of Unix take and give them.
 
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ptr;
 
 /// An address, in the structure of its family.
 pub enum Name {
@@ -43,5 +44,29 @@ impl Name {
             Name::V4(name) => ((&raw const *name).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t),
             Name::V6(name) => ((&raw const *name).cast(), size_of::<libc::sockaddr_in6>() as libc::socklen_t),
         }
+    }
+}
+
+/// An address that the system told, if it is one of these families.
+///
+/// # Safety
+/// It leads to as many bytes as the family that is there has, or to two bytes of
+/// another family.
+pub unsafe fn read(name: *const libc::sockaddr) -> Option<SocketAddr> {
+    // SAFETY: the caller's promise. The structure need not be aligned.
+    let family = unsafe { ptr::read_unaligned(&raw const (*name).sa_family) };
+    match libc::c_int::from(family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which structure is there.
+            let v4: libc::sockaddr_in = unsafe { ptr::read_unaligned(name.cast()) };
+            Some(SocketAddrV4::new(u32::from_be(v4.sin_addr.s_addr).into(), u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6: libc::sockaddr_in6 = unsafe { ptr::read_unaligned(name.cast()) };
+            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => None,
     }
 }

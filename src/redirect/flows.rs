@@ -204,6 +204,12 @@ impl Flows {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.kept.iter())
     }
 
+    /// Whether a flow began with a request of TFTP, to which the answer comes from
+    /// another port. It is known as long as nobody answered.
+    pub fn asked_for_a_file(&self, flow: Key) -> bool {
+        self.kept(flow).next().is_some_and(asks_for_a_file)
+    }
+
     /// A client sent this to `port` of ours. Where its flow has a provider, the
     /// answer is by which flow, and to whom, it is to be sent now; otherwise it
     /// waits here or is lost.

@@ -3,7 +3,7 @@
 //! `strace` makes the redirector's calls fail. Where it may trace nobody these
 //! tests say so, and are skipped.
 
-use crate::support::datagram::{ask, client, Sink};
+use crate::support::datagram::{ask, client, hear, Sink};
 use crate::support::pegasus::{command, nobody, Queue, Redirect, SERVICE};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
@@ -11,7 +11,7 @@ use crate::support::random::Random;
 use crate::support::socket::{connect, drain, End};
 use crate::support::{tool, until};
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -123,6 +123,76 @@ fn a_provider_that_this_host_has_no_address_to_call_from_is_passed_over() {
         assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
         assert_eq!(redirect.log_with(&["failure service=", &first.address.to_string()]).len(), 1);
     }
+}
+
+/// An address of this host that is not one of loopback, if it has one.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // It sends nothing.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().unwrap().ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
+    if !can_trace() {
+        return;
+    }
+    let own = own_address();
+    if own.is_none() {
+        eprintln!("SKIPPED: this host has no address but those of loopback");
+    }
+    for place in ["*", "0.0.0.0"] {
+        let (queue, echo) = (Queue::start(&[]), Sink::echo());
+        queue.offer(echo.address, 10);
+        let asks = format!("redirect_queue={}", queue.address);
+        let listen = format!("service_{SERVICE}_listen={place}:0/udp");
+        let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
+        // The first two ask for the address of each datagram.
+        let mut redirect = Redirect::of(&mut traced(&command, &["setsockopt:error=ENOPROTOOPT:when=1..2"]));
+        redirect.says(&["addresses have a socket each"]);
+        let port = redirect.address.port();
+        let asked = [Some("127.0.0.1".parse().unwrap()), own, (place == "*").then_some("::1".parse().unwrap())];
+        for address in asked.into_iter().flatten() {
+            // A connected socket takes nothing from another address.
+            let client = client(SocketAddr::new(address, port));
+            assert_eq!(ask(&client, b"one"), b"one", "{place} {address}");
+            assert_eq!(ask(&client, b"two"), b"two", "{place} {address}");
+        }
+        // Loopback's other addresses are in no list: these go to the first socket.
+        client(SocketAddr::new("127.0.0.5".parse().unwrap(), port)).send(b"three").unwrap();
+        until("it is led, too", || echo.taken().contains(&b"three".to_vec()));
+    }
+}
+
+#[test]
+fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
+    if !can_trace() {
+        return;
+    }
+    let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Sink::echo(), nobody());
+    queue.offer(dead, 1);
+    queue.offer(echo.address, 1);
+    let (asks, listen) =
+        (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0/udp"));
+    let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
+    let redirect = Redirect::of(&mut traced(&command, &["setsockopt:error=ENOPROTOOPT"]));
+    assert_eq!(ask(&client(redirect.address), b"hello"), b"hello", "in spite of the dead one");
+    // A transfer of TFTP: all answers come from a port of its own.
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    queue.offer(server.local_addr().unwrap(), 1);
+    let client = client(redirect.address);
+    let request = b"\0\x01file\0octet\0";
+    client.send(request).unwrap();
+    let mut buffer = [0; 100];
+    let (count, from) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], request);
+    let transfer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    transfer.connect(from).unwrap();
+    transfer.send(b"data").unwrap();
+    assert_eq!(hear(&client), b"data");
+    client.send(b"ack").unwrap();
+    assert_eq!(hear(&transfer), b"ack");
 }
 
 #[test]

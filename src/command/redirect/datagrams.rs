@@ -9,6 +9,7 @@
 use super::asker::Asker;
 use super::doors;
 use super::fallbacks::Fallbacks;
+use super::homes::Homes;
 use super::notes::Notes;
 use super::proxied::Proxied;
 use super::stay::Staying;
@@ -46,6 +47,8 @@ const BATCH: usize = 64;
 const PAUSE: Span = Span::from_millis(100);
 /// How often a loop looks whether others are done with a place.
 const LOOK: Span = Span::from_millis(50);
+/// How often it looks for addresses of this host, where it has to.
+const RENEW: Span = Span::from_secs(10);
 
 /// A socket that clients come to.
 struct Door {
@@ -54,6 +57,9 @@ struct Door {
     port: u16,
     /// It is not of one address: each datagram tells which one it was sent to.
     wildcard: bool,
+    /// The socket that it came to does: there is one for each address.
+    apart: bool,
+    homes: Homes,
     /// It has one client only, to whom the starter connected it.
     connected: bool,
     /// Something may be there to be taken.
@@ -96,6 +102,8 @@ pub struct Datagrams {
     paused_until: Option<Moment>,
     /// When to look whether other loops are done with a place.
     look: Option<Moment>,
+    /// When to look for addresses of this host.
+    renew: Option<Moment>,
     notes: Notes,
 }
 
@@ -161,6 +169,9 @@ impl Hands for Datagrams {
                 // What comes to these doors is another process's. The flows that
                 // are here go on being answered.
                 self.paused_until = Some(Moment::NEVER);
+                for door in self.doors.values_mut() {
+                    (door.apart, door.homes) = Default::default();
+                }
             }
             Order::Doors(change) => {
                 change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
@@ -174,6 +185,7 @@ impl Hands for Datagrams {
                         error!(target: "redirect", "{}: {error}", door.place);
                     }
                 }
+                self.renew_homes(desk);
             }
             Order::Reconfigure(settings) => {
                 self.fallbacks = Fallbacks::new(&settings);
@@ -194,11 +206,14 @@ impl Hands for Datagrams {
         if self.paused_until.is_some_and(|until| desk.now >= until) {
             self.paused_until = None;
         }
+        if self.renew.is_some_and(|at| desk.now >= at) {
+            self.renew_homes(desk);
+        }
     }
 
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
-        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, staying];
+        let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, self.renew, staying];
         let leaving = self.doors.values().filter_map(|door| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
@@ -255,6 +270,7 @@ impl Datagrams {
             staying: Staying::new(crew.stay),
             paused_until: None,
             look: None,
+            renew: None,
             notes: Notes::default(),
         })
     }
@@ -269,16 +285,35 @@ impl Datagrams {
             return Ok(());
         }
         let socket = socket.try_clone()?;
-        datagram::prepare(&socket);
+        let told = datagram::prepare(&socket);
         let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
         let (wildcard, port) = (local.ip().is_unspecified(), local.port());
         let mut socket = UdpSocket::from_std(socket);
         desk.registry.register(&mut socket, token(door.number, Kind::Door), Interest::READABLE)?;
         let (service, used) = (door.service, door.used.clone());
-        let (ready, leaving, counted) = (true, None, true);
-        let door_here = Door { socket, service, port, wildcard, connected, ready, leaving, used, counted };
+        // A starter that lent its socket watches no other one.
+        let apart = !told && !connected && !self.staying.lingers() && self.part.number == 0;
+        let (ready, leaving, counted, homes) = (true, None, true, Homes::default());
+        let door_here =
+            Door { socket, service, port, wildcard, apart, homes, connected, ready, leaving, used, counted };
         self.doors.insert(door.number, door_here);
+        if apart {
+            self.renew = Some(desk.now);
+        }
         Ok(())
+    }
+
+    /// Each address of this host has its own socket, where it has to.
+    fn renew_homes(&mut self, desk: &Desk) {
+        self.renew = None;
+        for (number, door) in self.doors.iter_mut().filter(|(_, door)| door.apart) {
+            let before = door.homes.count();
+            door.homes.renew(&door.socket, token(*number, Kind::Door), desk);
+            if door.homes.count() != before {
+                info!(target: "redirect", "port {}: {} addresses have a socket each", door.port, door.homes.count());
+            }
+            self.renew = Some(desk.now + RENEW);
+        }
     }
 
     /// Closes the doors that are to be closed and have no flows any more, here
@@ -321,11 +356,27 @@ impl Datagrams {
         machine.handle(Input::Leave { door: number }, desk.now);
     }
 
-    /// Takes what clients sent to a socket.
+    /// Takes what clients sent to a door.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
+        let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
+        door.ready = false;
+        let mut more = false;
+        for home in std::iter::once(None).chain((0..door.homes.count()).map(Some)) {
+            more |= self.take_from(number, home, machine, desk);
+        }
+        if let Some(door) = self.doors.get_mut(&number) {
+            door.ready |= more;
+        }
+    }
+
+    /// Takes what clients sent to one socket of a door. Whether there may be more.
+    fn take_from(&mut self, number: usize, home: Option<usize>, machine: &mut Flows, desk: &mut Desk) -> bool {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
-            let received = if door.wildcard {
+            let Some(door) = self.doors.get_mut(&number) else { return false };
+            let received = if let Some(at) = home {
+                let Some((ip, socket)) = door.homes.get(at) else { return false };
+                socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, Some(*ip)))
+            } else if door.wildcard {
                 datagram::receive(&door.socket, &mut self.buffer)
             } else {
                 door.socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, None))
@@ -340,24 +391,26 @@ impl Datagrams {
                         }
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => door.ready = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone: nobody's fault, and it is
                 // the next datagram that this call would have brought.
                 Err(error) if datagram::refused(&error) || error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!(target: "redirect", "port {}: {error}", door.port);
                     self.paused_until = Some(desk.now + PAUSE);
-                    return;
+                    return true;
                 }
             }
         }
         desk.again = true;
+        true
     }
 
     /// Opens a flow's socket and sends what waited for it.
     fn open(&mut self, flow: Key, to: SocketAddr, machine: &mut Flows, desk: &mut Desk) {
         let (header, token) = (self.header(flow, machine), token(flow.index(), Kind::Upstream));
-        let upstream = match Upstream::open(flow, to, header, token, desk) {
+        let roams = machine.asked_for_a_file(flow);
+        let upstream = match Upstream::open(flow, to, roams, header, token, desk) {
             Ok(upstream) => self.upstreams.add(upstream),
             Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
                 return machine.handle(Input::Stuck { flow }, desk.now);
@@ -420,6 +473,10 @@ impl Datagrams {
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
+        } else if let Some(home) = path.local.and_then(|ip| door.homes.of(ip)) {
+            if let Err(error) = home.send_to(bytes, path.client) {
+                debug!(target: "redirect", "{}: {error}", path.client);
+            }
         } else {
             self.outgoing.1.push(bytes, path.client, path.local);
         }

@@ -9,6 +9,7 @@ mod asker;
 mod datagrams;
 mod doors;
 mod fallbacks;
+mod homes;
 mod notes;
 mod proxied;
 mod relay;

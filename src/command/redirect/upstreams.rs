@@ -6,19 +6,23 @@
 
 use crate::base::slab::Key;
 use crate::net::drive::Desk;
-use crate::os::datagram::{self, HEARS_ALL};
+use crate::os::datagram;
+use crate::os::socket::no_local_port;
 use crate::os::watch;
 use crate::wire::proxy::Header;
 use log::debug;
 use mio::net::UdpSocket;
 use mio::Token;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A socket that leads to a flow's provider.
 pub struct Upstream {
     flow: Key,
     socket: UdpSocket,
+    /// It hears of nothing but the port that it leads to: where one that is not
+    /// connected would not hear that nobody is there.
+    connected: bool,
     /// What goes before the first datagram, until that is sent.
     header: Option<Box<Header>>,
     /// Something was sent since the provider was last heard. What comes then is
@@ -27,20 +31,28 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// One that leads there.
+    /// One that leads there. `roams`: answers will come from another port.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(flow: Key, to: SocketAddr, header: Option<Header>, token: Token, desk: &Desk) -> io::Result<Upstream> {
+    pub fn open(
+        flow: Key,
+        to: SocketAddr,
+        roams: bool,
+        header: Option<Header>,
+        token: Token,
+        desk: &Desk,
+    ) -> io::Result<Upstream> {
         let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        if HEARS_ALL {
-            datagram::prepare_upstream(&socket);
-        } else {
-            socket.connect(to)?;
+        let connected = !datagram::prepare_upstream(&socket) && !roams;
+        if connected {
+            // It has its port already: what is missing is an address to call from.
+            let unreachable = |error| if no_local_port(&error) { ErrorKind::HostUnreachable.into() } else { error };
+            socket.connect(to).map_err(unreachable)?;
         }
         watch::readable(&desk.registry, &mut socket, token)?;
-        Ok(Upstream { flow, socket, header: header.map(Box::new), asked: false })
+        Ok(Upstream { flow, socket, connected, header: header.map(Box::new), asked: false })
     }
 
     /// Sends to the provider, behind the header where one is due. Whether nobody
@@ -48,7 +60,7 @@ impl Upstream {
     /// is in the nature of these; the header then waits for the next.
     pub fn refuses(&mut self, bytes: &[u8], to: SocketAddr) -> bool {
         self.asked = true;
-        let send = |bytes: &[u8]| if HEARS_ALL { self.socket.send_to(bytes, to) } else { self.socket.send(bytes) };
+        let send = |bytes: &[u8]| if self.connected { self.socket.send(bytes) } else { self.socket.send_to(bytes, to) };
         let sent = match &self.header {
             None => send(bytes),
             Some(header) => send(&[header, bytes].concat()).inspect(|_| self.header = None),

@@ -2,8 +2,8 @@
 //! who hears that nobody takes what was sent?
 //!
 //! A system answers with [`prepare`], [`receive`], [`send`] and `send_many` for
-//! sockets that clients come to, and with [`prepare_upstream`], [`forget_errors`]
-//! and [`HEARS_ALL`] for those that lead to providers.
+//! sockets that clients come to, and with [`prepare_upstream`] and
+//! [`forget_errors`] for those that lead to providers.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pktinfo;
@@ -25,11 +25,6 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The longest datagram, in bytes, and one more.
 pub const DATAGRAM_BYTES: usize = 64 * 1024;
-
-/// Whether a socket that is not connected hears that nobody takes what it
-/// sends. Elsewhere one has to be connected for that, and then hears nothing
-/// from the peer's other ports.
-pub const HEARS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android", windows));
 
 /// What Windows says (WSAENETRESET) where a datagram was on its way for too long.
 const WINDOWS_NET_RESET: i32 = 10_052;

@@ -1,12 +1,12 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
 use super::Post;
-use crate::os::name::Name;
+use crate::os::name::{self, Name};
 use crate::os::option::set;
 use mio::net::UdpSocket;
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -21,23 +21,29 @@ const ON: libc::c_int = 1;
 struct Control([u8; 64]);
 
 /// Makes the system tell where each datagram was sent to, if that is not known,
-/// and keep more of them than usual. Where it cannot do the first, answers leave
-/// from the address that it chooses.
-pub fn prepare(socket: &std::net::UdpSocket) {
-    // The other family's option is an error that means nothing.
-    if socket.local_addr().is_ok_and(|local| local.ip().is_unspecified()) {
-        let _ = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
-        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
-    }
+/// and keep more of them than usual. Whether it is known where each was sent to.
+pub fn prepare(socket: &std::net::UdpSocket) -> bool {
+    let told = match socket.local_addr() {
+        Ok(local) if local.ip().is_unspecified() => {
+            // One of IPv6 may serve both families, and is then told of both.
+            let told = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
+            let told_v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
+            if local.is_ipv4() { told } else { told_v6 }.is_ok()
+        }
+        _ => true,
+    };
     // The first may be cut by net.core.rmem_max, the second is for root only.
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BYTES);
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
+    told
 }
 
 /// Makes a socket that is not connected hear of datagrams that nobody takes.
-pub fn prepare_upstream(socket: &UdpSocket) {
-    let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
-    let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
+/// Whether it does.
+pub fn prepare_upstream(socket: &UdpSocket) -> bool {
+    let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
+    let v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
+    if socket.local_addr().is_ok_and(|local| local.is_ipv4()) { v4 } else { v6 }.is_ok()
 }
 
 /// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
@@ -73,25 +79,9 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Sock
     // and has the length that is told.
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
-    let from = address(&name).ok_or(io::ErrorKind::InvalidData)?;
+    // SAFETY: the storage holds an address of any family, and was filled.
+    let from = unsafe { name::read((&raw const name).cast()) }.ok_or(io::ErrorKind::InvalidData)?;
     Ok((count, from, destination(&message)))
-}
-
-fn address(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    match libc::c_int::from(name.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says which structure is there; the storage holds any.
-            let v4: libc::sockaddr_in = unsafe { ptr::read((&raw const *name).cast()) };
-            Some(SocketAddrV4::new(u32::from_be(v4.sin_addr.s_addr).into(), u16::from_be(v4.sin_port)).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above.
-            let v6: libc::sockaddr_in6 = unsafe { ptr::read((&raw const *name).cast()) };
-            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
-            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
-        }
-        _ => None,
-    }
 }
 
 /// The address of ours that the system tells; one that answers cannot come
@@ -252,7 +242,7 @@ mod tests {
     fn a_socket_that_is_not_connected_hears_that_nobody_is_there() {
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        prepare_upstream(&ours);
+        assert!(prepare_upstream(&ours));
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::refused(&error), "{error}");

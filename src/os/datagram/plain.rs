@@ -1,17 +1,22 @@
 //! `recvfrom` and `sendto`: an answer leaves from the address that the socket
 //! is bound to; on a wildcard the system chooses one, so a host with several
-//! addresses needs a socket for each.
+//! addresses needs a socket for each of them.
 
 use super::Post;
 use mio::net::UdpSocket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Nothing to prepare.
-pub fn prepare(_: &std::net::UdpSocket) {}
+/// Nothing to prepare. Whether it is known where each datagram was sent to.
+pub fn prepare(socket: &std::net::UdpSocket) -> bool {
+    socket.local_addr().is_ok_and(|local| !local.ip().is_unspecified())
+}
 
-/// Nothing to prepare.
-pub fn prepare_upstream(_: &UdpSocket) {}
+/// Nothing to prepare. Whether a socket that is not connected hears that nobody
+/// takes what it sends: that of Windows does.
+pub fn prepare_upstream(_: &UdpSocket) -> bool {
+    cfg!(windows)
+}
 
 /// Nothing is kept.
 pub fn forget_errors(_: &UdpSocket) {}

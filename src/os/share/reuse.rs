@@ -1,30 +1,48 @@
-//! `SO_REUSEPORT` of Linux 3.9. The first socket of a place is bound without
-//! it: that nobody else has the place is found out as ever.
+//! `SO_REUSEPORT` of Linux 3.9, `SO_REUSEADDR` elsewhere. The first socket of a
+//! place is bound without it: that nobody else has the place is found out as ever.
 
 use crate::os::name::Name;
 use crate::os::option::set;
 use crate::os::socket::serves_both_families;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// BSD needs it of the second socket only, and for other addresses of the port;
+/// Linux of both, where this is the one of which both must be one user's.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SHARED: libc::c_int = libc::SO_REUSEPORT;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SHARED: libc::c_int = libc::SO_REUSEADDR;
 
 /// Opens one more socket at the place of this one. Which of them a client's
 /// datagrams come to changes only where sockets are opened or closed there.
 ///
 /// # Errors
 /// What the system says: another user opened the first, it is too old.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn another(first: &UdpSocket) -> io::Result<UdpSocket> {
-    let place = first.local_addr()?;
-    set(first, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    beside(first, first.local_addr()?)
+}
+
+/// Opens a socket at one address of this host, beside one of all its addresses.
+/// What is sent to that address comes to the new one.
+///
+/// # Errors
+/// What the system says: somebody else is there, it is too old.
+pub fn beside(first: &impl AsRawFd, place: SocketAddr) -> io::Result<UdpSocket> {
+    set(first, libc::SOL_SOCKET, SHARED, 1)?;
     let family = if place.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is involved.
-    let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM, 0) };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new, and nobody else's.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    set(&socket, libc::SOL_SOCKET, SHARED, 1)?;
     if place.is_ipv6() {
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(!serves_both_families(first)))?;
     }
@@ -34,7 +52,9 @@ pub fn another(first: &UdpSocket) -> io::Result<UdpSocket> {
     if unsafe { libc::bind(socket.as_raw_fd(), address, length) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(socket.into())
+    let socket = UdpSocket::from(socket);
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -44,6 +64,26 @@ mod tests {
     use std::net::SocketAddr;
 
     #[test]
+    fn what_is_sent_to_an_address_comes_to_its_own_socket() {
+        for (all, own) in [("0.0.0.0:0", "127.0.0.5"), ("[::]:0", "127.0.0.5"), ("[::]:0", "::1")] {
+            let Ok(first) = UdpSocket::bind(all) else { continue };
+            let port = first.local_addr().unwrap().port();
+            let place = SocketAddr::new(own.parse().unwrap(), port);
+            let beside = beside(&first, place).unwrap();
+            beside.set_nonblocking(false).unwrap();
+            let client = UdpSocket::bind((if place.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
+            client.send_to(b"own", place).unwrap();
+            let (count, from) = beside.recv_from(&mut [0; 10]).unwrap();
+            assert_eq!((count, from), (3, client.local_addr().unwrap()), "{all} {own}");
+            if place.is_ipv4() {
+                client.send_to(b"all", ("127.0.0.1", port)).unwrap();
+                assert_eq!(first.recv(&mut [0; 10]).unwrap(), 3);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn clients_are_divided_and_each_stays_where_it_was() {
         for (place, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")] {
             let Ok(first) = UdpSocket::bind(place) else { continue };

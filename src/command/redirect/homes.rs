@@ -1,0 +1,65 @@
+//! A socket for each address of this host, beside one of all its addresses: where
+//! the system does not tell which of them a datagram was sent to, the socket that
+//! it came to does, and the answer leaves by the same.
+//!
+//! Owns those sockets of one door. When to look for new addresses is the hands'
+//! business.
+
+use crate::net::drive::Desk;
+use crate::os::{addresses, share, socket};
+use log::debug;
+use mio::net::UdpSocket;
+use mio::{Interest, Token};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+/// Addresses that have a socket of their own; others are answered as the system
+/// chooses.
+const HOMES_MAX: usize = 64;
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Homes(Vec<(IpAddr, UdpSocket)>);
+
+impl Homes {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// One of them, and its address.
+    pub fn get(&self, at: usize) -> Option<&(IpAddr, UdpSocket)> {
+        self.0.get(at)
+    }
+
+    /// The one of an address.
+    pub fn of(&self, ip: IpAddr) -> Option<&UdpSocket> {
+        self.0.iter().find(|(own, _)| *own == ip).map(|(_, socket)| socket)
+    }
+
+    /// Opens those that are missing beside `all`, and closes those whose address
+    /// this host has no more. Events of all have this token.
+    pub fn renew(&mut self, all: &UdpSocket, token: Token, desk: &Desk) {
+        let Ok(local) = all.local_addr() else { return };
+        let serves = |address: &SocketAddr| {
+            address.is_ipv4() == local.is_ipv4() || address.is_ipv4() && socket::serves_both_families(all)
+        };
+        let here: Vec<SocketAddr> = addresses::of_this_host().into_iter().filter(serves).take(HOMES_MAX).collect();
+        self.0.retain(|(ip, _)| here.iter().any(|address| address.ip() == *ip));
+        for mut place in here {
+            if self.of(place.ip()).is_some() {
+                continue;
+            }
+            place.set_port(local.port());
+            let open = || -> io::Result<UdpSocket> {
+                let mut socket = UdpSocket::from_std(share::beside(all, place)?);
+                desk.registry.register(&mut socket, token, Interest::READABLE)?;
+                Ok(socket)
+            };
+            match open() {
+                Ok(socket) => self.0.push((place.ip(), socket)),
+                Err(error) => debug!(target: "redirect", "{place}: {error}"),
+            }
+        }
+    }
+}

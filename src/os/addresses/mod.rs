@@ -1,0 +1,43 @@
+//! Which addresses has this host?
+//!
+//! A system answers with `list`.
+
+#[cfg(unix)]
+mod getifaddrs;
+#[cfg(unix)]
+use getifaddrs::list;
+
+#[cfg(not(unix))]
+mod resolved;
+#[cfg(not(unix))]
+use resolved::list;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+/// The addresses of this host that it can be reached at, each once, with port 0.
+/// None if the system does not tell.
+pub fn of_this_host() -> Vec<SocketAddr> {
+    let mut met = HashSet::new();
+    let own = |address: &SocketAddr| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !ip.is_multicast() && met.insert(ip)
+    };
+    list().unwrap_or_default().into_iter().filter(own).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    #[test]
+    fn one_can_be_at_each_of_them() {
+        let addresses = of_this_host();
+        assert!(addresses.iter().any(|address| address.ip() == Ipv4Addr::LOCALHOST), "{addresses:?}");
+        // An address of IPv6 may be too new to be used.
+        for address in addresses.iter().filter(|address| address.is_ipv4()) {
+            UdpSocket::bind(address).unwrap();
+        }
+    }
+}
