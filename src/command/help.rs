@@ -331,7 +331,8 @@ of streams.
 On a wildcard address of a host with several addresses answers leave from the
 one that was written to. Where the system does not tell which that was (it is
 asked on Linux), each of up to 64 addresses has a socket of its own beside that
-of all; new ones are looked for every 10 s, and at HUP.
+of all; new ones are looked for every 10 s, and at HUP. That was tried on Linux
+only: elsewhere the sure way is to list the addresses instead of `*`.
 Datagrams that come faster than they are led wait at their socket, on Linux up
 to 4 MiB of them if started as root, else up to net.core.rmem_max.
 
