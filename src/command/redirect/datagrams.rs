@@ -185,7 +185,6 @@ impl Hands for Datagrams {
                         error!(target: "redirect", "{}: {error}", door.place);
                     }
                 }
-                self.renew_homes(desk);
             }
             Order::Reconfigure(settings) => {
                 self.fallbacks = Fallbacks::new(&settings);
@@ -193,6 +192,7 @@ impl Hands for Datagrams {
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
                 machine.handle(Input::Reconfigure(self.options()), desk.now);
+                self.renew_homes(desk);
             }
         }
     }
