@@ -45,7 +45,7 @@ impl Upstream {
     ) -> io::Result<Upstream> {
         let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        let connected = !datagram::prepare_upstream(&socket) && !roams;
+        let connected = !datagram::prepare_upstream(&socket, to) && !roams;
         if connected {
             // It has its port already: what is missing is an address to call from.
             let unreachable = |error| if no_local_port(&error) { ErrorKind::HostUnreachable.into() } else { error };

@@ -39,11 +39,11 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
 }
 
 /// Makes a socket that is not connected hear of datagrams that nobody takes.
-/// Whether it does.
-pub fn prepare_upstream(socket: &UdpSocket) -> bool {
+/// Whether it does, if it leads there.
+pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
+    // Of a mapped address a socket of IPv6 hears by the option of IPv4.
     let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
-    let v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
-    if socket.local_addr().is_ok_and(|local| local.is_ipv4()) { v4 } else { v6 }.is_ok()
+    if to.is_ipv4() { v4 } else { set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON) }.is_ok()
 }
 
 /// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
@@ -242,7 +242,7 @@ mod tests {
     fn a_socket_that_is_not_connected_hears_that_nobody_is_there() {
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(prepare_upstream(&ours));
+        assert!(prepare_upstream(&ours, gone));
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::refused(&error), "{error}");

@@ -14,7 +14,7 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
 
 /// Nothing to prepare. Whether a socket that is not connected hears that nobody
 /// takes what it sends: that of Windows does.
-pub fn prepare_upstream(_: &UdpSocket) -> bool {
+pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
     cfg!(windows)
 }
 
