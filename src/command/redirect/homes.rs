@@ -41,9 +41,8 @@ impl Homes {
     /// this host has no more. Events of all have this token.
     pub fn renew(&mut self, all: &UdpSocket, token: Token, desk: &Desk) {
         let Ok(local) = all.local_addr() else { return };
-        let serves = |address: &SocketAddr| {
-            address.is_ipv4() == local.is_ipv4() || address.is_ipv4() && socket::serves_both_families(all)
-        };
+        let (v4, v6) = (local.is_ipv4() || socket::serves_both_families(all), local.is_ipv6());
+        let serves = |address: &SocketAddr| if address.is_ipv4() { v4 } else { v6 };
         let here: Vec<SocketAddr> = addresses::of_this_host().into_iter().filter(serves).take(HOMES_MAX).collect();
         self.0.retain(|(ip, _)| here.iter().any(|address| address.ip() == *ip));
         for mut place in here {
