@@ -41,6 +41,13 @@ fn traced(command: &Command, faults: &[&str]) -> Command {
     strace
 }
 
+/// A redirector at this place that asks this queue, with calls that fail as told.
+#[track_caller]
+fn redirect_although(queue: &Queue, place: &str, faults: &[&str]) -> Redirect {
+    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen={place}"));
+    Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults))
+}
+
 /// Sends so much, and gets it back.
 #[track_caller]
 fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
@@ -62,8 +69,7 @@ fn relays_although(faults: &[&str]) -> usize {
     let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Provider::echo(), nobody());
     queue.offer(dead, 1);
     queue.offer(echo.address, 1000);
-    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0"));
-    let redirect = Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults));
+    let redirect = redirect_although(&queue, "127.0.0.1:0", faults);
     let pipes = redirect.open("pipe:");
     let bytes = Random::new(1).bytes(MUCH);
     thread::scope(|scope| {
@@ -110,9 +116,7 @@ fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
         (Queue::start(&["queue_scheduler=fifo"]), Provider::named("first"), Provider::named("second"));
     queue.offer(first.address, 1);
     queue.offer(second.address, 1);
-    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0"));
-    let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
-    let redirect = Redirect::of(&mut traced(&command, &[fault]));
+    let redirect = redirect_although(&queue, "127.0.0.1:0", &[fault]);
     (queue, first, second, redirect)
 }
 
@@ -145,11 +149,9 @@ fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
     for place in ["*", "0.0.0.0"] {
         let (queue, echo) = (Queue::start(&[]), Sink::echo());
         queue.offer(echo.address, 10);
-        let asks = format!("redirect_queue={}", queue.address);
-        let listen = format!("service_{SERVICE}_listen={place}:0/udp");
-        let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
         // The first two ask for the address of each datagram.
-        let mut redirect = Redirect::of(&mut traced(&command, &["setsockopt:error=ENOPROTOOPT:when=1..2"]));
+        let faults = ["setsockopt:error=ENOPROTOOPT:when=1..2"];
+        let mut redirect = redirect_although(&queue, &format!("{place}:0/udp"), &faults);
         redirect.says(&["addresses have a socket each"]);
         let port = redirect.address.port();
         let asked = [Some("127.0.0.1".parse().unwrap()), own, (place == "*").then_some("::1".parse().unwrap())];
@@ -173,10 +175,7 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
     let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Sink::echo(), nobody());
     queue.offer(dead, 1);
     queue.offer(echo.address, 1);
-    let (asks, listen) =
-        (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen=127.0.0.1:0/udp"));
-    let command = command("redirect", &["redirect_threads=1", &asks, &listen]);
-    let redirect = Redirect::of(&mut traced(&command, &["setsockopt:error=ENOPROTOOPT"]));
+    let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &["setsockopt:error=ENOPROTOOPT"]);
     assert_eq!(ask(&client(redirect.address), b"hello"), b"hello", "in spite of the dead one");
     // A transfer of TFTP: all answers come from a port of its own.
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
