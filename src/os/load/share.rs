@@ -4,7 +4,6 @@
 use std::fs;
 use std::mem::{size_of, zeroed};
 use std::path::Path;
-use std::thread;
 
 /// CPUs that this process may use, above 0; with a quota perhaps a fraction of one.
 pub fn cpus() -> f64 {
@@ -21,9 +20,9 @@ fn affinity() -> f64 {
     };
     match count {
         Some(count @ 1..) => f64::from(count),
-        // A host with more CPUs than there are bits, or a guard: so it is said in
-        // whole CPUs.
-        _ => thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64),
+        // A host with more CPUs than there are bits, or a guard: all that it has.
+        // SAFETY: touches no memory.
+        _ => (unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) } as f64).max(1.0),
     }
 }
 
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn this_host_tells() {
-        let (cpus, whole) = (cpus(), thread::available_parallelism().unwrap().get() as f64);
+        let (cpus, whole) = (cpus(), std::thread::available_parallelism().unwrap().get() as f64);
         assert!(cpus > 0.0 && cpus.floor().max(1.0) == whole, "{cpus}, {whole}");
     }
 }
