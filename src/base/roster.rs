@@ -1,7 +1,7 @@
 //! A few things in the order of their names.
 //!
 //! Owns a sorted vector. For what is looked up often, changed seldom and never
-//! many (listening sockets, plugins): there it does what a tree does, with a
+//! many (listening sockets, services, plugins): there it does what a tree does, with a
 //! tenth of its code.
 
 /// Things by their names, in the names' order.
@@ -35,6 +35,11 @@ impl<K: Ord + Copy, T> Roster<K, T> {
             Ok(place) => self.0[place].1 = thing,
             Err(place) => self.0.insert(place, (name, thing)),
         }
+    }
+
+    /// Takes a thing out.
+    pub fn remove(&mut self, name: K) -> Option<T> {
+        self.place(name).ok().map(|place| self.0.remove(place).1)
     }
 
     /// Keeps only those for whom `keep` says so.
@@ -75,7 +80,9 @@ mod tests {
         roster.retain(|name, _| name != 2);
         roster.iter_mut().for_each(|(_, thing)| thing.make_ascii_uppercase());
         assert_eq!(all(&roster), [(5, 'E'), (7, 'G')]);
+        assert_eq!((roster.remove(5), roster.remove(5)), (Some('E'), None));
+        assert_eq!(all(&roster), [(7, 'G')]);
         roster.clear();
-        assert_eq!(roster.get(5), None);
+        assert_eq!(roster.get(7), None);
     }
 }

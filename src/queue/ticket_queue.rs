@@ -10,6 +10,7 @@ use super::waiting::WaitingLine;
 use crate::base::address::{Cidr, Named, Provider};
 use crate::base::machine::Machine;
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
@@ -18,7 +19,7 @@ use crate::schedule::registry::SchedulerName;
 use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
 use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -97,7 +98,7 @@ enum Timer {
 pub struct TicketQueue {
     options: QueueOptions,
     rooms: Slab<Room>,
-    by_name: BTreeMap<Service, Key>,
+    by_name: Roster<Service, Key>,
     /// By the slot number of the connection's key.
     askers: Vec<Option<Asker>>,
     connections: usize,
@@ -236,7 +237,7 @@ impl TicketQueue {
                 })
             }
             Request::Withdraw { provider, service } => self.its_own(provider, peer).map(|provider| {
-                let room = self.by_name.get(&service).copied();
+                let room = self.by_name.get(service).copied();
                 let discarded =
                     room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.withdraw(provider, now));
                 self.presence(service, provider, Event::Withdrew);
@@ -267,7 +268,7 @@ impl TicketQueue {
 
     /// The room of a service, opened if there is space for it.
     fn room(&mut self, service: Service) -> Option<Key> {
-        if let Some(room) = self.by_name.get(&service) {
+        if let Some(room) = self.by_name.get(service) {
             return Some(*room);
         }
         if self.rooms.len() >= self.options.services_max {
@@ -287,7 +288,7 @@ impl TicketQueue {
             granted: 0,
             refused: 0,
         });
-        self.by_name.insert(service, room);
+        self.by_name.put(service, room);
         Some(room)
     }
 
@@ -324,7 +325,7 @@ impl TicketQueue {
 
     /// Notes what happened to a provider, if the log does not know it yet.
     fn presence(&mut self, service: Service, provider: Provider, event: Event) {
-        let room = self.by_name.get(&service).and_then(|room| self.rooms.get_mut(*room));
+        let room = self.by_name.get(service).and_then(|room| self.rooms.get_mut(*room));
         if let Some(entry) = room.and_then(|room| room.book.entry_mut(provider)) {
             let present = event == Event::Registered;
             if entry.present != present {
@@ -353,7 +354,7 @@ impl TicketQueue {
         }
         let wait = ask.next.wait.min(self.options.wait_max);
         let room =
-            if wait.is_zero() { self.by_name.get(&ask.next.service).copied() } else { self.room(ask.next.service) };
+            if wait.is_zero() { self.by_name.get(ask.next.service).copied() } else { self.room(ask.next.service) };
         let Some(key) = room else { return self.refuse(&ask, Refusal::new(Reason::NoTicket, "")) };
         // Who comes later is served later: whoever waits goes first.
         let crowd = self.rooms.get(key).is_some_and(|room| !room.waiting.is_empty());
@@ -405,7 +406,7 @@ impl TicketQueue {
             self.sweep_room(key, now);
             let empty = |room: &&Room| room.book.is_empty() && room.waiting.is_empty();
             if let Some(name) = self.rooms.get(key).filter(empty).map(|room| room.name) {
-                self.by_name.remove(&name);
+                self.by_name.remove(name);
                 if self.rooms.remove(key).is_some_and(|room| room.plugin.is_some()) {
                     self.outputs.push_back(Output::Engage { service: name, command: None });
                 }

@@ -18,6 +18,7 @@ use super::upstreams::{Upstream, Upstreams};
 use super::Crew;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::command::daemon::Shares;
@@ -35,7 +36,6 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,7 +84,7 @@ pub struct Part {
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
-    doors: BTreeMap<usize, Door>,
+    doors: Roster<usize, Door>,
     upstreams: Upstreams,
     again: Vec<Key>,
     buffer: Vec<u8>,
@@ -125,7 +125,7 @@ impl Hands for Datagrams {
         let Token(token) = event.token();
         let number = token / 4;
         if token % 4 == Kind::Door as usize {
-            if let Some(door) = self.doors.get_mut(&number) {
+            if let Some(door) = self.doors.get_mut(number) {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
@@ -169,14 +169,14 @@ impl Hands for Datagrams {
                 // What comes to these doors is another process's. The flows that
                 // are here go on being answered.
                 self.paused_until = Some(Moment::NEVER);
-                for door in self.doors.values_mut() {
+                for (_, door) in self.doors.iter_mut() {
                     (door.apart, door.homes) = Default::default();
                 }
             }
             Order::Doors(change) => {
                 change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
                 for (number, service) in &change.given {
-                    if let Some(door) = self.doors.get_mut(number) {
+                    if let Some(door) = self.doors.get_mut(*number) {
                         door.service = *service;
                     }
                 }
@@ -214,7 +214,7 @@ impl Hands for Datagrams {
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
         let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, self.renew, staying];
-        let leaving = self.doors.values().filter_map(|door| door.leaving);
+        let leaving = self.doors.iter().filter_map(|(_, door)| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
 
@@ -224,7 +224,7 @@ impl Hands for Datagrams {
         }
         if self.paused_until.is_none() {
             let ready = self.doors.iter().filter(|(_, door)| door.ready);
-            for number in ready.map(|(number, _)| *number).collect::<Vec<_>>() {
+            for number in ready.map(|(number, _)| number).collect::<Vec<_>>() {
                 self.take(number, machine, desk);
             }
         }
@@ -255,7 +255,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, part: Part, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: BTreeMap::new(),
+            doors: Roster::default(),
             upstreams: Upstreams::default(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -296,7 +296,7 @@ impl Datagrams {
         let (ready, leaving, counted, homes) = (true, None, true, Homes::default());
         let door_here =
             Door { socket, service, port, wildcard, apart, homes, connected, ready, leaving, used, counted };
-        self.doors.insert(door.number, door_here);
+        self.doors.put(door.number, door_here);
         if apart {
             self.renew = Some(desk.now);
         }
@@ -308,7 +308,7 @@ impl Datagrams {
         self.renew = None;
         for (number, door) in self.doors.iter_mut().filter(|(_, door)| door.apart) {
             let before = door.homes.count();
-            door.homes.renew(&door.socket, token(*number, Kind::Door), desk);
+            door.homes.renew(&door.socket, token(number, Kind::Door), desk);
             if door.homes.count() != before {
                 info!(target: "redirect", "port {}: {} addresses have a socket each", door.port, door.homes.count());
             }
@@ -323,9 +323,9 @@ impl Datagrams {
         self.doors.retain(|number, door| {
             let Some(until) = door.leaving else { return true };
             if until <= desk.now {
-                machine.handle(Input::Close { door: *number }, desk.now);
+                machine.handle(Input::Close { door: number }, desk.now);
             }
-            if machine.used(*number) {
+            if machine.used(number) {
                 return true;
             }
             if std::mem::take(&mut door.counted) {
@@ -350,7 +350,7 @@ impl Datagrams {
 
     /// A door is to be closed, once its flows have ended; takes what is there.
     fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
-        let Some(door) = self.doors.get_mut(&number) else { return };
+        let Some(door) = self.doors.get_mut(number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
         machine.handle(Input::Leave { door: number }, desk.now);
@@ -358,13 +358,13 @@ impl Datagrams {
 
     /// Takes what clients sent to a door.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
-        let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
+        let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
         door.ready = false;
         let mut more = false;
         for home in std::iter::once(None).chain((0..door.homes.count()).map(Some)) {
             more |= self.take_from(number, home, machine, desk);
         }
-        if let Some(door) = self.doors.get_mut(&number) {
+        if let Some(door) = self.doors.get_mut(number) {
             door.ready |= more;
         }
     }
@@ -372,7 +372,7 @@ impl Datagrams {
     /// Takes what clients sent to one socket of a door. Whether there may be more.
     fn take_from(&mut self, number: usize, home: Option<usize>, machine: &mut Flows, desk: &mut Desk) -> bool {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(&number) else { return false };
+            let Some(door) = self.doors.get_mut(number) else { return false };
             let received = if let Some(at) = home {
                 let Some((ip, socket)) = door.homes.get(at) else { return false };
                 socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, Some(*ip)))
@@ -430,7 +430,7 @@ impl Datagrams {
     /// What a new provider of a flow is told first.
     fn header(&self, flow: Key, machine: &Flows) -> Option<Header> {
         let path = machine.path(flow)?;
-        let door = self.doors.get(&path.door)?;
+        let door = self.doors.get(path.door)?;
         let bound = || door.socket.local_addr().ok().map(|place| place.ip()).filter(|ip| !ip.is_unspecified());
         self.proxied.of_datagrams(door.service, path.client, || path.local.or_else(bound), door.port)
     }
@@ -469,7 +469,7 @@ impl Datagrams {
             self.send_replies();
             self.outgoing.0 = path.door;
         }
-        let Some(door) = self.doors.get(&path.door) else { return };
+        let Some(door) = self.doors.get(path.door) else { return };
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
@@ -484,7 +484,7 @@ impl Datagrams {
 
     fn send_replies(&mut self) {
         let (door, outgoing) = &mut self.outgoing;
-        if let Some(door) = self.doors.get(door) {
+        if let Some(door) = self.doors.get(*door) {
             outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
         }
     }

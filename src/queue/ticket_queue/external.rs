@@ -46,7 +46,7 @@ impl TicketQueue {
     }
 
     pub(super) fn tell_event(&mut self, service: Service, provider: Provider, event: Event) {
-        if let Some(room) = self.by_name.get(&service).copied().filter(|_| event != Event::Registered) {
+        if let Some(room) = self.by_name.get(service).copied().filter(|_| event != Event::Registered) {
             let mut line = String::from(event.word());
             pairs::push(&mut line, "provider", provider);
             self.tell(room, line);
@@ -76,7 +76,7 @@ impl TicketQueue {
 
     /// The program said something.
     pub(super) fn advised(&mut self, service: Service, line: &str, now: Moment) {
-        let Some(key) = self.by_name.get(&service).copied() else { return };
+        let Some(key) = self.by_name.get(service).copied() else { return };
         let place = pairs::find(line, "id").and_then(|id| id.parse().ok());
         let provider = pairs::find(line, "provider").and_then(|provider| provider.parse().ok());
         let (Some(place), Some(provider)) = (place, provider) else {
@@ -120,7 +120,7 @@ impl TicketQueue {
     }
 
     pub(super) fn plugin_turned(&mut self, service: Service, up: bool, now: Moment) {
-        let Some(key) = self.by_name.get(&service).copied() else { return };
+        let Some(key) = self.by_name.get(service).copied() else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
         if let Some((_, can)) = &mut room.plugin {
             *can = up;

@@ -41,7 +41,7 @@ impl TicketQueue {
 
     pub(super) fn refuse(&mut self, ask: &Ask, refusal: Refusal) {
         self.refused += 1;
-        if let Some(room) = self.by_name.get(&ask.next.service).and_then(|room| self.rooms.get_mut(*room)) {
+        if let Some(room) = self.by_name.get(ask.next.service).and_then(|room| self.rooms.get_mut(*room)) {
             room.refused += 1;
         }
         self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
@@ -202,7 +202,7 @@ impl TicketQueue {
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
             None => {}
         }
-        let discarded = self.by_name.get(&service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
+        let discarded = self.by_name.get(service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
         self.presence(service, provider, Event::Failed);
         if let Some(freed) = freed {
             self.serve(freed, now);

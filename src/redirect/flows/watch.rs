@@ -9,10 +9,11 @@ use crate::base::address::Provider;
 use crate::base::name::Service;
 use crate::base::outcome::Outcome;
 use crate::base::pairs;
+use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::wire::message::{Reason, Request};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
 const LOOK_EVERY: Span = Span::from_secs(1);
@@ -57,10 +58,11 @@ impl Flows {
         let mut led = self.flows.iter().filter(|(_, flow)| flow.open).peekable();
         self.watch.next = led.peek().is_some().then_some(now + LOOK_EVERY);
         if self.watch.owed == 0 {
+            let mut services = Roster::default();
             let old = led.filter(|(_, flow)| now.since(flow.opened) >= LOOK_EVERY);
-            let services: BTreeSet<Service> = old.map(|(_, flow)| flow.service).collect();
-            self.watch.owed = services.len();
-            let questions = services.into_iter().map(|service| Request::Status { service: Some(service) });
+            old.for_each(|(_, flow)| services.put(flow.service, ()));
+            self.watch.owed = services.iter().count();
+            let questions = services.iter().map(|(service, ())| Request::Status { service: Some(service) });
             self.outputs.extend(questions.map(Output::Say));
         }
     }
