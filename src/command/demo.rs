@@ -152,8 +152,7 @@ impl Cluster {
             Settings::load(None, assignments).map_err(|mistakes| io::Error::other(mistakes[0].to_string()))
         };
         let settings = configured(&["queue_listen=127.0.0.1:0".into()])?;
-        let Embedded { addresses, shared, .. } =
-            Embedded::start(&settings, members_max(&settings), Vec::new(), Vec::new())?;
+        let Embedded { addresses, shared, .. } = Embedded::start(&settings, members_max(&settings), Vec::new(), &[])?;
         let queue = addresses[0];
         let mut providers = Vec::new();
         for (name, millis) in PROVIDERS {

@@ -109,10 +109,11 @@ impl SharedQueue {
         outputs.extend(inner.outputs.drain(..));
     }
 
-    /// What is offered here, for another queue.
-    pub fn offers(&self) -> Vec<Request> {
-        let inner = self.lock();
-        inner.machine.offers(inner.now)
+    /// What is offered here, as lines for another queue.
+    pub fn offers(&self) -> Vec<u8> {
+        let (mut lines, inner) = (Vec::new(), self.lock());
+        inner.machine.offers(inner.now).iter().for_each(|offer| offer.write(&"successor", &mut lines));
+        lines
     }
 
     /// See [`TicketQueue::holds`].

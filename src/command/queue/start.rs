@@ -113,6 +113,14 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
     }
 }
 
+/// What is offered in these lines. Those of another version may be none, the last
+/// one may lack its end.
+fn offered(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
+    let lines = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let requests = lines.filter_map(|line| Request::parse(line).ok());
+    requests.filter(|request| matches!(request, Request::Ticket { .. }))
+}
+
 /// A queue of this process, with a thread for its control connections.
 pub struct Embedded {
     /// Where it listens.
@@ -133,11 +141,11 @@ impl Embedded {
     ///
     /// # Errors
     /// What the system says.
-    pub fn start(settings: &Settings, members_max: usize, left: Places, offers: Vec<Request>) -> io::Result<Embedded> {
+    pub fn start(settings: &Settings, members_max: usize, left: Places, offers: &[u8]) -> io::Result<Embedded> {
         let mut ready = Ready::new(settings, members_max, left)?;
         let desk = ready.turn.desk();
         if let Some(member) = ready.machine.join(desk.waker(), desk.now) {
-            offers.into_iter().for_each(|offer| member.ask(offer, desk.now));
+            offered(offers).for_each(|offer| member.ask(offer, desk.now));
         }
         let (addresses, remote, shared) = (ready.addresses.clone(), ready.turn.remote(), ready.machine.clone());
         let places = std::mem::take(&mut ready.places);

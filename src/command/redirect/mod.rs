@@ -44,7 +44,6 @@ use crate::os::{load, notify};
 use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
 use crate::redirect::sources::Sources;
-use crate::wire::message::Request;
 use log::{error, info};
 use mio::net::TcpStream;
 use mio::Token;
@@ -122,7 +121,7 @@ fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -
         for (name, socket) in handover.sockets {
             left.queue.extend(doors.adopt_named(&name, socket)?);
         }
-        left.offers = offers(&handover.predecessor.said());
+        left.offers = handover.predecessor.said();
         doors.divide();
         left.predecessor = Some(handover.predecessor);
     }
@@ -137,14 +136,6 @@ fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -
         predecessor.complain(&error.to_string());
     }
     result
-}
-
-/// What is offered in these lines. Those of another version may be none, the last
-/// one may lack its end.
-fn offers(lines: &[u8]) -> Vec<Request> {
-    let lines = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
-    let requests = lines.filter_map(|line| Request::parse(line).ok());
-    requests.filter(|request| matches!(request, Request::Ticket { .. })).collect()
 }
 
 /// On sockets that somebody else opened.
@@ -187,8 +178,8 @@ struct Left {
     predecessor: Option<Predecessor>,
     /// Of the queue that it had.
     queue: Places,
-    /// What that one was offered.
-    offers: Vec<Request>,
+    /// What that one was offered, as its lines.
+    offers: Vec<u8>,
 }
 
 /// Serves on these doors until all is over. `change`: what the configuration
@@ -209,7 +200,7 @@ fn serve_all(
         QueueAt::Target(_) => None,
         QueueAt::Embedded => {
             let (places, offers) = (std::mem::take(&mut left.queue), std::mem::take(&mut left.offers));
-            Some(Embedded::start(&settings, members_max(&settings), places, offers)?)
+            Some(Embedded::start(&settings, members_max(&settings), places, &offers)?)
         }
     };
     // What this one has no use for is closed.

@@ -199,10 +199,10 @@ impl State {
         let queue: Vec<_> =
             queue.map(|(place, socket)| Ok((place, Socket::Tcp(socket.try_clone()?)))).collect::<io::Result<_>>()?;
         let queue = queue.iter().map(|(place, socket)| (format!("={place}"), socket));
-        let mut offers = Vec::new();
-        if let Queue::Here(queue) = &self.loops.crew.queue {
-            queue.offers().iter().for_each(|offer| offer.write(&"successor", &mut offers));
-        }
+        let offers = match &self.loops.crew.queue {
+            Queue::Here(queue) => queue.offers(),
+            Queue::At(_) => Vec::new(),
+        };
         start_successor(&doors.chain(queue).collect::<Vec<_>>(), &offers)
     }
 
