@@ -4,10 +4,18 @@
 //! superserver descriptor 2 is made safe before the first word is read.
 
 use super::daemon::{default_file, warn_of_limit, Daemon, Source};
+#[cfg(feature = "demo")]
+use super::demo;
 use super::logging;
+#[cfg(feature = "monitor")]
+use super::monitor;
+#[cfg(feature = "queue")]
+use super::queue;
+#[cfg(feature = "redirect")]
+use super::redirect;
 use super::settings::Settings;
 use super::terminal::{complain, say};
-use super::{demo, exit, help, monitor, queue, redirect, send};
+use super::{exit, help, send};
 use crate::os::inherit::{self, Found, Inherited};
 use crate::os::{cpu, load, service};
 use getopts::{Matches, Options};
@@ -18,6 +26,17 @@ use std::path::{Path, PathBuf};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+/// A command that stays, and what runs it.
+type Role = (&'static str, fn(Daemon) -> i32);
+/// Those of this program.
+const ROLES: &[Role] = &[
+    #[cfg(feature = "queue")]
+    ("queue", queue::run),
+    #[cfg(feature = "redirect")]
+    ("redirect", redirect::run),
+    #[cfg(feature = "monitor")]
+    ("monitor", monitor::run),
+];
 /// What talks to whoever started it, even over a socket.
 const TALKING: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
 
@@ -78,16 +97,22 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
             exit::OK
         }
         Some("send") => parse("send", Options::new(), rest, client, send::run),
+        #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
             options.optopt("", "seconds", "", "N");
             parse("demo", options, rest, client, demo::run)
         }
-        Some(name @ ("queue" | "redirect" | "monitor")) => {
-            let (name, rest) = (name.to_string(), rest.to_vec());
-            service::run(move || daemon(&name, &rest, found))
-        }
-        Some(other) => wrong_usage(&format!("no such command: {other}"), client),
+        Some(other) => match ROLES.iter().find(|(name, _)| *name == other) {
+            Some(role) => {
+                let rest = rest.to_vec();
+                service::run(move || daemon(role, &rest, found))
+            }
+            None if COMMANDS.contains(&other) => {
+                wrong_usage(&format!("this program was built without {other}"), client)
+            }
+            None => wrong_usage(&format!("no such command: {other}"), client),
+        },
     }
 }
 
@@ -110,7 +135,7 @@ fn parse(name: &str, mut options: Options, rest: &[String], client: bool, run: f
     }
 }
 
-fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
+fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
     let client = found.stderr_was_client;
     let mut options = Options::new();
     options.optopt("c", "config", "", "FILE");
@@ -171,12 +196,7 @@ fn daemon(name: &str, rest: &[String], found: Found) -> i32 {
         warn_of_limit(name, &settings);
     }
     let once = given("once") && matches.opt_present("once");
-    let daemon = Daemon { settings, source, service, inherited: found.inherited, once };
-    match name {
-        "queue" => queue::run(daemon),
-        "redirect" => redirect::run(daemon),
-        _ => monitor::run(daemon),
-    }
+    run(Daemon { settings, source, service, inherited: found.inherited, once })
 }
 
 /// `-t`: the configuration reads well, but is it enough for this command?

@@ -346,21 +346,21 @@ for a second, after drain_timeout at the latest. After USR2 answers of old flows
 still reach their clients; what these send begins a flow anew.
 ";
 
-/// Prints a page of the manual; the result is an exit status.
+/// Prints a page of the manual, if it is of this program; the result is an exit status.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
         "" => OVERVIEW.to_string(),
-        "queue" => QUEUE.to_string(),
-        "redirect" => REDIRECT.to_string(),
-        "monitor" => MONITOR.to_string(),
+        "queue" if cfg!(feature = "queue") => QUEUE.to_string(),
+        "redirect" if cfg!(feature = "redirect") => REDIRECT.to_string(),
+        "monitor" if cfg!(feature = "monitor") => MONITOR.to_string(),
         "send" => SEND.to_string(),
-        "demo" => DEMO.to_string(),
+        "demo" if cfg!(feature = "demo") => DEMO.to_string(),
         "config" => keys::sample(),
         "protocol" => PROTOCOL.to_string(),
-        "schedulers" => schedulers(),
-        "plugins" => PLUGINS.to_string(),
-        "superservers" => SUPERSERVERS.to_string(),
-        "udp" => UDP.to_string(),
+        "schedulers" if cfg!(feature = "queue") => schedulers(),
+        "plugins" if cfg!(feature = "queue") => PLUGINS.to_string(),
+        "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
+        "udp" if cfg!(feature = "redirect") => UDP.to_string(),
         other => {
             complain(format_args!("pegasus: no help on `{other}`"));
             complain(OVERVIEW.trim_end());

@@ -193,7 +193,8 @@ pub const PARTS: &[Part] = &[
                 "the ticket queue to ask; embedded: one in this process",
                 |s, v| {
                     s.redirect_queue = match v {
-                        "embedded" => QueueAt::Embedded,
+                        "embedded" if cfg!(feature = "queue") => QueueAt::Embedded,
+                        "embedded" => return Err("this program was built without the queue".into()),
                         address => QueueAt::Target(address.parse::<Balancer>()?.0),
                     };
                     Ok(())

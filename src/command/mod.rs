@@ -2,13 +2,20 @@
 
 pub mod cli;
 pub mod daemon;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod help;
 pub mod keys;
 pub mod logging;
+#[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod plugins;
+#[cfg(feature = "queue")]
 pub mod queue;
+#[cfg(not(feature = "queue"))]
+#[path = "queue/none.rs"]
+pub mod queue;
+#[cfg(feature = "redirect")]
 pub mod redirect;
 pub mod send;
 pub mod settings;

@@ -40,46 +40,24 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
     SCHEDULERS.iter().chain(OWN.get().into_iter().flatten())
 }
 
+/// A row of the table. A program without the queue knows their names only.
+const fn entry(names: &'static [&'static str], sentence: &'static str, make: fn(u64) -> Box<dyn Scheduler>) -> Entry {
+    let make = if cfg!(feature = "queue") { make } else { |_| unreachable!("no queue") };
+    Entry { names, sentence, make }
+}
+
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[Entry] = &[
-    Entry {
-        names: &["competitive"],
-        sentence: "quickest class first, then fewest active per ticket",
-        make: |_| Box::<Competitive>::default(),
-    },
-    Entry {
-        names: &["least-loaded", "leastconn", "lc", "wlc"],
-        sentence: "fewest active per capacity",
-        make: |_| Box::<LeastLoaded>::default(),
-    },
-    Entry {
-        names: &["source-hash", "sh", "mh"],
-        sentence: "a client stays with its provider",
-        make: |_| Box::<SourceHash>::default(),
-    },
-    Entry { names: &["first"], sentence: "fill the lowest address, then the next", make: |_| Box::new(first()) },
-    Entry {
-        names: &["weighted", "wrr"],
-        sentence: "smooth turns in proportion to tickets",
-        make: |_| Box::<Turns>::default(),
-    },
-    Entry { names: &["round-robin", "rr"], sentence: "turns, whatever they offer", make: |_| Box::new(round_robin()) },
-    Entry { names: &["fifo"], sentence: "the first ticket in the queue, strictly", make: |_| Box::new(fifo()) },
-    Entry {
-        names: &["random-two", "random"],
-        sentence: "the less loaded of two random ones",
-        make: |seed| Box::new(RandomTwo::new(seed)),
-    },
-    Entry {
-        names: &["shortest-delay", "sed"],
-        sentence: "fewest active + 1 per ticket",
-        make: |_| Box::new(shortest_delay()),
-    },
-    Entry {
-        names: &["never-queue", "nq"],
-        sentence: "an idle one first, else shortest-delay",
-        make: |_| Box::new(never_queue()),
-    },
+    entry(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
+    entry(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| Box::<LeastLoaded>::default()),
+    entry(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
+    entry(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
+    entry(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Turns>::default()),
+    entry(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
+    entry(&["fifo"], "the first ticket in the queue, strictly", |_| Box::new(fifo())),
+    entry(&["random-two", "random"], "the less loaded of two random ones", |seed| Box::new(RandomTwo::new(seed))),
+    entry(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| Box::new(shortest_delay())),
+    entry(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| Box::new(never_queue())),
 ];
 
 /// A scheduler that exists, by its name, or a program of the operator's
