@@ -111,8 +111,12 @@ impl SharedQueue {
 
     /// What is offered here, as lines for another queue.
     pub fn offers(&self) -> Vec<u8> {
-        let (mut lines, inner) = (Vec::new(), self.lock());
-        inner.machine.offers(inner.now).iter().for_each(|offer| offer.write(&"successor", &mut lines));
+        let offers = {
+            let inner = self.lock();
+            inner.machine.offers(inner.now)
+        };
+        let mut lines = Vec::new();
+        offers.iter().for_each(|offer| offer.write(&"successor", &mut lines));
         lines
     }
 
