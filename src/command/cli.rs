@@ -4,15 +4,7 @@
 //! superserver descriptor 2 is made safe before the first word is read.
 
 use super::daemon::{default_file, warn_of_limit, Daemon, Source};
-#[cfg(feature = "demo")]
-use super::demo;
 use super::logging;
-#[cfg(feature = "monitor")]
-use super::monitor;
-#[cfg(feature = "queue")]
-use super::queue;
-#[cfg(feature = "redirect")]
-use super::redirect;
 use super::settings::Settings;
 use super::terminal::{complain, say};
 use super::{exit, help, send};
@@ -31,11 +23,11 @@ type Role = (&'static str, fn(Daemon) -> i32);
 /// Those of this program.
 const ROLES: &[Role] = &[
     #[cfg(feature = "queue")]
-    ("queue", queue::run),
+    ("queue", super::queue::run),
     #[cfg(feature = "redirect")]
-    ("redirect", redirect::run),
+    ("redirect", super::redirect::run),
     #[cfg(feature = "monitor")]
-    ("monitor", monitor::run),
+    ("monitor", super::monitor::run),
 ];
 /// What talks to whoever started it, even over a socket.
 const TALKING: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
@@ -101,7 +93,7 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
         Some("demo") => {
             let mut options = Options::new();
             options.optopt("", "seconds", "", "N");
-            parse("demo", options, rest, client, demo::run)
+            parse("demo", options, rest, client, super::demo::run)
         }
         Some(other) => match ROLES.iter().find(|(name, _)| *name == other) {
             Some(role) => {
