@@ -1,8 +1,8 @@
 //! A few things in the order of their names.
 //!
 //! Owns a sorted vector. For what is looked up often, changed seldom and never
-//! many (listening sockets, services, plugins): there it does what a tree does, with a
-//! tenth of its code.
+//! many (listening sockets, services, plugins): there it does what a tree does,
+//! with a tenth of its code.
 
 /// Things by their names, in the names' order.
 #[derive(Debug)]
