@@ -20,7 +20,8 @@ pub fn get(server: SocketAddr, path: &str) -> io::Result<Visit> {
     Ok(Visit { port, body: fetch(&mut stream, path) })
 }
 
-fn fetch(stream: &mut TcpStream, path: &str) -> io::Result<String> {
+/// One GET over a connection that is there.
+pub fn fetch(stream: &mut TcpStream, path: &str) -> io::Result<String> {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -1,7 +1,7 @@
 //! Parts of a cluster that die, hang and come back, while clients go on.
 
 use super::cluster::{Cluster, PATIENT};
-use crate::support::http::get;
+use crate::support::http::{fetch, get};
 use crate::support::line::Row;
 use crate::support::pegasus::{monitor, Queue, Redirect};
 use crate::support::provider::Provider;
@@ -141,8 +141,9 @@ fn a_queue_that_is_killed_is_missed_by_newcomers_only() {
 
     cluster.queue.kill();
     let place = redirect.address;
-    let clients: Vec<_> = (0..20).map(|_| thread::spawn(move || get(place, "/").unwrap().body)).collect();
-    until("newcomers wait", || redirect.descriptors() > 20);
+    let newcomers: Vec<_> = (0..20).map(|_| connect(place)).collect();
+    let clients: Vec<_> =
+        newcomers.into_iter().map(|mut stream| thread::spawn(move || fetch(&mut stream, "/"))).collect();
     go.send(()).unwrap();
     assert_eq!(drain(&mut running), (REST.to_vec(), End::Fin), "who was joined already is untouched");
     assert!(clients.iter().all(|client| !client.is_finished()), "without a queue nobody is served");
