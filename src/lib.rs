@@ -29,23 +29,13 @@
 //! Then `queue_scheduler=idlest` is a configuration like any other.
 //!
 //! The modules, in floor order; arrows point down only. What is not `net`,
-//! `os` or `command` is pure: values in, values out.
+//! `os` or `command` is pure, values in, values out, and a crate of its own.
 
-#[forbid(unsafe_code)]
-pub mod base;
 pub mod command;
-#[forbid(unsafe_code)]
-pub mod monitor;
 pub mod net;
 pub mod os;
-#[forbid(unsafe_code)]
-pub mod queue;
-#[forbid(unsafe_code)]
-pub mod redirect;
-#[forbid(unsafe_code)]
-pub mod schedule;
-#[forbid(unsafe_code)]
-pub mod wire;
+#[doc(inline)]
+pub use pegasus_core::{base, monitor, queue, redirect, schedule, wire};
 
 /// Runs the program with schedulers of one's own besides those of the table;
 /// the result is its exit status.
