@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod decimal;
 pub mod machine;
 pub mod name;
+pub mod order;
 pub mod outcome;
 pub mod pairs;
 pub mod random;

@@ -9,11 +9,14 @@
 use crate::base::address::Provider;
 use crate::base::name::Service;
 use crate::base::time::{Moment, Span};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// Addresses that are remembered.
 pub const VISITORS_MAX: usize = 1 << 16;
+
+/// Turns that may be kept beyond two for each address.
+const TURNS_SPARE: usize = 64;
 
 #[derive(Debug)]
 struct Visitor {
@@ -29,8 +32,9 @@ struct Visitor {
 #[derive(Debug, Default)]
 pub struct Affinity {
     visitors: HashMap<IpAddr, Visitor>,
-    /// Longest away first.
-    turns: BTreeMap<u64, IpAddr>,
+    /// Longest away first. A turn that is not its visitor's any more is one of
+    /// whoever came again.
+    turns: VecDeque<(u64, IpAddr)>,
     next: u64,
 }
 
@@ -72,15 +76,22 @@ impl Affinity {
             self.visitors.insert(client, Visitor { turn: self.next, until, active: 0, homes: Vec::new() });
         }
         let Some(visitor) = self.visitors.get_mut(&client) else { return };
-        self.turns.remove(&visitor.turn);
         visitor.turn = self.next;
-        self.turns.insert(self.next, client);
+        self.turns.push_back((self.next, client));
         self.next += 1;
         visitor.until = until;
         visitor.active += u32::from(counted);
         // One that moved to another machine takes its other services along.
         visitor.homes.retain(|(known, home)| *known != service && home.ip == provider.ip);
         visitor.homes.push((service, provider));
+        if self.turns.len() > 2 * self.visitors.len() + TURNS_SPARE {
+            self.forget_turns();
+        }
+    }
+
+    fn forget_turns(&mut self) {
+        let visitors = &self.visitors;
+        self.turns.retain(|(turn, client)| visitors.get(client).is_some_and(|visitor| visitor.turn == *turn));
     }
 
     /// A counted request of `client` has ended.
@@ -93,18 +104,19 @@ impl Affinity {
 
     fn make_room(&mut self) {
         while self.visitors.len() >= VISITORS_MAX {
-            let Some((_, client)) = self.turns.pop_first() else { return };
-            self.visitors.remove(&client);
+            let Some((turn, client)) = self.turns.pop_front() else { return };
+            if self.visitors.get(&client).is_some_and(|visitor| visitor.turn == turn) {
+                self.visitors.remove(&client);
+            }
         }
     }
 
     /// Forgets whoever has been away for too long.
     pub fn sweep(&mut self, now: Moment) {
-        let visitors = &mut self.visitors;
         // Timeouts differ between services, so the order of coming is not that
         // of forgetting.
-        visitors.retain(|_, visitor| visitor.active > 0 || now < visitor.until);
-        self.turns.retain(|_, client| visitors.contains_key(client));
+        self.visitors.retain(|_, visitor| visitor.active > 0 || now < visitor.until);
+        self.forget_turns();
     }
 }
 

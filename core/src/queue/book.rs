@@ -11,12 +11,13 @@ mod entry;
 pub use entry::{Entry, PROBATION_MAX};
 
 use crate::base::address::Provider;
+use crate::base::order::{Numbers, Order};
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::schedule::scheduler::{Question, Record, Scheduler, State, View};
 use crate::wire::message::{Mode, Standing};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// The first hold after a failure; doubled with each failure in a row.
@@ -42,7 +43,7 @@ pub struct Book {
     /// How many entries are in each state, as of the last look at the clock.
     states: [usize; State::COUNT],
     /// Entries by the moment at which their state changes by time alone.
-    alarms: BTreeSet<(Moment, Key)>,
+    alarms: Order,
     beginnings: u64,
     turns: u64,
     /// Requests that had to wait or got an error, of all times.
@@ -74,6 +75,11 @@ impl View for Candidates<'_> {
     }
 }
 
+/// A moment as a key.
+fn at(moment: Moment) -> Numbers {
+    [moment.since(Moment::ZERO).as_nanos(), 0, 0, 0]
+}
+
 impl Book {
     /// An empty book.
     pub fn new(scheduler: Box<dyn Scheduler>) -> Book {
@@ -82,7 +88,7 @@ impl Book {
             by_provider: HashMap::new(),
             scheduler,
             states: [0; State::COUNT],
-            alarms: BTreeSet::new(),
+            alarms: Order::new(),
             beginnings: 0,
             turns: 0,
             waited: 0,
@@ -107,9 +113,9 @@ impl Book {
         entry.record.state = state;
         let alarm = entry.changes(now);
         if alarm != entry.alarm {
-            self.alarms.remove(&(entry.alarm, key));
+            self.alarms.remove(at(entry.alarm), key.index());
             if alarm != Moment::NEVER {
-                self.alarms.insert((alarm, key));
+                self.alarms.insert(at(alarm), key.index());
             }
             entry.alarm = alarm;
         }
@@ -118,7 +124,8 @@ impl Book {
 
     /// Leases and holds that have ended by now are over.
     fn look_at_the_clock(&mut self, now: Moment) {
-        while let Some((_, key)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+        while let Some((_, slot)) = self.alarms.first().filter(|(alarm, _)| *alarm <= at(now)) {
+            let Some(key) = self.entries.key_at(slot) else { return };
             self.note(key, now);
         }
     }
@@ -393,7 +400,7 @@ impl Book {
             self.scheduler.gone(key.index());
             if let Some(entry) = self.entries.remove(key) {
                 self.states[entry.record.state as usize] -= 1;
-                self.alarms.remove(&(entry.alarm, key));
+                self.alarms.remove(at(entry.alarm), key.index());
                 self.by_provider.remove(&entry.record.provider);
             }
         }

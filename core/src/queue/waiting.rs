@@ -6,7 +6,7 @@
 //! late. Knows no ticket and no connection.
 
 use crate::base::time::Moment;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 /// One who waits. `W` is what the queue needs to serve it.
 #[derive(Debug)]
@@ -22,63 +22,84 @@ pub struct Waiter<W> {
 /// The waiting line of one service.
 #[derive(Debug)]
 pub struct WaitingLine<W> {
-    line: BTreeMap<u64, Waiter<W>>,
+    /// By place. Whoever leaves leaves a gap; there is none at the ends, and not
+    /// more gaps than people.
+    line: VecDeque<(u64, Option<Waiter<W>>)>,
+    len: usize,
     next: u64,
 }
 
 impl<W> Default for WaitingLine<W> {
     fn default() -> Self {
-        WaitingLine { line: BTreeMap::new(), next: 0 }
+        WaitingLine { line: VecDeque::new(), len: 0, next: 0 }
     }
 }
 
 impl<W> WaitingLine<W> {
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.line.len()
+        self.len
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.len == 0
     }
 
     /// Somebody comes; the number is its place.
     pub fn join(&mut self, waiter: Waiter<W>) -> u64 {
         let place = self.next;
         self.next += 1;
-        self.line.insert(place, waiter);
+        self.line.push_back((place, Some(waiter)));
+        self.len += 1;
         place
     }
 
     /// Somebody leaves, served or not.
     pub fn leave(&mut self, place: u64) -> Option<Waiter<W>> {
-        self.line.remove(&place)
+        let at = self.at(place)?;
+        let waiter = self.line[at].1.take()?;
+        self.len -= 1;
+        while self.line.front().is_some_and(|(_, waiter)| waiter.is_none()) {
+            self.line.pop_front();
+        }
+        while self.line.back().is_some_and(|(_, waiter)| waiter.is_none()) {
+            self.line.pop_back();
+        }
+        if self.line.len() > 2 * self.len {
+            self.line.retain(|(_, waiter)| waiter.is_some());
+        }
+        Some(waiter)
+    }
+
+    fn at(&self, place: u64) -> Option<usize> {
+        self.line.binary_search_by_key(&place, |(place, _)| *place).ok()
     }
 
     /// Who waits in this place.
     pub fn get(&self, place: u64) -> Option<&Waiter<W>> {
-        self.line.get(&place)
+        self.line[self.at(place)?].1.as_ref()
     }
 
     /// Who waits in this place.
     pub fn get_mut(&mut self, place: u64) -> Option<&mut Waiter<W>> {
-        self.line.get_mut(&place)
+        let at = self.at(place)?;
+        self.line[at].1.as_mut()
     }
 
     /// All places, oldest first.
-    pub fn places(&self) -> impl Iterator<Item = (u64, &Waiter<W>)> {
-        self.line.iter().map(|(place, waiter)| (*place, waiter))
+    pub fn places(&self) -> impl DoubleEndedIterator<Item = (u64, &Waiter<W>)> {
+        self.line.iter().filter_map(|(place, waiter)| Some((*place, waiter.as_ref()?)))
     }
 
     /// The first in the order of service for whom `serve` finds something.
     pub fn first<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
-        let late = self.line.values().next().is_some_and(|oldest| now.since(oldest.since) > oldest.deadline.since(now));
-        let mut found = |(place, waiter): (&u64, &Waiter<W>)| serve(waiter).map(|what| (*place, what));
-        if late {
-            self.line.iter().rev().find_map(&mut found)
+        let (_, oldest) = self.places().next()?;
+        let mut found = |(place, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (place, what));
+        if now.since(oldest.since) > oldest.deadline.since(now) {
+            self.places().rev().find_map(&mut found)
         } else {
-            self.line.iter().find_map(&mut found)
+            self.places().find_map(&mut found)
         }
     }
 }
@@ -105,5 +126,21 @@ mod tests {
         assert_eq!(order(&mut line, 601), 'd', "b has waited more than half of its time");
         assert_eq!(order(&mut line, 601), 'c');
         assert_eq!(line.first(at(601), |waiter| (waiter.what != 'b').then_some(())), None);
+    }
+
+    #[test]
+    fn whoever_leaves_takes_no_room() {
+        let at = Moment::after_start(Span::ZERO);
+        let mut line = WaitingLine::default();
+        let mut places: Vec<u64> = (0..9).map(|what| line.join(Waiter { since: at, deadline: at, what })).collect();
+        for n in 0..1000 {
+            // The first one stays; of the others one leaves and another comes.
+            let place = places.remove(1 + n % 7);
+            assert_eq!(line.leave(place).is_some(), line.leave(place).is_none());
+            places.push(line.join(Waiter { since: at, deadline: at, what: n as u64 }));
+            assert!(line.line.len() <= 2 * line.len() + 1 && line.get(place).is_none());
+        }
+        assert_eq!(line.places().map(|(place, _)| place).collect::<Vec<_>>(), places);
+        assert!(places.into_iter().all(|place| line.leave(place).is_some()) && line.is_empty());
     }
 }

@@ -6,5 +6,5 @@ use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn fifo() -> impl Scheduler {
-    Sorted::by(|record| [record.since, record.turn, 0])
+    Sorted::by(|record| [record.since, record.turn, 0, 0])
 }

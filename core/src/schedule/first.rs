@@ -7,5 +7,5 @@ use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn first() -> impl Scheduler {
-    Sorted::by(|record| record.provider)
+    Sorted::by(|record| record.provider.numbers())
 }

@@ -10,6 +10,7 @@
 use super::rotation::Rotation;
 use super::scheduler::{Question, Record, View};
 use super::sorted::{ratio, Index};
+use crate::base::order::Numbers;
 
 /// Groups to look at for one choice. Where more different weights than that
 /// are within one request of each other, only the rotation's fraction could
@@ -17,7 +18,7 @@ use super::sorted::{ratio, Index};
 const LOOKS: usize = 64;
 
 /// Where a provider stands among the others.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy)]
 struct Rank {
     /// Comes before everything else, in steps that the caller puts together.
     step: i16,
@@ -33,13 +34,24 @@ impl Rank {
     const fn first_of(step: i16) -> Rank {
         Rank { step, load: 0, weight: 0, requests: 0, turn: 0 }
     }
+
+    fn numbers(self) -> Numbers {
+        // Turned around so that negative steps come first.
+        let step = (i32::from(self.step) - i32::from(i16::MIN)) as u64;
+        [step, self.load, u64::from(self.weight) << 32 | u64::from(self.requests), self.turn]
+    }
+
+    fn of([step, load, both, turn]: Numbers) -> Rank {
+        let step = (step as i32 + i32::from(i16::MIN)) as i16;
+        Rank { step, load, weight: (both >> 32) as u32, requests: both as u32, turn }
+    }
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Loads {
     rotation: Rotation,
-    index: Index<Rank>,
+    index: Index,
 }
 
 impl Loads {
@@ -47,7 +59,8 @@ impl Loads {
     pub fn put(&mut self, record: &Record, step: i16, requests: u32, weight: u32) {
         self.rotation.put(record.slot, record.turn);
         let load = ratio(f64::from(requests) + 1.0, weight);
-        self.index.put(record.slot, record.state, Rank { step, load, weight, requests, turn: record.turn });
+        let rank = Rank { step, load, weight, requests, turn: record.turn };
+        self.index.put(record.slot, record.state, rank.numbers());
     }
 
     /// Enters its turn only, for who does without [`Loads::lowest`].
@@ -73,10 +86,11 @@ impl Loads {
     /// lowest load. `class` puts steps together, rising with them.
     pub fn lowest(&self, view: &dyn View, question: Question, class: impl Fn(i16) -> i16) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
-        for set in question.states().iter().filter_map(|state| self.index.of(*state)) {
+        for order in question.states().iter().filter_map(|state| self.index.of(*state)) {
             let mut from = (Rank::first_of(i16::MIN), 0);
             let mut looks = LOOKS;
-            while let Some(&(rank, slot)) = set.range(from..).next().filter(|_| looks > 0) {
+            while let Some((rank, slot)) = order.from(from.0.numbers(), from.1).filter(|_| looks > 0) {
+                let rank = Rank::of(rank);
                 let class = class(rank.step);
                 if let Some(((lowest, load, _), _)) = best {
                     if class > lowest {
@@ -88,14 +102,14 @@ impl Loads {
                         continue;
                     }
                 }
-                if view.candidate(slot as usize).is_none() {
+                if view.candidate(slot).is_none() {
                     from = (rank, slot + 1);
                     continue;
                 }
-                let (load, place) = self.load(slot as usize, rank.requests, rank.weight);
+                let (load, place) = self.load(slot, rank.requests, rank.weight);
                 let key = (class, load, place);
                 if best.is_none_or(|(lowest, _)| key < lowest) {
-                    best = Some((key, slot as usize));
+                    best = Some((key, slot));
                 }
                 from = (Rank { turn: u64::MAX, ..rank }, 0);
                 looks -= 1;

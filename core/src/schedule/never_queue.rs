@@ -7,5 +7,5 @@ use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn never_queue() -> impl Scheduler {
-    Sorted::by(|record| [(record.used() > 0).into(), delay(record), record.turn])
+    Sorted::by(|record| [(record.used() > 0).into(), delay(record), record.turn, 0])
 }

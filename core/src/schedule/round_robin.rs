@@ -5,5 +5,5 @@ use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn round_robin() -> impl Scheduler {
-    Sorted::by(|record| [record.turn, 0, 0])
+    Sorted::by(|record| [record.turn, 0, 0, 0])
 }

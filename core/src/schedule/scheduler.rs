@@ -7,7 +7,7 @@
 //! The shortest scheduler looks at all candidates and names the slot of one:
 //!
 //! ```
-//! use pegasus::schedule::scheduler::{Question, Scheduler, View};
+//! use pegasus_core::schedule::scheduler::{Question, Scheduler, View};
 //!
 //! /// The fewest requests in progress, whatever the provider can take.
 //! struct Idlest;

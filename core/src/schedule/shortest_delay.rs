@@ -11,7 +11,7 @@ use super::sorted::{ratio, Sorted};
 
 /// See the file's head.
 pub fn shortest_delay() -> impl Scheduler {
-    Sorted::by(|record| [delay(record), record.turn, 0])
+    Sorted::by(|record| [delay(record), record.turn, 0, 0])
 }
 
 /// The expected delay as a key; the longest where there are no tickets.

@@ -9,7 +9,7 @@
 //! with the smooth turns of nginx, which look at everybody for each choice.
 
 use super::scheduler::{Question, Record, Scheduler, State, View};
-use std::collections::BTreeSet;
+use crate::base::order::{Numbers, Order};
 
 /// A turn of a provider with one ticket; one of two tickets has half of it.
 const TURN: i128 = 1 << 64;
@@ -23,9 +23,9 @@ struct Lane {
     /// How far a choice moves the clock. Kept, as dividing takes long.
     tick: i128,
     /// Whose turn has started, by its end.
-    ready: BTreeSet<(i128, u32)>,
+    ready: Order,
     /// The others, by their start.
-    later: BTreeSet<(i128, u32)>,
+    later: Order,
 }
 
 #[derive(Clone, Copy)]
@@ -49,6 +49,12 @@ impl Turn {
     }
 }
 
+/// A time of a lane's clock as a key.
+fn key(time: i128) -> Numbers {
+    let time = (time as u128) ^ (1 << 127);
+    [(time >> 64) as u64, time as u64, 0, 0]
+}
+
 /// See the file's head.
 #[derive(Default)]
 pub struct Turns {
@@ -63,8 +69,8 @@ impl Turns {
         let Some(Ok(turn)) = self.turns.get(slot).copied() else { return };
         let lane = &mut self.lanes[turn.lane];
         lane.weigh(lane.weight - u64::from(turn.weight));
-        if !lane.later.remove(&(turn.start, slot as u32)) {
-            lane.ready.remove(&(turn.end(), slot as u32));
+        if !lane.later.remove(key(turn.start), slot) {
+            lane.ready.remove(key(turn.end()), slot);
         }
         self.turns[slot] = Err(turn.start - lane.clock);
     }
@@ -76,7 +82,7 @@ impl Turns {
         let lane = &mut self.lanes[number];
         let turn = Turn { lane: number, weight, start: lane.clock + ahead.clamp(-length, length), length };
         lane.weigh(lane.weight + u64::from(weight));
-        lane.later.insert((turn.start, slot as u32));
+        lane.later.insert(key(turn.start), slot);
         self.turns[slot] = Ok(turn);
     }
 }
@@ -85,21 +91,22 @@ impl Scheduler for Turns {
     fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
         for number in question.states().iter().filter_map(|state| state.taking()) {
             let lane = &mut self.lanes[number];
-            while let Some((start, slot)) = lane.later.first().copied().filter(|(start, _)| *start <= lane.clock) {
-                lane.later.remove(&(start, slot));
-                if let Ok(turn) = &self.turns[slot as usize] {
-                    lane.ready.insert((turn.end(), slot));
+            while let Some((start, slot)) = lane.later.first().filter(|(start, _)| *start <= key(lane.clock)) {
+                lane.later.remove(start, slot);
+                if let Ok(turn) = &self.turns[slot] {
+                    lane.ready.insert(key(turn.end()), slot);
                 }
             }
             // Only those whom the asker avoids are passed over, and they are few.
-            let mut order = lane.ready.iter().chain(&lane.later).map(|(_, slot)| *slot as usize);
-            let Some(slot) = order.find(|slot| view.candidate(*slot).is_some()) else { continue };
+            let mut candidate = |slot| view.candidate(slot).is_some();
+            let found = lane.ready.find(&mut candidate).or_else(|| lane.later.find(&mut candidate));
+            let Some((_, slot)) = found else { continue };
             let Ok(turn) = self.turns[slot] else { continue };
-            if !lane.ready.remove(&(turn.end(), slot as u32)) {
-                lane.later.remove(&(turn.start, slot as u32));
+            if !lane.ready.remove(key(turn.end()), slot) {
+                lane.later.remove(key(turn.start), slot);
             }
             let next = Turn { start: turn.end(), ..turn };
-            lane.later.insert((next.start, slot as u32));
+            lane.later.insert(key(next.start), slot);
             lane.clock += lane.tick;
             self.turns[slot] = Ok(next);
             return Some(slot);
