@@ -12,13 +12,13 @@ use super::settings::Settings;
 use super::terminal::{complain, say};
 use crate::base::address::Target;
 use crate::base::pairs;
+use crate::net::mailbox::Mailbox;
 use getopts::Matches;
 use log::{error, LevelFilter};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ const PROVIDERS: [(&str, u64); 3] = [("quick-1", 20), ("quick-2", 20), ("slow", 
 const WORKERS: usize = 4;
 /// Clients of a timed run: more than the quick two can run at once.
 const CLIENTS: usize = 10;
+/// Connections that wait for a worker of one provider.
+const JOBS_MAX: usize = 1024;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 const STARTUP_MAX: Duration = Duration::from_secs(10);
 
@@ -37,19 +39,18 @@ struct Provider {
     address: SocketAddr,
     alive: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
-    jobs: mpsc::Sender<TcpStream>,
+    jobs: Arc<Mailbox<TcpStream>>,
 }
 
 impl Provider {
     fn start(name: &'static str, millis: u64) -> io::Result<Provider> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let (jobs, queue) = mpsc::channel();
-        let queue = Arc::new(Mutex::new(queue));
+        let jobs = Arc::new(Mailbox::new(JOBS_MAX));
         let served = Arc::new(AtomicUsize::new(0));
         for _ in 0..WORKERS {
-            let (queue, served) = (queue.clone(), served.clone());
-            thread::spawn(move || work(&queue, name, Duration::from_millis(millis), &served));
+            let (jobs, served) = (jobs.clone(), served.clone());
+            thread::spawn(move || work(&jobs, name, Duration::from_millis(millis), &served));
         }
         let provider = Provider { name, address, alive: Arc::default(), served, jobs };
         provider.listen(listener);
@@ -65,7 +66,7 @@ impl Provider {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    let _ = jobs.send(stream);
+                    jobs.put(stream);
                 }
             }
         });
@@ -82,9 +83,14 @@ impl Provider {
     }
 }
 
-fn work(queue: &Mutex<Receiver<TcpStream>>, name: &str, time: Duration, served: &AtomicUsize) {
-    loop {
-        let Some(stream) = queue.lock().ok().and_then(|queue| queue.recv().ok()) else { return };
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.jobs.close();
+    }
+}
+
+fn work(jobs: &Mailbox<TcpStream>, name: &str, time: Duration, served: &AtomicUsize) {
+    while let Some(stream) = jobs.take() {
         if answer(&stream, name, time).is_ok_and(|answered| answered) {
             served.fetch_add(1, Ordering::Relaxed);
         }

@@ -9,6 +9,7 @@ use super::terminal::say;
 use super::{exit, seed};
 use crate::base::decimal::Thousandths;
 use crate::base::machine::Machine;
+use crate::base::roster::Roster;
 use crate::base::sample::Sample;
 use crate::base::time::{Moment, Span};
 use crate::monitor::monitor::{Input, Monitor, Note, Output};
@@ -23,7 +24,6 @@ use crate::wire::message::Request;
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
-use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ struct Bidding {
     /// Checks by command, with the number of the service.
     helpers: Vec<(usize, Helper)>,
     /// Why services failed their last bad check.
-    reasons: HashMap<usize, String>,
+    reasons: Roster<usize, String>,
     draining: bool,
     over: bool,
 }
@@ -149,7 +149,7 @@ impl Bidding {
             look: false,
             probes: Probes::default(),
             helpers: Vec::new(),
-            reasons: HashMap::new(),
+            reasons: Roster::default(),
             draining: false,
             over: false,
             settings,
@@ -164,7 +164,7 @@ impl Bidding {
         let good = verdict.is_ok();
         if let Err(why) = verdict {
             debug!(target: "monitor", "check of service {service}: {why}");
-            self.reasons.insert(service, why);
+            self.reasons.put(service, why);
         }
         machine.handle(Input::Checked { service, good }, desk.now);
     }
@@ -245,7 +245,7 @@ impl Bidding {
             Note::Well(service) => info!(target: "monitor", "service {service} is well"),
             Note::Unwell(service) => {
                 let number = self.settings.offered().iter().position(|offered| offered.name == *service);
-                let why = number.and_then(|number| self.reasons.get(&number)).map_or("", String::as_str);
+                let why = number.and_then(|number| self.reasons.get(number)).map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
             }
             Note::Refused { balancer, service, answer } => {

@@ -9,6 +9,7 @@ use super::logging::Place;
 use crate::base::address::{Cidr, Listen, Named, Target, Transport};
 use crate::base::name::Service;
 use crate::base::pairs;
+use crate::base::roster::Roster;
 use crate::base::time::Span;
 use crate::monitor::monitor::{MonitorOptions, ServiceOptions};
 use crate::net::gauge::Source;
@@ -19,7 +20,6 @@ use crate::redirect::redirector::RedirectOptions;
 use crate::schedule::registry::SchedulerName;
 use crate::wire::proxy::Version;
 use log::LevelFilter;
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -326,21 +326,28 @@ struct Reader {
     settings: Settings,
     mistakes: Vec<Mistake>,
     /// Where each key was set, and what to.
-    places: HashMap<String, String>,
+    places: Vec<(String, String)>,
+}
+
+/// Where a key was set last.
+fn place(places: &[(String, String)], key: &str) -> String {
+    let set = places.iter().rfind(|(known, _)| known == key);
+    set.map(|(_, place)| place.clone()).unwrap_or_default()
 }
 
 impl Reader {
     fn file(&mut self, name: &str, text: &str) {
-        let mut seen: HashMap<&str, usize> = HashMap::new();
+        let mut seen: Roster<&str, usize> = Roster::default();
         for pair in pairs::read(text) {
             match pair {
                 Err((line, why)) => self.mistakes.push(Mistake(format!("{name}:{line}: {why}"))),
                 Ok(pair) => {
-                    if let Some(first) = seen.insert(pair.key, pair.line) {
+                    if let Some(first) = seen.get(pair.key) {
                         let why = format!("{name}:{}: {} is set already in line {first}", pair.line, pair.key);
                         self.mistakes.push(Mistake(why));
                         continue;
                     }
+                    seen.put(pair.key, pair.line);
                     self.set(&format!("{name}:{}: {}={}", pair.line, pair.key, pair.value), pair.key, pair.value);
                 }
             }
@@ -349,7 +356,7 @@ impl Reader {
 
     /// `place`: where it was written, and what, for a mistake.
     fn set(&mut self, place: &str, key: &str, value: &str) {
-        self.places.insert(key.to_string(), place.to_string());
+        self.places.push((key.to_string(), place.to_string()));
         if let Err(why) = self.enter(key, value) {
             self.mistakes.push(Mistake(format!("{place}: {why}")));
         }
@@ -382,7 +389,7 @@ impl Reader {
     fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
-            let at = |ending| self.places.get(&format!("service_{key}_{ending}")).cloned().unwrap_or_default();
+            let at = |ending| place(&self.places, &format!("service_{key}_{ending}"));
             // Without a provider it is the default, which says nothing.
             if service.check == Some(Check::Tcp(None)) && service.provider.is_some() && service.checked().is_none() {
                 let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod drive;
 pub mod gauge;
 pub mod helper;
+pub mod mailbox;
 pub mod names;
 pub mod peer;
 pub mod plugin;

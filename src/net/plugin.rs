@@ -4,6 +4,7 @@
 //! system can wait for them together with sockets), and its restarts. What the
 //! lines mean is its user's business. Nothing here ever waits for the program.
 
+use super::mailbox::Mailbox;
 use crate::base::backoff::Backoff;
 use crate::base::random::Random;
 use crate::base::time::{Moment, Span};
@@ -11,7 +12,6 @@ use crate::os::child;
 use mio::Waker;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::Arc;
 use std::thread;
 
@@ -36,9 +36,18 @@ pub enum Heard {
 
 struct Running {
     child: Child,
-    lines: SyncSender<String>,
-    answers: Receiver<String>,
+    lines: Arc<Mailbox<String>>,
+    answers: Arc<Mailbox<String>>,
     since: Moment,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        child::end(&mut self.child);
+        // The threads that talk to it end.
+        self.lines.close();
+        self.answers.close();
+    }
 }
 
 /// See the file's head.
@@ -72,11 +81,8 @@ impl Plugin {
 
     /// Says a line to it (without its end). Answers whether it may hear it.
     pub fn tell(&mut self, line: String) -> bool {
-        match self.running.as_ref().map(|running| running.lines.try_send(line)) {
-            Some(Ok(())) => true,
-            // Full or gone: the next `hear` finds out which, and ends it.
-            Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => false,
-        }
+        // If it is full or over, the next `hear` finds out which, and ends it.
+        self.running.as_ref().is_some_and(|running| running.lines.try_put(line))
     }
 
     /// When [`hear`](Plugin::hear) should be called, if nothing is said.
@@ -98,17 +104,15 @@ impl Plugin {
                 None => self.gone(now, "it cannot be started"),
             });
         };
-        match running.answers.try_recv() {
-            Ok(line) => Some(Heard::Line(line)),
-            Err(mpsc::TryRecvError::Empty) => None,
-            Err(mpsc::TryRecvError::Disconnected) => Some(self.end(now, "it ended")),
+        match running.answers.try_take() {
+            Some(line) => Some(Heard::Line(line)),
+            None => running.answers.is_over().then(|| self.end(now, "it ended")),
         }
     }
 
     /// Ends it, because of `why`; it is started again later.
     pub fn end(&mut self, now: Moment, why: &'static str) -> Heard {
-        if let Some(mut running) = self.running.take() {
-            child::end(&mut running.child);
+        if let Some(running) = self.running.take() {
             if now.since(running.since) >= SETTLED {
                 self.backoff.reset();
             }
@@ -122,14 +126,6 @@ impl Plugin {
     }
 }
 
-impl Drop for Plugin {
-    fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            child::end(&mut running.child);
-        }
-    }
-}
-
 fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let line = if cfg!(windows) { command.to_string() } else { format!("exec {command}") };
@@ -138,20 +134,26 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
     child::separate(&mut prepared);
     let mut child = prepared.spawn().ok()?;
     let (mut stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
-    let (lines, to_write) = mpsc::sync_channel::<String>(LINES_MAX);
-    let (said, answers) = mpsc::sync_channel(LINES_MAX);
+    let running = Running {
+        child,
+        lines: Arc::new(Mailbox::new(LINES_MAX)),
+        answers: Arc::new(Mailbox::new(LINES_MAX)),
+        since: now,
+    };
+    let (to_write, said) = (running.lines.clone(), running.answers.clone());
     let writer = move || {
-        while let Ok(mut line) = to_write.recv() {
+        while let Some(mut line) = to_write.take() {
             // What has gathered goes in one piece.
             line.push('\n');
-            while let Ok(more) = to_write.try_recv() {
+            while let Some(more) = to_write.try_take() {
                 line.push_str(&more);
                 line.push('\n');
             }
             if stdin.write_all(line.as_bytes()).is_err() {
-                return;
+                break;
             }
         }
+        to_write.close();
     };
     let waker = waker.clone();
     let reader = move || {
@@ -165,21 +167,18 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
                 // The end, or a line beyond measure.
                 _ => break,
             };
-            if said.send(text).is_err() {
+            if !said.put(text) {
                 break;
             }
             let _ = waker.wake();
         }
-        drop(said);
+        said.close();
         let _ = waker.wake();
     };
     let spawn =
         |name: &str, work: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.into()).spawn(work).is_ok();
-    if !spawn("plugin-writer", Box::new(writer)) || !spawn("plugin-reader", Box::new(reader)) {
-        child::end(&mut child);
-        return None;
-    }
-    Some(Running { child, lines, answers, since: now })
+    let both = spawn("plugin-writer", Box::new(writer)) && spawn("plugin-reader", Box::new(reader));
+    both.then_some(running)
 }
 
 #[cfg(all(test, unix))]

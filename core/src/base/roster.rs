@@ -5,12 +5,20 @@
 //! with a tenth of its code.
 
 /// Things by their names, in the names' order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Roster<K, T>(Vec<(K, T)>);
 
 impl<K, T> Default for Roster<K, T> {
     fn default() -> Self {
         Roster(Vec::new())
+    }
+}
+
+impl<K: Ord + Copy, T> FromIterator<(K, T)> for Roster<K, T> {
+    fn from_iter<I: IntoIterator<Item = (K, T)>>(things: I) -> Self {
+        let mut roster = Roster::default();
+        things.into_iter().for_each(|(name, thing)| roster.put(name, thing));
+        roster
     }
 }
 
@@ -24,12 +32,18 @@ impl<K: Ord + Copy, T> Roster<K, T> {
         self.place(name).ok().map(|place| &self.0[place].1)
     }
 
+    /// Whether there is one of this name.
+    pub fn has(&self, name: K) -> bool {
+        self.place(name).is_ok()
+    }
+
     /// The thing of this name.
     pub fn get_mut(&mut self, name: K) -> Option<&mut T> {
         self.place(name).ok().map(|place| &mut self.0[place].1)
     }
 
-    /// Puts a thing in, in place of the one that had its name.
+    /// Puts a thing in, in place of the one that had its name. Those that come in
+    /// the order of their names cost nothing to sort.
     pub fn put(&mut self, name: K, thing: T) {
         match self.place(name) {
             Ok(place) => self.0[place].1 = thing,
@@ -75,6 +89,7 @@ mod tests {
         }
         let all = |roster: &Roster<u32, char>| roster.iter().map(|(name, thing)| (name, *thing)).collect::<Vec<_>>();
         assert_eq!(all(&roster), [(2, 'b'), (5, 'e'), (7, 'g')]);
+        assert!(roster.has(5) && !roster.has(6));
         *roster.get_mut(2).unwrap() = 'B';
         assert_eq!((roster.get(2), roster.get(3), roster.get(5)), (Some(&'B'), None, Some(&'e')));
         roster.retain(|name, _| name != 2);

@@ -14,7 +14,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use ranking::{Ranking, Standing};
@@ -81,7 +81,7 @@ pub struct Flows {
     watch: Watch,
     draining: bool,
     /// Doors that are about to be closed.
-    left: HashSet<usize>,
+    left: Vec<usize>,
     outputs: VecDeque<Output>,
 }
 
@@ -122,7 +122,7 @@ impl Machine for Flows {
                 // Of those before, whoever has no flow any more was closed.
                 let flows = &self.flows;
                 self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
-                self.left.insert(door);
+                self.left.push(door);
             }
             Input::Close { door } => self.drained(|path| path.door == door, now),
             Input::End => {
@@ -234,7 +234,7 @@ impl Flows {
             return None;
         }
         self.make_room(now);
-        let terms = self.options.services.get(&service).copied().unwrap_or_default();
+        let terms = self.options.services.get(service).copied().unwrap_or_default();
         let flow = self.flows.insert(Flow {
             path,
             service,
@@ -382,7 +382,7 @@ impl Flows {
     fn renew_terms(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
-            if let Some(terms) = self.options.services.get(&flow.service) {
+            if let Some(terms) = self.options.services.get(flow.service) {
                 flow.terms = FlowTerms { single: flow.terms.single, ..*terms };
             }
             if self.draining {

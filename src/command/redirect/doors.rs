@@ -8,12 +8,12 @@
 
 use crate::base::address::{Listen, Transport};
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::command::settings::Settings;
 use crate::net::accept::{self, Bound};
 use crate::os::share;
 use crate::os::socket::Socket;
 use log::debug;
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,7 +87,7 @@ impl Change {
 /// # Errors
 /// A name that does not resolve.
 fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
-    let (mut wanted, mut seen) = (Vec::new(), HashSet::new());
+    let mut wanted = Vec::new();
     for service in &settings.services {
         for listen in &service.listen {
             let mut hosts = vec![listen.host.clone()];
@@ -101,15 +101,20 @@ fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
             }
             for port in listen.first..=listen.last {
                 for host in &hosts {
-                    let place = Listen { host: host.clone(), first: port, last: port, ..listen.clone() };
-                    if seen.insert((service.name, place.clone())) {
-                        wanted.push((service.name, place));
-                    }
+                    wanted
+                        .push((service.name, Listen { host: host.clone(), first: port, last: port, ..listen.clone() }));
                 }
             }
         }
     }
-    Ok(wanted)
+    let (mut met, mut once) = (Roster::default(), Vec::new());
+    for place in &wanted {
+        if !met.has(place) {
+            met.put(place, ());
+            once.push(place.clone());
+        }
+    }
+    Ok(once)
 }
 
 /// Opens the sockets that places for datagrams lack. Where there can be no more
@@ -212,23 +217,23 @@ impl Doors {
         if wanted.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing to serve: set service_NAME_listen"));
         }
-        let open: HashSet<_> = self.doors.iter().map(|door| (door.service, &door.place)).collect();
-        let missing: Vec<_> = wanted.iter().filter(|(service, place)| !open.contains(&(*service, place))).collect();
-        let kept: HashSet<_> = wanted.iter().map(|(service, place)| (*service, place)).collect();
+        let open: Roster<_, ()> = self.doors.iter().map(|door| ((door.service, &door.place), ())).collect();
+        let missing: Vec<_> = wanted.iter().filter(|(service, place)| !open.has((*service, place))).collect();
+        let kept: Roster<_, ()> = wanted.iter().map(|(service, place)| ((*service, place), ())).collect();
         let fixed = missing.iter().filter(|(_, place)| place.first != 0);
-        let heirs: HashMap<&Listen, Service> = fixed.map(|(service, place)| (place, *service)).collect();
-        let (mut change, mut taken_over) = (Change::default(), HashSet::new());
-        for door in self.doors.iter().filter(|door| !kept.contains(&(door.service, &door.place))) {
+        let heirs: Roster<&Listen, Service> = fixed.map(|(service, place)| (place, *service)).collect();
+        let (mut change, mut taken_over) = (Change::default(), Roster::default());
+        for door in self.doors.iter().filter(|door| !kept.has((door.service, &door.place))) {
             match heirs.get(&door.place) {
                 Some(heir) => {
                     change.given.push((door.number, *heir));
-                    taken_over.insert(&door.place);
+                    taken_over.put(&door.place, ());
                 }
                 None => change.closed.push(door.number),
             }
         }
         let mut next = self.next;
-        for (service, place) in missing.into_iter().filter(|(_, place)| !taken_over.contains(place)) {
+        for (service, place) in missing.into_iter().filter(|(_, place)| !taken_over.has(place)) {
             let sockets = match place.transport {
                 Transport::Tcp => bind(place, Socket::Tcp)?,
                 Transport::Udp => bind(place, Socket::Udp)?,

@@ -7,6 +7,7 @@
 use super::doors::Doors;
 use crate::base::address::{Cidr, Transport};
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
@@ -66,7 +67,7 @@ impl Terms {
 /// See the file's head.
 pub struct Proxied {
     /// Of services that have to do with it; of all others there is nothing to do.
-    terms: HashMap<Service, Terms>,
+    terms: Roster<Service, Terms>,
     /// Who has not said all of its header yet, and what it said.
     arrivals: HashMap<Key, (Visitor, Vec<u8>)>,
     timers: Timers<Key>,
@@ -75,7 +76,7 @@ pub struct Proxied {
 impl Proxied {
     /// As these settings say.
     pub fn new(settings: &Settings) -> Proxied {
-        let mut proxied = Proxied { terms: HashMap::new(), arrivals: HashMap::new(), timers: Timers::default() };
+        let mut proxied = Proxied { terms: Roster::default(), arrivals: HashMap::new(), timers: Timers::default() };
         proxied.reconfigure(settings);
         proxied
     }
@@ -93,7 +94,7 @@ impl Proxied {
 
     /// Somebody came.
     pub fn meet(&mut self, key: Key, visitor: Visitor, link: &mut Link, now: Moment) -> Met {
-        let Some(terms) = self.terms.get(&visitor.service) else { return Met::Client(visitor) };
+        let Some(terms) = self.terms.get(visitor.service) else { return Met::Client(visitor) };
         if !terms.believe(visitor.from) {
             if let Some(version) = terms.writes {
                 link.set_header(Header::of_stream(version, own_ends(visitor, link)));
@@ -138,7 +139,7 @@ impl Proxied {
                 Heard::Whole { length, ends } => {
                     link.put_back(&said[length..]);
                     let ends = ends.unwrap_or_else(|| own_ends(visitor, link));
-                    let terms = self.terms.get(&visitor.service);
+                    let terms = self.terms.get(visitor.service);
                     if let Some(version) = terms.and_then(|terms| terms.writes) {
                         link.set_header(Header::of_stream(version, ends));
                     }
@@ -157,7 +158,7 @@ impl Proxied {
     /// how some check all the time whether anybody is here.
     pub fn is_check(&self, note: &Note) -> bool {
         let Note::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
-        self.terms.get(service).is_some_and(|terms| terms.believe(*client))
+        self.terms.get(*service).is_some_and(|terms| terms.believe(*client))
     }
 
     /// Somebody whose time for its header is over, which was told.
@@ -185,7 +186,7 @@ impl Proxied {
         to: impl FnOnce() -> Option<IpAddr>,
         port: u16,
     ) -> Option<Header> {
-        self.terms.get(&service)?.writes?;
+        self.terms.get(service)?.writes?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unknown(client)), port);
         Some(Header::v2(Transport::Udp, Ends::new(client, to)))
     }

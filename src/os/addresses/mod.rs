@@ -12,18 +12,19 @@ mod resolved;
 #[cfg(not(unix))]
 use resolved::list;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 
 /// The addresses of this host that it can be reached at, each once, with port 0.
 /// None if the system does not tell.
 pub fn of_this_host() -> Vec<SocketAddr> {
-    let mut met = HashSet::new();
-    let own = |address: &SocketAddr| {
+    let mut own: Vec<SocketAddr> = Vec::new();
+    for address in list().unwrap_or_default() {
         let ip = address.ip();
-        !ip.is_unspecified() && !ip.is_multicast() && met.insert(ip)
-    };
-    list().unwrap_or_default().into_iter().filter(own).collect()
+        if !ip.is_unspecified() && !ip.is_multicast() && own.iter().all(|known| known.ip() != ip) {
+            own.push(address);
+        }
+    }
+    own
 }
 
 #[cfg(test)]

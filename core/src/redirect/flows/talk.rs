@@ -2,11 +2,11 @@
 //! for them. Owns these words only.
 
 use crate::base::name::Service;
+use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::redirect::redirector::{Note, RedirectOptions};
 use crate::wire::message::{Reason, Reply, Request};
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// When the flows of a service end.
@@ -36,7 +36,7 @@ pub struct FlowOptions {
     /// Flows at once; one more ends another one.
     pub flows_max: usize,
     /// The terms of services that have some of their own.
-    pub services: HashMap<Service, FlowTerms>,
+    pub services: Roster<Service, FlowTerms>,
 }
 
 /// Between whom a flow is, as far as the client sees it.

@@ -35,7 +35,7 @@ fn name(address: SocketAddr) -> String {
 
 impl Story {
     fn new(terms: FlowTerms, flows_max: usize) -> Story {
-        let services = HashMap::from([("dns".parse().unwrap(), terms)]);
+        let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
         Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
     }
@@ -222,7 +222,7 @@ fn flows_that_are_here_end_as_it_is_wanted_now() {
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x",
     );
     let reconfigured = |story: &mut Story, terms: FlowTerms| {
-        let services = HashMap::from([("dns".parse().unwrap(), terms)]);
+        let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
         story.flows.handle(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
     };
     reconfigured(&mut story, terms(10, 15));

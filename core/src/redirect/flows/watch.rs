@@ -13,7 +13,6 @@ use crate::base::roster::Roster;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::wire::message::{Reason, Request};
-use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
 const LOOK_EVERY: Span = Span::from_secs(1);
@@ -73,16 +72,16 @@ impl Flows {
     /// at another port stays, too: nobody else could go on with it.
     pub(super) fn status(&mut self, lines: &str, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
-        let offers: HashSet<(Service, Provider)> = lines.lines().filter_map(offer).collect();
-        let services: HashSet<Service> = offers.iter().map(|(service, _)| *service).collect();
+        let offers: Roster<(Service, Provider), ()> =
+            lines.lines().filter_map(offer).map(|offer| (offer, ())).collect();
+        let services: Roster<Service, ()> = offers.iter().map(|((service, _), ())| (service, ())).collect();
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.contains(&flow.service))
-            else {
+            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.has(flow.service)) else {
                 continue;
             };
             match self.redirector.granted(key) {
-                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
+                Some(provider) if offers.has((flow.service, provider)) => flow.offered = true,
                 Some(_) if flow.offered && !flow.follows() => left.push(key),
                 _ => {}
             }

@@ -6,8 +6,9 @@
 //! then given back. Knows neither clients nor the queue.
 
 use crate::base::address::Provider;
+use crate::base::roster::Roster;
 use crate::base::time::{Moment, Span};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// How long a place is kept.
 pub const AGE_MAX: Span = Span::from_millis(250);
@@ -31,7 +32,7 @@ struct Shelf {
 pub struct Stock {
     /// By the number of the service.
     shelves: Vec<Shelf>,
-    ordered: HashMap<u32, u16>,
+    ordered: Roster<u32, u16>,
 }
 
 impl Stock {
@@ -63,12 +64,12 @@ impl Stock {
     /// One was ordered, by this id.
     pub fn order(&mut self, service: u16, id: u32) {
         self.shelf(service).ordered += 1;
-        self.ordered.insert(id, service);
+        self.ordered.put(id, service);
     }
 
     /// The answer to this id came; whether it was ordered here.
     pub fn answered(&mut self, id: u32, provider: Option<Provider>, now: Moment) -> bool {
-        let Some(service) = self.ordered.remove(&id) else { return false };
+        let Some(service) = self.ordered.remove(id) else { return false };
         let shelf = self.shelf(service);
         shelf.ordered -= 1;
         shelf.places.extend(provider.map(|provider| Place { id, provider, since: now }));
