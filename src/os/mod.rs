@@ -20,6 +20,8 @@ pub mod share;
 pub mod signal;
 pub mod socket;
 pub mod splice;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
+mod stack;
 pub mod syslog;
 pub mod user;
 pub mod watch;
