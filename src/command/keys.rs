@@ -75,11 +75,11 @@ where
     T: FromStr,
     T::Err: ToString,
 {
-    let list: Result<Vec<T>, String> = value
-        .split_whitespace()
-        .map(|word| word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string())))
-        .collect();
-    *place = list?;
+    let mut list = Vec::new();
+    for word in value.split_whitespace() {
+        list.push(word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string()))?);
+    }
+    *place = list;
     if place.len() < least {
         return Err("empty (a list separated by blanks)".into());
     }
