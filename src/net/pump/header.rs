@@ -52,12 +52,16 @@ impl Link {
     /// # Errors
     /// `WouldBlock` until an event says that there is more; what else the system says.
     pub fn listen(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
+        // Not read again for an event that says something else: on Windows a read
+        // in vain brings the next event that the socket takes bytes, at once.
+        while self.client_ready.read {
             match self.client.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.client_ready.read = false,
                 result => return result,
             }
         }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Puts back some of what was taken, before there is a provider: it will
@@ -101,6 +105,34 @@ mod tests {
             count += more;
         }
         (ours, theirs, count)
+    }
+
+    #[test]
+    fn a_client_that_said_nothing_is_not_asked_again_before_an_event_says_that_it_did() {
+        let (mut client, mut clients_end) = pair();
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&mut client, Token(0), Interest::READABLE | Interest::WRITABLE).unwrap();
+        let (mut link, mut buffer) = (Link::new(client), [0; 10]);
+        let blocks = |link: &mut Link, buffer: &mut [u8]| {
+            link.listen(buffer).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        assert!(blocks(&mut link, &mut buffer));
+
+        // It takes bytes, which says nothing of what it has.
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(events.iter().any(|event| event.is_writable() && !event.is_readable()));
+        clients_end.write_all(b"hello").unwrap();
+        while link.client().peek(&mut [0; 1]).is_err() {
+            std::thread::yield_now();
+        }
+        assert!(events.iter().all(|event| link.client_event(event)));
+        assert!(blocks(&mut link, &mut buffer), "it was read for nothing");
+
+        poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        assert!(!events.is_empty() && events.iter().all(|event| link.client_event(event)));
+        assert_eq!(link.listen(&mut buffer).unwrap(), 5);
+        assert_eq!(&buffer[..5], b"hello");
     }
 
     #[test]
