@@ -18,6 +18,7 @@ use crate::net::gauge::Gauge;
 use crate::net::helper::{self, Helper};
 use crate::net::peer::{News, Peer};
 use crate::net::probe::{Probes, Verdict};
+use crate::os::service;
 use crate::os::signal::Signal;
 use crate::wire::channel::Answer;
 use crate::wire::message::Request;
@@ -321,6 +322,7 @@ pub fn run(daemon: Daemon) -> i32 {
         }
         Ok(ready) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
+            service::ready();
             ready.serve()
         }
     }

@@ -10,6 +10,7 @@ use crate::command::settings::Settings;
 use crate::command::{exit, seed};
 use crate::net::accept;
 use crate::net::drive::{Loop, Remote};
+use crate::os::service;
 use crate::os::signal::Signal;
 use crate::queue::ticket_queue::{QueueOptions, TicketQueue};
 use crate::wire::message::Request;
@@ -96,6 +97,7 @@ pub fn run(daemon: Daemon) -> i32 {
         return exit::of(&error);
     }
     ready.tell(&options);
+    service::ready();
     ready.serve()
 }
 

@@ -40,7 +40,7 @@ use crate::net::tally::Tally;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{load, notify};
+use crate::os::{load, notify, service};
 use crate::redirect::flows::Flows;
 use crate::redirect::redirector::Redirector;
 use crate::redirect::sources::Sources;
@@ -224,6 +224,7 @@ fn serve_all(
     })?;
     info!(target: "redirect", "ready {places}");
     notify::ready();
+    service::ready();
     if let Some(predecessor) = left.predecessor.take() {
         predecessor.ready();
     }

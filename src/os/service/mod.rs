@@ -3,9 +3,9 @@
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::run;
+pub use windows::{ready, run};
 
 #[cfg(not(windows))]
 mod none;
 #[cfg(not(windows))]
-pub use none::run;
+pub use none::{ready, run};

@@ -16,6 +16,8 @@ use windows_sys::Win32::System::Threading::GetCurrentProcessId;
 
 /// How long the manager shall wait for an end in good order, in milliseconds.
 const DRAIN_HINT: u32 = 120_000;
+/// How long it may take to start, in milliseconds: names are looked up.
+const START_HINT: u32 = 30_000;
 /// In a process of its own, a service's name is not looked at.
 static NAME: [u16; 1] = [0];
 
@@ -35,7 +37,11 @@ fn tell(state: u32, exit: i32) {
         dwWin32ExitCode: if exit == 0 { 0 } else { ERROR_SERVICE_SPECIFIC_ERROR },
         dwServiceSpecificExitCode: exit as u32,
         dwCheckPoint: 0,
-        dwWaitHint: if state == scm::SERVICE_STOP_PENDING { DRAIN_HINT } else { 0 },
+        dwWaitHint: match state {
+            scm::SERVICE_START_PENDING => START_HINT,
+            scm::SERVICE_STOP_PENDING => DRAIN_HINT,
+            _ => 0,
+        },
     };
     // SAFETY: the handle is the manager's; the structure lives for the call.
     unsafe { scm::SetServiceStatus(HANDLE.load(Ordering::SeqCst), &status) };
@@ -59,10 +65,19 @@ unsafe extern "system" fn start(_: u32, _: *mut PWSTR) {
     // SAFETY: the name and the handler live as long as the process.
     let name = unsafe { scm::RegisterServiceCtrlHandlerExW(NAME.as_ptr(), Some(handle), ptr::null()) };
     HANDLE.store(name, Ordering::SeqCst);
-    tell(scm::SERVICE_RUNNING, 0);
+    // Who asks for a start and hears nothing better would call a service that
+    // stops for its configuration well started.
+    tell(scm::SERVICE_START_PENDING, 0);
     let exit = take().map_or(0, |main| main());
     EXIT.store(exit, Ordering::SeqCst);
     tell(scm::SERVICE_STOPPED, exit);
+}
+
+/// Tells the manager, if it started this process, that the service runs.
+pub fn ready() {
+    if !HANDLE.load(Ordering::SeqCst).is_null() {
+        tell(scm::SERVICE_RUNNING, 0);
+    }
 }
 
 fn take() -> Option<Main> {
