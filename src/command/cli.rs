@@ -167,11 +167,15 @@ fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
     let settings = match source.load() {
         Ok(settings) => settings,
         Err(mistakes) => {
+            let managed = service::managed();
+            if managed {
+                logging::start_or_fall_back(&source.log(), LevelFilter::Info, client);
+            }
             for mistake in mistakes {
                 if let Inherited::Handed(handover) = &found.inherited {
                     handover.predecessor.complain(&mistake.to_string());
                 }
-                if client {
+                if client || managed {
                     error!(target: "config", "{mistake}");
                 } else {
                     complain(format_args!("pegasus: {mistake}"));

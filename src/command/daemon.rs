@@ -76,6 +76,11 @@ impl Source {
         Ok(settings)
     }
 
+    /// Where it puts the log, as far as that can be read among mistakes.
+    pub fn log(&self) -> logging::Place {
+        Settings::log_of(self.file.as_deref(), &self.assignments)
+    }
+
     /// Reads it again for a running daemon: a bad one changes nothing and says why.
     pub fn reload(&self) -> Option<Settings> {
         self.reload_if(|_| Ok(())).map(|(settings, ())| settings)

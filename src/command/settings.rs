@@ -234,21 +234,13 @@ impl Settings {
     /// # Errors
     /// Every mistake that was found, in order.
     pub fn load(file: Option<&Path>, assignments: &[String]) -> Result<Settings, Vec<Mistake>> {
-        let mut reader = Reader::default();
-        if let Some(path) = file {
-            let name = path.display().to_string();
-            match read_file(path) {
-                Ok(text) => reader.file(&name, &text),
-                Err(why) => reader.mistakes.push(Mistake(format!("{name}: {why}"))),
-            }
-        }
-        for assignment in assignments {
-            match pairs::assignment(assignment) {
-                Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
-                Err(why) => reader.mistakes.push(Mistake(format!("-o {why}"))),
-            }
-        }
-        reader.finish()
+        Reader::of(file, assignments).finish()
+    }
+
+    /// Where these put the log, as far as they can be read: mistakes in them are
+    /// told there, where there is no other way.
+    pub fn log_of(file: Option<&Path>, assignments: &[String]) -> Place {
+        Reader::of(file, assignments).settings.log
     }
 
     /// The settings of a service, if it is named in the configuration.
@@ -336,6 +328,25 @@ fn place(places: &[(String, String)], key: &str) -> String {
 }
 
 impl Reader {
+    /// What was read of the file, if there is one, and of the assignments.
+    fn of(file: Option<&Path>, assignments: &[String]) -> Reader {
+        let mut reader = Reader::default();
+        if let Some(path) = file {
+            let name = path.display().to_string();
+            match read_file(path) {
+                Ok(text) => reader.file(&name, &text),
+                Err(why) => reader.mistakes.push(Mistake(format!("{name}: {why}"))),
+            }
+        }
+        for assignment in assignments {
+            match pairs::assignment(assignment) {
+                Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
+                Err(why) => reader.mistakes.push(Mistake(format!("-o {why}"))),
+            }
+        }
+        reader
+    }
+
     fn file(&mut self, name: &str, text: &str) {
         let mut seen: Roster<&str, usize> = Roster::default();
         for pair in pairs::read(text) {
@@ -481,6 +492,14 @@ mod tests {
         let app = settings.service("my-app".parse().unwrap()).unwrap();
         assert_eq!((app.rise, app.checked(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
         assert_eq!(settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), ["my-app"]);
+    }
+
+    #[test]
+    fn where_the_log_is_can_be_read_among_mistakes() {
+        let assignments = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let log = |words: &[&str]| Settings::log_of(Some(Path::new("/no/such.conf")), &assignments(words)).to_string();
+        assert_eq!(log(&["queue_listn=*:1", "log=/var/log/queue", "nonsense"]), "/var/log/queue");
+        assert_eq!(log(&["log="]), "stderr");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub use windows::{ready, run};
+pub use windows::{managed, ready, run};
 
 #[cfg(not(windows))]
 mod none;
 #[cfg(not(windows))]
-pub use none::{ready, run};
+pub use none::{managed, ready, run};

@@ -7,3 +7,8 @@ pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
 
 /// Nobody is told.
 pub fn ready() {}
+
+/// Never.
+pub fn managed() -> bool {
+    false
+}

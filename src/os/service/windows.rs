@@ -73,9 +73,14 @@ unsafe extern "system" fn start(_: u32, _: *mut PWSTR) {
     tell(scm::SERVICE_STOPPED, exit);
 }
 
+/// Whether the manager started this process: nobody reads its standard error.
+pub fn managed() -> bool {
+    !HANDLE.load(Ordering::SeqCst).is_null()
+}
+
 /// Tells the manager, if it started this process, that the service runs.
 pub fn ready() {
-    if !HANDLE.load(Ordering::SeqCst).is_null() {
+    if managed() {
         tell(scm::SERVICE_RUNNING, 0);
     }
 }
