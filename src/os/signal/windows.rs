@@ -5,14 +5,17 @@ use super::Signal;
 use mio::{Registry, Token, Waker};
 use std::io;
 use std::sync::{Arc, OnceLock};
-use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
+use windows_sys::Win32::System::Console::{SetConsoleCtrlHandler, CTRL_LOGOFF_EVENT};
 
 static WAKER: OnceLock<Arc<Waker>> = OnceLock::new();
 
 pub(super) struct Source;
 
-unsafe extern "system" fn handle(_: u32) -> i32 {
-    super::raise(Signal::Terminate);
+unsafe extern "system" fn handle(event: u32) -> i32 {
+    // Only services hear that a user, any user, logs off. They stay.
+    if event != CTRL_LOGOFF_EVENT {
+        super::raise(Signal::Terminate);
+    }
     1
 }
 
