@@ -2,19 +2,30 @@
 //! service's controls come the same way.
 
 use super::Signal;
+use crate::os::service;
 use mio::{Registry, Token, Waker};
 use std::io;
 use std::sync::{Arc, OnceLock};
-use windows_sys::Win32::System::Console::{SetConsoleCtrlHandler, CTRL_LOGOFF_EVENT};
+use std::thread;
+use windows_sys::Win32::System::Console::{
+    SetConsoleCtrlHandler, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
+};
 
 static WAKER: OnceLock<Arc<Waker>> = OnceLock::new();
 
 pub(super) struct Source;
 
 unsafe extern "system" fn handle(event: u32) -> i32 {
-    // Only services hear that a user, any user, logs off. They stay.
-    if event != CTRL_LOGOFF_EVENT {
-        super::raise(Signal::Terminate);
+    // Only services hear that a user, any user, logs off, and they stay. Of the
+    // end of the system they hear by their manager, too: twice would be "at once".
+    if event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT && service::managed() {
+        return 1;
+    }
+    super::raise(Signal::Terminate);
+    // Windows ends the process when this returns, or some seconds later: time to
+    // drain. This is a thread of its own, which ends with the process.
+    while event == CTRL_CLOSE_EVENT || event == CTRL_SHUTDOWN_EVENT {
+        thread::park();
     }
     1
 }
