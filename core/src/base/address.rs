@@ -298,7 +298,8 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Listen, Self::Err> {
         const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT or *:PORT; the port may be a range, /udp may follow)";
         let (address, transport) = match text.split_once('/') {
-            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Transport::Tcp),
+            None => (text, Transport::Tcp),
+            Some((address, "tcp")) => (address, Transport::Tcp),
             Some((address, "udp")) => (address, Transport::Udp),
             Some(_) => return Err(WRONG),
         };

@@ -16,9 +16,17 @@ impl<K, T> Default for Roster<K, T> {
 
 impl<K: Ord + Copy, T> FromIterator<(K, T)> for Roster<K, T> {
     fn from_iter<I: IntoIterator<Item = (K, T)>>(things: I) -> Self {
-        let mut roster = Roster::default();
-        things.into_iter().for_each(|(name, thing)| roster.put(name, thing));
-        roster
+        // Sorted at once: to put many in one by one would move the others each time.
+        let mut all: Vec<(K, T)> = things.into_iter().collect();
+        all.sort_by_key(|(name, _)| *name);
+        all.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        Roster(all)
     }
 }
 
@@ -42,8 +50,7 @@ impl<K: Ord + Copy, T> Roster<K, T> {
         self.place(name).ok().map(|place| &mut self.0[place].1)
     }
 
-    /// Puts a thing in, in place of the one that had its name. Those that come in
-    /// the order of their names cost nothing to sort.
+    /// Puts a thing in, in place of the one that had its name.
     pub fn put(&mut self, name: K, thing: T) {
         match self.place(name) {
             Ok(place) => self.0[place].1 = thing,
@@ -84,11 +91,13 @@ mod tests {
     #[test]
     fn things_stay_in_order_and_one_name_has_one_thing() {
         let mut roster = Roster::default();
-        for (name, thing) in [(7, 'g'), (2, 'b'), (5, 'x'), (5, 'e')] {
+        let things = [(7, 'g'), (2, 'b'), (5, 'x'), (5, 'e')];
+        for (name, thing) in things {
             roster.put(name, thing);
         }
         let all = |roster: &Roster<u32, char>| roster.iter().map(|(name, thing)| (name, *thing)).collect::<Vec<_>>();
         assert_eq!(all(&roster), [(2, 'b'), (5, 'e'), (7, 'g')]);
+        assert_eq!(all(&things.into_iter().collect()), all(&roster));
         assert!(roster.has(5) && !roster.has(6));
         *roster.get_mut(2).unwrap() = 'B';
         assert_eq!((roster.get(2), roster.get(3), roster.get(5)), (Some(&'B'), None, Some(&'e')));

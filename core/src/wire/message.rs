@@ -451,7 +451,8 @@ impl Reply {
     pub fn parse(line: &[u8]) -> Result<Reply, &'static str> {
         const WRONG: &str = "not an answer of a ticket queue";
         let text = std::str::from_utf8(line).map_err(|_| WRONG)?;
-        let (rest, id) = match text.rsplit_once(" id=") {
+        let last = text.rsplit_once(' ').and_then(|(rest, word)| Some((rest, word.strip_prefix("id=")?)));
+        let (rest, id) = match last {
             Some((rest, id)) => (rest, Some(id.parse().ok().filter(|id| *id != 0).ok_or(WRONG)?)),
             None => (text, None),
         };

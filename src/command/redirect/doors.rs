@@ -107,14 +107,10 @@ fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
             }
         }
     }
-    let (mut met, mut once) = (Roster::default(), Vec::new());
-    for place in &wanted {
-        if !met.has(place) {
-            met.put(place, ());
-            once.push(place.clone());
-        }
-    }
-    Ok(once)
+    // Of equals, the one that comes last here is kept: the first.
+    let firsts: Roster<_, usize> = wanted.iter().enumerate().rev().map(|(number, place)| (place, number)).collect();
+    let once = wanted.iter().enumerate().filter(|(number, place)| firsts.get(*place) == Some(number));
+    Ok(once.map(|(_, place)| place.clone()).collect())
 }
 
 /// Opens the sockets that places for datagrams lack. Where there can be no more
