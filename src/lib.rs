@@ -28,14 +28,17 @@
 //!
 //! Then `queue_scheduler=idlest` is a configuration like any other.
 //!
-//! The modules, in floor order; arrows point down only. What is not `net`,
-//! `os` or `command` is pure, values in, values out, and a crate of its own.
+//! This crate is the program: `command` runs the state machines of `pegasus_core`
+//! on the event loop of `net`, which stands on `os`. Imports point down only.
 
-pub mod command;
-pub mod net;
-pub mod os;
+// A program with fewer commands uses less of what stands below them.
+#![cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
+
+mod command;
+mod net;
+mod os;
 #[doc(inline)]
-pub use pegasus_core::{base, monitor, queue, redirect, schedule, wire};
+pub use pegasus_core::schedule;
 
 /// Runs the program with schedulers of one's own besides those of the table;
 /// the result is its exit status.

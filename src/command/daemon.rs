@@ -6,12 +6,12 @@
 
 use super::logging;
 use super::settings::{Mistake, QueueAt, Settings};
-use crate::base::address::{Listen, Transport};
-use crate::base::name::Service;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{limits, load};
 use log::{error, warn, LevelFilter};
+use pegasus_core::base::address::{Listen, Transport};
+use pegasus_core::base::name::Service;
 use std::io;
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 
 use super::terminal::complain;
 use super::{exit, keys};
-use crate::schedule::registry;
+use pegasus_core::schedule::registry;
 use std::io::{self, Write};
 
 const OVERVIEW: &str = "\

@@ -5,11 +5,11 @@
 
 use super::logging::Place;
 use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
-use crate::base::address::{Balancer, Cidr, Listen, Transport};
-use crate::base::ticket::TICKETS_MAX;
-use crate::base::time::Span;
 use crate::os::user;
-use crate::wire::proxy::Version;
+use pegasus_core::base::address::{Balancer, Cidr, Listen, Transport};
+use pegasus_core::base::ticket::TICKETS_MAX;
+use pegasus_core::base::time::Span;
+use pegasus_core::wire::proxy::Version;
 use std::str::FromStr;
 
 type Outcome = Result<(), String>;

@@ -7,24 +7,24 @@ use super::daemon::{Daemon, Source, Wish};
 use super::settings::{Check, ServiceSettings, Settings};
 use super::terminal::say;
 use super::{exit, seed};
-use crate::base::decimal::Thousandths;
-use crate::base::machine::Machine;
-use crate::base::roster::Roster;
-use crate::base::sample::Sample;
-use crate::base::time::{Moment, Span};
-use crate::monitor::monitor::{Input, Monitor, Note, Output};
-use crate::net::drive::{Desk, Hands, Loop, Remote};
+use crate::net::drive::{Desk, Hands, Loop};
 use crate::net::gauge::Gauge;
 use crate::net::helper::{self, Helper};
 use crate::net::peer::{News, Peer};
 use crate::net::probe::{Probes, Verdict};
 use crate::os::service;
 use crate::os::signal::Signal;
-use crate::wire::channel::Answer;
-use crate::wire::message::Request;
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
+use pegasus_core::base::decimal::Thousandths;
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::roster::Roster;
+use pegasus_core::base::sample::Sample;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::monitor::monitor::{Input, Monitor, Note, Output};
+use pegasus_core::wire::channel::Answer;
+use pegasus_core::wire::message::Request;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -260,7 +260,7 @@ impl Bidding {
 fn peers(settings: &Settings) -> Vec<Peer<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
-    let peer = |(number, target): (usize, &crate::base::address::Target)| {
+    let peer = |(number, target): (usize, &pegasus_core::base::address::Target)| {
         Peer::new("monitor", target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };
     settings.monitor_balancers.iter().enumerate().map(peer).collect()
@@ -285,11 +285,6 @@ impl Ready {
         let mut turn = Loop::new()?;
         let bidding = Bidding::new(settings, turn.desk().waker());
         Ok(Ready { turn, bidding })
-    }
-
-    /// To give it orders.
-    pub fn remote(&self) -> Remote<Order> {
-        self.turn.remote()
     }
 
     /// Runs it; the result is an exit status.

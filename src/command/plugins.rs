@@ -4,13 +4,13 @@
 //! Owns the children and what the log is told of them: once when one is of no
 //! use, once when it answers again. What is asked is the machine's business.
 
-use crate::base::name::Service;
-use crate::base::roster::Roster;
-use crate::base::time::Moment;
 use crate::net::plugin::{Heard, Plugin};
-use crate::queue::ticket_queue::Input;
 use log::{info, warn};
 use mio::Waker;
+use pegasus_core::base::name::Service;
+use pegasus_core::base::roster::Roster;
+use pegasus_core::base::time::Moment;
+use pegasus_core::queue::ticket_queue::Input;
 use std::sync::Arc;
 
 struct Known {

@@ -5,10 +5,10 @@
 
 use super::exit;
 use super::terminal::complain;
-use crate::base::address::{Target, CONTROL_PORT};
-use crate::base::url::Url;
-use crate::wire::frame::LINE_BYTES_MAX;
 use getopts::Matches;
+use pegasus_core::base::address::{Target, CONTROL_PORT};
+use pegasus_core::base::url::Url;
+use pegasus_core::wire::frame::LINE_BYTES_MAX;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;

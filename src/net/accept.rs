@@ -4,13 +4,13 @@
 //! Owns binding and accepting. Who is accepted, and why, is its user's business.
 
 use super::drive::Desk;
-use crate::base::address::{Listen, Transport};
-use crate::base::roster::Roster;
-use crate::base::seldom::Seldom;
-use crate::base::time::{Moment, Span};
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
+use pegasus_core::base::address::{Listen, Transport};
+use pegasus_core::base::roster::Roster;
+use pegasus_core::base::seldom::Seldom;
+use pegasus_core::base::time::{Moment, Span};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 

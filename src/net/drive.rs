@@ -4,11 +4,11 @@
 //! flush, sleep, events. Knows no machine: what an event means and how an
 //! output is done is the hands' business.
 
-use crate::base::machine::Machine;
-use crate::base::time::{Moment, Span};
 use crate::os::signal::{Signal, Signals};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::time::{Moment, Span};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

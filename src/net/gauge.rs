@@ -4,12 +4,12 @@
 //! follows from a look is the law's business.
 
 use super::helper::Helper;
-use crate::base::decimal;
-use crate::base::pairs;
-use crate::base::sample::Sample;
-use crate::base::time::{Moment, Span};
 use crate::os::{cpu, load};
 use mio::Waker;
+use pegasus_core::base::decimal;
+use pegasus_core::base::pairs;
+use pegasus_core::base::sample::Sample;
+use pegasus_core::base::time::{Moment, Span};
 use std::fmt;
 use std::fs;
 use std::io::Read;

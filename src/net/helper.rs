@@ -3,9 +3,9 @@
 //! Owns the child and the thread that waits for it, because waiting blocks.
 //! What the output means is its user's business.
 
-use crate::base::time::Span;
 use crate::os::child;
 use mio::Waker;
+use pegasus_core::base::time::Span;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};

@@ -4,8 +4,8 @@
 //! system's resolver blocks, and wakes the loop when it is done. An address
 //! that is written out needs neither.
 
-use crate::base::address::Target;
 use mio::Waker;
+use pegasus_core::base::address::Target;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 

@@ -6,17 +6,17 @@
 
 use super::drive::Desk;
 use super::names::Lookup;
-use crate::base::address::Target;
-use crate::base::backoff::Backoff;
-use crate::base::random::Random;
-use crate::base::time::{Moment, Span};
 use crate::os::socket::{self, SHORT_READ_DRAINS};
-use crate::wire::channel::{Answer, Asking};
-use crate::wire::message::Request;
 use log::{info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use pegasus_core::base::address::Target;
+use pegasus_core::base::backoff::Backoff;
+use pegasus_core::base::random::Random;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::wire::channel::{Answer, Asking};
+use pegasus_core::wire::message::Request;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};

@@ -5,11 +5,11 @@
 //! lines mean is its user's business. Nothing here ever waits for the program.
 
 use super::mailbox::Mailbox;
-use crate::base::backoff::Backoff;
-use crate::base::random::Random;
-use crate::base::time::{Moment, Span};
 use crate::os::child;
 use mio::Waker;
+use pegasus_core::base::backoff::Backoff;
+use pegasus_core::base::random::Random;
+use pegasus_core::base::time::{Moment, Span};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

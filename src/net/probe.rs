@@ -4,9 +4,9 @@
 //! means is the monitor's business.
 
 use super::drive::Desk;
-use crate::base::time::{Moment, Span};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use pegasus_core::base::time::{Moment, Span};
 use std::net::SocketAddr;
 
 /// Whether a service is well, or why not.

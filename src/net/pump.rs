@@ -5,12 +5,12 @@
 //! the other side. Each direction ends by itself. Asks nobody anything: who is
 //! connected, and when, is its owner's business.
 
-use crate::base::outcome::Outcome;
 use crate::os::socket;
-use crate::wire::proxy::Header;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
+use pegasus_core::base::outcome::Outcome;
+use pegasus_core::wire::proxy::Header;
 use std::io::{self, Read};
 
 mod flow;

@@ -1,11 +1,11 @@
 //! What a choice costs, with each scheduler, among few and many providers.
 
-use pegasus::base::address::Provider;
-use pegasus::base::random::Random;
-use pegasus::base::ticket::Offer;
-use pegasus::base::time::{Moment, Span};
-use pegasus::queue::book::Book;
-use pegasus::schedule::registry::{SchedulerName, SCHEDULERS};
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::random::Random;
+use pegasus_core::base::ticket::Offer;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::queue::book::Book;
+use pegasus_core::schedule::registry::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
 

@@ -7,13 +7,13 @@
 mod model;
 
 use model::{Ask, Model, LEASE, WAIT};
-use pegasus::base::address::{Named, Provider};
-use pegasus::base::machine::Machine;
-use pegasus::base::slab::{Key, Slab};
-use pegasus::base::time::{Moment, Span};
-use pegasus::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
-use pegasus::schedule::registry::SCHEDULERS;
-use pegasus::wire::message::{Next, Reply, Request, Standing};
+use pegasus_core::base::address::{Named, Provider};
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
+use pegasus_core::schedule::registry::SCHEDULERS;
+use pegasus_core::wire::message::{Next, Reply, Request, Standing};
 use std::net::IpAddr;
 
 /// Beyond the first hold, not beyond a lease; and beyond a lease.

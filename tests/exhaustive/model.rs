@@ -4,8 +4,8 @@
 //! among candidates; it follows the choice of the queue under test and says
 //! whether that was one.
 
-use pegasus::base::time::{Moment, Span};
-use pegasus::wire::message::Mode;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::wire::message::Mode;
 
 pub const LEASE: Span = Span::from_secs(5);
 /// Not a hold time, so that nothing ends in the same moment.

@@ -4,7 +4,7 @@
 //! except for the ideal, which knows all at once.
 
 use super::setting::Setting;
-use pegasus::base::random::Random;
+use pegasus_core::base::random::Random;
 
 /// Chooses a provider for each request.
 pub trait Baseline {

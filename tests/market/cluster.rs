@@ -5,15 +5,15 @@
 
 use super::agenda::{Event, Ground};
 use super::ledger::Ledger;
-use pegasus::base::address::{Named, Provider};
-use pegasus::base::machine::Machine as _;
-use pegasus::base::name::Service;
-use pegasus::base::sample::Sample;
-use pegasus::base::slab::{Key, Slab};
-use pegasus::base::time::{Moment, Span};
-use pegasus::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
-use pegasus::queue::ticket_queue::{self, QueueOptions, TicketQueue};
-use pegasus::wire::message::{Next, Reply, Request};
+use pegasus_core::base::address::{Named, Provider};
+use pegasus_core::base::machine::Machine as _;
+use pegasus_core::base::name::Service;
+use pegasus_core::base::sample::Sample;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
+use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
+use pegasus_core::wire::message::{Next, Reply, Request};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Between comparisons of the queues' books with ours.

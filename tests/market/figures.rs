@@ -4,7 +4,7 @@
 
 use super::cluster::Cluster;
 use super::setting::Setting;
-use pegasus::base::time::Span;
+use pegasus_core::base::time::Span;
 
 /// Times in milliseconds; all of measured requests only.
 #[derive(Clone, Debug, Default)]

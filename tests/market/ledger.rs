@@ -3,8 +3,8 @@
 //! Owns what each queue should hold, from nothing but what was said to it and
 //! what it answered. Panics when a law is broken.
 
-use pegasus::base::time::{Moment, Span};
-use pegasus::wire::message::Request;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::wire::message::Request;
 use std::collections::{HashMap, VecDeque};
 
 /// The shortest hold after a failure.

@@ -3,7 +3,7 @@
 //! Owns the requests in it, their progress and what a load source would see of
 //! it. Knows no balancer, no network and no ticket.
 
-use pegasus::base::time::{Moment, Span};
+use pegasus_core::base::time::{Moment, Span};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 

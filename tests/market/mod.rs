@@ -18,8 +18,8 @@ mod table;
 mod targets;
 mod world;
 
-use pegasus::base::time::Span;
-use pegasus::schedule::registry::SCHEDULERS;
+use pegasus_core::base::time::Span;
+use pegasus_core::schedule::registry::SCHEDULERS;
 use setting::Setting;
 use std::fmt::Write;
 use targets::Lab;

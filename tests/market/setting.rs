@@ -3,8 +3,8 @@
 //! Owns the description of each scenario and the arrivals that a seed gives
 //! it. Runs nothing.
 
-use pegasus::base::random::Random;
-use pegasus::base::time::{Moment, Span};
+use pegasus_core::base::random::Random;
+use pegasus_core::base::time::{Moment, Span};
 use std::net::IpAddr;
 
 /// A machine to be built.

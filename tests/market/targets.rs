@@ -6,7 +6,7 @@
 use super::figures::Figures;
 use super::setting::{Arrival, Setting};
 use super::world::{run, Policy, DEFAULT};
-use pegasus::base::time::Span;
+use pegasus_core::base::time::Span;
 
 /// One target and what was measured.
 #[derive(Clone, Debug)]

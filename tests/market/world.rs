@@ -8,8 +8,8 @@ use super::baselines::{Baseline, Central, Chance, LeastConn, Turns, TwoChoices};
 use super::cluster::Cluster;
 use super::figures::Figures;
 use super::setting::{exponential, Arrival, Misfortune, Setting};
-use pegasus::base::time::{Moment, Span};
-use pegasus::schedule::registry::SCHEDULERS;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::schedule::registry::SCHEDULERS;
 use std::collections::VecDeque;
 
 /// How often a request is led to a provider at the most.
@@ -82,7 +82,7 @@ struct World<'a> {
 /// Runs a setting with these arrivals.
 pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -> Figures {
     let mut ground = Ground::new(setting, seed);
-    let mut hogs = pegasus::base::random::Random::new(seed ^ 0x0606);
+    let mut hogs = pegasus_core::base::random::Random::new(seed ^ 0x0606);
     for (provider, _) in setting.machines.iter().enumerate().filter(|(_, build)| build.hogs > 0.0) {
         // All at once, so that they are the same whatever else happens.
         let mut at = Moment::ZERO;

@@ -4,15 +4,15 @@
 //! Owns what a host remembers. What reaches a host and when is the world's.
 
 use super::ledger::Ledger;
-use pegasus::base::address::Provider;
-use pegasus::base::name::Service;
-use pegasus::base::slab::{Key, Slab};
-use pegasus::base::time::Moment;
-use pegasus::monitor::monitor::Monitor;
-use pegasus::queue::ticket_queue::TicketQueue;
-use pegasus::redirect::redirector::Redirector;
-use pegasus::wire::channel::{Answering, Asking};
-use pegasus::wire::message::Reply;
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::name::Service;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::time::Moment;
+use pegasus_core::monitor::monitor::Monitor;
+use pegasus_core::queue::ticket_queue::TicketQueue;
+use pegasus_core::redirect::redirector::Redirector;
+use pegasus_core::wire::channel::{Answering, Asking};
+use pegasus_core::wire::message::Reply;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 

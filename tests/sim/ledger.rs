@@ -4,13 +4,13 @@
 //! Owns a naive model of section "the queue" of the specification: who offers
 //! what, who has it, who waits. Panics at the first answer that breaks a law.
 
-use pegasus::base::address::Provider;
-use pegasus::base::name::Service;
-use pegasus::base::pairs;
-use pegasus::base::slab::Key;
-use pegasus::base::time::{Moment, Span};
-use pegasus::wire::channel::Order;
-use pegasus::wire::message::{Reason, Reply, Request};
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::name::Service;
+use pegasus_core::base::pairs;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::wire::channel::Order;
+use pegasus_core::wire::message::{Reason, Reply, Request};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

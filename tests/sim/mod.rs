@@ -9,7 +9,7 @@ mod ledger;
 mod network;
 mod world;
 
-use pegasus::base::time::Span;
+use pegasus_core::base::time::Span;
 use world::World;
 
 /// Worlds of one run of the tests.

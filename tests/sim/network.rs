@@ -4,9 +4,9 @@
 //! Owns the connections and the moments at which bytes arrive. Knows no
 //! machine and no message.
 
-use pegasus::base::random::Random;
-use pegasus::base::slab::{Key, Slab};
-use pegasus::base::time::{Moment, Span};
+use pegasus_core::base::random::Random;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::time::{Moment, Span};
 use std::fmt;
 
 /// Who asks on a connection.

@@ -2,13 +2,13 @@
 //!
 //! Owns the face of `queue` that a redirector sees, and no more.
 
-use crate::base::address::Listen;
-use crate::base::time::Moment;
 use crate::command::settings::Settings;
 use crate::net::drive::Remote;
 use crate::net::peer::News;
-use crate::wire::message::Request;
 use mio::Waker;
+use pegasus_core::base::address::Listen;
+use pegasus_core::base::time::Moment;
+use pegasus_core::wire::message::Request;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -4,14 +4,14 @@
 //! has the control connections, or a thread that asks without a connection.
 //! What is asked and what an answer means is the machine's business.
 
-use crate::base::machine::Machine;
-use crate::base::slab::{Key, Slab};
-use crate::base::time::Moment;
 use crate::net::peer::News;
-use crate::queue::ticket_queue::{Input, Output, TicketQueue};
-use crate::wire::channel::Answer;
-use crate::wire::message::{Reply, Request};
 use mio::Waker;
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::time::Moment;
+use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
+use pegasus_core::wire::channel::Answer;
+use pegasus_core::wire::message::{Reply, Request};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -4,7 +4,6 @@
 //! thread that it has in another's process. Talks to nobody.
 
 use super::{token, Control, Order, SharedQueue};
-use crate::base::address::{Cidr, Listen};
 use crate::command::daemon::{Daemon, Source, Wish};
 use crate::command::settings::Settings;
 use crate::command::{exit, seed};
@@ -12,9 +11,10 @@ use crate::net::accept;
 use crate::net::drive::{Loop, Remote};
 use crate::os::service;
 use crate::os::signal::Signal;
-use crate::queue::ticket_queue::{QueueOptions, TicketQueue};
-use crate::wire::message::Request;
 use log::{error, info, warn};
+use pegasus_core::base::address::{Cidr, Listen};
+use pegasus_core::queue::ticket_queue::{QueueOptions, TicketQueue};
+use pegasus_core::wire::message::Request;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};

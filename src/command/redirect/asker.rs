@@ -3,13 +3,13 @@
 //! Owns the choice. What is asked and what an answer means is the machine's
 //! business.
 
-use crate::base::time::{Moment, Span};
 use crate::command::queue::Member;
 use crate::command::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::peer::{News, Peer};
-use crate::wire::message::Request;
 use mio::event::Event;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::wire::message::Request;
 
 /// See the file's head.
 pub enum Asker {

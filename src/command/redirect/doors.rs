@@ -6,14 +6,14 @@
 //! datagrams has a socket for each loop, where the system divides the clients
 //! among them, so that a flow stays with its loop. Accepts nobody.
 
-use crate::base::address::{Listen, Transport};
-use crate::base::name::Service;
-use crate::base::roster::Roster;
 use crate::command::settings::Settings;
 use crate::net::accept::{self, Bound};
 use crate::os::share;
 use crate::os::socket::Socket;
 use log::debug;
+use pegasus_core::base::address::{Listen, Transport};
+use pegasus_core::base::name::Service;
+use pegasus_core::base::roster::Roster;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,12 +3,12 @@
 //! Owns their names and the look-ups. When they are used is the machine's
 //! business.
 
-use crate::base::address::Target;
-use crate::base::name::Service;
-use crate::base::time::{Moment, Span};
 use crate::command::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::names::Lookup;
+use pegasus_core::base::address::Target;
+use pegasus_core::base::name::Service;
+use pegasus_core::base::time::{Moment, Span};
 use std::net::SocketAddr;
 
 /// How old the addresses of a fallback may get.

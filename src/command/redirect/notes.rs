@@ -3,12 +3,12 @@
 //! Owns how much of it: datagrams may come by the thousand, and from addresses
 //! that do not exist.
 
-use crate::base::address::Provider;
-use crate::base::outcome::Outcome;
-use crate::base::seldom::Seldom;
-use crate::base::time::{Moment, Span};
-use crate::redirect::redirector::Note;
 use log::{log, warn, Level};
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::seldom::Seldom;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::redirect::redirector::Note;
 
 /// How often it is told that the system has no socket to spare.
 const TELL: Span = Span::from_secs(60);

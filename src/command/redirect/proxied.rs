@@ -5,17 +5,17 @@
 //! notation is `wire::proxy`'s.
 
 use super::doors::Doors;
-use crate::base::address::{Cidr, Transport};
-use crate::base::name::Service;
-use crate::base::roster::Roster;
-use crate::base::slab::Key;
-use crate::base::time::{Moment, Span};
-use crate::base::timers::Timers;
 use crate::command::settings::Settings;
 use crate::net::pump::Link;
-use crate::redirect::redirector::Note;
-use crate::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
 use log::{debug, warn};
+use pegasus_core::base::address::{Cidr, Transport};
+use pegasus_core::base::name::Service;
+use pegasus_core::base::roster::Roster;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::base::timers::Timers;
+use pegasus_core::redirect::redirector::Note;
+use pegasus_core::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -4,11 +4,11 @@
 //! Owns who waits for a descriptor, in which order, and what of all that is
 //! told. Calls nobody.
 
-use crate::base::seldom::Seldom;
-use crate::base::slab::Key;
-use crate::base::time::{Moment, Span};
-use crate::redirect::sources::{Source, Sources};
 use log::warn;
+use pegasus_core::base::seldom::Seldom;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::redirect::sources::{Source, Sources};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 //! Owns what it was told of ending, since when nobody is there, and the last
 //! words to the queue. Counts nobody.
 
-use crate::base::time::{Moment, Span};
+use pegasus_core::base::time::{Moment, Span};
 
 /// How long the queue is given to hear that the last client is gone.
 const FAREWELL: Span = Span::from_millis(200);

@@ -4,15 +4,15 @@
 //! has not been told yet, and whether an answer is due. Whom a flow is led to is
 //! the machine's business.
 
-use crate::base::slab::Key;
 use crate::net::drive::Desk;
 use crate::os::datagram;
 use crate::os::socket::no_local_port;
 use crate::os::watch;
-use crate::wire::proxy::Header;
 use log::debug;
 use mio::net::UdpSocket;
 use mio::Token;
+use pegasus_core::base::slab::Key;
+use pegasus_core::wire::proxy::Header;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -5,8 +5,8 @@
 //! these was taken before there was a provider. Reads and writes no header.
 
 use super::{Flow, Kept, Link};
-use crate::wire::proxy::Header;
 use mio::net::TcpStream;
+use pegasus_core::wire::proxy::Header;
 use std::io::{self, Read};
 
 impl Kept {
@@ -80,9 +80,9 @@ impl Link {
 mod tests {
     use super::super::{Called, Pumped, Tools};
     use super::*;
-    use crate::base::address::Transport;
-    use crate::wire::proxy::Ends;
     use mio::{Events, Interest, Poll, Token};
+    use pegasus_core::base::address::Transport;
+    use pegasus_core::wire::proxy::Ends;
     use std::io::Write;
     use std::time::Duration;
 

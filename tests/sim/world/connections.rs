@@ -3,12 +3,12 @@
 use super::super::hosts::{Caller, PlainHost};
 use super::super::network::{Arrival, Asker, End};
 use super::{no_key, peer, Event, World};
-use pegasus::base::machine::Machine;
-use pegasus::base::slab::Key;
-use pegasus::monitor::monitor;
-use pegasus::queue::ticket_queue;
-use pegasus::redirect::redirector;
-use pegasus::wire::channel::{Answer, Answering, Asking};
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::slab::Key;
+use pegasus_core::monitor::monitor;
+use pegasus_core::queue::ticket_queue;
+use pegasus_core::redirect::redirector;
+use pegasus_core::wire::channel::{Answer, Answering, Asking};
 
 impl World {
     pub(super) fn dial(&mut self, asker: Asker) {

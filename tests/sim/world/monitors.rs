@@ -3,10 +3,10 @@
 use super::super::hosts::Health;
 use super::super::network::{Asker, End};
 use super::{Event, World, SERVICES};
-use pegasus::base::address::Named;
-use pegasus::base::machine::Machine;
-use pegasus::base::time::Span;
-use pegasus::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
+use pegasus_core::base::address::Named;
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::time::Span;
+use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
 
 impl World {
     pub(super) fn monitor_begins(&mut self, monitor: usize) {

@@ -4,9 +4,9 @@
 use super::super::hosts::Expected;
 use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
-use pegasus::base::address::Provider;
-use pegasus::base::time::Span;
-use pegasus::wire::message::{Next, Request};
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::time::Span;
+use pegasus_core::wire::message::{Next, Request};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {

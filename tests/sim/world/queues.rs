@@ -4,11 +4,11 @@ use super::super::hosts::{Caller, QueueHost};
 use super::super::ledger::Ledger;
 use super::super::network::{Arrival, End};
 use super::{everybody, no_key, Event, World, WAIT_MAX};
-use pegasus::base::machine::Machine;
-use pegasus::base::slab::{Key, Slab};
-use pegasus::queue::ticket_queue::{self, TicketQueue};
-use pegasus::wire::channel::Answering;
-use pegasus::wire::message::{Reply, Request};
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::queue::ticket_queue::{self, TicketQueue};
+use pegasus_core::wire::channel::Answering;
+use pegasus_core::wire::message::{Reply, Request};
 use std::net::IpAddr;
 
 impl World {

@@ -3,11 +3,11 @@
 use super::super::hosts::{Health, Visitor};
 use super::super::network::End;
 use super::{address, service, Event, World, SERVICES};
-use pegasus::base::machine::Machine;
-use pegasus::base::outcome::Outcome;
-use pegasus::base::slab::Key;
-use pegasus::base::time::Span;
-use pegasus::redirect::redirector::{self, Failure, Note};
+use pegasus_core::base::machine::Machine;
+use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::time::Span;
+use pegasus_core::redirect::redirector::{self, Failure, Note};
 use std::net::{IpAddr, SocketAddr};
 
 /// The longest wait for a ticket, and the time a queue has to answer or to

@@ -1,9 +1,9 @@
 use super::*;
-use crate::base::name::Service;
-use crate::base::time::Span;
-use crate::queue::ticket_queue::QueueOptions;
-use crate::wire::message::Next;
 use mio::{Events, Poll, Token};
+use pegasus_core::base::name::Service;
+use pegasus_core::base::time::Span;
+use pegasus_core::queue::ticket_queue::QueueOptions;
+use pegasus_core::wire::message::Next;
 use std::time::Duration;
 
 /// A poll that tells whether it was woken since the last time.
