@@ -10,8 +10,8 @@ use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{limits, load};
 use log::{error, warn, LevelFilter};
-use pegasus_core::base::address::{Listen, Transport};
-use pegasus_core::base::name::Service;
+use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::service_name::ServiceName;
 use std::io;
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ pub struct Daemon {
     /// Where it came from, to read it again.
     pub source: Source,
     /// The service of an inherited socket.
-    pub service: Option<Service>,
+    pub service: Option<ServiceName>,
     /// What the starter left on descriptor 0.
     pub inherited: Inherited,
     /// Only print what would be sent.
@@ -149,7 +149,7 @@ impl Shares {
         let speaks = |transport| listens().any(|listen| listen.transport == transport);
         let threads = settings.redirect_threads.unwrap_or_else(load::threads) as u64;
         // Each loop has a copy of a socket for streams, or a socket of its own for datagrams.
-        let sockets = |listen: &Listen| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
+        let sockets = |listen: &ListenAddr| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
         let doors: u64 = listens().map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen)).sum();
         let kinds = u64::from(speaks(Transport::Tcp)) + u64::from(speaks(Transport::Udp));
         let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };

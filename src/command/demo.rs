@@ -13,8 +13,8 @@ use super::terminal::{complain, say};
 use crate::net::mailbox::Mailbox;
 use getopts::Matches;
 use log::{error, LevelFilter};
-use pegasus_core::base::address::Target;
-use pegasus_core::base::pairs;
+use pegasus_core::base::address::HostPort;
+use pegasus_core::base::key_value;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -182,7 +182,7 @@ impl Cluster {
     }
 
     fn status(&self) -> io::Result<Vec<String>> {
-        let target = Target { host: self.queue.ip().to_string(), port: self.queue.port() };
+        let target = HostPort { host: self.queue.ip().to_string(), port: self.queue.port() };
         Line::connect(target)?.ask(&format!("pegasus://{}/status?service=web", self.queue))
     }
 
@@ -190,7 +190,7 @@ impl Cluster {
     fn wait(&self) -> io::Result<()> {
         let start = Instant::now();
         while start.elapsed() < STARTUP_MAX {
-            let offers = |line: &String| line.starts_with("provider ") && pairs::find(line, "tickets") != Some("0");
+            let offers = |line: &String| line.starts_with("provider ") && key_value::find(line, "tickets") != Some("0");
             if self.status()?.iter().filter(|line| offers(line)).count() == self.providers.len() {
                 return Ok(());
             }
@@ -203,8 +203,8 @@ impl Cluster {
         let status = self.status()?;
         let row = |provider: &Provider| {
             let address = provider.address.to_string();
-            let line = status.iter().find(|line| pairs::find(line, "address") == Some(&address));
-            let number = |key| line.and_then(|line| pairs::find(line, key)?.parse().ok()).unwrap_or(0u64);
+            let line = status.iter().find(|line| key_value::find(line, "address") == Some(&address));
+            let number = |key| line.and_then(|line| key_value::find(line, key)?.parse().ok()).unwrap_or(0u64);
             (number("tickets"), number("active"), provider.served.load(Ordering::Relaxed) as u64)
         };
         let rows: Vec<_> = self.providers.iter().map(row).collect();

@@ -6,7 +6,7 @@
 use super::logging::Place;
 use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
 use crate::os::user;
-use pegasus_core::base::address::{Balancer, Cidr, Listen, Transport};
+use pegasus_core::base::address::{Cidr, ListenAddr, QueueAddr, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;
 use pegasus_core::base::time::Span;
 use pegasus_core::wire::proxy::Version;
@@ -108,7 +108,7 @@ fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
 }
 
 /// Of addresses where only streams are spoken.
-fn put_listen(place: &mut Vec<Listen>, value: &str, least: usize) -> Outcome {
+fn put_listen(place: &mut Vec<ListenAddr>, value: &str, least: usize) -> Outcome {
     put_list(place, value, least)?;
     match place.iter().find(|listen| listen.transport == Transport::Udp) {
         Some(_) => Err("control messages come by TCP only".into()),
@@ -195,7 +195,7 @@ pub const PARTS: &[Part] = &[
                     s.redirect_queue = match v {
                         "embedded" if cfg!(feature = "queue") => QueueAt::Embedded,
                         "embedded" => return Err("this program was built without the queue".into()),
-                        address => QueueAt::Target(address.parse::<Balancer>()?.0),
+                        address => QueueAt::Target(address.parse::<QueueAddr>()?.0),
                     };
                     Ok(())
                 },
@@ -323,7 +323,7 @@ pub const PARTS: &[Part] = &[
         title: "monitor",
         keys: &[
             global("monitor_balancers", "127.0.0.1:7347", "the ticket queues to send tickets to", |s, v| {
-                let mut balancers: Vec<Balancer> = Vec::new();
+                let mut balancers: Vec<QueueAddr> = Vec::new();
                 put_list(&mut balancers, v, 1)?;
                 s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
                 Ok(())

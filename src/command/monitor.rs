@@ -18,9 +18,9 @@ use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
 use pegasus_core::base::decimal::Thousandths;
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::roster::Roster;
 use pegasus_core::base::sample::Sample;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, Note, Output};
 use pegasus_core::wire::channel::Answer;
@@ -103,7 +103,7 @@ impl Hands for Bidding {
             Order::Terminate => {
                 info!(target: "monitor", "draining");
                 self.draining = true;
-                machine.handle(Input::Drain, desk.now);
+                machine.handle_input(Input::Drain, desk.now);
             }
             Order::Reconfigure(settings) => self.reconfigure(*settings, machine, desk),
         }
@@ -167,7 +167,7 @@ impl Bidding {
             debug!(target: "monitor", "check of service {service}: {why}");
             self.reasons.put(service, why);
         }
-        machine.handle(Input::Checked { service, good }, desk.now);
+        machine.handle_input(Input::Checked { service, good }, desk.now);
     }
 
     fn look_if_ready(&mut self, machine: &mut Monitor, desk: &Desk) {
@@ -175,7 +175,7 @@ impl Bidding {
             self.look = false;
             let sample = self.gauge.look(desk.now);
             self.gauge.news().into_iter().for_each(|news| warn!(target: "monitor", "{news}"));
-            machine.handle(Input::Looked(sample), desk.now);
+            machine.handle_input(Input::Looked(sample), desk.now);
         }
     }
 
@@ -202,11 +202,11 @@ impl Bidding {
         for (balancer, peer) in self.peers.iter_mut().enumerate() {
             while let Some(news) = peer.poll() {
                 match news {
-                    News::Up => machine.handle(Input::Up { balancer }, desk.now),
-                    News::Down => machine.handle(Input::Down { balancer }, desk.now),
+                    News::Up => machine.handle_input(Input::Up { balancer }, desk.now),
+                    News::Down => machine.handle_input(Input::Down { balancer }, desk.now),
                     News::Answer(Answer::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", peer.target());
-                        machine.handle(Input::Told { balancer, service, reply }, desk.now);
+                        machine.handle_input(Input::Told { balancer, service, reply }, desk.now);
                     }
                     News::Answer(Answer::Numbered(..)) => {}
                 }
@@ -234,7 +234,7 @@ impl Bidding {
             fresh.peers = std::mem::take(&mut self.peers);
             for (balancer, peer) in fresh.peers.iter().enumerate() {
                 if peer.local_ip().is_some() {
-                    machine.handle(Input::Up { balancer }, desk.now);
+                    machine.handle_input(Input::Up { balancer }, desk.now);
                 }
             }
         }
@@ -260,7 +260,7 @@ impl Bidding {
 fn peers(settings: &Settings) -> Vec<Peer<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
-    let peer = |(number, target): (usize, &pegasus_core::base::address::Target)| {
+    let peer = |(number, target): (usize, &pegasus_core::base::address::HostPort)| {
         Peer::new("monitor", target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };
     settings.monitor_balancers.iter().enumerate().map(peer).collect()
@@ -359,14 +359,14 @@ fn look_once(settings: &Settings) -> i32 {
         thread::sleep(interval.part(pieces).into());
     }
     let now = Moment::after_start(interval);
-    machine.expire(now);
-    while let Some(output) = machine.poll() {
+    machine.handle_timeout(now);
+    while let Some(output) = machine.poll_output() {
         match output {
             Output::Look => {
                 let sample = gauge.look(now);
                 gauge.news().into_iter().for_each(|news| say(format_args!("# {news}")));
                 say(format_args!("{}", describe(&sample)));
-                machine.handle(Input::Looked(sample), now);
+                machine.handle_input(Input::Looked(sample), now);
             }
             Output::Check { service } => {
                 let verdict = check_once(settings.offered()[service], check_timeout(settings).into());
@@ -376,7 +376,7 @@ fn look_once(settings: &Settings) -> i32 {
                     Err(why) => say(format_args!("check service={name} well=no why=\"{why}\"")),
                 }
                 let good = verdict.is_ok();
-                machine.handle(Input::Checked { service, good }, now);
+                machine.handle_input(Input::Checked { service, good }, now);
             }
             Output::Say { .. } | Output::Note(_) | Output::Finished => {}
         }

@@ -7,8 +7,8 @@
 use crate::net::plugin::{Heard, Plugin};
 use log::{info, warn};
 use mio::Waker;
-use pegasus_core::base::name::Service;
 use pegasus_core::base::roster::Roster;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Moment;
 use pegasus_core::queue::ticket_queue::Input;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ struct Known {
 /// See the file's head.
 #[derive(Default)]
 pub struct Plugins {
-    known: Roster<Service, Known>,
+    known: Roster<ServiceName, Known>,
 }
 
 impl Plugins {
     /// Starts a program for a service, or ends the one it has.
-    pub fn engage(&mut self, service: Service, command: Option<&str>, waker: Arc<Waker>) {
+    pub fn engage(&mut self, service: ServiceName, command: Option<&str>, waker: Arc<Waker>) {
         match command {
             None => self.known.retain(|known, _| known != service),
             Some(command) => {
@@ -40,7 +40,7 @@ impl Plugins {
 
     /// Tells a program a line. One that does not listen is ended: then the
     /// machine has to know.
-    pub fn tell(&mut self, service: Service, line: String, now: Moment) -> Option<Input> {
+    pub fn tell(&mut self, service: ServiceName, line: String, now: Moment) -> Option<Input> {
         let known = self.known.get_mut(service)?;
         if known.plugin.tell(line) {
             return None;
@@ -50,7 +50,7 @@ impl Plugins {
     }
 
     /// Ends a program that is of no use; it is started again later.
-    pub fn restart(&mut self, service: Service, why: &'static str, now: Moment) {
+    pub fn restart(&mut self, service: ServiceName, why: &'static str, now: Moment) {
         if let Some(known) = self.known.get_mut(service) {
             known.plugin.end(now, why);
             known.useless(service, why);
@@ -58,7 +58,7 @@ impl Plugins {
     }
 
     /// What a program said was an answer.
-    pub fn heeded(&mut self, service: Service) {
+    pub fn heeded(&mut self, service: ServiceName) {
         if let Some(known) = self.known.get_mut(service) {
             if std::mem::take(&mut known.told) {
                 info!(target: "queue", "{} answers again for service {service}", known.plugin.command());
@@ -91,7 +91,7 @@ impl Plugins {
 }
 
 impl Known {
-    fn useless(&mut self, service: Service, why: &str) {
+    fn useless(&mut self, service: ServiceName, why: &str) {
         if !std::mem::replace(&mut self.told, true) {
             let command = self.plugin.command();
             warn!(target: "queue", "{command}: {why}; service {service} is scheduled without it until it answers again");

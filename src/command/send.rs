@@ -6,7 +6,7 @@
 use super::exit;
 use super::terminal::complain;
 use getopts::Matches;
-use pegasus_core::base::address::{Target, CONTROL_PORT};
+use pegasus_core::base::address::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
 use pegasus_core::wire::frame::LINE_BYTES_MAX;
 use std::io::{self, BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to one ticket queue.
 pub struct Line {
-    target: Target,
+    target: HostPort,
     stream: BufReader<TcpStream>,
 }
 
@@ -28,7 +28,7 @@ impl Line {
     ///
     /// # Errors
     /// What the system says of the last one.
-    pub fn connect(target: Target) -> io::Result<Line> {
+    pub fn connect(target: HostPort) -> io::Result<Line> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -96,7 +96,7 @@ impl Sender {
     fn send(&mut self, text: &str) -> bool {
         let target = match Url::parse(text) {
             Ok(url) if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX => {
-                Target { host: url.host.to_string(), port: url.port.unwrap_or(CONTROL_PORT) }
+                HostPort { host: url.host.to_string(), port: url.port.unwrap_or(CONTROL_PORT) }
             }
             Ok(_) if text.len() >= LINE_BYTES_MAX => {
                 return self.fail(exit::USAGE, text, "longer than a message may be")

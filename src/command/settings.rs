@@ -9,10 +9,10 @@ use super::logging::Place;
 use crate::net::gauge::Source;
 use crate::os::user;
 use log::LevelFilter;
-use pegasus_core::base::address::{Cidr, Listen, Named, Target, Transport};
-use pegasus_core::base::name::Service;
-use pegasus_core::base::pairs;
+use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, Transport};
+use pegasus_core::base::key_value;
 use pegasus_core::base::roster::Roster;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
 use pegasus_core::queue::ticket_queue::QueueOptions;
@@ -32,7 +32,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueueAt {
     /// One that is reached by TCP.
-    Target(Target),
+    Target(HostPort),
     /// One in the same process.
     Embedded,
 }
@@ -85,9 +85,9 @@ pub fn load_sources(text: &str) -> Result<Vec<Source>, String> {
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
     /// NAME.
-    pub name: Service,
+    pub name: ServiceName,
     /// Where its clients come.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<ListenAddr>,
     /// Its own scheduler.
     pub scheduler: Option<SchedulerName>,
     /// Whether a client's address keeps its provider, and for how long after it came.
@@ -101,9 +101,9 @@ pub struct ServiceSettings {
     /// When its flows of datagrams end.
     pub udp: FlowTerms,
     /// Static providers.
-    pub fallback: Vec<Target>,
+    pub fallback: Vec<HostPort>,
     /// Where it is on this machine, if that is said.
-    pub provider: Option<Named>,
+    pub provider: Option<ProviderSpec>,
     /// Its slots, if that is said; in it none for `auto`.
     pub capacity: Option<Option<u32>>,
     /// Its check, if that is said.
@@ -117,7 +117,7 @@ pub struct ServiceSettings {
 }
 
 impl ServiceSettings {
-    fn new(name: Service) -> ServiceSettings {
+    fn new(name: ServiceName) -> ServiceSettings {
         ServiceSettings {
             name,
             listen: Vec::new(),
@@ -162,7 +162,7 @@ pub struct Settings {
     pub log_level: LevelFilter,
     pub user: Option<String>,
     pub drain_timeout: Span,
-    pub queue_listen: Vec<Listen>,
+    pub queue_listen: Vec<ListenAddr>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
     pub redirect_queue: QueueAt,
@@ -175,7 +175,7 @@ pub struct Settings {
     pub redirect_flows_max: usize,
     pub redirect_linger: Span,
     pub redirect_splice: bool,
-    pub monitor_balancers: Vec<Target>,
+    pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
     pub monitor_load: Vec<Source>,
     pub services: Vec<ServiceSettings>,
@@ -244,7 +244,7 @@ impl Settings {
     }
 
     /// The settings of a service, if it is named in the configuration.
-    pub fn service(&self, name: Service) -> Option<&ServiceSettings> {
+    pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
     }
 
@@ -339,7 +339,7 @@ impl Reader {
             }
         }
         for assignment in assignments {
-            match pairs::assignment(assignment) {
+            match key_value::assignment(assignment) {
                 Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
                 Err(why) => reader.mistakes.push(Mistake(format!("-o {why}"))),
             }
@@ -349,7 +349,7 @@ impl Reader {
 
     fn file(&mut self, name: &str, text: &str) {
         let mut seen: Roster<&str, usize> = Roster::default();
-        for pair in pairs::read(text) {
+        for pair in key_value::read(text) {
             match pair {
                 Err((line, why)) => self.mistakes.push(Mistake(format!("{name}:{line}: {why}"))),
                 Ok(pair) => {
@@ -388,7 +388,7 @@ impl Reader {
             .filter_map(|(ending, set)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), set)))
             .max_by_key(|(_, length, _)| *length);
         let Some((name, _, set)) = found else { return Err(unknown(key)) };
-        let name: Service = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
+        let name: ServiceName = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
         let place = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
             services.push(ServiceSettings::new(name));

@@ -7,9 +7,9 @@ use super::drive::Desk;
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
-use pegasus_core::base::address::{Listen, Transport};
+use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::roster::Roster;
-use pegasus_core::base::seldom::Seldom;
 use pegasus_core::base::time::{Moment, Span};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -85,7 +85,7 @@ impl Bound for std::net::UdpSocket {
 ///
 /// # Errors
 /// What the system says, with the address.
-pub fn bind<S: Bound>(listen: &Listen) -> io::Result<Vec<S>> {
+pub fn bind<S: Bound>(listen: &ListenAddr) -> io::Result<Vec<S>> {
     debug_assert_eq!(listen.transport, S::TRANSPORT);
     let mut bound = Vec::new();
     for port in listen.first..=listen.last {
@@ -146,12 +146,12 @@ pub struct Listeners<T> {
     listeners: Roster<usize, Listener<T>>,
     leaving: bool,
     paused_until: Option<Moment>,
-    told: Seldom,
+    told: LogThrottle,
 }
 
 impl<T> Default for Listeners<T> {
     fn default() -> Self {
-        Listeners { listeners: Roster::default(), leaving: false, paused_until: None, told: Seldom::default() }
+        Listeners { listeners: Roster::default(), leaving: false, paused_until: None, told: LogThrottle::default() }
     }
 }
 
@@ -286,7 +286,7 @@ impl<T: Copy> Listeners<T> {
                     Err(error) if socket::out_of_sockets(&error) => {
                         // Readiness is told once: it stays noted, and a timer looks again.
                         self.paused_until = Some(desk.now + PAUSE);
-                        if self.told.happened(desk.now, TELL).is_some() {
+                        if self.told.allow(desk.now, TELL).is_some() {
                             came.push(Came::NoSocket(error));
                         }
                         return came;

@@ -7,7 +7,7 @@
 use crate::os::signal::{Signal, Signals};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
-use pegasus_core::base::machine::Machine;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use std::collections::VecDeque;
 use std::io;
@@ -47,14 +47,14 @@ impl Desk {
 /// What acts for a machine.
 pub trait Hands {
     /// The machine that decides.
-    type Machine: Machine;
+    type Machine: StateMachine;
     /// What other threads and signals may want.
     type Order;
 
     /// A socket became ready.
     fn ready(&mut self, event: &Event, machine: &mut Self::Machine, desk: &mut Desk);
     /// The machine wants this done.
-    fn act(&mut self, output: <Self::Machine as Machine>::Output, machine: &mut Self::Machine, desk: &mut Desk);
+    fn act(&mut self, output: <Self::Machine as StateMachine>::Output, machine: &mut Self::Machine, desk: &mut Desk);
     /// Somebody outside the loop wants this.
     fn order(&mut self, order: Self::Order, machine: &mut Self::Machine, desk: &mut Desk);
     /// Time passed.
@@ -143,15 +143,15 @@ impl<O> Loop<O> {
         loop {
             self.desk();
             self.desk.again = false;
-            machine.expire(self.desk.now);
+            machine.handle_timeout(self.desk.now);
             hands.expire(machine, &mut self.desk);
             // What an output brings about may bring further outputs.
             let over = loop {
-                while let Some(output) = machine.poll() {
+                while let Some(output) = machine.poll_output() {
                     hands.act(output, machine, &mut self.desk);
                 }
                 let over = hands.settle(machine, &mut self.desk);
-                match machine.poll() {
+                match machine.poll_output() {
                     Some(output) => hands.act(output, machine, &mut self.desk),
                     None => break over,
                 }
@@ -159,7 +159,7 @@ impl<O> Loop<O> {
             if over {
                 return Ok(());
             }
-            let deadline = machine.deadline().into_iter().chain(hands.deadline()).min();
+            let deadline = machine.next_timeout().into_iter().chain(hands.deadline()).min();
             let sleep = match deadline {
                 _ if self.desk.again => Some(Duration::ZERO),
                 None | Some(Moment::NEVER) => None,

@@ -7,7 +7,7 @@ use super::helper::Helper;
 use crate::os::{cpu, load};
 use mio::Waker;
 use pegasus_core::base::decimal;
-use pegasus_core::base::pairs;
+use pegasus_core::base::key_value;
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::time::{Moment, Span};
 use std::fmt;
@@ -285,7 +285,7 @@ impl Gauge {
 fn pressure() -> Option<Reading> {
     let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
     let some = text.lines().find(|line| line.starts_with("some "))?;
-    let percent = decimal::parse(pairs::find(some, "avg10")?)?;
+    let percent = decimal::parse(key_value::find(some, "avg10")?)?;
     Some(Reading { full: Some((percent / 100.0).clamp(0.0, 1.0)), ..Reading::default() })
 }
 

@@ -5,7 +5,7 @@
 //! that is written out needs neither.
 
 use mio::Waker;
-use pegasus_core::base::address::Target;
+use pegasus_core::base::address::HostPort;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +20,7 @@ pub enum Lookup {
 
 impl Lookup {
     /// Begins to look `target` up; `waker` is woken when it is done.
-    pub fn begin(target: &Target, waker: Arc<Waker>) -> Lookup {
+    pub fn begin(target: &HostPort, waker: Arc<Waker>) -> Lookup {
         if let Some(address) = target.literal() {
             return Lookup::Known(address);
         }

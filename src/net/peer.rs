@@ -11,7 +11,7 @@ use log::{info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
-use pegasus_core::base::address::Target;
+use pegasus_core::base::address::HostPort;
 use pegasus_core::base::backoff::Backoff;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
@@ -50,7 +50,7 @@ enum State {
 pub struct Peer<T> {
     /// Whose peer it is, for the log.
     owner: &'static str,
-    target: Target,
+    target: HostPort,
     /// The log knows that it is away.
     away: bool,
     token: Token,
@@ -76,7 +76,7 @@ impl<T> Peer<T> {
     /// owes answers for `silence_max` counts as away.
     pub fn new(
         owner: &'static str,
-        target: Target,
+        target: HostPort,
         token: Token,
         retry: (Span, Span),
         silence_max: Span,
@@ -102,7 +102,7 @@ impl<T> Peer<T> {
     }
 
     /// Whom it connects to.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &HostPort {
         &self.target
     }
 

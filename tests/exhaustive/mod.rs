@@ -7,9 +7,9 @@
 mod model;
 
 use model::{Ask, Model, LEASE, WAIT};
-use pegasus_core::base::address::{Named, Provider};
-use pegasus_core::base::machine::Machine;
+use pegasus_core::base::address::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use pegasus_core::schedule::registry::SCHEDULERS;
@@ -57,17 +57,17 @@ impl Pair {
         let options = QueueOptions { scheduler: scheduler.parse().expect("a scheduler"), ..QueueOptions::default() };
         let mut queue = TicketQueue::new(options, 0);
         let connection = Slab::default().insert(());
-        queue.handle(Input::Came { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
+        queue.handle_input(Input::Came { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
         Pair { queue, connection, model: Model::default(), asked: 0, answers: Vec::new() }
     }
 
     fn ask(&mut self, order: Option<u64>, request: Request) {
-        self.queue.handle(Input::Asked { connection: self.connection, order, request }, self.model.now);
+        self.queue.handle_input(Input::Asked { connection: self.connection, order, request }, self.model.now);
         self.collect();
     }
 
     fn collect(&mut self) {
-        while let Some(output) = self.queue.poll() {
+        while let Some(output) = self.queue.poll_output() {
             if let Output::Answer { order, reply, .. } = output {
                 self.answers.push((order, reply));
             }
@@ -117,7 +117,7 @@ impl Pair {
         match event {
             Event::Ticket(provider, tickets, capacity) => {
                 let expected = self.model.ticket(provider, tickets, capacity);
-                let provider = Named::from(address(provider));
+                let provider = ProviderSpec::from(address(provider));
                 self.ask(Some(0), Request::Ticket { provider, service, tickets, capacity, lease: Some(LEASE) });
                 let Reply::Standing(Standing { active, granted, waiting, mode }) = self.reply() else {
                     panic!("no standing")
@@ -159,13 +159,13 @@ impl Pair {
             Event::FailureWith => {
                 let Some((number, provider)) = self.model.oldest_active() else { return };
                 let gone = self.model.fail(provider, Some(number));
-                let provider = Named::from(address(provider));
+                let provider = ProviderSpec::from(address(provider));
                 self.ask(Some(0), Request::Failure { provider, service, id: Some(number) });
                 assert_eq!(self.reply(), Reply::Discarded(u64::from(gone)));
             }
             Event::Failure(provider) => {
                 let gone = self.model.fail(provider, None);
-                let provider = Named::from(address(provider));
+                let provider = ProviderSpec::from(address(provider));
                 self.ask(Some(0), Request::Failure { provider, service, id: None });
                 assert_eq!(self.reply(), Reply::Discarded(u64::from(gone)));
             }
@@ -182,10 +182,10 @@ impl Pair {
     /// Time passes, with everything that the queue or the model wants to do meanwhile.
     fn pass(&mut self, to: Moment) {
         loop {
-            let next = self.queue.deadline().into_iter().chain(self.model.next_change()).chain([to]).min();
+            let next = self.queue.next_timeout().into_iter().chain(self.model.next_change()).chain([to]).min();
             let next = next.expect("the end at least").max(self.model.now);
             self.model.pass(next);
-            self.queue.expire(next);
+            self.queue.handle_timeout(next);
             self.collect();
             let over: Vec<u32> =
                 self.model.line.iter().filter(|ask| ask.since + WAIT <= next).map(|ask| ask.number).collect();

@@ -5,11 +5,11 @@
 
 use super::agenda::{Event, Ground};
 use super::ledger::Ledger;
-use pegasus_core::base::address::{Named, Provider};
-use pegasus_core::base::machine::Machine as _;
-use pegasus_core::base::name::Service;
+use pegasus_core::base::address::{Provider, ProviderSpec};
 use pegasus_core::base::sample::Sample;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
@@ -32,7 +32,7 @@ fn number_of(ip: IpAddr) -> usize {
 
 /// The number of the provider that is written so.
 pub fn number(written: &str) -> usize {
-    number_of(written.parse::<Named>().expect("an address").ip.expect("an ip"))
+    number_of(written.parse::<ProviderSpec>().expect("an address").ip.expect("an ip"))
 }
 
 struct Queue {
@@ -45,7 +45,7 @@ struct Queue {
 
 /// See the file's head.
 pub struct Cluster {
-    service: Service,
+    service: ServiceName,
     queues: Vec<Queue>,
     monitors: Vec<Monitor>,
     monitor_wakes: Vec<Moment>,
@@ -59,7 +59,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(scheduler: &str, ground: &mut Ground) -> Cluster {
         let setting = ground.setting;
-        let service: Service = "default".parse().expect("a service");
+        let service: ServiceName = "default".parse().expect("a service");
         let providers = setting.machines.len();
         let open = vec!["0.0.0.0/0".parse().expect("a network")];
         let options = QueueOptions {
@@ -75,13 +75,13 @@ impl Cluster {
             let mut machine = TicketQueue::new(options.clone(), balancer as u64);
             for (place, connection) in connections.iter().enumerate() {
                 let peer = if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
-                machine.handle(ticket_queue::Input::Came { connection: *connection, peer }, Moment::ZERO);
+                machine.handle_input(ticket_queue::Input::Came { connection: *connection, peer }, Moment::ZERO);
             }
             Queue { machine, connections, wakes: Moment::NEVER }
         };
         let services = vec![ServiceOptions {
             service,
-            provider: Named { ip: None, port: Some(PORT) },
+            provider: ProviderSpec { ip: None, port: Some(PORT) },
             capacity: None,
             check: Some(setting.interval),
             rise: 2,
@@ -93,7 +93,7 @@ impl Cluster {
         let mut monitors = Vec::new();
         for (provider, build) in setting.machines.iter().enumerate() {
             let mut monitor = Monitor::new(options.clone(), build.cpus, ground.random.bits());
-            (0..balancers).for_each(|balancer| monitor.handle(monitor::Input::Up { balancer }, Moment::ZERO));
+            (0..balancers).for_each(|balancer| monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO));
             monitors.push(monitor);
             // They do not all start at once.
             let start = Span::from_secs_f64(setting.interval.as_secs_f64() * ground.random.unit());
@@ -114,7 +114,7 @@ impl Cluster {
     fn ask(&mut self, balancer: usize, connection: usize, order: Option<u64>, request: Request, ground: &mut Ground) {
         let connection = self.queues[balancer].connections[connection];
         let input = ticket_queue::Input::Asked { connection, order, request };
-        self.queues[balancer].machine.handle(input, ground.now);
+        self.queues[balancer].machine.handle_input(input, ground.now);
         self.heed_queue(balancer, ground);
     }
 
@@ -147,7 +147,7 @@ impl Cluster {
             self.ledger.ended(balancer, provider);
         }
         self.ledger.failed(balancer, provider, ground.now);
-        let provider = Named { ip: Some(address(provider)), port: Some(PORT) };
+        let provider = ProviderSpec { ip: Some(address(provider)), port: Some(PORT) };
         self.ask(balancer, 0, Some(0), Request::Failure { provider, service: self.service, id }, ground);
     }
 
@@ -159,7 +159,7 @@ impl Cluster {
 
     /// A queue's answer reaches a monitor.
     pub fn told(&mut self, balancer: usize, provider: usize, reply: Reply, ground: &mut Ground) {
-        self.monitors[provider].handle(monitor::Input::Told { balancer, service: 0, reply }, ground.now);
+        self.monitors[provider].handle_input(monitor::Input::Told { balancer, service: 0, reply }, ground.now);
         self.heed_monitor(provider, ground);
     }
 
@@ -170,14 +170,14 @@ impl Cluster {
             return;
         }
         queue.wakes = Moment::NEVER;
-        queue.machine.expire(ground.now);
+        queue.machine.handle_timeout(ground.now);
         self.heed_queue(balancer, ground);
     }
 
     /// The time it is, for a monitor.
     pub fn wake_monitor(&mut self, provider: usize, ground: &mut Ground) {
-        if self.monitors[provider].deadline().is_some_and(|deadline| deadline <= ground.now) {
-            self.monitors[provider].expire(ground.now);
+        if self.monitors[provider].next_timeout().is_some_and(|deadline| deadline <= ground.now) {
+            self.monitors[provider].handle_timeout(ground.now);
         }
         self.heed_monitor(provider, ground);
     }
@@ -186,7 +186,7 @@ impl Cluster {
         let connections = &self.queues[balancer].connections;
         let first = connections[0];
         let mut answers = Vec::new();
-        while let Some(output) = self.queues[balancer].machine.poll() {
+        while let Some(output) = self.queues[balancer].machine.poll_output() {
             let ticket_queue::Output::Answer { connection, order, reply } = output else { continue };
             match reply {
                 Reply::Provider { provider, id } if connection == first => {
@@ -210,7 +210,7 @@ impl Cluster {
         }
         self.answers.extend(answers);
         let queue = &mut self.queues[balancer];
-        if let Some(deadline) = queue.machine.deadline().filter(|deadline| *deadline < queue.wakes) {
+        if let Some(deadline) = queue.machine.next_timeout().filter(|deadline| *deadline < queue.wakes) {
             queue.wakes = deadline;
             ground.at(deadline.max(ground.now), Event::QueueWakes(balancer));
         }
@@ -227,7 +227,7 @@ impl Cluster {
     fn heed_monitor(&mut self, provider: usize, ground: &mut Ground) {
         let now = ground.now;
         let mut said = Vec::new();
-        while let Some(output) = self.monitors[provider].poll() {
+        while let Some(output) = self.monitors[provider].poll_output() {
             let input = match output {
                 monitor::Output::Look => monitor::Input::Looked(self.sample(provider, ground)),
                 monitor::Output::Check { service } => {
@@ -239,7 +239,7 @@ impl Cluster {
                 }
                 monitor::Output::Note(_) | monitor::Output::Finished => continue,
             };
-            self.monitors[provider].handle(input, now);
+            self.monitors[provider].handle_input(input, now);
         }
         if said.len() == self.queues.len() {
             let messages: Vec<&Request> = said.iter().map(|(_, request)| request).collect();
@@ -249,7 +249,8 @@ impl Cluster {
             self.messages += 1;
             self.send(provider, Event::Said(balancer, provider, request), ground);
         }
-        if let Some(deadline) = self.monitors[provider].deadline().filter(|at| *at != self.monitor_wakes[provider]) {
+        if let Some(deadline) = self.monitors[provider].next_timeout().filter(|at| *at != self.monitor_wakes[provider])
+        {
             self.monitor_wakes[provider] = deadline;
             ground.at(deadline.max(now), Event::MonitorWakes(provider));
         }
@@ -272,8 +273,8 @@ impl Cluster {
         for (balancer, queue) in self.queues.iter_mut().enumerate() {
             let request = Request::Status { service: None };
             let input = ticket_queue::Input::Asked { connection: queue.connections[0], order: Some(0), request };
-            queue.machine.handle(input, ground.now);
-            match queue.machine.poll() {
+            queue.machine.handle_input(input, ground.now);
+            match queue.machine.poll_output() {
                 Some(ticket_queue::Output::Answer { reply: Reply::Status(status), .. }) => {
                     self.ledger.audit(balancer, &status, ground.now);
                 }

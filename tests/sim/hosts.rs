@@ -5,7 +5,7 @@
 
 use super::ledger::Ledger;
 use pegasus_core::base::address::Provider;
-use pegasus_core::base::name::Service;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::Moment;
 use pegasus_core::monitor::monitor::Monitor;
@@ -43,7 +43,7 @@ pub struct Visitor {
     /// The first of its kind is 1.
     pub number: u32,
     /// What it wants.
-    pub service: Service,
+    pub service: ServiceName,
     /// When something last happened to it, or to the way to its queue.
     pub since: Moment,
     /// Calls made for it; a call but the last was dropped.

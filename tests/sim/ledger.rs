@@ -5,8 +5,8 @@
 //! what, who has it, who waits. Panics at the first answer that breaks a law.
 
 use pegasus_core::base::address::Provider;
-use pegasus_core::base::name::Service;
-use pegasus_core::base::pairs;
+use pegasus_core::base::key_value;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::wire::channel::Order;
@@ -14,7 +14,7 @@ use pegasus_core::wire::message::{Reason, Reply, Request};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-type Whose = (Service, Provider);
+type Whose = (ServiceName, Provider);
 
 #[derive(Debug)]
 struct Account {
@@ -78,7 +78,7 @@ impl Account {
 
 #[derive(Debug)]
 struct Pending {
-    service: Service,
+    service: ServiceName,
     deadline: Moment,
     avoid: Vec<Provider>,
     counted: bool,
@@ -127,7 +127,7 @@ impl Ledger {
                 return;
             }
             Request::Ticket { provider, service, tickets, capacity, lease } => {
-                let whose = (*service, provider.seen_from(peer));
+                let whose = (*service, provider.resolve(peer));
                 let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
                 granted_before = Some(account.granted);
                 if account.hold_end <= now {
@@ -138,13 +138,13 @@ impl Ledger {
                 account.lease_end = now + lease;
             }
             Request::Withdraw { provider, service } => {
-                if let Some(account) = self.accounts.get_mut(&(*service, provider.seen_from(peer))) {
+                if let Some(account) = self.accounts.get_mut(&(*service, provider.resolve(peer))) {
                     account.discard(now);
                 }
             }
             Request::Done { id, unused } => self.ends(key, *id, !unused),
             Request::Failure { provider, service, id } => {
-                let whose = (*service, provider.seen_from(peer));
+                let whose = (*service, provider.resolve(peer));
                 let known =
                     id.and_then(|id| self.granted.get(&(key, id)).map(|granted| (granted.whose, granted.deaths)));
                 if let Some(id) = id {
@@ -304,7 +304,7 @@ impl Ledger {
     /// The queue's own account agrees with this one.
     pub fn check_status(&self, status: &str, now: Moment) {
         let number = |line: &str, key: &str| -> u64 {
-            let value = pairs::find(line, key).and_then(|text| text.parse().ok());
+            let value = key_value::find(line, key).and_then(|text| text.parse().ok());
             value.unwrap_or_else(|| panic!("no {key} in {line}"))
         };
         let mut shown = 0;
@@ -312,8 +312,8 @@ impl Ledger {
             match line.split(' ').next() {
                 Some("provider") => {
                     shown += 1;
-                    let service = pairs::find(line, "service").and_then(|text| text.parse().ok()).expect(line);
-                    let provider = pairs::find(line, "address").and_then(|text| text.parse().ok()).expect(line);
+                    let service = key_value::find(line, "service").and_then(|text| text.parse().ok()).expect(line);
+                    let provider = key_value::find(line, "address").and_then(|text| text.parse().ok()).expect(line);
                     let account = self.accounts.get(&(service, provider)).expect(line);
                     let offers = now < account.lease_end;
                     let free = if offers { account.free() } else { 0 };
@@ -328,7 +328,7 @@ impl Ledger {
                         assert_eq!(number(line, key), u64::from(value), "{key} in {line}\nbut {account:?}");
                     }
                     let held = account.hold_end.since(now).to_string();
-                    assert_eq!(pairs::find(line, "held"), Some(held.as_str()), "{line}");
+                    assert_eq!(key_value::find(line, "held"), Some(held.as_str()), "{line}");
                 }
                 Some("queue") => assert_eq!(number(line, "waiting"), self.pending.len() as u64, "{line}"),
                 _ => {}

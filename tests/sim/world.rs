@@ -11,11 +11,11 @@ mod redirectors;
 
 use super::hosts::{Health, MonitorHost, PlainHost, QueueHost, RedirectHost};
 use super::network::{Arrival, Asker, End, Network};
-use pegasus_core::base::machine::Machine;
-use pegasus_core::base::name::Service;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::random::Random;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::law::Sample;
 use pegasus_core::monitor::monitor;
@@ -75,7 +75,7 @@ pub struct World {
     meanness: u64,
 }
 
-fn service(number: usize) -> Service {
+fn service(number: usize) -> ServiceName {
     SERVICES[number].0.parse().expect("a service")
 }
 
@@ -191,7 +191,7 @@ impl World {
                 (0..2).for_each(|kind| self.answers[kind] += ledger.answers[kind]);
             }
         }
-        assert!(self.redirectors.iter().all(|redirector| redirector.machine.deadline().is_none()), "a timer left");
+        assert!(self.redirectors.iter().all(|redirector| redirector.machine.next_timeout().is_none()), "a timer left");
     }
 
     fn until(&mut self, end: Moment) {
@@ -222,9 +222,10 @@ impl World {
 
     /// When which machine wants to be woken: queues, redirectors, monitors.
     fn timers(&self) -> Vec<(Moment, (u8, usize))> {
-        let queues = self.queues.iter().map(|host| host.running.as_ref().and_then(|(machine, _)| machine.deadline()));
-        let redirectors = self.redirectors.iter().map(|host| host.machine.deadline());
-        let monitors = self.monitors.iter().map(|host| host.machine.as_ref().and_then(Machine::deadline));
+        let queues =
+            self.queues.iter().map(|host| host.running.as_ref().and_then(|(machine, _)| machine.next_timeout()));
+        let redirectors = self.redirectors.iter().map(|host| host.machine.next_timeout());
+        let monitors = self.monitors.iter().map(|host| host.machine.as_ref().and_then(StateMachine::next_timeout));
         let queues = queues.enumerate().map(|(number, at)| (at, (0, number)));
         let redirectors = redirectors.enumerate().map(|(number, at)| (at, (1, number)));
         let monitors = monitors.enumerate().map(|(number, at)| (at, (2, number)));
@@ -236,18 +237,18 @@ impl World {
         match kind {
             0 => {
                 if let Some((machine, ledger)) = &mut self.queues[host].running {
-                    machine.expire(now);
+                    machine.handle_timeout(now);
                     ledger.expired(now);
                 }
                 self.act_queue(host);
             }
             1 => {
-                self.redirectors[host].machine.expire(now);
+                self.redirectors[host].machine.handle_timeout(now);
                 self.act_redirector(host);
             }
             _ => {
                 if let Some(machine) = &mut self.monitors[host].machine {
-                    machine.expire(now);
+                    machine.handle_timeout(now);
                 }
                 self.act_monitor(host);
             }
@@ -343,7 +344,7 @@ impl World {
             4 => {
                 if let Some((machine, ledger)) = &mut self.queues[queue].running {
                     ledger.draining = true;
-                    machine.handle(ticket_queue::Input::Drain, self.now);
+                    machine.handle_input(ticket_queue::Input::Drain, self.now);
                     self.act_queue(queue);
                     self.within(1000, Event::QueueEnds(queue));
                 }

@@ -19,8 +19,8 @@ use log::{debug, info, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::queue::ticket_queue::{Input, Output};
 use pegasus_core::wire::channel::Answering;
@@ -138,7 +138,7 @@ impl Hands for Control {
             }
             Output::Tell { service, line } => {
                 if let Some(input) = self.plugins.tell(service, line, desk.now) {
-                    machine.handle(input, desk.now);
+                    machine.handle_input(input, desk.now);
                 }
             }
             Output::Heeded { service } => self.plugins.heeded(service),
@@ -156,7 +156,7 @@ impl Hands for Control {
                 info!(target: "queue", "draining");
                 self.listeners.close();
                 self.ending = Some(desk.now + self.drain_timeout);
-                machine.handle(Input::Drain, desk.now);
+                machine.handle_input(Input::Drain, desk.now);
             }
             Order::HandOver => {
                 self.listeners.close();
@@ -168,14 +168,14 @@ impl Hands for Control {
             Order::Reconfigure(settings) => {
                 self.connections_max = settings.queue_connections_max;
                 self.drain_timeout = settings.drain_timeout;
-                machine.handle(Input::Reconfigure(Box::new(settings.queue_options())), desk.now);
+                machine.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), desk.now);
             }
         }
     }
 
     fn expire(&mut self, machine: &mut SharedQueue, desk: &mut Desk) {
         for input in self.plugins.hear(desk.now) {
-            machine.handle(input, desk.now);
+            machine.handle_input(input, desk.now);
         }
         while self.refused.front().is_some_and(|(until, _)| desk.now >= *until) {
             self.refused.pop_front();
@@ -227,7 +227,7 @@ impl Control {
     fn new(settings: &Settings, members_max: usize) -> Control {
         Control {
             listeners: Listeners::default(),
-            connections: Slab::above(members_max),
+            connections: Slab::with_reserved(members_max),
             connections_max: settings.queue_connections_max,
             dirty: Vec::new(),
             again: Vec::new(),
@@ -286,7 +286,7 @@ impl Control {
             return;
         }
         self.newcomers.push_back(key);
-        machine.handle(Input::Came { connection: key, peer: from.ip() }, desk.now);
+        machine.handle_input(Input::Came { connection: key, peer: from.ip() }, desk.now);
     }
 
     /// Makes room: the oldest connection that never asked anything goes.
@@ -311,7 +311,7 @@ impl Control {
 
     fn close(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         if self.connections.remove(key).is_some() {
-            machine.handle(Input::Gone { connection: key }, desk.now);
+            machine.handle_input(Input::Gone { connection: key }, desk.now);
         }
         // Of those who left without a word, more than a few would pile up here.
         while self.newcomers.front().is_some_and(|key| self.connections.get(*key).is_none_or(|known| known.spoken)) {
@@ -325,7 +325,7 @@ impl Control {
 
     /// A connection broke: what it was sent last did not arrive.
     fn lost(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
-        machine.handle(Input::Undelivered { connection: key }, desk.now);
+        machine.handle_input(Input::Undelivered { connection: key }, desk.now);
         self.close(key, machine, desk);
     }
 
@@ -347,7 +347,7 @@ impl Control {
                     connection.ended = true;
                     connection.channel.end();
                     self.ask(key, machine, desk);
-                    return machine.handle(Input::Ended { connection: key }, desk.now);
+                    return machine.handle_input(Input::Ended { connection: key }, desk.now);
                 }
                 // Once it is over nothing is heard any more; thrown away, it
                 // does not reset the connection and take the error with it.
@@ -410,7 +410,7 @@ impl Control {
                 let _ = connection.stream.shutdown(Shutdown::Write);
                 connection.linger = Some(desk.now + LINGER);
                 self.next_sweep = self.next_sweep.min(desk.now + LINGER);
-                machine.handle(Input::Gone { connection: key }, desk.now);
+                machine.handle_input(Input::Gone { connection: key }, desk.now);
             }
         }
         if was_clogged && !connection.channel.clogged() {

@@ -6,8 +6,8 @@
 
 use crate::net::peer::News;
 use mio::Waker;
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Moment;
 use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
 use pegasus_core::wire::channel::Answer;
@@ -45,31 +45,31 @@ pub struct Member {
     key: Key,
 }
 
-impl Machine for SharedQueue {
+impl StateMachine for SharedQueue {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, input: Input, now: Moment) {
+    fn handle_input(&mut self, input: Input, now: Moment) {
         let mut inner = self.lock();
         inner.handle(input, now);
         inner.sort(None);
     }
 
-    fn expire(&mut self, now: Moment) {
+    fn handle_timeout(&mut self, now: Moment) {
         let mut inner = self.lock();
         let now = inner.at(now);
-        inner.machine.expire(now);
+        inner.machine.handle_timeout(now);
         inner.sort(None);
     }
 
-    fn deadline(&self) -> Option<Moment> {
+    fn next_timeout(&self) -> Option<Moment> {
         let mut inner = self.lock();
-        let deadline = inner.machine.deadline();
+        let deadline = inner.machine.next_timeout();
         inner.sleeps_until = deadline.unwrap_or(Moment::NEVER);
         deadline
     }
 
-    fn poll(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.lock().outputs.pop_front()
     }
 }
@@ -144,13 +144,13 @@ impl Inner {
 
     fn handle(&mut self, input: Input, now: Moment) {
         let now = self.at(now);
-        self.machine.handle(input, now);
+        self.machine.handle_input(input, now);
     }
 
     /// Gives everybody what is theirs. `caller` need not be woken.
     fn sort(&mut self, caller: Option<Key>) {
         let slept = self.outputs.is_empty();
-        while let Some(output) = self.machine.poll() {
+        while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Answer { connection, reply, .. } if connection.index() < self.members_max => {
                     let Some(mailbox) = self.members.get_mut(connection) else { continue };
@@ -170,7 +170,7 @@ impl Inner {
         if caller.is_none() {
             return;
         }
-        let sooner = self.machine.deadline().is_some_and(|deadline| deadline < self.sleeps_until);
+        let sooner = self.machine.next_timeout().is_some_and(|deadline| deadline < self.sleeps_until);
         if sooner {
             self.sleeps_until = Moment::ZERO;
         }

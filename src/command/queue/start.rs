@@ -12,7 +12,7 @@ use crate::net::drive::{Loop, Remote};
 use crate::os::service;
 use crate::os::signal::Signal;
 use log::{error, info, warn};
-use pegasus_core::base::address::{Cidr, Listen};
+use pegasus_core::base::address::{Cidr, ListenAddr};
 use pegasus_core::queue::ticket_queue::{QueueOptions, TicketQueue};
 use pegasus_core::wire::message::Request;
 use std::io;
@@ -30,7 +30,7 @@ struct Ready {
 }
 
 /// Listening sockets, each with the place that it is of in `queue_listen`.
-pub type Places = Vec<(Listen, TcpListener)>;
+pub type Places = Vec<(ListenAddr, TcpListener)>;
 
 impl Ready {
     /// Binds everything that is not `left` by another process. So many threads of
@@ -46,7 +46,7 @@ impl Ready {
             socket.set_nonblocking(true)?;
             places.push((place, socket));
         }
-        let known: Vec<Listen> = places.iter().map(|(place, _)| place.clone()).collect();
+        let known: Vec<ListenAddr> = places.iter().map(|(place, _)| place.clone()).collect();
         for listen in &settings.queue_listen {
             if !known.contains(listen) {
                 places.extend(accept::bind(listen)?.into_iter().map(|socket| (listen.clone(), socket)));

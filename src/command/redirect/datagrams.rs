@@ -27,10 +27,10 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use pegasus_core::base::machine::Machine;
-use pegasus_core::base::name::Service;
 use pegasus_core::base::roster::Roster;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
 use pegasus_core::wire::channel::Answer;
@@ -53,7 +53,7 @@ const RENEW: Span = Span::from_secs(10);
 /// A socket that clients come to.
 struct Door {
     socket: UdpSocket,
-    service: Service,
+    service: ServiceName,
     port: u16,
     /// It is not of one address: each datagram tells which one it was sent to.
     wildcard: bool,
@@ -162,7 +162,7 @@ impl Hands for Datagrams {
             Order::Terminate if self.staying.is_ending() => self.staying.end(Span::ZERO, desk.now),
             Order::Terminate => {
                 self.staying.end(self.settings.drain_timeout, desk.now);
-                machine.handle(Input::Drain, desk.now);
+                machine.handle_input(Input::Drain, desk.now);
             }
             Order::HandOver => {
                 self.staying.end(self.settings.drain_timeout, desk.now);
@@ -191,7 +191,7 @@ impl Hands for Datagrams {
                 self.proxied.reconfigure(&settings);
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
-                machine.handle(Input::Reconfigure(self.options()), desk.now);
+                machine.handle_input(Input::Reconfigure(self.options()), desk.now);
                 self.renew_homes(desk);
             }
         }
@@ -201,7 +201,7 @@ impl Hands for Datagrams {
         self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
-            machine.handle(Input::Fallback { service, addresses }, desk.now);
+            machine.handle_input(Input::Fallback { service, addresses }, desk.now);
         }
         if self.paused_until.is_some_and(|until| desk.now >= until) {
             self.paused_until = None;
@@ -236,7 +236,7 @@ impl Hands for Datagrams {
         self.queue.flush(desk);
         self.hear(machine, desk);
         if self.staying.is_late(desk.now) {
-            machine.handle(Input::End, desk.now);
+            machine.handle_input(Input::End, desk.now);
         }
         let (here, linger) = (machine.count(), self.settings.redirect_linger);
         // Together they are at least what this loop has: the sum may wrap, not end.
@@ -323,7 +323,7 @@ impl Datagrams {
         self.doors.retain(|number, door| {
             let Some(until) = door.leaving else { return true };
             if until <= desk.now {
-                machine.handle(Input::Close { door: number }, desk.now);
+                machine.handle_input(Input::Close { door: number }, desk.now);
             }
             if machine.used(number) {
                 return true;
@@ -353,7 +353,7 @@ impl Datagrams {
         let Some(door) = self.doors.get_mut(number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
-        machine.handle(Input::Leave { door: number }, desk.now);
+        machine.handle_input(Input::Leave { door: number }, desk.now);
     }
 
     /// Takes what clients sent to a door.
@@ -387,7 +387,7 @@ impl Datagrams {
                     let bytes = &self.buffer[..count];
                     if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
                         if self.upstreams.get(flow).is_some_and(|upstream| upstream.refuses(bytes, to)) {
-                            machine.handle(Input::Refused { flow }, desk.now);
+                            machine.handle_input(Input::Refused { flow }, desk.now);
                         }
                     }
                 }
@@ -413,17 +413,17 @@ impl Datagrams {
         let upstream = match Upstream::open(flow, to, roams, header, token, desk) {
             Ok(upstream) => self.upstreams.add(upstream),
             Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
-                return machine.handle(Input::Stuck { flow }, desk.now);
+                return machine.handle_input(Input::Stuck { flow }, desk.now);
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                return machine.handle(Input::Unopened { flow }, desk.now);
+                return machine.handle_input(Input::Unopened { flow }, desk.now);
             }
         };
         let refused = machine.kept(flow).any(|bytes| upstream.refuses(bytes, to));
-        machine.handle(Input::Opened { flow }, desk.now);
+        machine.handle_input(Input::Opened { flow }, desk.now);
         if refused {
-            machine.handle(Input::Refused { flow }, desk.now);
+            machine.handle_input(Input::Refused { flow }, desk.now);
         }
     }
 
@@ -450,7 +450,7 @@ impl Datagrams {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if datagram::refused(&error) => {
-                    return machine.handle(Input::Refused { flow }, desk.now);
+                    return machine.handle_input(Input::Refused { flow }, desk.now);
                 }
                 Err(error) if socket::out_of_sockets(&error) => return,
                 // What else the network has to say, that a datagram was too long for
@@ -493,16 +493,16 @@ impl Datagrams {
     fn hear(&mut self, machine: &mut Flows, desk: &mut Desk) {
         while let Some(news) = self.queue.poll() {
             match news {
-                News::Up => machine.handle(Input::QueueUp, desk.now),
-                News::Down => machine.handle(Input::QueueDown, desk.now),
-                News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
+                News::Up => machine.handle_input(Input::QueueUp, desk.now),
+                News::Down => machine.handle_input(Input::QueueDown, desk.now),
+                News::Answer(Answer::Numbered(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
                 News::Answer(Answer::InOrder((), Reply::Status(lines))) => {
-                    machine.handle(Input::Status { lines }, desk.now);
+                    machine.handle_input(Input::Status { lines }, desk.now);
                 }
                 News::Answer(Answer::InOrder((), reply)) => {
                     debug!(target: "redirect", "queue: {reply}");
                     if let Reply::Error { refusal, .. } = reply {
-                        machine.handle(Input::Refusal { reason: refusal.reason }, desk.now);
+                        machine.handle_input(Input::Refusal { reason: refusal.reason }, desk.now);
                     }
                 }
             }

@@ -11,9 +11,9 @@ use crate::net::accept::{self, Bound};
 use crate::os::share;
 use crate::os::socket::Socket;
 use log::debug;
-use pegasus_core::base::address::{Listen, Transport};
-use pegasus_core::base::name::Service;
+use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::roster::Roster;
+use pegasus_core::base::service_name::ServiceName;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +25,9 @@ pub struct Door {
     /// Its number in this process; none is used twice.
     pub number: usize,
     /// Whose clients.
-    pub service: Service,
+    pub service: ServiceName,
     /// What the configuration calls it: one port of one address, or of `*`.
-    pub place: Listen,
+    pub place: ListenAddr,
     /// Of the sockets at one address: which of them this is, from 0.
     pub share: usize,
     /// Of these: how many are in use. Clients would come to others of them if
@@ -69,7 +69,7 @@ pub struct Change {
     /// New ones.
     pub opened: Vec<Door>,
     /// Whose clients come to these from now on.
-    pub given: Vec<(usize, Service)>,
+    pub given: Vec<(usize, ServiceName)>,
     /// Those that are to be closed.
     pub closed: Vec<usize>,
 }
@@ -86,7 +86,7 @@ impl Change {
 ///
 /// # Errors
 /// A name that does not resolve.
-fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
+fn wanted(settings: &Settings) -> io::Result<Vec<(ServiceName, ListenAddr)>> {
     let mut wanted = Vec::new();
     for service in &settings.services {
         for listen in &service.listen {
@@ -101,8 +101,10 @@ fn wanted(settings: &Settings) -> io::Result<Vec<(Service, Listen)>> {
             }
             for port in listen.first..=listen.last {
                 for host in &hosts {
-                    wanted
-                        .push((service.name, Listen { host: host.clone(), first: port, last: port, ..listen.clone() }));
+                    wanted.push((
+                        service.name,
+                        ListenAddr { host: host.clone(), first: port, last: port, ..listen.clone() },
+                    ));
                 }
             }
         }
@@ -145,7 +147,7 @@ impl Doors {
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn adopt(&mut self, service: Service, place: Listen, socket: Socket) -> io::Result<()> {
+    pub fn adopt(&mut self, service: ServiceName, place: ListenAddr, socket: Socket) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let at = socket.address()?;
         let same = |door: &&Door| door.place == place && door.socket.address().is_ok_and(|there| there == at);
@@ -167,9 +169,9 @@ impl Doors {
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn adopt_named(&mut self, name: &str, socket: Socket) -> io::Result<Option<(Listen, TcpListener)>> {
+    pub fn adopt_named(&mut self, name: &str, socket: Socket) -> io::Result<Option<(ListenAddr, TcpListener)>> {
         let Some((service, place)) = name.split_once('=') else { return Ok(None) };
-        let Ok(place) = place.parse::<Listen>() else { return Ok(None) };
+        let Ok(place) = place.parse::<ListenAddr>() else { return Ok(None) };
         match (service.parse(), socket) {
             (Ok(service), socket) => self.adopt(service, place, socket).map(|()| None),
             (Err(_), Socket::Tcp(socket)) if service.is_empty() => Ok(Some((place, socket))),
@@ -217,7 +219,7 @@ impl Doors {
         let missing: Vec<_> = wanted.iter().filter(|(service, place)| !open.has((*service, place))).collect();
         let kept: Roster<_, ()> = wanted.iter().map(|(service, place)| ((*service, place), ())).collect();
         let fixed = missing.iter().filter(|(_, place)| place.first != 0);
-        let heirs: Roster<&Listen, Service> = fixed.map(|(service, place)| (place, *service)).collect();
+        let heirs: Roster<&ListenAddr, ServiceName> = fixed.map(|(service, place)| (place, *service)).collect();
         let (mut change, mut taken_over) = (Change::default(), Roster::default());
         for door in self.doors.iter().filter(|door| !kept.has((door.service, &door.place))) {
             match heirs.get(&door.place) {
@@ -271,7 +273,7 @@ impl Doors {
     }
 }
 
-fn bind<S: Bound>(place: &Listen, kind: impl Fn(S) -> Socket) -> io::Result<Vec<Socket>> {
+fn bind<S: Bound>(place: &ListenAddr, kind: impl Fn(S) -> Socket) -> io::Result<Vec<Socket>> {
     Ok(accept::bind(place)?.into_iter().map(kind).collect())
 }
 

@@ -6,8 +6,8 @@
 use crate::command::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::names::Lookup;
-use pegasus_core::base::address::Target;
-use pegasus_core::base::name::Service;
+use pegasus_core::base::address::HostPort;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::{Moment, Span};
 use std::net::SocketAddr;
 
@@ -16,8 +16,8 @@ const FALLBACK_AGE: Span = Span::from_secs(60);
 
 /// Those of one service.
 struct Fallback {
-    service: Service,
-    targets: Vec<Target>,
+    service: ServiceName,
+    targets: Vec<HostPort>,
     lookups: Vec<Lookup>,
     known: Vec<SocketAddr>,
     next: Moment,
@@ -47,7 +47,7 @@ impl Fallbacks {
     }
 
     /// Begins what is due, and tells what was found.
-    pub fn resolve(&mut self, desk: &Desk) -> Vec<(Service, Vec<SocketAddr>)> {
+    pub fn resolve(&mut self, desk: &Desk) -> Vec<(ServiceName, Vec<SocketAddr>)> {
         let mut found_now = Vec::new();
         for fallback in &mut self.0 {
             if fallback.lookups.is_empty() && desk.now >= fallback.next {

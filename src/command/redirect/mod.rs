@@ -41,8 +41,8 @@ use crate::os::{load, notify, service};
 use log::{error, info};
 use mio::net::TcpStream;
 use mio::Token;
-use pegasus_core::base::address::{Listen, Target, Transport};
-use pegasus_core::base::name::Service;
+use pegasus_core::base::address::{HostPort, ListenAddr, Transport};
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::redirect::flows::Flows;
 use pegasus_core::redirect::redirector::Redirector;
@@ -81,14 +81,14 @@ pub fn run(daemon: Daemon) -> i32 {
 
 /// The service of an inherited socket: the one that was named, else the one
 /// that is configured to listen on its port.
-fn service_of(settings: &Settings, named: Option<Service>, transport: Transport, port: u16) -> Service {
-    let covers = |listen: &Listen| listen.transport == transport && listen.covers(port);
+fn service_of(settings: &Settings, named: Option<ServiceName>, transport: Transport, port: u16) -> ServiceName {
+    let covers = |listen: &ListenAddr| listen.transport == transport && listen.covers(port);
     let by_port = settings.services.iter().find(|service| service.listen.iter().any(covers));
-    named.or(by_port.map(|service| service.name)).unwrap_or(Service::DEFAULT)
+    named.or(by_port.map(|service| service.name)).unwrap_or(ServiceName::DEFAULT)
 }
 
 /// Started by a superserver for one client.
-fn one_client(mut settings: Settings, service: Option<Service>, stream: std::net::TcpStream) -> io::Result<i32> {
+fn one_client(mut settings: Settings, service: Option<ServiceName>, stream: std::net::TcpStream) -> io::Result<i32> {
     let QueueAt::Target(queue) = settings.redirect_queue.clone() else {
         error!(target: "config", "redirect_queue=embedded: a superserver starts one process for each client");
         return Ok(exit::CONFIG);
@@ -142,7 +142,7 @@ fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -
 fn on_inherited(
     mut settings: Settings,
     source: &Source,
-    service: Option<Service>,
+    service: Option<ServiceName>,
     sockets: Vec<(Option<String>, Socket)>,
     lent: bool,
 ) -> io::Result<i32> {
@@ -157,7 +157,7 @@ fn on_inherited(
         let address = socket.address()?;
         let transport = if matches!(socket, Socket::Tcp(_)) { Transport::Tcp } else { Transport::Udp };
         let (host, port) = (address.ip().to_string(), address.port());
-        let place = Listen { host, first: port, last: port, transport };
+        let place = ListenAddr { host, first: port, last: port, transport };
         doors.adopt(service_of(&settings, named, transport, port), place, socket)?;
     }
     if !lent {
@@ -248,7 +248,7 @@ pub fn members_max(settings: &Settings) -> usize {
 /// Where the queue is.
 #[derive(Clone)]
 enum Queue {
-    At(Target),
+    At(HostPort),
     Here(SharedQueue),
 }
 
@@ -405,7 +405,7 @@ pub struct Team {
     first: Member,
     loops: Loops,
     /// Where clients come.
-    pub places: Vec<(Service, SocketAddr)>,
+    pub places: Vec<(ServiceName, SocketAddr)>,
 }
 
 impl Team {

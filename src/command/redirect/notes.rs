@@ -5,8 +5,8 @@
 
 use log::{log, warn, Level};
 use pegasus_core::base::address::Provider;
+use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::outcome::Outcome;
-use pegasus_core::base::seldom::Seldom;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::redirector::Note;
 
@@ -20,7 +20,7 @@ const DEATH: Span = Span::from_secs(1);
 /// See the file's head.
 #[derive(Default)]
 pub struct Notes {
-    out_of_sockets: Seldom,
+    out_of_sockets: LogThrottle,
     /// Flows turned away since then.
     turned_away: (Moment, usize),
     /// Whose death was told, and when.
@@ -42,7 +42,7 @@ impl Notes {
             _ => {}
         }
         if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
-            if self.out_of_sockets.happened(now, TELL).is_none() {
+            if self.out_of_sockets.allow(now, TELL).is_none() {
                 return;
             }
             warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");

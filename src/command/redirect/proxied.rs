@@ -9,11 +9,11 @@ use crate::command::settings::Settings;
 use crate::net::pump::Link;
 use log::{debug, warn};
 use pegasus_core::base::address::{Cidr, Transport};
-use pegasus_core::base::name::Service;
 use pegasus_core::base::roster::Roster;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::base::timers::Timers;
+use pegasus_core::base::timer_queue::TimerQueue;
 use pegasus_core::redirect::redirector::Note;
 use pegasus_core::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ const HEADER_WAIT: Span = Span::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct Visitor {
     /// What it wants.
-    pub service: Service,
+    pub service: ServiceName,
     /// Who it is; never an IPv4-mapped address.
     pub from: SocketAddr,
     /// The port of ours that it came to.
@@ -36,7 +36,7 @@ pub struct Visitor {
 
 impl Visitor {
     /// One that the system calls `from`.
-    pub fn new(service: Service, from: SocketAddr, port: u16) -> Visitor {
+    pub fn new(service: ServiceName, from: SocketAddr, port: u16) -> Visitor {
         Visitor { service, from: SocketAddr::new(from.ip().to_canonical(), from.port()), port }
     }
 }
@@ -67,16 +67,16 @@ impl Terms {
 /// See the file's head.
 pub struct Proxied {
     /// Of services that have to do with it; of all others there is nothing to do.
-    terms: Roster<Service, Terms>,
+    terms: Roster<ServiceName, Terms>,
     /// Who has not said all of its header yet, and what it said.
     arrivals: HashMap<Key, (Visitor, Vec<u8>)>,
-    timers: Timers<Key>,
+    timers: TimerQueue<Key>,
 }
 
 impl Proxied {
     /// As these settings say.
     pub fn new(settings: &Settings) -> Proxied {
-        let mut proxied = Proxied { terms: Roster::default(), arrivals: HashMap::new(), timers: Timers::default() };
+        let mut proxied = Proxied { terms: Roster::default(), arrivals: HashMap::new(), timers: TimerQueue::default() };
         proxied.reconfigure(settings);
         proxied
     }
@@ -104,7 +104,7 @@ impl Proxied {
         self.arrivals.insert(key, (visitor, Vec::new()));
         let met = self.hear(key, link);
         if let Met::Waits = met {
-            self.timers.set(now + HEADER_WAIT, key);
+            self.timers.schedule(now + HEADER_WAIT, key);
             if self.timers.len() > 4 * self.arrivals.len() + 1024 {
                 let arrivals = &self.arrivals;
                 self.timers.retain(|key| arrivals.contains_key(&key));
@@ -163,7 +163,7 @@ impl Proxied {
 
     /// Somebody whose time for its header is over, which was told.
     pub fn late(&mut self, now: Moment) -> Option<Key> {
-        while let Some(key) = self.timers.due(now) {
+        while let Some(key) = self.timers.pop_due(now) {
             if let Some((visitor, _)) = self.arrivals.remove(&key) {
                 refuse(&visitor, &format!("no PROXY header within {HEADER_WAIT}"));
                 return Some(key);
@@ -174,14 +174,14 @@ impl Proxied {
 
     /// When [`late`](Proxied::late) must be asked.
     pub fn deadline(&self) -> Option<Moment> {
-        self.timers.next()
+        self.timers.next_deadline()
     }
 
     /// What a provider is told in front of a client's first datagram. `to`: where
     /// that was sent, as far as is known.
     pub fn of_datagrams(
         &self,
-        service: Service,
+        service: ServiceName,
         client: SocketAddr,
         to: impl FnOnce() -> Option<IpAddr>,
         port: u16,
@@ -209,7 +209,7 @@ fn unknown(client: SocketAddr) -> IpAddr {
 /// What is wrong with these settings for whom datagrams come to, however their
 /// sockets were opened.
 pub fn mistake(settings: &Settings, doors: &Doors) -> Option<String> {
-    let v1 = |service: Service| settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1);
+    let v1 = |service: ServiceName| settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1);
     let mut datagrams = doors.iter().filter(|door| door.place.transport == Transport::Udp);
     let service = datagrams.find(|door| v1(door.service).is_some())?.service;
     Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))

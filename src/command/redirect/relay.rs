@@ -26,12 +26,12 @@ use log::{debug, error, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::Token;
-use pegasus_core::base::machine::Machine;
-use pegasus_core::base::name::Service;
 use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::base::timers::Timers;
+use pegasus_core::base::timer_queue::TimerQueue;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
 use pegasus_core::redirect::sources::Source;
 use pegasus_core::wire::channel::Answer;
@@ -77,10 +77,10 @@ impl Client {
 /// See the file's head.
 pub struct Relay {
     queue: Asker,
-    listeners: Listeners<Service>,
+    listeners: Listeners<ServiceName>,
     clients: Slab<Client>,
     again: Vec<Key>,
-    timers: Timers<Key>,
+    timers: TimerQueue<Key>,
     tools: Tools,
     settings: Arc<Settings>,
     /// Clients of all threads.
@@ -128,7 +128,7 @@ impl Hands for Relay {
                 return self.met(key, met, machine, desk);
             }
             if !there && client.stage != Stage::Relaying {
-                machine.handle(Input::GaveUp { client: key }, desk.now);
+                machine.handle_input(Input::GaveUp { client: key }, desk.now);
             }
         } else {
             client.link.provider_event(event);
@@ -184,7 +184,7 @@ impl Hands for Relay {
                 }
             }
             Order::Reconfigure(settings) => {
-                machine.handle(Input::Reconfigure(settings.redirect_options()), desk.now);
+                machine.handle_input(Input::Reconfigure(settings.redirect_options()), desk.now);
                 let shares = Shares::of(&settings);
                 self.clients_max = shares.clients;
                 self.tools.allow_pipes(shares.pipes);
@@ -193,11 +193,11 @@ impl Hands for Relay {
                 self.queue.reconfigure(&settings);
                 self.settings = settings;
                 // Who is here may have less time from now on.
-                self.timers = Timers::default();
+                self.timers = TimerQueue::default();
                 for key in self.clients.keys() {
                     let client = self.clients.get(key).filter(|client| client.stage == Stage::Relaying);
                     let Some(most) = client.map(|client| self.silence_max(client)) else { continue };
-                    self.timers.set(desk.now + most.min(KEEPALIVE_AFTER), key);
+                    self.timers.schedule(desk.now + most.min(KEEPALIVE_AFTER), key);
                 }
             }
         }
@@ -207,17 +207,17 @@ impl Hands for Relay {
         self.queue.expire(desk);
         self.hear(machine, desk);
         for (service, addresses) in self.fallbacks.resolve(desk) {
-            machine.handle(Input::Fallback { service, addresses }, desk.now);
+            machine.handle_input(Input::Fallback { service, addresses }, desk.now);
         }
         while let Some(key) = self.proxied.late(desk.now) {
             self.met(key, Met::Nobody, machine, desk);
         }
-        while let Some(key) = self.timers.due(desk.now) {
+        while let Some(key) = self.timers.pop_due(desk.now) {
             let Some(client) = self.clients.get(key).filter(|client| client.stage == Stage::Relaying) else { continue };
             client.link.keepalive();
             let deadline = client.touched + self.silence_max(client);
             if deadline > desk.now {
-                self.timers.set(deadline, key);
+                self.timers.schedule(deadline, key);
             } else {
                 let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
                 self.finish(key, outcome, machine, desk);
@@ -228,7 +228,7 @@ impl Hands for Relay {
     fn deadline(&self) -> Option<Moment> {
         let own = [
             self.queue.deadline(),
-            self.timers.next(),
+            self.timers.next_deadline(),
             self.listeners.deadline(),
             self.fallbacks.deadline(),
             self.proxied.deadline(),
@@ -302,7 +302,7 @@ impl Relay {
             listeners: Listeners::default(),
             clients: Slab::default(),
             again: Vec::new(),
-            timers: Timers::default(),
+            timers: TimerQueue::default(),
             tools,
             clients_max: shares.clients,
             scarcity: Scarcity::new(crew.sources.clone()),
@@ -358,7 +358,7 @@ impl Relay {
                     Err(()) => return self.met(key, Met::Nobody, machine, desk),
                 }
                 client.stage = Stage::Waiting;
-                machine.handle(Input::Arrived { client: key, service, from, port }, desk.now);
+                machine.handle_input(Input::Arrived { client: key, service, from, port }, desk.now);
             }
             Met::Waits => {}
             Met::Nobody => {
@@ -373,7 +373,7 @@ impl Relay {
         // Nobody gets a descriptor before those who wait for one.
         let called = (!self.scarcity.is_short()).then(|| self.try_call(key, to, machine, desk));
         if !matches!(called, Some(Ok(()))) {
-            machine.handle(Input::Waits { client: key }, desk.now);
+            machine.handle_input(Input::Waits { client: key }, desk.now);
             self.scarcity.wait(key, to, called.and_then(Result::err).as_ref(), desk.now);
         }
     }
@@ -384,9 +384,9 @@ impl Relay {
             if self.clients.get(key).is_none() {
                 continue;
             }
-            machine.handle(Input::Calls { client: key }, desk.now);
+            machine.handle_input(Input::Calls { client: key }, desk.now);
             if self.try_call(key, to, machine, desk).is_err() {
-                machine.handle(Input::Waits { client: key }, desk.now);
+                machine.handle_input(Input::Waits { client: key }, desk.now);
                 return self.scarcity.wait_on(key, to, desk.now);
             }
         }
@@ -417,7 +417,7 @@ impl Relay {
                 self.connected(key, machine, desk);
             }
             Ok(Called::Refused) => self.failed(key, Failure::Refused, machine, desk),
-            Ok(Called::ClientGone) => machine.handle(Input::GaveUp { client: key }, desk.now),
+            Ok(Called::ClientGone) => machine.handle_input(Input::GaveUp { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 if socket::out_of_sockets(&error) {
@@ -428,7 +428,7 @@ impl Relay {
                 // Nobody's fault, unless from here nobody there can be called at all.
                 let stuck = socket::no_local_port(&error) && socket::has_address_for(to);
                 let failed = Input::Failed { client: key, why: Failure::Refused };
-                machine.handle(if stuck { Input::Stuck { client: key } } else { failed }, desk.now);
+                machine.handle_input(if stuck { Input::Stuck { client: key } } else { failed }, desk.now);
             }
         }
         Ok(())
@@ -456,12 +456,12 @@ impl Relay {
         client.stage = Stage::Relaying;
         client.touched = desk.now;
         let deadline = desk.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
-        self.timers.set(deadline, key);
+        self.timers.schedule(deadline, key);
         if self.timers.len() > 4 * self.clients.len() + 1024 {
             let clients = &self.clients;
             self.timers.retain(|key| clients.get(key).is_some());
         }
-        machine.handle(Input::Connected { client: key }, desk.now);
+        machine.handle_input(Input::Connected { client: key }, desk.now);
     }
 
     fn failed(&mut self, key: Key, why: Failure, machine: &mut Redirector, desk: &mut Desk) {
@@ -469,7 +469,7 @@ impl Relay {
             client.stage = Stage::Waiting;
             client.half_closed = false;
             client.link.drop_provider();
-            machine.handle(Input::Failed { client: key, why }, desk.now);
+            machine.handle_input(Input::Failed { client: key, why }, desk.now);
         }
     }
 
@@ -491,7 +491,7 @@ impl Relay {
         if !client.half_closed && client.link.half_closed() {
             client.half_closed = true;
             let deadline = desk.now + self.settings.redirect_half_closed_timeout;
-            self.timers.set(deadline, key);
+            self.timers.schedule(deadline, key);
         }
     }
 
@@ -500,7 +500,7 @@ impl Relay {
         let Some(client) = self.clients.get(key) else { return };
         let (sent, received) = client.link.moved();
         self.drop_client(key);
-        machine.handle(Input::Closed { client: key, outcome, sent, received }, desk.now);
+        machine.handle_input(Input::Closed { client: key, outcome, sent, received }, desk.now);
     }
 
     fn drop_client(&mut self, key: Key) {
@@ -515,9 +515,9 @@ impl Relay {
     fn hear(&mut self, machine: &mut Redirector, desk: &mut Desk) {
         while let Some(news) = self.queue.poll() {
             match news {
-                News::Up => machine.handle(Input::QueueUp, desk.now),
-                News::Down => machine.handle(Input::QueueDown, desk.now),
-                News::Answer(Answer::Numbered(id, reply)) => machine.handle(Input::Told { id, reply }, desk.now),
+                News::Up => machine.handle_input(Input::QueueUp, desk.now),
+                News::Down => machine.handle_input(Input::QueueDown, desk.now),
+                News::Answer(Answer::Numbered(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
                 News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
         }

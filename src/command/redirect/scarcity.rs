@@ -5,7 +5,7 @@
 //! told. Calls nobody.
 
 use log::warn;
-use pegasus_core::base::seldom::Seldom;
+use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::sources::{Source, Sources};
@@ -24,9 +24,9 @@ pub struct Scarcity {
     /// Who is to be called for whom; none of them has a descriptor for that.
     waiting: VecDeque<(Key, SocketAddr)>,
     again: Moment,
-    told_waiting: Seldom,
+    told_waiting: LogThrottle,
     sources: Arc<Mutex<Sources>>,
-    told_source: Seldom,
+    told_source: LogThrottle,
 }
 
 impl Scarcity {
@@ -45,7 +45,7 @@ impl Scarcity {
     pub fn wait(&mut self, client: Key, to: SocketAddr, why: Option<&io::Error>, now: Moment) {
         self.waiting.push_back((client, to));
         self.again = self.again.min(now + PAUSE);
-        if let Some(count) = self.told_waiting.happened(now, TELL) {
+        if let Some(count) = self.told_waiting.allow(now, TELL) {
             let why = why.map_or(String::new(), |why| format!(" ({why})"));
             warn!(
                 target: "redirect",
@@ -99,7 +99,7 @@ impl Scarcity {
         if self.sources.lock().unwrap_or_else(PoisonError::into_inner).enter(source, most) {
             return Ok(Some(source));
         }
-        if let Some(count) = self.told_source.happened(now, TELL) {
+        if let Some(count) = self.told_source.allow(now, TELL) {
             let ip = from.ip().to_canonical();
             warn!(
                 target: "redirect",

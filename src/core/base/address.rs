@@ -3,7 +3,7 @@
 //! Owns the notations: a provider, a peer to connect to, a place to listen
 //! on, a network. Opens nothing and resolves no name.
 
-use super::order::Numbers;
+use super::ordered_index::Numbers;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -40,23 +40,23 @@ impl Provider {
 /// A provider in a message, where `:PORT`, and nothing at all, leave the
 /// address to the connection that the message came on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Named {
+pub struct ProviderSpec {
     /// Its address, if it was written.
     pub ip: Option<IpAddr>,
     /// Its port, if it was written.
     pub port: Option<u16>,
 }
 
-impl Named {
+impl ProviderSpec {
     /// The provider that is meant on a connection from `source`.
-    pub fn seen_from(&self, source: IpAddr) -> Provider {
+    pub fn resolve(&self, source: IpAddr) -> Provider {
         Provider { ip: self.ip.unwrap_or(source).to_canonical(), port: self.port }
     }
 }
 
-impl From<Provider> for Named {
-    fn from(provider: Provider) -> Named {
-        Named { ip: Some(provider.ip), port: provider.port }
+impl From<Provider> for ProviderSpec {
+    fn from(provider: Provider) -> ProviderSpec {
+        ProviderSpec { ip: Some(provider.ip), port: provider.port }
     }
 }
 
@@ -65,10 +65,10 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| plain)
 }
 
-impl FromStr for Named {
+impl FromStr for ProviderSpec {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Named, Self::Err> {
+    fn from_str(text: &str) -> Result<ProviderSpec, Self::Err> {
         const WRONG: &str = "not a provider (IP, IP:PORT, [IPv6], [IPv6]:PORT or :PORT)";
         let (ip, rest) = if let Some(inner) = text.strip_prefix('[') {
             let (ip, rest) = inner.split_once(']').ok_or(WRONG)?;
@@ -85,11 +85,11 @@ impl FromStr for Named {
             None if rest.is_empty() && ip.is_some() => None,
             None => return Err(WRONG),
         };
-        Ok(Named { ip: ip.map(|ip| ip.to_canonical()), port })
+        Ok(ProviderSpec { ip: ip.map(|ip| ip.to_canonical()), port })
     }
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for ProviderSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip {
             Some(IpAddr::V4(ip)) => write!(f, "{ip}")?,
@@ -107,7 +107,7 @@ impl FromStr for Provider {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Provider, Self::Err> {
-        let named: Named = text.parse()?;
+        let named: ProviderSpec = text.parse()?;
         let ip = named.ip.ok_or("a provider's address is missing (IP, IP:PORT, [IPv6] or [IPv6]:PORT)")?;
         Ok(Provider { ip, port: named.port })
     }
@@ -145,7 +145,7 @@ pub fn digits(mut number: u32, out: &mut Vec<u8>) {
 
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Named::from(*self).fmt(f)
+        ProviderSpec::from(*self).fmt(f)
     }
 }
 
@@ -163,14 +163,14 @@ impl From<SocketAddr> for Provider {
 
 /// Somebody to connect to: `HOST:PORT`, `IP:PORT` or `[IPv6]:PORT`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Target {
+pub struct HostPort {
     /// A name or an address without brackets.
     pub host: String,
     /// 1..=65535.
     pub port: u16,
 }
 
-impl Target {
+impl HostPort {
     /// The address, where no name has to be resolved for it.
     pub fn literal(&self) -> Option<SocketAddr> {
         self.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
@@ -214,36 +214,36 @@ fn host_and_port(text: &str) -> Option<(&str, &str)> {
 
 /// A ticket queue: `HOST:PORT`, or `HOST` for the port of the control protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Balancer(pub Target);
+pub struct QueueAddr(pub HostPort);
 
-impl FromStr for Balancer {
+impl FromStr for QueueAddr {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Balancer, Self::Err> {
+    fn from_str(text: &str) -> Result<QueueAddr, Self::Err> {
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
         let host = match bare {
             Some(ip) => ip.parse::<Ipv6Addr>().is_ok().then_some(ip),
             None => Some(text).filter(|text| host_name(text) || text.parse::<Ipv4Addr>().is_ok()),
         };
         match host {
-            Some(host) => Ok(Balancer(Target { host: host.to_string(), port: CONTROL_PORT })),
-            None => text.parse().map(Balancer),
+            Some(host) => Ok(QueueAddr(HostPort { host: host.to_string(), port: CONTROL_PORT })),
+            None => text.parse().map(QueueAddr),
         }
     }
 }
 
-impl FromStr for Target {
+impl FromStr for HostPort {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Target, Self::Err> {
+    fn from_str(text: &str) -> Result<HostPort, Self::Err> {
         const WRONG: &str = "not an address to connect to (HOST:PORT, IP:PORT or [IPv6]:PORT)";
         let (host, digits) = host_and_port(text).filter(|(host, _)| *host != "*").ok_or(WRONG)?;
         let port = port(digits).filter(|port| *port != 0).ok_or(WRONG)?;
-        Ok(Target { host: host.to_string(), port })
+        Ok(HostPort { host: host.to_string(), port })
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host_in_url(), self.port)
     }
@@ -261,7 +261,7 @@ pub enum Transport {
 /// A place to listen on: `*:PORT`, `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`,
 /// the port perhaps a range `40000-40020`, then perhaps `/tcp` or `/udp`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Listen {
+pub struct ListenAddr {
     /// `*` (both families), an address without brackets, or a name.
     pub host: String,
     /// The first port; 0 lets the system choose one.
@@ -272,14 +272,14 @@ pub struct Listen {
     pub transport: Transport,
 }
 
-impl Listen {
+impl ListenAddr {
     /// Whether `port` is one of its ports.
     pub fn covers(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", HostInUrl(&self.host), self.first)?;
         if self.last != self.first {
@@ -292,10 +292,10 @@ impl fmt::Display for Listen {
     }
 }
 
-impl FromStr for Listen {
+impl FromStr for ListenAddr {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Listen, Self::Err> {
+    fn from_str(text: &str) -> Result<ListenAddr, Self::Err> {
         const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT or *:PORT; the port may be a range, /udp may follow)";
         let (address, transport) = match text.split_once('/') {
             None => (text, Transport::Tcp),
@@ -309,7 +309,7 @@ impl FromStr for Listen {
         if first > last || (first == 0 && last != 0) {
             return Err(WRONG);
         }
-        Ok(Listen { host: host.to_string(), first, last, transport })
+        Ok(ListenAddr { host: host.to_string(), first, last, transport })
     }
 }
 
@@ -398,8 +398,8 @@ mod tests {
     #[test]
     fn a_missing_address_is_the_source() {
         let source = "::ffff:192.0.2.9".parse().unwrap();
-        assert_eq!(Named::default().seen_from(source).to_string(), "192.0.2.9");
-        assert_eq!(":81".parse::<Named>().unwrap().seen_from(source).to_string(), "192.0.2.9:81");
+        assert_eq!(ProviderSpec::default().resolve(source).to_string(), "192.0.2.9");
+        assert_eq!(":81".parse::<ProviderSpec>().unwrap().resolve(source).to_string(), "192.0.2.9:81");
     }
 
     #[test]
@@ -411,29 +411,29 @@ mod tests {
             ("[::1]", "[::1]:7347"),
             ("[::1]:80", "[::1]:80"),
         ] {
-            assert_eq!(text.parse::<Balancer>().unwrap().0.to_string(), target);
+            assert_eq!(text.parse::<QueueAddr>().unwrap().0.to_string(), target);
         }
         for bad in ["", ":80", "lb1:", "::1", "[lb1]", "lb 1"] {
-            assert!(bad.parse::<Balancer>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<QueueAddr>().is_err(), "{bad:?} was taken");
         }
     }
 
     #[test]
     fn listening_places() {
-        let range: Listen = "*:40000-40020/udp".parse().unwrap();
+        let range: ListenAddr = "*:40000-40020/udp".parse().unwrap();
         assert_eq!(
             (range.host.as_str(), range.first, range.last, range.transport),
             ("*", 40000, 40020, Transport::Udp)
         );
         assert!(range.covers(40020) && !range.covers(40021));
         for good in ["127.0.0.1:0", "[::]:80/tcp", "localhost:80"] {
-            assert!(good.parse::<Listen>().is_ok(), "{good}");
+            assert!(good.parse::<ListenAddr>().is_ok(), "{good}");
         }
         for text in ["*:40000-40020/udp", "127.0.0.1:0", "[::1]:80", "localhost:53/udp"] {
-            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
         for bad in ["80", ":80", "1.2.3:80", "*:90-80", "*:0-80", "*:80/sctp", "*:80/udp/tcp", "::1:80", "[::1]"] {
-            assert!(bad.parse::<Listen>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad:?} was taken");
         }
     }
 

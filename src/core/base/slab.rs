@@ -28,14 +28,14 @@ pub struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab::above(0)
+        Slab::with_reserved(0)
     }
 }
 
 impl<T> Slab<T> {
     /// An empty one whose slot numbers begin at `first`, where others have the
     /// lower ones.
-    pub fn above(first: usize) -> Slab<T> {
+    pub fn with_reserved(first: usize) -> Slab<T> {
         Slab { slots: std::iter::repeat_with(|| (0, None)).take(first).collect(), free: Vec::new(), first }
     }
 
@@ -98,7 +98,7 @@ impl<T> Slab<T> {
     }
 
     /// The thing in this slot, whatever its key.
-    pub fn at(&self, index: usize) -> Option<&T> {
+    pub fn get_at(&self, index: usize) -> Option<&T> {
         self.slots.get(index)?.1.as_ref()
     }
 

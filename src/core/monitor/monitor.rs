@@ -7,10 +7,10 @@
 use super::health::Health;
 use super::law::{self, Law, Sample, DEPTH};
 use super::share;
-use crate::base::address::Named;
-use crate::base::machine::Machine;
-use crate::base::name::Service;
+use crate::base::address::ProviderSpec;
 use crate::base::random::Random;
+use crate::base::service_name::ServiceName;
+use crate::base::state_machine::StateMachine;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::{Moment, Span};
 use crate::wire::message::{Mode, Reply, Request, Standing};
@@ -44,9 +44,9 @@ pub struct MonitorOptions {
 #[derive(Clone, PartialEq, Debug)]
 pub struct ServiceOptions {
     /// Its name.
-    pub service: Service,
+    pub service: ServiceName,
     /// Where it is; what is not given, the queue sees by itself.
-    pub provider: Named,
+    pub provider: ProviderSpec,
     /// The most slots; none: as many as the machine is found to have.
     pub capacity: Option<u32>,
     /// How often it is checked; none: never, it counts as well.
@@ -122,15 +122,15 @@ pub enum Output {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Note {
     /// A service passed its check, and did not before.
-    Well(Service),
+    Well(ServiceName),
     /// A service failed its check.
-    Unwell(Service),
+    Unwell(ServiceName),
     /// A queue does not take our tickets.
     Refused {
         /// Which.
         balancer: usize,
         /// For this service.
-        service: Service,
+        service: ServiceName,
         /// What it said.
         answer: String,
     },
@@ -182,11 +182,11 @@ struct Drain {
     asked: bool,
 }
 
-impl Machine for Monitor {
+impl StateMachine for Monitor {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, input: Input, now: Moment) {
+    fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Up { balancer } => {
                 self.set_up(balancer, true);
@@ -226,7 +226,7 @@ impl Machine for Monitor {
         }
     }
 
-    fn expire(&mut self, now: Moment) {
+    fn handle_timeout(&mut self, now: Moment) {
         if let Some(drain) = &mut self.draining {
             let over = now >= drain.until;
             let ask = now >= drain.next_question;
@@ -271,7 +271,7 @@ impl Machine for Monitor {
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
+    fn next_timeout(&self) -> Option<Moment> {
         if let Some(drain) = &self.draining {
             return Some(drain.until.min(drain.next_question));
         }
@@ -280,7 +280,7 @@ impl Machine for Monitor {
         checks.chain([self.next_look]).min()
     }
 
-    fn poll(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 }

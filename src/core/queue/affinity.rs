@@ -7,7 +7,7 @@
 //! client now is the book's business.
 
 use crate::base::address::Provider;
-use crate::base::name::Service;
+use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ struct Visitor {
     until: Moment,
     /// Requests in progress: as long as there are some it is not forgotten.
     active: u32,
-    homes: Vec<(Service, Provider)>,
+    homes: Vec<(ServiceName, Provider)>,
 }
 
 /// See the file's head.
@@ -51,7 +51,7 @@ impl Affinity {
 
     /// Where `client` is at home for `service`: a provider of it, or the address
     /// of one that it knows from another service.
-    pub fn home(&self, client: IpAddr, service: Service, now: Moment) -> Option<Home> {
+    pub fn home(&self, client: IpAddr, service: ServiceName, now: Moment) -> Option<Home> {
         let visitor = self.visitors.get(&client).filter(|visitor| visitor.active > 0 || now < visitor.until)?;
         match visitor.homes.iter().find(|(known, _)| *known == service) {
             Some((_, provider)) => Some(Home::Provider(*provider)),
@@ -64,7 +64,7 @@ impl Affinity {
     pub fn came(
         &mut self,
         client: IpAddr,
-        service: Service,
+        service: ServiceName,
         provider: Provider,
         counted: bool,
         now: Moment,

@@ -11,7 +11,7 @@ mod entry;
 pub use entry::{Entry, PROBATION_MAX};
 
 use crate::base::address::Provider;
-use crate::base::order::{Numbers, Order};
+use crate::base::ordered_index::{Numbers, OrderedIndex};
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
@@ -43,7 +43,7 @@ pub struct Book {
     /// How many entries are in each state, as of the last look at the clock.
     states: [usize; State::COUNT],
     /// Entries by the moment at which their state changes by time alone.
-    alarms: Order,
+    alarms: OrderedIndex,
     beginnings: u64,
     turns: u64,
     /// Requests that had to wait or got an error, of all times.
@@ -66,7 +66,7 @@ impl View for Candidates<'_> {
     }
 
     fn record(&self, slot: usize) -> Option<&Record> {
-        self.entries.at(slot).map(|entry| &entry.record)
+        self.entries.get_at(slot).map(|entry| &entry.record)
     }
 
     fn candidate(&self, slot: usize) -> Option<&Record> {
@@ -88,7 +88,7 @@ impl Book {
             by_provider: HashMap::new(),
             scheduler,
             states: [0; State::COUNT],
-            alarms: Order::new(),
+            alarms: OrderedIndex::new(),
             beginnings: 0,
             turns: 0,
             waited: 0,

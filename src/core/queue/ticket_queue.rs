@@ -7,14 +7,14 @@
 use super::affinity::Affinity;
 use super::book::{Book, Grant};
 use super::waiting::WaitingLine;
-use crate::base::address::{Cidr, Named, Provider};
-use crate::base::machine::Machine;
-use crate::base::name::Service;
+use crate::base::address::{Cidr, Provider, ProviderSpec};
 use crate::base::roster::Roster;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
+use crate::base::state_machine::StateMachine;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::base::timers::Timers;
+use crate::base::timer_queue::TimerQueue;
 use crate::schedule::registry::SchedulerName;
 use crate::schedule::scheduler::Scheduler;
 use crate::wire::channel::Order;
@@ -40,7 +40,7 @@ struct Ask {
 }
 
 struct Room {
-    name: Service,
+    name: ServiceName,
     book: Book,
     waiting: WaitingLine<Ask>,
     /// The program that schedules, and whether it can be asked.
@@ -98,11 +98,11 @@ enum Timer {
 pub struct TicketQueue {
     options: QueueOptions,
     rooms: Slab<Room>,
-    by_name: Roster<Service, Key>,
+    by_name: Roster<ServiceName, Key>,
     /// By the slot number of the connection's key.
     askers: Vec<Option<Asker>>,
     connections: usize,
-    timers: Timers<Timer>,
+    timers: TimerQueue<Timer>,
     affinity: Affinity,
     /// For schedulers that throw dice; another one for each.
     seed: u64,
@@ -116,11 +116,11 @@ pub struct TicketQueue {
     forgotten: u64,
 }
 
-impl Machine for TicketQueue {
+impl StateMachine for TicketQueue {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, input: Input, now: Moment) {
+    fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Came { connection, peer } => self.came(connection, peer.to_canonical(), false),
             Input::Joined { connection } => self.came(connection, Ipv4Addr::LOCALHOST.into(), true),
@@ -150,8 +150,8 @@ impl Machine for TicketQueue {
         }
     }
 
-    fn expire(&mut self, now: Moment) {
-        while let Some(timer) = self.timers.due(now) {
+    fn handle_timeout(&mut self, now: Moment) {
+        while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Advised { room, place } => self.advice_is_late(room, place, now),
                 Timer::Waited { room, place } => self.turn_away(room, place, Reason::NoTicket),
@@ -164,12 +164,12 @@ impl Machine for TicketQueue {
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
+    fn next_timeout(&self) -> Option<Moment> {
         let sweep = (!self.rooms.is_empty()).then(|| self.swept + SWEEP);
-        self.timers.next().into_iter().chain(sweep).min()
+        self.timers.next_deadline().into_iter().chain(sweep).min()
     }
 
-    fn poll(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 }
@@ -244,7 +244,7 @@ impl TicketQueue {
                 Reply::Discarded(discarded)
             }),
             Request::Failure { provider, service, id } => {
-                Ok(self.failure(connection, provider.seen_from(peer), service, id, now))
+                Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
             Request::Done { id, unused } => self.done(connection, id, unused, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
@@ -258,8 +258,8 @@ impl TicketQueue {
     }
 
     /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn its_own(&self, provider: Named, peer: IpAddr) -> Result<Provider, Refusal> {
-        let provider = provider.seen_from(peer);
+    fn its_own(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, Refusal> {
+        let provider = provider.resolve(peer);
         if provider.ip == peer || peer.is_loopback() {
             return Ok(provider);
         }
@@ -267,7 +267,7 @@ impl TicketQueue {
     }
 
     /// The room of a service, opened if there is space for it.
-    fn room(&mut self, service: Service) -> Option<Key> {
+    fn room(&mut self, service: ServiceName) -> Option<Key> {
         if let Some(room) = self.by_name.get(service) {
             return Some(*room);
         }
@@ -297,7 +297,7 @@ impl TicketQueue {
         scheduler.make(self.seed)
     }
 
-    fn scheduler(&self, service: Service) -> SchedulerName {
+    fn scheduler(&self, service: ServiceName) -> SchedulerName {
         self.options
             .schedulers
             .iter()
@@ -305,7 +305,7 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
-    fn offer(&mut self, service: Service, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
+    fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
         let providers_max = self.options.providers_max;
         let key = self.room(service).ok_or(Refusal::new(Reason::Busy, "too many services"))?;
         let full = |room: &Room| room.book.len() >= providers_max && !room.book.knows(offer.provider);
@@ -324,7 +324,7 @@ impl TicketQueue {
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
-    fn presence(&mut self, service: Service, provider: Provider, event: Event) {
+    fn presence(&mut self, service: ServiceName, provider: Provider, event: Event) {
         let room = self.by_name.get(service).and_then(|room| self.rooms.get_mut(*room));
         if let Some(entry) = room.and_then(|room| room.book.entry_mut(provider)) {
             let present = event == Event::Registered;
@@ -378,7 +378,7 @@ impl TicketQueue {
             return self.refuse(&ask, Refusal::new(Reason::Crowded, ""));
         }
         let place = self.join(key, ask, now + wait, now);
-        self.timers.set(now + wait, Timer::Waited { room: key, place });
+        self.timers.schedule(now + wait, Timer::Waited { room: key, place });
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {

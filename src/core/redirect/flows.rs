@@ -8,12 +8,12 @@
 
 use super::kept::{Kept, TAKEN_AFTER};
 use super::redirector::{self, Failure, Redirector};
-use crate::base::machine::Machine;
-use crate::base::name::Service;
 use crate::base::outcome::Outcome;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
+use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
-use crate::base::timers::Timers;
+use crate::base::timer_queue::TimerQueue;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -29,7 +29,7 @@ const REGULAR: u32 = 2;
 #[derive(Debug)]
 struct Flow {
     path: Path,
-    service: Service,
+    service: ServiceName,
     terms: FlowTerms,
     /// Whether it has a provider.
     open: bool,
@@ -76,7 +76,7 @@ pub struct Flows {
     redirector: Redirector,
     /// Of what all of them keep.
     kept_bytes: usize,
-    timers: Timers<Key>,
+    timers: TimerQueue<Key>,
     ranking: Ranking,
     watch: Watch,
     draining: bool,
@@ -85,32 +85,32 @@ pub struct Flows {
     outputs: VecDeque<Output>,
 }
 
-impl Machine for Flows {
+impl StateMachine for Flows {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, input: Input, now: Moment) {
+    fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
-            Input::Told { id, reply } => self.redirector.handle(redirector::Input::Told { id, reply }, now),
+            Input::Told { id, reply } => self.redirector.handle_input(redirector::Input::Told { id, reply }, now),
             Input::QueueUp => {
                 self.watch.connected(now);
-                self.redirector.handle(redirector::Input::QueueUp, now);
+                self.redirector.handle_input(redirector::Input::QueueUp, now);
             }
             Input::QueueDown => {
                 self.forget_offers();
-                self.redirector.handle(redirector::Input::QueueDown, now);
+                self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
             Input::Status { lines } => self.status(&lines, now),
             Input::Refusal { reason } => self.watch_refused(reason),
             Input::Opened { flow } => self.opened(flow, now),
             Input::Unopened { flow } => self.fail(flow, now),
             Input::Refused { flow } => self.refused(flow, now),
-            Input::Stuck { flow } => self.redirector.handle(redirector::Input::Stuck { client: flow }, now),
+            Input::Stuck { flow } => self.redirector.handle_input(redirector::Input::Stuck { client: flow }, now),
             Input::Fallback { service, addresses } => {
-                self.redirector.handle(redirector::Input::Fallback { service, addresses }, now);
+                self.redirector.handle_input(redirector::Input::Fallback { service, addresses }, now);
             }
             Input::Reconfigure(options) => {
-                self.redirector.handle(redirector::Input::Reconfigure(options.redirect.clone()), now);
+                self.redirector.handle_input(redirector::Input::Reconfigure(options.redirect.clone()), now);
                 self.options = options;
                 self.renew_terms();
             }
@@ -132,10 +132,10 @@ impl Machine for Flows {
         }
     }
 
-    fn expire(&mut self, now: Moment) {
-        self.redirector.expire(now);
+    fn handle_timeout(&mut self, now: Moment) {
+        self.redirector.handle_timeout(now);
         self.look(now);
-        while let Some(key) = self.timers.due(now) {
+        while let Some(key) = self.timers.pop_due(now) {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
             match flow.ends() {
@@ -147,16 +147,16 @@ impl Machine for Flows {
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
-        [self.timers.next(), self.redirector.deadline(), self.watch.deadline()].into_iter().flatten().min()
+    fn next_timeout(&self) -> Option<Moment> {
+        [self.timers.next_deadline(), self.redirector.next_timeout(), self.watch.deadline()].into_iter().flatten().min()
     }
 
-    fn poll(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            match self.redirector.poll()? {
+            match self.redirector.poll_output()? {
                 redirector::Output::Say(request) => return Some(Output::Say(request)),
                 redirector::Output::Note(note) => return Some(Output::Note(note)),
                 redirector::Output::Connect { client, to } => {
@@ -216,7 +216,7 @@ impl Flows {
     pub fn datagram(
         &mut self,
         path: Path,
-        service: Service,
+        service: ServiceName,
         port: u16,
         bytes: &[u8],
         now: Moment,
@@ -260,7 +260,7 @@ impl Flows {
         let flows = &self.flows;
         self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::standing));
         let from = SocketAddr::new(path.client.ip().to_canonical(), path.client.port());
-        self.redirector.handle(redirector::Input::Arrived { client: flow, service, from, port }, now);
+        self.redirector.handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
         self.further(flow, bytes, now)
     }
 
@@ -310,7 +310,7 @@ impl Flows {
     fn served(&mut self, key: Key, now: Moment) {
         if let Some(flow) = self.flows.get_mut(key).filter(|flow| !flow.served) {
             flow.served = true;
-            self.redirector.handle(redirector::Input::Served { client: key }, now);
+            self.redirector.handle_input(redirector::Input::Served { client: key }, now);
         }
     }
 
@@ -322,7 +322,7 @@ impl Flows {
         flow.opened = now;
         flow.touched = now;
         flow.kept.sent(now);
-        self.redirector.handle(redirector::Input::Connected { client: key }, now);
+        self.redirector.handle_input(redirector::Input::Connected { client: key }, now);
         self.watch.wanted(now);
         self.arm(key);
     }
@@ -353,7 +353,7 @@ impl Flows {
         if !fresh && reports {
             self.forget(key);
             let lost = redirector::Input::Lost { client: key, why: Failure::Refused, sent, received };
-            return self.redirector.handle(lost, now);
+            return self.redirector.handle_input(lost, now);
         }
         if !fresh {
             return self.finish(key, Outcome::ProviderReset, now);
@@ -365,7 +365,7 @@ impl Flows {
 
     /// A flow goes on to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
-        self.redirector.handle(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
+        self.redirector.handle_input(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
     }
 
     /// Ends flows until there is room for one more.
@@ -399,7 +399,7 @@ impl Flows {
             return;
         }
         flow.timer = end;
-        self.timers.set(end, key);
+        self.timers.schedule(end, key);
         if self.timers.len() > 4 * self.flows.len() + 1024 {
             let flows = &self.flows;
             self.timers.retain(|key| flows.get(key).is_some());
@@ -415,7 +415,7 @@ impl Flows {
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
         let Some((sent, received)) = self.flows.get(key).map(|flow| (flow.sent, flow.received)) else { return };
         self.forget(key);
-        self.redirector.handle(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        self.redirector.handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
     }
 
     fn forget(&mut self, key: Key) {

@@ -6,12 +6,12 @@
 //! hand's, and the machine hears of it when both directions have ended.
 
 use crate::base::address::Provider;
-use crate::base::machine::Machine;
-use crate::base::name::Service;
 use crate::base::outcome::Outcome;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
+use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
-use crate::base::timers::Timers;
+use crate::base::timer_queue::TimerQueue;
 use crate::wire::message::{Next, Reason, Reply, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ enum Queue {
 /// A service that clients came for: as many as are configured.
 #[derive(Debug)]
 struct Known {
-    name: Service,
+    name: ServiceName,
     /// Static providers, and whose turn it is.
     fallback: Vec<SocketAddr>,
     turn: usize,
@@ -54,15 +54,15 @@ pub struct Redirector {
     connection: u32,
     services: Vec<Known>,
     stock: Stock,
-    timers: Timers<Key>,
+    timers: TimerQueue<Key>,
     outputs: VecDeque<Output>,
 }
 
-impl Machine for Redirector {
+impl StateMachine for Redirector {
     type Input = Input;
     type Output = Output;
 
-    fn handle(&mut self, input: Input, now: Moment) {
+    fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Arrived { client, service, from, port } => {
                 let slot = client.index();
@@ -163,11 +163,11 @@ impl Machine for Redirector {
         }
     }
 
-    fn expire(&mut self, now: Moment) {
+    fn handle_timeout(&mut self, now: Moment) {
         for id in self.stock.expire(now) {
             self.say(Request::Done { id, unused: true });
         }
-        while let Some(key) = self.timers.due(now) {
+        while let Some(key) = self.timers.pop_due(now) {
             let Some(client) = self.client(key) else { continue };
             client.timer = Moment::NEVER;
             let (deadline, stage) = (client.deadline, client.stage);
@@ -187,11 +187,11 @@ impl Machine for Redirector {
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
-        self.timers.next().into_iter().chain(self.stock.deadline()).min()
+    fn next_timeout(&self) -> Option<Moment> {
+        self.timers.next_deadline().into_iter().chain(self.stock.deadline()).min()
     }
 
-    fn poll(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 }
@@ -239,7 +239,7 @@ impl Redirector {
             return;
         }
         client.timer = deadline;
-        self.timers.set(deadline, key);
+        self.timers.schedule(deadline, key);
         if self.timers.len() > 4 * self.count + 1024 {
             let clients = &self.clients;
             self.timers.retain(|key| {
@@ -431,7 +431,7 @@ impl Redirector {
     }
 
     /// The number of a service, from now on.
-    fn number(&mut self, name: Service) -> u16 {
+    fn number(&mut self, name: ServiceName) -> u16 {
         let known = self.services.iter().position(|service| service.name == name);
         let number = known.unwrap_or(self.services.len());
         if known.is_none() {
@@ -440,8 +440,8 @@ impl Redirector {
         number as u16
     }
 
-    fn name(&self, number: u16) -> Service {
-        self.services.get(usize::from(number)).map_or(Service::DEFAULT, |service| service.name)
+    fn name(&self, number: u16) -> ServiceName {
+        self.services.get(usize::from(number)).map_or(ServiceName::DEFAULT, |service| service.name)
     }
 
     fn has_fallback(&self, number: u16) -> bool {

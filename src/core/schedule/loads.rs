@@ -10,7 +10,7 @@
 use super::rotation::Rotation;
 use super::scheduler::{Question, Record, View};
 use super::sorted::{ratio, Index};
-use crate::base::order::Numbers;
+use crate::base::ordered_index::Numbers;
 
 /// Groups to look at for one choice. Where more different weights than that
 /// are within one request of each other, only the rotation's fraction could

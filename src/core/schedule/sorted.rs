@@ -5,12 +5,12 @@
 //! nothing but a key.
 
 use super::scheduler::{Question, Record, Scheduler, State, View};
-use crate::base::order::{Numbers, Order};
+use crate::base::ordered_index::{Numbers, OrderedIndex};
 
 /// Slots by a key, each state of those who can take something apart.
 #[derive(Debug, Default)]
 pub struct Index {
-    orders: [Order; State::TAKING],
+    orders: [OrderedIndex; State::TAKING],
     /// By slot: in which order, with which key.
     places: Vec<Option<(usize, Numbers)>>,
 }
@@ -40,7 +40,7 @@ impl Index {
     }
 
     /// Those of one state in order; none for a state that takes nothing.
-    pub fn of(&self, state: State) -> Option<&Order> {
+    pub fn of(&self, state: State) -> Option<&OrderedIndex> {
         state.taking().map(|order| &self.orders[order])
     }
 

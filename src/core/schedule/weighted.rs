@@ -9,7 +9,7 @@
 //! with the smooth turns of nginx, which look at everybody for each choice.
 
 use super::scheduler::{Question, Record, Scheduler, State, View};
-use crate::base::order::{Numbers, Order};
+use crate::base::ordered_index::{Numbers, OrderedIndex};
 
 /// A turn of a provider with one ticket; one of two tickets has half of it.
 const TURN: i128 = 1 << 64;
@@ -23,9 +23,9 @@ struct Lane {
     /// How far a choice moves the clock. Kept, as dividing takes long.
     tick: i128,
     /// Whose turn has started, by its end.
-    ready: Order,
+    ready: OrderedIndex,
     /// The others, by their start.
-    later: Order,
+    later: OrderedIndex,
 }
 
 #[derive(Clone, Copy)]

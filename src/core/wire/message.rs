@@ -4,10 +4,10 @@
 //! directions of each: parse and print. Touches no connection. Parsing never
 //! panics, whatever the bytes.
 
-use crate::base::address::{digits, Named, Provider};
+use crate::base::address::{digits, Provider, ProviderSpec};
 use crate::base::decimal::{self, Thousandths};
-use crate::base::name::Service;
-use crate::base::pairs;
+use crate::base::key_value;
+use crate::base::service_name::ServiceName;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
 use crate::base::url::{Encoded, Url};
@@ -25,9 +25,9 @@ pub enum Request {
     /// TICKET_SP: a provider offers places. Replaces its earlier offer.
     Ticket {
         /// Who would serve; what is not written is the sender's address.
-        provider: Named,
+        provider: ProviderSpec,
         /// What it serves.
-        service: Service,
+        service: ServiceName,
         /// Requests that would start at once.
         tickets: u32,
         /// Requests at once at the most; 0 withdraws.
@@ -40,9 +40,9 @@ pub enum Request {
     /// FAILURE_SP: a provider was found dead.
     Failure {
         /// Which.
-        provider: Named,
+        provider: ProviderSpec,
         /// Where it failed.
-        service: Service,
+        service: ServiceName,
         /// The request that failed with it, if it had an id.
         id: Option<u32>,
     },
@@ -56,14 +56,14 @@ pub enum Request {
     /// A provider leaves; its running requests stay.
     Withdraw {
         /// Who; what is not written is the sender's address.
-        provider: Named,
+        provider: ProviderSpec,
         /// What it no longer serves.
-        service: Service,
+        service: ServiceName,
     },
     /// What the queue holds, of all services or of one.
     Status {
         /// Only this one.
-        service: Option<Service>,
+        service: Option<ServiceName>,
     },
 }
 
@@ -71,7 +71,7 @@ pub enum Request {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Next {
     /// Of which service.
-    pub service: Service,
+    pub service: ServiceName,
     /// How long the asker is ready to wait; none: an answer at once.
     pub wait: Span,
     /// The asker's number for the request, which it will end with `done`.
@@ -277,12 +277,12 @@ impl Request {
         };
         let common = |url: &mut String,
                       add: &mut dyn FnMut(&mut String, &str, &dyn Display),
-                      provider: &Named,
-                      service: &Service| {
-            if *provider != Named::default() {
+                      provider: &ProviderSpec,
+                      service: &ServiceName| {
+            if *provider != ProviderSpec::default() {
                 add(url, "provider", provider);
             }
-            if *service != Service::DEFAULT {
+            if *service != ServiceName::DEFAULT {
                 add(url, "service", service);
             }
         };
@@ -298,7 +298,7 @@ impl Request {
             }
             Request::Next(next) => {
                 url.push_str("next");
-                common(&mut url, &mut add, &Named::default(), &next.service);
+                common(&mut url, &mut add, &ProviderSpec::default(), &next.service);
                 if !next.wait.is_zero() {
                     add(&mut url, "wait", &next.wait);
                 }
@@ -391,8 +391,8 @@ impl<'a> Parameters<'a> {
         self.text(name).map(str::parse).transpose().map_err(|why| wrong(name, why))
     }
 
-    fn service(&self) -> Result<Service, Refusal> {
-        Ok(self.optional("service")?.unwrap_or(Service::DEFAULT))
+    fn service(&self) -> Result<ServiceName, Refusal> {
+        Ok(self.optional("service")?.unwrap_or(ServiceName::DEFAULT))
     }
 
     fn digits(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, Refusal> {
@@ -472,19 +472,19 @@ impl Reply {
 }
 
 fn ok_pairs(line: &str) -> Option<Reply> {
-    if let Some(tickets) = pairs::find(line, "discarded") {
+    if let Some(tickets) = key_value::find(line, "discarded") {
         return tickets.parse().ok().map(Reply::Discarded);
     }
-    let active = decimal::parse(pairs::find(line, "active")?)?;
-    let mode = match pairs::find(line, "mode")? {
+    let active = decimal::parse(key_value::find(line, "active")?)?;
+    let mode = match key_value::find(line, "mode")? {
         "slots" => Mode::Slots,
         "paper" => Mode::Paper,
         _ => return None,
     };
     Some(Reply::Standing(Standing {
         active,
-        granted: pairs::find(line, "granted")?.parse().ok()?,
-        waiting: pairs::find(line, "waiting")?.parse().ok()?,
+        granted: key_value::find(line, "granted")?.parse().ok()?,
+        waiting: key_value::find(line, "waiting")?.parse().ok()?,
         mode,
     }))
 }
@@ -513,7 +513,13 @@ mod tests {
         let next = Request::parse(b"pegasus://195.251.255.190/next").unwrap();
         assert_eq!(
             next,
-            Request::Next(Next { service: Service::DEFAULT, wait: Span::ZERO, id: None, client: None, avoid: vec![] })
+            Request::Next(Next {
+                service: ServiceName::DEFAULT,
+                wait: Span::ZERO,
+                id: None,
+                client: None,
+                avoid: vec![]
+            })
         );
         let ticket =
             Request::parse(b"pegasus://195.251.255.190/ticket?provider=195.255.100.10&tickets=100&capacity=100")

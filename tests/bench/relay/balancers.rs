@@ -71,7 +71,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Started, but not yet ready; see [`Balancer::serves`].
+    /// Started, but not yet ready; see [`QueueAddr::serves`].
     pub fn of(door: SocketAddr, process: Process, files: Option<Directory>) -> Balancer {
         Balancer { doors: vec![door], processes: vec![process], question: "", _files: files }
     }

@@ -3,8 +3,8 @@
 use super::super::hosts::{Caller, PlainHost};
 use super::super::network::{Arrival, Asker, End};
 use super::{no_key, peer, Event, World};
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::slab::Key;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::monitor::monitor;
 use pegasus_core::queue::ticket_queue;
 use pegasus_core::redirect::redirector;
@@ -37,7 +37,7 @@ impl World {
             caller.link = link;
         }
         if let Some((machine, _)) = &mut self.queues[queue].running {
-            machine.handle(ticket_queue::Input::Came { connection, peer: peer(asker) }, now);
+            machine.handle_input(ticket_queue::Input::Came { connection, peer: peer(asker) }, now);
         }
         match asker {
             Asker::Redirector(redirector) => {
@@ -91,7 +91,7 @@ impl World {
                 self.requests(queue, connection);
                 if let Some((machine, ledger)) = &mut self.queues[queue].running {
                     ledger.hung_up(connection, false, self.now);
-                    machine.handle(ticket_queue::Input::Ended { connection }, self.now);
+                    machine.handle_input(ticket_queue::Input::Ended { connection }, self.now);
                 }
                 self.act_queue(queue);
             }

@@ -3,8 +3,8 @@
 use super::super::hosts::Health;
 use super::super::network::{Asker, End};
 use super::{Event, World, SERVICES};
-use pegasus_core::base::address::Named;
-use pegasus_core::base::machine::Machine;
+use pegasus_core::base::address::ProviderSpec;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Span;
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
 
@@ -17,7 +17,7 @@ impl World {
         let fall = 1 + self.random.below(3) as u32;
         let services = SERVICES.iter().map(|(name, port)| ServiceOptions {
             service: name.parse().expect("a service"),
-            provider: Named { ip: None, port: Some(*port) },
+            provider: ProviderSpec { ip: None, port: Some(*port) },
             capacity,
             check: Some(Span::from_millis(500)),
             rise: 1,
@@ -52,13 +52,13 @@ impl World {
 
     pub(super) fn tell_monitor(&mut self, monitor: usize, input: monitor::Input) {
         if let Some(machine) = &mut self.monitors[monitor].machine {
-            machine.handle(input, self.now);
+            machine.handle_input(input, self.now);
             self.act_monitor(monitor);
         }
     }
 
     pub(super) fn act_monitor(&mut self, monitor: usize) {
-        while let Some(output) = self.monitors[monitor].machine.as_mut().and_then(Machine::poll) {
+        while let Some(output) = self.monitors[monitor].machine.as_mut().and_then(StateMachine::poll_output) {
             let life = self.monitors[monitor].life;
             match output {
                 monitor::Output::Look => self.soon(Event::Looked(monitor, life)),

@@ -4,8 +4,8 @@ use super::super::hosts::{Caller, QueueHost};
 use super::super::ledger::Ledger;
 use super::super::network::{Arrival, End};
 use super::{everybody, no_key, Event, World, WAIT_MAX};
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::queue::ticket_queue::{self, TicketQueue};
 use pegasus_core::wire::channel::Answering;
 use pegasus_core::wire::message::{Reply, Request};
@@ -20,7 +20,7 @@ impl World {
         host.observer = host.callers.insert(caller);
         let mut machine = TicketQueue::new(options, queue as u64);
         let came = ticket_queue::Input::Came { connection: host.observer, peer: IpAddr::from([127, 0, 0, 1]) };
-        machine.handle(came, self.now);
+        machine.handle_input(came, self.now);
         host.running = Some((machine, Ledger::default()));
     }
 
@@ -46,7 +46,7 @@ impl World {
             let Some((order, request)) = request else { break };
             let Some((machine, ledger)) = &mut host.running else { return };
             ledger.asked(connection, order, peer, &request, WAIT_MAX, self.now);
-            machine.handle(ticket_queue::Input::Asked { connection, order, request }, self.now);
+            machine.handle_input(ticket_queue::Input::Asked { connection, order, request }, self.now);
             self.act_queue(queue);
         }
         self.flush(queue, connection);
@@ -56,7 +56,7 @@ impl World {
         let host = &mut self.queues[queue];
         let Some((machine, ledger)) = &mut host.running else { return };
         let mut touched = Vec::new();
-        while let Some(output) = machine.poll() {
+        while let Some(output) = machine.poll_output() {
             let ticket_queue::Output::Answer { connection, order, reply } = output else { continue };
             ledger.answered(connection, order, &reply, self.now);
             if let Some(caller) = host.callers.get_mut(connection) {
@@ -92,7 +92,7 @@ impl World {
             self.network.close(caller.link, End::Queue);
             if let Some((machine, ledger)) = &mut self.queues[queue].running {
                 ledger.hung_up(connection, true, self.now);
-                machine.handle(ticket_queue::Input::Gone { connection }, self.now);
+                machine.handle_input(ticket_queue::Input::Gone { connection }, self.now);
             }
             self.act_queue(queue);
         }
@@ -103,8 +103,8 @@ impl World {
         let Some((machine, _)) = &mut host.running else { return String::from("queue waiting=0 \n") };
         let (connection, order) = (host.observer, Some(0));
         let request = Request::Status { service: None };
-        machine.handle(ticket_queue::Input::Asked { connection, order, request }, self.now);
-        match machine.poll() {
+        machine.handle_input(ticket_queue::Input::Asked { connection, order, request }, self.now);
+        match machine.poll_output() {
             Some(ticket_queue::Output::Answer { reply: Reply::Status(status), .. }) => status,
             other => panic!("{other:?}"),
         }
@@ -116,7 +116,7 @@ impl World {
         if let Some((machine, ledger)) = &self.queues[queue].running {
             ledger.check_status(&status, now);
             // A hold may end in this very moment.
-            if machine.deadline().is_none_or(|deadline| deadline > now) {
+            if machine.next_timeout().is_none_or(|deadline| deadline > now) {
                 ledger.check_waiting(now);
             }
         }

@@ -3,9 +3,9 @@
 use super::super::hosts::{Health, Visitor};
 use super::super::network::End;
 use super::{address, service, Event, World, SERVICES};
-use pegasus_core::base::machine::Machine;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::slab::Key;
+use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Span;
 use pegasus_core::redirect::redirector::{self, Failure, Note};
 use std::net::{IpAddr, SocketAddr};
@@ -49,12 +49,12 @@ impl World {
     }
 
     pub(super) fn tell_redirector(&mut self, redirector: usize, input: redirector::Input) {
-        self.redirectors[redirector].machine.handle(input, self.now);
+        self.redirectors[redirector].machine.handle_input(input, self.now);
         self.act_redirector(redirector);
     }
 
     pub(super) fn act_redirector(&mut self, redirector: usize) {
-        while let Some(output) = self.redirectors[redirector].machine.poll() {
+        while let Some(output) = self.redirectors[redirector].machine.poll_output() {
             match output {
                 redirector::Output::Say(request) => {
                     let host = &mut self.redirectors[redirector];

@@ -1,6 +1,6 @@
 use super::*;
 use mio::{Events, Poll, Token};
-use pegasus_core::base::name::Service;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::wire::message::Next;
@@ -27,11 +27,11 @@ const NOW: Moment = Moment::ZERO;
 
 fn ticket(tickets: u32) -> Request {
     let provider = "10.0.0.7:80".parse().unwrap();
-    Request::Ticket { provider, service: Service::DEFAULT, tickets, capacity: tickets, lease: None }
+    Request::Ticket { provider, service: ServiceName::DEFAULT, tickets, capacity: tickets, lease: None }
 }
 
 fn next(id: Option<u32>, wait: Span) -> Request {
-    Request::Next(Next { service: Service::DEFAULT, wait, id, client: None, avoid: Vec::new() })
+    Request::Next(Next { service: ServiceName::DEFAULT, wait, id, client: None, avoid: Vec::new() })
 }
 
 fn heard(member: &Member) -> Vec<String> {
@@ -71,10 +71,10 @@ fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     let mut shared = SharedQueue::new(TicketQueue::new(QueueOptions::default(), 1), 2, control.1.clone());
     let (one, two) = (shared.join(sleeper.1.clone(), NOW).unwrap(), shared.join(control.1.clone(), NOW).unwrap());
     one.ask(ticket(1), NOW);
-    while shared.poll().is_some() {}
+    while shared.poll_output().is_some() {}
     two.ask(next(Some(1), Span::ZERO), NOW);
     control.woken();
-    assert!(shared.deadline().is_some());
+    assert!(shared.next_timeout().is_some());
     one.ask(next(Some(5), Span::from_secs(1)), NOW);
     assert_eq!(heard(&one).last().unwrap(), "ok active=0.000 granted=0 waiting=0 mode=slots");
     assert!(!sleeper.woken());
@@ -82,11 +82,11 @@ fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     assert!(sleeper.woken());
     assert_eq!(heard(&one), ["5: 10.0.0.7:80"]);
     // A wait that ends before the other loop would wake shortens its sleep.
-    assert_eq!(shared.deadline(), Some(NOW + Span::from_secs(1)));
+    assert_eq!(shared.next_timeout(), Some(NOW + Span::from_secs(1)));
     control.woken();
     two.ask(next(Some(2), Span::from_millis(10)), NOW);
     assert!(control.woken());
-    assert_eq!(shared.deadline(), Some(NOW + Span::from_millis(10)));
-    shared.expire(NOW + Span::from_millis(10));
+    assert_eq!(shared.next_timeout(), Some(NOW + Span::from_millis(10)));
+    shared.handle_timeout(NOW + Span::from_millis(10));
     assert_eq!(heard(&two).last().unwrap(), "2: error no-ticket id=2");
 }

@@ -52,16 +52,16 @@ impl Story {
     }
 
     fn tell(&mut self, input: Input) {
-        self.monitor.handle(input, self.now);
+        self.monitor.handle_input(input, self.now);
         self.collect();
     }
 
     fn collect(&mut self) {
-        while let Some(output) = self.monitor.poll() {
+        while let Some(output) = self.monitor.poll_output() {
             match output {
                 Output::Look => {
                     self.looks.push(self.now);
-                    self.monitor.handle(Input::Looked(self.sample), self.now);
+                    self.monitor.handle_input(Input::Looked(self.sample), self.now);
                 }
                 Output::Check { service } => self.checks.push(service),
                 Output::Say { balancer, request, .. } => {
@@ -77,9 +77,9 @@ impl Story {
 
     fn until(&mut self, millis: u64) {
         let to = Moment::after_start(Span::from_millis(millis));
-        while let Some(next) = self.monitor.deadline().filter(|next| *next <= to && !self.finished) {
+        while let Some(next) = self.monitor.next_timeout().filter(|next| *next <= to && !self.finished) {
             self.now = self.now.max(next);
-            self.monitor.expire(self.now);
+            self.monitor.handle_timeout(self.now);
             self.collect();
         }
         self.now = to;
@@ -181,16 +181,16 @@ fn a_check_between_two_bids_that_fails_does_not_wait_for_the_next() {
 fn a_bid_waits_for_the_look_of_its_turn() {
     let mut monitor = Monitor::new(options(1, vec![service("web", true)]), CPUS, 7);
     let said = |monitor: &mut Monitor| {
-        std::iter::from_fn(|| monitor.poll()).any(|output| matches!(output, Output::Say { .. }))
+        std::iter::from_fn(|| monitor.poll_output()).any(|output| matches!(output, Output::Say { .. }))
     };
     let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None };
-    monitor.handle(Input::Up { balancer: 0 }, Moment::ZERO);
+    monitor.handle_input(Input::Up { balancer: 0 }, Moment::ZERO);
     for turn in 0..3 {
         let now = Moment::after_start(Span::from_secs(2 * turn));
-        monitor.expire(now);
-        monitor.handle(Input::Checked { service: 0, good: true }, now);
+        monitor.handle_timeout(now);
+        monitor.handle_input(Input::Checked { service: 0, good: true }, now);
         assert!(!said(&mut monitor), "turn {turn}: a bid from what was seen an interval ago");
-        monitor.handle(Input::Looked(sample), now);
+        monitor.handle_input(Input::Looked(sample), now);
         assert!(said(&mut monitor), "turn {turn}");
     }
 }
@@ -243,7 +243,7 @@ fn requests_are_learned_with_the_load_of_their_own_time() {
         story.sample.utilisation = Some(if busy { 1.0 } else { 0.0 });
         let looks = story.looks.len();
         while story.looks.len() == looks {
-            let next = story.monitor.deadline().unwrap();
+            let next = story.monitor.next_timeout().unwrap();
             story.until(next.since(Moment::ZERO).as_millis() + 1);
         }
         story.standing(0, if busy { 20.0 } else { 0.0 }, u64::from(busy), Mode::Slots);

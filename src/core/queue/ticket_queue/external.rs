@@ -15,8 +15,8 @@
 
 use super::{Ask, Event, Output, Room, TicketQueue, Timer};
 use crate::base::address::Provider;
-use crate::base::name::Service;
-use crate::base::pairs;
+use crate::base::key_value;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
@@ -38,17 +38,17 @@ impl TicketQueue {
     pub(super) fn tell_offer(&mut self, room: Key, offer: &Offer) {
         if self.rooms.get(room).is_some_and(Room::can_consult) {
             let mut line = String::from("ticket");
-            pairs::push(&mut line, "provider", offer.provider);
-            pairs::push(&mut line, "tickets", offer.tickets);
-            pairs::push(&mut line, "capacity", offer.capacity);
+            key_value::push(&mut line, "provider", offer.provider);
+            key_value::push(&mut line, "tickets", offer.tickets);
+            key_value::push(&mut line, "capacity", offer.capacity);
             self.tell(room, line);
         }
     }
 
-    pub(super) fn tell_event(&mut self, service: Service, provider: Provider, event: Event) {
+    pub(super) fn tell_event(&mut self, service: ServiceName, provider: Provider, event: Event) {
         if let Some(room) = self.by_name.get(service).copied().filter(|_| event != Event::Registered) {
             let mut line = String::from(event.word());
-            pairs::push(&mut line, "provider", provider);
+            key_value::push(&mut line, "provider", provider);
             self.tell(room, line);
         }
     }
@@ -69,16 +69,16 @@ impl TicketQueue {
         };
         let late = now + self.options.plugin_timeout;
         let place = self.join(key, ask, late.max(now + wait), now);
-        self.timers.set(late, Timer::Advised { room: key, place });
+        self.timers.schedule(late, Timer::Advised { room: key, place });
         line.insert_str("next".len(), &format!(" id={place}"));
         self.tell(key, line);
     }
 
     /// The program said something.
-    pub(super) fn advised(&mut self, service: Service, line: &str, now: Moment) {
+    pub(super) fn advised(&mut self, service: ServiceName, line: &str, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
-        let place = pairs::find(line, "id").and_then(|id| id.parse().ok());
-        let provider = pairs::find(line, "provider").and_then(|provider| provider.parse().ok());
+        let place = key_value::find(line, "id").and_then(|id| id.parse().ok());
+        let provider = key_value::find(line, "provider").and_then(|provider| provider.parse().ok());
         let (Some(place), Some(provider)) = (place, provider) else {
             return self.distrust(key, "it says what is no answer", now);
         };
@@ -119,7 +119,7 @@ impl TicketQueue {
         self.plugin_turned(service, false, now);
     }
 
-    pub(super) fn plugin_turned(&mut self, service: Service, up: bool, now: Moment) {
+    pub(super) fn plugin_turned(&mut self, service: ServiceName, up: bool, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
         let Some(room) = self.rooms.get_mut(key) else { return };
         if let Some((_, can)) = &mut room.plugin {
@@ -150,15 +150,15 @@ impl TicketQueue {
 
 fn question(ask: &Ask, candidates: &[&Record]) -> String {
     let mut line = String::from("next");
-    pairs::push(&mut line, "service", ask.next.service);
+    key_value::push(&mut line, "service", ask.next.service);
     if let Some(client) = ask.next.client {
-        pairs::push(&mut line, "client", client);
+        key_value::push(&mut line, "client", client);
     }
     let candidates = &candidates[..candidates.len().min(CANDIDATES_MAX)];
-    pairs::push(&mut line, "candidates", list(candidates, |record| record.provider));
-    pairs::push(&mut line, "tickets", list(candidates, |record| record.tickets));
-    pairs::push(&mut line, "capacity", list(candidates, |record| record.capacity));
-    pairs::push(&mut line, "active", list(candidates, |record| record.active));
+    key_value::push(&mut line, "candidates", list(candidates, |record| record.provider));
+    key_value::push(&mut line, "tickets", list(candidates, |record| record.tickets));
+    key_value::push(&mut line, "capacity", list(candidates, |record| record.capacity));
+    key_value::push(&mut line, "active", list(candidates, |record| record.active));
     line
 }
 

@@ -5,7 +5,7 @@
 
 use super::{Ask, Event, Held, Room, TicketQueue, Timer};
 use crate::base::address::Provider;
-use crate::base::name::Service;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::queue::affinity::Home;
@@ -47,7 +47,7 @@ impl TicketQueue {
         self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
     }
 
-    pub(super) fn affinity_of(&self, service: Service) -> Option<Span> {
+    pub(super) fn affinity_of(&self, service: ServiceName) -> Option<Span> {
         self.options.affinities.iter().find(|(name, _)| *name == service).map(|(_, timeout)| *timeout)
     }
 
@@ -182,7 +182,7 @@ impl TicketQueue {
         &mut self,
         connection: Key,
         provider: Provider,
-        service: Service,
+        service: ServiceName,
         id: Option<u32>,
         now: Moment,
     ) -> Reply {
@@ -217,7 +217,7 @@ impl TicketQueue {
         // Once a hold, however often it is reported and whatever is offered meanwhile.
         let after = book.entry_mut(provider).map(|entry| entry.hold_end);
         if let Some(hold_end) = after.filter(|_| after != before) {
-            self.timers.set(hold_end, Timer::HoldEnds { room: key });
+            self.timers.schedule(hold_end, Timer::HoldEnds { room: key });
         }
         discarded
     }

@@ -1,8 +1,8 @@
 //! What a queue tells of itself: the lines of `status`, and the offers it has.
 
 use super::{Room, TicketQueue};
-use crate::base::name::Service;
-use crate::base::pairs;
+use crate::base::key_value;
+use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use crate::queue::book::Entry;
 use crate::wire::message::Request;
@@ -24,7 +24,7 @@ impl TicketQueue {
         self.rooms.iter().flat_map(|(_, room)| of(room)).collect()
     }
 
-    pub(super) fn status(&self, only: Option<Service>, now: Moment) -> String {
+    pub(super) fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
         let mut text = String::new();
         let mut line = String::from("queue");
         for (key, value) in [
@@ -36,7 +36,7 @@ impl TicketQueue {
             ("refused", self.refused),
             ("forgotten", self.forgotten),
         ] {
-            pairs::push(&mut line, key, value);
+            key_value::push(&mut line, key, value);
         }
         text.push_str(&line);
         text.push('\n');
@@ -63,8 +63,8 @@ impl TicketQueue {
             let offered = u64::from(free_now) + u64::from(record.active) + u64::from(record.spent);
             let held = if now < entry.hold_end { entry.hold_end.since(now) } else { Span::ZERO };
             let mut line = String::from("provider");
-            pairs::push(&mut line, "service", room.name);
-            pairs::push(&mut line, "address", record.provider);
+            key_value::push(&mut line, "service", room.name);
+            key_value::push(&mut line, "address", record.provider);
             for (key, value) in [
                 ("tickets", u64::from(if offers { record.tickets } else { 0 })),
                 ("capacity", u64::from(if offers { record.capacity } else { 0 })),
@@ -75,10 +75,10 @@ impl TicketQueue {
                 ("granted", entry.granted),
                 ("failures", entry.failures),
             ] {
-                pairs::push(&mut line, key, value);
+                key_value::push(&mut line, key, value);
             }
-            pairs::push(&mut line, "lease", entry.lease_end.since(now));
-            pairs::push(&mut line, "held", held);
+            key_value::push(&mut line, "lease", entry.lease_end.since(now));
+            key_value::push(&mut line, "held", held);
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { record.tickets } else { 0 });
@@ -86,8 +86,8 @@ impl TicketQueue {
             active += u64::from(record.active);
         }
         let mut line = String::from("service");
-        pairs::push(&mut line, "name", room.name);
-        pairs::push(&mut line, "scheduler", self.scheduler(room.name));
+        key_value::push(&mut line, "name", room.name);
+        key_value::push(&mut line, "scheduler", self.scheduler(room.name));
         for (key, value) in [
             ("providers", providers.len() as u64),
             ("tickets", tickets),
@@ -97,7 +97,7 @@ impl TicketQueue {
             ("granted", room.granted),
             ("refused", room.refused),
         ] {
-            pairs::push(&mut line, key, value);
+            key_value::push(&mut line, key, value);
         }
         text.push_str(&line);
         text.push('\n');

@@ -2,7 +2,7 @@
 //! chooses for it. Owns these words only.
 
 use crate::base::address::{Cidr, Provider};
-use crate::base::name::Service;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::schedule::registry::SchedulerName;
@@ -17,9 +17,9 @@ pub struct QueueOptions {
     /// For services without their own.
     pub scheduler: SchedulerName,
     /// For these services.
-    pub schedulers: Vec<(Service, SchedulerName)>,
+    pub schedulers: Vec<(ServiceName, SchedulerName)>,
     /// Services whose clients keep their provider, and for how long after they came.
-    pub affinities: Vec<(Service, Span)>,
+    pub affinities: Vec<(ServiceName, Span)>,
     /// How long a program that schedules may take for an answer.
     pub plugin_timeout: Span,
     /// Lease of an offer that gives none.
@@ -102,14 +102,14 @@ pub enum Input {
     /// The program that schedules for a service can be asked, or not any more.
     Plugin {
         /// Which service.
-        service: Service,
+        service: ServiceName,
         /// Whether it can.
         up: bool,
     },
     /// It said a line.
     Advice {
         /// For which service.
-        service: Service,
+        service: ServiceName,
         /// What.
         line: String,
     },
@@ -134,26 +134,26 @@ pub enum Output {
     /// Start this program, which schedules for a service; none: end it.
     Engage {
         /// Which service.
-        service: Service,
+        service: ServiceName,
         /// The program.
         command: Option<Arc<str>>,
     },
     /// Tell the program of a service this line.
     Tell {
         /// Which service.
-        service: Service,
+        service: ServiceName,
         /// What.
         line: String,
     },
     /// The program of a service gave an answer that is one.
     Heeded {
         /// Which service.
-        service: Service,
+        service: ServiceName,
     },
     /// The program of a service is of no use: start it anew, later. Why.
     Restart {
         /// Which service.
-        service: Service,
+        service: ServiceName,
         /// In words.
         why: &'static str,
     },
@@ -167,7 +167,7 @@ pub struct Note {
     /// What happened to the provider.
     pub event: Event,
     /// Of which service.
-    pub service: Service,
+    pub service: ServiceName,
     /// Which provider.
     pub provider: Provider,
 }

@@ -10,7 +10,7 @@
 //! must be there, in its order.
 
 use super::*;
-use crate::base::pairs;
+use crate::base::key_value;
 
 pub(super) struct Story {
     queue: TicketQueue,
@@ -40,16 +40,16 @@ impl Story {
 
     fn come(&mut self, who: &str, from: &str) -> Key {
         let connection = self.connections.insert(who.to_string());
-        self.queue.handle(Input::Came { connection, peer: from.parse().unwrap() }, self.now);
+        self.queue.handle_input(Input::Came { connection, peer: from.parse().unwrap() }, self.now);
         connection
     }
 
     /// Lets time pass, as a loop would, and collects what is answered.
     fn pass(&mut self, to: Moment, answers: &mut Vec<(String, String)>) {
         assert!(to >= self.now, "a story goes forward");
-        while let Some(next) = self.queue.deadline().filter(|next| *next <= to) {
+        while let Some(next) = self.queue.next_timeout().filter(|next| *next <= to) {
             self.now = self.now.max(next);
-            self.queue.expire(self.now);
+            self.queue.handle_timeout(self.now);
             self.collect(answers);
         }
         self.now = to;
@@ -58,11 +58,11 @@ impl Story {
     /// Another scheduler is configured.
     pub(super) fn schedule(&mut self, scheduler: &str) {
         let options = QueueOptions { scheduler: scheduler.parse().unwrap(), ..QueueOptions::default() };
-        self.queue.handle(Input::Reconfigure(Box::new(options)), self.now);
+        self.queue.handle_input(Input::Reconfigure(Box::new(options)), self.now);
     }
 
     fn collect(&mut self, answers: &mut Vec<(String, String)>) {
-        while let Some(output) = self.queue.poll() {
+        while let Some(output) = self.queue.poll_output() {
             match output {
                 Output::Answer { connection, reply, .. } => {
                     answers.push((self.connections.get(connection).unwrap().clone(), reply.to_string()));
@@ -82,7 +82,8 @@ impl Story {
 
     fn status(&mut self, kind: &str) -> String {
         let text = self.queue.status(None, self.now);
-        let wanted = |line: &&str| line.split(' ').next() == Some(kind) || pairs::find(line, "address") == Some(kind);
+        let wanted =
+            |line: &&str| line.split(' ').next() == Some(kind) || key_value::find(line, "address") == Some(kind);
         text.lines().find(wanted).unwrap_or_else(|| panic!("no line for {kind} in\n{text}")).to_string()
     }
 
@@ -109,29 +110,29 @@ impl Story {
             "ended" | "gone" => {
                 let connection = self.connection(who);
                 if what == "ended" {
-                    self.queue.handle(Input::Ended { connection }, self.now);
+                    self.queue.handle_input(Input::Ended { connection }, self.now);
                 } else {
-                    self.queue.handle(Input::Gone { connection }, self.now);
+                    self.queue.handle_input(Input::Gone { connection }, self.now);
                     self.connections.remove(connection);
                 }
             }
             "up" | "down" => {
-                self.queue.handle(Input::Plugin { service: Service::DEFAULT, up: what == "up" }, self.now);
+                self.queue.handle_input(Input::Plugin { service: ServiceName::DEFAULT, up: what == "up" }, self.now);
             }
             "advice" => {
                 let line = words.collect::<Vec<_>>().join(" ");
-                self.queue.handle(Input::Advice { service: Service::DEFAULT, line }, self.now);
+                self.queue.handle_input(Input::Advice { service: ServiceName::DEFAULT, line }, self.now);
             }
             "undelivered" => {
                 let connection = self.connection(who);
-                self.queue.handle(Input::Undelivered { connection }, self.now);
+                self.queue.handle_input(Input::Undelivered { connection }, self.now);
             }
-            "drain" => self.queue.handle(Input::Drain, self.now),
+            "drain" => self.queue.handle_input(Input::Drain, self.now),
             "." => {}
             url => {
                 let request = Request::parse(url.as_bytes()).unwrap();
                 let connection = self.connection(who);
-                self.queue.handle(Input::Asked { connection, order: Some(0), request }, self.now);
+                self.queue.handle_input(Input::Asked { connection, order: Some(0), request }, self.now);
             }
         }
         self.collect(&mut answers);
@@ -453,7 +454,7 @@ fn a_lease_that_ends_discards_silently_and_its_monitors_connection_does_not() {
          5s ? queue services=0",
     );
     assert_eq!(story.notes, ["registered default 10.0.0.1:80", "lease-ended default 10.0.0.1:80"]);
-    assert_eq!(story.queue.deadline(), None, "an empty queue sleeps");
+    assert_eq!(story.queue.next_timeout(), None, "an empty queue sleeps");
     story.tell("9s ? queue connections=1 waiting=0");
 }
 

@@ -6,7 +6,7 @@
 
 use crate::base::slab::Key;
 use crate::base::time::Moment;
-use crate::base::timers::Timers;
+use crate::base::timer_queue::TimerQueue;
 
 /// Strangers may have a quarter of all places, if others give them up: without
 /// any, no newcomer would last until its second datagram.
@@ -16,8 +16,8 @@ const STRANGERS_PART: usize = 4;
 /// touched, or earlier, and perhaps some that are gone or no strangers any more.
 #[derive(Debug, Default)]
 pub struct Ranking {
-    strangers: Timers<Key>,
-    regulars: Timers<Key>,
+    strangers: TimerQueue<Key>,
+    regulars: TimerQueue<Key>,
     /// How many flows are regulars.
     count: usize,
 }
@@ -28,12 +28,12 @@ pub type Standing = (bool, Moment);
 impl Ranking {
     /// A flow begins, as a stranger.
     pub fn enter(&mut self, flow: Key, now: Moment) {
-        self.strangers.set(now, flow);
+        self.strangers.schedule(now, flow);
     }
 
     /// It is no stranger any more.
     pub fn promote(&mut self, flow: Key, now: Moment) {
-        self.regulars.set(now, flow);
+        self.regulars.schedule(now, flow);
         self.count += 1;
     }
 
@@ -46,10 +46,10 @@ impl Ranking {
     pub fn last(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Standing>) -> Option<Key> {
         let strangers = flows - self.count >= (flows / STRANGERS_PART).max(1);
         let list = if strangers { &mut self.strangers } else { &mut self.regulars };
-        while let Some(ranked) = list.next() {
-            let flow = list.due(ranked)?;
+        while let Some(ranked) = list.next_deadline() {
+            let flow = list.pop_due(ranked)?;
             match standing(flow) {
-                Some((regular, touched)) if regular != strangers && touched > ranked => list.set(touched, flow),
+                Some((regular, touched)) if regular != strangers && touched > ranked => list.schedule(touched, flow),
                 Some((regular, _)) if regular != strangers => return Some(flow),
                 _ => {}
             }

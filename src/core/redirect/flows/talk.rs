@@ -1,8 +1,8 @@
 //! What flows are told and what they want done, and what an operator chooses
 //! for them. Owns these words only.
 
-use crate::base::name::Service;
 use crate::base::roster::Roster;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::redirect::redirector::{Note, RedirectOptions};
@@ -36,7 +36,7 @@ pub struct FlowOptions {
     /// Flows at once; one more ends another one.
     pub flows_max: usize,
     /// The terms of services that have some of their own.
-    pub services: Roster<Service, FlowTerms>,
+    pub services: Roster<ServiceName, FlowTerms>,
 }
 
 /// Between whom a flow is, as far as the client sees it.
@@ -97,7 +97,7 @@ pub enum Input {
     /// The static providers of a service, resolved.
     Fallback {
         /// Of which service.
-        service: Service,
+        service: ServiceName,
         /// Perhaps none.
         addresses: Vec<SocketAddr>,
     },

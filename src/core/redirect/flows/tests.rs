@@ -51,7 +51,7 @@ impl Story {
     }
 
     fn collect(&mut self) {
-        while let Some(output) = self.flows.poll() {
+        while let Some(output) = self.flows.poll_output() {
             let deed = match output {
                 Output::Say(Request::Status { .. }) if !self.looks => continue,
                 Output::Say(Request::Status { service }) => format!("look {}", service.unwrap()),
@@ -70,7 +70,7 @@ impl Story {
                     self.open.insert(flow, who.clone());
                     let kept: Vec<_> = self.flows.kept(flow).map(String::from_utf8_lossy).collect();
                     let deed = format!("{who} to {to}: {}", kept.join(" "));
-                    self.flows.handle(Input::Opened { flow }, self.now);
+                    self.flows.handle_input(Input::Opened { flow }, self.now);
                     deed
                 }
                 Output::Drop { flow } => match self.open.remove(&flow) {
@@ -92,9 +92,9 @@ impl Story {
             let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
             let (time, event) = event.trim().split_once(' ').unwrap();
             let to = Moment::after_start(time.parse().unwrap());
-            while let Some(next) = self.flows.deadline().filter(|next| *next <= to) {
+            while let Some(next) = self.flows.next_timeout().filter(|next| *next <= to) {
                 self.now = self.now.max(next);
-                self.flows.expire(self.now);
+                self.flows.handle_timeout(self.now);
                 self.collect();
             }
             self.now = to;
@@ -146,14 +146,14 @@ impl Story {
             }
             _ => panic!("{event}"),
         };
-        self.flows.handle(input, self.now);
+        self.flows.handle_input(input, self.now);
     }
 
     /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
     fn ends(mut self) {
         assert_eq!((self.flows.count(), self.flows.by_path.len(), self.flows.kept_bytes), (0, 0, 0));
         self.tell("10h .");
-        assert_eq!(self.flows.deadline(), None);
+        assert_eq!(self.flows.next_timeout(), None);
     }
 }
 
@@ -223,7 +223,9 @@ fn flows_that_are_here_end_as_it_is_wanted_now() {
     );
     let reconfigured = |story: &mut Story, terms: FlowTerms| {
         let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
-        story.flows.handle(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
+        story
+            .flows
+            .handle_input(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
     };
     reconfigured(&mut story, terms(10, 15));
     story.tell(
@@ -380,8 +382,8 @@ fn strangers_make_room_before_those_who_are_in_use() {
     assert_eq!(story.flows.count(), 8);
     let heaps = story.flows.ranking.sizes();
     assert!(heaps.iter().all(|size| *size <= 2 * 8 + 1024 + 1), "{heaps:?}");
-    story.flows.handle(Input::End, story.now);
-    while story.flows.poll().is_some() {}
+    story.flows.handle_input(Input::End, story.now);
+    while story.flows.poll_output().is_some() {}
     story.ends();
 }
 
@@ -436,6 +438,6 @@ fn no_more_is_kept_than_the_bounds_say() {
         }
     }
     assert!(story.flows.kept_bytes <= 16 * 1024 * 1024, "{}", story.flows.kept_bytes);
-    story.flows.handle(Input::End, story.now);
+    story.flows.handle_input(Input::End, story.now);
     assert_eq!((story.flows.kept_bytes, story.flows.count()), (0, 0));
 }

@@ -6,10 +6,10 @@
 
 use super::{Flows, Output};
 use crate::base::address::Provider;
-use crate::base::name::Service;
+use crate::base::key_value;
 use crate::base::outcome::Outcome;
-use crate::base::pairs;
 use crate::base::roster::Roster;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::wire::message::{Reason, Request};
@@ -72,9 +72,9 @@ impl Flows {
     /// at another port stays, too: nobody else could go on with it.
     pub(super) fn status(&mut self, lines: &str, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
-        let offers: Roster<(Service, Provider), ()> =
+        let offers: Roster<(ServiceName, Provider), ()> =
             lines.lines().filter_map(offer).map(|offer| (offer, ())).collect();
-        let services: Roster<Service, ()> = offers.iter().map(|((service, _), ())| (service, ())).collect();
+        let services: Roster<ServiceName, ()> = offers.iter().map(|((service, _), ())| (service, ())).collect();
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.has(flow.service)) else {
@@ -112,9 +112,9 @@ impl Flows {
 }
 
 /// What a line of a status offers, if any place.
-fn offer(line: &str) -> Option<(Service, Provider)> {
-    if !line.starts_with("provider ") || pairs::find(line, "capacity") == Some("0") {
+fn offer(line: &str) -> Option<(ServiceName, Provider)> {
+    if !line.starts_with("provider ") || key_value::find(line, "capacity") == Some("0") {
         return None;
     }
-    Some((pairs::find(line, "service")?.parse().ok()?, pairs::find(line, "address")?.parse().ok()?))
+    Some((key_value::find(line, "service")?.parse().ok()?, key_value::find(line, "address")?.parse().ok()?))
 }

@@ -2,8 +2,8 @@
 //! chooses for it. Owns these words only.
 
 use crate::base::address::Provider;
-use crate::base::name::Service;
 use crate::base::outcome::Outcome;
+use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::wire::message::{Reply, Request};
@@ -23,7 +23,7 @@ pub struct RedirectOptions {
     /// Places to have at hand for each service, before clients come for them.
     pub stock: u32,
     /// Services of which it matters who asks: nothing is asked ahead for them.
-    pub by_client: Vec<Service>,
+    pub by_client: Vec<ServiceName>,
 }
 
 impl Default for RedirectOptions {
@@ -69,7 +69,7 @@ pub enum Input {
         /// Its key.
         client: Key,
         /// What it wants.
-        service: Service,
+        service: ServiceName,
         /// Where it comes from.
         from: SocketAddr,
         /// The port it came to.
@@ -148,7 +148,7 @@ pub enum Input {
     /// The static providers of a service, resolved.
     Fallback {
         /// Of which service.
-        service: Service,
+        service: ServiceName,
         /// Perhaps none.
         addresses: Vec<SocketAddr>,
     },
@@ -188,7 +188,7 @@ pub enum Note {
     /// A client is gone.
     Closed {
         /// What it wanted.
-        service: Service,
+        service: ServiceName,
         /// Where it came from.
         client: SocketAddr,
         /// Who served it, if anybody.
@@ -207,7 +207,7 @@ pub enum Note {
     /// A provider failed, and the client is led to another one.
     ProviderFailed {
         /// Of which service.
-        service: Service,
+        service: ServiceName,
         /// Which.
         provider: Provider,
         /// Why.

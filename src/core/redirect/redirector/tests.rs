@@ -32,7 +32,7 @@ impl Story {
     }
 
     fn collect(&mut self) {
-        while let Some(output) = self.redirector.poll() {
+        while let Some(output) = self.redirector.poll_output() {
             let deed = match output {
                 Output::Say(request) => {
                     let mut line = Vec::new();
@@ -62,9 +62,9 @@ impl Story {
             let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
             let (time, event) = event.trim().split_once(' ').unwrap();
             let to = Moment::after_start(time.parse().unwrap());
-            while let Some(next) = self.redirector.deadline().filter(|next| *next <= to) {
+            while let Some(next) = self.redirector.next_timeout().filter(|next| *next <= to) {
                 self.now = self.now.max(next);
-                self.redirector.expire(self.now);
+                self.redirector.handle_timeout(self.now);
                 self.collect();
             }
             self.now = to;
@@ -112,14 +112,14 @@ impl Story {
                 }
             }
         };
-        self.redirector.handle(input, self.now);
+        self.redirector.handle_input(input, self.now);
     }
 
     /// Everybody is gone, and nothing will wake it for ever.
     fn ends(mut self) {
         assert_eq!((self.redirector.count(), self.redirector.asked.len()), (0, 0));
         self.tell("10m .");
-        assert_eq!(self.redirector.deadline(), None);
+        assert_eq!(self.redirector.next_timeout(), None);
     }
 }
 

@@ -73,11 +73,11 @@ pub fn assignment(text: &str) -> Result<(&str, &str), String> {
 
 /// Adds ` key=value` to a line, the value quoted where it holds blanks.
 pub fn push(line: &mut String, key: &str, value: impl Display) {
-    put(line, key, &value);
+    append(line, key, &value);
 }
 
 /// Once for all kinds of values.
-fn put(line: &mut String, key: &str, value: &dyn Display) {
+fn append(line: &mut String, key: &str, value: &dyn Display) {
     if !line.is_empty() {
         line.push(' ');
     }

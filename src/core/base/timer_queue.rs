@@ -10,25 +10,25 @@ use std::collections::BinaryHeap;
 
 /// A heap of deadlines for things named by `K`.
 #[derive(Debug)]
-pub struct Timers<K> {
+pub struct TimerQueue<K> {
     heap: BinaryHeap<Reverse<(Moment, K)>>,
 }
 
-impl<K: Ord + Copy> Default for Timers<K> {
+impl<K: Ord + Copy> Default for TimerQueue<K> {
     fn default() -> Self {
-        Timers { heap: BinaryHeap::new() }
+        TimerQueue { heap: BinaryHeap::new() }
     }
 }
 
-impl<K: Ord + Copy> Timers<K> {
-    /// Wants `key` back from [`due`](Timers::due) at `at`. Earlier wishes stay.
-    pub fn set(&mut self, at: Moment, key: K) {
+impl<K: Ord + Copy> TimerQueue<K> {
+    /// Wants `key` back from [`pop_due`](TimerQueue::pop_due) at `at`. Earlier wishes stay.
+    pub fn schedule(&mut self, at: Moment, key: K) {
         self.heap.push(Reverse((at, key)));
     }
 
     /// The next key whose moment has come. It may have been set for a thing
     /// that is gone, or for a deadline that moved: the caller looks.
-    pub fn due(&mut self, now: Moment) -> Option<K> {
+    pub fn pop_due(&mut self, now: Moment) -> Option<K> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
             return None;
@@ -37,7 +37,7 @@ impl<K: Ord + Copy> Timers<K> {
     }
 
     /// When the next one comes up.
-    pub fn next(&self) -> Option<Moment> {
+    pub fn next_deadline(&self) -> Option<Moment> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 

@@ -5,25 +5,25 @@ use std::str::FromStr;
 
 /// A service: `[a-z][a-z0-9-]{0,31}`. Copied freely, never allocated.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Service {
+pub struct ServiceName {
     length: u8,
-    bytes: [u8; Service::BYTES_MAX],
+    bytes: [u8; ServiceName::BYTES_MAX],
 }
 
-impl Service {
+impl ServiceName {
     /// The longest name, in bytes.
     pub const BYTES_MAX: usize = 32;
 
     /// The service that a message means which names none.
-    pub const DEFAULT: Service = {
-        let mut bytes = [0; Service::BYTES_MAX];
+    pub const DEFAULT: ServiceName = {
+        let mut bytes = [0; ServiceName::BYTES_MAX];
         let name = *b"default";
         let mut i = 0;
         while i < name.len() {
             bytes[i] = name[i];
             i += 1;
         }
-        Service { length: name.len() as u8, bytes }
+        ServiceName { length: name.len() as u8, bytes }
     };
 
     /// The name as text.
@@ -37,29 +37,29 @@ impl Service {
     }
 }
 
-impl FromStr for Service {
+impl FromStr for ServiceName {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Service, Self::Err> {
-        let mut bytes = [0; Service::BYTES_MAX];
+    fn from_str(text: &str) -> Result<ServiceName, Self::Err> {
+        let mut bytes = [0; ServiceName::BYTES_MAX];
         let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         match text.bytes().next() {
             Some(first) if first.is_ascii_lowercase() && text.len() <= bytes.len() && text.bytes().all(good) => {
                 bytes[..text.len()].copy_from_slice(text.as_bytes());
-                Ok(Service { length: text.len() as u8, bytes })
+                Ok(ServiceName { length: text.len() as u8, bytes })
             }
             _ => Err("not a service name (a to z, then up to 31 of a-z 0-9 -)"),
         }
     }
 }
 
-impl fmt::Display for Service {
+impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -72,11 +72,11 @@ mod tests {
     #[test]
     fn names_keep_to_the_grammar() {
         for good in ["a", "web", "ftp-data", "x0-", &"a".repeat(32)] {
-            assert_eq!(good.parse::<Service>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<ServiceName>().unwrap().as_str(), good);
         }
         for bad in ["", "Web", "0a", "-a", "a_b", "a.b", &"a".repeat(33), "é"] {
-            assert!(bad.parse::<Service>().is_err(), "{bad:?} was taken");
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad:?} was taken");
         }
-        assert_eq!(Service::DEFAULT.as_str(), "default");
+        assert_eq!(ServiceName::DEFAULT.as_str(), "default");
     }
 }

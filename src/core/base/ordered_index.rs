@@ -14,12 +14,12 @@ struct Place(Numbers, u32);
 
 /// See the file's head. One thing may be in it under several keys.
 #[derive(Debug, Default)]
-pub struct Order(BTreeSet<Place>);
+pub struct OrderedIndex(BTreeSet<Place>);
 
-impl Order {
+impl OrderedIndex {
     /// An empty one.
-    pub const fn new() -> Order {
-        Order(BTreeSet::new())
+    pub const fn new() -> OrderedIndex {
+        OrderedIndex(BTreeSet::new())
     }
 
     /// Puts a thing in.
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_first_is_the_lowest_and_equals_go_by_number() {
-        let mut order = Order::new();
+        let mut order = OrderedIndex::new();
         for (key, thing) in [([2, 0, 0, 0], 1), ([1, 9, 0, 0], 5), ([1, 9, 0, 0], 3), ([1, 9, 0, 1], 2)] {
             order.insert(key, thing);
         }
