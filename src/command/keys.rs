@@ -9,7 +9,7 @@ use crate::os::user;
 use pegasus_core::base::address::{Cidr, ListenAddr, QueueAddr, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;
 use pegasus_core::base::time::Span;
-use pegasus_core::wire::proxy::Version;
+use pegasus_core::protocol::proxy_header::Version;
 use std::str::FromStr;
 
 type Outcome = Result<(), String>;

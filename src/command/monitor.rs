@@ -23,8 +23,8 @@ use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, Note, Output};
-use pegasus_core::wire::channel::Answer;
-use pegasus_core::wire::message::Request;
+use pegasus_core::protocol::channel::Matched;
+use pegasus_core::protocol::message::Request;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -204,11 +204,11 @@ impl Bidding {
                 match news {
                     News::Up => machine.handle_input(Input::Up { balancer }, desk.now),
                     News::Down => machine.handle_input(Input::Down { balancer }, desk.now),
-                    News::Answer(Answer::InOrder(service, reply)) => {
+                    News::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", peer.target());
                         machine.handle_input(Input::Told { balancer, service, reply }, desk.now);
                     }
-                    News::Answer(Answer::Numbered(..)) => {}
+                    News::Answer(Matched::ById(..)) => {}
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::terminal::complain;
 use getopts::Matches;
 use pegasus_core::base::address::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
-use pegasus_core::wire::frame::LINE_BYTES_MAX;
+use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;

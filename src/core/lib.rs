@@ -10,7 +10,7 @@
 
 pub mod base;
 pub mod monitor;
+pub mod protocol;
 pub mod queue;
 pub mod redirect;
 pub mod schedule;
-pub mod wire;

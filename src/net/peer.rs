@@ -15,8 +15,8 @@ use pegasus_core::base::address::HostPort;
 use pegasus_core::base::backoff::Backoff;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::wire::channel::{Answer, Asking};
-use pegasus_core::wire::message::Request;
+use pegasus_core::protocol::channel::{Matched, Requester};
+use pegasus_core::protocol::message::Request;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +36,7 @@ pub enum News<T> {
     /// It cannot be reached; what it was asked is void.
     Down,
     /// It answered.
-    Answer(Answer<T>),
+    Answer(Matched<T>),
 }
 
 enum State {
@@ -55,7 +55,7 @@ pub struct Peer<T> {
     away: bool,
     token: Token,
     state: State,
-    channel: Asking<T>,
+    channel: Requester<T>,
     /// Answers that are still to come, and since when nothing came.
     owed: u64,
     /// All that is unsent, and owed, is news that requests have ended; until when
@@ -88,7 +88,7 @@ impl<T> Peer<T> {
             away: false,
             token,
             state: State::Idle { retry: Moment::ZERO },
-            channel: Asking::default(),
+            channel: Requester::default(),
             owed: 0,
             sends_by: None,
             silent_since: Moment::ZERO,
@@ -144,7 +144,7 @@ impl<T> Peer<T> {
                 Request::Done { .. } => self.sends_by,
                 _ => None,
             };
-            self.channel.ask(&self.target.host_in_url(), request, purpose);
+            self.channel.send(&self.target.host_in_url(), request, purpose);
         }
     }
 
@@ -204,7 +204,7 @@ impl<T> Peer<T> {
     fn lost(&mut self, desk: &mut Desk, why: &str) {
         let retry = desk.now + self.backoff.delay(&mut self.random);
         self.state = State::Idle { retry };
-        self.channel = Asking::default();
+        self.channel = Requester::default();
         (self.owed, self.sends_by) = (0, None);
         if !std::mem::replace(&mut self.away, true) {
             warn!(target: self.owner, "queue {}: {why}; trying again", self.target);
@@ -257,7 +257,7 @@ impl<T> Peer<T> {
                 Err(error) => return self.lost(desk, &error.to_string()),
             };
             loop {
-                match self.channel.answer() {
+                match self.channel.next_reply() {
                     Ok(Some(answer)) => {
                         self.owed = self.owed.saturating_sub(1);
                         self.news.push_back(News::Answer(answer));

@@ -10,7 +10,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
-use pegasus_core::wire::proxy::Header;
+use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, Read};
 
 mod flow;

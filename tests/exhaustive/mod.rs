@@ -11,9 +11,9 @@ use pegasus_core::base::address::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::message::{Feedback, Next, Reply, Request};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use pegasus_core::schedule::registry::SCHEDULERS;
-use pegasus_core::wire::message::{Next, Reply, Request, Standing};
 use std::net::IpAddr;
 
 /// Beyond the first hold, not beyond a lease; and beyond a lease.
@@ -119,7 +119,7 @@ impl Pair {
                 let expected = self.model.ticket(provider, tickets, capacity);
                 let provider = ProviderSpec::from(address(provider));
                 self.ask(Some(0), Request::Ticket { provider, service, tickets, capacity, lease: Some(LEASE) });
-                let Reply::Standing(Standing { active, granted, waiting, mode }) = self.reply() else {
+                let Reply::Feedback(Feedback { active, granted, waiting, mode }) = self.reply() else {
                     panic!("no standing")
                 };
                 if let Some(expected) = expected {

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::setting::Setting;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::wire::message::{Reply, Request};
+use pegasus_core::protocol::message::{Reply, Request};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 

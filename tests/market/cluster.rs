@@ -12,8 +12,8 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
+use pegasus_core::protocol::message::{Next, Reply, Request};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
-use pegasus_core::wire::message::{Next, Reply, Request};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Between comparisons of the queues' books with ours.
@@ -193,12 +193,12 @@ impl Cluster {
                     let request = id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
                     answers.push((request, Some(number_of(provider.ip))));
                 }
-                Reply::Error { refusal, id } => {
+                Reply::Error { error: refusal, id } => {
                     assert_eq!(connection, first, "a monitor was refused: {refusal:?}");
                     let request = id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
                     answers.push((request, None));
                 }
-                Reply::Standing(_) => {
+                Reply::Feedback(_) => {
                     let provider = connection.index() - 1;
                     self.send(provider, Event::Told(balancer, provider, reply), ground);
                 }

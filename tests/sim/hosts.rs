@@ -9,10 +9,10 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::Moment;
 use pegasus_core::monitor::monitor::Monitor;
+use pegasus_core::protocol::channel::{Requester, Responder};
+use pegasus_core::protocol::message::Reply;
 use pegasus_core::queue::ticket_queue::TicketQueue;
 use pegasus_core::redirect::redirector::Redirector;
-use pegasus_core::wire::channel::{Answering, Asking};
-use pegasus_core::wire::message::Reply;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,7 +23,7 @@ pub struct Caller {
     /// Where it comes from.
     pub peer: IpAddr,
     /// Its lines.
-    pub channel: Answering,
+    pub channel: Responder,
     /// It sends no more.
     pub ended: bool,
 }
@@ -69,7 +69,7 @@ pub struct RedirectHost {
     /// The connection to it.
     pub link: Option<Key>,
     /// The lines of that.
-    pub asking: Asking<()>,
+    pub asking: Requester<()>,
     /// Its clients.
     pub visitors: Slab<Visitor>,
 }
@@ -83,7 +83,7 @@ pub struct MonitorHost {
     /// The connections to the queues.
     pub links: Vec<Option<Key>>,
     /// The lines of those, with the service that an answer is about.
-    pub asking: Vec<Asking<usize>>,
+    pub asking: Vec<Requester<usize>>,
     /// Requests that run here.
     pub running: u32,
     /// How it takes calls.
@@ -135,7 +135,7 @@ pub struct PlainHost {
     /// Its connection.
     pub link: Option<Key>,
     /// The lines of that.
-    pub asking: Asking<Expected>,
+    pub asking: Requester<Expected>,
     /// How many answers it waits for.
     pub waiting: usize,
     /// Ids it used on this connection, and whether each was answered.

@@ -9,8 +9,8 @@ use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::wire::channel::Order;
-use pegasus_core::wire::message::{Reason, Reply, Request};
+use pegasus_core::protocol::channel::ReplySlot;
+use pegasus_core::protocol::message::{ErrorCode, Reply, Request};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -111,7 +111,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The queue hears a request. `wait_max` is the longest wait.
-    pub fn asked(&mut self, key: Key, order: Order, peer: IpAddr, request: &Request, wait_max: Span, now: Moment) {
+    pub fn asked(&mut self, key: Key, order: ReplySlot, peer: IpAddr, request: &Request, wait_max: Span, now: Moment) {
         let mut granted_before = None;
         match request {
             Request::Next(next) => {
@@ -187,7 +187,7 @@ impl Ledger {
     }
 
     /// The queue answers.
-    pub fn answered(&mut self, key: Key, order: Order, reply: &Reply, now: Moment) {
+    pub fn answered(&mut self, key: Key, order: ReplySlot, reply: &Reply, now: Moment) {
         let id = match reply {
             Reply::Provider { id, .. } | Reply::Error { id, .. } => *id,
             _ => None,
@@ -201,7 +201,7 @@ impl Ledger {
             .and_then(|order| self.owed.remove(&(key, order)))
             .unwrap_or_else(|| panic!("answered twice: {reply}"));
         match (&request, reply) {
-            (Request::Ticket { .. }, Reply::Standing(standing)) => {
+            (Request::Ticket { .. }, Reply::Feedback(standing)) => {
                 assert!(granted.is_none_or(|granted| granted == standing.granted), "{granted:?} grants, not {reply}");
             }
             (Request::Withdraw { .. } | Request::Failure { .. }, Reply::Discarded(_)) => {}
@@ -234,14 +234,14 @@ impl Ledger {
                 }
                 self.answers[0] += 1;
             }
-            Reply::Error { refusal, .. } => {
-                match refusal.reason {
-                    Reason::NoTicket if pending.given_up => {}
-                    Reason::NoTicket => {
+            Reply::Error { error: refusal, .. } => {
+                match refusal.code {
+                    ErrorCode::NoTicket if pending.given_up => {}
+                    ErrorCode::NoTicket => {
                         assert!(now >= pending.deadline, "an error before its time");
                         assert!(!self.any_candidate(pending, now), "an error although there is a place");
                     }
-                    Reason::Draining => assert!(self.draining),
+                    ErrorCode::Draining => assert!(self.draining),
                     _ => panic!("{reply}"),
                 }
                 self.answers[1] += 1;

@@ -19,10 +19,10 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::law::Sample;
 use pegasus_core::monitor::monitor;
+use pegasus_core::protocol::channel::Requester;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions};
 use pegasus_core::redirect::redirector::{self, Failure, RedirectOptions, Redirector};
 use pegasus_core::schedule::registry::SCHEDULERS;
-use pegasus_core::wire::channel::Asking;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
@@ -132,14 +132,14 @@ impl World {
         for redirector in 0..1 + world.random.below(3) {
             let queue = world.random.below(world.queues.len());
             let machine = Redirector::new(world.redirect_options());
-            let (asking, visitors) = (Asking::default(), Slab::default());
+            let (asking, visitors) = (Requester::default(), Slab::default());
             world.redirectors.push(RedirectHost { machine, life: 0, queue, link: None, asking, visitors });
             world.soon(Event::Dial(Asker::Redirector(redirector)));
             world.soon(Event::ClientComes(redirector));
         }
         for monitor in 0..1 + world.random.below(5) {
             let queues = world.queues.len();
-            let asking = (0..queues).map(|_| Asking::default()).collect();
+            let asking = (0..queues).map(|_| Requester::default()).collect();
             let links = vec![None; queues];
             world.monitors.push(MonitorHost {
                 machine: None,

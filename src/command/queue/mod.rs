@@ -22,9 +22,9 @@ use mio::{Interest, Token};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::channel::Responder;
+use pegasus_core::protocol::message::{ErrorCode, Reply};
 use pegasus_core::queue::ticket_queue::{Input, Output};
-use pegasus_core::wire::channel::Answering;
-use pegasus_core::wire::message::{Reason, Reply};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -58,7 +58,7 @@ pub enum Order {
 struct Connection {
     stream: TcpStream,
     from: SocketAddr,
-    channel: Answering,
+    channel: Responder,
     readable: bool,
     writable: bool,
     dirty: bool,
@@ -123,11 +123,11 @@ impl Hands for Control {
     fn act(&mut self, output: Output, machine: &mut SharedQueue, desk: &mut Desk) {
         match output {
             Output::Answer { connection, order, reply } => {
-                if let Reply::Error { refusal, .. } = &reply {
-                    debug!(target: "queue", "error {} {}", refusal.reason.word(), refusal.explanation);
+                if let Reply::Error { error: refusal, .. } = &reply {
+                    debug!(target: "queue", "error {} {}", refusal.code.word(), refusal.explanation);
                 }
                 if let Some(known) = self.connections.get_mut(connection) {
-                    known.channel.answer(order, reply);
+                    known.channel.reply(order, reply);
                     self.mark(connection);
                 }
             }
@@ -268,7 +268,7 @@ impl Control {
         let key = self.connections.insert(Connection {
             stream,
             from,
-            channel: Answering::default(),
+            channel: Responder::default(),
             readable: true,
             writable: true,
             dirty: false,
@@ -297,7 +297,7 @@ impl Control {
                     if desk.now.since(connection.last) < SILENT_MAX {
                         return false;
                     }
-                    connection.channel.refuse(Reason::Busy);
+                    connection.channel.refuse(ErrorCode::Busy);
                     let _ = connection.stream.write(connection.channel.out.bytes());
                     self.close(key, machine, desk);
                     self.newcomers.pop_front();
@@ -334,7 +334,7 @@ impl Control {
         for turn in 0.. {
             self.ask(key, machine, desk);
             let Some(connection) = self.connections.get_mut(key) else { return };
-            if !connection.readable || (connection.channel.clogged() && connection.linger.is_none()) {
+            if !connection.readable || (connection.channel.is_backpressured() && connection.linger.is_none()) {
                 return;
             }
             if turn == READS {
@@ -370,7 +370,7 @@ impl Control {
     /// its answers hold up is seen before more is asked.
     fn ask(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         while let Some(connection) = self.connections.get_mut(key) {
-            let Some((order, request)) = connection.channel.request() else { return self.mark(key) };
+            let Some((order, request)) = connection.channel.next_request() else { return self.mark(key) };
             connection.spoken = true;
             connection.last = desk.now;
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -386,7 +386,7 @@ impl Control {
     fn flush(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
-        let was_clogged = connection.channel.clogged();
+        let was_clogged = connection.channel.is_backpressured();
         while connection.writable && !connection.channel.out.is_empty() {
             match connection.stream.write(connection.channel.out.bytes()) {
                 Ok(count) => connection.channel.out.sent(count),
@@ -413,7 +413,7 @@ impl Control {
                 machine.handle_input(Input::Gone { connection: key }, desk.now);
             }
         }
-        if was_clogged && !connection.channel.clogged() {
+        if was_clogged && !connection.channel.is_backpressured() {
             desk.again = true;
             self.again.push(key);
         }

@@ -9,9 +9,9 @@ use mio::Waker;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Moment;
+use pegasus_core::protocol::channel::Matched;
+use pegasus_core::protocol::message::{Reply, Request};
 use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
-use pegasus_core::wire::channel::Answer;
-use pegasus_core::wire::message::{Reply, Request};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -159,9 +159,9 @@ impl Inner {
                     }
                     mailbox.news.push_back(News::Answer(match reply {
                         Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } => {
-                            Answer::Numbered(id, reply)
+                            Matched::ById(id, reply)
                         }
-                        reply => Answer::InOrder((), reply),
+                        reply => Matched::InOrder((), reply),
                     }));
                 }
                 output => self.outputs.push_back(output),

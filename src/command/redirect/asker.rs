@@ -9,7 +9,7 @@ use crate::net::drive::Desk;
 use crate::net::peer::{News, Peer};
 use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::wire::message::Request;
+use pegasus_core::protocol::message::Request;
 
 /// See the file's head.
 pub enum Asker {

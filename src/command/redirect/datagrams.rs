@@ -32,10 +32,10 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::channel::Matched;
+use pegasus_core::protocol::message::Reply;
+use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
-use pegasus_core::wire::channel::Answer;
-use pegasus_core::wire::message::Reply;
-use pegasus_core::wire::proxy::Header;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -495,14 +495,14 @@ impl Datagrams {
             match news {
                 News::Up => machine.handle_input(Input::QueueUp, desk.now),
                 News::Down => machine.handle_input(Input::QueueDown, desk.now),
-                News::Answer(Answer::Numbered(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
-                News::Answer(Answer::InOrder((), Reply::Status(lines))) => {
+                News::Answer(Matched::ById(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
+                News::Answer(Matched::InOrder((), Reply::Status(lines))) => {
                     machine.handle_input(Input::Status { lines }, desk.now);
                 }
-                News::Answer(Answer::InOrder((), reply)) => {
+                News::Answer(Matched::InOrder((), reply)) => {
                     debug!(target: "redirect", "queue: {reply}");
-                    if let Reply::Error { refusal, .. } = reply {
-                        machine.handle_input(Input::Refusal { reason: refusal.reason }, desk.now);
+                    if let Reply::Error { error: refusal, .. } = reply {
+                        machine.handle_input(Input::Refusal { reason: refusal.code }, desk.now);
                     }
                 }
             }

@@ -14,8 +14,8 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
+use pegasus_core::protocol::proxy_header::{parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX};
 use pegasus_core::redirect::redirector::Note;
-use pegasus_core::wire::proxy::{read, Ends, Header, Heard, Version, V2_BYTES_MAX};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -133,17 +133,17 @@ impl Proxied {
                 }
                 Err(error) => return refuse(&visitor, &error.to_string()),
             }
-            match read(&said) {
-                Heard::Part => {}
-                Heard::Garbled(why) => return refuse(&visitor, &format!("no PROXY header: {why}")),
-                Heard::Whole { length, ends } => {
+            match parse(&said) {
+                ParseStatus::Incomplete => {}
+                ParseStatus::Invalid(why) => return refuse(&visitor, &format!("no PROXY header: {why}")),
+                ParseStatus::Complete { length, addrs: ends } => {
                     link.put_back(&said[length..]);
                     let ends = ends.unwrap_or_else(|| own_ends(visitor, link));
                     let terms = self.terms.get(visitor.service);
                     if let Some(version) = terms.and_then(|terms| terms.writes) {
                         link.set_header(Header::of_stream(version, ends));
                     }
-                    return Met::Client(Visitor { from: ends.client, ..visitor });
+                    return Met::Client(Visitor { from: ends.source, ..visitor });
                 }
             }
         }
@@ -188,14 +188,14 @@ impl Proxied {
     ) -> Option<Header> {
         self.terms.get(service)?.writes?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unknown(client)), port);
-        Some(Header::v2(Transport::Udp, Ends::new(client, to)))
+        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to)))
     }
 }
 
 /// As the system knows them.
-fn own_ends(visitor: Visitor, link: &Link) -> Ends {
+fn own_ends(visitor: Visitor, link: &Link) -> ProxyAddrs {
     let to = link.client().local_addr();
-    Ends::new(visitor.from, to.unwrap_or(SocketAddr::new(unknown(visitor.from), visitor.port)))
+    ProxyAddrs::new(visitor.from, to.unwrap_or(SocketAddr::new(unknown(visitor.from), visitor.port)))
 }
 
 /// An address that is not known, of the client's family.

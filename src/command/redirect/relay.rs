@@ -32,9 +32,9 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
+use pegasus_core::protocol::channel::Matched;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
 use pegasus_core::redirect::sources::Source;
-use pegasus_core::wire::channel::Answer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -517,8 +517,8 @@ impl Relay {
             match news {
                 News::Up => machine.handle_input(Input::QueueUp, desk.now),
                 News::Down => machine.handle_input(Input::QueueDown, desk.now),
-                News::Answer(Answer::Numbered(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
-                News::Answer(Answer::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+                News::Answer(Matched::ById(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
+                News::Answer(Matched::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
         }
     }

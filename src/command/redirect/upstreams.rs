@@ -12,7 +12,7 @@ use log::debug;
 use mio::net::UdpSocket;
 use mio::Token;
 use pegasus_core::base::slab::Key;
-use pegasus_core::wire::proxy::Header;
+use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

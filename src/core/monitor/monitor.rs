@@ -13,7 +13,7 @@ use crate::base::service_name::ServiceName;
 use crate::base::state_machine::StateMachine;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::{Moment, Span};
-use crate::wire::message::{Mode, Reply, Request, Standing};
+use crate::protocol::message::{Feedback, Mode, Reply, Request};
 use std::collections::VecDeque;
 
 /// Leases are this many intervals: three proved too short on lossy networks.
@@ -425,7 +425,7 @@ impl Monitor {
         let name = bid.options.service;
         let Some(account) = bid.accounts.get_mut(balancer) else { return };
         match reply {
-            Reply::Standing(Standing { active, granted, waiting, mode }) => {
+            Reply::Feedback(Feedback { active, granted, waiting, mode }) => {
                 let kept = (-now.since(account.told).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
                 account.demand = account.demand * kept + (granted + waiting) as f64;
                 (account.active, account.granted, account.mode, account.told) = (active, granted, mode, now);

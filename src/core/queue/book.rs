@@ -15,8 +15,8 @@ use crate::base::ordered_index::{Numbers, OrderedIndex};
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
+use crate::protocol::message::{Feedback, Mode};
 use crate::schedule::scheduler::{Question, Record, Scheduler, State, View};
-use crate::wire::message::{Mode, Standing};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -156,18 +156,18 @@ impl Book {
     }
 
     /// Enters an offer, in place of the provider's earlier one.
-    pub fn offer(&mut self, offer: Offer, now: Moment) -> Standing {
+    pub fn offer(&mut self, offer: Offer, now: Moment) -> Feedback {
         let key = match self.by_provider.get(&offer.provider) {
             Some(key) => *key,
             None => self.enter(offer.provider, now),
         };
         let waited = self.waited;
-        let Some(entry) = self.entries.get_mut(key) else { return Standing::default() };
+        let Some(entry) = self.entries.get_mut(key) else { return Feedback::default() };
         entry.count_active(now);
         if entry.granted_counted + entry.granted_plain > 0 {
             entry.mode = if entry.granted_plain > entry.granted_counted { Mode::Paper } else { Mode::Slots };
         }
-        let standing = Standing {
+        let standing = Feedback {
             active: match now.since(entry.offered_at).as_secs_f64() {
                 0.0 => f64::from(entry.record.active),
                 seconds => entry.active_seconds / seconds,

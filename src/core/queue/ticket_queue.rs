@@ -15,10 +15,10 @@ use crate::base::state_machine::StateMachine;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
+use crate::protocol::channel::ReplySlot;
+use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
 use crate::schedule::registry::SchedulerName;
 use crate::schedule::scheduler::Scheduler;
-use crate::wire::channel::Order;
-use crate::wire::message::{Next, Reason, Refusal, Reply, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const SWEEP: Span = Span::from_secs(1);
 #[derive(Debug)]
 struct Ask {
     connection: Key,
-    order: Order,
+    order: ReplySlot,
     next: Next,
     /// A program is asked where it should go.
     consulting: bool,
@@ -143,7 +143,7 @@ impl StateMachine for TicketQueue {
                     while let Some((place, ())) =
                         self.rooms.get(room).and_then(|room| room.waiting.first(now, |_| Some(())))
                     {
-                        self.turn_away(room, place, Reason::Draining);
+                        self.turn_away(room, place, ErrorCode::Draining);
                     }
                 }
             }
@@ -154,7 +154,7 @@ impl StateMachine for TicketQueue {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Advised { room, place } => self.advice_is_late(room, place, now),
-                Timer::Waited { room, place } => self.turn_away(room, place, Reason::NoTicket),
+                Timer::Waited { room, place } => self.turn_away(room, place, ErrorCode::NoTicket),
                 Timer::HoldEnds { room } => self.serve(room, now),
             }
         }
@@ -212,7 +212,7 @@ impl TicketQueue {
         self.connections += usize::from(self.askers[slot].replace(asker).is_none());
     }
 
-    fn asked(&mut self, connection: Key, order: Order, request: Request, now: Moment) {
+    fn asked(&mut self, connection: Key, order: ReplySlot, request: Request, now: Moment) {
         let Some((peer, own)) = self.asker(connection).map(|asker| (asker.peer, asker.own)) else { return };
         let (list, denial) = match &request {
             Request::Ticket { .. } | Request::Withdraw { .. } => {
@@ -225,8 +225,8 @@ impl TicketQueue {
         };
         if !own && !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
-            let refusal = Refusal::new(Reason::Denied, denial);
-            return self.answer(connection, order, Reply::Error { refusal, id });
+            let refusal = ProtocolError::new(ErrorCode::Denied, denial);
+            return self.answer(connection, order, Reply::Error { error: refusal, id });
         }
         let reply = match request {
             Request::Next(next) => return self.next(Ask { connection, order, next, consulting: false }, now),
@@ -249,21 +249,21 @@ impl TicketQueue {
             Request::Done { id, unused } => self.done(connection, id, unused, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
-        let reply = reply.unwrap_or_else(|refusal| Reply::Error { refusal, id: None });
+        let reply = reply.unwrap_or_else(|refusal| Reply::Error { error: refusal, id: None });
         self.answer(connection, order, reply);
     }
 
-    fn answer(&mut self, connection: Key, order: Order, reply: Reply) {
+    fn answer(&mut self, connection: Key, order: ReplySlot, reply: Reply) {
         self.outputs.push_back(Output::Answer { connection, order, reply });
     }
 
     /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn its_own(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, Refusal> {
+    fn its_own(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
         let provider = provider.resolve(peer);
         if provider.ip == peer || peer.is_loopback() {
             return Ok(provider);
         }
-        Err(Refusal::new(Reason::Denied, "a provider may speak for its own address only"))
+        Err(ProtocolError::new(ErrorCode::Denied, "a provider may speak for its own address only"))
     }
 
     /// The room of a service, opened if there is space for it.
@@ -305,22 +305,22 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
-    fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
+    fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
-        let key = self.room(service).ok_or(Refusal::new(Reason::Busy, "too many services"))?;
+        let key = self.room(service).ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
         let full = |room: &Room| room.book.len() >= providers_max && !room.book.knows(offer.provider);
         if self.rooms.get(key).is_some_and(full) {
             self.sweep_room(key, now);
         }
         let Some(room) = self.rooms.get_mut(key) else { return Ok(Reply::Ok) };
         if full(room) {
-            return Err(Refusal::new(Reason::Busy, "too many providers"));
+            return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
         }
         let standing = room.book.offer(offer, now);
         self.tell_offer(key, &offer);
         self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
         self.serve(key, now);
-        Ok(Reply::Standing(standing))
+        Ok(Reply::Feedback(standing))
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
@@ -341,11 +341,11 @@ impl TicketQueue {
         let id = ask.next.id;
         let Some(asker) = self.asker(ask.connection) else { return };
         let refused = if self.draining {
-            Some(Refusal::new(Reason::Draining, ""))
+            Some(ProtocolError::new(ErrorCode::Draining, ""))
         } else if id.is_some_and(|id| asker.ids.contains_key(&id)) {
-            Some(Refusal::new(Reason::BadParameter, "this id is in use"))
+            Some(ProtocolError::new(ErrorCode::BadParameter, "this id is in use"))
         } else if asker.ids.len() >= IDS_MAX {
-            Some(Refusal::new(Reason::Busy, "too many ids in use"))
+            Some(ProtocolError::new(ErrorCode::Busy, "too many ids in use"))
         } else {
             None
         };
@@ -355,7 +355,7 @@ impl TicketQueue {
         let wait = ask.next.wait.min(self.options.wait_max);
         let room =
             if wait.is_zero() { self.by_name.get(ask.next.service).copied() } else { self.room(ask.next.service) };
-        let Some(key) = room else { return self.refuse(&ask, Refusal::new(Reason::NoTicket, "")) };
+        let Some(key) = room else { return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, "")) };
         // Who comes later is served later: whoever waits goes first.
         let crowd = self.rooms.get(key).is_some_and(|room| !room.waiting.is_empty());
         if crowd {
@@ -372,10 +372,10 @@ impl TicketQueue {
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.book.waited += 1;
         if wait.is_zero() {
-            return self.refuse(&ask, Refusal::new(Reason::NoTicket, ""));
+            return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, ""));
         }
         if room.waiting.len() >= waiting_max {
-            return self.refuse(&ask, Refusal::new(Reason::Crowded, ""));
+            return self.refuse(&ask, ProtocolError::new(ErrorCode::Crowded, ""));
         }
         let place = self.join(key, ask, now + wait, now);
         self.timers.schedule(now + wait, Timer::Waited { room: key, place });

@@ -12,7 +12,7 @@ use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::wire::message::{Next, Reason, Reply, Request};
+use crate::protocol::message::{ErrorCode, Next, Reply, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -340,19 +340,19 @@ impl Redirector {
                 let to = provider.socket(client.port);
                 self.connect(key, to, now);
             }
-            Reply::Error { refusal, .. } => {
+            Reply::Error { error: refusal, .. } => {
                 if let Some(client) = self.client(key) {
                     client.place = None;
                 }
-                match refusal.reason {
+                match refusal.code {
                     // What was ordered for others may be what it lacks.
-                    Reason::NoTicket | Reason::Crowded if self.supply(key, now) => {}
-                    Reason::NoTicket | Reason::Crowded => {
+                    ErrorCode::NoTicket | ErrorCode::Crowded if self.supply(key, now) => {}
+                    ErrorCode::NoTicket | ErrorCode::Crowded => {
                         let tried = self.client(key).is_some_and(|client| client.tries > 0);
                         self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);
                     }
                     // It is about to be replaced: as if it were away already.
-                    Reason::Draining => self.queue_lost(Queue::Unknown, now),
+                    ErrorCode::Draining => self.queue_lost(Queue::Unknown, now),
                     _ => self.fall_back(key, Outcome::QueueRefused, now),
                 }
             }

@@ -6,7 +6,7 @@
 
 use super::{Flow, Kept, Link};
 use mio::net::TcpStream;
-use pegasus_core::wire::proxy::Header;
+use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, Read};
 
 impl Kept {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use mio::{Events, Interest, Poll, Token};
     use pegasus_core::base::address::Transport;
-    use pegasus_core::wire::proxy::Ends;
+    use pegasus_core::protocol::proxy_header::ProxyAddrs;
     use std::io::Write;
     use std::time::Duration;
 
@@ -139,8 +139,10 @@ mod tests {
     fn a_header_that_had_to_wait_goes_before_what_the_client_says_meanwhile() {
         let (client, mut clients_end) = pair();
         let (mut link, mut tools) = (Link::new(client), Tools::new(true, Default::default()));
-        let header =
-            Header::v2(Transport::Tcp, Ends::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()));
+        let header = Header::v2(
+            Transport::Tcp,
+            ProxyAddrs::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()),
+        );
         link.set_header(header.clone());
 
         // The first provider fails before it took anything.

@@ -6,9 +6,9 @@ use super::{no_key, peer, Event, World};
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::monitor::monitor;
+use pegasus_core::protocol::channel::{Matched, Requester, Responder};
 use pegasus_core::queue::ticket_queue;
 use pegasus_core::redirect::redirector;
-use pegasus_core::wire::channel::{Answer, Answering, Asking};
 
 impl World {
     pub(super) fn dial(&mut self, asker: Asker) {
@@ -30,7 +30,7 @@ impl World {
             return self.within(800, Event::Dial(asker));
         }
         let now = self.now;
-        let caller = Caller { link: no_key(), peer: peer(asker), channel: Answering::default(), ended: false };
+        let caller = Caller { link: no_key(), peer: peer(asker), channel: Responder::default(), ended: false };
         let connection = self.queues[queue].callers.insert(caller);
         let link = self.network.open(asker, queue, connection, now);
         if let Some(caller) = self.queues[queue].callers.get_mut(connection) {
@@ -42,13 +42,13 @@ impl World {
         match asker {
             Asker::Redirector(redirector) => {
                 let host = &mut self.redirectors[redirector];
-                (host.link, host.asking) = (Some(link), Asking::default());
+                (host.link, host.asking) = (Some(link), Requester::default());
                 self.queue_turned(redirector);
                 self.tell_redirector(redirector, redirector::Input::QueueUp);
             }
             Asker::Monitor(monitor, balancer) => {
                 let host = &mut self.monitors[monitor];
-                (host.links[balancer], host.asking[balancer]) = (Some(link), Asking::default());
+                (host.links[balancer], host.asking[balancer]) = (Some(link), Requester::default());
                 self.tell_monitor(monitor, monitor::Input::Up { balancer });
             }
             Asker::Plain(plain) => {
@@ -124,29 +124,29 @@ impl World {
         match asker {
             Asker::Redirector(redirector) => {
                 self.redirectors[redirector].asking.receive(bytes);
-                while let Some(answer) = self.redirectors[redirector].asking.answer().expect("an answer") {
-                    if let Answer::Numbered(id, reply) = answer {
+                while let Some(answer) = self.redirectors[redirector].asking.next_reply().expect("an answer") {
+                    if let Matched::ById(id, reply) = answer {
                         self.tell_redirector(redirector, redirector::Input::Told { id, reply });
                     }
                 }
             }
             Asker::Monitor(monitor, balancer) => {
                 self.monitors[monitor].asking[balancer].receive(bytes);
-                while let Some(answer) = self.monitors[monitor].asking[balancer].answer().expect("an answer") {
-                    let Answer::InOrder(service, reply) = answer else { panic!("a number that no monitor gave") };
+                while let Some(answer) = self.monitors[monitor].asking[balancer].next_reply().expect("an answer") {
+                    let Matched::InOrder(service, reply) = answer else { panic!("a number that no monitor gave") };
                     self.tell_monitor(monitor, monitor::Input::Told { balancer, service, reply });
                 }
             }
             Asker::Plain(plain) => {
                 let host = &mut self.plains[plain];
                 host.asking.receive(bytes);
-                while let Some(answer) = host.asking.answer().expect("an answer") {
+                while let Some(answer) = host.asking.next_reply().expect("an answer") {
                     host.waiting -= 1;
                     match answer {
-                        Answer::Numbered(id, _) => {
+                        Matched::ById(id, _) => {
                             assert_eq!(host.ids.insert(id, true), Some(false), "two answers for one id");
                         }
-                        Answer::InOrder(expected, reply) => {
+                        Matched::InOrder(expected, reply) => {
                             assert!(expected.fits(&reply), "{reply} where {expected:?} was expected");
                         }
                     }

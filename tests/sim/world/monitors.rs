@@ -69,7 +69,7 @@ impl World {
                 monitor::Output::Say { balancer, service, request } => {
                     let host = &mut self.monitors[monitor];
                     let Some(link) = host.links[balancer] else { continue };
-                    host.asking[balancer].ask(&"b", &request, service);
+                    host.asking[balancer].send(&"b", &request, service);
                     let bytes = host.asking[balancer].out.bytes().to_vec();
                     host.asking[balancer].out.sent(bytes.len());
                     self.send(link, End::Queue, &bytes);

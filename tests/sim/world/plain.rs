@@ -6,7 +6,7 @@ use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::time::Span;
-use pegasus_core::wire::message::{Next, Request};
+use pegasus_core::protocol::message::{Next, Request};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {
@@ -51,7 +51,7 @@ impl World {
                 }
                 _ => Request::Next(next),
             };
-            host.asking.ask(&"b", &request, expected);
+            host.asking.send(&"b", &request, expected);
             let line = if expected == Expected::Mistake { b"next please\r\n" } else { host.asking.out.bytes() };
             bytes.extend_from_slice(line);
             host.asking.out.sent(usize::MAX / 2);

@@ -6,9 +6,9 @@ use super::super::network::{Arrival, End};
 use super::{everybody, no_key, Event, World, WAIT_MAX};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::protocol::channel::Responder;
+use pegasus_core::protocol::message::{Reply, Request};
 use pegasus_core::queue::ticket_queue::{self, TicketQueue};
-use pegasus_core::wire::channel::Answering;
-use pegasus_core::wire::message::{Reply, Request};
 use std::net::IpAddr;
 
 impl World {
@@ -16,7 +16,7 @@ impl World {
         let options = everybody(&mut self.random);
         let host = &mut self.queues[queue];
         let caller =
-            Caller { link: no_key(), peer: IpAddr::from([127, 0, 0, 1]), channel: Answering::default(), ended: false };
+            Caller { link: no_key(), peer: IpAddr::from([127, 0, 0, 1]), channel: Responder::default(), ended: false };
         host.observer = host.callers.insert(caller);
         let mut machine = TicketQueue::new(options, queue as u64);
         let came = ticket_queue::Input::Came { connection: host.observer, peer: IpAddr::from([127, 0, 0, 1]) };
@@ -41,7 +41,7 @@ impl World {
         loop {
             let host = &mut self.queues[queue];
             let Some(caller) = host.callers.get_mut(connection) else { return };
-            let request = caller.channel.request();
+            let request = caller.channel.next_request();
             let peer = caller.peer;
             let Some((order, request)) = request else { break };
             let Some((machine, ledger)) = &mut host.running else { return };
@@ -60,7 +60,7 @@ impl World {
             let ticket_queue::Output::Answer { connection, order, reply } = output else { continue };
             ledger.answered(connection, order, &reply, self.now);
             if let Some(caller) = host.callers.get_mut(connection) {
-                caller.channel.answer(order, reply);
+                caller.channel.reply(order, reply);
                 touched.push(connection);
             }
         }

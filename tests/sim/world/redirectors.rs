@@ -59,7 +59,7 @@ impl World {
                 redirector::Output::Say(request) => {
                     let host = &mut self.redirectors[redirector];
                     let Some(link) = host.link else { continue };
-                    host.asking.ask(&"b", &request, ());
+                    host.asking.send(&"b", &request, ());
                     let bytes = host.asking.out.bytes().to_vec();
                     host.asking.out.sent(bytes.len());
                     self.send(link, End::Queue, &bytes);

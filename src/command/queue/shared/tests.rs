@@ -2,8 +2,8 @@ use super::*;
 use mio::{Events, Poll, Token};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::message::Next;
 use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::wire::message::Next;
 use std::time::Duration;
 
 /// A poll that tells whether it was woken since the last time.
@@ -36,9 +36,9 @@ fn next(id: Option<u32>, wait: Span) -> Request {
 
 fn heard(member: &Member) -> Vec<String> {
     let text = |news| match news {
-        News::Answer(Answer::Numbered(id, Reply::Provider { provider, .. })) => format!("{id}: {provider}"),
-        News::Answer(Answer::Numbered(id, reply)) => format!("{id}: {reply}"),
-        News::Answer(Answer::InOrder((), reply)) => reply.to_string(),
+        News::Answer(Matched::ById(id, Reply::Provider { provider, .. })) => format!("{id}: {provider}"),
+        News::Answer(Matched::ById(id, reply)) => format!("{id}: {reply}"),
+        News::Answer(Matched::InOrder((), reply)) => reply.to_string(),
         News::Up => "up".into(),
         News::Down => "down".into(),
     };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::message::Reason;
+use crate::protocol::message::ErrorCode;
 
 const CPUS: f64 = 4.0;
 
@@ -86,8 +86,8 @@ impl Story {
     }
 
     fn standing(&mut self, balancer: usize, active: f64, granted: u64, mode: Mode) {
-        let standing = Standing { active, granted, waiting: 0, mode };
-        self.tell(Input::Told { balancer, service: 0, reply: Reply::Standing(standing) });
+        let standing = Feedback { active, granted, waiting: 0, mode };
+        self.tell(Input::Told { balancer, service: 0, reply: Reply::Feedback(standing) });
     }
 
     fn said(&mut self) -> Vec<(usize, String)> {
@@ -290,7 +290,7 @@ fn a_queue_in_paper_mode_gets_requests_per_interval() {
 #[test]
 fn a_refusal_is_noted_once_until_it_is_over() {
     let mut story = Story::up(1, vec![service("web", false)]);
-    let denied = || Input::Told { balancer: 0, service: 0, reply: Reply::error(Reason::Denied, "no") };
+    let denied = || Input::Told { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "no") };
     story.tell(denied());
     story.tell(denied());
     assert_eq!(story.notes.len(), 1);
@@ -340,7 +340,7 @@ fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
 
     let mut story = Story::up(1, vec![service("web", false)]);
     story.tell(Input::Drain);
-    story.tell(Input::Told { balancer: 0, service: 0, reply: Reply::error(Reason::Denied, "") });
+    story.tell(Input::Told { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "") });
     story.until(400);
     assert!(story.finished, "the queue never took a ticket");
 

@@ -5,8 +5,8 @@
 
 use crate::base::address::Provider;
 use crate::base::time::{Moment, Span};
+use crate::protocol::message::Mode;
 use crate::schedule::scheduler::{Record, State};
-use crate::wire::message::Mode;
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;

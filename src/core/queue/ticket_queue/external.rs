@@ -20,9 +20,9 @@ use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
+use crate::protocol::message::ErrorCode;
 use crate::queue::waiting::Waiter;
 use crate::schedule::scheduler::Record;
-use crate::wire::message::Reason;
 use std::fmt::Display;
 
 /// Candidates that a question names, the longest ago granted first.
@@ -143,7 +143,7 @@ impl TicketQueue {
         let wait = ask.next.wait.min(self.options.wait_max);
         let place = self.join(key, ask, deadline, since);
         if wait.is_zero() || now >= since + wait {
-            self.turn_away(key, place, Reason::NoTicket);
+            self.turn_away(key, place, ErrorCode::NoTicket);
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::base::address::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
+use crate::protocol::message::{ErrorCode, ProtocolError, Reply};
 use crate::queue::affinity::Home;
 use crate::queue::book::Grant;
 use crate::queue::waiting::Waiter;
-use crate::wire::message::{Reason, Refusal, Reply};
 use std::net::IpAddr;
 
 impl TicketQueue {
@@ -39,12 +39,12 @@ impl TicketQueue {
         place
     }
 
-    pub(super) fn refuse(&mut self, ask: &Ask, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, ask: &Ask, refusal: ProtocolError) {
         self.refused += 1;
         if let Some(room) = self.by_name.get(ask.next.service).and_then(|room| self.rooms.get_mut(*room)) {
             room.refused += 1;
         }
-        self.answer(ask.connection, ask.order, Reply::Error { refusal, id: ask.next.id });
+        self.answer(ask.connection, ask.order, Reply::Error { error: refusal, id: ask.next.id });
     }
 
     pub(super) fn affinity_of(&self, service: ServiceName) -> Option<Span> {
@@ -128,7 +128,7 @@ impl TicketQueue {
             let Some(waiter) = self.leave(key, place) else { return };
             if !self.try_grant(key, &waiter.what, now) {
                 // The scheduler did not want any of the candidates.
-                self.refuse(&waiter.what, Refusal::new(Reason::NoTicket, ""));
+                self.refuse(&waiter.what, ProtocolError::new(ErrorCode::NoTicket, ""));
             }
         }
     }
@@ -146,18 +146,18 @@ impl TicketQueue {
         Some(waiter)
     }
 
-    pub(super) fn turn_away(&mut self, key: Key, place: u64, reason: Reason) {
+    pub(super) fn turn_away(&mut self, key: Key, place: u64, reason: ErrorCode) {
         if let Some(waiter) = self.leave(key, place) {
-            self.refuse(&waiter.what, Refusal::new(reason, ""));
+            self.refuse(&waiter.what, ProtocolError::new(reason, ""));
         }
     }
 
-    pub(super) fn done(&mut self, connection: Key, id: u32, unused: bool, now: Moment) -> Result<Reply, Refusal> {
+    pub(super) fn done(&mut self, connection: Key, id: u32, unused: bool, now: Moment) -> Result<Reply, ProtocolError> {
         match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
-            None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
+            None => return Err(ProtocolError::new(ErrorCode::BadParameter, "id: not in use on this connection")),
             Some(Held::Active { room, grant, client }) => self.free(room, grant, client, !unused, now),
             // The asker gave up: its `next` gets its one answer now.
-            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, ErrorCode::NoTicket),
         }
         Ok(Reply::Ok)
     }
@@ -199,7 +199,7 @@ impl TicketQueue {
                         .filter(|grant| room.name == service && room.book.provider(grant.entry) == Some(provider));
                 }
             }
-            Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
+            Some(Held::Waiting { room, place }) => self.turn_away(room, place, ErrorCode::NoTicket),
             None => {}
         }
         let discarded = self.by_name.get(service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
@@ -247,7 +247,7 @@ impl TicketQueue {
         for (room, place) in ended {
             let waiter = self.rooms.get(room).and_then(|room| room.waiting.get(place));
             if waiter.is_some_and(|waiter| !waiter.what.consulting) {
-                self.turn_away(room, place, Reason::NoTicket);
+                self.turn_away(room, place, ErrorCode::NoTicket);
             }
         }
         if gone {

@@ -4,8 +4,8 @@ use super::{Room, TicketQueue};
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
+use crate::protocol::message::Request;
 use crate::queue::book::Entry;
-use crate::wire::message::Request;
 
 impl TicketQueue {
     /// What is offered here, as the messages that would offer it to another queue.

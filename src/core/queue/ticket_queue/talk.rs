@@ -5,9 +5,9 @@ use crate::base::address::{Cidr, Provider};
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
+use crate::protocol::channel::ReplySlot;
+use crate::protocol::message::{Reply, Request};
 use crate::schedule::registry::SchedulerName;
-use crate::wire::channel::Order;
-use crate::wire::message::{Reply, Request};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -80,7 +80,7 @@ pub enum Input {
         /// Its key.
         connection: Key,
         /// To be given back with the answer.
-        order: Order,
+        order: ReplySlot,
         /// What.
         request: Request,
     },
@@ -127,7 +127,7 @@ pub enum Output {
         /// On this connection.
         connection: Key,
         /// As it was asked.
-        order: Order,
+        order: ReplySlot,
         /// With this.
         reply: Reply,
     },

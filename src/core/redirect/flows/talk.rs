@@ -5,8 +5,8 @@ use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
+use crate::protocol::message::{ErrorCode, Reply, Request};
 use crate::redirect::redirector::{Note, RedirectOptions};
-use crate::wire::message::{Reason, Reply, Request};
 use std::net::{IpAddr, SocketAddr};
 
 /// When the flows of a service end.
@@ -72,7 +72,7 @@ pub enum Input {
     /// The queue did not do something that it was told, or asked for a status.
     Refusal {
         /// Why.
-        reason: Reason,
+        reason: ErrorCode,
     },
     /// The flow has a socket, and what it kept was sent.
     Opened {

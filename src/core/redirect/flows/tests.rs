@@ -10,8 +10,8 @@
 //! `PROVIDER failed`.
 
 use super::*;
+use crate::protocol::message::{ErrorCode, Reply, Request};
 use crate::redirect::redirector::{Note, RedirectOptions};
-use crate::wire::message::{Reason, Reply, Request};
 
 mod failures;
 mod withdrawals;
@@ -128,7 +128,7 @@ impl Story {
                 });
                 Input::Status { lines: rows.collect() }
             }
-            ["denied"] => Input::Refusal { reason: Reason::Denied },
+            ["denied"] => Input::Refusal { reason: ErrorCode::Denied },
             [who, "refused"] => Input::Refused { flow: self.key(who) },
             [who, "stuck"] => Input::Stuck { flow: self.key(who) },
             [who, "says", text] => {

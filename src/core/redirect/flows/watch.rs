@@ -12,7 +12,7 @@ use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::wire::message::{Reason, Request};
+use crate::protocol::message::{ErrorCode, Request};
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
 const LOOK_EVERY: Span = Span::from_secs(1);
@@ -91,12 +91,12 @@ impl Flows {
 
     /// The queue did not do something. Whoever may not see its status asks no
     /// more on this connection.
-    pub(super) fn watch_refused(&mut self, reason: Reason) {
+    pub(super) fn watch_refused(&mut self, reason: ErrorCode) {
         if self.watch.owed == 0 {
             return;
         }
         self.watch.owed -= 1;
-        if reason == Reason::Denied {
+        if reason == ErrorCode::Denied {
             (self.watch.denied, self.watch.next) = (true, None);
             if !std::mem::replace(&mut self.watch.told, true) {
                 self.outputs.push_back(Output::Blind);

@@ -6,7 +6,7 @@ use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::wire::message::{Reply, Request};
+use crate::protocol::message::{Reply, Request};
 use std::net::SocketAddr;
 
 /// What an operator chooses.

@@ -5,21 +5,21 @@ use crate::base::random::Random;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-fn ends(client: &str, to: &str) -> Ends {
-    Ends::new(client.parse().unwrap(), to.parse().unwrap())
+fn ends(client: &str, to: &str) -> ProxyAddrs {
+    ProxyAddrs::new(client.parse().unwrap(), to.parse().unwrap())
 }
 
 #[track_caller]
-fn whole(bytes: &[u8]) -> (usize, Option<Ends>) {
-    match read(bytes) {
-        Heard::Whole { length, ends } => (length, ends),
+fn whole(bytes: &[u8]) -> (usize, Option<ProxyAddrs>) {
+    match parse(bytes) {
+        ParseStatus::Complete { length, addrs: ends } => (length, ends),
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
 
 #[track_caller]
 fn garbled(bytes: &[u8]) {
-    assert!(matches!(read(bytes), Heard::Garbled(_)), "{}: {:?}", bytes.escape_ascii(), read(bytes));
+    assert!(matches!(parse(bytes), ParseStatus::Invalid(_)), "{}: {:?}", bytes.escape_ascii(), parse(bytes));
 }
 
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -88,7 +88,7 @@ fn a_line_may_have_107_bytes_with_its_end_and_no_more() {
     let line = |length: usize| format!("PROXY UNKNOWN {:x<1$}\r\n", "", length - 16);
     assert_eq!(whole(line(107).as_bytes()).0, 107);
     garbled(line(108).as_bytes());
-    assert_eq!(read(&line(108).as_bytes()[..106]), Heard::Part);
+    assert_eq!(parse(&line(108).as_bytes()[..106]), ParseStatus::Incomplete);
     garbled(&line(108).as_bytes()[..107]);
 }
 
@@ -129,13 +129,13 @@ fn strangers_are_garbled_as_soon_as_they_differ() {
     }
 }
 
-fn some_ends(random: &mut Random) -> Ends {
+fn some_ends(random: &mut Random) -> ProxyAddrs {
     let mut address = || {
         let bits = (u128::from(random.bits()) << 64) | u128::from(random.bits());
         let ip = if bits % 2 == 0 { IpAddr::from(Ipv4Addr::from(bits as u32)) } else { Ipv6Addr::from(bits).into() };
         SocketAddr::new(ip, (bits >> 64) as u16)
     };
-    Ends::new(address(), address())
+    ProxyAddrs::new(address(), address())
 }
 
 /// A seed that is different every time; a failure tells it.
@@ -153,7 +153,7 @@ fn whatever_is_written_is_read_however_it_comes() {
         let ends = some_ends(&mut random);
         for header in [Header::v1(ends), Header::v2(Transport::Tcp, ends), Header::v2(Transport::Udp, ends)] {
             for length in 0..header.len() {
-                assert_eq!(read(&header[..length]), Heard::Part, "{length} bytes of {header:?}");
+                assert_eq!(parse(&header[..length]), ParseStatus::Incomplete, "{length} bytes of {header:?}");
             }
             assert_eq!(whole(&header), (header.len(), Some(ends)));
             let with_more = [&header[..], b"\r\nmore"].concat();
@@ -182,14 +182,16 @@ fn whatever_comes_is_answered_within_bounds() {
         bytes.extend((0..more).map(|_| random.bits() as u8));
         let mut settled = None;
         for length in 0..=bytes.len() {
-            let heard = read(&bytes[..length]);
+            let heard = parse(&bytes[..length]);
             match heard {
-                Heard::Part => assert!(length < V2_BYTES_MAX && settled.is_none(), "{}", bytes.escape_ascii()),
-                Heard::Whole { length: found, .. } => assert!(found <= length && found <= V2_BYTES_MAX),
-                Heard::Garbled(_) => {}
+                ParseStatus::Incomplete => {
+                    assert!(length < V2_BYTES_MAX && settled.is_none(), "{}", bytes.escape_ascii())
+                }
+                ParseStatus::Complete { length: found, .. } => assert!(found <= length && found <= V2_BYTES_MAX),
+                ParseStatus::Invalid(_) => {}
             }
             // More bytes change nothing of what was said once.
-            if heard != Heard::Part {
+            if heard != ParseStatus::Incomplete {
                 assert_eq!(*settled.get_or_insert(heard), heard, "{}", bytes.escape_ascii());
             }
         }

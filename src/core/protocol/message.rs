@@ -84,7 +84,7 @@ pub struct Next {
 
 /// The error words of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
+pub enum ErrorCode {
     /// Nobody has a place free.
     NoTicket,
     /// Too many wait already.
@@ -105,48 +105,48 @@ pub enum Reason {
     Draining,
 }
 
-impl Reason {
-    const ALL: [Reason; 9] = [
-        Reason::NoTicket,
-        Reason::Crowded,
-        Reason::Busy,
-        Reason::Denied,
-        Reason::BadUrl,
-        Reason::BadParameter,
-        Reason::UnknownCommand,
-        Reason::TooLong,
-        Reason::Draining,
+impl ErrorCode {
+    const ALL: [ErrorCode; 9] = [
+        ErrorCode::NoTicket,
+        ErrorCode::Crowded,
+        ErrorCode::Busy,
+        ErrorCode::Denied,
+        ErrorCode::BadUrl,
+        ErrorCode::BadParameter,
+        ErrorCode::UnknownCommand,
+        ErrorCode::TooLong,
+        ErrorCode::Draining,
     ];
 
     /// The word on the wire.
     pub const fn word(self) -> &'static str {
         match self {
-            Reason::NoTicket => "no-ticket",
-            Reason::Crowded => "crowded",
-            Reason::Busy => "busy",
-            Reason::Denied => "denied",
-            Reason::BadUrl => "bad-url",
-            Reason::BadParameter => "bad-parameter",
-            Reason::UnknownCommand => "unknown-command",
-            Reason::TooLong => "too-long",
-            Reason::Draining => "draining",
+            ErrorCode::NoTicket => "no-ticket",
+            ErrorCode::Crowded => "crowded",
+            ErrorCode::Busy => "busy",
+            ErrorCode::Denied => "denied",
+            ErrorCode::BadUrl => "bad-url",
+            ErrorCode::BadParameter => "bad-parameter",
+            ErrorCode::UnknownCommand => "unknown-command",
+            ErrorCode::TooLong => "too-long",
+            ErrorCode::Draining => "draining",
         }
     }
 }
 
 /// A request that cannot be met: the word, and perhaps an explanation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
+pub struct ProtocolError {
     /// Which error.
-    pub reason: Reason,
+    pub code: ErrorCode,
     /// One line for people; may be empty.
     pub explanation: Cow<'static, str>,
 }
 
-impl Refusal {
+impl ProtocolError {
     /// A refusal with its explanation.
-    pub fn new(reason: Reason, explanation: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { reason, explanation: explanation.into() }
+    pub fn new(reason: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> ProtocolError {
+        ProtocolError { code: reason, explanation: explanation.into() }
     }
 }
 
@@ -162,7 +162,7 @@ pub enum Mode {
 
 /// What a queue tells a provider about itself since its previous ticket message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Standing {
+pub struct Feedback {
     /// Mean requests in progress.
     pub active: f64,
     /// Grants.
@@ -179,7 +179,7 @@ pub enum Reply {
     /// Understood and done.
     Ok,
     /// To `ticket`.
-    Standing(Standing),
+    Feedback(Feedback),
     /// To `failure` and `withdraw`: so many free tickets are gone.
     Discarded(u64),
     /// To `next`.
@@ -192,7 +192,7 @@ pub enum Reply {
     /// Not done.
     Error {
         /// Why.
-        refusal: Refusal,
+        error: ProtocolError,
         /// The asker's number, if it asked `next` with one.
         id: Option<u32>,
     },
@@ -202,8 +202,8 @@ pub enum Reply {
 
 impl Request {
     /// Reads one line (without its end). An error is what to answer.
-    pub fn parse(line: &[u8]) -> Result<Request, Refusal> {
-        let bad = |explanation: &'static str| Refusal::new(Reason::BadUrl, explanation);
+    pub fn parse(line: &[u8]) -> Result<Request, ProtocolError> {
+        let bad = |explanation: &'static str| ProtocolError::new(ErrorCode::BadUrl, explanation);
         let text = std::str::from_utf8(line).map_err(|_| bad("not ASCII"))?;
         let url = Url::parse(text).map_err(bad)?;
         if !url.scheme.eq_ignore_ascii_case("pegasus") {
@@ -217,10 +217,15 @@ impl Request {
             "/done" => &["id", "unused"],
             "/withdraw" => &["provider", "service"],
             "/status" => &["service"],
-            _ => return Err(Refusal::new(Reason::UnknownCommand, "ticket, next, failure, done, withdraw or status")),
+            _ => {
+                return Err(ProtocolError::new(
+                    ErrorCode::UnknownCommand,
+                    "ticket, next, failure, done, withdraw or status",
+                ))
+            }
         };
         for pair in url.pairs() {
-            let (name, value) = pair.map_err(|wrong| Refusal::new(Reason::BadParameter, wrong))?;
+            let (name, value) = pair.map_err(|wrong| ProtocolError::new(ErrorCode::BadParameter, wrong))?;
             parameters.enter(known, &name, value)?;
         }
         let p = &parameters;
@@ -343,8 +348,8 @@ impl Request {
     }
 }
 
-fn wrong(name: &str, why: &str) -> Refusal {
-    Refusal::new(Reason::BadParameter, format!("{name}: {why}"))
+fn wrong(name: &str, why: &str) -> ProtocolError {
+    ProtocolError::new(ErrorCode::BadParameter, format!("{name}: {why}"))
 }
 
 fn client(text: &str) -> Option<IpAddr> {
@@ -366,14 +371,14 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn enter(&mut self, known: &'static [&'static str], name: &str, value: Cow<'a, str>) -> Result<(), Refusal> {
+    fn enter(&mut self, known: &'static [&'static str], name: &str, value: Cow<'a, str>) -> Result<(), ProtocolError> {
         let Some(place) = known.iter().position(|known| *known == name) else {
             // The name is a stranger's text: it is shown only where it is a plain word.
             let plain = name.len() <= 32 && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
             return Err(if plain {
                 wrong(name, "no such parameter")
             } else {
-                Refusal::new(Reason::BadParameter, "no such parameter")
+                ProtocolError::new(ErrorCode::BadParameter, "no such parameter")
             });
         };
         if self.values[place].is_some() {
@@ -387,15 +392,15 @@ impl<'a> Parameters<'a> {
         self.values.iter().flatten().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
-    fn optional<T: FromStr<Err = &'static str>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    fn optional<T: FromStr<Err = &'static str>>(&self, name: &str) -> Result<Option<T>, ProtocolError> {
         self.text(name).map(str::parse).transpose().map_err(|why| wrong(name, why))
     }
 
-    fn service(&self) -> Result<ServiceName, Refusal> {
+    fn service(&self) -> Result<ServiceName, ProtocolError> {
         Ok(self.optional("service")?.unwrap_or(ServiceName::DEFAULT))
     }
 
-    fn digits(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, Refusal> {
+    fn digits(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, ProtocolError> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let plain = text.bytes().all(|c| c.is_ascii_digit());
         match text.parse() {
@@ -404,19 +409,19 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    fn number(&self, name: &str) -> Result<u32, Refusal> {
+    fn number(&self, name: &str) -> Result<u32, ProtocolError> {
         self.digits(name, 0, TICKETS_MAX)?.ok_or_else(|| wrong(name, "missing"))
     }
 
-    fn id(&self) -> Result<Option<u32>, Refusal> {
+    fn id(&self) -> Result<Option<u32>, ProtocolError> {
         self.digits("id", 1, u32::MAX)
     }
 }
 
 impl Reply {
     /// An error without id.
-    pub fn error(reason: Reason, explanation: impl Into<Cow<'static, str>>) -> Reply {
-        Reply::Error { refusal: Refusal::new(reason, explanation), id: None }
+    pub fn error(reason: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> Reply {
+        Reply::Error { error: ProtocolError::new(reason, explanation), id: None }
     }
 
     /// Writes it as a line with its LF (`status`: lines, then a dot).
@@ -424,7 +429,7 @@ impl Reply {
         use std::io::Write;
         let _ = match self {
             Reply::Ok => out.write_all(b"ok"),
-            Reply::Standing(s) => {
+            Reply::Feedback(s) => {
                 let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
                 let active = Thousandths(s.active);
                 write!(out, "ok active={active} granted={} waiting={} mode={mode}", s.granted, s.waiting)
@@ -434,10 +439,10 @@ impl Reply {
                 provider.write(out);
                 Ok(())
             }
-            Reply::Error { refusal, .. } if refusal.explanation.is_empty() => {
-                write!(out, "error {}", refusal.reason.word())
+            Reply::Error { error: refusal, .. } if refusal.explanation.is_empty() => {
+                write!(out, "error {}", refusal.code.word())
             }
-            Reply::Error { refusal, .. } => write!(out, "error {} {}", refusal.reason.word(), refusal.explanation),
+            Reply::Error { error: refusal, .. } => write!(out, "error {} {}", refusal.code.word(), refusal.explanation),
             Reply::Status(lines) => write!(out, "{lines}."),
         };
         if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = self {
@@ -458,8 +463,8 @@ impl Reply {
         };
         if let Some(error) = rest.strip_prefix("error ") {
             let (word, explanation) = error.split_once(' ').unwrap_or((error, ""));
-            let reason = Reason::ALL.into_iter().find(|reason| reason.word() == word).ok_or(WRONG)?;
-            return Ok(Reply::Error { refusal: Refusal::new(reason, explanation.to_string()), id });
+            let reason = ErrorCode::ALL.into_iter().find(|reason| reason.word() == word).ok_or(WRONG)?;
+            return Ok(Reply::Error { error: ProtocolError::new(reason, explanation.to_string()), id });
         }
         if rest == "ok" {
             return Ok(Reply::Ok);
@@ -481,7 +486,7 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         "paper" => Mode::Paper,
         _ => return None,
     };
-    Some(Reply::Standing(Standing {
+    Some(Reply::Feedback(Feedback {
         active,
         granted: key_value::find(line, "granted")?.parse().ok()?,
         waiting: key_value::find(line, "waiting")?.parse().ok()?,
@@ -548,30 +553,30 @@ mod tests {
     #[test]
     fn every_mistake_has_its_word() {
         for (text, reason) in [
-            ("", Reason::BadUrl),
-            ("next", Reason::BadUrl),
-            ("http://b/next", Reason::BadUrl),
-            ("pegasus://b/next\u{7f}", Reason::BadUrl),
-            ("pegasus://b/", Reason::UnknownCommand),
-            ("pegasus://b/next/", Reason::UnknownCommand),
-            ("pegasus://b/next?colour=red", Reason::BadParameter),
-            ("pegasus://b/next?id=0", Reason::BadParameter),
-            ("pegasus://b/next?id=+1", Reason::BadParameter),
-            ("pegasus://b/next?id=1&id=2", Reason::BadParameter),
-            ("pegasus://b/next?wait=soon", Reason::BadParameter),
-            ("pegasus://b/next?service=Web", Reason::BadParameter),
-            ("pegasus://b/next?client=web", Reason::BadParameter),
-            ("pegasus://b/next?id", Reason::BadParameter),
-            ("pegasus://b/ticket?tickets=1", Reason::BadParameter),
-            ("pegasus://b/ticket?tickets=1000001&capacity=1", Reason::BadParameter),
-            ("pegasus://b/ticket?tickets=-1&capacity=1", Reason::BadParameter),
-            ("pegasus://b/ticket?provider=web1&tickets=1&capacity=1", Reason::BadParameter),
-            ("pegasus://b/failure", Reason::BadParameter),
-            ("pegasus://b/done", Reason::BadParameter),
-            ("pegasus://b/done?unused=yes", Reason::BadParameter),
-            ("pegasus://b/done?id=1&unused=perhaps", Reason::BadParameter),
+            ("", ErrorCode::BadUrl),
+            ("next", ErrorCode::BadUrl),
+            ("http://b/next", ErrorCode::BadUrl),
+            ("pegasus://b/next\u{7f}", ErrorCode::BadUrl),
+            ("pegasus://b/", ErrorCode::UnknownCommand),
+            ("pegasus://b/next/", ErrorCode::UnknownCommand),
+            ("pegasus://b/next?colour=red", ErrorCode::BadParameter),
+            ("pegasus://b/next?id=0", ErrorCode::BadParameter),
+            ("pegasus://b/next?id=+1", ErrorCode::BadParameter),
+            ("pegasus://b/next?id=1&id=2", ErrorCode::BadParameter),
+            ("pegasus://b/next?wait=soon", ErrorCode::BadParameter),
+            ("pegasus://b/next?service=Web", ErrorCode::BadParameter),
+            ("pegasus://b/next?client=web", ErrorCode::BadParameter),
+            ("pegasus://b/next?id", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1000001&capacity=1", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=-1&capacity=1", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?provider=web1&tickets=1&capacity=1", ErrorCode::BadParameter),
+            ("pegasus://b/failure", ErrorCode::BadParameter),
+            ("pegasus://b/done", ErrorCode::BadParameter),
+            ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
+            ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),
         ] {
-            assert_eq!(Request::parse(text.as_bytes()).expect_err(text).reason, reason, "{text:?}");
+            assert_eq!(Request::parse(text.as_bytes()).expect_err(text).code, reason, "{text:?}");
         }
     }
 

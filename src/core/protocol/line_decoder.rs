@@ -8,7 +8,7 @@ pub const LINE_BYTES_MAX: usize = 1024;
 
 /// What the buffer holds next.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Frame<'a> {
+pub enum Line<'a> {
     /// A line without its LF or CRLF.
     Line(&'a [u8]),
     /// More than [`LINE_BYTES_MAX`] bytes without a line end among them.
@@ -17,16 +17,16 @@ pub enum Frame<'a> {
 
 /// Bytes on their way to becoming lines.
 #[derive(Debug, Default)]
-pub struct Frames {
+pub struct LineDecoder {
     bytes: Vec<u8>,
     start: usize,
     ended: bool,
 }
 
-impl Frames {
+impl LineDecoder {
     /// More bytes arrived. The caller takes all lines out before the next call,
     /// or stops reading, so what is kept is bounded by one read and one line.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if self.start == self.bytes.len() {
             self.bytes.clear();
         } else if self.start > 0 {
@@ -42,19 +42,19 @@ impl Frames {
     }
 
     /// The next line, if there is a whole one.
-    pub fn take(&mut self) -> Option<Frame<'_>> {
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
         let left = &self.bytes[self.start..];
         let window = &left[..left.len().min(LINE_BYTES_MAX)];
         let end = match window.iter().position(|c| *c == b'\n') {
             Some(end) => end,
             None if left.len() >= LINE_BYTES_MAX => {
                 self.start = self.bytes.len();
-                return Some(Frame::TooLong);
+                return Some(Line::TooLong);
             }
             None if self.ended && !left.is_empty() => left.len(),
             None => {
                 if left.is_empty() && self.bytes.capacity() > 4 * LINE_BYTES_MAX {
-                    *self = Frames { ended: self.ended, ..Frames::default() };
+                    *self = LineDecoder { ended: self.ended, ..LineDecoder::default() };
                 }
                 return None;
             }
@@ -62,7 +62,7 @@ impl Frames {
         let from = self.start;
         self.start = (from + end + 1).min(self.bytes.len());
         let line = &self.bytes[from..from + end];
-        Some(Frame::Line(line.strip_suffix(b"\r").unwrap_or(line)))
+        Some(Line::Line(line.strip_suffix(b"\r").unwrap_or(line)))
     }
 
     /// Whether no byte is left in it.
@@ -79,15 +79,15 @@ mod tests {
     fn lines_come_out_however_the_bytes_come_in() {
         let text = b"one\r\n\ntwo\nrest";
         for size in 1..=text.len() {
-            let (mut frames, mut lines) = (Frames::default(), Vec::new());
+            let (mut frames, mut lines) = (LineDecoder::default(), Vec::new());
             for chunk in text.chunks(size) {
-                frames.feed(chunk);
-                while let Some(Frame::Line(line)) = frames.take() {
+                frames.push(chunk);
+                while let Some(Line::Line(line)) = frames.next_line() {
                     lines.push(line.to_vec());
                 }
             }
             frames.end();
-            while let Some(Frame::Line(line)) = frames.take() {
+            while let Some(Line::Line(line)) = frames.next_line() {
                 lines.push(line.to_vec());
             }
             assert_eq!(lines, [&b"one"[..], b"", b"two", b"rest"], "chunks of {size}");
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn a_line_may_have_1024_bytes_with_its_end_and_no_more() {
-        let mut frames = Frames::default();
-        frames.feed(&[&[b'x'; 1023][..], b"\n"].concat());
-        assert!(matches!(frames.take(), Some(Frame::Line(line)) if line.len() == 1023));
-        frames.feed(&[b'x'; 1024]);
-        assert_eq!(frames.take(), Some(Frame::TooLong));
+        let mut frames = LineDecoder::default();
+        frames.push(&[&[b'x'; 1023][..], b"\n"].concat());
+        assert!(matches!(frames.next_line(), Some(Line::Line(line)) if line.len() == 1023));
+        frames.push(&[b'x'; 1024]);
+        assert_eq!(frames.next_line(), Some(Line::TooLong));
         assert!(frames.is_empty());
     }
 }

@@ -32,24 +32,24 @@ pub enum Version {
 /// Between whom a client's connection is, as the client sees it. No address in
 /// it is an IPv4-mapped one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ends {
+pub struct ProxyAddrs {
     /// The client.
-    pub client: SocketAddr,
+    pub source: SocketAddr,
     /// Where it came to.
-    pub to: SocketAddr,
+    pub destination: SocketAddr,
 }
 
-impl Ends {
+impl ProxyAddrs {
     /// Of these two, whose port counts and whose IPv6 scope does not.
-    pub fn new(client: SocketAddr, to: SocketAddr) -> Ends {
+    pub fn new(client: SocketAddr, to: SocketAddr) -> ProxyAddrs {
         let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
-        Ends { client: plain(client), to: plain(to) }
+        ProxyAddrs { source: plain(client), destination: plain(to) }
     }
 
     /// As addresses of one family: of IPv4 where both are, else of IPv6, in
     /// which an IPv4 address is written as a mapped one.
     fn family(self) -> Family {
-        match (self.client.ip(), self.to.ip()) {
+        match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(client), IpAddr::V4(to)) => Family::V4(client, to),
             (client, to) => Family::V6(mapped(client), mapped(to)),
         }
@@ -77,8 +77,8 @@ pub struct Header {
 
 impl Header {
     /// A header of version 1, of a stream.
-    pub fn v1(ends: Ends) -> Header {
-        let (client, to) = (ends.client.port(), ends.to.port());
+    pub fn v1(ends: ProxyAddrs) -> Header {
+        let (client, to) = (ends.source.port(), ends.destination.port());
         Header::of(match ends.family() {
             Family::V4(from, at) => format!("PROXY TCP4 {from} {at} {client} {to}\r\n"),
             Family::V6(from, at) => format!("PROXY TCP6 {from} {at} {client} {to}\r\n"),
@@ -86,7 +86,7 @@ impl Header {
     }
 
     /// A header of version 2.
-    pub fn v2(transport: Transport, ends: Ends) -> Header {
+    pub fn v2(transport: Transport, ends: ProxyAddrs) -> Header {
         const PROXY: u8 = 0x21;
         let transport = match transport {
             Transport::Tcp => 1,
@@ -96,13 +96,13 @@ impl Header {
             Family::V4(from, at) => (0x10, [from.octets(), at.octets()].concat()),
             Family::V6(from, at) => (0x20, [from.octets(), at.octets()].concat()),
         };
-        let ports = [ends.client.port().to_be_bytes(), ends.to.port().to_be_bytes()].concat();
+        let ports = [ends.source.port().to_be_bytes(), ends.destination.port().to_be_bytes()].concat();
         let length = (addresses.len() + ports.len()) as u16;
         Header::of([V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports].concat())
     }
 
     /// A header of a stream.
-    pub fn of_stream(version: Version, ends: Ends) -> Header {
+    pub fn of_stream(version: Version, ends: ProxyAddrs) -> Header {
         match version {
             Version::V1 => Header::v1(ends),
             Version::V2 => Header::v2(Transport::Tcp, ends),
@@ -133,52 +133,56 @@ impl fmt::Debug for Header {
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum ParseStatus {
     /// The beginning of a header, as far as one can tell.
-    Part,
+    Incomplete,
     /// A header.
-    Whole {
+    Complete {
         /// Its length in bytes; what follows is the client's.
         length: usize,
         /// Whom it names. None: the sender speaks for itself (`LOCAL`), or of a
         /// client whose address is none of the Internet.
-        ends: Option<Ends>,
+        addrs: Option<ProxyAddrs>,
     },
     /// No header: why.
-    Garbled(&'static str),
+    Invalid(&'static str),
 }
 
 /// Reads a header of either version from all bytes that have come so far. As
 /// soon as they cannot become one they are garbled, after [`V2_BYTES_MAX`] bytes
 /// at the latest. A checksum and whatever else version 2 may add is passed over.
-pub fn read(bytes: &[u8]) -> Heard {
+pub fn parse(bytes: &[u8]) -> ParseStatus {
     let begins = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
     if begins(V1_START) {
-        read_v1(bytes)
+        parse_v1(bytes)
     } else if begins(V2_START) {
-        read_v2(bytes)
+        parse_v2(bytes)
     } else {
-        Heard::Garbled("begins otherwise")
+        ParseStatus::Invalid("begins otherwise")
     }
 }
 
-fn read_v1(bytes: &[u8]) -> Heard {
+fn parse_v1(bytes: &[u8]) -> ParseStatus {
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if window.len() < V1_BYTES_MAX { Heard::Part } else { Heard::Garbled("a line without an end") };
+        return if window.len() < V1_BYTES_MAX {
+            ParseStatus::Incomplete
+        } else {
+            ParseStatus::Invalid("a line without an end")
+        };
     };
     let (rest, length) = (&window[V1_START.len()..end], end + 2);
     if rest == b"UNKNOWN" || rest.starts_with(b"UNKNOWN ") {
-        return Heard::Whole { length, ends: None };
+        return ParseStatus::Complete { length, addrs: None };
     }
-    match std::str::from_utf8(rest).ok().and_then(words) {
-        Some(ends) => Heard::Whole { length, ends: Some(ends) },
-        None => Heard::Garbled("a line of other words"),
+    match std::str::from_utf8(rest).ok().and_then(v1_addrs) {
+        Some(ends) => ParseStatus::Complete { length, addrs: Some(ends) },
+        None => ParseStatus::Invalid("a line of other words"),
     }
 }
 
 /// `TCP4 CLIENT TO PORT PORT`.
-fn words(line: &str) -> Option<Ends> {
+fn v1_addrs(line: &str) -> Option<ProxyAddrs> {
     let mut words = line.split(' ');
     let mut next = || words.next();
     let ip: fn(&str) -> Option<IpAddr> = match next()? {
@@ -188,7 +192,7 @@ fn words(line: &str) -> Option<Ends> {
     };
     let (client, to) = (ip(next()?)?, ip(next()?)?);
     let (client_port, to_port) = (port(next()?)?, port(next()?)?);
-    let ends = Ends::new(SocketAddr::new(client, client_port), SocketAddr::new(to, to_port));
+    let ends = ProxyAddrs::new(SocketAddr::new(client, client_port), SocketAddr::new(to, to_port));
     next().is_none().then_some(ends)
 }
 
@@ -197,22 +201,22 @@ fn port(word: &str) -> Option<u16> {
     word.parse().ok().filter(|_| plain)
 }
 
-fn read_v2(bytes: &[u8]) -> Heard {
+fn parse_v2(bytes: &[u8]) -> ParseStatus {
     const LOCAL: u8 = 0x20;
     const PROXY: u8 = 0x21;
     let command = match bytes.get(V2_START.len()) {
-        None => return Heard::Part,
+        None => return ParseStatus::Incomplete,
         Some(command @ (&LOCAL | &PROXY)) => *command,
-        Some(_) => return Heard::Garbled("of another version or command"),
+        Some(_) => return ParseStatus::Invalid("of another version or command"),
     };
-    let Some((fixed, rest)) = bytes.split_at_checked(V2_FIXED_BYTES) else { return Heard::Part };
+    let Some((fixed, rest)) = bytes.split_at_checked(V2_FIXED_BYTES) else { return ParseStatus::Incomplete };
     let body = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     let length = V2_FIXED_BYTES + body;
     if length > V2_BYTES_MAX {
-        return Heard::Garbled("longer than 536 bytes");
+        return ParseStatus::Invalid("longer than 536 bytes");
     }
     if command == LOCAL {
-        return if rest.len() < body { Heard::Part } else { Heard::Whole { length, ends: None } };
+        return if rest.len() < body { ParseStatus::Incomplete } else { ParseStatus::Complete { length, addrs: None } };
     }
     let (family, transport) = (fixed[13] >> 4, fixed[13] & 15);
     let least = match family {
@@ -220,26 +224,26 @@ fn read_v2(bytes: &[u8]) -> Heard {
         1 => 12,
         2 => 36,
         3 => 216,
-        _ => return Heard::Garbled("of another family"),
+        _ => return ParseStatus::Invalid("of another family"),
     };
     if transport > 2 {
-        return Heard::Garbled("of another transport");
+        return ParseStatus::Invalid("of another transport");
     }
     if body < least {
-        return Heard::Garbled("shorter than its addresses");
+        return ParseStatus::Invalid("shorter than its addresses");
     }
-    let Some(addresses) = rest.get(..body) else { return Heard::Part };
-    let ends = if transport == 0 { None } else { addresses_v2(family, addresses) };
-    Heard::Whole { length, ends }
+    let Some(addresses) = rest.get(..body) else { return ParseStatus::Incomplete };
+    let ends = if transport == 0 { None } else { v2_addrs(family, addresses) };
+    ParseStatus::Complete { length, addrs: ends }
 }
 
-fn addresses_v2(family: u8, bytes: &[u8]) -> Option<Ends> {
+fn v2_addrs(family: u8, bytes: &[u8]) -> Option<ProxyAddrs> {
     let (client, rest) = address(family, bytes)?;
     let (to, rest) = address(family, rest)?;
     let (client_port, rest) = rest.split_first_chunk()?;
     let (to_port, _) = rest.split_first_chunk()?;
     let with = |ip, port: &[u8; 2]| SocketAddr::new(ip, u16::from_be_bytes(*port));
-    Some(Ends::new(with(client, client_port), with(to, to_port)))
+    Some(ProxyAddrs::new(with(client, client_port), with(to, to_port)))
 }
 
 fn address(family: u8, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {

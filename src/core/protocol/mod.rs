@@ -2,6 +2,6 @@
 //! Owns the protocol; touches no socket.
 
 pub mod channel;
-pub mod frame;
+pub mod line_decoder;
 pub mod message;
-pub mod proxy;
+pub mod proxy_header;
