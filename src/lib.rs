@@ -38,12 +38,12 @@ mod command;
 mod net;
 mod os;
 #[doc(inline)]
-pub use pegasus_core::schedule;
+pub use pegasus_core::scheduler;
 
 /// Runs the program with schedulers of one's own besides those of the table;
 /// the result is its exit status.
-pub fn run(own: Vec<schedule::registry::Entry>) -> i32 {
-    schedule::registry::add(own);
+pub fn run(own: Vec<scheduler::registry::SchedulerDef>) -> i32 {
+    scheduler::registry::add(own);
     let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     command::cli::main(&arguments)
 }

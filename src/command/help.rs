@@ -4,7 +4,7 @@
 
 use super::terminal::complain;
 use super::{exit, keys};
-use pegasus_core::schedule::registry;
+use pegasus_core::scheduler::registry;
 use std::io::{self, Write};
 
 const OVERVIEW: &str = "\
@@ -374,10 +374,10 @@ pub fn print(words: &[String]) -> i32 {
 
 fn schedulers() -> String {
     let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
-    for entry in registry::entries() {
+    for entry in registry::definitions() {
         let (name, aliases) = (entry.names[0], entry.names[1..].join(" "));
         let line =
-            if aliases.is_empty() { entry.sentence.to_string() } else { format!("{} ({aliases})", entry.sentence) };
+            if aliases.is_empty() { entry.summary.to_string() } else { format!("{} ({aliases})", entry.summary) };
         text.push_str(&format!("  {name:<16}{line}\n"));
     }
     text.push_str(SCHEDULERS_EXEC);

@@ -19,7 +19,7 @@ use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowTerms;
 use pegasus_core::redirect::redirector::RedirectOptions;
-use pegasus_core::schedule::registry::SchedulerName;
+use pegasus_core::scheduler::registry::SchedulerName;
 use std::fmt;
 use std::io;
 use std::path::Path;

@@ -13,4 +13,4 @@ pub mod monitor;
 pub mod protocol;
 pub mod queue;
 pub mod redirect;
-pub mod schedule;
+pub mod scheduler;

@@ -5,7 +5,7 @@ use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::Offer;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::queue::book::Book;
-use pegasus_core::schedule::registry::{SchedulerName, SCHEDULERS};
+use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
 

@@ -16,7 +16,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::{Feedback, Mode};
-use crate::schedule::scheduler::{Question, Record, Scheduler, State, View};
+use crate::scheduler::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ pub struct Book {
     by_provider: HashMap<Provider, Key>,
     scheduler: Box<dyn Scheduler>,
     /// How many entries are in each state, as of the last look at the clock.
-    states: [usize; State::COUNT],
+    states: [usize; Availability::COUNT],
     /// Entries by the moment at which their state changes by time alone.
     alarms: OrderedIndex,
     beginnings: u64,
@@ -50,13 +50,13 @@ pub struct Book {
     pub waited: u64,
 }
 
-struct Candidates<'a> {
+struct PoolView<'a> {
     entries: &'a Slab<Entry>,
-    states: &'static [State],
+    states: &'static [Availability],
     avoid: &'a [Provider],
 }
 
-impl View for Candidates<'_> {
+impl Candidates for PoolView<'_> {
     fn slots(&self) -> usize {
         self.entries.slots()
     }
@@ -65,13 +65,15 @@ impl View for Candidates<'_> {
         self.entries.len()
     }
 
-    fn record(&self, slot: usize) -> Option<&Record> {
+    fn stats(&self, slot: usize) -> Option<&ProviderStats> {
         self.entries.get_at(slot).map(|entry| &entry.record)
     }
 
-    fn candidate(&self, slot: usize) -> Option<&Record> {
-        let suits = |record: &&Record| self.states.contains(&record.state) && !self.avoid.contains(&record.provider);
-        self.record(slot).filter(suits)
+    fn candidate(&self, slot: usize) -> Option<&ProviderStats> {
+        let suits = |record: &&ProviderStats| {
+            self.states.contains(&record.availability) && !self.avoid.contains(&record.provider)
+        };
+        self.stats(slot).filter(suits)
     }
 }
 
@@ -87,7 +89,7 @@ impl Book {
             entries: Slab::default(),
             by_provider: HashMap::new(),
             scheduler,
-            states: [0; State::COUNT],
+            states: [0; Availability::COUNT],
             alarms: OrderedIndex::new(),
             beginnings: 0,
             turns: 0,
@@ -98,9 +100,9 @@ impl Book {
     /// Another scheduler from now on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
-        let mut known: Vec<&Record> = self.entries.iter().map(|(_, entry)| &entry.record).collect();
-        known.sort_unstable_by_key(|record| record.turn);
-        known.into_iter().for_each(|record| self.scheduler.changed(record));
+        let mut known: Vec<&ProviderStats> = self.entries.iter().map(|(_, entry)| &entry.record).collect();
+        known.sort_unstable_by_key(|record| record.last_grant_seq);
+        known.into_iter().for_each(|record| self.scheduler.on_update(record));
     }
 
     /// The state of this entry may have changed: counts it, sets its alarm and
@@ -108,9 +110,9 @@ impl Book {
     fn note(&mut self, key: Key, now: Moment) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let state = entry.state(now);
-        self.states[entry.record.state as usize] -= 1;
+        self.states[entry.record.availability as usize] -= 1;
         self.states[state as usize] += 1;
-        entry.record.state = state;
+        entry.record.availability = state;
         let alarm = entry.changes(now);
         if alarm != entry.alarm {
             self.alarms.remove(at(entry.alarm), key.index());
@@ -119,7 +121,7 @@ impl Book {
             }
             entry.alarm = alarm;
         }
-        self.scheduler.changed(&entry.record);
+        self.scheduler.on_update(&entry.record);
     }
 
     /// Leases and holds that have ended by now are over.
@@ -193,7 +195,7 @@ impl Book {
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
             self.beginnings += 1;
-            entry.record.since = self.beginnings;
+            entry.record.free_since_seq = self.beginnings;
         }
         self.note(key, now);
         standing
@@ -205,7 +207,7 @@ impl Book {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.record.slot = key.index();
         }
-        self.states[State::Closed as usize] += 1;
+        self.states[Availability::Unavailable as usize] += 1;
         self.by_provider.insert(provider, key);
         key
     }
@@ -213,7 +215,7 @@ impl Book {
     /// Whether any request at all would find a candidate.
     pub fn could_grant(&mut self, now: Moment) -> bool {
         self.look_at_the_clock(now);
-        self.states[..State::TAKING].iter().any(|count| *count > 0)
+        self.states[..Availability::GRANTABLE].iter().any(|count| *count > 0)
     }
 
     /// Whether such a request would find a candidate.
@@ -224,17 +226,19 @@ impl Book {
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
     /// counted request) within their capacity; nothing if there are none.
-    fn question(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Question> {
-        [true, false].map(|on_tickets| Question { on_tickets, counted, client }).into_iter().find(|question| {
-            let states = question.states();
-            let all: usize = states.iter().map(|state| self.states[*state as usize]).sum();
-            let view = Candidates { entries: &self.entries, states, avoid: &[] };
-            let avoided = |provider: &&Provider| {
-                self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
-            };
-            // Mostly there are more than could be avoided, and nobody has to be counted.
-            all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
-        })
+    fn question(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Placement> {
+        [true, false].map(|on_tickets| Placement { free_tickets_only: on_tickets, counted, client }).into_iter().find(
+            |question| {
+                let states = question.availabilities();
+                let all: usize = states.iter().map(|state| self.states[*state as usize]).sum();
+                let view = PoolView { entries: &self.entries, states, avoid: &[] };
+                let avoided = |provider: &&Provider| {
+                    self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
+                };
+                // Mostly there are more than could be avoided, and nobody has to be counted.
+                all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
+            },
+        )
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
@@ -248,9 +252,9 @@ impl Book {
     ) -> Option<(Provider, Grant)> {
         self.look_at_the_clock(now);
         let question = self.question(counted, client, avoid)?;
-        let view = Candidates { entries: &self.entries, states: question.states(), avoid };
+        let view = PoolView { entries: &self.entries, states: question.availabilities(), avoid };
         let slot = self.scheduler.choose(&view, question).filter(|slot| view.candidate(*slot).is_some())?;
-        self.occupy(self.entries.key_at(slot)?, question.on_tickets, counted, now)
+        self.occupy(self.entries.key_at(slot)?, question.free_tickets_only, counted, now)
     }
 
     /// A place for one request at this provider, on a free ticket or (for a
@@ -269,14 +273,15 @@ impl Book {
     }
 
     /// The candidates for a request, longest ago granted first.
-    pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&Record> {
+    pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&ProviderStats> {
         self.look_at_the_clock(now);
         let Some(question) = self.question(counted, None, avoid) else { return Vec::new() };
-        let states = question.states();
+        let states = question.availabilities();
         let records = self.entries.iter().map(|(_, entry)| &entry.record);
-        let mut found: Vec<_> =
-            records.filter(|record| states.contains(&record.state) && !avoid.contains(&record.provider)).collect();
-        found.sort_unstable_by_key(|record| record.turn);
+        let mut found: Vec<_> = records
+            .filter(|record| states.contains(&record.availability) && !avoid.contains(&record.provider))
+            .collect();
+        found.sort_unstable_by_key(|record| record.last_grant_seq);
         found
     }
 
@@ -284,7 +289,7 @@ impl Book {
         self.turns += 1;
         let entry = self.entries.get_mut(key)?;
         entry.granted += 1;
-        entry.record.turn = self.turns;
+        entry.record.last_grant_seq = self.turns;
         if counted {
             entry.count_active(now);
             entry.record.active += 1;
@@ -308,7 +313,7 @@ impl Book {
         if grant.deaths == entry.deaths && grant.at >= entry.offered_at && entry.record.spent > 0 {
             if entry.record.free() == 0 {
                 self.beginnings += 1;
-                entry.record.since = self.beginnings;
+                entry.record.free_since_seq = self.beginnings;
             }
             entry.record.spent -= 1;
             self.note(grant.entry, now);
@@ -325,7 +330,7 @@ impl Book {
         debug_assert!(entry.record.active > 0);
         entry.record.active = entry.record.active.saturating_sub(1);
         if !had_tickets && entry.record.free() > 0 {
-            entry.record.since = beginnings;
+            entry.record.free_since_seq = beginnings;
             self.beginnings = beginnings;
         }
         let fresh = grant.deaths == entry.deaths;
@@ -341,8 +346,8 @@ impl Book {
             let record = &mut entry.record;
             record.samples += 1;
             let part = (1.0 / record.samples as f64).max(0.02);
-            let (mean, held) = (record.held.as_secs_f64(), now.since(grant.at).as_secs_f64());
-            record.held = Span::from_secs_f64(mean + part * (held - mean));
+            let (mean, held) = (record.service_time.as_secs_f64(), now.since(grant.at).as_secs_f64());
+            record.service_time = Span::from_secs_f64(mean + part * (held - mean));
         }
         self.note(grant.entry, now);
     }
@@ -397,9 +402,9 @@ impl Book {
         let forgotten = |(key, entry): (Key, &Entry)| entry.forgotten(now).then_some(key);
         let keys: Vec<Key> = self.entries.iter().filter_map(forgotten).collect();
         for key in keys {
-            self.scheduler.gone(key.index());
+            self.scheduler.on_remove(key.index());
             if let Some(entry) = self.entries.remove(key) {
-                self.states[entry.record.state as usize] -= 1;
+                self.states[entry.record.availability as usize] -= 1;
                 self.alarms.remove(at(entry.alarm), key.index());
                 self.by_provider.remove(&entry.record.provider);
             }

@@ -6,7 +6,7 @@
 use crate::base::address::Provider;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Mode;
-use crate::schedule::scheduler::{Record, State};
+use crate::scheduler::scheduler::{Availability, ProviderStats};
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;
@@ -17,7 +17,7 @@ const MEMORY: Span = Span::from_secs(60);
 #[derive(Debug)]
 pub struct Entry {
     /// What the scheduler sees.
-    pub record: Record,
+    pub record: ProviderStats,
     /// Until when the offer holds.
     pub lease_end: Moment,
     /// Grants of all times.
@@ -50,17 +50,17 @@ pub struct Entry {
 impl Entry {
     /// Somebody who has not offered anything yet.
     pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> Entry {
-        let record = Record {
+        let record = ProviderStats {
             slot: 0,
             provider,
-            state: State::Closed,
+            availability: Availability::Unavailable,
             tickets: 0,
             capacity: 0,
             active: 0,
             spent: 0,
-            since: 0,
-            turn,
-            held: Span::ZERO,
+            free_since_seq: 0,
+            last_grant_seq: turn,
+            service_time: Span::ZERO,
             samples: 0,
         };
         Entry {
@@ -92,27 +92,27 @@ impl Entry {
 
     /// What it can take. A counted request needs room within its capacity; on
     /// probation nobody goes beyond that.
-    pub(super) fn state(&self, now: Moment) -> State {
+    pub(super) fn state(&self, now: Moment) -> Availability {
         if !self.open(now) {
-            return State::Closed;
+            return Availability::Unavailable;
         }
         let able = self.record.active < self.record.capacity && self.probing < self.probation;
         let free = self.record.free() > 0 && self.probing.saturating_add(self.record.spent) < self.probation;
         match (free, able) {
-            (true, true) => State::Free,
-            (true, false) => State::Uncounted,
-            (false, true) => State::Spare,
-            (false, false) => State::Full,
+            (true, true) => Availability::FreeTicket,
+            (true, false) => Availability::UncountedOnly,
+            (false, true) => Availability::SpareCapacity,
+            (false, false) => Availability::Full,
         }
     }
 
     /// Whether it can take such a request: on a free ticket (true), or beyond.
     pub(super) fn takes(&self, counted: bool, now: Moment) -> Option<bool> {
         match self.state(now) {
-            State::Free => Some(true),
-            State::Uncounted => (!counted).then_some(true),
-            State::Spare => counted.then_some(false),
-            State::Full | State::Closed => None,
+            Availability::FreeTicket => Some(true),
+            Availability::UncountedOnly => (!counted).then_some(true),
+            Availability::SpareCapacity => counted.then_some(false),
+            Availability::Full | Availability::Unavailable => None,
         }
     }
 

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::base::random::Random;
-use crate::schedule::competitive::SCAN_MAX;
-use crate::schedule::registry::{SchedulerName, SCHEDULERS};
+use crate::scheduler::competitive::SCAN_MAX;
+use crate::scheduler::registry::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
 
 const LEASE: Span = Span::from_secs(1000);
@@ -205,70 +205,73 @@ fn source_hash_without_a_client_is_least_loaded() {
 }
 
 /// The law of a scheduler as a plain look at everybody: the lowest of this.
-type Law = fn(&Naive, &Record) -> (f64, f64, u64);
+type Law = fn(&Naive, &ProviderStats) -> (f64, f64, u64);
 
 /// What a law may know besides the record.
 struct Naive<'a> {
     book: &'a Book,
-    question: Question,
+    question: Placement,
     /// All turns in order.
     turns: Vec<u64>,
     quickest: f64,
 }
 
 impl<'a> Naive<'a> {
-    fn new(book: &'a Book, question: Question) -> Naive<'a> {
-        let mut turns: Vec<u64> = book.entries().map(|entry| entry.record.turn).collect();
+    fn new(book: &'a Book, question: Placement) -> Naive<'a> {
+        let mut turns: Vec<u64> = book.entries().map(|entry| entry.record.last_grant_seq).collect();
         turns.sort_unstable();
         let mut naive = Naive { book, question, turns, quickest: f64::INFINITY };
-        let able = book.entries().filter(|entry| entry.record.able());
+        let able = book.entries().filter(|entry| entry.record.is_available());
         naive.quickest = able.filter_map(|entry| naive.octaves(&entry.record)).fold(f64::INFINITY, f64::min);
         naive
     }
 
-    fn turn(&self, record: &Record) -> f64 {
-        self.turns.partition_point(|turn| *turn < record.turn) as f64 / self.turns.len() as f64
+    fn turn(&self, record: &ProviderStats) -> f64 {
+        self.turns.partition_point(|turn| *turn < record.last_grant_seq) as f64 / self.turns.len() as f64
     }
 
-    fn octaves(&self, record: &Record) -> Option<f64> {
-        let octaves = record.held.max(Span::from_millis(1)).as_secs_f64().log2();
+    fn octaves(&self, record: &ProviderStats) -> Option<f64> {
+        let octaves = record.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
         let rounded = self.book.entries.slots() > SCAN_MAX;
         (record.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
     }
 
-    fn competitive(&self, record: &Record) -> (f64, f64, u64) {
+    fn competitive(&self, record: &ProviderStats) -> (f64, f64, u64) {
         let requests = f64::from(record.active) + 1.0 + self.turn(record);
-        if !self.question.on_tickets {
-            return (0.0, requests / f64::from(record.capacity), record.turn);
+        if !self.question.free_tickets_only {
+            return (0.0, requests / f64::from(record.capacity), record.last_grant_seq);
         }
         let class = self.octaves(record).map_or(0.0, |octaves| (octaves - self.quickest).round());
-        (class, requests / f64::from(record.tickets), record.turn)
+        (class, requests / f64::from(record.tickets), record.last_grant_seq)
     }
 }
 
 const LAWS: [(&str, Law); 7] = [
     ("competitive", |naive, record| naive.competitive(record)),
     ("least-loaded", |naive, record| {
-        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.capacity), record.turn)
+        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.capacity), record.last_grant_seq)
     }),
     ("first", |_, record| (f64::from(number(record.provider)), 0.0, 0)),
-    ("round-robin", |_, record| (0.0, 0.0, record.turn)),
-    ("fifo", |_, record| (0.0, 0.0, record.since)),
-    ("shortest-delay", |_, record| (0.0, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.turn)),
+    ("round-robin", |_, record| (0.0, 0.0, record.last_grant_seq)),
+    ("fifo", |_, record| (0.0, 0.0, record.free_since_seq)),
+    ("shortest-delay", |_, record| {
+        (0.0, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.last_grant_seq)
+    }),
     ("never-queue", |_, record| {
         let busy = if record.used() > 0 { 1.0 } else { 0.0 };
-        (busy, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.turn)
+        (busy, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.last_grant_seq)
     }),
 ];
 
 /// Whom the specification allows, with a look at every entry.
-fn candidates<'a>(book: &'a Book, question: Question, avoid: &[Provider], now: Moment) -> Vec<&'a Record> {
+fn candidates<'a>(book: &'a Book, question: Placement, avoid: &[Provider], now: Moment) -> Vec<&'a ProviderStats> {
     let fits = |entry: &&Entry| {
         let record = &entry.record;
         let open = now < entry.lease_end && now >= entry.hold_end;
         let able = record.active < record.capacity && entry.probing < entry.probation;
         let free = record.tickets > record.active + record.spent && entry.probing + record.spent < entry.probation;
-        let place = if question.on_tickets { free && (able || !question.counted) } else { able && question.counted };
+        let place =
+            if question.free_tickets_only { free && (able || !question.counted) } else { able && question.counted };
         open && place && !avoid.contains(&record.provider)
     };
     book.entries().filter(fits).map(|entry| &entry.record).collect()
@@ -276,9 +279,9 @@ fn candidates<'a>(book: &'a Book, question: Question, avoid: &[Provider], now: M
 
 fn wanted(book: &Book, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
     [true, false].into_iter().find_map(|on_tickets| {
-        let question = Question { on_tickets, counted, client: None };
+        let question = Placement { free_tickets_only: on_tickets, counted, client: None };
         let naive = Naive::new(book, question);
-        let key = |record: &&Record| law(&naive, record);
+        let key = |record: &&ProviderStats| law(&naive, record);
         let candidates = candidates(book, question, avoid, now).into_iter();
         candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap()).map(|record| record.provider)
     })

@@ -1,5 +1,5 @@
 use super::*;
-use crate::schedule::registry::SchedulerName;
+use crate::scheduler::registry::SchedulerName;
 
 const LEASE: Span = Span::from_secs(1000);
 

@@ -22,7 +22,7 @@ use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::ErrorCode;
 use crate::queue::waiting::Waiter;
-use crate::schedule::scheduler::Record;
+use crate::scheduler::scheduler::ProviderStats;
 use std::fmt::Display;
 
 /// Candidates that a question names, the longest ago granted first.
@@ -148,7 +148,7 @@ impl TicketQueue {
     }
 }
 
-fn question(ask: &Ask, candidates: &[&Record]) -> String {
+fn question(ask: &Ask, candidates: &[&ProviderStats]) -> String {
     let mut line = String::from("next");
     key_value::push(&mut line, "service", ask.next.service);
     if let Some(client) = ask.next.client {
@@ -162,7 +162,7 @@ fn question(ask: &Ask, candidates: &[&Record]) -> String {
     line
 }
 
-fn list<T: Display>(candidates: &[&Record], field: impl Fn(&Record) -> T) -> String {
+fn list<T: Display>(candidates: &[&ProviderStats], field: impl Fn(&ProviderStats) -> T) -> String {
     let words: Vec<String> = candidates.iter().map(|record| field(record).to_string()).collect();
     words.join(",")
 }

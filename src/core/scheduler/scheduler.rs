@@ -20,8 +20,8 @@
 //! ```
 //!
 //! That costs a look at every provider for each request. One for thousands of
-//! providers keeps an order of its own, which [`Scheduler::changed`] and
-//! [`Scheduler::gone`] tell it of; where the choice is the lowest of a key,
+//! providers keeps an order of its own, which [`Scheduler::on_update`] and
+//! [`Scheduler::on_remove`] tell it of; where the choice is the lowest of a key,
 //! `sorted.rs` does all of it, and the scheduler is its key (see `fifo.rs`).
 //!
 //! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
@@ -32,14 +32,14 @@ use std::net::IpAddr;
 
 /// What is known of a provider of the service.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct ProviderStats {
     /// A small number that stays with the provider while it is known; reused
-    /// for another one after [`Scheduler::gone`].
+    /// for another one after [`Scheduler::on_remove`].
     pub slot: usize,
     /// Its address.
     pub provider: Provider,
     /// What it can take now.
-    pub state: State,
+    pub availability: Availability,
     /// Places where a request starts at once, as last offered: its weight.
     pub tickets: u32,
     /// Requests at once that it takes at the most.
@@ -49,17 +49,17 @@ pub struct Record {
     /// Tickets spent by requests that are not counted, since its last offer.
     pub spent: u32,
     /// When its free tickets began, in the order of such beginnings.
-    pub since: u64,
+    pub free_since_seq: u64,
     /// When it was granted last (or came), in the order of grants: the one
     /// with the lowest has waited longest for its turn.
-    pub turn: u64,
+    pub last_grant_seq: u64,
     /// Mean time that requests granted on a free ticket took.
-    pub held: Span,
+    pub service_time: Span,
     /// How many requests that mean is of.
     pub samples: u64,
 }
 
-impl Record {
+impl ProviderStats {
     /// Tickets that nobody uses.
     pub fn free(&self) -> u32 {
         self.tickets.saturating_sub(self.active).saturating_sub(self.spent)
@@ -72,64 +72,64 @@ impl Record {
     }
 
     /// Whether it could take a counted request.
-    pub fn able(&self) -> bool {
-        matches!(self.state, State::Free | State::Spare)
+    pub fn is_available(&self) -> bool {
+        matches!(self.availability, Availability::FreeTicket | Availability::SpareCapacity)
     }
 }
 
 /// What a provider can take now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum State {
+pub enum Availability {
     /// Any request: it has a free ticket.
-    Free,
+    FreeTicket,
     /// Counted requests only: no free ticket, but room within its capacity.
-    Spare,
+    SpareCapacity,
     /// Uncounted requests only: a free ticket, but its capacity is in use.
-    Uncounted,
+    UncountedOnly,
     /// None: all it offered is in use.
     Full,
     /// None: it has no offer that holds, or is held after a failure.
-    Closed,
+    Unavailable,
 }
 
-impl State {
+impl Availability {
     /// The states of those who can take something, as the numbers from 0.
-    pub const TAKING: usize = State::Full as usize;
+    pub const GRANTABLE: usize = Availability::Full as usize;
     /// How many there are.
-    pub const COUNT: usize = State::Closed as usize + 1;
+    pub const COUNT: usize = Availability::Unavailable as usize + 1;
 
     /// Its number where it can take something.
-    pub fn taking(self) -> Option<usize> {
-        Some(self as usize).filter(|number| *number < State::TAKING)
+    pub fn grantable(self) -> Option<usize> {
+        Some(self as usize).filter(|number| *number < Availability::GRANTABLE)
     }
 }
 
 /// The request to be placed.
 #[derive(Clone, Copy, Debug)]
-pub struct Question {
+pub struct Placement {
     /// The candidates have free tickets; otherwise only spare capacity.
-    pub on_tickets: bool,
+    pub free_tickets_only: bool,
     /// The request will be counted until it ends; otherwise it spends a ticket.
     pub counted: bool,
     /// Who wants to be served, where the asker said so.
     pub client: Option<IpAddr>,
 }
 
-impl Question {
+impl Placement {
     /// The states of its candidates: all providers in them are candidates but
     /// the few that the asker avoids.
-    pub fn states(&self) -> &'static [State] {
-        match (self.on_tickets, self.counted) {
-            (true, true) => &[State::Free],
-            (true, false) => &[State::Free, State::Uncounted],
-            (false, true) => &[State::Spare],
+    pub fn availabilities(&self) -> &'static [Availability] {
+        match (self.free_tickets_only, self.counted) {
+            (true, true) => &[Availability::FreeTicket],
+            (true, false) => &[Availability::FreeTicket, Availability::UncountedOnly],
+            (false, true) => &[Availability::SpareCapacity],
             (false, false) => &[],
         }
     }
 }
 
 /// The providers of the service, while a request is placed.
-pub trait View {
+pub trait Candidates {
     /// All slots are below this number; some may be empty.
     fn slots(&self) -> usize;
 
@@ -142,21 +142,21 @@ pub trait View {
     }
 
     /// The provider in this slot.
-    fn record(&self, slot: usize) -> Option<&Record>;
+    fn stats(&self, slot: usize) -> Option<&ProviderStats>;
 
     /// The same, but only if it is a candidate for this request.
-    fn candidate(&self, slot: usize) -> Option<&Record>;
+    fn candidate(&self, slot: usize) -> Option<&ProviderStats>;
 }
 
-impl dyn View + '_ {
+impl dyn Candidates + '_ {
     /// All candidates for this request, by slot.
-    pub fn candidates(&self) -> impl Iterator<Item = &Record> {
+    pub fn candidates(&self) -> impl Iterator<Item = &ProviderStats> {
         (0..self.slots()).filter_map(|slot| self.candidate(slot))
     }
 
     /// All providers, by slot.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        (0..self.slots()).filter_map(|slot| self.record(slot))
+    pub fn all(&self) -> impl Iterator<Item = &ProviderStats> {
+        (0..self.slots()).filter_map(|slot| self.stats(slot))
     }
 }
 
@@ -165,13 +165,13 @@ pub trait Scheduler: Send {
     /// The slot of the chosen candidate. `None`, or a slot without a candidate,
     /// leaves the request without a provider for now; else it is granted, and
     /// `changed` tells so.
-    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize>;
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize>;
 
     /// Something about this provider is new; it may itself be. Told before the
     /// next question, of every change, also of a lease or hold that ended. A
     /// fresh scheduler is told of everybody, longest ago granted first.
-    fn changed(&mut self, _record: &Record) {}
+    fn on_update(&mut self, _record: &ProviderStats) {}
 
     /// The provider in this slot is forgotten; the slot may be reused.
-    fn gone(&mut self, _slot: usize) {}
+    fn on_remove(&mut self, _slot: usize) {}
 }

@@ -2,10 +2,10 @@
 //! before the next gets anything, and those at the end may be switched off.
 //! Addresses, not arrival: all balancers fill the same ones.
 
+use super::key_index::MinKey;
 use super::scheduler::Scheduler;
-use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn first() -> impl Scheduler {
-    Sorted::by(|record| record.provider.numbers())
+    MinKey::by(|record| record.provider.numbers())
 }

@@ -8,9 +8,9 @@
 #[derive(Debug, Default)]
 pub struct Rotation {
     /// By slot: its turn and its position.
-    known: Vec<Option<(u64, u32)>>,
+    by_slot: Vec<Option<(u64, u32)>>,
     /// By position: whose it is, if he has not moved since.
-    row: Vec<Option<u32>>,
+    positions: Vec<Option<u32>>,
     /// Fenwick tree over the row's positions; a power of two long.
     tree: Vec<u32>,
     len: usize,
@@ -19,25 +19,25 @@ pub struct Rotation {
 impl Rotation {
     /// The provider was granted or came, if this turn is a new one: it goes to
     /// the end.
-    pub fn put(&mut self, slot: usize, turn: u64) {
-        if self.known.len() <= slot {
-            self.known.resize(slot + 1, None);
+    pub fn insert(&mut self, slot: usize, turn: u64) {
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
         }
-        if self.known[slot].is_some_and(|(known, _)| known == turn) {
+        if self.by_slot[slot].is_some_and(|(known, _)| known == turn) {
             return;
         }
-        self.take(slot);
-        if self.row.len() >= self.tree.len() {
-            self.close_up();
+        self.remove(slot);
+        if self.positions.len() >= self.tree.len() {
+            self.compact();
         }
         self.len += 1;
         self.append(slot, turn);
     }
 
     /// The provider is forgotten.
-    pub fn take(&mut self, slot: usize) {
-        if let Some((_, position)) = self.known.get_mut(slot).and_then(Option::take) {
-            self.row[position as usize] = None;
+    pub fn remove(&mut self, slot: usize) {
+        if let Some((_, position)) = self.by_slot.get_mut(slot).and_then(Option::take) {
+            self.positions[position as usize] = None;
             self.count(position as usize, u32::MAX);
             self.len -= 1;
         }
@@ -54,8 +54,8 @@ impl Rotation {
     }
 
     /// How many have waited longer than this one.
-    pub fn place(&self, slot: usize) -> usize {
-        let Some((_, position)) = self.known.get(slot).copied().flatten() else { return self.len };
+    pub fn rank(&self, slot: usize) -> usize {
+        let Some((_, position)) = self.by_slot.get(slot).copied().flatten() else { return self.len };
         let (mut at, mut before) = (position, 0);
         while at > 0 {
             before += self.tree[at as usize - 1];
@@ -65,9 +65,9 @@ impl Rotation {
     }
 
     fn append(&mut self, slot: usize, turn: u64) {
-        let position = self.row.len();
-        self.row.push(Some(slot as u32));
-        self.known[slot] = Some((turn, position as u32));
+        let position = self.positions.len();
+        self.positions.push(Some(slot as u32));
+        self.by_slot[slot] = Some((turn, position as u32));
         self.count(position, 1);
     }
 
@@ -82,11 +82,11 @@ impl Rotation {
 
     /// Takes the holes out of the row. It has at least as many moves until the
     /// next time as it has work now.
-    fn close_up(&mut self) {
-        let row = std::mem::take(&mut self.row);
+    fn compact(&mut self) {
+        let row = std::mem::take(&mut self.positions);
         self.tree = vec![0; (2 * self.len + 2).next_power_of_two().max(16)];
         for slot in row.into_iter().flatten() {
-            if let Some((turn, _)) = self.known[slot as usize] {
+            if let Some((turn, _)) = self.by_slot[slot as usize] {
                 self.append(slot as usize, turn);
             }
         }
@@ -107,14 +107,14 @@ mod tests {
                 let slot = random.below(1 + seed as usize);
                 list.retain(|other| *other != slot);
                 if random.below(5) == 0 {
-                    rotation.take(slot);
+                    rotation.remove(slot);
                 } else {
-                    rotation.put(slot, turn);
+                    rotation.insert(slot, turn);
                     list.push(slot);
                 }
                 assert_eq!(rotation.len(), list.len());
                 for (place, slot) in list.iter().enumerate() {
-                    assert_eq!(rotation.place(*slot), place, "seed {seed}, turn {turn}");
+                    assert_eq!(rotation.rank(*slot), place, "seed {seed}, turn {turn}");
                 }
             }
         }

@@ -7,15 +7,15 @@
 //! waited longest is first, so one look at each such group is enough, and none
 //! at a group that would lose with the best place in the rotation.
 
+use super::key_index::{ratio, KeyIndex};
 use super::rotation::Rotation;
-use super::scheduler::{Question, Record, View};
-use super::sorted::{ratio, Index};
+use super::scheduler::{Candidates, Placement, ProviderStats};
 use crate::base::ordered_index::Numbers;
 
 /// Groups to look at for one choice. Where more different weights than that
 /// are within one request of each other, only the rotation's fraction could
 /// prefer one of the others.
-const LOOKS: usize = 64;
+const PROBES_MAX: usize = 64;
 
 /// Where a provider stands among the others.
 #[derive(Clone, Copy)]
@@ -49,46 +49,46 @@ impl Rank {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Loads {
+pub struct LoadIndex {
     rotation: Rotation,
-    index: Index,
+    index: KeyIndex,
 }
 
-impl Loads {
+impl LoadIndex {
     /// Enters what is known of a provider: its step, requests and weight.
-    pub fn put(&mut self, record: &Record, step: i16, requests: u32, weight: u32) {
-        self.rotation.put(record.slot, record.turn);
+    pub fn insert(&mut self, record: &ProviderStats, step: i16, requests: u32, weight: u32) {
+        self.rotation.insert(record.slot, record.last_grant_seq);
         let load = ratio(f64::from(requests) + 1.0, weight);
-        let rank = Rank { step, load, weight, requests, turn: record.turn };
-        self.index.put(record.slot, record.state, rank.numbers());
+        let rank = Rank { step, load, weight, requests, turn: record.last_grant_seq };
+        self.index.insert(record.slot, record.availability, rank.numbers());
     }
 
-    /// Enters its turn only, for who does without [`Loads::lowest`].
-    pub fn put_turn(&mut self, record: &Record) {
-        self.rotation.put(record.slot, record.turn);
+    /// Enters its turn only, for who does without [`LoadIndex::lowest`].
+    pub fn insert_by_turn(&mut self, record: &ProviderStats) {
+        self.rotation.insert(record.slot, record.last_grant_seq);
     }
 
     /// Forgets a provider.
-    pub fn take(&mut self, slot: usize) {
-        self.rotation.take(slot);
-        self.index.take(slot);
+    pub fn remove(&mut self, slot: usize) {
+        self.rotation.remove(slot);
+        self.index.remove(slot);
     }
 
     /// The load of a provider with one more request and its place in the
     /// rotation counted, and that place.
     pub fn load(&self, slot: usize, requests: u32, weight: u32) -> (f64, usize) {
-        let place = self.rotation.place(slot);
+        let place = self.rotation.rank(slot);
         let turn = place as f64 / self.rotation.len() as f64;
         ((f64::from(requests) + 1.0 + turn) / f64::from(weight), place)
     }
 
     /// The slot of the candidate with the lowest class, and of those with the
     /// lowest load. `class` puts steps together, rising with them.
-    pub fn lowest(&self, view: &dyn View, question: Question, class: impl Fn(i16) -> i16) -> Option<usize> {
+    pub fn lowest(&self, view: &dyn Candidates, question: Placement, class: impl Fn(i16) -> i16) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
-        for order in question.states().iter().filter_map(|state| self.index.of(*state)) {
+        for order in question.availabilities().iter().filter_map(|state| self.index.of(*state)) {
             let mut from = (Rank::first_of(i16::MIN), 0);
-            let mut looks = LOOKS;
+            let mut looks = PROBES_MAX;
             while let Some((rank, slot)) = order.from(from.0.numbers(), from.1).filter(|_| looks > 0) {
                 let rank = Rank::of(rank);
                 let class = class(rank.step);

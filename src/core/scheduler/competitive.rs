@@ -14,9 +14,9 @@
 //! order, in which only the class is less exact: times are rounded to eighths
 //! of a factor of two before they are compared, a tenth of what they vary by.
 
-use super::loads::Loads;
-use super::scheduler::{Question, Record, Scheduler, State, View};
-use super::weighted::Turns;
+use super::load_index::LoadIndex;
+use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
+use super::weighted::Weighted;
 use crate::base::roster::Roster;
 use crate::base::time::Span;
 
@@ -26,7 +26,7 @@ pub const SCAN_MAX: usize = 64;
 const SAMPLES_MIN: u64 = 10;
 /// Shorter times say nothing about speed: a provider that fails fast is no
 /// quicker than one that works.
-const HELD_MIN: Span = Span::from_millis(1);
+const SERVICE_TIME_MIN: Span = Span::from_millis(1);
 /// Steps of a holding time in a class, a factor of two.
 const STEPS: i16 = 8;
 /// The step of providers of whom no holding time is known.
@@ -38,23 +38,23 @@ type Key = (f64, (f64, usize));
 /// See the file's head.
 #[derive(Default)]
 pub struct Competitive {
-    loads: Loads,
+    loads: LoadIndex,
     /// There were once more than [`SCAN_MAX`]; until then only turns are kept.
-    in_order: bool,
+    ordered_mode: bool,
     /// By slot: the step of its holding time, if it is able.
     steps: Vec<Option<i16>>,
     /// How many able providers there are of each known step.
-    able: Roster<i16, usize>,
+    available_by_step: Roster<i16, usize>,
     /// Made when the first request comes that is not counted.
-    turns: Option<Turns>,
+    turns: Option<Weighted>,
 }
 
-fn held(record: &Record) -> Option<f64> {
-    (record.samples >= SAMPLES_MIN).then(|| record.held.max(HELD_MIN).as_secs_f64())
+fn service_time(record: &ProviderStats) -> Option<f64> {
+    (record.samples >= SAMPLES_MIN).then(|| record.service_time.max(SERVICE_TIME_MIN).as_secs_f64())
 }
 
-fn step(record: &Record) -> i16 {
-    held(record).map_or(UNKNOWN, |held| (held.log2() * f64::from(STEPS)).round() as i16)
+fn step(record: &ProviderStats) -> i16 {
+    service_time(record).map_or(UNKNOWN, |held| (held.log2() * f64::from(STEPS)).round() as i16)
 }
 
 /// `held` is a factor of `quickest`; to the nearest power of two.
@@ -70,14 +70,14 @@ fn class(held: f64, quickest: f64) -> f64 {
 
 impl Competitive {
     /// Looks at everybody.
-    fn scan(&self, view: &dyn View, question: Question) -> Option<usize> {
-        let able = view.records().filter(|record| record.able());
-        let quickest = able.filter_map(held).fold(f64::INFINITY, f64::min);
+    fn scan(&self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+        let able = view.all().filter(|record| record.is_available());
+        let quickest = able.filter_map(service_time).fold(f64::INFINITY, f64::min);
         let mut best: Option<(Key, usize)> = None;
         for record in view.candidates() {
-            let on_ticket = question.on_tickets;
+            let on_ticket = question.free_tickets_only;
             let weight = if on_ticket { record.tickets } else { record.capacity };
-            let class = held(record).filter(|_| on_ticket).map_or(0.0, |held| class(held, quickest));
+            let class = service_time(record).filter(|_| on_ticket).map_or(0.0, |held| class(held, quickest));
             let least = (f64::from(record.active) + 1.0) / f64::from(weight);
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
@@ -91,12 +91,12 @@ impl Competitive {
     }
 
     /// Asks the order that is kept, or makes it.
-    fn ordered(&mut self, view: &dyn View, question: Question) -> Option<usize> {
-        if !self.in_order {
-            self.in_order = true;
-            view.records().for_each(|record| self.put(record));
+    fn ordered(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+        if !self.ordered_mode {
+            self.ordered_mode = true;
+            view.all().for_each(|record| self.index(record));
         }
-        let quickest = self.able.iter().next().map_or(0, |(step, _)| step);
+        let quickest = self.available_by_step.iter().next().map_or(0, |(step, _)| step);
         self.loads.lowest(view, question, |step| match step {
             UNKNOWN => 0,
             step => (step - quickest + STEPS / 2).div_euclid(STEPS),
@@ -111,33 +111,33 @@ impl Competitive {
         if before == step {
             return;
         }
-        if let Some(count) = before.and_then(|step| self.able.get_mut(step)) {
+        if let Some(count) = before.and_then(|step| self.available_by_step.get_mut(step)) {
             *count -= 1;
         }
-        self.able.retain(|_, count| *count > 0);
+        self.available_by_step.retain(|_, count| *count > 0);
         if let Some(step) = step {
-            let count = self.able.get(step).map_or(1, |count| count + 1);
-            self.able.put(step, count);
+            let count = self.available_by_step.get(step).map_or(1, |count| count + 1);
+            self.available_by_step.put(step, count);
         }
     }
 
-    fn put(&mut self, record: &Record) {
+    fn index(&mut self, record: &ProviderStats) {
         let step = step(record);
-        self.count(record.slot, Some(step).filter(|step| record.able() && *step != UNKNOWN));
-        if record.state == State::Free {
-            self.loads.put(record, step, record.active, record.tickets);
+        self.count(record.slot, Some(step).filter(|step| record.is_available() && *step != UNKNOWN));
+        if record.availability == Availability::FreeTicket {
+            self.loads.insert(record, step, record.active, record.tickets);
         } else {
-            self.loads.put(record, UNKNOWN, record.active, record.capacity);
+            self.loads.insert(record, UNKNOWN, record.active, record.capacity);
         }
     }
 }
 
 impl Scheduler for Competitive {
-    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
         if !question.counted {
             let known = || {
-                let mut turns = Turns::default();
-                view.records().for_each(|record| turns.changed(record));
+                let mut turns = Weighted::default();
+                view.all().for_each(|record| turns.on_update(record));
                 turns
             };
             self.turns.get_or_insert_with(known).choose(view, question)
@@ -148,22 +148,22 @@ impl Scheduler for Competitive {
         }
     }
 
-    fn changed(&mut self, record: &Record) {
-        if self.in_order {
-            self.put(record);
+    fn on_update(&mut self, record: &ProviderStats) {
+        if self.ordered_mode {
+            self.index(record);
         } else {
-            self.loads.put_turn(record);
+            self.loads.insert_by_turn(record);
         }
         if let Some(turns) = &mut self.turns {
-            turns.changed(record);
+            turns.on_update(record);
         }
     }
 
-    fn gone(&mut self, slot: usize) {
-        self.loads.take(slot);
+    fn on_remove(&mut self, slot: usize) {
+        self.loads.remove(slot);
         self.count(slot, None);
         if let Some(turns) = &mut self.turns {
-            turns.gone(slot);
+            turns.on_remove(slot);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `weighted`: smooth turns in proportion to tickets.
 //!
-//! Owns [`Turns`], which `competitive` takes too where requests are not
+//! Owns [`Weighted`], which `competitive` takes too where requests are not
 //! counted. Every choice is one tick of a clock that runs one turn for each
 //! ticket of all; a provider's next turn starts as long after its last one as
 //! its share asks for, and of those whose turn has started the one that should
@@ -8,7 +8,7 @@
 //! more than about one turn ahead or behind, so turns are spread as evenly as
 //! with the smooth turns of nginx, which look at everybody for each choice.
 
-use super::scheduler::{Question, Record, Scheduler, State, View};
+use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::ordered_index::{Numbers, OrderedIndex};
 
 /// A turn of a provider with one ticket; one of two tickets has half of it.
@@ -16,27 +16,27 @@ const TURN: i128 = 1 << 64;
 
 /// Providers in the same state, who take turns among each other.
 #[derive(Default)]
-struct Lane {
-    clock: i128,
+struct RunQueue {
+    virtual_time: i128,
     /// All weights together.
     weight: u64,
     /// How far a choice moves the clock. Kept, as dividing takes long.
     tick: i128,
     /// Whose turn has started, by its end.
-    ready: OrderedIndex,
+    eligible: OrderedIndex,
     /// The others, by their start.
-    later: OrderedIndex,
+    future: OrderedIndex,
 }
 
 #[derive(Clone, Copy)]
 struct Turn {
-    lane: usize,
+    run_queue: usize,
     weight: u32,
     start: i128,
     length: i128,
 }
 
-impl Lane {
+impl RunQueue {
     fn weigh(&mut self, weight: u64) {
         self.weight = weight;
         self.tick = TURN / i128::from(weight.max(1));
@@ -57,80 +57,80 @@ fn key(time: i128) -> Numbers {
 
 /// See the file's head.
 #[derive(Default)]
-pub struct Turns {
-    lanes: [Lane; State::TAKING],
+pub struct Weighted {
+    run_queues: [RunQueue; Availability::GRANTABLE],
     /// By slot: its turn, or how far ahead of the clock it was when it left.
     turns: Vec<Result<Turn, i128>>,
 }
 
-impl Turns {
+impl Weighted {
     /// Takes a provider out of its lane, but remembers how far ahead it is.
-    fn leave(&mut self, slot: usize) {
+    fn dequeue(&mut self, slot: usize) {
         let Some(Ok(turn)) = self.turns.get(slot).copied() else { return };
-        let lane = &mut self.lanes[turn.lane];
+        let lane = &mut self.run_queues[turn.run_queue];
         lane.weigh(lane.weight - u64::from(turn.weight));
-        if !lane.later.remove(key(turn.start), slot) {
-            lane.ready.remove(key(turn.end()), slot);
+        if !lane.future.remove(key(turn.start), slot) {
+            lane.eligible.remove(key(turn.end()), slot);
         }
-        self.turns[slot] = Err(turn.start - lane.clock);
+        self.turns[slot] = Err(turn.start - lane.virtual_time);
     }
 
-    fn enter(&mut self, slot: usize, lane: usize, weight: u32) {
+    fn enqueue(&mut self, slot: usize, lane: usize, weight: u32) {
         let Err(ahead) = self.turns[slot] else { return };
         let length = TURN / i128::from(weight);
         let number = lane;
-        let lane = &mut self.lanes[number];
-        let turn = Turn { lane: number, weight, start: lane.clock + ahead.clamp(-length, length), length };
+        let lane = &mut self.run_queues[number];
+        let turn = Turn { run_queue: number, weight, start: lane.virtual_time + ahead.clamp(-length, length), length };
         lane.weigh(lane.weight + u64::from(weight));
-        lane.later.insert(key(turn.start), slot);
+        lane.future.insert(key(turn.start), slot);
         self.turns[slot] = Ok(turn);
     }
 }
 
-impl Scheduler for Turns {
-    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
-        for number in question.states().iter().filter_map(|state| state.taking()) {
-            let lane = &mut self.lanes[number];
-            while let Some((start, slot)) = lane.later.first().filter(|(start, _)| *start <= key(lane.clock)) {
-                lane.later.remove(start, slot);
+impl Scheduler for Weighted {
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+        for number in question.availabilities().iter().filter_map(|state| state.grantable()) {
+            let lane = &mut self.run_queues[number];
+            while let Some((start, slot)) = lane.future.first().filter(|(start, _)| *start <= key(lane.virtual_time)) {
+                lane.future.remove(start, slot);
                 if let Ok(turn) = &self.turns[slot] {
-                    lane.ready.insert(key(turn.end()), slot);
+                    lane.eligible.insert(key(turn.end()), slot);
                 }
             }
             // Only those whom the asker avoids are passed over, and they are few.
             let mut candidate = |slot| view.candidate(slot).is_some();
-            let found = lane.ready.find(&mut candidate).or_else(|| lane.later.find(&mut candidate));
+            let found = lane.eligible.find(&mut candidate).or_else(|| lane.future.find(&mut candidate));
             let Some((_, slot)) = found else { continue };
             let Ok(turn) = self.turns[slot] else { continue };
-            if !lane.ready.remove(key(turn.end()), slot) {
-                lane.later.remove(key(turn.start), slot);
+            if !lane.eligible.remove(key(turn.end()), slot) {
+                lane.future.remove(key(turn.start), slot);
             }
             let next = Turn { start: turn.end(), ..turn };
-            lane.later.insert(key(next.start), slot);
-            lane.clock += lane.tick;
+            lane.future.insert(key(next.start), slot);
+            lane.virtual_time += lane.tick;
             self.turns[slot] = Ok(next);
             return Some(slot);
         }
         None
     }
 
-    fn changed(&mut self, record: &Record) {
+    fn on_update(&mut self, record: &ProviderStats) {
         let slot = record.slot;
         if self.turns.len() <= slot {
             self.turns.resize(slot + 1, Err(0));
         }
-        let (lane, weight) = (record.state.taking(), record.tickets.max(1));
-        let known = self.turns[slot].ok().map(|turn| (turn.lane, turn.weight));
+        let (lane, weight) = (record.availability.grantable(), record.tickets.max(1));
+        let known = self.turns[slot].ok().map(|turn| (turn.run_queue, turn.weight));
         if known != lane.map(|lane| (lane, weight)) {
-            self.leave(slot);
+            self.dequeue(slot);
             if let Some(lane) = lane {
-                self.enter(slot, lane, weight);
+                self.enqueue(slot, lane, weight);
             }
         }
     }
 
-    fn gone(&mut self, slot: usize) {
-        self.leave(slot);
+    fn on_remove(&mut self, slot: usize) {
+        self.dequeue(slot);
         if let Some(turn) = self.turns.get_mut(slot) {
             *turn = Err(0);
         }

@@ -11,67 +11,73 @@ use super::round_robin::round_robin;
 use super::scheduler::Scheduler;
 use super::shortest_delay::shortest_delay;
 use super::source_hash::SourceHash;
-use super::weighted::Turns;
+use super::weighted::Weighted;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 /// One row of the table.
-pub struct Entry {
+pub struct SchedulerDef {
     /// The name, then its aliases.
     pub names: &'static [&'static str],
     /// One sentence for people.
-    pub sentence: &'static str,
+    pub summary: &'static str,
     /// A fresh one; the seed is for those that throw dice.
     pub make: fn(u64) -> Box<dyn Scheduler>,
 }
 
 /// Those of a program that uses this library.
-static OWN: OnceLock<Vec<Entry>> = OnceLock::new();
+static OWN: OnceLock<Vec<SchedulerDef>> = OnceLock::new();
 
 /// Adds schedulers of one's own to the table, once, before the configuration is
 /// read. Names that exist already keep their meaning.
-pub fn add(own: Vec<Entry>) {
+pub fn add(own: Vec<SchedulerDef>) {
     let _ = OWN.set(own);
 }
 
 /// The whole table.
-pub fn entries() -> impl Iterator<Item = &'static Entry> {
+pub fn definitions() -> impl Iterator<Item = &'static SchedulerDef> {
     SCHEDULERS.iter().chain(OWN.get().into_iter().flatten())
 }
 
 /// A row of the table. A program without the queue knows their names only: nobody
 /// there makes one, and what nobody names is not linked.
-const fn entry(names: &'static [&'static str], sentence: &'static str, make: fn(u64) -> Box<dyn Scheduler>) -> Entry {
+const fn define(
+    names: &'static [&'static str],
+    sentence: &'static str,
+    make: fn(u64) -> Box<dyn Scheduler>,
+) -> SchedulerDef {
     let make = if cfg!(any(feature = "queue", test)) { make } else { |_| unreachable!("no queue") };
-    Entry { names, sentence, make }
+    SchedulerDef { names, summary: sentence, make }
 }
 
 /// Every scheduler; the first is the default.
-pub const SCHEDULERS: &[Entry] = &[
-    entry(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
-    entry(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| Box::<LeastLoaded>::default()),
-    entry(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
-    entry(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
-    entry(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Turns>::default()),
-    entry(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
-    entry(&["fifo"], "the first ticket in the queue, strictly", |_| Box::new(fifo())),
-    entry(&["random-two", "random"], "the less loaded of two random ones", |seed| Box::new(RandomTwo::new(seed))),
-    entry(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| Box::new(shortest_delay())),
-    entry(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| Box::new(never_queue())),
+pub const SCHEDULERS: &[SchedulerDef] = &[
+    define(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
+    define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
+        Box::<LeastLoaded>::default()
+    }),
+    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
+    define(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
+    define(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Weighted>::default()),
+    define(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
+    define(&["fifo"], "the first ticket in the queue, strictly", |_| Box::new(fifo())),
+    define(&["random-two", "random"], "the less loaded of two random ones", |seed| Box::new(RandomTwo::new(seed))),
+    define(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| Box::new(shortest_delay())),
+    define(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| Box::new(never_queue())),
 ];
 
 /// A scheduler that exists, by its name, or a program of the operator's
 /// (`exec:COMMAND`), for which the default stands in while it is away.
 #[derive(Clone)]
 pub struct SchedulerName {
-    entry: &'static Entry,
+    definition: &'static SchedulerDef,
     command: Option<Arc<str>>,
 }
 
 impl PartialEq for SchedulerName {
     fn eq(&self, other: &Self) -> bool {
-        self.entry.names == other.entry.names && self.command == other.command
+        self.definition.names == other.definition.names && self.command == other.command
     }
 }
 
@@ -80,7 +86,7 @@ const EXEC: &str = "exec:";
 
 impl SchedulerName {
     /// What is used where nothing is configured.
-    pub const DEFAULT: SchedulerName = SchedulerName { entry: &SCHEDULERS[0], command: None };
+    pub const DEFAULT: SchedulerName = SchedulerName { definition: &SCHEDULERS[0], command: None };
 
     /// The program to ask, where it is one.
     pub fn command(&self) -> Option<&Arc<str>> {
@@ -90,7 +96,7 @@ impl SchedulerName {
     /// A fresh scheduler of this kind; for a program, the one that stands in.
     /// Two of the same seed choose alike.
     pub fn make(&self, seed: u64) -> Box<dyn Scheduler> {
-        (self.entry.make)(seed)
+        (self.definition.make)(seed)
     }
 }
 
@@ -101,9 +107,9 @@ impl FromStr for SchedulerName {
         if let Some(command) = text.strip_prefix(EXEC).filter(|command| !command.trim().is_empty()) {
             return Ok(SchedulerName { command: Some(command.trim().into()), ..SchedulerName::DEFAULT });
         }
-        let known = entries().find(|entry| entry.names.contains(&text));
-        known.map(|entry| SchedulerName { entry, command: None }).ok_or_else(|| {
-            let names: Vec<_> = entries().map(|entry| entry.names[0]).collect();
+        let known = definitions().find(|entry| entry.names.contains(&text));
+        known.map(|entry| SchedulerName { definition: entry, command: None }).ok_or_else(|| {
+            let names: Vec<_> = definitions().map(|entry| entry.names[0]).collect();
             format!("no such scheduler ({}, exec:COMMAND)", names.join(", "))
         })
     }
@@ -113,7 +119,7 @@ impl fmt::Display for SchedulerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.command {
             Some(command) => write!(f, "{EXEC}{command}"),
-            None => f.write_str(self.entry.names[0]),
+            None => f.write_str(self.definition.names[0]),
         }
     }
 }

@@ -9,22 +9,22 @@
 //! Without `client=` in the question it is `least-loaded`.
 
 use super::least_loaded::LeastLoaded;
-use super::scheduler::{Question, Record, Scheduler, State, View};
+use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::address::Provider;
 use crate::base::random::Random;
 use std::net::IpAddr;
 
 /// Most load of a provider, as a multiple of its share.
-const BOUND: f64 = 1.25;
+const LOAD_BOUND: f64 = 1.25;
 /// Lengths of tables, prime: for some thousand providers, and for more.
 const LENGTHS: [usize; 2] = [65_537, 1_048_573];
 /// Entries that a provider should have at least; fewer make uneven parts.
-const PART_MIN: usize = 8;
+const ENTRIES_MIN: usize = 8;
 /// Entries to look at for one client.
-const LOOKS: usize = 512;
+const PROBES_MAX: usize = 512;
 
 #[derive(Clone, Copy)]
-struct Member {
+struct HashedProvider {
     provider: Provider,
     capacity: u32,
     used: u32,
@@ -34,17 +34,17 @@ struct Member {
 #[derive(Default)]
 pub struct SourceHash {
     /// By slot.
-    members: Vec<Option<Member>>,
+    providers: Vec<Option<HashedProvider>>,
     count: usize,
     /// Of all that have an offer.
     capacity: u64,
     used: u64,
     table: Vec<u32>,
     /// Who came or went since the table was made.
-    news: usize,
+    changes_pending: usize,
     /// Choices since then.
-    choices: usize,
-    others: LeastLoaded,
+    choices_since_fill: usize,
+    fallback: LeastLoaded,
 }
 
 fn hash(ip: IpAddr, number: u64) -> u64 {
@@ -62,22 +62,24 @@ impl SourceHash {
     /// choices were made that it weighs little; who is not in the table is
     /// not chosen by it meanwhile, who is gone is passed over.
     fn refresh(&mut self) {
-        self.choices += 1;
-        if self.news > 0 && (self.news * 8 >= self.count || self.choices * 256 >= self.table.len()) {
-            (self.news, self.choices) = (0, 0);
+        self.choices_since_fill += 1;
+        if self.changes_pending > 0
+            && (self.changes_pending * 8 >= self.count || self.choices_since_fill * 256 >= self.table.len())
+        {
+            (self.changes_pending, self.choices_since_fill) = (0, 0);
             self.fill();
         }
     }
 
     fn fill(&mut self) {
         // It never shrinks: another length would move every client.
-        let length = if self.count * PART_MIN > LENGTHS[0] { LENGTHS[1] } else { LENGTHS[0] };
+        let length = if self.count * ENTRIES_MIN > LENGTHS[0] { LENGTHS[1] } else { LENGTHS[0] };
         let length = length.max(self.table.len());
-        let mut order: Vec<_> = self.members.iter().enumerate().filter_map(|(slot, m)| Some(((*m)?, slot))).collect();
+        let mut order: Vec<_> = self.providers.iter().enumerate().filter_map(|(slot, m)| Some(((*m)?, slot))).collect();
         order.sort_unstable_by_key(|(member, _)| member.provider);
         let mut walks: Vec<_> = order
             .iter()
-            .map(|(Member { provider, .. }, slot)| {
+            .map(|(HashedProvider { provider, .. }, slot)| {
                 let port = u64::from(provider.port.unwrap_or(0));
                 let at = hash(provider.ip, port) % length as u64;
                 let step = hash(provider.ip, port | 1 << 32) % (length as u64 - 1) + 1;
@@ -101,23 +103,23 @@ impl SourceHash {
     }
 
     /// Whether this member may have one more request.
-    fn within(&self, member: &Member) -> bool {
+    fn within(&self, member: &HashedProvider) -> bool {
         let mean = (self.used + 1) as f64 * f64::from(member.capacity) / self.capacity as f64;
-        f64::from(member.used) + 1.0 <= (BOUND * mean).ceil()
+        f64::from(member.used) + 1.0 <= (LOAD_BOUND * mean).ceil()
     }
 
-    fn by_table(&mut self, view: &dyn View, client: IpAddr) -> Option<usize> {
+    fn by_table(&mut self, view: &dyn Candidates, client: IpAddr) -> Option<usize> {
         self.refresh();
         let start = (hash(client, 0) % self.table.len().max(1) as u64) as usize;
         let entries = self.table[start.min(self.table.len())..].iter().chain(&self.table[..start]);
-        entries.take(LOOKS).map(|slot| *slot as usize).find(|slot| {
-            let member = self.members.get(*slot).and_then(Option::as_ref);
+        entries.take(PROBES_MAX).map(|slot| *slot as usize).find(|slot| {
+            let member = self.providers.get(*slot).and_then(Option::as_ref);
             view.candidate(*slot).is_some() && member.is_some_and(|member| self.within(member))
         })
     }
 
-    fn forget(&mut self, slot: usize) -> Option<Member> {
-        let member = self.members.get_mut(slot)?.take()?;
+    fn forget(&mut self, slot: usize) -> Option<HashedProvider> {
+        let member = self.providers.get_mut(slot)?.take()?;
         self.capacity -= u64::from(member.capacity);
         self.used -= u64::from(member.used);
         Some(member)
@@ -125,30 +127,30 @@ impl SourceHash {
 }
 
 impl Scheduler for SourceHash {
-    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
         let found = question.client.and_then(|client| self.by_table(view, client));
-        found.or_else(|| self.others.choose(view, question))
+        found.or_else(|| self.fallback.choose(view, question))
     }
 
-    fn changed(&mut self, record: &Record) {
-        self.others.changed(record);
-        if self.members.len() <= record.slot {
-            self.members.resize(record.slot + 1, None);
+    fn on_update(&mut self, record: &ProviderStats) {
+        self.fallback.on_update(record);
+        if self.providers.len() <= record.slot {
+            self.providers.resize(record.slot + 1, None);
         }
         if self.forget(record.slot).is_none() {
-            (self.count, self.news) = (self.count + 1, self.news + 1);
+            (self.count, self.changes_pending) = (self.count + 1, self.changes_pending + 1);
         }
-        let open = record.state != State::Closed;
+        let open = record.availability != Availability::Unavailable;
         let (capacity, used) = if open { (record.capacity, record.used()) } else { (0, 0) };
-        self.members[record.slot] = Some(Member { provider: record.provider, capacity, used });
+        self.providers[record.slot] = Some(HashedProvider { provider: record.provider, capacity, used });
         self.capacity += u64::from(capacity);
         self.used += u64::from(used);
     }
 
-    fn gone(&mut self, slot: usize) {
-        self.others.gone(slot);
+    fn on_remove(&mut self, slot: usize) {
+        self.fallback.on_remove(slot);
         if self.forget(slot).is_some() {
-            (self.count, self.news) = (self.count - 1, self.news + 1);
+            (self.count, self.changes_pending) = (self.count - 1, self.changes_pending + 1);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `round-robin`: the candidate granted longest ago, as in the paper's prototype.
 
+use super::key_index::MinKey;
 use super::scheduler::Scheduler;
-use super::sorted::Sorted;
 
 /// See the file's head.
 pub fn round_robin() -> impl Scheduler {
-    Sorted::by(|record| [record.turn, 0, 0, 0])
+    MinKey::by(|record| [record.last_grant_seq, 0, 0, 0])
 }

@@ -5,8 +5,8 @@
 //! worse than any order of all; many balancers with old knowledge are what it
 //! is good for, and tickets are never that old.
 
-use super::scheduler::{Question, Record, Scheduler, State, View};
-use super::sorted::ratio;
+use super::key_index::ratio;
+use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::random::Random;
 
 /// Draws before everybody is looked at: only those whom the asker avoids are
@@ -17,7 +17,7 @@ const DRAWS: usize = 8;
 pub struct RandomTwo {
     random: Random,
     /// The slots of each state of those who can take something.
-    pools: [Vec<u32>; State::TAKING],
+    pools: [Vec<u32>; Availability::GRANTABLE],
     /// By slot: the pool, and where in it.
     places: Vec<Option<(usize, usize)>>,
 }
@@ -29,8 +29,9 @@ impl RandomTwo {
     }
 
     /// Two different candidates, or one.
-    fn draw<'a>(&mut self, view: &'a dyn View, question: Question) -> [Option<&'a Record>; 2] {
-        let pools = question.states().iter().filter_map(|state| Some(self.pools[state.taking()?].as_slice()));
+    fn draw<'a>(&mut self, view: &'a dyn Candidates, question: Placement) -> [Option<&'a ProviderStats>; 2] {
+        let pools =
+            question.availabilities().iter().filter_map(|state| Some(self.pools[state.grantable()?].as_slice()));
         let pools: [&[u32]; 2] = {
             let mut pools = pools.chain([&[][..], &[][..]]);
             [pools.next().unwrap_or_default(), pools.next().unwrap_or_default()]
@@ -47,19 +48,19 @@ impl RandomTwo {
 }
 
 impl Scheduler for RandomTwo {
-    fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
-        let load = |record: &&Record| (ratio(f64::from(record.used()), record.capacity), record.turn);
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+        let load = |record: &&ProviderStats| (ratio(f64::from(record.used()), record.capacity), record.last_grant_seq);
         let drawn = (0..DRAWS).find_map(|_| self.draw(view, question).into_iter().flatten().min_by_key(load));
         drawn.or_else(|| view.candidates().min_by_key(load)).map(|record| record.slot)
     }
 
-    fn changed(&mut self, record: &Record) {
+    fn on_update(&mut self, record: &ProviderStats) {
         if self.places.len() <= record.slot {
             self.places.resize(record.slot + 1, None);
         }
-        let pool = record.state.taking();
+        let pool = record.availability.grantable();
         if self.places[record.slot].map(|(pool, _)| pool) != pool {
-            self.gone(record.slot);
+            self.on_remove(record.slot);
             if let Some(pool) = pool {
                 self.places[record.slot] = Some((pool, self.pools[pool].len()));
                 self.pools[pool].push(record.slot as u32);
@@ -67,7 +68,7 @@ impl Scheduler for RandomTwo {
         }
     }
 
-    fn gone(&mut self, slot: usize) {
+    fn on_remove(&mut self, slot: usize) {
         if let Some((pool, at)) = self.places.get_mut(slot).and_then(Option::take) {
             self.pools[pool].swap_remove(at);
             if let Some(moved) = self.pools[pool].get(at) {

@@ -6,15 +6,15 @@
 //! the most tickets; weights that stand for speed rather than for places make
 //! it worse: the fast machines are overloaded while the others idle.
 
-use super::scheduler::{Record, Scheduler};
-use super::sorted::{ratio, Sorted};
+use super::key_index::{ratio, MinKey};
+use super::scheduler::{ProviderStats, Scheduler};
 
 /// See the file's head.
 pub fn shortest_delay() -> impl Scheduler {
-    Sorted::by(|record| [delay(record), record.turn, 0, 0])
+    MinKey::by(|record| [delay(record), record.last_grant_seq, 0, 0])
 }
 
 /// The expected delay as a key; the longest where there are no tickets.
-pub fn delay(record: &Record) -> u64 {
+pub fn delay(record: &ProviderStats) -> u64 {
     ratio(f64::from(record.used()) + 1.0, record.tickets)
 }

@@ -1,0 +1,26 @@
+//! `least-loaded`: fewest requests per capacity, whatever is free; the place in
+//! the rotation counts as a fraction of one request. `leastconn` with weights
+//! that nobody configures.
+
+use super::load_index::LoadIndex;
+use super::scheduler::{Candidates, Placement, ProviderStats, Scheduler};
+
+/// See the file's head.
+#[derive(Default)]
+pub struct LeastLoaded {
+    loads: LoadIndex,
+}
+
+impl Scheduler for LeastLoaded {
+    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+        self.loads.lowest(view, question, |_| 0)
+    }
+
+    fn on_update(&mut self, record: &ProviderStats) {
+        self.loads.insert(record, 0, record.used(), record.capacity);
+    }
+
+    fn on_remove(&mut self, slot: usize) {
+        self.loads.remove(slot);
+    }
+}
