@@ -46,7 +46,7 @@ impl Plugins {
             return None;
         }
         self.restart(service, "it does not read", now);
-        Some(Input::Plugin { service, up: false })
+        Some(Input::PluginState { service, up: false })
     }
 
     /// Ends a program that is of no use; it is started again later.
@@ -72,12 +72,12 @@ impl Plugins {
         for (service, known) in self.known.iter_mut() {
             while let Some(heard) = known.plugin.hear(now) {
                 inputs.push(match heard {
-                    Heard::Started => Input::Plugin { service, up: true },
+                    Heard::Started => Input::PluginState { service, up: true },
                     Heard::Gone(why) => {
                         known.useless(service, why);
-                        Input::Plugin { service, up: false }
+                        Input::PluginState { service, up: false }
                     }
-                    Heard::Line(line) => Input::Advice { service, line },
+                    Heard::Line(line) => Input::PluginReply { service, line },
                 });
             }
         }

@@ -4,7 +4,7 @@ use pegasus_core::base::address::Provider;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::Offer;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::queue::book::Book;
+use pegasus_core::queue::provider_pool::ProviderPool;
 use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -23,7 +23,7 @@ fn offer(number: u32) -> Offer {
 fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     let mut now = Moment::after_start(Span::from_secs(1));
     let mut random = Random::new(7);
-    let mut book = Book::new(name.make(7));
+    let mut book = ProviderPool::new(name.make(7));
     for number in 0..providers {
         book.offer(offer(number), now);
     }
@@ -37,7 +37,7 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
             continue;
         }
         let (_, grant) = running.swap_remove(random.below(running.len()));
-        book.end(grant, true, now);
+        book.release(grant, true, now);
     }
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
 }

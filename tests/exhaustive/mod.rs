@@ -57,18 +57,18 @@ impl Pair {
         let options = QueueOptions { scheduler: scheduler.parse().expect("a scheduler"), ..QueueOptions::default() };
         let mut queue = TicketQueue::new(options, 0);
         let connection = Slab::default().insert(());
-        queue.handle_input(Input::Came { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
+        queue.handle_input(Input::Connected { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
         Pair { queue, connection, model: Model::default(), asked: 0, answers: Vec::new() }
     }
 
     fn ask(&mut self, order: Option<u64>, request: Request) {
-        self.queue.handle_input(Input::Asked { connection: self.connection, order, request }, self.model.now);
+        self.queue.handle_input(Input::Request { connection: self.connection, slot: order, request }, self.model.now);
         self.collect();
     }
 
     fn collect(&mut self) {
         while let Some(output) = self.queue.poll_output() {
-            if let Output::Answer { order, reply, .. } = output {
+            if let Output::Reply { slot: order, reply, .. } = output {
                 self.answers.push((order, reply));
             }
         }

@@ -75,7 +75,7 @@ impl Cluster {
             let mut machine = TicketQueue::new(options.clone(), balancer as u64);
             for (place, connection) in connections.iter().enumerate() {
                 let peer = if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
-                machine.handle_input(ticket_queue::Input::Came { connection: *connection, peer }, Moment::ZERO);
+                machine.handle_input(ticket_queue::Input::Connected { connection: *connection, peer }, Moment::ZERO);
             }
             Queue { machine, connections, wakes: Moment::NEVER }
         };
@@ -113,7 +113,7 @@ impl Cluster {
 
     fn ask(&mut self, balancer: usize, connection: usize, order: Option<u64>, request: Request, ground: &mut Ground) {
         let connection = self.queues[balancer].connections[connection];
-        let input = ticket_queue::Input::Asked { connection, order, request };
+        let input = ticket_queue::Input::Request { connection, slot: order, request };
         self.queues[balancer].machine.handle_input(input, ground.now);
         self.heed_queue(balancer, ground);
     }
@@ -187,7 +187,7 @@ impl Cluster {
         let first = connections[0];
         let mut answers = Vec::new();
         while let Some(output) = self.queues[balancer].machine.poll_output() {
-            let ticket_queue::Output::Answer { connection, order, reply } = output else { continue };
+            let ticket_queue::Output::Reply { connection, slot: order, reply } = output else { continue };
             match reply {
                 Reply::Provider { provider, id } if connection == first => {
                     let request = id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
@@ -272,10 +272,10 @@ impl Cluster {
     pub fn audit(&mut self, ground: &mut Ground) {
         for (balancer, queue) in self.queues.iter_mut().enumerate() {
             let request = Request::Status { service: None };
-            let input = ticket_queue::Input::Asked { connection: queue.connections[0], order: Some(0), request };
+            let input = ticket_queue::Input::Request { connection: queue.connections[0], slot: Some(0), request };
             queue.machine.handle_input(input, ground.now);
             match queue.machine.poll_output() {
-                Some(ticket_queue::Output::Answer { reply: Reply::Status(status), .. }) => {
+                Some(ticket_queue::Output::Reply { reply: Reply::Status(status), .. }) => {
                     self.ledger.audit(balancer, &status, ground.now);
                 }
                 other => panic!("{other:?}"),

@@ -122,7 +122,7 @@ impl Hands for Control {
 
     fn act(&mut self, output: Output, machine: &mut SharedQueue, desk: &mut Desk) {
         match output {
-            Output::Answer { connection, order, reply } => {
+            Output::Reply { connection, slot: order, reply } => {
                 if let Reply::Error { error: refusal, .. } = &reply {
                     debug!(target: "queue", "error {} {}", refusal.code.word(), refusal.explanation);
                 }
@@ -131,19 +131,19 @@ impl Hands for Control {
                     self.mark(connection);
                 }
             }
-            Output::Engage { service, command } => {
+            Output::StartPlugin { service, command } => {
                 self.plugins.engage(service, command.as_deref(), desk.waker());
                 // It is started when this turn is settled.
                 desk.again = true;
             }
-            Output::Tell { service, line } => {
+            Output::PluginSend { service, line } => {
                 if let Some(input) = self.plugins.tell(service, line, desk.now) {
                     machine.handle_input(input, desk.now);
                 }
             }
-            Output::Heeded { service } => self.plugins.heeded(service),
-            Output::Restart { service, why } => self.plugins.restart(service, why, desk.now),
-            Output::Note(note) => {
+            Output::PluginOk { service } => self.plugins.heeded(service),
+            Output::RestartPlugin { service, why } => self.plugins.restart(service, why, desk.now),
+            Output::Log(note) => {
                 info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
             }
         }
@@ -286,7 +286,7 @@ impl Control {
             return;
         }
         self.newcomers.push_back(key);
-        machine.handle_input(Input::Came { connection: key, peer: from.ip() }, desk.now);
+        machine.handle_input(Input::Connected { connection: key, peer: from.ip() }, desk.now);
     }
 
     /// Makes room: the oldest connection that never asked anything goes.
@@ -311,7 +311,7 @@ impl Control {
 
     fn close(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
         if self.connections.remove(key).is_some() {
-            machine.handle_input(Input::Gone { connection: key }, desk.now);
+            machine.handle_input(Input::Disconnected { connection: key }, desk.now);
         }
         // Of those who left without a word, more than a few would pile up here.
         while self.newcomers.front().is_some_and(|key| self.connections.get(*key).is_none_or(|known| known.spoken)) {
@@ -325,7 +325,7 @@ impl Control {
 
     /// A connection broke: what it was sent last did not arrive.
     fn lost(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
-        machine.handle_input(Input::Undelivered { connection: key }, desk.now);
+        machine.handle_input(Input::SendFailed { connection: key }, desk.now);
         self.close(key, machine, desk);
     }
 
@@ -347,7 +347,7 @@ impl Control {
                     connection.ended = true;
                     connection.channel.end();
                     self.ask(key, machine, desk);
-                    return machine.handle_input(Input::Ended { connection: key }, desk.now);
+                    return machine.handle_input(Input::ReadClosed { connection: key }, desk.now);
                 }
                 // Once it is over nothing is heard any more; thrown away, it
                 // does not reset the connection and take the error with it.
@@ -374,7 +374,7 @@ impl Control {
             connection.spoken = true;
             connection.last = desk.now;
             let mut outputs = std::mem::take(&mut self.outputs);
-            machine.ask(Input::Asked { connection: key, order, request }, desk.now, &mut outputs);
+            machine.ask(Input::Request { connection: key, slot: order, request }, desk.now, &mut outputs);
             for output in outputs.drain(..) {
                 self.act(output, machine, desk);
             }
@@ -410,7 +410,7 @@ impl Control {
                 let _ = connection.stream.shutdown(Shutdown::Write);
                 connection.linger = Some(desk.now + LINGER);
                 self.next_sweep = self.next_sweep.min(desk.now + LINGER);
-                machine.handle_input(Input::Gone { connection: key }, desk.now);
+                machine.handle_input(Input::Disconnected { connection: key }, desk.now);
             }
         }
         if was_clogged && !connection.channel.is_backpressured() {

@@ -97,7 +97,7 @@ impl SharedQueue {
             return None;
         }
         let key = inner.members.insert(Mailbox { news: [News::Up].into(), waker });
-        inner.handle(Input::Joined { connection: key }, now);
+        inner.handle(Input::LocalConnected { connection: key }, now);
         Some(Member { shared: self.clone(), key })
     }
 
@@ -120,14 +120,14 @@ impl SharedQueue {
         lines
     }
 
-    /// See [`TicketQueue::holds`].
+    /// See [`TicketQueue::has_requests`].
     pub fn holds(&self, connection: Key) -> bool {
-        self.lock().machine.holds(connection)
+        self.lock().machine.has_requests(connection)
     }
 
     /// See [`TicketQueue::unsure`].
     pub fn unsure(&self, connection: Key) -> bool {
-        self.lock().machine.unsure(connection)
+        self.lock().machine.has_unconfirmed(connection)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -152,7 +152,7 @@ impl Inner {
         let slept = self.outputs.is_empty();
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Answer { connection, reply, .. } if connection.index() < self.members_max => {
+                Output::Reply { connection, reply, .. } if connection.index() < self.members_max => {
                     let Some(mailbox) = self.members.get_mut(connection) else { continue };
                     if mailbox.news.is_empty() && caller != Some(connection) {
                         let _ = mailbox.waker.wake();
@@ -186,7 +186,7 @@ impl Member {
         let numbered = matches!(&request, Request::Next(next) if next.id.is_some());
         let order = (!numbered).then_some(0);
         let mut inner = self.shared.lock();
-        inner.handle(Input::Asked { connection: self.key, order, request }, now);
+        inner.handle(Input::Request { connection: self.key, slot: order, request }, now);
         inner.sort(Some(self.key));
     }
 
@@ -201,7 +201,7 @@ impl Drop for Member {
         let mut inner = self.shared.lock();
         inner.members.remove(self.key);
         let now = inner.now;
-        inner.handle(Input::Gone { connection: self.key }, now);
+        inner.handle(Input::Disconnected { connection: self.key }, now);
         inner.sort(Some(self.key));
     }
 }

@@ -62,7 +62,7 @@ impl Asker {
         }
     }
 
-    /// When [`expire`](Asker::expire) must be called.
+    /// When [`expire`](ConnectionState::expire) must be called.
     pub fn deadline(&self) -> Option<Moment> {
         match self {
             Asker::Connected(peer) => peer.deadline(),

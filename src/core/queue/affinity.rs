@@ -13,13 +13,13 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// Addresses that are remembered.
-pub const VISITORS_MAX: usize = 1 << 16;
+pub const STICKY_CLIENTS_MAX: usize = 1 << 16;
 
 /// Turns that may be kept beyond two for each address.
-const TURNS_SPARE: usize = 64;
+const STALE_SPARE: usize = 64;
 
 #[derive(Debug)]
-struct Visitor {
+struct StickyClient {
     /// Its place among those who came, a number that only grows.
     turn: u64,
     until: Moment,
@@ -31,7 +31,7 @@ struct Visitor {
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Affinity {
-    visitors: HashMap<IpAddr, Visitor>,
+    visitors: HashMap<IpAddr, StickyClient>,
     /// Longest away first. A turn that is not its visitor's any more is one of
     /// whoever came again.
     turns: VecDeque<(u64, IpAddr)>,
@@ -51,17 +51,17 @@ impl Affinity {
 
     /// Where `client` is at home for `service`: a provider of it, or the address
     /// of one that it knows from another service.
-    pub fn home(&self, client: IpAddr, service: ServiceName, now: Moment) -> Option<Home> {
+    pub fn assignment(&self, client: IpAddr, service: ServiceName, now: Moment) -> Option<Assignment> {
         let visitor = self.visitors.get(&client).filter(|visitor| visitor.active > 0 || now < visitor.until)?;
         match visitor.homes.iter().find(|(known, _)| *known == service) {
-            Some((_, provider)) => Some(Home::Provider(*provider)),
-            None => visitor.homes.last().map(|(_, provider)| Home::Address(provider.ip)),
+            Some((_, provider)) => Some(Assignment::Provider(*provider)),
+            None => visitor.homes.last().map(|(_, provider)| Assignment::Address(provider.ip)),
         }
     }
 
     /// `client` is led to `provider`, which it keeps for `timeout`. `counted`:
     /// until [`ended`](Affinity::ended), and then for `timeout`.
-    pub fn came(
+    pub fn assign(
         &mut self,
         client: IpAddr,
         service: ServiceName,
@@ -73,7 +73,7 @@ impl Affinity {
         let until = now + timeout;
         if !self.visitors.contains_key(&client) {
             self.make_room();
-            self.visitors.insert(client, Visitor { turn: self.next, until, active: 0, homes: Vec::new() });
+            self.visitors.insert(client, StickyClient { turn: self.next, until, active: 0, homes: Vec::new() });
         }
         let Some(visitor) = self.visitors.get_mut(&client) else { return };
         visitor.turn = self.next;
@@ -84,7 +84,7 @@ impl Affinity {
         // One that moved to another machine takes its other services along.
         visitor.homes.retain(|(known, home)| *known != service && home.ip == provider.ip);
         visitor.homes.push((service, provider));
-        if self.turns.len() > 2 * self.visitors.len() + TURNS_SPARE {
+        if self.turns.len() > 2 * self.visitors.len() + STALE_SPARE {
             self.forget_turns();
         }
     }
@@ -103,7 +103,7 @@ impl Affinity {
     }
 
     fn make_room(&mut self) {
-        while self.visitors.len() >= VISITORS_MAX {
+        while self.visitors.len() >= STICKY_CLIENTS_MAX {
             let Some((turn, client)) = self.turns.pop_front() else { return };
             if self.visitors.get(&client).is_some_and(|visitor| visitor.turn == turn) {
                 self.visitors.remove(&client);
@@ -122,7 +122,7 @@ impl Affinity {
 
 /// Where a client is at home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Home {
+pub enum Assignment {
     /// At this provider.
     Provider(Provider),
     /// At whoever has this address.
@@ -148,10 +148,10 @@ mod tests {
         let (web, ftp) = ("web".parse().unwrap(), "ftp".parse().unwrap());
         let provider: Provider = "10.9.0.1:80".parse().unwrap();
         let mut affinity = Affinity::default();
-        affinity.came(ip(1), web, provider, false, at(0), Span::from_secs(10));
-        assert_eq!(affinity.home(ip(1), web, at(9)), Some(Home::Provider(provider)));
-        assert_eq!(affinity.home(ip(1), ftp, at(9)), Some(Home::Address(provider.ip)));
-        assert_eq!((affinity.home(ip(2), web, at(9)), affinity.home(ip(1), web, at(10))), (None, None));
+        affinity.assign(ip(1), web, provider, false, at(0), Span::from_secs(10));
+        assert_eq!(affinity.assignment(ip(1), web, at(9)), Some(Assignment::Provider(provider)));
+        assert_eq!(affinity.assignment(ip(1), ftp, at(9)), Some(Assignment::Address(provider.ip)));
+        assert_eq!((affinity.assignment(ip(2), web, at(9)), affinity.assignment(ip(1), web, at(10))), (None, None));
         affinity.sweep(at(10));
         assert!(affinity.is_empty());
     }
@@ -160,24 +160,24 @@ mod tests {
     fn a_long_connection_is_not_forgotten() {
         let (ftp, provider) = ("ftp".parse().unwrap(), "10.9.0.1".parse().unwrap());
         let mut affinity = Affinity::default();
-        affinity.came(ip(1), ftp, provider, true, at(0), Span::from_secs(10));
+        affinity.assign(ip(1), ftp, provider, true, at(0), Span::from_secs(10));
         affinity.sweep(at(1000));
-        assert_eq!(affinity.home(ip(1), ftp, at(1000)), Some(Home::Provider(provider)));
+        assert_eq!(affinity.assignment(ip(1), ftp, at(1000)), Some(Assignment::Provider(provider)));
         affinity.ended(ip(1), at(1000), Span::from_secs(10));
-        assert_eq!(affinity.home(ip(1), ftp, at(1009)), Some(Home::Provider(provider)));
-        assert_eq!(affinity.home(ip(1), ftp, at(1010)), None);
+        assert_eq!(affinity.assignment(ip(1), ftp, at(1009)), Some(Assignment::Provider(provider)));
+        assert_eq!(affinity.assignment(ip(1), ftp, at(1010)), None);
     }
 
     #[test]
     fn the_table_is_bounded_and_the_longest_away_goes_first() {
         let (web, provider) = ("web".parse().unwrap(), "10.9.0.1:80".parse().unwrap());
         let mut affinity = Affinity::default();
-        for n in 0..VISITORS_MAX as u32 {
-            affinity.came(ip(n), web, provider, false, at(0), HOUR);
+        for n in 0..STICKY_CLIENTS_MAX as u32 {
+            affinity.assign(ip(n), web, provider, false, at(0), HOUR);
         }
-        affinity.came(ip(0), web, provider, false, at(1), HOUR);
-        affinity.came(ip(1 << 20), web, provider, false, at(1), HOUR);
-        assert_eq!(affinity.len(), VISITORS_MAX);
-        assert!(affinity.home(ip(0), web, at(1)).is_some() && affinity.home(ip(1), web, at(1)).is_none());
+        affinity.assign(ip(0), web, provider, false, at(1), HOUR);
+        affinity.assign(ip(1 << 20), web, provider, false, at(1), HOUR);
+        assert_eq!(affinity.len(), STICKY_CLIENTS_MAX);
+        assert!(affinity.assignment(ip(0), web, at(1)).is_some() && affinity.assignment(ip(1), web, at(1)).is_none());
     }
 }

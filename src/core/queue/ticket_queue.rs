@@ -5,8 +5,8 @@
 //! answer. Knows no socket: an answer is an output.
 
 use super::affinity::Affinity;
-use super::book::{Book, Grant};
-use super::waiting::WaitingLine;
+use super::provider_pool::{Grant, ProviderPool};
+use super::wait_queue::WaitQueue;
 use crate::base::address::{Cidr, Provider, ProviderSpec};
 use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
@@ -23,7 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-pub use talk::{Event, Input, Note, Output, QueueOptions};
+pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
 /// Requests with an id that one connection may have active or waiting.
 pub const IDS_MAX: usize = 1 << 17;
@@ -31,60 +31,60 @@ pub const IDS_MAX: usize = 1 << 17;
 const SWEEP: Span = Span::from_secs(1);
 
 #[derive(Debug)]
-struct Ask {
+struct PendingNext {
     connection: Key,
-    order: ReplySlot,
+    slot: ReplySlot,
     next: Next,
     /// A program is asked where it should go.
-    consulting: bool,
+    asking_plugin: bool,
 }
 
-struct Room {
+struct ServiceState {
     name: ServiceName,
-    book: Book,
-    waiting: WaitingLine<Ask>,
+    pool: ProviderPool,
+    waiting: WaitQueue<PendingNext>,
     /// The program that schedules, and whether it can be asked.
     plugin: Option<(Arc<str>, bool)>,
     granted: u64,
     refused: u64,
 }
 
-impl Room {
-    fn can_consult(&self) -> bool {
+impl ServiceState {
+    fn plugin_ready(&self) -> bool {
         self.plugin.as_ref().is_some_and(|(_, up)| *up)
     }
 }
 
 /// What an id of a connection stands for.
 #[derive(Debug)]
-enum Held {
+enum RequestState {
     Active { room: Key, grant: Grant, client: Option<IpAddr> },
     Waiting { room: Key, place: u64 },
 }
 
 #[derive(Debug)]
-struct Asker {
+struct ConnectionState {
     key: Key,
     peer: IpAddr,
     /// It is of this process.
-    own: bool,
-    ids: HashMap<u32, Held>,
+    is_local: bool,
+    requests: HashMap<u32, RequestState>,
     /// Waiting requests without id.
-    plain: Vec<(Key, u64)>,
+    waiting_uncounted: Vec<(Key, u64)>,
     /// It has ended its side, or hung up: nobody can tell yet.
-    ended: bool,
+    read_closed: bool,
     /// Tickets spent for it since then.
-    unsure: Vec<(Key, Grant)>,
+    unconfirmed: Vec<(Key, Grant)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
     /// A program should have answered; before the end of a wait at the same time.
-    Advised {
+    PluginTimeout {
         room: Key,
         place: u64,
     },
-    Waited {
+    WaitTimeout {
         room: Key,
         place: u64,
     },
@@ -97,10 +97,10 @@ enum Timer {
 #[derive(Default)]
 pub struct TicketQueue {
     options: QueueOptions,
-    rooms: Slab<Room>,
+    services: Slab<ServiceState>,
     by_name: Roster<ServiceName, Key>,
     /// By the slot number of the connection's key.
-    askers: Vec<Option<Asker>>,
+    connections_by_slot: Vec<Option<ConnectionState>>,
     connections: usize,
     timers: TimerQueue<Timer>,
     affinity: Affinity,
@@ -110,7 +110,7 @@ pub struct TicketQueue {
     swept: Moment,
     draining: bool,
     outputs: VecDeque<Output>,
-    asked: u64,
+    requests_total: u64,
     granted: u64,
     refused: u64,
     forgotten: u64,
@@ -122,28 +122,28 @@ impl StateMachine for TicketQueue {
 
     fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
-            Input::Came { connection, peer } => self.came(connection, peer.to_canonical(), false),
-            Input::Joined { connection } => self.came(connection, Ipv4Addr::LOCALHOST.into(), true),
-            Input::Asked { connection, order, request } => self.asked(connection, order, request, now),
-            Input::Ended { connection } => self.hang_up(connection, false, now),
-            Input::Undelivered { connection } => self.take_back(connection, now),
-            Input::Gone { connection } => {
-                self.hang_up(connection, true, now);
-                if self.asker(connection).is_some() {
-                    self.askers[connection.index()] = None;
+            Input::Connected { connection, peer } => self.connected(connection, peer.to_canonical(), false),
+            Input::LocalConnected { connection } => self.connected(connection, Ipv4Addr::LOCALHOST.into(), true),
+            Input::Request { connection, slot: order, request } => self.on_request(connection, order, request, now),
+            Input::ReadClosed { connection } => self.disconnect(connection, false, now),
+            Input::SendFailed { connection } => self.refund_unconfirmed(connection, now),
+            Input::Disconnected { connection } => {
+                self.disconnect(connection, true, now);
+                if self.connection(connection).is_some() {
+                    self.connections_by_slot[connection.index()] = None;
                     self.connections -= 1;
                 }
             }
-            Input::Plugin { service, up } => self.plugin_turned(service, up, now),
-            Input::Advice { service, line } => self.advised(service, &line, now),
+            Input::PluginState { service, up } => self.set_plugin_up(service, up, now),
+            Input::PluginReply { service, line } => self.plugin_replied(service, &line, now),
             Input::Reconfigure(options) => self.reconfigure(*options, now),
             Input::Drain => {
                 self.draining = true;
-                for room in self.rooms.keys() {
+                for room in self.services.keys() {
                     while let Some((place, ())) =
-                        self.rooms.get(room).and_then(|room| room.waiting.first(now, |_| Some(())))
+                        self.services.get(room).and_then(|room| room.waiting.next_to_serve(now, |_| Some(())))
                     {
-                        self.turn_away(room, place, ErrorCode::Draining);
+                        self.reject(room, place, ErrorCode::Draining);
                     }
                 }
             }
@@ -153,9 +153,9 @@ impl StateMachine for TicketQueue {
     fn handle_timeout(&mut self, now: Moment) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Advised { room, place } => self.advice_is_late(room, place, now),
-                Timer::Waited { room, place } => self.turn_away(room, place, ErrorCode::NoTicket),
-                Timer::HoldEnds { room } => self.serve(room, now),
+                Timer::PluginTimeout { room, place } => self.plugin_timed_out(room, place, now),
+                Timer::WaitTimeout { room, place } => self.reject(room, place, ErrorCode::NoTicket),
+                Timer::HoldEnds { room } => self.serve_waiting(room, now),
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -165,7 +165,7 @@ impl StateMachine for TicketQueue {
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        let sweep = (!self.rooms.is_empty()).then(|| self.swept + SWEEP);
+        let sweep = (!self.services.is_empty()).then(|| self.swept + SWEEP);
         self.timers.next_deadline().into_iter().chain(sweep).min()
     }
 
@@ -186,34 +186,43 @@ impl TicketQueue {
 
     /// Whether tickets were spent for this connection that come back if it turns
     /// out that nobody was there to hear of them.
-    pub fn unsure(&self, connection: Key) -> bool {
-        self.asker(connection).is_some_and(|asker| !asker.unsure.is_empty())
+    pub fn has_unconfirmed(&self, connection: Key) -> bool {
+        self.connection(connection).is_some_and(|asker| !asker.unconfirmed.is_empty())
     }
 
     /// Whether this connection holds a place, or waits for one.
-    pub fn holds(&self, connection: Key) -> bool {
-        self.asker(connection).is_some_and(|asker| !asker.ids.is_empty() || !asker.plain.is_empty())
+    pub fn has_requests(&self, connection: Key) -> bool {
+        self.connection(connection)
+            .is_some_and(|asker| !asker.requests.is_empty() || !asker.waiting_uncounted.is_empty())
     }
 
-    fn asker(&self, connection: Key) -> Option<&Asker> {
-        self.askers.get(connection.index())?.as_ref().filter(|asker| asker.key == connection)
+    fn connection(&self, connection: Key) -> Option<&ConnectionState> {
+        self.connections_by_slot.get(connection.index())?.as_ref().filter(|asker| asker.key == connection)
     }
 
-    fn asker_mut(&mut self, connection: Key) -> Option<&mut Asker> {
-        self.askers.get_mut(connection.index())?.as_mut().filter(|asker| asker.key == connection)
+    fn connection_mut(&mut self, connection: Key) -> Option<&mut ConnectionState> {
+        self.connections_by_slot.get_mut(connection.index())?.as_mut().filter(|asker| asker.key == connection)
     }
 
-    fn came(&mut self, key: Key, peer: IpAddr, own: bool) {
+    fn connected(&mut self, key: Key, peer: IpAddr, own: bool) {
         let slot = key.index();
-        if self.askers.len() <= slot {
-            self.askers.resize_with(slot + 1, || None);
+        if self.connections_by_slot.len() <= slot {
+            self.connections_by_slot.resize_with(slot + 1, || None);
         }
-        let asker = Asker { key, peer, own, ids: HashMap::new(), plain: Vec::new(), ended: false, unsure: Vec::new() };
-        self.connections += usize::from(self.askers[slot].replace(asker).is_none());
+        let asker = ConnectionState {
+            key,
+            peer,
+            is_local: own,
+            requests: HashMap::new(),
+            waiting_uncounted: Vec::new(),
+            read_closed: false,
+            unconfirmed: Vec::new(),
+        };
+        self.connections += usize::from(self.connections_by_slot[slot].replace(asker).is_none());
     }
 
-    fn asked(&mut self, connection: Key, order: ReplySlot, request: Request, now: Moment) {
-        let Some((peer, own)) = self.asker(connection).map(|asker| (asker.peer, asker.own)) else { return };
+    fn on_request(&mut self, connection: Key, order: ReplySlot, request: Request, now: Moment) {
+        let Some((peer, own)) = self.connection(connection).map(|asker| (asker.peer, asker.is_local)) else { return };
         let (list, denial) = match &request {
             Request::Ticket { .. } | Request::Withdraw { .. } => {
                 (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
@@ -226,21 +235,24 @@ impl TicketQueue {
         if !own && !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
             let refusal = ProtocolError::new(ErrorCode::Denied, denial);
-            return self.answer(connection, order, Reply::Error { error: refusal, id });
+            return self.reply(connection, order, Reply::Error { error: refusal, id });
         }
         let reply = match request {
-            Request::Next(next) => return self.next(Ask { connection, order, next, consulting: false }, now),
+            Request::Next(next) => {
+                return self.next(PendingNext { connection, slot: order, next, asking_plugin: false }, now)
+            }
             Request::Ticket { provider, service, tickets, capacity, lease } => {
-                self.its_own(provider, peer).and_then(|provider| {
+                self.authorize_provider(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
                     self.offer(service, Offer { provider, tickets, capacity, lease }, now)
                 })
             }
-            Request::Withdraw { provider, service } => self.its_own(provider, peer).map(|provider| {
+            Request::Withdraw { provider, service } => self.authorize_provider(provider, peer).map(|provider| {
                 let room = self.by_name.get(service).copied();
-                let discarded =
-                    room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.withdraw(provider, now));
-                self.presence(service, provider, Event::Withdrew);
+                let discarded = room
+                    .and_then(|room| self.services.get_mut(room))
+                    .map_or(0, |room| room.pool.withdraw(provider, now));
+                self.log_presence_change(service, provider, ProviderEvent::Withdrew);
                 Reply::Discarded(discarded)
             }),
             Request::Failure { provider, service, id } => {
@@ -250,15 +262,15 @@ impl TicketQueue {
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|refusal| Reply::Error { error: refusal, id: None });
-        self.answer(connection, order, reply);
+        self.reply(connection, order, reply);
     }
 
-    fn answer(&mut self, connection: Key, order: ReplySlot, reply: Reply) {
-        self.outputs.push_back(Output::Answer { connection, order, reply });
+    fn reply(&mut self, connection: Key, order: ReplySlot, reply: Reply) {
+        self.outputs.push_back(Output::Reply { connection, slot: order, reply });
     }
 
     /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn its_own(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
+    fn authorize_provider(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
         let provider = provider.resolve(peer);
         if provider.ip == peer || peer.is_loopback() {
             return Ok(provider);
@@ -267,23 +279,23 @@ impl TicketQueue {
     }
 
     /// The room of a service, opened if there is space for it.
-    fn room(&mut self, service: ServiceName) -> Option<Key> {
+    fn open_service(&mut self, service: ServiceName) -> Option<Key> {
         if let Some(room) = self.by_name.get(service) {
             return Some(*room);
         }
-        if self.rooms.len() >= self.options.services_max {
+        if self.services.len() >= self.options.services_max {
             return None;
         }
         let scheduler = self.scheduler(service);
-        let book = Book::new(self.make(&scheduler));
+        let book = ProviderPool::new(self.make_scheduler(&scheduler));
         let plugin = scheduler.command().map(|command| (command.clone(), false));
         if let Some((command, _)) = &plugin {
-            self.outputs.push_back(Output::Engage { service, command: Some(command.clone()) });
+            self.outputs.push_back(Output::StartPlugin { service, command: Some(command.clone()) });
         }
-        let room = self.rooms.insert(Room {
+        let room = self.services.insert(ServiceState {
             name: service,
-            book,
-            waiting: WaitingLine::default(),
+            pool: book,
+            waiting: WaitQueue::default(),
             plugin,
             granted: 0,
             refused: 0,
@@ -292,7 +304,7 @@ impl TicketQueue {
         Some(room)
     }
 
-    fn make(&mut self, scheduler: &SchedulerName) -> Box<dyn Scheduler> {
+    fn make_scheduler(&mut self, scheduler: &SchedulerName) -> Box<dyn Scheduler> {
         self.seed = self.seed.wrapping_add(1);
         scheduler.make(self.seed)
     }
@@ -307,44 +319,48 @@ impl TicketQueue {
 
     fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
-        let key = self.room(service).ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
-        let full = |room: &Room| room.book.len() >= providers_max && !room.book.knows(offer.provider);
-        if self.rooms.get(key).is_some_and(full) {
-            self.sweep_room(key, now);
+        let key = self.open_service(service).ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
+        let full = |room: &ServiceState| room.pool.len() >= providers_max && !room.pool.contains(offer.provider);
+        if self.services.get(key).is_some_and(full) {
+            self.sweep_service(key, now);
         }
-        let Some(room) = self.rooms.get_mut(key) else { return Ok(Reply::Ok) };
+        let Some(room) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
         if full(room) {
             return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
         }
-        let standing = room.book.offer(offer, now);
-        self.tell_offer(key, &offer);
-        self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
-        self.serve(key, now);
+        let standing = room.pool.offer(offer, now);
+        self.send_offer(key, &offer);
+        self.log_presence_change(
+            service,
+            offer.provider,
+            if offer.capacity == 0 { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
+        );
+        self.serve_waiting(key, now);
         Ok(Reply::Feedback(standing))
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
-    fn presence(&mut self, service: ServiceName, provider: Provider, event: Event) {
-        let room = self.by_name.get(service).and_then(|room| self.rooms.get_mut(*room));
-        if let Some(entry) = room.and_then(|room| room.book.entry_mut(provider)) {
-            let present = event == Event::Registered;
+    fn log_presence_change(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
+        let room = self.by_name.get(service).and_then(|room| self.services.get_mut(*room));
+        if let Some(entry) = room.and_then(|room| room.pool.member_mut(provider)) {
+            let present = event == ProviderEvent::Registered;
             if entry.present != present {
                 entry.present = present;
-                self.outputs.push_back(Output::Note(Note { event, service, provider }));
-                self.tell_event(service, provider, event);
+                self.outputs.push_back(Output::Log(QueueLog { event, service, provider }));
+                self.send_event(service, provider, event);
             }
         }
     }
 
-    fn next(&mut self, ask: Ask, now: Moment) {
-        self.asked += 1;
+    fn next(&mut self, ask: PendingNext, now: Moment) {
+        self.requests_total += 1;
         let id = ask.next.id;
-        let Some(asker) = self.asker(ask.connection) else { return };
+        let Some(asker) = self.connection(ask.connection) else { return };
         let refused = if self.draining {
             Some(ProtocolError::new(ErrorCode::Draining, ""))
-        } else if id.is_some_and(|id| asker.ids.contains_key(&id)) {
+        } else if id.is_some_and(|id| asker.requests.contains_key(&id)) {
             Some(ProtocolError::new(ErrorCode::BadParameter, "this id is in use"))
-        } else if asker.ids.len() >= IDS_MAX {
+        } else if asker.requests.len() >= IDS_MAX {
             Some(ProtocolError::new(ErrorCode::Busy, "too many ids in use"))
         } else {
             None
@@ -353,87 +369,90 @@ impl TicketQueue {
             return self.refuse(&ask, refusal);
         }
         let wait = ask.next.wait.min(self.options.wait_max);
-        let room =
-            if wait.is_zero() { self.by_name.get(ask.next.service).copied() } else { self.room(ask.next.service) };
+        let room = if wait.is_zero() {
+            self.by_name.get(ask.next.service).copied()
+        } else {
+            self.open_service(ask.next.service)
+        };
         let Some(key) = room else { return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, "")) };
         // Who comes later is served later: whoever waits goes first.
-        let crowd = self.rooms.get(key).is_some_and(|room| !room.waiting.is_empty());
+        let crowd = self.services.get(key).is_some_and(|room| !room.waiting.is_empty());
         if crowd {
-            self.serve(key, now);
+            self.serve_waiting(key, now);
         }
         let waiting_max = self.options.waiting_max;
-        let room_to_ask = self.rooms.get(key).is_some_and(|room| room.waiting.len() < waiting_max);
-        if room_to_ask && self.home(key, &ask, now).is_none() && self.worth_asking(key, &ask, now) {
-            return self.consult(key, ask, wait, now);
+        let room_to_ask = self.services.get(key).is_some_and(|room| room.waiting.len() < waiting_max);
+        if room_to_ask && self.sticky_provider(key, &ask, now).is_none() && self.worth_asking_plugin(key, &ask, now) {
+            return self.ask_plugin(key, ask, wait, now);
         }
         if self.try_grant(key, &ask, now) {
             return;
         }
-        let Some(room) = self.rooms.get_mut(key) else { return };
-        room.book.waited += 1;
+        let Some(room) = self.services.get_mut(key) else { return };
+        room.pool.waited += 1;
         if wait.is_zero() {
             return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, ""));
         }
         if room.waiting.len() >= waiting_max {
             return self.refuse(&ask, ProtocolError::new(ErrorCode::Crowded, ""));
         }
-        let place = self.join(key, ask, now + wait, now);
-        self.timers.schedule(now + wait, Timer::Waited { room: key, place });
+        let place = self.enqueue(key, ask, now + wait, now);
+        self.timers.schedule(now + wait, Timer::WaitTimeout { room: key, place });
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
-        let before: Vec<_> = self.rooms.iter().map(|(key, room)| (key, self.scheduler(room.name))).collect();
+        let before: Vec<_> = self.services.iter().map(|(key, room)| (key, self.scheduler(room.name))).collect();
         self.options = options;
         for (key, before) in before {
-            let Some(name) = self.rooms.get(key).map(|room| room.name) else { continue };
+            let Some(name) = self.services.get(key).map(|room| room.name) else { continue };
             let after = self.scheduler(name);
             if after == before {
                 continue;
             }
-            let scheduler = self.make(&after);
-            if let Some(room) = self.rooms.get_mut(key) {
-                room.book.set_scheduler(scheduler);
+            let scheduler = self.make_scheduler(&after);
+            if let Some(room) = self.services.get_mut(key) {
+                room.pool.set_scheduler(scheduler);
                 room.plugin = after.command().map(|command| (command.clone(), false));
-                self.outputs.push_back(Output::Engage { service: name, command: after.command().cloned() });
+                self.outputs.push_back(Output::StartPlugin { service: name, command: after.command().cloned() });
                 // What the old program was asked, the new one will not answer.
-                self.plugin_turned(name, false, now);
+                self.set_plugin_up(name, false, now);
             }
         }
     }
 
     fn sweep(&mut self, now: Moment) {
-        for key in self.rooms.keys() {
-            self.sweep_room(key, now);
-            let empty = |room: &&Room| room.book.is_empty() && room.waiting.is_empty();
-            if let Some(name) = self.rooms.get(key).filter(empty).map(|room| room.name) {
+        for key in self.services.keys() {
+            self.sweep_service(key, now);
+            let empty = |room: &&ServiceState| room.pool.is_empty() && room.waiting.is_empty();
+            if let Some(name) = self.services.get(key).filter(empty).map(|room| room.name) {
                 self.by_name.remove(name);
-                if self.rooms.remove(key).is_some_and(|room| room.plugin.is_some()) {
-                    self.outputs.push_back(Output::Engage { service: name, command: None });
+                if self.services.remove(key).is_some_and(|room| room.plugin.is_some()) {
+                    self.outputs.push_back(Output::StartPlugin { service: name, command: None });
                 }
             }
         }
         self.affinity.sweep(now);
     }
 
-    fn sweep_room(&mut self, key: Key, now: Moment) {
-        let Some(room) = self.rooms.get_mut(key) else { return };
-        let over = room.book.entries_mut().filter(|entry| entry.present && now >= entry.lease_end);
-        let over: Vec<Provider> = over.map(|entry| entry.record.provider).collect();
+    fn sweep_service(&mut self, key: Key, now: Moment) {
+        let Some(room) = self.services.get_mut(key) else { return };
+        let over = room.pool.members_mut().filter(|entry| entry.present && now >= entry.lease_end);
+        let over: Vec<Provider> = over.map(|entry| entry.stats.provider).collect();
         let service = room.name;
         for provider in over {
-            self.presence(service, provider, Event::LeaseEnded);
+            self.log_presence_change(service, provider, ProviderEvent::LeaseEnded);
         }
-        if let Some(room) = self.rooms.get_mut(key) {
-            room.book.sweep(now);
+        if let Some(room) = self.services.get_mut(key) {
+            room.pool.sweep(now);
         }
     }
 }
 
 #[cfg(test)]
 mod choices;
-mod external;
-mod places;
-mod report;
-mod talk;
+mod grants;
+mod interface;
+mod plugin;
+mod status;
 #[cfg(test)]
 mod tests;

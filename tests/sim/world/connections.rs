@@ -37,7 +37,7 @@ impl World {
             caller.link = link;
         }
         if let Some((machine, _)) = &mut self.queues[queue].running {
-            machine.handle_input(ticket_queue::Input::Came { connection, peer: peer(asker) }, now);
+            machine.handle_input(ticket_queue::Input::Connected { connection, peer: peer(asker) }, now);
         }
         match asker {
             Asker::Redirector(redirector) => {
@@ -91,7 +91,7 @@ impl World {
                 self.requests(queue, connection);
                 if let Some((machine, ledger)) = &mut self.queues[queue].running {
                     ledger.hung_up(connection, false, self.now);
-                    machine.handle_input(ticket_queue::Input::Ended { connection }, self.now);
+                    machine.handle_input(ticket_queue::Input::ReadClosed { connection }, self.now);
                 }
                 self.act_queue(queue);
             }

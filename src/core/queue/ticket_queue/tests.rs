@@ -40,7 +40,7 @@ impl Story {
 
     fn come(&mut self, who: &str, from: &str) -> Key {
         let connection = self.connections.insert(who.to_string());
-        self.queue.handle_input(Input::Came { connection, peer: from.parse().unwrap() }, self.now);
+        self.queue.handle_input(Input::Connected { connection, peer: from.parse().unwrap() }, self.now);
         connection
     }
 
@@ -64,16 +64,16 @@ impl Story {
     fn collect(&mut self, answers: &mut Vec<(String, String)>) {
         while let Some(output) = self.queue.poll_output() {
             match output {
-                Output::Answer { connection, reply, .. } => {
+                Output::Reply { connection, reply, .. } => {
                     answers.push((self.connections.get(connection).unwrap().clone(), reply.to_string()));
                 }
-                Output::Tell { line, .. } => answers.push(("plugin".into(), line)),
-                Output::Heeded { .. } => {}
-                Output::Restart { why, .. } => answers.push(("restart".into(), why.into())),
-                Output::Engage { command, .. } => {
+                Output::PluginSend { line, .. } => answers.push(("plugin".into(), line)),
+                Output::PluginOk { .. } => {}
+                Output::RestartPlugin { why, .. } => answers.push(("restart".into(), why.into())),
+                Output::StartPlugin { command, .. } => {
                     self.notes.push(format!("engage {}", command.as_deref().unwrap_or("nobody")));
                 }
-                Output::Note(note) => {
+                Output::Log(note) => {
                     self.notes.push(format!("{} {} {}", note.event.word(), note.service, note.provider));
                 }
             }
@@ -110,29 +110,30 @@ impl Story {
             "ended" | "gone" => {
                 let connection = self.connection(who);
                 if what == "ended" {
-                    self.queue.handle_input(Input::Ended { connection }, self.now);
+                    self.queue.handle_input(Input::ReadClosed { connection }, self.now);
                 } else {
-                    self.queue.handle_input(Input::Gone { connection }, self.now);
+                    self.queue.handle_input(Input::Disconnected { connection }, self.now);
                     self.connections.remove(connection);
                 }
             }
             "up" | "down" => {
-                self.queue.handle_input(Input::Plugin { service: ServiceName::DEFAULT, up: what == "up" }, self.now);
+                self.queue
+                    .handle_input(Input::PluginState { service: ServiceName::DEFAULT, up: what == "up" }, self.now);
             }
             "advice" => {
                 let line = words.collect::<Vec<_>>().join(" ");
-                self.queue.handle_input(Input::Advice { service: ServiceName::DEFAULT, line }, self.now);
+                self.queue.handle_input(Input::PluginReply { service: ServiceName::DEFAULT, line }, self.now);
             }
             "undelivered" => {
                 let connection = self.connection(who);
-                self.queue.handle_input(Input::Undelivered { connection }, self.now);
+                self.queue.handle_input(Input::SendFailed { connection }, self.now);
             }
             "drain" => self.queue.handle_input(Input::Drain, self.now),
             "." => {}
             url => {
                 let request = Request::parse(url.as_bytes()).unwrap();
                 let connection = self.connection(who);
-                self.queue.handle_input(Input::Asked { connection, order: Some(0), request }, self.now);
+                self.queue.handle_input(Input::Request { connection, slot: Some(0), request }, self.now);
             }
         }
         self.collect(&mut answers);

@@ -15,9 +15,9 @@ const MEMORY: Span = Span::from_secs(60);
 
 /// A provider and what is between it and this queue.
 #[derive(Debug)]
-pub struct Entry {
+pub struct PoolMember {
     /// What the scheduler sees.
-    pub record: ProviderStats,
+    pub stats: ProviderStats,
     /// Until when the offer holds.
     pub lease_end: Moment,
     /// Grants of all times.
@@ -29,27 +29,27 @@ pub struct Entry {
     /// Whether the log knows it as offering.
     pub present: bool,
     /// When its state will change by time alone.
-    pub(super) alarm: Moment,
-    pub(super) failures_in_row: u32,
+    pub(super) wakeup: Moment,
+    pub(super) consecutive_failures: u32,
     /// How many deaths are known; a grant from before the last one is stale.
-    pub(super) deaths: u32,
+    pub(super) failure_epoch: u32,
     /// Requests at once while on probation; `u32::MAX` when free.
     pub(super) probation: u32,
     /// Counted requests in progress that were granted since the last death.
-    pub(super) probing: u32,
+    pub(super) probation_active: u32,
     // Since the last offer:
     pub(super) offered_at: Moment,
     pub(super) active_changed: Moment,
     pub(super) active_seconds: f64,
     pub(super) granted_counted: u64,
-    pub(super) granted_plain: u64,
+    pub(super) granted_uncounted: u64,
     pub(super) waited_before: u64,
     pub(super) mode: Mode,
 }
 
-impl Entry {
+impl PoolMember {
     /// Somebody who has not offered anything yet.
-    pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> Entry {
+    pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> PoolMember {
         let record = ProviderStats {
             slot: 0,
             provider,
@@ -63,41 +63,41 @@ impl Entry {
             service_time: Span::ZERO,
             samples: 0,
         };
-        Entry {
-            record,
+        PoolMember {
+            stats: record,
             lease_end: now,
             granted: 0,
             failures: 0,
             hold_end: Moment::ZERO,
             present: false,
-            alarm: Moment::NEVER,
-            failures_in_row: 0,
-            deaths: 0,
+            wakeup: Moment::NEVER,
+            consecutive_failures: 0,
+            failure_epoch: 0,
             probation: u32::MAX,
-            probing: 0,
+            probation_active: 0,
             offered_at: now,
             active_changed: now,
             active_seconds: 0.0,
             granted_counted: 0,
-            granted_plain: 0,
+            granted_uncounted: 0,
             waited_before,
             mode: Mode::default(),
         }
     }
 
     /// Whether it may get requests: its lease runs, and it is not held.
-    fn open(&self, now: Moment) -> bool {
+    fn is_open(&self, now: Moment) -> bool {
         now < self.lease_end && now >= self.hold_end
     }
 
     /// What it can take. A counted request needs room within its capacity; on
     /// probation nobody goes beyond that.
-    pub(super) fn state(&self, now: Moment) -> Availability {
-        if !self.open(now) {
+    pub(super) fn availability(&self, now: Moment) -> Availability {
+        if !self.is_open(now) {
             return Availability::Unavailable;
         }
-        let able = self.record.active < self.record.capacity && self.probing < self.probation;
-        let free = self.record.free() > 0 && self.probing.saturating_add(self.record.spent) < self.probation;
+        let able = self.stats.active < self.stats.capacity && self.probation_active < self.probation;
+        let free = self.stats.free() > 0 && self.probation_active.saturating_add(self.stats.spent) < self.probation;
         match (free, able) {
             (true, true) => Availability::FreeTicket,
             (true, false) => Availability::UncountedOnly,
@@ -107,8 +107,8 @@ impl Entry {
     }
 
     /// Whether it can take such a request: on a free ticket (true), or beyond.
-    pub(super) fn takes(&self, counted: bool, now: Moment) -> Option<bool> {
-        match self.state(now) {
+    pub(super) fn can_take(&self, counted: bool, now: Moment) -> Option<bool> {
+        match self.availability(now) {
             Availability::FreeTicket => Some(true),
             Availability::UncountedOnly => (!counted).then_some(true),
             Availability::SpareCapacity => counted.then_some(false),
@@ -117,10 +117,10 @@ impl Entry {
     }
 
     /// When time alone will change its state.
-    pub(super) fn changes(&self, now: Moment) -> Moment {
+    pub(super) fn next_transition(&self, now: Moment) -> Moment {
         if now < self.hold_end && self.hold_end < self.lease_end {
             self.hold_end
-        } else if self.open(now) {
+        } else if self.is_open(now) {
             self.lease_end
         } else {
             Moment::NEVER
@@ -128,13 +128,13 @@ impl Entry {
     }
 
     pub(super) fn count_active(&mut self, now: Moment) {
-        self.active_seconds += f64::from(self.record.active) * now.since(self.active_changed).as_secs_f64();
+        self.active_seconds += f64::from(self.stats.active) * now.since(self.active_changed).as_secs_f64();
         self.active_changed = now;
     }
 
     /// A request ended well: the row of failures ends, probation widens.
-    pub(super) fn vouch(&mut self) {
-        self.failures_in_row = 0;
+    pub(super) fn record_success(&mut self) {
+        self.consecutive_failures = 0;
         if self.probation < PROBATION_MAX {
             self.probation = self.probation.saturating_mul(2);
         }
@@ -145,15 +145,15 @@ impl Entry {
 
     /// All that was offered goes; answers how many free tickets that were.
     pub(super) fn close(&mut self, now: Moment) -> u64 {
-        let free = if now < self.lease_end { self.record.free() } else { 0 };
-        (self.record.tickets, self.record.capacity, self.record.spent) = (0, 0, 0);
+        let free = if now < self.lease_end { self.stats.free() } else { 0 };
+        (self.stats.tickets, self.stats.capacity, self.stats.spent) = (0, 0, 0);
         self.lease_end = self.lease_end.min(now);
         u64::from(free)
     }
 
-    pub(super) fn forgotten(&self, now: Moment) -> bool {
-        let remembered = self.failures_in_row > 0 || self.probation != u32::MAX;
+    pub(super) fn is_expired(&self, now: Moment) -> bool {
+        let remembered = self.consecutive_failures > 0 || self.probation != u32::MAX;
         let until = self.lease_end + if remembered { MEMORY } else { Span::ZERO };
-        self.record.active == 0 && now >= until
+        self.stats.active == 0 && now >= until
     }
 }

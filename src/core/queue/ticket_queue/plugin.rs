@@ -13,7 +13,7 @@
 //!
 //! The last is a question; the answer is `id=5 provider=10.0.0.8:80`.
 
-use super::{Ask, Event, Output, Room, TicketQueue, Timer};
+use super::{Output, PendingNext, ProviderEvent, ServiceState, TicketQueue, Timer};
 use crate::base::address::Provider;
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
@@ -21,7 +21,7 @@ use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::ErrorCode;
-use crate::queue::waiting::Waiter;
+use crate::queue::wait_queue::Waiter;
 use crate::scheduler::scheduler::ProviderStats;
 use std::fmt::Display;
 
@@ -29,126 +29,133 @@ use std::fmt::Display;
 const CANDIDATES_MAX: usize = 64;
 
 impl TicketQueue {
-    fn tell(&mut self, room: Key, line: String) {
-        if let Some(room) = self.rooms.get(room).filter(|room| room.can_consult()) {
-            self.outputs.push_back(Output::Tell { service: room.name, line });
+    fn send_to_plugin(&mut self, room: Key, line: String) {
+        if let Some(room) = self.services.get(room).filter(|room| room.plugin_ready()) {
+            self.outputs.push_back(Output::PluginSend { service: room.name, line });
         }
     }
 
-    pub(super) fn tell_offer(&mut self, room: Key, offer: &Offer) {
-        if self.rooms.get(room).is_some_and(Room::can_consult) {
+    pub(super) fn send_offer(&mut self, room: Key, offer: &Offer) {
+        if self.services.get(room).is_some_and(ServiceState::plugin_ready) {
             let mut line = String::from("ticket");
             key_value::push(&mut line, "provider", offer.provider);
             key_value::push(&mut line, "tickets", offer.tickets);
             key_value::push(&mut line, "capacity", offer.capacity);
-            self.tell(room, line);
+            self.send_to_plugin(room, line);
         }
     }
 
-    pub(super) fn tell_event(&mut self, service: ServiceName, provider: Provider, event: Event) {
-        if let Some(room) = self.by_name.get(service).copied().filter(|_| event != Event::Registered) {
+    pub(super) fn send_event(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
+        if let Some(room) = self.by_name.get(service).copied().filter(|_| event != ProviderEvent::Registered) {
             let mut line = String::from(event.word());
             key_value::push(&mut line, "provider", provider);
-            self.tell(room, line);
+            self.send_to_plugin(room, line);
         }
     }
 
     /// Whether there is a program to ask, and something to choose.
-    pub(super) fn worth_asking(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
+    pub(super) fn worth_asking_plugin(&mut self, key: Key, ask: &PendingNext, now: Moment) -> bool {
         let counted = ask.next.id.is_some();
-        let room = self.rooms.get_mut(key).filter(|room| room.can_consult());
-        room.is_some_and(|room| room.book.candidates(counted, &ask.next.avoid, now).len() > 1)
+        let room = self.services.get_mut(key).filter(|room| room.plugin_ready());
+        room.is_some_and(|room| room.pool.candidates(counted, &ask.next.avoid, now).len() > 1)
     }
 
     /// Lets a request wait in the line while the program is asked.
-    pub(super) fn consult(&mut self, key: Key, mut ask: Ask, wait: Span, now: Moment) {
-        ask.consulting = true;
+    pub(super) fn ask_plugin(&mut self, key: Key, mut ask: PendingNext, wait: Span, now: Moment) {
+        ask.asking_plugin = true;
         let mut line = {
-            let Some(room) = self.rooms.get_mut(key) else { return };
-            question(&ask, &room.book.candidates(ask.next.id.is_some(), &ask.next.avoid, now))
+            let Some(room) = self.services.get_mut(key) else { return };
+            question(&ask, &room.pool.candidates(ask.next.id.is_some(), &ask.next.avoid, now))
         };
         let late = now + self.options.plugin_timeout;
-        let place = self.join(key, ask, late.max(now + wait), now);
-        self.timers.schedule(late, Timer::Advised { room: key, place });
+        let place = self.enqueue(key, ask, late.max(now + wait), now);
+        self.timers.schedule(late, Timer::PluginTimeout { room: key, place });
         line.insert_str("next".len(), &format!(" id={place}"));
-        self.tell(key, line);
+        self.send_to_plugin(key, line);
     }
 
     /// The program said something.
-    pub(super) fn advised(&mut self, service: ServiceName, line: &str, now: Moment) {
+    pub(super) fn plugin_replied(&mut self, service: ServiceName, line: &str, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
         let place = key_value::find(line, "id").and_then(|id| id.parse().ok());
         let provider = key_value::find(line, "provider").and_then(|provider| provider.parse().ok());
         let (Some(place), Some(provider)) = (place, provider) else {
-            return self.distrust(key, "it says what is no answer", now);
+            return self.fail_plugin(key, "it says what is no answer", now);
         };
-        let Some(room) = self.rooms.get_mut(key) else { return };
-        if !room.waiting.get(place).is_some_and(|waiter| waiter.what.consulting) {
+        let Some(room) = self.services.get_mut(key) else { return };
+        if !room.waiting.get(place).is_some_and(|waiter| waiter.request.asking_plugin) {
             // Too late, or the asker is gone.
             return;
         }
-        if !room.book.knows(provider) {
-            return self.distrust(key, "it names providers that do not exist", now);
+        if !room.pool.contains(provider) {
+            return self.fail_plugin(key, "it names providers that do not exist", now);
         }
-        self.outputs.push_back(Output::Heeded { service });
-        let Some(Waiter { since, deadline, what }) = self.leave(key, place) else { return };
+        self.outputs.push_back(Output::PluginOk { service });
+        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, place) else { return };
         let next = &what.next;
-        let granted = match self.rooms.get_mut(key) {
-            Some(room) if !next.avoid.contains(&provider) => room.book.grant_at(provider, next.id.is_some(), now),
+        let granted = match self.services.get_mut(key) {
+            Some(room) if !next.avoid.contains(&provider) => room.pool.grant_at(provider, next.id.is_some(), now),
             _ => None,
         };
         match granted {
             Some((provider, grant)) => self.granted(key, &what, provider, grant, now),
             // It was a candidate when it was asked about: nobody's fault.
-            None => self.decide(key, what, since, deadline, now),
+            None => self.decide_without_plugin(key, what, since, deadline, now),
         }
     }
 
-    pub(super) fn advice_is_late(&mut self, key: Key, place: u64, now: Moment) {
-        let consulting =
-            self.rooms.get(key).and_then(|room| room.waiting.get(place)).is_some_and(|waiter| waiter.what.consulting);
+    pub(super) fn plugin_timed_out(&mut self, key: Key, place: u64, now: Moment) {
+        let consulting = self
+            .services
+            .get(key)
+            .and_then(|room| room.waiting.get(place))
+            .is_some_and(|waiter| waiter.request.asking_plugin);
         if consulting {
-            self.distrust(key, "it takes longer than queue_plugin_timeout", now);
+            self.fail_plugin(key, "it takes longer than queue_plugin_timeout", now);
         }
     }
 
     /// The program is of no use now: all that it was asked is decided without it.
-    fn distrust(&mut self, key: Key, why: &'static str, now: Moment) {
-        let Some(service) = self.rooms.get(key).map(|room| room.name) else { return };
-        self.outputs.push_back(Output::Restart { service, why });
-        self.plugin_turned(service, false, now);
+    fn fail_plugin(&mut self, key: Key, why: &'static str, now: Moment) {
+        let Some(service) = self.services.get(key).map(|room| room.name) else { return };
+        self.outputs.push_back(Output::RestartPlugin { service, why });
+        self.set_plugin_up(service, false, now);
     }
 
-    pub(super) fn plugin_turned(&mut self, service: ServiceName, up: bool, now: Moment) {
+    pub(super) fn set_plugin_up(&mut self, service: ServiceName, up: bool, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
-        let Some(room) = self.rooms.get_mut(key) else { return };
+        let Some(room) = self.services.get_mut(key) else { return };
         if let Some((_, can)) = &mut room.plugin {
             *can = up;
         }
-        let asked: Vec<u64> =
-            room.waiting.places().filter(|(_, waiter)| waiter.what.consulting).map(|(place, _)| place).collect();
+        let asked: Vec<u64> = room
+            .waiting
+            .positions()
+            .filter(|(_, waiter)| waiter.request.asking_plugin)
+            .map(|(place, _)| place)
+            .collect();
         for place in asked.into_iter().filter(|_| !up) {
-            if let Some(Waiter { since, deadline, what }) = self.leave(key, place) {
-                self.decide(key, what, since, deadline, now);
+            if let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, place) {
+                self.decide_without_plugin(key, what, since, deadline, now);
             }
         }
     }
 
     /// Lets the default scheduler decide; a request that still may wait does.
-    fn decide(&mut self, key: Key, mut ask: Ask, since: Moment, deadline: Moment, now: Moment) {
-        ask.consulting = false;
+    fn decide_without_plugin(&mut self, key: Key, mut ask: PendingNext, since: Moment, deadline: Moment, now: Moment) {
+        ask.asking_plugin = false;
         if self.try_grant(key, &ask, now) {
             return;
         }
         let wait = ask.next.wait.min(self.options.wait_max);
-        let place = self.join(key, ask, deadline, since);
+        let place = self.enqueue(key, ask, deadline, since);
         if wait.is_zero() || now >= since + wait {
-            self.turn_away(key, place, ErrorCode::NoTicket);
+            self.reject(key, place, ErrorCode::NoTicket);
         }
     }
 }
 
-fn question(ask: &Ask, candidates: &[&ProviderStats]) -> String {
+fn question(ask: &PendingNext, candidates: &[&ProviderStats]) -> String {
     let mut line = String::from("next");
     key_value::push(&mut line, "service", ask.next.service);
     if let Some(client) = ask.next.client {

@@ -63,7 +63,7 @@ impl Default for QueueOptions {
 #[derive(Debug)]
 pub enum Input {
     /// A connection opened.
-    Came {
+    Connected {
         /// Its key.
         connection: Key,
         /// The address it comes from.
@@ -71,43 +71,43 @@ pub enum Input {
     },
     /// A part of the queue's own process joined in: as good as a connection
     /// from this host, and no list says what it may not.
-    Joined {
+    LocalConnected {
         /// Its key.
         connection: Key,
     },
     /// It asks.
-    Asked {
+    Request {
         /// Its key.
         connection: Key,
         /// To be given back with the answer.
-        order: ReplySlot,
+        slot: ReplySlot,
         /// What.
         request: Request,
     },
     /// It will ask no more, but may still read.
-    Ended {
+    ReadClosed {
         /// Its key.
         connection: Key,
     },
     /// The last it was sent cannot have arrived: it hung up while it waited.
-    Undelivered {
+    SendFailed {
         /// Its key.
         connection: Key,
     },
     /// It is gone: what it held is free, who waited on it is forgotten.
-    Gone {
+    Disconnected {
         /// Its key.
         connection: Key,
     },
     /// The program that schedules for a service can be asked, or not any more.
-    Plugin {
+    PluginState {
         /// Which service.
         service: ServiceName,
         /// Whether it can.
         up: bool,
     },
     /// It said a line.
-    Advice {
+    PluginReply {
         /// For which service.
         service: ServiceName,
         /// What.
@@ -123,49 +123,49 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Answer a request.
-    Answer {
+    Reply {
         /// On this connection.
         connection: Key,
         /// As it was asked.
-        order: ReplySlot,
+        slot: ReplySlot,
         /// With this.
         reply: Reply,
     },
     /// Start this program, which schedules for a service; none: end it.
-    Engage {
+    StartPlugin {
         /// Which service.
         service: ServiceName,
         /// The program.
         command: Option<Arc<str>>,
     },
     /// Tell the program of a service this line.
-    Tell {
+    PluginSend {
         /// Which service.
         service: ServiceName,
         /// What.
         line: String,
     },
     /// The program of a service gave an answer that is one.
-    Heeded {
+    PluginOk {
         /// Which service.
         service: ServiceName,
     },
     /// The program of a service is of no use: start it anew, later. Why.
-    Restart {
+    RestartPlugin {
         /// Which service.
         service: ServiceName,
         /// In words.
         why: &'static str,
     },
     /// Tell the operator.
-    Note(Note),
+    Log(QueueLog),
 }
 
 /// What an operator may want to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Note {
+pub struct QueueLog {
     /// What happened to the provider.
-    pub event: Event,
+    pub event: ProviderEvent,
     /// Of which service.
     pub service: ServiceName,
     /// Which provider.
@@ -174,7 +174,7 @@ pub struct Note {
 
 /// What can happen to a provider.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum ProviderEvent {
     /// It offers, and did not before.
     Registered,
     /// It withdrew.
@@ -185,14 +185,14 @@ pub enum Event {
     LeaseEnded,
 }
 
-impl Event {
+impl ProviderEvent {
     /// The word in the log.
     pub const fn word(self) -> &'static str {
         match self {
-            Event::Registered => "registered",
-            Event::Withdrew => "withdrew",
-            Event::Failed => "failed",
-            Event::LeaseEnded => "lease-ended",
+            ProviderEvent::Registered => "registered",
+            ProviderEvent::Withdrew => "withdrew",
+            ProviderEvent::Failed => "failed",
+            ProviderEvent::LeaseEnded => "lease-ended",
         }
     }
 }

@@ -17,12 +17,12 @@ fn provider(number: u32) -> Provider {
     Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: None }
 }
 
-fn offer(book: &mut Book, number: u32, tickets: u32, capacity: u32) {
+fn offer(book: &mut ProviderPool, number: u32, tickets: u32, capacity: u32) {
     book.offer(Offer { provider: provider(number), tickets, capacity, lease: LEASE }, at(0));
 }
 
-fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> Book {
-    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make(7));
+fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> ProviderPool {
+    let mut book = ProviderPool::new(scheduler.parse::<SchedulerName>().unwrap().make(7));
     for (number, (tickets, capacity)) in (1..).zip(offers) {
         offer(&mut book, number, tickets, capacity);
     }
@@ -37,7 +37,7 @@ fn number(provider: Provider) -> u32 {
 }
 
 /// The numbers of the providers granted one after the other; 0: nobody.
-fn grants(book: &mut Book, counted: bool, count: usize) -> Vec<u32> {
+fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
     let mut granted = || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
     (0..count).map(|_| granted()).collect()
 }
@@ -86,7 +86,7 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
         let whom: Vec<u32> = (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
         assert_eq!(whom.len(), 17, "{}", entry.names[0]);
         assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", entry.names[0]);
-        assert!(book.suits(true, &[], at(0)) && !book.suits(true, &avoid, at(0)));
+        assert!(book.has_candidate(true, &[], at(0)) && !book.has_candidate(true, &avoid, at(0)));
     }
 }
 
@@ -101,11 +101,11 @@ fn leases_and_holds_end_on_the_instant() {
         offers(0, 5000);
         offers(10, 90);
         assert!(book.grant(true, None, &[], at(99)).is_some());
-        assert!(!book.could_grant(at(100)) && book.grant(true, None, &[], at(100)).is_none());
+        assert!(!book.any_available(at(100)) && book.grant(true, None, &[], at(100)).is_none());
         book.fail(provider(1), None, at(100));
         book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
-        assert!(!book.could_grant(at(599)) && book.grant(false, None, &[], at(599)).is_none());
-        assert!(book.could_grant(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", entry.names[0]);
+        assert!(!book.any_available(at(599)) && book.grant(false, None, &[], at(599)).is_none());
+        assert!(book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", entry.names[0]);
     }
 }
 
@@ -148,11 +148,11 @@ fn weighted_turns_survive_new_weights() {
 }
 
 /// Whom each client is led to, nobody else being there.
-fn homes(book: &mut Book, clients: u32) -> Vec<u32> {
+fn homes(book: &mut ProviderPool, clients: u32) -> Vec<u32> {
     let home = |client: u32| {
         let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
         let (provider, grant) = book.grant(true, client, &[], at(0)).unwrap();
-        book.end(grant, true, at(0));
+        book.release(grant, true, at(0));
         number(provider)
     };
     (0..clients).map(home).collect()
@@ -209,7 +209,7 @@ type Law = fn(&Naive, &ProviderStats) -> (f64, f64, u64);
 
 /// What a law may know besides the record.
 struct Naive<'a> {
-    book: &'a Book,
+    book: &'a ProviderPool,
     question: Placement,
     /// All turns in order.
     turns: Vec<u64>,
@@ -217,12 +217,12 @@ struct Naive<'a> {
 }
 
 impl<'a> Naive<'a> {
-    fn new(book: &'a Book, question: Placement) -> Naive<'a> {
-        let mut turns: Vec<u64> = book.entries().map(|entry| entry.record.last_grant_seq).collect();
+    fn new(book: &'a ProviderPool, question: Placement) -> Naive<'a> {
+        let mut turns: Vec<u64> = book.members().map(|entry| entry.stats.last_grant_seq).collect();
         turns.sort_unstable();
         let mut naive = Naive { book, question, turns, quickest: f64::INFINITY };
-        let able = book.entries().filter(|entry| entry.record.is_available());
-        naive.quickest = able.filter_map(|entry| naive.octaves(&entry.record)).fold(f64::INFINITY, f64::min);
+        let able = book.members().filter(|entry| entry.stats.is_available());
+        naive.quickest = able.filter_map(|entry| naive.octaves(&entry.stats)).fold(f64::INFINITY, f64::min);
         naive
     }
 
@@ -232,7 +232,7 @@ impl<'a> Naive<'a> {
 
     fn octaves(&self, record: &ProviderStats) -> Option<f64> {
         let octaves = record.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
-        let rounded = self.book.entries.slots() > SCAN_MAX;
+        let rounded = self.book.members.slots() > SCAN_MAX;
         (record.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
     }
 
@@ -264,20 +264,26 @@ const LAWS: [(&str, Law); 7] = [
 ];
 
 /// Whom the specification allows, with a look at every entry.
-fn candidates<'a>(book: &'a Book, question: Placement, avoid: &[Provider], now: Moment) -> Vec<&'a ProviderStats> {
-    let fits = |entry: &&Entry| {
-        let record = &entry.record;
+fn candidates<'a>(
+    book: &'a ProviderPool,
+    question: Placement,
+    avoid: &[Provider],
+    now: Moment,
+) -> Vec<&'a ProviderStats> {
+    let fits = |entry: &&PoolMember| {
+        let record = &entry.stats;
         let open = now < entry.lease_end && now >= entry.hold_end;
-        let able = record.active < record.capacity && entry.probing < entry.probation;
-        let free = record.tickets > record.active + record.spent && entry.probing + record.spent < entry.probation;
+        let able = record.active < record.capacity && entry.probation_active < entry.probation;
+        let free =
+            record.tickets > record.active + record.spent && entry.probation_active + record.spent < entry.probation;
         let place =
             if question.free_tickets_only { free && (able || !question.counted) } else { able && question.counted };
         open && place && !avoid.contains(&record.provider)
     };
-    book.entries().filter(fits).map(|entry| &entry.record).collect()
+    book.members().filter(fits).map(|entry| &entry.stats).collect()
 }
 
-fn wanted(book: &Book, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
+fn wanted(book: &ProviderPool, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
     [true, false].into_iter().find_map(|on_tickets| {
         let question = Placement { free_tickets_only: on_tickets, counted, client: None };
         let naive = Naive::new(book, question);
@@ -314,14 +320,14 @@ fn history(name: &str, law: Law, seed: u64) {
                 let any = [(); 3].map(|()| random.below(running.len()));
                 let quickest = any.into_iter().min_by_key(|at| running[*at].1 % 3).unwrap();
                 let (grant, _) = running.swap_remove(quickest);
-                book.end(grant, random.below(10) > 0, now);
+                book.release(grant, random.below(10) > 0, now);
             }
             _ => {
                 let avoid: Vec<_> = (0..random.below(3)).map(|_| provider(random.below(providers) as u32)).collect();
                 let counted = counted_only || random.below(4) > 0;
-                book.look_at_the_clock(now);
+                book.advance(now);
                 let expected = wanted(&book, law, counted, &avoid, now);
-                let suits = book.suits(counted, &avoid, now);
+                let suits = book.has_candidate(counted, &avoid, now);
                 let granted = book.grant(counted, None, &avoid, now);
                 assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
                 assert_eq!(suits, expected.is_some());

@@ -16,12 +16,12 @@ pub struct Waiter<W> {
     /// When it gets an error instead.
     pub deadline: Moment,
     /// Who it is and what it wants.
-    pub what: W,
+    pub request: W,
 }
 
 /// The waiting line of one service.
 #[derive(Debug)]
-pub struct WaitingLine<W> {
+pub struct WaitQueue<W> {
     /// By place. Whoever leaves leaves a gap; there is none at the ends, and not
     /// more gaps than people.
     line: VecDeque<(u64, Option<Waiter<W>>)>,
@@ -29,13 +29,13 @@ pub struct WaitingLine<W> {
     next: u64,
 }
 
-impl<W> Default for WaitingLine<W> {
+impl<W> Default for WaitQueue<W> {
     fn default() -> Self {
-        WaitingLine { line: VecDeque::new(), len: 0, next: 0 }
+        WaitQueue { line: VecDeque::new(), len: 0, next: 0 }
     }
 }
 
-impl<W> WaitingLine<W> {
+impl<W> WaitQueue<W> {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.len
@@ -47,7 +47,7 @@ impl<W> WaitingLine<W> {
     }
 
     /// Somebody comes; the number is its place.
-    pub fn join(&mut self, waiter: Waiter<W>) -> u64 {
+    pub fn push(&mut self, waiter: Waiter<W>) -> u64 {
         let place = self.next;
         self.next += 1;
         self.line.push_back((place, Some(waiter)));
@@ -56,7 +56,7 @@ impl<W> WaitingLine<W> {
     }
 
     /// Somebody leaves, served or not.
-    pub fn leave(&mut self, place: u64) -> Option<Waiter<W>> {
+    pub fn remove(&mut self, place: u64) -> Option<Waiter<W>> {
         let at = self.at(place)?;
         let waiter = self.line[at].1.take()?;
         self.len -= 1;
@@ -88,18 +88,18 @@ impl<W> WaitingLine<W> {
     }
 
     /// All places, oldest first.
-    pub fn places(&self) -> impl DoubleEndedIterator<Item = (u64, &Waiter<W>)> {
+    pub fn positions(&self) -> impl DoubleEndedIterator<Item = (u64, &Waiter<W>)> {
         self.line.iter().filter_map(|(place, waiter)| Some((*place, waiter.as_ref()?)))
     }
 
     /// The first in the order of service for whom `serve` finds something.
-    pub fn first<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
-        let (_, oldest) = self.places().next()?;
+    pub fn next_to_serve<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
+        let (_, oldest) = self.positions().next()?;
         let mut found = |(place, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (place, what));
         if now.since(oldest.since) > oldest.deadline.since(now) {
-            self.places().rev().find_map(&mut found)
+            self.positions().rev().find_map(&mut found)
         } else {
-            self.places().find_map(&mut found)
+            self.positions().find_map(&mut found)
         }
     }
 }
@@ -112,35 +112,36 @@ mod tests {
     #[test]
     fn oldest_first_until_it_has_waited_half_its_time() {
         let at = |millis| Moment::after_start(Span::from_millis(millis));
-        let mut line = WaitingLine::default();
+        let mut line = WaitQueue::default();
         for (since, what) in [(0, 'a'), (100, 'b'), (550, 'c')] {
-            line.join(Waiter { since: at(since), deadline: at(since + 1000), what });
+            line.push(Waiter { since: at(since), deadline: at(since + 1000), request: what });
         }
-        let order = |line: &mut WaitingLine<char>, now| {
-            let (place, what) = line.first(at(now), |waiter| Some(waiter.what)).unwrap();
-            line.leave(place);
+        let order = |line: &mut WaitQueue<char>, now| {
+            let (place, what) = line.next_to_serve(at(now), |waiter| Some(waiter.request)).unwrap();
+            line.remove(place);
             what
         };
         assert_eq!(order(&mut line, 500), 'a');
-        line.join(Waiter { since: at(500), deadline: at(1500), what: 'd' });
+        line.push(Waiter { since: at(500), deadline: at(1500), request: 'd' });
         assert_eq!(order(&mut line, 601), 'd', "b has waited more than half of its time");
         assert_eq!(order(&mut line, 601), 'c');
-        assert_eq!(line.first(at(601), |waiter| (waiter.what != 'b').then_some(())), None);
+        assert_eq!(line.next_to_serve(at(601), |waiter| (waiter.request != 'b').then_some(())), None);
     }
 
     #[test]
     fn whoever_leaves_takes_no_room() {
         let at = Moment::after_start(Span::ZERO);
-        let mut line = WaitingLine::default();
-        let mut places: Vec<u64> = (0..9).map(|what| line.join(Waiter { since: at, deadline: at, what })).collect();
+        let mut line = WaitQueue::default();
+        let mut places: Vec<u64> =
+            (0..9).map(|what| line.push(Waiter { since: at, deadline: at, request: what })).collect();
         for n in 0..1000 {
             // The first one stays; of the others one leaves and another comes.
             let place = places.remove(1 + n % 7);
-            assert_eq!(line.leave(place).is_some(), line.leave(place).is_none());
-            places.push(line.join(Waiter { since: at, deadline: at, what: n as u64 }));
+            assert_eq!(line.remove(place).is_some(), line.remove(place).is_none());
+            places.push(line.push(Waiter { since: at, deadline: at, request: n as u64 }));
             assert!(line.line.len() <= 2 * line.len() + 1 && line.get(place).is_none());
         }
-        assert_eq!(line.places().map(|(place, _)| place).collect::<Vec<_>>(), places);
-        assert!(places.into_iter().all(|place| line.leave(place).is_some()) && line.is_empty());
+        assert_eq!(line.positions().map(|(place, _)| place).collect::<Vec<_>>(), places);
+        assert!(places.into_iter().all(|place| line.remove(place).is_some()) && line.is_empty());
     }
 }

@@ -6,9 +6,9 @@
 //! Knows no connection and no waiting line; a scheduler chooses, and is told
 //! of every change. Nothing here looks at all providers for one request.
 
-mod entry;
+mod pool_member;
 
-pub use entry::{Entry, PROBATION_MAX};
+pub use pool_member::{PoolMember, PROBATION_MAX};
 
 use crate::base::address::Provider;
 use crate::base::ordered_index::{Numbers, OrderedIndex};
@@ -29,49 +29,49 @@ pub const HOLD_MAX: Span = Span::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The provider's entry.
-    pub entry: Key,
-    at: Moment,
+    pub member: Key,
+    granted_at: Moment,
     on_ticket: bool,
-    deaths: u32,
+    failure_epoch: u32,
 }
 
 /// All providers of one service.
-pub struct Book {
-    entries: Slab<Entry>,
+pub struct ProviderPool {
+    members: Slab<PoolMember>,
     by_provider: HashMap<Provider, Key>,
     scheduler: Box<dyn Scheduler>,
     /// How many entries are in each state, as of the last look at the clock.
-    states: [usize; Availability::COUNT],
+    availability_counts: [usize; Availability::COUNT],
     /// Entries by the moment at which their state changes by time alone.
-    alarms: OrderedIndex,
-    beginnings: u64,
-    turns: u64,
+    wakeups: OrderedIndex,
+    free_seq: u64,
+    grant_seq: u64,
     /// Requests that had to wait or got an error, of all times.
     pub waited: u64,
 }
 
 struct PoolView<'a> {
-    entries: &'a Slab<Entry>,
-    states: &'static [Availability],
+    members: &'a Slab<PoolMember>,
+    availabilities: &'static [Availability],
     avoid: &'a [Provider],
 }
 
 impl Candidates for PoolView<'_> {
     fn slots(&self) -> usize {
-        self.entries.slots()
+        self.members.slots()
     }
 
     fn len(&self) -> usize {
-        self.entries.len()
+        self.members.len()
     }
 
     fn stats(&self, slot: usize) -> Option<&ProviderStats> {
-        self.entries.get_at(slot).map(|entry| &entry.record)
+        self.members.get_at(slot).map(|entry| &entry.stats)
     }
 
     fn candidate(&self, slot: usize) -> Option<&ProviderStats> {
         let suits = |record: &&ProviderStats| {
-            self.states.contains(&record.availability) && !self.avoid.contains(&record.provider)
+            self.availabilities.contains(&record.availability) && !self.avoid.contains(&record.provider)
         };
         self.stats(slot).filter(suits)
     }
@@ -82,17 +82,17 @@ fn at(moment: Moment) -> Numbers {
     [moment.since(Moment::ZERO).as_nanos(), 0, 0, 0]
 }
 
-impl Book {
+impl ProviderPool {
     /// An empty book.
-    pub fn new(scheduler: Box<dyn Scheduler>) -> Book {
-        Book {
-            entries: Slab::default(),
+    pub fn new(scheduler: Box<dyn Scheduler>) -> ProviderPool {
+        ProviderPool {
+            members: Slab::default(),
             by_provider: HashMap::new(),
             scheduler,
-            states: [0; Availability::COUNT],
-            alarms: OrderedIndex::new(),
-            beginnings: 0,
-            turns: 0,
+            availability_counts: [0; Availability::COUNT],
+            wakeups: OrderedIndex::new(),
+            free_seq: 0,
+            grant_seq: 0,
             waited: 0,
         }
     }
@@ -100,60 +100,60 @@ impl Book {
     /// Another scheduler from now on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
-        let mut known: Vec<&ProviderStats> = self.entries.iter().map(|(_, entry)| &entry.record).collect();
+        let mut known: Vec<&ProviderStats> = self.members.iter().map(|(_, entry)| &entry.stats).collect();
         known.sort_unstable_by_key(|record| record.last_grant_seq);
         known.into_iter().for_each(|record| self.scheduler.on_update(record));
     }
 
     /// The state of this entry may have changed: counts it, sets its alarm and
     /// tells the scheduler.
-    fn note(&mut self, key: Key, now: Moment) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let state = entry.state(now);
-        self.states[entry.record.availability as usize] -= 1;
-        self.states[state as usize] += 1;
-        entry.record.availability = state;
-        let alarm = entry.changes(now);
-        if alarm != entry.alarm {
-            self.alarms.remove(at(entry.alarm), key.index());
+    fn refresh(&mut self, key: Key, now: Moment) {
+        let Some(entry) = self.members.get_mut(key) else { return };
+        let state = entry.availability(now);
+        self.availability_counts[entry.stats.availability as usize] -= 1;
+        self.availability_counts[state as usize] += 1;
+        entry.stats.availability = state;
+        let alarm = entry.next_transition(now);
+        if alarm != entry.wakeup {
+            self.wakeups.remove(at(entry.wakeup), key.index());
             if alarm != Moment::NEVER {
-                self.alarms.insert(at(alarm), key.index());
+                self.wakeups.insert(at(alarm), key.index());
             }
-            entry.alarm = alarm;
+            entry.wakeup = alarm;
         }
-        self.scheduler.on_update(&entry.record);
+        self.scheduler.on_update(&entry.stats);
     }
 
     /// Leases and holds that have ended by now are over.
-    fn look_at_the_clock(&mut self, now: Moment) {
-        while let Some((_, slot)) = self.alarms.first().filter(|(alarm, _)| *alarm <= at(now)) {
-            let Some(key) = self.entries.key_at(slot) else { return };
-            self.note(key, now);
+    fn advance(&mut self, now: Moment) {
+        while let Some((_, slot)) = self.wakeups.first().filter(|(alarm, _)| *alarm <= at(now)) {
+            let Some(key) = self.members.key_at(slot) else { return };
+            self.refresh(key, now);
         }
     }
 
     /// How many providers it knows.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.members.len()
     }
 
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.members.is_empty()
     }
 
     /// The providers it knows.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().map(|(_, entry)| entry)
+    pub fn members(&self) -> impl Iterator<Item = &PoolMember> {
+        self.members.iter().map(|(_, entry)| entry)
     }
 
     /// The provider of an entry.
     pub fn provider(&self, entry: Key) -> Option<Provider> {
-        self.entries.get(entry).map(|entry| entry.record.provider)
+        self.members.get(entry).map(|entry| entry.stats.provider)
     }
 
     /// Whether this provider is known.
-    pub fn knows(&self, provider: Provider) -> bool {
+    pub fn contains(&self, provider: Provider) -> bool {
         self.by_provider.contains_key(&provider)
     }
 
@@ -161,77 +161,77 @@ impl Book {
     pub fn offer(&mut self, offer: Offer, now: Moment) -> Feedback {
         let key = match self.by_provider.get(&offer.provider) {
             Some(key) => *key,
-            None => self.enter(offer.provider, now),
+            None => self.add_member(offer.provider, now),
         };
         let waited = self.waited;
-        let Some(entry) = self.entries.get_mut(key) else { return Feedback::default() };
+        let Some(entry) = self.members.get_mut(key) else { return Feedback::default() };
         entry.count_active(now);
-        if entry.granted_counted + entry.granted_plain > 0 {
-            entry.mode = if entry.granted_plain > entry.granted_counted { Mode::Paper } else { Mode::Slots };
+        if entry.granted_counted + entry.granted_uncounted > 0 {
+            entry.mode = if entry.granted_uncounted > entry.granted_counted { Mode::Paper } else { Mode::Slots };
         }
         let standing = Feedback {
             active: match now.since(entry.offered_at).as_secs_f64() {
-                0.0 => f64::from(entry.record.active),
+                0.0 => f64::from(entry.stats.active),
                 seconds => entry.active_seconds / seconds,
             },
-            granted: entry.granted_counted + entry.granted_plain,
+            granted: entry.granted_counted + entry.granted_uncounted,
             waiting: waited - entry.waited_before,
             mode: entry.mode,
         };
         (entry.offered_at, entry.active_seconds, entry.waited_before) = (now, 0.0, waited);
-        (entry.granted_counted, entry.granted_plain) = (0, 0);
+        (entry.granted_counted, entry.granted_uncounted) = (0, 0);
 
-        let had_tickets = now < entry.lease_end && entry.record.free() > 0;
+        let had_tickets = now < entry.lease_end && entry.stats.free() > 0;
         if now >= entry.hold_end {
             // Uncounted requests never end; those nobody called a failure went well.
-            for _ in 0..entry.record.spent.min(PROBATION_MAX) {
-                entry.vouch();
+            for _ in 0..entry.stats.spent.min(PROBATION_MAX) {
+                entry.record_success();
             }
         }
-        entry.record.tickets = offer.tickets;
-        entry.record.capacity = offer.capacity;
-        entry.record.spent = 0;
+        entry.stats.tickets = offer.tickets;
+        entry.stats.capacity = offer.capacity;
+        entry.stats.spent = 0;
         entry.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
-            self.beginnings += 1;
-            entry.record.free_since_seq = self.beginnings;
+            self.free_seq += 1;
+            entry.stats.free_since_seq = self.free_seq;
         }
-        self.note(key, now);
+        self.refresh(key, now);
         standing
     }
 
-    fn enter(&mut self, provider: Provider, now: Moment) -> Key {
-        self.turns += 1;
-        let key = self.entries.insert(Entry::new(provider, self.turns, self.waited, now));
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.record.slot = key.index();
+    fn add_member(&mut self, provider: Provider, now: Moment) -> Key {
+        self.grant_seq += 1;
+        let key = self.members.insert(PoolMember::new(provider, self.grant_seq, self.waited, now));
+        if let Some(entry) = self.members.get_mut(key) {
+            entry.stats.slot = key.index();
         }
-        self.states[Availability::Unavailable as usize] += 1;
+        self.availability_counts[Availability::Unavailable as usize] += 1;
         self.by_provider.insert(provider, key);
         key
     }
 
     /// Whether any request at all would find a candidate.
-    pub fn could_grant(&mut self, now: Moment) -> bool {
-        self.look_at_the_clock(now);
-        self.states[..Availability::GRANTABLE].iter().any(|count| *count > 0)
+    pub fn any_available(&mut self, now: Moment) -> bool {
+        self.advance(now);
+        self.availability_counts[..Availability::GRANTABLE].iter().any(|count| *count > 0)
     }
 
     /// Whether such a request would find a candidate.
-    pub fn suits(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
-        self.look_at_the_clock(now);
-        self.question(counted, None, avoid).is_some()
+    pub fn has_candidate(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
+        self.advance(now);
+        self.placement(counted, None, avoid).is_some()
     }
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
     /// counted request) within their capacity; nothing if there are none.
-    fn question(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Placement> {
+    fn placement(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Placement> {
         [true, false].map(|on_tickets| Placement { free_tickets_only: on_tickets, counted, client }).into_iter().find(
             |question| {
                 let states = question.availabilities();
-                let all: usize = states.iter().map(|state| self.states[*state as usize]).sum();
-                let view = PoolView { entries: &self.entries, states, avoid: &[] };
+                let all: usize = states.iter().map(|state| self.availability_counts[*state as usize]).sum();
+                let view = PoolView { members: &self.members, availabilities: states, avoid: &[] };
                 let avoided = |provider: &&Provider| {
                     self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
                 };
@@ -250,34 +250,34 @@ impl Book {
         avoid: &[Provider],
         now: Moment,
     ) -> Option<(Provider, Grant)> {
-        self.look_at_the_clock(now);
-        let question = self.question(counted, client, avoid)?;
-        let view = PoolView { entries: &self.entries, states: question.availabilities(), avoid };
+        self.advance(now);
+        let question = self.placement(counted, client, avoid)?;
+        let view = PoolView { members: &self.members, availabilities: question.availabilities(), avoid };
         let slot = self.scheduler.choose(&view, question).filter(|slot| view.candidate(*slot).is_some())?;
-        self.occupy(self.entries.key_at(slot)?, question.free_tickets_only, counted, now)
+        self.allocate(self.members.key_at(slot)?, question.free_tickets_only, counted, now)
     }
 
     /// A place for one request at this provider, on a free ticket or (for a
     /// counted one) within its capacity.
     pub fn grant_at(&mut self, provider: Provider, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
-        self.look_at_the_clock(now);
+        self.advance(now);
         let key = *self.by_provider.get(&provider)?;
-        let on_ticket = self.entries.get(key)?.takes(counted, now)?;
-        self.occupy(key, on_ticket, counted, now)
+        let on_ticket = self.members.get(key)?.can_take(counted, now)?;
+        self.allocate(key, on_ticket, counted, now)
     }
 
     /// Whether this provider could take such a request now.
-    pub fn takes(&self, provider: Provider, counted: bool, now: Moment) -> bool {
-        let entry = self.by_provider.get(&provider).and_then(|key| self.entries.get(*key));
-        entry.is_some_and(|entry| entry.takes(counted, now).is_some())
+    pub fn can_take(&self, provider: Provider, counted: bool, now: Moment) -> bool {
+        let entry = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
+        entry.is_some_and(|entry| entry.can_take(counted, now).is_some())
     }
 
     /// The candidates for a request, longest ago granted first.
     pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&ProviderStats> {
-        self.look_at_the_clock(now);
-        let Some(question) = self.question(counted, None, avoid) else { return Vec::new() };
+        self.advance(now);
+        let Some(question) = self.placement(counted, None, avoid) else { return Vec::new() };
         let states = question.availabilities();
-        let records = self.entries.iter().map(|(_, entry)| &entry.record);
+        let records = self.members.iter().map(|(_, entry)| &entry.stats);
         let mut found: Vec<_> = records
             .filter(|record| states.contains(&record.availability) && !avoid.contains(&record.provider))
             .collect();
@@ -285,71 +285,71 @@ impl Book {
         found
     }
 
-    fn occupy(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
-        self.turns += 1;
-        let entry = self.entries.get_mut(key)?;
+    fn allocate(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
+        self.grant_seq += 1;
+        let entry = self.members.get_mut(key)?;
         entry.granted += 1;
-        entry.record.last_grant_seq = self.turns;
+        entry.stats.last_grant_seq = self.grant_seq;
         if counted {
             entry.count_active(now);
-            entry.record.active += 1;
-            entry.probing += 1;
+            entry.stats.active += 1;
+            entry.probation_active += 1;
             entry.granted_counted += 1;
         } else {
-            entry.record.spent += 1;
-            entry.granted_plain += 1;
+            entry.stats.spent += 1;
+            entry.granted_uncounted += 1;
         }
-        debug_assert!(!counted || entry.record.active <= entry.record.capacity);
-        let provider = entry.record.provider;
-        let grant = Grant { entry: key, at: now, on_ticket, deaths: entry.deaths };
-        self.note(key, now);
+        debug_assert!(!counted || entry.stats.active <= entry.stats.capacity);
+        let provider = entry.stats.provider;
+        let grant = Grant { member: key, granted_at: now, on_ticket, failure_epoch: entry.failure_epoch };
+        self.refresh(key, now);
         Some((provider, grant))
     }
 
     /// A ticket that was spent for nobody is free again, unless the provider has
     /// offered anew or died since.
-    pub fn unspend(&mut self, grant: Grant, now: Moment) {
-        let Some(entry) = self.entries.get_mut(grant.entry) else { return };
-        if grant.deaths == entry.deaths && grant.at >= entry.offered_at && entry.record.spent > 0 {
-            if entry.record.free() == 0 {
-                self.beginnings += 1;
-                entry.record.free_since_seq = self.beginnings;
+    pub fn refund(&mut self, grant: Grant, now: Moment) {
+        let Some(entry) = self.members.get_mut(grant.member) else { return };
+        if grant.failure_epoch == entry.failure_epoch && grant.granted_at >= entry.offered_at && entry.stats.spent > 0 {
+            if entry.stats.free() == 0 {
+                self.free_seq += 1;
+                entry.stats.free_since_seq = self.free_seq;
             }
-            entry.record.spent -= 1;
-            self.note(grant.entry, now);
+            entry.stats.spent -= 1;
+            self.refresh(grant.member, now);
         }
     }
 
     /// A counted request ended; `well` if its asker said so itself, and that the
     /// provider had to do with it.
-    pub fn end(&mut self, grant: Grant, well: bool, now: Moment) {
-        let beginnings = self.beginnings + 1;
-        let Some(entry) = self.entries.get_mut(grant.entry) else { return };
+    pub fn release(&mut self, grant: Grant, well: bool, now: Moment) {
+        let beginnings = self.free_seq + 1;
+        let Some(entry) = self.members.get_mut(grant.member) else { return };
         entry.count_active(now);
-        let had_tickets = entry.record.free() > 0;
-        debug_assert!(entry.record.active > 0);
-        entry.record.active = entry.record.active.saturating_sub(1);
-        if !had_tickets && entry.record.free() > 0 {
-            entry.record.free_since_seq = beginnings;
-            self.beginnings = beginnings;
+        let had_tickets = entry.stats.free() > 0;
+        debug_assert!(entry.stats.active > 0);
+        entry.stats.active = entry.stats.active.saturating_sub(1);
+        if !had_tickets && entry.stats.free() > 0 {
+            entry.stats.free_since_seq = beginnings;
+            self.free_seq = beginnings;
         }
-        let fresh = grant.deaths == entry.deaths;
+        let fresh = grant.failure_epoch == entry.failure_epoch;
         if fresh {
-            entry.probing = entry.probing.saturating_sub(1);
+            entry.probation_active = entry.probation_active.saturating_sub(1);
         }
         if well && fresh {
-            entry.vouch();
+            entry.record_success();
         }
         // What was in progress at a death took as long as its client's patience,
         // which says nothing about how quick the provider is when it is back.
         if well && fresh && grant.on_ticket {
-            let record = &mut entry.record;
+            let record = &mut entry.stats;
             record.samples += 1;
             let part = (1.0 / record.samples as f64).max(0.02);
-            let (mean, held) = (record.service_time.as_secs_f64(), now.since(grant.at).as_secs_f64());
+            let (mean, held) = (record.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
             record.service_time = Span::from_secs_f64(mean + part * (held - mean));
         }
-        self.note(grant.entry, now);
+        self.refresh(grant.member, now);
     }
 
     /// A provider was found dead: its tickets go, and it is held back for a
@@ -358,22 +358,22 @@ impl Book {
     /// tickets went.
     pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
         let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let Some(entry) = self.entries.get_mut(key) else { return 0 };
+        let Some(entry) = self.members.get_mut(key) else { return 0 };
         entry.failures += 1;
-        if grant.is_some_and(|grant| grant.deaths != entry.deaths) {
+        if grant.is_some_and(|grant| grant.failure_epoch != entry.failure_epoch) {
             return 0;
         }
-        entry.deaths = entry.deaths.wrapping_add(1);
+        entry.failure_epoch = entry.failure_epoch.wrapping_add(1);
         entry.probation = 1;
-        entry.probing = 0;
+        entry.probation_active = 0;
         if now >= entry.hold_end {
             // Many clients may notice one death; it counts once.
-            entry.failures_in_row = entry.failures_in_row.saturating_add(1);
-            let hold = HOLD_FIRST.times(1 << (entry.failures_in_row - 1).min(16)).min(HOLD_MAX);
+            entry.consecutive_failures = entry.consecutive_failures.saturating_add(1);
+            let hold = HOLD_FIRST.times(1 << (entry.consecutive_failures - 1).min(16)).min(HOLD_MAX);
             entry.hold_end = now + hold;
         }
         let free = entry.close(now);
-        self.note(key, now);
+        self.refresh(key, now);
         free
     }
 
@@ -381,32 +381,32 @@ impl Book {
     /// tickets went.
     pub fn withdraw(&mut self, provider: Provider, now: Moment) -> u64 {
         let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let free = self.entries.get_mut(key).map_or(0, |entry| entry.close(now));
-        self.note(key, now);
+        let free = self.members.get_mut(key).map_or(0, |entry| entry.close(now));
+        self.refresh(key, now);
         free
     }
 
     /// What is known of a provider.
-    pub fn entry_mut(&mut self, provider: Provider) -> Option<&mut Entry> {
-        self.by_provider.get(&provider).and_then(|key| self.entries.get_mut(*key))
+    pub fn member_mut(&mut self, provider: Provider) -> Option<&mut PoolMember> {
+        self.by_provider.get(&provider).and_then(|key| self.members.get_mut(*key))
     }
 
     /// All entries, to mark what the log knows.
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.entries.iter_mut()
+    pub fn members_mut(&mut self) -> impl Iterator<Item = &mut PoolMember> {
+        self.members.iter_mut()
     }
 
     /// Forgets providers whose lease ended long enough ago.
     pub fn sweep(&mut self, now: Moment) {
-        self.look_at_the_clock(now);
-        let forgotten = |(key, entry): (Key, &Entry)| entry.forgotten(now).then_some(key);
-        let keys: Vec<Key> = self.entries.iter().filter_map(forgotten).collect();
+        self.advance(now);
+        let forgotten = |(key, entry): (Key, &PoolMember)| entry.is_expired(now).then_some(key);
+        let keys: Vec<Key> = self.members.iter().filter_map(forgotten).collect();
         for key in keys {
             self.scheduler.on_remove(key.index());
-            if let Some(entry) = self.entries.remove(key) {
-                self.states[entry.record.availability as usize] -= 1;
-                self.alarms.remove(at(entry.alarm), key.index());
-                self.by_provider.remove(&entry.record.provider);
+            if let Some(entry) = self.members.remove(key) {
+                self.availability_counts[entry.stats.availability as usize] -= 1;
+                self.wakeups.remove(at(entry.wakeup), key.index());
+                self.by_provider.remove(&entry.stats.provider);
             }
         }
     }

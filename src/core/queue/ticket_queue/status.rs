@@ -1,27 +1,28 @@
 //! What a queue tells of itself: the lines of `status`, and the offers it has.
 
-use super::{Room, TicketQueue};
+use super::{ServiceState, TicketQueue};
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Request;
-use crate::queue::book::Entry;
+use crate::queue::provider_pool::PoolMember;
 
 impl TicketQueue {
     /// What is offered here, as the messages that would offer it to another queue.
     pub fn offers(&self, now: Moment) -> Vec<Request> {
-        let of = |room: &Room| {
-            let offers = |entry: &&Entry| now < entry.lease_end && now >= entry.hold_end && entry.record.capacity > 0;
-            let offer = |entry: &Entry| Request::Ticket {
-                provider: entry.record.provider.into(),
+        let of = |room: &ServiceState| {
+            let offers =
+                |entry: &&PoolMember| now < entry.lease_end && now >= entry.hold_end && entry.stats.capacity > 0;
+            let offer = |entry: &PoolMember| Request::Ticket {
+                provider: entry.stats.provider.into(),
                 service: room.name,
-                tickets: entry.record.tickets,
-                capacity: entry.record.capacity,
+                tickets: entry.stats.tickets,
+                capacity: entry.stats.capacity,
                 lease: Some(entry.lease_end.since(now)),
             };
-            room.book.entries().filter(offers).map(offer).collect::<Vec<_>>()
+            room.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
         };
-        self.rooms.iter().flat_map(|(_, room)| of(room)).collect()
+        self.services.iter().flat_map(|(_, room)| of(room)).collect()
     }
 
     pub(super) fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
@@ -29,9 +30,9 @@ impl TicketQueue {
         let mut line = String::from("queue");
         for (key, value) in [
             ("connections", self.connections as u64),
-            ("services", self.rooms.len() as u64),
+            ("services", self.services.len() as u64),
             ("waiting", self.waiting as u64),
-            ("asked", self.asked),
+            ("asked", self.requests_total),
             ("granted", self.granted),
             ("refused", self.refused),
             ("forgotten", self.forgotten),
@@ -40,23 +41,27 @@ impl TicketQueue {
         }
         text.push_str(&line);
         text.push('\n');
-        let mut rooms: Vec<&Room> =
-            self.rooms.iter().map(|(_, room)| room).filter(|room| only.is_none_or(|only| only == room.name)).collect();
+        let mut rooms: Vec<&ServiceState> = self
+            .services
+            .iter()
+            .map(|(_, room)| room)
+            .filter(|room| only.is_none_or(|only| only == room.name))
+            .collect();
         rooms.sort_by_key(|room| room.name);
         for room in rooms {
-            self.describe(room, now, &mut text);
+            self.describe_service(room, now, &mut text);
         }
         text
     }
 
-    fn describe(&self, room: &Room, now: Moment, text: &mut String) {
+    fn describe_service(&self, room: &ServiceState, now: Moment, text: &mut String) {
         let mut providers: Vec<_> =
-            room.book.entries().filter(|entry| now < entry.lease_end || entry.record.active > 0).collect();
-        providers.sort_by_key(|entry| entry.record.provider);
+            room.pool.members().filter(|entry| now < entry.lease_end || entry.stats.active > 0).collect();
+        providers.sort_by_key(|entry| entry.stats.provider);
         let mut lines = String::new();
         let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);
         for entry in &providers {
-            let record = &entry.record;
+            let record = &entry.stats;
             let offers = now < entry.lease_end;
             // What runs beyond the tickets offered, on capacity alone, counts as offered too.
             let free_now = if offers { record.free() } else { 0 };

@@ -7,8 +7,8 @@ fn at(millis: u64) -> Moment {
     Moment::after_start(Span::from_millis(millis))
 }
 
-fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> Book {
-    let mut book = Book::new(scheduler.parse::<SchedulerName>().unwrap().make(0));
+fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> ProviderPool {
+    let mut book = ProviderPool::new(scheduler.parse::<SchedulerName>().unwrap().make(0));
     for (provider, tickets, capacity) in offers {
         let provider = provider.parse().unwrap();
         book.offer(Offer { provider, tickets: *tickets, capacity: *capacity, lease: LEASE }, at(0));
@@ -17,7 +17,7 @@ fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> Book {
 }
 
 /// The last number of each granted provider's address.
-fn grants(book: &mut Book, counted: bool, count: usize) -> Vec<String> {
+fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<String> {
     let mut granted = || book.grant(counted, None, &[], at(0)).map(|(provider, _)| provider.to_string());
     (0..count).map(|_| granted().map_or("-".to_string(), |text| text[7..].to_string())).collect()
 }
@@ -59,7 +59,7 @@ fn competitive_prefers_the_class_that_is_twice_as_quick() {
         let (provider, grant) = book.grant(true, None, &[], at(now)).unwrap();
         let slow = provider.to_string() == "10.0.0.1";
         now += if slow { 100 } else { 20 };
-        book.end(grant, true, at(now));
+        book.release(grant, true, at(now));
         assert!(!slow || round < 21, "still led to the slow one after {round}");
     }
     let quick = std::iter::repeat_with(|| book.grant(true, None, &[], at(now)).unwrap().0.to_string()).take(9);
@@ -99,7 +99,7 @@ fn a_failed_provider_is_remembered_and_another_is_not() {
     book.fail(failed, None, at(0));
     book.withdraw(left, at(0));
     book.sweep(at(1));
-    assert!(book.knows(failed) && !book.knows(left));
+    assert!(book.contains(failed) && !book.contains(left));
     book.sweep(at(59_999));
     assert_eq!(book.len(), 1);
     book.sweep(at(60_000));
@@ -112,10 +112,10 @@ fn who_still_serves_is_not_forgotten() {
     let (provider, grant) = book.grant(true, None, &[], at(0)).unwrap();
     book.withdraw(provider, at(0));
     book.sweep(at(9000));
-    assert!(book.knows(provider));
-    book.end(grant, true, at(9000));
+    assert!(book.contains(provider));
+    book.release(grant, true, at(9000));
     book.sweep(at(9000));
-    assert!(!book.knows(provider));
+    assert!(!book.contains(provider));
 }
 
 #[test]
@@ -123,18 +123,18 @@ fn what_was_in_progress_at_a_death_does_not_make_the_provider_slow() {
     let mut book = book("competitive", &[("10.0.0.1", 9, 9), ("10.0.0.2", 9, 9)]);
     for round in 0..40 {
         let (_, grant) = book.grant(true, None, &[], at(50 * round)).unwrap();
-        book.end(grant, true, at(50 * round + 50));
+        book.release(grant, true, at(50 * round + 50));
     }
     let [one, other] = [(); 2].map(|()| book.grant(true, None, &[], at(2000)).unwrap());
     book.fail(one.0, None, at(3000));
     // Its client gave up.
-    book.end(one.1, true, at(12_000));
-    book.end(other.1, true, at(2050));
+    book.release(one.1, true, at(12_000));
+    book.release(other.1, true, at(2050));
     book.offer(Offer { provider: one.0, tickets: 9, capacity: 9, lease: LEASE }, at(12_000));
     let mut counts = [0, 0];
     for round in 0..20 {
         let (provider, grant) = book.grant(true, None, &[], at(12_000 + 50 * round)).unwrap();
-        book.end(grant, true, at(12_050 + 50 * round));
+        book.release(grant, true, at(12_050 + 50 * round));
         counts[usize::from(provider == one.0)] += 1;
     }
     assert_eq!(counts, [10, 10], "equals take turns");
