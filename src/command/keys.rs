@@ -214,7 +214,7 @@ pub const PARTS: &[Part] = &[
                 put(&mut s.redirect.wait, v)
             }),
             global("redirect_stock", "0", "tickets asked ahead per service and thread, 250 ms at most", |s, v| {
-                s.redirect.stock = number(v, 0, 1024)? as u32;
+                s.redirect.prefetch = number(v, 0, 1024)? as u32;
                 Ok(())
             }),
             global("redirect_tries", "4", "providers to try for one client", |s, v| {
@@ -307,7 +307,7 @@ pub const PARTS: &[Part] = &[
                 put_span(&mut s.udp.age, v, Span::from_millis(1))
             }),
             service("service_NAME_udp_flow", "on", "off: every datagram is a request of its own", |s, v| {
-                s.udp.single = match v {
+                s.udp.per_datagram = match v {
                     "on" => false,
                     "off" => true,
                     _ => return Err("neither on nor off".into()),

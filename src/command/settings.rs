@@ -17,7 +17,7 @@ use pegasus_core::base::time::Span;
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
 use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::redirect::flows::FlowTerms;
+use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::registry::SchedulerName;
 use std::fmt;
@@ -99,7 +99,7 @@ pub struct ServiceSettings {
     /// Who is believed in telling it.
     pub accept_proxy: Vec<Cidr>,
     /// When its flows of datagrams end.
-    pub udp: FlowTerms,
+    pub udp: FlowLimits,
     /// Static providers.
     pub fallback: Vec<HostPort>,
     /// Where it is on this machine, if that is said.
@@ -126,7 +126,7 @@ impl ServiceSettings {
             affinity_timeout: Span::from_secs(600),
             proxy_protocol: None,
             accept_proxy: Vec::new(),
-            udp: FlowTerms::default(),
+            udp: FlowLimits::default(),
             fallback: Vec::new(),
             provider: None,
             capacity: None,

@@ -297,7 +297,7 @@ impl World {
             }
             Event::ClientLeaves { redirector, life, client } => {
                 if self.visitor(redirector, life, client).is_some_and(|visitor| !visitor.relaying) {
-                    self.tell_redirector(redirector, redirector::Input::GaveUp { client });
+                    self.tell_redirector(redirector, redirector::Input::ClientLeft { client });
                 }
             }
             Event::Looked(monitor, life) if self.monitors[monitor].life == life => {

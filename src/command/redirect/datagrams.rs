@@ -35,7 +35,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Reply;
 use pegasus_core::protocol::proxy_header::Header;
-use pegasus_core::redirect::flows::{FlowOptions, Flows, Input, Output, Path};
+use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,11 +141,11 @@ impl Hands for Datagrams {
 
     fn act(&mut self, output: Output, machine: &mut Flows, desk: &mut Desk) {
         match output {
-            Output::Say(request) => {
+            Output::SendToQueue(request) => {
                 self.queue.ask(request, desk.now);
                 self.hear(machine, desk);
             }
-            Output::Blind => {
+            Output::StatusDenied => {
                 info!(
                     target: "redirect",
                     "status is denied (queue_allow_status): flows do not end when their provider withdraws"
@@ -153,7 +153,7 @@ impl Hands for Datagrams {
             }
             Output::Open { flow, to } => self.open(flow, to, machine, desk),
             Output::Drop { flow } => self.upstreams.close(flow),
-            Output::Note(note) => self.notes.tell(&note, desk.now),
+            Output::Log(note) => self.notes.tell(&note, desk.now),
         }
     }
 
@@ -325,7 +325,7 @@ impl Datagrams {
             if until <= desk.now {
                 machine.handle_input(Input::Close { door: number }, desk.now);
             }
-            if machine.used(number) {
+            if machine.is_socket_used(number) {
                 return true;
             }
             if std::mem::take(&mut door.counted) {
@@ -353,7 +353,7 @@ impl Datagrams {
         let Some(door) = self.doors.get_mut(number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
-        machine.handle_input(Input::Leave { door: number }, desk.now);
+        machine.handle_input(Input::CloseSocketFlows { door: number }, desk.now);
     }
 
     /// Takes what clients sent to a door.
@@ -383,11 +383,11 @@ impl Datagrams {
             };
             match received {
                 Ok((count, client, local)) => {
-                    let path = Path { door: number, client, local };
+                    let path = FlowKey { socket: number, client, local };
                     let bytes = &self.buffer[..count];
-                    if let Some((flow, to)) = machine.datagram(path, door.service, door.port, bytes, desk.now) {
+                    if let Some((flow, to)) = machine.on_datagram(path, door.service, door.port, bytes, desk.now) {
                         if self.upstreams.get(flow).is_some_and(|upstream| upstream.refuses(bytes, to)) {
-                            machine.handle_input(Input::Refused { flow }, desk.now);
+                            machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);
                         }
                     }
                 }
@@ -409,28 +409,28 @@ impl Datagrams {
     /// Opens a flow's socket and sends what waited for it.
     fn open(&mut self, flow: Key, to: SocketAddr, machine: &mut Flows, desk: &mut Desk) {
         let (header, token) = (self.header(flow, machine), token(flow.index(), Kind::Upstream));
-        let roams = machine.asked_for_a_file(flow);
+        let roams = machine.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, roams, header, token, desk) {
             Ok(upstream) => self.upstreams.add(upstream),
             Err(error) if socket::out_of_sockets(&error) || socket::no_local_port(&error) => {
-                return machine.handle_input(Input::Stuck { flow }, desk.now);
+                return machine.handle_input(Input::NoLocalPort { flow }, desk.now);
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
-                return machine.handle_input(Input::Unopened { flow }, desk.now);
+                return machine.handle_input(Input::OpenFailed { flow }, desk.now);
             }
         };
-        let refused = machine.kept(flow).any(|bytes| upstream.refuses(bytes, to));
+        let refused = machine.unconfirmed(flow).any(|bytes| upstream.refuses(bytes, to));
         machine.handle_input(Input::Opened { flow }, desk.now);
         if refused {
-            machine.handle_input(Input::Refused { flow }, desk.now);
+            machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);
         }
     }
 
     /// What a new provider of a flow is told first.
     fn header(&self, flow: Key, machine: &Flows) -> Option<Header> {
-        let path = machine.path(flow)?;
-        let door = self.doors.get(path.door)?;
+        let path = machine.key(flow)?;
+        let door = self.doors.get(path.socket)?;
         let bound = || door.socket.local_addr().ok().map(|place| place.ip()).filter(|ip| !ip.is_unspecified());
         self.proxied.of_datagrams(door.service, path.client, || path.local.or_else(bound), door.port)
     }
@@ -442,15 +442,15 @@ impl Datagrams {
             match upstream.receive(&mut self.buffer) {
                 Ok((count, from)) => {
                     let enough = upstream.is_answered();
-                    let Some(path) = machine.answer(flow, from, count, desk.now) else { continue };
+                    let Some(path) = machine.on_reply(flow, from, count, desk.now) else { continue };
                     self.reply(path, count);
-                    if enough || !machine.lives(flow) {
+                    if enough || !machine.contains(flow) {
                         return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if datagram::refused(&error) => {
-                    return machine.handle_input(Input::Refused { flow }, desk.now);
+                    return machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);
                 }
                 Err(error) if socket::out_of_sockets(&error) => return,
                 // What else the network has to say, that a datagram was too long for
@@ -464,12 +464,12 @@ impl Datagrams {
 
     /// Sends what is in the buffer to a client, now or with what else leaves by
     /// its door in this turn.
-    fn reply(&mut self, path: Path, count: usize) {
-        if self.outgoing.0 != path.door || self.outgoing.1.full() {
+    fn reply(&mut self, path: FlowKey, count: usize) {
+        if self.outgoing.0 != path.socket || self.outgoing.1.full() {
             self.send_replies();
-            self.outgoing.0 = path.door;
+            self.outgoing.0 = path.socket;
         }
-        let Some(door) = self.doors.get(path.door) else { return };
+        let Some(door) = self.doors.get(path.socket) else { return };
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
@@ -495,14 +495,16 @@ impl Datagrams {
             match news {
                 News::Up => machine.handle_input(Input::QueueUp, desk.now),
                 News::Down => machine.handle_input(Input::QueueDown, desk.now),
-                News::Answer(Matched::ById(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
+                News::Answer(Matched::ById(id, reply)) => {
+                    machine.handle_input(Input::QueueReply { id, reply }, desk.now)
+                }
                 News::Answer(Matched::InOrder((), Reply::Status(lines))) => {
                     machine.handle_input(Input::Status { lines }, desk.now);
                 }
                 News::Answer(Matched::InOrder((), reply)) => {
                     debug!(target: "redirect", "queue: {reply}");
                     if let Reply::Error { error: refusal, .. } = reply {
-                        machine.handle_input(Input::Refusal { reason: refusal.code }, desk.now);
+                        machine.handle_input(Input::StatusDenied { reason: refusal.code }, desk.now);
                     }
                 }
             }

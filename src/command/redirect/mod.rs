@@ -46,7 +46,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::redirect::flows::Flows;
 use pegasus_core::redirect::redirector::Redirector;
-use pegasus_core::redirect::sources::Sources;
+use pegasus_core::redirect::source_limit::SourceLimiter;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -259,7 +259,7 @@ pub struct Crew {
     queue: Queue,
     /// The clients of all loops, by their sources where these have a limit.
     count: Tally,
-    sources: Arc<Mutex<Sources>>,
+    sources: Arc<Mutex<SourceLimiter>>,
     /// The pipes of all loops.
     pipes: Tally,
     /// The flows of all loops.

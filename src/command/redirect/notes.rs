@@ -8,7 +8,7 @@ use pegasus_core::base::address::Provider;
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::redirect::redirector::Note;
+use pegasus_core::redirect::redirector::RedirectLog;
 
 /// How often it is told that the system has no socket to spare.
 const TELL: Span = Span::from_secs(60);
@@ -29,10 +29,10 @@ pub struct Notes {
 
 impl Notes {
     /// Writes a line of the log, if it says something new.
-    pub fn tell(&mut self, note: &Note, now: Moment) {
+    pub fn tell(&mut self, note: &RedirectLog, now: Moment) {
         match note {
-            Note::Closed { provider: None, .. } if !self.tells_of_one_turned_away(now) => return,
-            Note::ProviderFailed { provider, .. } => {
+            RedirectLog::Closed { provider: None, .. } if !self.tells_of_one_turned_away(now) => return,
+            RedirectLog::ProviderFailed { provider, .. } => {
                 self.dead.retain(|(_, since)| now.since(*since) < DEATH);
                 if self.dead.iter().any(|(dead, _)| dead == provider) {
                     return;
@@ -41,7 +41,7 @@ impl Notes {
             }
             _ => {}
         }
-        if let Note::Closed { outcome: Outcome::OutOfSockets, .. } = note {
+        if let RedirectLog::Closed { outcome: Outcome::OutOfSockets, .. } = note {
             if self.out_of_sockets.allow(now, TELL).is_none() {
                 return;
             }
@@ -66,9 +66,9 @@ impl Notes {
 
 /// Writes what an operator may want to read. `idle`: of somebody who came to say
 /// nothing, as a check does all the time.
-pub fn tell(note: &Note, idle: bool) {
+pub fn tell(note: &RedirectLog, idle: bool) {
     match note {
-        Note::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
+        RedirectLog::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
             let level = match outcome {
                 Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
                     Level::Warn
@@ -84,7 +84,7 @@ pub fn tell(note: &Note, idle: bool) {
                 provider.map_or("-".to_string(), |provider| provider.to_string())
             );
         }
-        Note::ProviderFailed { service, provider, why } => {
+        RedirectLog::ProviderFailed { service, provider, why } => {
             warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
         }
     }

@@ -15,7 +15,7 @@ use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
 use pegasus_core::protocol::proxy_header::{parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX};
-use pegasus_core::redirect::redirector::Note;
+use pegasus_core::redirect::redirector::RedirectLog;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -156,8 +156,8 @@ impl Proxied {
 
     /// Whether this tells of a front proxy that spoke for itself, and said nothing:
     /// how some check all the time whether anybody is here.
-    pub fn is_check(&self, note: &Note) -> bool {
-        let Note::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
+    pub fn is_check(&self, note: &RedirectLog) -> bool {
+        let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
         self.terms.get(*service).is_some_and(|terms| terms.believe(*client))
     }
 

@@ -34,7 +34,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
-use pegasus_core::redirect::sources::Source;
+use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +61,7 @@ struct Client {
     /// It is among those that are pumped when this turn is settled.
     again: bool,
     /// Where it is counted.
-    source: Option<Source>,
+    source: Option<SourceKey>,
     _counted: Counted,
 }
 
@@ -128,7 +128,7 @@ impl Hands for Relay {
                 return self.met(key, met, machine, desk);
             }
             if !there && client.stage != Stage::Relaying {
-                machine.handle_input(Input::GaveUp { client: key }, desk.now);
+                machine.handle_input(Input::ClientLeft { client: key }, desk.now);
             }
         } else {
             client.link.provider_event(event);
@@ -141,25 +141,25 @@ impl Hands for Relay {
 
     fn act(&mut self, output: Output, machine: &mut Redirector, desk: &mut Desk) {
         match output {
-            Output::Say(request) => {
+            Output::SendToQueue(request) => {
                 self.queue.ask(request, desk.now);
                 self.hear(machine, desk);
             }
             Output::Connect { client, to } => self.call(client, to, machine, desk),
-            Output::HangUp { client } => {
+            Output::AbortConnect { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
                     client.stage = Stage::Waiting;
                     client.link.drop_provider();
                 }
             }
-            Output::TurnAway { client } => {
+            Output::ResetClient { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
                     client.link.drop_provider();
                     client.link.reset_client();
                 }
                 self.drop_client(client);
             }
-            Output::Note(note) => tell(&note, self.proxied.is_check(&note)),
+            Output::Log(note) => tell(&note, self.proxied.is_check(&note)),
         }
     }
 
@@ -373,7 +373,7 @@ impl Relay {
         // Nobody gets a descriptor before those who wait for one.
         let called = (!self.scarcity.is_short()).then(|| self.try_call(key, to, machine, desk));
         if !matches!(called, Some(Ok(()))) {
-            machine.handle_input(Input::Waits { client: key }, desk.now);
+            machine.handle_input(Input::ConnectDeferred { client: key }, desk.now);
             self.scarcity.wait(key, to, called.and_then(Result::err).as_ref(), desk.now);
         }
     }
@@ -384,9 +384,9 @@ impl Relay {
             if self.clients.get(key).is_none() {
                 continue;
             }
-            machine.handle_input(Input::Calls { client: key }, desk.now);
+            machine.handle_input(Input::ConnectStarted { client: key }, desk.now);
             if self.try_call(key, to, machine, desk).is_err() {
-                machine.handle_input(Input::Waits { client: key }, desk.now);
+                machine.handle_input(Input::ConnectDeferred { client: key }, desk.now);
                 return self.scarcity.wait_on(key, to, desk.now);
             }
         }
@@ -417,7 +417,7 @@ impl Relay {
                 self.connected(key, machine, desk);
             }
             Ok(Called::Refused) => self.failed(key, Failure::Refused, machine, desk),
-            Ok(Called::ClientGone) => machine.handle_input(Input::GaveUp { client: key }, desk.now),
+            Ok(Called::ClientGone) => machine.handle_input(Input::ClientLeft { client: key }, desk.now),
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 if socket::out_of_sockets(&error) {
@@ -427,8 +427,8 @@ impl Relay {
                 }
                 // Nobody's fault, unless from here nobody there can be called at all.
                 let stuck = socket::no_local_port(&error) && socket::has_address_for(to);
-                let failed = Input::Failed { client: key, why: Failure::Refused };
-                machine.handle_input(if stuck { Input::Stuck { client: key } } else { failed }, desk.now);
+                let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
+                machine.handle_input(if stuck { Input::NoLocalPort { client: key } } else { failed }, desk.now);
             }
         }
         Ok(())
@@ -469,7 +469,7 @@ impl Relay {
             client.stage = Stage::Waiting;
             client.half_closed = false;
             client.link.drop_provider();
-            machine.handle_input(Input::Failed { client: key, why }, desk.now);
+            machine.handle_input(Input::ConnectFailed { client: key, why }, desk.now);
         }
     }
 
@@ -517,7 +517,9 @@ impl Relay {
             match news {
                 News::Up => machine.handle_input(Input::QueueUp, desk.now),
                 News::Down => machine.handle_input(Input::QueueDown, desk.now),
-                News::Answer(Matched::ById(id, reply)) => machine.handle_input(Input::Told { id, reply }, desk.now),
+                News::Answer(Matched::ById(id, reply)) => {
+                    machine.handle_input(Input::QueueReply { id, reply }, desk.now)
+                }
                 News::Answer(Matched::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
             }
         }

@@ -8,7 +8,7 @@ use log::warn;
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::redirect::sources::{Source, Sources};
+use pegasus_core::redirect::source_limit::{SourceKey, SourceLimiter};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ pub struct Scarcity {
     waiting: VecDeque<(Key, SocketAddr)>,
     again: Moment,
     told_waiting: LogThrottle,
-    sources: Arc<Mutex<Sources>>,
+    sources: Arc<Mutex<SourceLimiter>>,
     told_source: LogThrottle,
 }
 
 impl Scarcity {
     /// With the counts of all loops.
-    pub fn new(sources: Arc<Mutex<Sources>>) -> Scarcity {
+    pub fn new(sources: Arc<Mutex<SourceLimiter>>) -> Scarcity {
         let (told_waiting, told_source) = Default::default();
         Scarcity { waiting: VecDeque::new(), again: Moment::NEVER, told_waiting, sources, told_source }
     }
@@ -78,12 +78,12 @@ impl Scarcity {
     }
 
     /// Somebody left, and descriptors with him.
-    pub fn leave(&mut self, source: Option<Source>) {
+    pub fn leave(&mut self, source: Option<SourceKey>) {
         if self.is_short() {
             self.again = Moment::ZERO;
         }
         if let Some(source) = source {
-            self.sources.lock().unwrap_or_else(PoisonError::into_inner).leave(source);
+            self.sources.lock().unwrap_or_else(PoisonError::into_inner).release(source);
         }
     }
 
@@ -91,12 +91,12 @@ impl Scarcity {
     ///
     /// # Errors
     /// His source has `most` clients here already.
-    pub fn enter(&mut self, from: SocketAddr, most: usize, now: Moment) -> Result<Option<Source>, ()> {
+    pub fn enter(&mut self, from: SocketAddr, most: usize, now: Moment) -> Result<Option<SourceKey>, ()> {
         if most == 0 {
             return Ok(None);
         }
-        let source = Source::from(from.ip());
-        if self.sources.lock().unwrap_or_else(PoisonError::into_inner).enter(source, most) {
+        let source = SourceKey::from(from.ip());
+        if self.sources.lock().unwrap_or_else(PoisonError::into_inner).try_acquire(source, most) {
             return Ok(Some(source));
         }
         if let Some(count) = self.told_source.allow(now, TELL) {

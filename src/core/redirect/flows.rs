@@ -6,8 +6,8 @@
 //! told, is the [`Redirector`]'s business, for which a flow is a client like
 //! any other. Knows no socket.
 
-use super::kept::{Kept, TAKEN_AFTER};
 use super::redirector::{self, Failure, Redirector};
+use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
 use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
@@ -17,20 +17,20 @@ use crate::base::timer_queue::TimerQueue;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use ranking::{Ranking, Standing};
-pub use talk::{FlowOptions, FlowTerms, Input, Output, Path};
-use watch::Watch;
+use eviction::{Activity, EvictionOrder};
+pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
+use status_poll::StatusPoller;
 
 /// At the end a flow is over after so much silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
 /// With so many datagrams a client is no stranger any more.
-const REGULAR: u32 = 2;
+const ESTABLISHED_AFTER: u32 = 2;
 
 #[derive(Debug)]
 struct Flow {
-    path: Path,
+    path: FlowKey,
     service: ServiceName,
-    terms: FlowTerms,
+    terms: FlowLimits,
     /// Whether it has a provider.
     open: bool,
     /// Whether that offered when the queue was last heard, since it is connected.
@@ -39,7 +39,7 @@ struct Flow {
     /// which is where a stream of datagrams goes on: TFTP takes a port for each.
     to: SocketAddr,
     peer: SocketAddr,
-    kept: Kept,
+    kept: ResendBuffer,
     /// The redirector knows that it is served.
     served: bool,
     datagrams: u32,
@@ -53,12 +53,12 @@ struct Flow {
 }
 
 impl Flow {
-    fn follows(&self) -> bool {
+    fn port_changed(&self) -> bool {
         self.peer != self.to
     }
 
-    fn standing(&self) -> Standing {
-        (self.datagrams >= REGULAR, self.touched)
+    fn activity(&self) -> Activity {
+        (self.datagrams >= ESTABLISHED_AFTER, self.touched)
     }
 
     fn ends(&self) -> (Moment, Outcome) {
@@ -72,13 +72,13 @@ impl Flow {
 pub struct Flows {
     options: FlowOptions,
     flows: Slab<Flow>,
-    by_path: HashMap<Path, Key>,
+    by_path: HashMap<FlowKey, Key>,
     redirector: Redirector,
     /// Of what all of them keep.
     kept_bytes: usize,
     timers: TimerQueue<Key>,
-    ranking: Ranking,
-    watch: Watch,
+    ranking: EvictionOrder,
+    watch: StatusPoller,
     draining: bool,
     /// Doors that are about to be closed.
     left: Vec<usize>,
@@ -91,7 +91,9 @@ impl StateMachine for Flows {
 
     fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
-            Input::Told { id, reply } => self.redirector.handle_input(redirector::Input::Told { id, reply }, now),
+            Input::QueueReply { id, reply } => {
+                self.redirector.handle_input(redirector::Input::QueueReply { id, reply }, now)
+            }
             Input::QueueUp => {
                 self.watch.connected(now);
                 self.redirector.handle_input(redirector::Input::QueueUp, now);
@@ -101,30 +103,32 @@ impl StateMachine for Flows {
                 self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
             Input::Status { lines } => self.status(&lines, now),
-            Input::Refusal { reason } => self.watch_refused(reason),
+            Input::StatusDenied { reason } => self.status_denied(reason),
             Input::Opened { flow } => self.opened(flow, now),
-            Input::Unopened { flow } => self.fail(flow, now),
-            Input::Refused { flow } => self.refused(flow, now),
-            Input::Stuck { flow } => self.redirector.handle_input(redirector::Input::Stuck { client: flow }, now),
+            Input::OpenFailed { flow } => self.fail(flow, now),
+            Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
+            Input::NoLocalPort { flow } => {
+                self.redirector.handle_input(redirector::Input::NoLocalPort { client: flow }, now)
+            }
             Input::Fallback { service, addresses } => {
                 self.redirector.handle_input(redirector::Input::Fallback { service, addresses }, now);
             }
             Input::Reconfigure(options) => {
                 self.redirector.handle_input(redirector::Input::Reconfigure(options.redirect.clone()), now);
                 self.options = options;
-                self.renew_terms();
+                self.update_limits();
             }
             Input::Drain => {
                 self.draining = true;
-                self.renew_terms();
+                self.update_limits();
             }
-            Input::Leave { door } => {
+            Input::CloseSocketFlows { door } => {
                 // Of those before, whoever has no flow any more was closed.
                 let flows = &self.flows;
-                self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.door == *door));
+                self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.socket == *door));
                 self.left.push(door);
             }
-            Input::Close { door } => self.drained(|path| path.door == door, now),
+            Input::Close { door } => self.drained(|path| path.socket == door, now),
             Input::End => {
                 self.draining = true;
                 self.drained(|_| true, now);
@@ -134,7 +138,7 @@ impl StateMachine for Flows {
 
     fn handle_timeout(&mut self, now: Moment) {
         self.redirector.handle_timeout(now);
-        self.look(now);
+        self.poll_status(now);
         while let Some(key) = self.timers.pop_due(now) {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
@@ -157,16 +161,16 @@ impl StateMachine for Flows {
                 return Some(output);
             }
             match self.redirector.poll_output()? {
-                redirector::Output::Say(request) => return Some(Output::Say(request)),
-                redirector::Output::Note(note) => return Some(Output::Note(note)),
+                redirector::Output::SendToQueue(request) => return Some(Output::SendToQueue(request)),
+                redirector::Output::Log(note) => return Some(Output::Log(note)),
                 redirector::Output::Connect { client, to } => {
                     if let Some(flow) = self.flows.get_mut(client) {
                         (flow.to, flow.peer) = (to, to);
                         return Some(Output::Open { flow: client, to });
                     }
                 }
-                redirector::Output::TurnAway { client } => self.forget(client),
-                redirector::Output::HangUp { .. } => {}
+                redirector::Output::ResetClient { client } => self.forget(client),
+                redirector::Output::AbortConnect { .. } => {}
             }
         }
     }
@@ -185,55 +189,55 @@ impl Flows {
     }
 
     /// Whether a door has flows that are not over.
-    pub fn used(&self, door: usize) -> bool {
-        self.flows.iter().any(|(_, flow)| flow.path.door == door)
+    pub fn is_socket_used(&self, door: usize) -> bool {
+        self.flows.iter().any(|(_, flow)| flow.path.socket == door)
     }
 
     /// Whether the flow is not over yet.
-    pub fn lives(&self, flow: Key) -> bool {
+    pub fn contains(&self, flow: Key) -> bool {
         self.flows.get(flow).is_some()
     }
 
     /// Between whom a flow is.
-    pub fn path(&self, flow: Key) -> Option<Path> {
+    pub fn key(&self, flow: Key) -> Option<FlowKey> {
         self.flows.get(flow).map(|flow| flow.path)
     }
 
     /// What nobody has taken for certain, oldest first.
-    pub fn kept(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
+    pub fn unconfirmed(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.kept.iter())
     }
 
     /// Whether a flow began with a request of TFTP, to which the answer comes from
     /// another port. It is known as long as nobody answered.
-    pub fn asked_for_a_file(&self, flow: Key) -> bool {
-        self.kept(flow).next().is_some_and(asks_for_a_file)
+    pub fn is_tftp(&self, flow: Key) -> bool {
+        self.unconfirmed(flow).next().is_some_and(is_tftp_request)
     }
 
     /// A client sent this to `port` of ours. Where its flow has a provider, the
     /// answer is by which flow, and to whom, it is to be sent now; otherwise it
     /// waits here or is lost.
-    pub fn datagram(
+    pub fn on_datagram(
         &mut self,
-        path: Path,
+        path: FlowKey,
         service: ServiceName,
         port: u16,
         bytes: &[u8],
         now: Moment,
     ) -> Option<(Key, SocketAddr)> {
         if let Some(key) = self.by_path.get(&path).copied() {
-            let follows = self.flows.get(key).is_some_and(Flow::follows);
-            if !(follows && asks_for_a_file(bytes)) {
-                return self.further(key, bytes, now);
+            let follows = self.flows.get(key).is_some_and(Flow::port_changed);
+            if !(follows && is_tftp_request(bytes)) {
+                return self.on_known_flow(key, bytes, now);
             }
             // The next transfer of a client that keeps its port: the one before
             // has ended, and its port at the provider may be gone.
             self.finish(key, Outcome::Complete, now);
         }
-        if self.draining || self.left.contains(&path.door) {
+        if self.draining || self.left.contains(&path.socket) {
             return None;
         }
-        self.make_room(now);
+        self.evict(now);
         let terms = self.options.services.get(service).copied().unwrap_or_default();
         let flow = self.flows.insert(Flow {
             path,
@@ -243,7 +247,7 @@ impl Flows {
             offered: false,
             to: path.client,
             peer: path.client,
-            kept: Kept::default(),
+            kept: ResendBuffer::default(),
             served: false,
             datagrams: 0,
             replies: 0,
@@ -253,41 +257,41 @@ impl Flows {
             touched: now,
             timer: Moment::NEVER,
         });
-        if !terms.single {
+        if !terms.per_datagram {
             self.by_path.insert(path, flow);
         }
-        self.ranking.enter(flow, now);
+        self.ranking.insert(flow, now);
         let flows = &self.flows;
-        self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::standing));
+        self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
         let from = SocketAddr::new(path.client.ip().to_canonical(), path.client.port());
         self.redirector.handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
-        self.further(flow, bytes, now)
+        self.on_known_flow(flow, bytes, now)
     }
 
-    fn further(&mut self, key: Key, bytes: &[u8], now: Moment) -> Option<(Key, SocketAddr)> {
+    fn on_known_flow(&mut self, key: Key, bytes: &[u8], now: Moment) -> Option<(Key, SocketAddr)> {
         let flow = self.flows.get_mut(key)?;
         flow.touched = now;
         flow.datagrams = flow.datagrams.saturating_add(1);
         flow.received += bytes.len() as u64;
-        if flow.datagrams == REGULAR {
+        if flow.datagrams == ESTABLISHED_AFTER {
             self.ranking.promote(key, now);
         }
         let (open, peer) = (flow.open, flow.peer);
         if !open {
             flow.kept.wait(bytes, now, &mut self.kept_bytes);
-        } else if !flow.follows() {
+        } else if !flow.port_changed() {
             // The next port of a stream could not be asked of another provider.
             flow.kept.keep(bytes, now, &mut self.kept_bytes);
         }
         if open && now.since(flow.opened) >= TAKEN_AFTER {
-            self.served(key, now);
+            self.confirmed(key, now);
         }
         open.then_some((key, peer))
     }
 
     /// `from` sent so many bytes to the flow's socket. The answer is to whom
     /// they are to be sent, if they belong to the flow.
-    pub fn answer(&mut self, key: Key, from: SocketAddr, bytes: usize, now: Moment) -> Option<Path> {
+    pub fn on_reply(&mut self, key: Key, from: SocketAddr, bytes: usize, now: Moment) -> Option<FlowKey> {
         let flow = self.flows.get_mut(key).filter(|flow| flow.open)?;
         if from.ip().to_canonical() != flow.to.ip() {
             return None;
@@ -297,20 +301,20 @@ impl Flows {
         flow.replies = flow.replies.saturating_add(1);
         flow.sent += bytes as u64;
         flow.kept.clear(&mut self.kept_bytes);
-        let most = if flow.terms.single { flow.terms.replies.max(1) } else { flow.terms.replies };
+        let most = if flow.terms.per_datagram { flow.terms.replies.max(1) } else { flow.terms.replies };
         let (path, over) = (flow.path, most > 0 && flow.replies >= flow.datagrams.saturating_mul(most));
         if over {
             self.finish(key, Outcome::Complete, now);
         } else {
-            self.served(key, now);
+            self.confirmed(key, now);
         }
         Some(path)
     }
 
-    fn served(&mut self, key: Key, now: Moment) {
+    fn confirmed(&mut self, key: Key, now: Moment) {
         if let Some(flow) = self.flows.get_mut(key).filter(|flow| !flow.served) {
             flow.served = true;
-            self.redirector.handle_input(redirector::Input::Served { client: key }, now);
+            self.redirector.handle_input(redirector::Input::ProviderConfirmed { client: key }, now);
         }
     }
 
@@ -323,36 +327,36 @@ impl Flows {
         flow.touched = now;
         flow.kept.sent(now);
         self.redirector.handle_input(redirector::Input::Connected { client: key }, now);
-        self.watch.wanted(now);
+        self.watch.request_poll(now);
         self.arm(key);
     }
 
     /// Nobody is where a flow's datagrams went. At its provider's own port that
     /// is the death of the provider, and of all flows that lead there.
-    fn refused(&mut self, key: Key, now: Moment) {
+    fn on_unreachable(&mut self, key: Key, now: Moment) {
         // What a flow hears that is on its way to another provider, it hears of
         // the one that is known to be dead.
         let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
-        if flow.follows() {
+        if flow.port_changed() {
             return self.finish(key, Outcome::Complete, now);
         }
         let to = flow.to;
-        let same = |other: &(Key, &Flow)| other.0 != key && other.1.open && other.1.to == to && !other.1.follows();
+        let same = |other: &(Key, &Flow)| other.0 != key && other.1.open && other.1.to == to && !other.1.port_changed();
         let others: Vec<Key> = self.flows.iter().filter(same).map(|(key, _)| key).collect();
-        self.lose(key, true, now);
-        others.into_iter().for_each(|other| self.lose(other, false, now));
+        self.lose_provider(key, true, now);
+        others.into_iter().for_each(|other| self.lose_provider(other, false, now));
     }
 
     /// A flow's provider is dead. With datagrams that it cannot have taken the
     /// flow goes on to another one; otherwise it is over, and its next datagram
     /// begins a new one.
-    fn lose(&mut self, key: Key, reports: bool, now: Moment) {
+    fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let (sent, received) = (flow.sent, flow.received);
         let fresh = flow.kept.fresh(now);
         if !fresh && reports {
             self.forget(key);
-            let lost = redirector::Input::Lost { client: key, why: Failure::Refused, sent, received };
+            let lost = redirector::Input::ProviderLost { client: key, why: Failure::Refused, sent, received };
             return self.redirector.handle_input(lost, now);
         }
         if !fresh {
@@ -365,25 +369,25 @@ impl Flows {
 
     /// A flow goes on to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
-        self.redirector.handle_input(redirector::Input::Failed { client: key, why: Failure::Refused }, now);
+        self.redirector.handle_input(redirector::Input::ConnectFailed { client: key, why: Failure::Refused }, now);
     }
 
     /// Ends flows until there is room for one more.
-    fn make_room(&mut self, now: Moment) {
+    fn evict(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
             let flows = &self.flows;
-            let last = self.ranking.last(flows.len(), |key| flows.get(key).map(Flow::standing));
+            let last = self.ranking.pop_least_active(flows.len(), |key| flows.get(key).map(Flow::activity));
             let Some(key) = last else { return };
             self.finish(key, Outcome::Evicted, now);
         }
     }
 
     /// Flows that are here end as it is wanted now; what one is stays.
-    fn renew_terms(&mut self) {
+    fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             if let Some(terms) = self.options.services.get(flow.service) {
-                flow.terms = FlowTerms { single: flow.terms.single, ..*terms };
+                flow.terms = FlowLimits { per_datagram: flow.terms.per_datagram, ..*terms };
             }
             if self.draining {
                 flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
@@ -407,7 +411,7 @@ impl Flows {
     }
 
     /// No more time is left for flows between these.
-    fn drained(&mut self, these: impl Fn(&Path) -> bool, now: Moment) {
+    fn drained(&mut self, these: impl Fn(&FlowKey) -> bool, now: Moment) {
         let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.path)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
@@ -424,23 +428,23 @@ impl Flows {
             self.by_path.remove(&flow.path);
         }
         flow.kept.clear(&mut self.kept_bytes);
-        self.ranking.leave(flow.standing().0);
+        self.ranking.remove(flow.activity().0);
         self.outputs.push_back(Output::Drop { flow: key });
     }
 }
 
 /// Whether this is a read or write request of TFTP (RFC 1350): a number, a
 /// name and a mode.
-fn asks_for_a_file(bytes: &[u8]) -> bool {
+fn is_tftp_request(bytes: &[u8]) -> bool {
     let Some([0, 1 | 2, rest @ ..]) = Some(bytes) else { return false };
     let mut words = rest.split(|byte| *byte == 0);
     let (name, mode) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     !name.is_empty() && [&b"octet"[..], b"netascii", b"mail"].iter().any(|known| mode.eq_ignore_ascii_case(known))
 }
 
-mod ranking;
-mod talk;
-mod watch;
+mod eviction;
+mod interface;
+mod status_poll;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! Leading clients to providers.
 
 pub mod flows;
-mod kept;
 pub mod redirector;
-pub mod sources;
+mod resend_buffer;
+pub mod source_limit;

@@ -18,14 +18,14 @@ use std::net::SocketAddr;
 
 /// Providers that a question asks to avoid: eight of the longest addresses fit
 /// into a line. The queue holds every one that was reported anyway.
-const AVOID: usize = 8;
+const AVOID_MAX: usize = 8;
 
-use client::{Client, Stage};
-use stock::Stock;
-pub use talk::{Failure, Input, Note, Output, RedirectOptions};
+use client::{Client, ClientState};
+pub use interface::{Failure, Input, Output, RedirectLog, RedirectOptions};
+use prefetch::Prefetch;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Queue {
+enum QueueStatus {
     #[default]
     Unknown,
     Up,
@@ -34,11 +34,11 @@ enum Queue {
 
 /// A service that clients came for: as many as are configured.
 #[derive(Debug)]
-struct Known {
+struct ServiceFallbacks {
     name: ServiceName,
     /// Static providers, and whose turn it is.
-    fallback: Vec<SocketAddr>,
-    turn: usize,
+    providers: Vec<SocketAddr>,
+    next: usize,
 }
 
 /// See the file's head.
@@ -49,11 +49,11 @@ pub struct Redirector {
     count: usize,
     asked: HashMap<u32, Key>,
     next_id: u32,
-    queue: Queue,
+    queue: QueueStatus,
     /// How many connections to the queue there have been.
     connection: u32,
-    services: Vec<Known>,
-    stock: Stock,
+    services: Vec<ServiceFallbacks>,
+    prefetch: Prefetch,
     timers: TimerQueue<Key>,
     outputs: VecDeque<Output>,
 }
@@ -70,125 +70,127 @@ impl StateMachine for Redirector {
                     self.clients.resize_with(slot + 1, || None);
                 }
                 debug_assert!(self.clients[slot].is_none());
-                let service = self.number(service);
+                let service = self.service_index(service);
                 self.clients[slot] = Some((
                     client,
                     Client {
                         service,
                         from,
                         port,
-                        stage: Stage::Queueless,
+                        state: ClientState::AwaitingQueue,
                         provider: None,
-                        place: None,
+                        grant: None,
                         tries: 0,
                         arrived: now,
                         connected: Moment::NEVER,
-                        patience: Moment::NEVER,
-                        trouble: None,
+                        wait_deadline: Moment::NEVER,
+                        retry: None,
                         deadline: Moment::NEVER,
                         timer: Moment::NEVER,
                     },
                 ));
                 self.count += 1;
-                self.find(client, now);
+                self.request_provider(client, now);
             }
-            Input::Told { id, reply } => {
+            Input::QueueReply { id, reply } => {
                 let provider = if let Reply::Provider { provider, .. } = reply { Some(provider) } else { None };
-                if self.stock.answered(id, provider, now) {
+                if self.prefetch.on_reply(id, provider, now) {
                     return;
                 }
                 if let Some(client) = self.asked.remove(&id) {
-                    self.told(client, id, reply, now);
+                    self.on_queue_reply(client, id, reply, now);
                 }
             }
             Input::QueueUp => {
-                if self.queue != Queue::Up {
+                if self.queue != QueueStatus::Up {
                     self.connection = self.connection.wrapping_add(1);
                 }
-                self.queue = Queue::Up;
-                let mut waiting = self.in_stage(|stage| stage == Stage::Queueless);
+                self.queue = QueueStatus::Up;
+                let mut waiting = self.in_state(|stage| stage == ClientState::AwaitingQueue);
                 waiting.sort_by_key(|(arrived, _)| *arrived);
                 for (_, client) in waiting {
-                    self.find(client, now);
+                    self.request_provider(client, now);
                 }
             }
-            Input::QueueDown => self.queue_lost(Queue::Down, now),
+            Input::QueueDown => self.queue_lost(QueueStatus::Down, now),
             Input::Connected { client } => {
-                if let Some(client) = self.client(client).filter(|client| client.stage == Stage::Connecting) {
-                    client.stage = Stage::Relaying;
+                if let Some(client) = self.client(client).filter(|client| client.state == ClientState::Connecting) {
+                    client.state = ClientState::Relaying;
                     client.connected = now;
                     client.deadline = Moment::NEVER;
-                    if let Some(trouble) = &mut client.trouble {
+                    if let Some(trouble) = &mut client.retry {
                         trouble.stuck = None;
                     }
                 }
             }
-            Input::Failed { client, why } => self.failed(client, why, now),
-            Input::Stuck { client } => self.turn_away(client, Outcome::OutOfSockets, now),
-            Input::Waits { client: key } => {
+            Input::ConnectFailed { client, why } => self.provider_failed(client, why, now),
+            Input::NoLocalPort { client } => self.reset_client(client, Outcome::OutOfSockets, now),
+            Input::ConnectDeferred { client: key } => {
                 let until = now + self.options.connect_timeout;
-                if let Some(client) = self.client(key).filter(|client| client.stage == Stage::Connecting) {
-                    client.stage = Stage::Stuck;
-                    let until = *client.trouble().stuck.get_or_insert(until);
+                if let Some(client) = self.client(key).filter(|client| client.state == ClientState::Connecting) {
+                    client.state = ClientState::AwaitingSocket;
+                    let until = *client.retry_state().stuck.get_or_insert(until);
                     self.arm(key, until);
                 }
             }
-            Input::Calls { client: key } => {
+            Input::ConnectStarted { client: key } => {
                 let deadline = now + self.options.connect_timeout;
-                if let Some(client) = self.client(key).filter(|client| client.stage == Stage::Stuck) {
-                    client.stage = Stage::Connecting;
+                if let Some(client) = self.client(key).filter(|client| client.state == ClientState::AwaitingSocket) {
+                    client.state = ClientState::Connecting;
                     self.arm(key, deadline);
                 }
             }
-            Input::GaveUp { client } => self.turn_away(client, Outcome::GaveUp, now),
-            Input::Served { client } => {
+            Input::ClientLeft { client } => self.reset_client(client, Outcome::GaveUp, now),
+            Input::ProviderConfirmed { client } => {
                 if let Some(client) = self.client(client) {
                     client.tries = 1;
-                    client.patience = Moment::NEVER;
-                    if let Some(trouble) = &mut client.trouble {
+                    client.wait_deadline = Moment::NEVER;
+                    if let Some(trouble) = &mut client.retry {
                         (trouble.avoid, trouble.outage) = (Vec::new(), None);
                     }
                 }
             }
-            Input::Lost { client, why, sent, received } => {
-                self.report(client, why);
+            Input::ProviderLost { client, why, sent, received } => {
+                self.report_failure(client, why);
                 self.close(client, Outcome::ProviderReset, sent, received, now);
             }
             Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
             Input::Fallback { service, addresses } => {
-                let number = self.number(service);
-                self.services[usize::from(number)].fallback = addresses;
+                let number = self.service_index(service);
+                self.services[usize::from(number)].providers = addresses;
             }
             Input::Reconfigure(options) => self.options = options,
         }
     }
 
     fn handle_timeout(&mut self, now: Moment) {
-        for id in self.stock.expire(now) {
-            self.say(Request::Done { id, unused: true });
+        for id in self.prefetch.expire(now) {
+            self.send_to_queue(Request::Done { id, unused: true });
         }
         while let Some(key) = self.timers.pop_due(now) {
             let Some(client) = self.client(key) else { continue };
             client.timer = Moment::NEVER;
-            let (deadline, stage) = (client.deadline, client.stage);
+            let (deadline, stage) = (client.deadline, client.state);
             if deadline > now {
                 self.arm(key, deadline);
                 continue;
             }
             match stage {
-                Stage::Asking(_) | Stage::Queueless => self.fall_back(key, Outcome::QueueUnreachable, now),
-                Stage::Connecting => {
-                    self.outputs.push_back(Output::HangUp { client: key });
-                    self.failed(key, Failure::TimedOut, now);
+                ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue => {
+                    self.fall_back(key, Outcome::QueueUnreachable, now)
                 }
-                Stage::Stuck => self.turn_away(key, Outcome::OutOfSockets, now),
-                Stage::Relaying => {}
+                ClientState::Connecting => {
+                    self.outputs.push_back(Output::AbortConnect { client: key });
+                    self.provider_failed(key, Failure::TimedOut, now);
+                }
+                ClientState::AwaitingSocket => self.reset_client(key, Outcome::OutOfSockets, now),
+                ClientState::Relaying => {}
             }
         }
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        self.timers.next_deadline().into_iter().chain(self.stock.deadline()).min()
+        self.timers.next_deadline().into_iter().chain(self.prefetch.deadline()).min()
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -210,24 +212,24 @@ impl Redirector {
     /// Whom the queue granted to a client, if it did.
     pub fn granted(&self, key: Key) -> Option<Provider> {
         let (_, client) = self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
-        client.provider.filter(|_| client.place.is_some())
+        client.provider.filter(|_| client.grant.is_some())
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {
         self.clients.get_mut(key.index())?.as_mut().filter(|(holder, _)| *holder == key).map(|(_, client)| client)
     }
 
-    fn in_stage(&self, stage: impl Fn(Stage) -> bool) -> Vec<(Moment, Key)> {
+    fn in_state(&self, stage: impl Fn(ClientState) -> bool) -> Vec<(Moment, Key)> {
         self.clients
             .iter()
             .flatten()
-            .filter(|(_, client)| stage(client.stage))
+            .filter(|(_, client)| stage(client.state))
             .map(|(key, client)| (client.arrived, *key))
             .collect()
     }
 
-    fn say(&mut self, request: Request) {
-        self.outputs.push_back(Output::Say(request));
+    fn send_to_queue(&mut self, request: Request) {
+        self.outputs.push_back(Output::SendToQueue(request));
     }
 
     /// Sets a client's deadline. An earlier timer that is still set will find
@@ -249,47 +251,47 @@ impl Redirector {
     }
 
     /// Asks the queue for a provider, or waits for the queue.
-    fn find(&mut self, key: Key, now: Moment) {
-        if self.queue != Queue::Up {
+    fn request_provider(&mut self, key: Key, now: Moment) {
+        if self.queue != QueueStatus::Up {
             let queue_timeout = self.options.queue_timeout;
-            let down = self.queue == Queue::Down;
+            let down = self.queue == QueueStatus::Down;
             let Some(client) = self.client(key) else { return };
-            client.stage = Stage::Queueless;
+            client.state = ClientState::AwaitingQueue;
             // A queue that is back may need a moment to hear of its providers.
-            client.patience = Moment::NEVER;
-            let (number, until) = (client.service, *client.trouble().outage.get_or_insert(now + queue_timeout));
+            client.wait_deadline = Moment::NEVER;
+            let (number, until) = (client.service, *client.retry_state().outage.get_or_insert(now + queue_timeout));
             self.arm(key, until);
             if down && self.has_fallback(number) {
                 self.fall_back(key, Outcome::QueueUnreachable, now);
             }
             return;
         }
-        let stocked = self.stocked(key);
-        if !self.supply(key, now) {
-            self.ask(key, now);
+        let stocked = self.prefetch_service(key);
+        if !self.use_prefetched(key, now) {
+            self.send_next(key, now);
         }
         // Whoever is here goes before those who may come.
         if let Some(number) = stocked {
-            self.restock(number);
+            self.refill_prefetch(number);
         }
     }
 
     /// Asks the queue for a provider.
-    fn ask(&mut self, key: Key, now: Moment) {
+    fn send_next(&mut self, key: Key, now: Moment) {
         let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
         let (id, connection) = (self.new_id(), self.connection);
         let Some(client) = self.client(key) else { return };
-        if client.patience == Moment::NEVER {
-            client.patience = now + wait;
+        if client.wait_deadline == Moment::NEVER {
+            client.wait_deadline = now + wait;
         }
-        let wait = client.patience.since(now);
-        client.stage = Stage::Asking(id);
-        client.place = Some((id, connection));
+        let wait = client.wait_deadline.since(now);
+        client.state = ClientState::AwaitingTicket(id);
+        client.grant = Some((id, connection));
         let (number, from) = (client.service, client.from.ip().to_canonical());
-        let avoid = client.trouble.as_ref().map_or(Vec::new(), |trouble| trouble.avoid.clone());
-        let next = Next { service: self.name(number), wait, id: Some(id), client: Some(from), avoid };
+        let avoid = client.retry.as_ref().map_or(Vec::new(), |trouble| trouble.avoid.clone());
+        let next = Next { service: self.service_at(number), wait, id: Some(id), client: Some(from), avoid };
         self.asked.insert(id, key);
-        self.say(Request::Next(next));
+        self.send_to_queue(Request::Next(next));
         self.arm(key, now + wait + queue_timeout);
     }
 
@@ -300,18 +302,18 @@ impl Redirector {
 
     /// The service of a client that was not led to anybody yet, if places of it
     /// are asked for ahead.
-    fn stocked(&mut self, key: Key) -> Option<u16> {
-        let client = self.client(key).filter(|client| client.tries == 0 && client.trouble.is_none())?;
+    fn prefetch_service(&mut self, key: Key) -> Option<u16> {
+        let client = self.client(key).filter(|client| client.tries == 0 && client.retry.is_none())?;
         let number = client.service;
-        (self.options.stock > 0 && !self.options.by_client.contains(&self.name(number))).then_some(number)
+        (self.options.prefetch > 0 && !self.options.by_client.contains(&self.service_at(number))).then_some(number)
     }
 
     /// Leads a client to a place that is at hand, if it may have one.
-    fn supply(&mut self, key: Key, now: Moment) -> bool {
-        let taken = self.stocked(key).and_then(|number| self.stock.take(number));
+    fn use_prefetched(&mut self, key: Key, now: Moment) -> bool {
+        let taken = self.prefetch_service(key).and_then(|number| self.prefetch.take(number));
         let connection = self.connection;
         let (Some((id, provider)), Some(client)) = (taken, self.client(key)) else { return false };
-        client.place = Some((id, connection));
+        client.grant = Some((id, connection));
         client.provider = Some(provider);
         let to = provider.socket(client.port);
         self.connect(key, to, now);
@@ -319,18 +321,18 @@ impl Redirector {
     }
 
     /// Orders the places of a service that are to be at hand.
-    fn restock(&mut self, number: u16) {
-        let service = self.name(number);
-        for _ in 0..self.stock.wanted(number, self.options.stock) {
+    fn refill_prefetch(&mut self, number: u16) {
+        let service = self.service_at(number);
+        for _ in 0..self.prefetch.wanted(number, self.options.prefetch) {
             let id = self.new_id();
-            self.stock.order(number, id);
+            self.prefetch.requested(number, id);
             let next = Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
-            self.say(Request::Next(next));
+            self.send_to_queue(Request::Next(next));
         }
     }
 
-    fn told(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
-        if self.client(key).is_none_or(|client| client.stage != Stage::Asking(id)) {
+    fn on_queue_reply(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
+        if self.client(key).is_none_or(|client| client.state != ClientState::AwaitingTicket(id)) {
             return;
         }
         match reply {
@@ -342,17 +344,17 @@ impl Redirector {
             }
             Reply::Error { error: refusal, .. } => {
                 if let Some(client) = self.client(key) {
-                    client.place = None;
+                    client.grant = None;
                 }
                 match refusal.code {
                     // What was ordered for others may be what it lacks.
-                    ErrorCode::NoTicket | ErrorCode::Crowded if self.supply(key, now) => {}
+                    ErrorCode::NoTicket | ErrorCode::Crowded if self.use_prefetched(key, now) => {}
                     ErrorCode::NoTicket | ErrorCode::Crowded => {
                         let tried = self.client(key).is_some_and(|client| client.tries > 0);
                         self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);
                     }
                     // It is about to be replaced: as if it were away already.
-                    ErrorCode::Draining => self.queue_lost(Queue::Unknown, now),
+                    ErrorCode::Draining => self.queue_lost(QueueStatus::Unknown, now),
                     _ => self.fall_back(key, Outcome::QueueRefused, now),
                 }
             }
@@ -360,19 +362,21 @@ impl Redirector {
         }
     }
 
-    fn queue_lost(&mut self, queue: Queue, now: Moment) {
+    fn queue_lost(&mut self, queue: QueueStatus, now: Moment) {
         self.queue = queue;
         self.asked.clear();
-        self.stock.clear();
-        for (_, key) in self.in_stage(|stage| matches!(stage, Stage::Asking(_) | Stage::Queueless)) {
+        self.prefetch.clear();
+        for (_, key) in
+            self.in_state(|stage| matches!(stage, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue))
+        {
             let Some(client) = self.client(key) else { continue };
-            let (number, waits) = (client.service, client.stage == Stage::Queueless);
+            let (number, waits) = (client.service, client.state == ClientState::AwaitingQueue);
             // Whoever waits for the queue already goes on waiting as long as it was told to.
-            if !waits || (queue == Queue::Down && self.has_fallback(number)) {
+            if !waits || (queue == QueueStatus::Down && self.has_fallback(number)) {
                 if let Some(client) = self.client(key) {
-                    client.place = None;
+                    client.grant = None;
                 }
-                self.find(key, now);
+                self.request_provider(key, now);
             }
         }
     }
@@ -380,127 +384,129 @@ impl Redirector {
     fn connect(&mut self, client: Key, to: SocketAddr, now: Moment) {
         let deadline = now + self.options.connect_timeout;
         if let Some(client) = self.client(client) {
-            client.stage = Stage::Connecting;
+            client.state = ClientState::Connecting;
             client.tries += 1;
         }
         self.outputs.push_back(Output::Connect { client, to });
         self.arm(client, deadline);
     }
 
-    fn failed(&mut self, key: Key, why: Failure, now: Moment) {
+    fn provider_failed(&mut self, key: Key, why: Failure, now: Moment) {
         let tries = self.options.tries;
         let Some(client) = self.client(key) else { return };
-        if !matches!(client.stage, Stage::Connecting | Stage::Relaying) {
+        if !matches!(client.state, ClientState::Connecting | ClientState::Relaying) {
             // Of a call that was given up: the client has asked again since.
             return;
         }
         let (tried, from_queue) = (client.tries, client.fallbacks() == 0);
         client.connected = Moment::NEVER;
-        if let Some(provider) = self.report(key, why) {
+        if let Some(provider) = self.report_failure(key, why) {
             if let Some(client) = self.client(key) {
                 client.provider = None;
-                let avoid = &mut client.trouble().avoid;
-                if from_queue && avoid.len() < AVOID {
+                let avoid = &mut client.retry_state().avoid;
+                if from_queue && avoid.len() < AVOID_MAX {
                     avoid.push(provider);
                 }
             }
         }
         if tried >= tries {
-            self.turn_away(key, Outcome::NobodyLeft, now);
+            self.reset_client(key, Outcome::NobodyLeft, now);
         } else if from_queue {
-            self.find(key, now);
+            self.request_provider(key, now);
         } else {
             self.fall_back(key, Outcome::NobodyLeft, now);
         }
     }
 
     /// Tells the queue and the operator that the client's provider failed.
-    fn report(&mut self, key: Key, why: Failure) -> Option<Provider> {
-        let id = self.take_place(key);
+    fn report_failure(&mut self, key: Key, why: Failure) -> Option<Provider> {
+        let id = self.take_grant(key);
         let client = self.client(key)?;
         let (number, provider, from_queue) = (client.service, client.provider?, client.fallbacks() == 0);
-        let service = self.name(number);
-        self.outputs.push_back(Output::Note(Note::ProviderFailed { service, provider, why }));
+        let service = self.service_at(number);
+        self.outputs.push_back(Output::Log(RedirectLog::ProviderFailed { service, provider, why }));
         if from_queue {
-            self.say(Request::Failure { provider: provider.into(), service, id });
-            for id in self.stock.give_up(number, provider) {
-                self.say(Request::Done { id, unused: true });
+            self.send_to_queue(Request::Failure { provider: provider.into(), service, id });
+            for id in self.prefetch.discard(number, provider) {
+                self.send_to_queue(Request::Done { id, unused: true });
             }
         }
         Some(provider)
     }
 
     /// The number of a service, from now on.
-    fn number(&mut self, name: ServiceName) -> u16 {
+    fn service_index(&mut self, name: ServiceName) -> u16 {
         let known = self.services.iter().position(|service| service.name == name);
         let number = known.unwrap_or(self.services.len());
         if known.is_none() {
-            self.services.push(Known { name, fallback: Vec::new(), turn: 0 });
+            self.services.push(ServiceFallbacks { name, providers: Vec::new(), next: 0 });
         }
         number as u16
     }
 
-    fn name(&self, number: u16) -> ServiceName {
+    fn service_at(&self, number: u16) -> ServiceName {
         self.services.get(usize::from(number)).map_or(ServiceName::DEFAULT, |service| service.name)
     }
 
     fn has_fallback(&self, number: u16) -> bool {
-        self.services.get(usize::from(number)).is_some_and(|service| !service.fallback.is_empty())
+        self.services.get(usize::from(number)).is_some_and(|service| !service.providers.is_empty())
     }
 
     /// Leads a client for whom the queue has nobody to a static provider, each
     /// at most once; without one it is turned away.
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        self.let_go(key);
+        self.release_grant(key);
         let Some(client) = self.client(key) else { return };
-        let (number, used, first) = (client.service, client.fallbacks(), client.trouble().first_fallback);
+        let (number, used, first) = (client.service, client.fallbacks(), client.retry_state().first_fallback);
         let service = self.services.get_mut(usize::from(number));
-        let service = service.filter(|service| (used as usize) < service.fallback.len());
-        let Some(Known { fallback, turn, .. }) = service else { return self.turn_away(key, outcome, now) };
+        let service = service.filter(|service| (used as usize) < service.providers.len());
+        let Some(ServiceFallbacks { providers: fallback, next: turn, .. }) = service else {
+            return self.reset_client(key, outcome, now);
+        };
         let first = if used == 0 { *turn } else { first };
         let to = fallback[(first + used as usize) % fallback.len()];
         if used == 0 {
             *turn = (first + 1) % fallback.len();
         }
         if let Some(client) = self.client(key) {
-            client.trouble().fallbacks += 1;
-            client.trouble().first_fallback = first;
+            client.retry_state().fallbacks += 1;
+            client.retry_state().first_fallback = first;
             client.provider = Some(to.into());
         }
         self.connect(key, to, now);
     }
 
     /// Gives a client's place at the queue back, or stops waiting for one.
-    fn let_go(&mut self, key: Key) {
-        if let Some(id) = self.take_place(key) {
+    fn release_grant(&mut self, key: Key) {
+        if let Some(id) = self.take_grant(key) {
             self.asked.remove(&id);
-            self.say(Request::Done { id, unused: false });
+            self.send_to_queue(Request::Done { id, unused: false });
         }
     }
 
     /// The id of the place that a client had, if the queue still counts it. One
     /// that drains does.
-    fn take_place(&mut self, key: Key) -> Option<u32> {
-        let (id, of) = self.client(key)?.place.take()?;
-        (of == self.connection && self.queue != Queue::Down).then_some(id)
+    fn take_grant(&mut self, key: Key) -> Option<u32> {
+        let (id, of) = self.client(key)?.grant.take()?;
+        (of == self.connection && self.queue != QueueStatus::Down).then_some(id)
     }
 
-    fn turn_away(&mut self, key: Key, outcome: Outcome, now: Moment) {
+    fn reset_client(&mut self, key: Key, outcome: Outcome, now: Moment) {
         if self.client(key).is_some() {
-            self.outputs.push_back(Output::TurnAway { client: key });
+            self.outputs.push_back(Output::ResetClient { client: key });
             self.close(key, outcome, 0, 0, now);
         }
     }
 
     fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
-        self.let_go(key);
+        self.release_grant(key);
         if self.client(key).is_none() {
             return;
         }
         let Some((_, client)) = self.clients[key.index()].take() else { return };
         self.count -= 1;
-        self.outputs.push_back(Output::Note(Note::Closed {
-            service: self.name(client.service),
+        self.outputs.push_back(Output::Log(RedirectLog::Closed {
+            service: self.service_at(client.service),
             client: client.from,
             provider: client.provider,
             outcome,
@@ -513,7 +519,7 @@ impl Redirector {
 }
 
 mod client;
-mod stock;
-mod talk;
+mod interface;
+mod prefetch;
 #[cfg(test)]
 mod tests;

@@ -126,7 +126,7 @@ impl World {
                 self.redirectors[redirector].asking.receive(bytes);
                 while let Some(answer) = self.redirectors[redirector].asking.next_reply().expect("an answer") {
                     if let Matched::ById(id, reply) = answer {
-                        self.tell_redirector(redirector, redirector::Input::Told { id, reply });
+                        self.tell_redirector(redirector, redirector::Input::QueueReply { id, reply });
                     }
                 }
             }

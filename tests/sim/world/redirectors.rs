@@ -7,7 +7,7 @@ use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Span;
-use pegasus_core::redirect::redirector::{self, Failure, Note};
+use pegasus_core::redirect::redirector::{self, Failure, RedirectLog};
 use std::net::{IpAddr, SocketAddr};
 
 /// The longest wait for a ticket, and the time a queue has to answer or to
@@ -56,7 +56,7 @@ impl World {
     pub(super) fn act_redirector(&mut self, redirector: usize) {
         while let Some(output) = self.redirectors[redirector].machine.poll_output() {
             match output {
-                redirector::Output::Say(request) => {
+                redirector::Output::SendToQueue(request) => {
                     let host = &mut self.redirectors[redirector];
                     let Some(link) = host.link else { continue };
                     host.asking.send(&"b", &request, ());
@@ -66,15 +66,15 @@ impl World {
                 }
                 redirector::Output::Connect { client, to } => self.call(redirector, client, to),
                 // A call that is answered too late is ignored: see `called`.
-                redirector::Output::HangUp { .. } => {}
-                redirector::Output::TurnAway { client } => {
+                redirector::Output::AbortConnect { .. } => {}
+                redirector::Output::ResetClient { client } => {
                     let visitor = self.redirectors[redirector].visitors.get_mut(client).expect("a client turned away");
                     assert!(!std::mem::replace(&mut visitor.turned_away, true), "turned away twice");
                 }
-                redirector::Output::Note(Note::Closed { client, outcome, .. }) => {
+                redirector::Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
                     self.gone(redirector, client, outcome)
                 }
-                redirector::Output::Note(Note::ProviderFailed { .. }) => {}
+                redirector::Output::Log(RedirectLog::ProviderFailed { .. }) => {}
             }
         }
         for (_, visitor) in self.redirectors[redirector].visitors.iter().filter(|(_, visitor)| !visitor.relaying) {
@@ -122,11 +122,12 @@ impl World {
         };
         visitor.failed.push(to);
         if stuck {
-            return self.tell_redirector(redirector, redirector::Input::Stuck { client });
+            return self.tell_redirector(redirector, redirector::Input::NoLocalPort { client });
         }
         if result == Err(Failure::Refused) && self.one_in(2) {
             // A deed that fails at once is an input in the same turn.
-            return self.tell_redirector(redirector, redirector::Input::Failed { client, why: Failure::Refused });
+            return self
+                .tell_redirector(redirector, redirector::Input::ConnectFailed { client, why: Failure::Refused });
         }
         let event = Event::Called { redirector, life, client, call, result };
         match result {
@@ -158,7 +159,7 @@ impl World {
             }
             Err(why) => {
                 visitor.since = now;
-                self.tell_redirector(redirector, redirector::Input::Failed { client, why });
+                self.tell_redirector(redirector, redirector::Input::ConnectFailed { client, why });
             }
         }
     }

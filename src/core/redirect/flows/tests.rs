@@ -11,7 +11,7 @@
 
 use super::*;
 use crate::protocol::message::{ErrorCode, Reply, Request};
-use crate::redirect::redirector::{Note, RedirectOptions};
+use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 
 mod failures;
 mod withdrawals;
@@ -34,7 +34,7 @@ fn name(address: SocketAddr) -> String {
 }
 
 impl Story {
-    fn new(terms: FlowTerms, flows_max: usize) -> Story {
+    fn new(terms: FlowLimits, flows_max: usize) -> Story {
         let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
         Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
@@ -46,16 +46,16 @@ impl Story {
     }
 
     fn says(&mut self, who: &str, bytes: &[u8]) -> Option<SocketAddr> {
-        let path = Path { door: 0, client: client(who), local: None };
-        self.flows.datagram(path, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
+        let path = FlowKey { socket: 0, client: client(who), local: None };
+        self.flows.on_datagram(path, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
     }
 
     fn collect(&mut self) {
         while let Some(output) = self.flows.poll_output() {
             let deed = match output {
-                Output::Say(Request::Status { .. }) if !self.looks => continue,
-                Output::Say(Request::Status { service }) => format!("look {}", service.unwrap()),
-                Output::Say(request) => {
+                Output::SendToQueue(Request::Status { .. }) if !self.looks => continue,
+                Output::SendToQueue(Request::Status { service }) => format!("look {}", service.unwrap()),
+                Output::SendToQueue(request) => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
                     let mut line = String::from_utf8(line).unwrap();
@@ -64,11 +64,11 @@ impl Story {
                     }
                     format!("say {}", line.trim_end())
                 }
-                Output::Blind => "blind".to_string(),
+                Output::StatusDenied => "blind".to_string(),
                 Output::Open { flow, to } => {
                     let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
                     self.open.insert(flow, who.clone());
-                    let kept: Vec<_> = self.flows.kept(flow).map(String::from_utf8_lossy).collect();
+                    let kept: Vec<_> = self.flows.unconfirmed(flow).map(String::from_utf8_lossy).collect();
                     let deed = format!("{who} to {to}: {}", kept.join(" "));
                     self.flows.handle_input(Input::Opened { flow }, self.now);
                     deed
@@ -77,10 +77,10 @@ impl Story {
                     Some(who) => format!("{who} drops"),
                     None => continue,
                 },
-                Output::Note(Note::Closed { client, outcome, sent, received, .. }) => {
+                Output::Log(RedirectLog::Closed { client, outcome, sent, received, .. }) => {
                     format!("{} gone {outcome} {sent}/{received}", name(client))
                 }
-                Output::Note(Note::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => format!("{provider} failed"),
             };
             self.deeds.push(deed);
         }
@@ -117,7 +117,7 @@ impl Story {
             ["told", ..] => {
                 let line = event.split_once(' ').unwrap().1;
                 let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
-                Input::Told { id, reply: Reply::parse(line.as_bytes()).unwrap() }
+                Input::QueueReply { id, reply: Reply::parse(line.as_bytes()).unwrap() }
             }
             ["status", ..] => {
                 let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
@@ -128,9 +128,9 @@ impl Story {
                 });
                 Input::Status { lines: rows.collect() }
             }
-            ["denied"] => Input::Refusal { reason: ErrorCode::Denied },
-            [who, "refused"] => Input::Refused { flow: self.key(who) },
-            [who, "stuck"] => Input::Stuck { flow: self.key(who) },
+            ["denied"] => Input::StatusDenied { reason: ErrorCode::Denied },
+            [who, "refused"] => Input::ProviderUnreachable { flow: self.key(who) },
+            [who, "stuck"] => Input::NoLocalPort { flow: self.key(who) },
             [who, "says", text] => {
                 if let Some(to) = self.says(who, text.as_bytes()) {
                     self.deeds.push(format!("{who} to {to}: {text}"));
@@ -139,7 +139,7 @@ impl Story {
             }
             [from, "answers", who] => {
                 let flow = self.key(who);
-                if let Some(path) = self.flows.answer(flow, from.parse().unwrap(), 10, self.now) {
+                if let Some(path) = self.flows.on_reply(flow, from.parse().unwrap(), 10, self.now) {
                     self.deeds.push(format!("{} hears", name(path.client)));
                 }
                 return;
@@ -157,7 +157,7 @@ impl Story {
     }
 }
 
-fn told(terms: FlowTerms, script: &str) -> Story {
+fn told(terms: FlowLimits, script: &str) -> Story {
     let mut story = Story::new(terms, 100);
     story.tell(script);
     story
@@ -166,7 +166,7 @@ fn told(terms: FlowTerms, script: &str) -> Story {
 #[test]
 fn a_flow_from_its_first_datagram_to_silence() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says one => say next?id=1
          0.1s a says two
@@ -182,7 +182,7 @@ fn a_flow_from_its_first_datagram_to_silence() {
 #[test]
 fn one_reply_to_each_datagram_and_it_is_over() {
     told(
-        FlowTerms { replies: 1, ..FlowTerms::default() },
+        FlowLimits { replies: 1, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s a says y
@@ -196,7 +196,7 @@ fn one_reply_to_each_datagram_and_it_is_over() {
 #[test]
 fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
     told(
-        FlowTerms { age: Span::from_secs(40), ..FlowTerms::default() },
+        FlowLimits { age: Span::from_secs(40), ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -212,7 +212,7 @@ fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
 
 #[test]
 fn flows_that_are_here_end_as_it_is_wanted_now() {
-    let terms = |idle, age| FlowTerms { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
+    let terms = |idle, age| FlowLimits { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
     let mut story = told(
         terms(30, 3600),
         "0s up
@@ -221,7 +221,7 @@ fn flows_that_are_here_end_as_it_is_wanted_now() {
          0s b says x => say next?id=2
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x",
     );
-    let reconfigured = |story: &mut Story, terms: FlowTerms| {
+    let reconfigured = |story: &mut Story, terms: FlowLimits| {
         let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
         story
             .flows
@@ -244,7 +244,7 @@ fn flows_that_are_here_end_as_it_is_wanted_now() {
 #[test]
 fn what_a_dead_provider_refused_goes_to_another_one() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -263,7 +263,7 @@ fn what_a_dead_provider_refused_goes_to_another_one() {
 #[test]
 fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s b says x => say next?id=2
@@ -281,7 +281,7 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
 #[test]
 fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
@@ -296,7 +296,7 @@ fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
 #[test]
 fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
     let mut story = told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
@@ -313,7 +313,7 @@ fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
 #[test]
 fn without_flows_each_datagram_is_a_request() {
     told(
-        FlowTerms { single: true, ..FlowTerms::default() },
+        FlowLimits { per_datagram: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -329,7 +329,7 @@ fn without_flows_each_datagram_is_a_request() {
 
 #[test]
 fn the_one_that_was_silent_for_the_longest_time_makes_room() {
-    let mut story = Story::new(FlowTerms::default(), 2);
+    let mut story = Story::new(FlowLimits::default(), 2);
     story.tell(
         "0s up
          0s a says x => say next?id=1
@@ -347,15 +347,15 @@ fn the_one_that_was_silent_for_the_longest_time_makes_room() {
 
 #[test]
 fn strangers_make_room_before_those_who_are_in_use() {
-    let mut story = Story::new(FlowTerms::default(), 8);
+    let mut story = Story::new(FlowLimits::default(), 8);
     story.tell("0s up");
     let says = |story: &mut Story, port: u16| {
-        let path = Path { door: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
-        story.flows.datagram(path, "dns".parse().unwrap(), 53, b"x", story.now);
+        let path = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        story.flows.on_datagram(path, "dns".parse().unwrap(), 53, b"x", story.now);
         path
     };
     // Six in use, of which two become silent.
-    let in_use: Vec<Path> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
+    let in_use: Vec<FlowKey> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
     for number in 0..10_000 {
         story.now = story.now + Span::from_millis(1);
         says(&mut story, 1000 + number);
@@ -363,7 +363,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
             (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
-    let here = |story: &Story, path: &Path| story.flows.by_path.contains_key(path);
+    let here = |story: &Story, path: &FlowKey| story.flows.by_path.contains_key(path);
     assert_eq!(
         in_use.iter().filter(|path| here(&story, path)).count(),
         6,
@@ -390,7 +390,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
 #[test]
 fn nobody_waits_for_ever() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s a says x
          4.9s .
          5s . => a gone queue-unreachable 0/0
@@ -414,9 +414,9 @@ fn nobody_waits_for_ever() {
 
 #[test]
 fn a_door_is_closed_and_nobody_elses_flows_end() {
-    let mut story = told(FlowTerms::default(), "0s up\n0s a says x => say next?id=1");
-    let elsewhere = Path { door: 1, client: client("b"), local: None };
-    story.flows.datagram(elsewhere, "dns".parse().unwrap(), 53, b"y", story.now);
+    let mut story = told(FlowLimits::default(), "0s up\n0s a says x => say next?id=1");
+    let elsewhere = FlowKey { socket: 1, client: client("b"), local: None };
+    story.flows.on_datagram(elsewhere, "dns".parse().unwrap(), 53, b"y", story.now);
     story.tell(
         "0s told 10.0.0.1:53 id=1 => say next?id=2 | a to 10.0.0.1:53: x
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: y
@@ -429,12 +429,12 @@ fn a_door_is_closed_and_nobody_elses_flows_end() {
 
 #[test]
 fn no_more_is_kept_than_the_bounds_say() {
-    let mut story = Story::new(FlowTerms::default(), 1000);
+    let mut story = Story::new(FlowLimits::default(), 1000);
     story.tell("0s up");
     for port in 1..=400 {
-        let path = Path { door: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        let path = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
         for _ in 0..20 {
-            assert_eq!(story.flows.datagram(path, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
+            assert_eq!(story.flows.on_datagram(path, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
         }
     }
     assert!(story.flows.kept_bytes <= 16 * 1024 * 1024, "{}", story.flows.kept_bytes);

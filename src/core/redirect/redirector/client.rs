@@ -6,15 +6,15 @@ use crate::base::time::Moment;
 use std::net::SocketAddr;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum ClientState {
     /// The queue has the question with this id.
-    Asking(u32),
+    AwaitingTicket(u32),
     /// The queue cannot be reached.
-    Queueless,
+    AwaitingQueue,
     /// The provider was called.
     Connecting,
     /// The provider is to be called once this host has a socket to spare.
-    Stuck,
+    AwaitingSocket,
     /// The provider answered.
     Relaying,
 }
@@ -27,26 +27,26 @@ pub struct Client {
     pub service: u16,
     pub from: SocketAddr,
     pub port: u16,
-    pub stage: Stage,
+    pub state: ClientState,
     pub provider: Option<Provider>,
     /// The place it occupies at the queue: the id, and the connection's number.
-    pub place: Option<(u32, u32)>,
+    pub grant: Option<(u32, u32)>,
     pub tries: u32,
     pub arrived: Moment,
     /// Never, before it is.
     pub connected: Moment,
     /// Until when it waits for a ticket, from the first question on.
-    pub patience: Moment,
+    pub wait_deadline: Moment,
     pub deadline: Moment,
     /// The earliest timer that is set for it.
     pub timer: Moment,
     /// Few need it.
-    pub trouble: Option<Box<Trouble>>,
+    pub retry: Option<Box<RetryState>>,
 }
 
 /// What only a client has whom the queue or a provider failed.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct RetryState {
     pub avoid: Vec<Provider>,
     pub fallbacks: u32,
     /// Whose turn it was when the first of them was called: the others follow
@@ -59,11 +59,11 @@ pub struct Trouble {
 }
 
 impl Client {
-    pub fn trouble(&mut self) -> &mut Trouble {
-        self.trouble.get_or_insert_default()
+    pub fn retry_state(&mut self) -> &mut RetryState {
+        self.retry.get_or_insert_default()
     }
 
     pub fn fallbacks(&self) -> u32 {
-        self.trouble.as_ref().map_or(0, |trouble| trouble.fallbacks)
+        self.retry.as_ref().map_or(0, |trouble| trouble.fallbacks)
     }
 }

@@ -34,7 +34,7 @@ impl Story {
     fn collect(&mut self) {
         while let Some(output) = self.redirector.poll_output() {
             let deed = match output {
-                Output::Say(request) => {
+                Output::SendToQueue(request) => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
                     let mut line = String::from_utf8(line).unwrap();
@@ -44,14 +44,14 @@ impl Story {
                     format!("say {}", line.trim_end())
                 }
                 Output::Connect { client, to } => format!("{} connect {to}", self.name(client)),
-                Output::HangUp { client } => format!("{} hang-up", self.name(client)),
-                Output::TurnAway { client } => format!("{} turned-away", self.name(client)),
-                Output::Note(Note::Closed { client, outcome, .. }) => {
+                Output::AbortConnect { client } => format!("{} hang-up", self.name(client)),
+                Output::ResetClient { client } => format!("{} turned-away", self.name(client)),
+                Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
                     // The port is the client's slot.
                     let key = self.clients.key_at(usize::from(client.port())).unwrap();
                     format!("{} gone {outcome}", self.clients.remove(key).expect("gone once"))
                 }
-                Output::Note(Note::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => format!("{provider} failed"),
             };
             self.deeds.push(deed);
         }
@@ -85,7 +85,7 @@ impl Story {
             ("told", line) => {
                 let reply = Reply::parse(line.as_bytes()).unwrap();
                 let id = line.rsplit_once("id=").unwrap().1.parse().unwrap();
-                Input::Told { id, reply }
+                Input::QueueReply { id, reply }
             }
             ("fallback", list) => {
                 let addresses = list.split_whitespace().map(|address| address.parse().unwrap()).collect();
@@ -100,13 +100,13 @@ impl Story {
                 let client = self.key(name);
                 match what {
                     "connected" => Input::Connected { client },
-                    "refused" => Input::Failed { client, why: Failure::Refused },
-                    "timed-out" => Input::Failed { client, why: Failure::TimedOut },
-                    "reset" => Input::Failed { client, why: Failure::Reset },
-                    "stuck" => Input::Stuck { client },
-                    "waits" => Input::Waits { client },
-                    "calls" => Input::Calls { client },
-                    "gave-up" => Input::GaveUp { client },
+                    "refused" => Input::ConnectFailed { client, why: Failure::Refused },
+                    "timed-out" => Input::ConnectFailed { client, why: Failure::TimedOut },
+                    "reset" => Input::ConnectFailed { client, why: Failure::Reset },
+                    "stuck" => Input::NoLocalPort { client },
+                    "waits" => Input::ConnectDeferred { client },
+                    "calls" => Input::ConnectStarted { client },
+                    "gave-up" => Input::ClientLeft { client },
                     "closed" => Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 },
                     _ => panic!("{event}"),
                 }
@@ -348,7 +348,7 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
 
 #[test]
 fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
-    let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions { prefetch: 2, ..RedirectOptions::default() });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
@@ -370,7 +370,7 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 
 #[test]
 fn places_asked_ahead_are_not_what_a_client_lacks() {
-    let mut story = Story::new(RedirectOptions { stock: 2, wait: Span::ZERO, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions { prefetch: 2, wait: Span::ZERO, ..RedirectOptions::default() });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
     story.tell(
@@ -393,7 +393,7 @@ fn places_asked_ahead_are_not_what_a_client_lacks() {
 
 #[test]
 fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_along() {
-    let mut story = Story::new(RedirectOptions { stock: 2, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions { prefetch: 2, ..RedirectOptions::default() });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
@@ -413,7 +413,7 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
 #[test]
 fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
-    let mut story = Story::new(RedirectOptions { stock: 2, by_client, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions { prefetch: 2, by_client, ..RedirectOptions::default() });
     story.tell("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1");
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
-    let mut story = Story::new(FlowTerms::default(), 100);
+    let mut story = Story::new(FlowLimits::default(), 100);
     let addresses = ["10.9.9.1:53", "10.9.9.2:53"].map(|address| address.parse().unwrap()).to_vec();
     story.flows.handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
     story.tell(
@@ -16,7 +16,7 @@ fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
     );
     // The sockets of both tell before anything is done for one of them.
     for flow in ["b", "a"].map(|who| story.key(who)) {
-        story.flows.handle_input(Input::Refused { flow }, story.now);
+        story.flows.handle_input(Input::ProviderUnreachable { flow }, story.now);
     }
     story.tell(
         "0s . => b drops | a drops | 10.9.9.1:53 failed | say failure?provider=10.9.9.1:53&id=2 | say next?id=3&avoid=10.9.9.1:53 | 10.9.9.1:53 failed | a to 10.9.9.2:53: x
@@ -28,11 +28,11 @@ fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
 
 #[test]
 fn a_provider_to_whom_no_socket_can_be_opened_is_no_provider() {
-    let mut story = told(FlowTerms::default(), "0s up\n0s a says x => say next?id=1");
+    let mut story = told(FlowLimits::default(), "0s up\n0s a says x => say next?id=1");
     let reply = Reply::parse(b"240.0.0.1:53 id=1").unwrap();
-    story.flows.handle_input(Input::Told { id: 1, reply }, story.now);
+    story.flows.handle_input(Input::QueueReply { id: 1, reply }, story.now);
     let Some(Output::Open { flow, .. }) = story.flows.poll_output() else { panic!("it is not opened") };
-    story.flows.handle_input(Input::Unopened { flow }, story.now);
+    story.flows.handle_input(Input::OpenFailed { flow }, story.now);
     story.tell(
         "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 | say next?id=2&avoid=240.0.0.1:53
          0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: x

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_provider_that_withdraws_loses_its_flows_and_no_other_does() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -29,7 +29,7 @@ fn a_provider_that_withdraws_loses_its_flows_and_no_other_does() {
 #[test]
 fn a_queue_that_has_just_started_ends_no_flow() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -49,7 +49,7 @@ fn a_queue_that_has_just_started_ends_no_flow() {
 #[test]
 fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
     told(
-        FlowTerms::default(),
+        FlowLimits::default(),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
@@ -62,7 +62,7 @@ fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
 
 #[test]
 fn a_flow_that_fell_back_is_none_of_the_queues_business() {
-    let mut story = Story::new(FlowTerms::default(), 100);
+    let mut story = Story::new(FlowLimits::default(), 100);
     let addresses = vec!["10.9.9.9:53".parse().unwrap()];
     story.flows.handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
     story.tell(
@@ -79,7 +79,7 @@ fn a_flow_that_fell_back_is_none_of_the_queues_business() {
 #[test]
 fn whoever_may_not_see_the_status_asks_once_a_connection() {
     told(
-        FlowTerms { idle: Span::from_secs(3), ..FlowTerms::default() },
+        FlowLimits { idle: Span::from_secs(3), ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
@@ -101,7 +101,7 @@ fn whoever_may_not_see_the_status_asks_once_a_connection() {
 #[test]
 fn flows_that_last_for_a_moment_do_not_ask() {
     told(
-        FlowTerms { replies: 1, ..FlowTerms::default() },
+        FlowLimits { replies: 1, ..FlowLimits::default() },
         "0s up
          0.5s a says x => say next?id=1
          0.5s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x

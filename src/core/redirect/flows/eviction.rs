@@ -10,12 +10,12 @@ use crate::base::timer_queue::TimerQueue;
 
 /// Strangers may have a quarter of all places, if others give them up: without
 /// any, no newcomer would last until its second datagram.
-const STRANGERS_PART: usize = 4;
+const NEW_PART: usize = 4;
 
 /// See the file's head. A list holds each flow at the time when it was last
 /// touched, or earlier, and perhaps some that are gone or no strangers any more.
 #[derive(Debug, Default)]
-pub struct Ranking {
+pub struct EvictionOrder {
     strangers: TimerQueue<Key>,
     regulars: TimerQueue<Key>,
     /// How many flows are regulars.
@@ -23,11 +23,11 @@ pub struct Ranking {
 }
 
 /// What is known of a flow: whether it is a regular, and when it was touched.
-pub type Standing = (bool, Moment);
+pub type Activity = (bool, Moment);
 
-impl Ranking {
+impl EvictionOrder {
     /// A flow begins, as a stranger.
-    pub fn enter(&mut self, flow: Key, now: Moment) {
+    pub fn insert(&mut self, flow: Key, now: Moment) {
         self.strangers.schedule(now, flow);
     }
 
@@ -38,13 +38,13 @@ impl Ranking {
     }
 
     /// A flow ended.
-    pub fn leave(&mut self, regular: bool) {
+    pub fn remove(&mut self, regular: bool) {
         self.count -= usize::from(regular);
     }
 
     /// Takes out the one that is given up first, of so many.
-    pub fn last(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Standing>) -> Option<Key> {
-        let strangers = flows - self.count >= (flows / STRANGERS_PART).max(1);
+    pub fn pop_least_active(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Activity>) -> Option<Key> {
+        let strangers = flows - self.count >= (flows / NEW_PART).max(1);
         let list = if strangers { &mut self.strangers } else { &mut self.regulars };
         while let Some(ranked) = list.next_deadline() {
             let flow = list.pop_due(ranked)?;
@@ -58,7 +58,7 @@ impl Ranking {
     }
 
     /// Forgets who is gone, where that could be most of what is known.
-    pub fn prune(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Standing>) {
+    pub fn prune(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Activity>) {
         for (list, regular) in [(&mut self.strangers, false), (&mut self.regulars, true)] {
             if list.len() > 2 * flows + 1024 {
                 list.retain(|flow| standing(flow).is_some_and(|(is, _)| is == regular));

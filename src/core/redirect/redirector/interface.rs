@@ -21,7 +21,7 @@ pub struct RedirectOptions {
     /// Per try.
     pub connect_timeout: Span,
     /// Places to have at hand for each service, before clients come for them.
-    pub stock: u32,
+    pub prefetch: u32,
     /// Services of which it matters who asks: nothing is asked ahead for them.
     pub by_client: Vec<ServiceName>,
 }
@@ -33,7 +33,7 @@ impl Default for RedirectOptions {
             queue_timeout: Span::from_secs(5),
             tries: 4,
             connect_timeout: Span::from_secs(3),
-            stock: 0,
+            prefetch: 0,
             by_client: Vec::new(),
         }
     }
@@ -76,7 +76,7 @@ pub enum Input {
         port: u16,
     },
     /// The queue answered the question with this id.
-    Told {
+    QueueReply {
         /// The question.
         id: u32,
         /// The answer.
@@ -92,39 +92,39 @@ pub enum Input {
         client: Key,
     },
     /// The client's provider failed, and no byte was exchanged with it.
-    Failed {
+    ConnectFailed {
         /// The client.
         client: Key,
         /// Why.
         why: Failure,
     },
     /// This host could not call the provider, which is not the provider's fault.
-    Stuck {
+    NoLocalPort {
         /// The client.
         client: Key,
     },
     /// This host has no socket for the call now: it is made later.
-    Waits {
+    ConnectDeferred {
         /// The client.
         client: Key,
     },
     /// A call that had to wait is made now.
-    Calls {
+    ConnectStarted {
         /// The client.
         client: Key,
     },
     /// The client left while it was waiting.
-    GaveUp {
+    ClientLeft {
         /// The client.
         client: Key,
     },
     /// The client is served: what failed before it is forgotten.
-    Served {
+    ProviderConfirmed {
         /// The client.
         client: Key,
     },
     /// The client's provider failed, and the client needs no other one.
-    Lost {
+    ProviderLost {
         /// The client.
         client: Key,
         /// Why.
@@ -160,7 +160,7 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Ask or tell the queue.
-    Say(Request),
+    SendToQueue(Request),
     /// Call this address for the client; drop an earlier call.
     Connect {
         /// The client.
@@ -169,22 +169,22 @@ pub enum Output {
         to: SocketAddr,
     },
     /// Drop the client's call: it took too long. The client stays.
-    HangUp {
+    AbortConnect {
         /// The client.
         client: Key,
     },
     /// Close the client's connection with a reset, and drop its call.
-    TurnAway {
+    ResetClient {
         /// The client.
         client: Key,
     },
     /// Tell the operator.
-    Note(Note),
+    Log(RedirectLog),
 }
 
 /// What an operator may want to read.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Note {
+pub enum RedirectLog {
     /// A client is gone.
     Closed {
         /// What it wanted.

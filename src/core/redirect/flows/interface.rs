@@ -6,12 +6,12 @@ use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::message::{ErrorCode, Reply, Request};
-use crate::redirect::redirector::{Note, RedirectOptions};
+use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 use std::net::{IpAddr, SocketAddr};
 
 /// When the flows of a service end.
 #[derive(Clone, Copy, Debug)]
-pub struct FlowTerms {
+pub struct FlowLimits {
     /// After this silence.
     pub idle: Span,
     /// After so many replies to each datagram; 0: any number.
@@ -19,12 +19,12 @@ pub struct FlowTerms {
     /// At this age.
     pub age: Span,
     /// Every datagram is a flow of its own.
-    pub single: bool,
+    pub per_datagram: bool,
 }
 
-impl Default for FlowTerms {
+impl Default for FlowLimits {
     fn default() -> Self {
-        FlowTerms { idle: Span::from_secs(30), replies: 0, age: Span::from_secs(3600), single: false }
+        FlowLimits { idle: Span::from_secs(30), replies: 0, age: Span::from_secs(3600), per_datagram: false }
     }
 }
 
@@ -36,14 +36,14 @@ pub struct FlowOptions {
     /// Flows at once; one more ends another one.
     pub flows_max: usize,
     /// The terms of services that have some of their own.
-    pub services: Roster<ServiceName, FlowTerms>,
+    pub services: Roster<ServiceName, FlowLimits>,
 }
 
 /// Between whom a flow is, as far as the client sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Path {
+pub struct FlowKey {
     /// The number of the socket it came to.
-    pub door: usize,
+    pub socket: usize,
     /// Where it comes from.
     pub client: SocketAddr,
     /// The address it was sent to, where the system tells.
@@ -54,7 +54,7 @@ pub struct Path {
 #[derive(Debug)]
 pub enum Input {
     /// The queue answered the question with this id.
-    Told {
+    QueueReply {
         /// The question.
         id: u32,
         /// The answer.
@@ -70,7 +70,7 @@ pub enum Input {
         lines: String,
     },
     /// The queue did not do something that it was told, or asked for a status.
-    Refusal {
+    StatusDenied {
         /// Why.
         reason: ErrorCode,
     },
@@ -80,17 +80,17 @@ pub enum Input {
         flow: Key,
     },
     /// The flow's socket cannot be opened, and this host is not to blame.
-    Unopened {
+    OpenFailed {
         /// The flow.
         flow: Key,
     },
     /// Nobody takes the flow's datagrams.
-    Refused {
+    ProviderUnreachable {
         /// The flow.
         flow: Key,
     },
     /// This host has no socket for the flow.
-    Stuck {
+    NoLocalPort {
         /// The flow.
         flow: Key,
     },
@@ -106,7 +106,7 @@ pub enum Input {
     /// No new flows, and the others shall end.
     Drain,
     /// No new flows of a door that is about to be closed.
-    Leave {
+    CloseSocketFlows {
         /// Which.
         door: usize,
     },
@@ -123,9 +123,9 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Ask or tell the queue.
-    Say(Request),
+    SendToQueue(Request),
     /// Tell the operator that the queue does not tell its status.
-    Blind,
+    StatusDenied,
     /// Open a socket for the flow, in the place of one that it had, and send
     /// what it [kept](super::Flows::kept) to this address.
     Open {
@@ -140,5 +140,5 @@ pub enum Output {
         flow: Key,
     },
     /// Tell the operator.
-    Note(Note),
+    Log(RedirectLog),
 }

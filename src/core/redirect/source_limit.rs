@@ -7,25 +7,25 @@ use std::net::IpAddr;
 /// Where clients come from: an IPv4 address, or the network of 64 bits that one
 /// host may have all of with IPv6.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Source(u64);
+pub struct SourceKey(u64);
 
-impl From<IpAddr> for Source {
-    fn from(ip: IpAddr) -> Source {
+impl From<IpAddr> for SourceKey {
+    fn from(ip: IpAddr) -> SourceKey {
         match ip.to_canonical() {
             // Nobody comes from the network ::ffff:0:0:0/64, which these would be.
-            IpAddr::V4(ip) => Source(0xffff << 32 | u64::from(u32::from(ip))),
-            IpAddr::V6(ip) => Source((u128::from(ip) >> 64) as u64),
+            IpAddr::V4(ip) => SourceKey(0xffff << 32 | u64::from(u32::from(ip))),
+            IpAddr::V6(ip) => SourceKey((u128::from(ip) >> 64) as u64),
         }
     }
 }
 
 /// The counts.
 #[derive(Debug, Default)]
-pub struct Sources(HashMap<Source, usize>);
+pub struct SourceLimiter(HashMap<SourceKey, usize>);
 
-impl Sources {
+impl SourceLimiter {
     /// One more client of this source, unless it has `most` already.
-    pub fn enter(&mut self, source: Source, most: usize) -> bool {
+    pub fn try_acquire(&mut self, source: SourceKey, most: usize) -> bool {
         let count = self.0.get(&source).copied().unwrap_or(0);
         if count >= most {
             return false;
@@ -35,7 +35,7 @@ impl Sources {
     }
 
     /// One client less.
-    pub fn leave(&mut self, source: Source) {
+    pub fn release(&mut self, source: SourceKey) {
         match self.0.get_mut(&source) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(self.0.remove(&source)),
@@ -47,20 +47,20 @@ impl Sources {
 mod tests {
     use super::*;
 
-    fn source(ip: &str) -> Source {
+    fn source(ip: &str) -> SourceKey {
         ip.parse::<IpAddr>().unwrap().into()
     }
 
     #[test]
     fn each_source_has_its_own_count() {
-        let mut sources = Sources::default();
+        let mut sources = SourceLimiter::default();
         let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));
-        assert!(sources.enter(one, 2) && sources.enter(one, 2) && !sources.enter(one, 2));
-        assert!(sources.enter(other, 2) && sources.enter(one, 3));
-        (0..3).for_each(|_| sources.leave(one));
-        assert!(sources.enter(one, 1) && !sources.enter(one, 1));
-        sources.leave(one);
-        sources.leave(other);
+        assert!(sources.try_acquire(one, 2) && sources.try_acquire(one, 2) && !sources.try_acquire(one, 2));
+        assert!(sources.try_acquire(other, 2) && sources.try_acquire(one, 3));
+        (0..3).for_each(|_| sources.release(one));
+        assert!(sources.try_acquire(one, 1) && !sources.try_acquire(one, 1));
+        sources.release(one);
+        sources.release(other);
         assert!(sources.0.is_empty(), "nothing is left of those that are gone");
     }
 

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 pub const AGE_MAX: Span = Span::from_millis(250);
 
 #[derive(Debug)]
-struct Place {
+struct PrefetchedTicket {
     id: u32,
     provider: Provider,
     since: Moment,
@@ -22,37 +22,37 @@ struct Place {
 
 /// Of one service; the oldest place first.
 #[derive(Debug, Default)]
-struct Shelf {
-    places: VecDeque<Place>,
+struct PerService {
+    places: VecDeque<PrefetchedTicket>,
     ordered: u32,
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Stock {
+pub struct Prefetch {
     /// By the number of the service.
-    shelves: Vec<Shelf>,
+    shelves: Vec<PerService>,
     ordered: Roster<u32, u16>,
 }
 
-impl Stock {
-    fn shelf(&mut self, service: u16) -> &mut Shelf {
+impl Prefetch {
+    fn service(&mut self, service: u16) -> &mut PerService {
         let number = usize::from(service);
         if self.shelves.len() <= number {
-            self.shelves.resize_with(number + 1, Shelf::default);
+            self.shelves.resize_with(number + 1, PerService::default);
         }
         &mut self.shelves[number]
     }
 
     /// The oldest place at hand: its id and whose it is.
     pub fn take(&mut self, service: u16) -> Option<(u32, Provider)> {
-        self.shelf(service).places.pop_front().map(|place| (place.id, place.provider))
+        self.service(service).places.pop_front().map(|place| (place.id, place.provider))
     }
 
     /// How many to order, so that there will be `most`: none before half of
     /// them are used, because orders cost less together.
     pub fn wanted(&mut self, service: u16, most: u32) -> u32 {
-        let shelf = self.shelf(service);
+        let shelf = self.service(service);
         let have = shelf.places.len() as u32 + shelf.ordered;
         if have <= most / 2 {
             most - have
@@ -62,17 +62,17 @@ impl Stock {
     }
 
     /// One was ordered, by this id.
-    pub fn order(&mut self, service: u16, id: u32) {
-        self.shelf(service).ordered += 1;
+    pub fn requested(&mut self, service: u16, id: u32) {
+        self.service(service).ordered += 1;
         self.ordered.put(id, service);
     }
 
     /// The answer to this id came; whether it was ordered here.
-    pub fn answered(&mut self, id: u32, provider: Option<Provider>, now: Moment) -> bool {
+    pub fn on_reply(&mut self, id: u32, provider: Option<Provider>, now: Moment) -> bool {
         let Some(service) = self.ordered.remove(id) else { return false };
-        let shelf = self.shelf(service);
+        let shelf = self.service(service);
         shelf.ordered -= 1;
-        shelf.places.extend(provider.map(|provider| Place { id, provider, since: now }));
+        shelf.places.extend(provider.map(|provider| PrefetchedTicket { id, provider, since: now }));
         true
     }
 
@@ -88,8 +88,8 @@ impl Stock {
     }
 
     /// Gives up the places of a provider that failed: their ids.
-    pub fn give_up(&mut self, service: u16, provider: Provider) -> Vec<u32> {
-        let places = &mut self.shelf(service).places;
+    pub fn discard(&mut self, service: u16, provider: Provider) -> Vec<u32> {
+        let places = &mut self.service(service).places;
         let ids = places.iter().filter(|place| place.provider == provider).map(|place| place.id).collect();
         places.retain(|place| place.provider != provider);
         ids
@@ -97,7 +97,7 @@ impl Stock {
 
     /// The queue is another one: it knows nothing of all this.
     pub fn clear(&mut self) {
-        *self = Stock::default();
+        *self = Prefetch::default();
     }
 
     /// When the first place grows too old.

@@ -15,11 +15,11 @@ use crate::base::time::{Moment, Span};
 use crate::protocol::message::{ErrorCode, Request};
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
-const LOOK_EVERY: Span = Span::from_secs(1);
+const POLL_INTERVAL: Span = Span::from_secs(1);
 
 /// When to ask the queue.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct StatusPoller {
     /// The next time, if there may be a flow that it concerns.
     next: Option<Moment>,
     /// Answers that are still to come.
@@ -29,11 +29,11 @@ pub struct Watch {
     told: bool,
 }
 
-impl Watch {
+impl StatusPoller {
     /// There is a flow with a provider.
-    pub fn wanted(&mut self, now: Moment) {
+    pub fn request_poll(&mut self, now: Moment) {
         if !self.denied {
-            self.next.get_or_insert(now + LOOK_EVERY);
+            self.next.get_or_insert(now + POLL_INTERVAL);
         }
     }
 
@@ -44,25 +44,25 @@ impl Watch {
 
     /// Another connection: it may know better, and owes nothing yet.
     pub fn connected(&mut self, now: Moment) {
-        *self = Watch { next: Some(now + LOOK_EVERY), told: self.told, ..Watch::default() };
+        *self = StatusPoller { next: Some(now + POLL_INTERVAL), told: self.told, ..StatusPoller::default() };
     }
 }
 
 impl Flows {
     /// Asks the queue about the services that flows are of, if it is time.
-    pub(super) fn look(&mut self, now: Moment) {
+    pub(super) fn poll_status(&mut self, now: Moment) {
         if self.watch.next.is_none_or(|next| now < next) {
             return;
         }
         let mut led = self.flows.iter().filter(|(_, flow)| flow.open).peekable();
-        self.watch.next = led.peek().is_some().then_some(now + LOOK_EVERY);
+        self.watch.next = led.peek().is_some().then_some(now + POLL_INTERVAL);
         if self.watch.owed == 0 {
             let mut services = Roster::default();
-            let old = led.filter(|(_, flow)| now.since(flow.opened) >= LOOK_EVERY);
+            let old = led.filter(|(_, flow)| now.since(flow.opened) >= POLL_INTERVAL);
             old.for_each(|(_, flow)| services.put(flow.service, ()));
             self.watch.owed = services.iter().count();
             let questions = services.iter().map(|(service, ())| Request::Status { service: Some(service) });
-            self.outputs.extend(questions.map(Output::Say));
+            self.outputs.extend(questions.map(Output::SendToQueue));
         }
     }
 
@@ -82,7 +82,7 @@ impl Flows {
             };
             match self.redirector.granted(key) {
                 Some(provider) if offers.has((flow.service, provider)) => flow.offered = true,
-                Some(_) if flow.offered && !flow.follows() => left.push(key),
+                Some(_) if flow.offered && !flow.port_changed() => left.push(key),
                 _ => {}
             }
         }
@@ -91,7 +91,7 @@ impl Flows {
 
     /// The queue did not do something. Whoever may not see its status asks no
     /// more on this connection.
-    pub(super) fn watch_refused(&mut self, reason: ErrorCode) {
+    pub(super) fn status_denied(&mut self, reason: ErrorCode) {
         if self.watch.owed == 0 {
             return;
         }
@@ -99,7 +99,7 @@ impl Flows {
         if reason == ErrorCode::Denied {
             (self.watch.denied, self.watch.next) = (true, None);
             if !std::mem::replace(&mut self.watch.told, true) {
-                self.outputs.push_back(Output::Blind);
+                self.outputs.push_back(Output::StatusDenied);
             }
         }
     }

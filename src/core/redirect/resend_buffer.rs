@@ -7,21 +7,21 @@ use crate::base::time::{Moment, Span};
 use std::collections::VecDeque;
 
 /// Datagrams, and bytes of them, that a flow keeps.
-const KEPT_MAX: usize = 8;
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+const DATAGRAMS_MAX: usize = 8;
+const FLOW_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that all flows keep.
-const KEPT_BYTES_ALL_MAX: usize = 16 * 1024 * 1024;
+const TOTAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A datagram that was not refused for so long was taken.
 pub const TAKEN_AFTER: Span = Span::from_secs(1);
 
 /// See the file's head. `all` counts the bytes of all flows.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct ResendBuffer {
     datagrams: VecDeque<(Moment, Box<[u8]>)>,
     bytes: usize,
 }
 
-impl Kept {
+impl ResendBuffer {
     /// Oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.datagrams.iter().map(|(_, bytes)| &**bytes)
@@ -39,7 +39,7 @@ impl Kept {
 
     /// Keeps one that is to be sent later, if there is room: the first ones wait.
     pub fn wait(&mut self, bytes: &[u8], now: Moment, all: &mut usize) {
-        if !self.full(bytes) && *all + bytes.len() <= KEPT_BYTES_ALL_MAX {
+        if !self.full(bytes) && *all + bytes.len() <= TOTAL_BYTES_MAX {
             self.bytes += bytes.len();
             *all += bytes.len();
             self.datagrams.push_back((now, bytes.into()));
@@ -66,6 +66,6 @@ impl Kept {
     }
 
     fn full(&self, bytes: &[u8]) -> bool {
-        self.datagrams.len() >= KEPT_MAX || self.bytes + bytes.len() > KEPT_BYTES_MAX
+        self.datagrams.len() >= DATAGRAMS_MAX || self.bytes + bytes.len() > FLOW_BYTES_MAX
     }
 }
