@@ -22,7 +22,7 @@ use pegasus_core::base::roster::Roster;
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::monitor::monitor::{Input, Monitor, Note, Output};
+use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Request;
 use std::io;
@@ -78,7 +78,7 @@ impl Hands for Bidding {
 
     fn act(&mut self, output: Output, machine: &mut Monitor, desk: &mut Desk) {
         match output {
-            Output::Look => {
+            Output::TakeSample => {
                 self.look = true;
                 self.look_if_ready(machine, desk);
             }
@@ -87,12 +87,12 @@ impl Hands for Bidding {
                     self.checked(service, verdict, machine, desk);
                 }
             }
-            Output::Say { balancer, service, request } => {
+            Output::SendToQueue { balancer, service, request } => {
                 if let Some(peer) = self.peers.get_mut(balancer) {
                     peer.ask(&request, service, desk.now);
                 }
             }
-            Output::Note(note) => self.tell(&note),
+            Output::Log(note) => self.tell(&note),
             Output::Finished => self.over = true,
         }
     }
@@ -175,7 +175,7 @@ impl Bidding {
             self.look = false;
             let sample = self.gauge.look(desk.now);
             self.gauge.news().into_iter().for_each(|news| warn!(target: "monitor", "{news}"));
-            machine.handle_input(Input::Looked(sample), desk.now);
+            machine.handle_input(Input::Sampled(sample), desk.now);
         }
     }
 
@@ -206,7 +206,7 @@ impl Bidding {
                     News::Down => machine.handle_input(Input::Down { balancer }, desk.now),
                     News::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", peer.target());
-                        machine.handle_input(Input::Told { balancer, service, reply }, desk.now);
+                        machine.handle_input(Input::QueueReply { balancer, service, reply }, desk.now);
                     }
                     News::Answer(Matched::ById(..)) => {}
                 }
@@ -241,15 +241,15 @@ impl Bidding {
         *self = fresh;
     }
 
-    fn tell(&self, note: &Note) {
+    fn tell(&self, note: &MonitorLog) {
         match note {
-            Note::Well(service) => info!(target: "monitor", "service {service} is well"),
-            Note::Unwell(service) => {
+            MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
+            MonitorLog::Unhealthy(service) => {
                 let number = self.settings.offered().iter().position(|offered| offered.name == *service);
                 let why = number.and_then(|number| self.reasons.get(number)).map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
             }
-            Note::Refused { balancer, service, answer } => {
+            MonitorLog::Refused { balancer, service, answer } => {
                 let target = &self.settings.monitor_balancers[*balancer];
                 warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
             }
@@ -362,11 +362,11 @@ fn look_once(settings: &Settings) -> i32 {
     machine.handle_timeout(now);
     while let Some(output) = machine.poll_output() {
         match output {
-            Output::Look => {
+            Output::TakeSample => {
                 let sample = gauge.look(now);
                 gauge.news().into_iter().for_each(|news| say(format_args!("# {news}")));
                 say(format_args!("{}", describe(&sample)));
-                machine.handle_input(Input::Looked(sample), now);
+                machine.handle_input(Input::Sampled(sample), now);
             }
             Output::Check { service } => {
                 let verdict = check_once(settings.offered()[service], check_timeout(settings).into());
@@ -378,7 +378,7 @@ fn look_once(settings: &Settings) -> i32 {
                 let good = verdict.is_ok();
                 machine.handle_input(Input::Checked { service, good }, now);
             }
-            Output::Say { .. } | Output::Note(_) | Output::Finished => {}
+            Output::SendToQueue { .. } | Output::Log(_) | Output::Finished => {}
         }
     }
     for (balancer, _, request) in machine.offers() {

@@ -159,7 +159,7 @@ impl Cluster {
 
     /// A queue's answer reaches a monitor.
     pub fn told(&mut self, balancer: usize, provider: usize, reply: Reply, ground: &mut Ground) {
-        self.monitors[provider].handle_input(monitor::Input::Told { balancer, service: 0, reply }, ground.now);
+        self.monitors[provider].handle_input(monitor::Input::QueueReply { balancer, service: 0, reply }, ground.now);
         self.heed_monitor(provider, ground);
     }
 
@@ -229,15 +229,15 @@ impl Cluster {
         let mut said = Vec::new();
         while let Some(output) = self.monitors[provider].poll_output() {
             let input = match output {
-                monitor::Output::Look => monitor::Input::Looked(self.sample(provider, ground)),
+                monitor::Output::TakeSample => monitor::Input::Sampled(self.sample(provider, ground)),
                 monitor::Output::Check { service } => {
                     monitor::Input::Checked { service, good: ground.machines[provider].up }
                 }
-                monitor::Output::Say { balancer, request, .. } => {
+                monitor::Output::SendToQueue { balancer, request, .. } => {
                     said.push((balancer, request));
                     continue;
                 }
-                monitor::Output::Note(_) | monitor::Output::Finished => continue,
+                monitor::Output::Log(_) | monitor::Output::Finished => continue,
             };
             self.monitors[provider].handle_input(input, now);
         }

@@ -17,7 +17,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::monitor::law::Sample;
+use pegasus_core::monitor::capacity::Sample;
 use pegasus_core::monitor::monitor;
 use pegasus_core::protocol::channel::Requester;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions};
@@ -309,7 +309,7 @@ impl World {
                     load: None,
                     full: None,
                 };
-                self.tell_monitor(monitor, monitor::Input::Looked(sample));
+                self.tell_monitor(monitor, monitor::Input::Sampled(sample));
             }
             Event::Checked(monitor, life, service) if self.monitors[monitor].life == life => {
                 let good = self.monitors[monitor].health == Health::Well;

@@ -7,39 +7,39 @@ pub struct Health {
     rise: u32,
     fall: u32,
     /// None until the first check.
-    well: Option<bool>,
-    row: u32,
+    healthy: Option<bool>,
+    streak: u32,
 }
 
 impl Health {
     /// `rise` good checks bring it back, `fall` bad ones end it (each at least
     /// 1). The very first check decides alone.
     pub fn new(rise: u32, fall: u32) -> Health {
-        Health { rise: rise.max(1), fall: fall.max(1), well: None, row: 0 }
+        Health { rise: rise.max(1), fall: fall.max(1), healthy: None, streak: 0 }
     }
 
     /// The result of a check; answers whether the health changed by it.
     pub fn checked(&mut self, good: bool) -> bool {
-        let Some(well) = self.well else {
-            self.well = Some(good);
+        let Some(well) = self.healthy else {
+            self.healthy = Some(good);
             return true;
         };
         if good == well {
-            self.row = 0;
+            self.streak = 0;
             return false;
         }
-        self.row += 1;
-        let turned = self.row >= if good { self.rise } else { self.fall };
+        self.streak += 1;
+        let turned = self.streak >= if good { self.rise } else { self.fall };
         if turned {
-            self.well = Some(good);
-            self.row = 0;
+            self.healthy = Some(good);
+            self.streak = 0;
         }
         turned
     }
 
     /// Whether it is known to be well.
     pub fn well(&self) -> bool {
-        self.well == Some(true)
+        self.healthy == Some(true)
     }
 }
 

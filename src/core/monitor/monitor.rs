@@ -4,9 +4,9 @@
 //! Owns the schedule of looking and checking, what each queue last said, and
 //! the tickets that follow from it. Knows no socket and reads no load.
 
+use super::apportion;
+use super::capacity::{self, CapacityEstimator, Sample, CAPACITY_PER_SLOT};
 use super::health::Health;
-use super::law::{self, Law, Sample, DEPTH};
-use super::share;
 use crate::base::address::ProviderSpec;
 use crate::base::random::Random;
 use crate::base::service_name::ServiceName;
@@ -72,7 +72,7 @@ pub enum Input {
         balancer: usize,
     },
     /// A queue answered a message about this service.
-    Told {
+    QueueReply {
         /// Which.
         balancer: usize,
         /// About what.
@@ -80,8 +80,8 @@ pub enum Input {
         /// What.
         reply: Reply,
     },
-    /// The machine was looked at, as [`Output::Look`] wanted.
-    Looked(Sample),
+    /// The machine was looked at, as [`Output::TakeSample`] wanted.
+    Sampled(Sample),
     /// A service was checked, as [`Output::Check`] wanted.
     Checked {
         /// Which.
@@ -97,14 +97,14 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Look at the machine.
-    Look,
+    TakeSample,
     /// Check a service.
     Check {
         /// Which.
         service: usize,
     },
     /// Tell a queue.
-    Say {
+    SendToQueue {
         /// Which.
         balancer: usize,
         /// The service that it is about, for the answer.
@@ -113,18 +113,18 @@ pub enum Output {
         request: Request,
     },
     /// Tell the operator.
-    Note(Note),
+    Log(MonitorLog),
     /// All is withdrawn, nothing is in progress or the time is over.
     Finished,
 }
 
 /// What an operator may want to read.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Note {
+pub enum MonitorLog {
     /// A service passed its check, and did not before.
-    Well(ServiceName),
+    Healthy(ServiceName),
     /// A service failed its check.
-    Unwell(ServiceName),
+    Unhealthy(ServiceName),
     /// A queue does not take our tickets.
     Refused {
         /// Which.
@@ -138,7 +138,7 @@ pub enum Note {
 
 /// What one queue said about one service.
 #[derive(Clone, Debug, Default)]
-struct Account {
+struct BalancerState {
     active: f64,
     granted: u64,
     mode: Mode,
@@ -147,21 +147,21 @@ struct Account {
     refused: bool,
 }
 
-struct Bid {
+struct ServiceOffer {
     options: ServiceOptions,
     health: Health,
     next_check: Moment,
     checking: bool,
     /// By balancer.
-    accounts: Vec<Account>,
+    accounts: Vec<BalancerState>,
 }
 
 /// See the file's head.
 pub struct Monitor {
     options: MonitorOptions,
-    bids: Vec<Bid>,
+    bids: Vec<ServiceOffer>,
     up: Vec<bool>,
-    law: Law,
+    law: CapacityEstimator,
     sample: Option<Sample>,
     /// When that was, and how long a time it is about.
     looked: Moment,
@@ -191,7 +191,7 @@ impl StateMachine for Monitor {
             Input::Up { balancer } => {
                 self.set_up(balancer, true);
                 if self.draining.is_none() && self.sample.is_some() {
-                    self.bid(Some(balancer));
+                    self.send_offers(Some(balancer));
                 }
             }
             Input::Down { balancer } => {
@@ -202,11 +202,11 @@ impl StateMachine for Monitor {
                     }
                 }
             }
-            Input::Told { balancer, service, reply } => self.told(balancer, service, reply, now),
-            Input::Looked(sample) => {
-                let active = self.accounts().map(|account| account.active).sum();
+            Input::QueueReply { balancer, service, reply } => self.on_queue_reply(balancer, service, reply, now),
+            Input::Sampled(sample) => {
+                let active = self.balancer_states().map(|account| account.active).sum();
                 let paper = self
-                    .accounts()
+                    .balancer_states()
                     .filter(|account| account.mode == Mode::Paper)
                     .map(|account| account.granted as f64)
                     .sum();
@@ -214,12 +214,12 @@ impl StateMachine for Monitor {
                 // belong to the look before this one: requests of one time and load
                 // of another would add their noises instead of cancelling them.
                 let last = self.sample.unwrap_or(sample);
-                self.law.learn(&last, active, paper, self.seen_over);
+                self.law.observe(&last, active, paper, self.seen_over);
                 self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
                 self.looked = now;
                 self.sample = Some(sample);
                 self.looking = false;
-                self.bid_when_ready();
+                self.offer_when_ready();
             }
             Input::Checked { service, good } => self.checked(service, good),
             Input::Drain => self.drain(now),
@@ -233,11 +233,11 @@ impl StateMachine for Monitor {
             if ask {
                 drain.next_question = now + DRAIN_INTERVAL;
             }
-            let idle = drain.asked && self.accounts().all(|account| account.active == 0.0);
+            let idle = drain.asked && self.balancer_states().all(|account| account.active == 0.0);
             if over || idle || !self.up.contains(&true) {
                 self.outputs.push_back(Output::Finished);
             } else if ask {
-                self.say_all(|bid| Request::Ticket {
+                self.send_to_all(|bid| Request::Ticket {
                     provider: bid.provider,
                     service: bid.service,
                     tickets: 0,
@@ -267,7 +267,7 @@ impl StateMachine for Monitor {
                 }
             }
             (self.bidding, self.looking) = (true, true);
-            self.outputs.push_back(Output::Look);
+            self.outputs.push_back(Output::TakeSample);
         }
     }
 
@@ -292,7 +292,7 @@ impl Monitor {
         let mut monitor = Monitor {
             bids: Vec::new(),
             up: vec![false; options.balancers],
-            law: Law::new(cpus),
+            law: CapacityEstimator::new(cpus),
             sample: None,
             looked: Moment::ZERO,
             seen_over: options.interval,
@@ -308,21 +308,21 @@ impl Monitor {
         monitor
     }
 
-    fn start(&self, options: &ServiceOptions) -> Bid {
+    fn start(&self, options: &ServiceOptions) -> ServiceOffer {
         let mut health = Health::new(options.rise, options.fall);
         if options.check.is_none() {
             health.checked(true);
         }
-        Bid {
+        ServiceOffer {
             options: options.clone(),
             health,
             next_check: Moment::ZERO,
             checking: false,
-            accounts: vec![Account::default(); self.options.balancers],
+            accounts: vec![BalancerState::default(); self.options.balancers],
         }
     }
 
-    fn accounts(&self) -> impl Iterator<Item = &Account> {
+    fn balancer_states(&self) -> impl Iterator<Item = &BalancerState> {
         self.bids.iter().flat_map(|bid| &bid.accounts)
     }
 
@@ -338,34 +338,34 @@ impl Monitor {
         let name = bid.options.service;
         let turned = bid.health.checked(good);
         if turned {
-            let note = if bid.health.well() { Note::Well(name) } else { Note::Unwell(name) };
-            self.outputs.push_back(Output::Note(note));
+            let note = if bid.health.well() { MonitorLog::Healthy(name) } else { MonitorLog::Unhealthy(name) };
+            self.outputs.push_back(Output::Log(note));
         }
         if self.draining.is_some() {
             return;
         }
-        self.bid_when_ready();
+        self.offer_when_ready();
         if turned && !self.bidding && self.sample.is_some() {
             // Between two bids: a dead service must not wait for the next one.
-            self.bid(None);
+            self.send_offers(None);
         }
     }
 
     /// Bids as soon as the look and the checks of this turn are in.
-    fn bid_when_ready(&mut self) {
+    fn offer_when_ready(&mut self) {
         let due = self.bidding && !self.looking;
         if due && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
             self.bidding = false;
-            self.bid(None);
+            self.send_offers(None);
         }
     }
 
     /// Sends tickets to one queue, or to all.
-    fn bid(&mut self, only: Option<usize>) {
+    fn send_offers(&mut self, only: Option<usize>) {
         for offer in self.offers() {
             if only.is_none_or(|only| only == offer.0) && self.up[offer.0] {
                 let (balancer, service, request) = offer;
-                self.outputs.push_back(Output::Say { balancer, service, request });
+                self.outputs.push_back(Output::SendToQueue { balancer, service, request });
             }
         }
     }
@@ -381,22 +381,22 @@ impl Monitor {
             self.bids.iter().map(|bid| bid.accounts.iter().map(|account| account.demand).sum()).collect();
         let machine = self.law.slots(&sample);
         let mut offers = Vec::new();
-        for (number, part) in share::parts(&demand).into_iter().enumerate() {
+        for (number, part) in apportion::shares(&demand).into_iter().enumerate() {
             let bid = &self.bids[number];
             let most = bid.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
             let own = match bid.options.capacity {
                 // What nobody can measure is what the operator says, as far as the
                 // machine is spare.
-                Some(capacity) if sample.utilisation.is_none() => f64::from(capacity) * law::spare(&sample),
+                Some(capacity) if sample.utilisation.is_none() => f64::from(capacity) * capacity::spare(&sample),
                 _ => machine * part,
             };
             // A machine with less than one slot a service still serves each.
             let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
             let full = !bid.health.well() || slots <= 0.0;
             let demand: Vec<f64> = balancers.iter().map(|balancer| bid.accounts[*balancer].demand).collect();
-            let parts = share::parts(&demand);
+            let parts = apportion::shares(&demand);
             let shares: Vec<f64> = parts.iter().map(|part| slots * part).collect();
-            let tickets = share::whole(&shares, &mut self.random);
+            let tickets = apportion::round(&shares, &mut self.random);
             for (place, balancer) in balancers.iter().enumerate() {
                 let (tickets, capacity) = if full {
                     (0, 0)
@@ -405,7 +405,7 @@ impl Monitor {
                     let requests = requests.max(1.0) as u32;
                     (requests, requests)
                 } else {
-                    (tickets[place], ((DEPTH * shares[place]).round() as u32).max(1))
+                    (tickets[place], ((CAPACITY_PER_SLOT * shares[place]).round() as u32).max(1))
                 };
                 let request = Request::Ticket {
                     provider: bid.options.provider,
@@ -420,7 +420,7 @@ impl Monitor {
         offers
     }
 
-    fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
+    fn on_queue_reply(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
         let Some(bid) = self.bids.get_mut(service) else { return };
         let name = bid.options.service;
         let Some(account) = bid.accounts.get_mut(balancer) else { return };
@@ -441,7 +441,7 @@ impl Monitor {
                     (drain.asked, account.active) = (true, 0.0);
                 }
                 if !std::mem::replace(&mut account.refused, true) {
-                    self.outputs.push_back(Output::Note(Note::Refused {
+                    self.outputs.push_back(Output::Log(MonitorLog::Refused {
                         balancer,
                         service: name,
                         answer: reply.to_string(),
@@ -452,17 +452,17 @@ impl Monitor {
         }
     }
 
-    fn say_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
+    fn send_to_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
         for balancer in (0..self.up.len()).filter(|balancer| self.up[*balancer]) {
             for (service, bid) in self.bids.iter().enumerate() {
-                self.outputs.push_back(Output::Say { balancer, service, request: request(&bid.options) });
+                self.outputs.push_back(Output::SendToQueue { balancer, service, request: request(&bid.options) });
             }
         }
     }
 
     fn drain(&mut self, now: Moment) {
         if self.draining.is_none() {
-            self.say_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
+            self.send_to_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
             self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
             for bid in &mut self.bids {
                 for (account, up) in bid.accounts.iter_mut().zip(&self.up) {

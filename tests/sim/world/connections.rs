@@ -134,7 +134,7 @@ impl World {
                 self.monitors[monitor].asking[balancer].receive(bytes);
                 while let Some(answer) = self.monitors[monitor].asking[balancer].next_reply().expect("an answer") {
                     let Matched::InOrder(service, reply) = answer else { panic!("a number that no monitor gave") };
-                    self.tell_monitor(monitor, monitor::Input::Told { balancer, service, reply });
+                    self.tell_monitor(monitor, monitor::Input::QueueReply { balancer, service, reply });
                 }
             }
             Asker::Plain(plain) => {

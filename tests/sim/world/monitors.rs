@@ -61,12 +61,12 @@ impl World {
         while let Some(output) = self.monitors[monitor].machine.as_mut().and_then(StateMachine::poll_output) {
             let life = self.monitors[monitor].life;
             match output {
-                monitor::Output::Look => self.soon(Event::Looked(monitor, life)),
+                monitor::Output::TakeSample => self.soon(Event::Looked(monitor, life)),
                 monitor::Output::Check { service } => {
                     let millis = if self.monitors[monitor].health == Health::Silent { 1000 } else { 30 };
                     self.within(millis, Event::Checked(monitor, life, service));
                 }
-                monitor::Output::Say { balancer, service, request } => {
+                monitor::Output::SendToQueue { balancer, service, request } => {
                     let host = &mut self.monitors[monitor];
                     let Some(link) = host.links[balancer] else { continue };
                     host.asking[balancer].send(&"b", &request, service);
@@ -74,8 +74,8 @@ impl World {
                     host.asking[balancer].out.sent(bytes.len());
                     self.send(link, End::Queue, &bytes);
                 }
-                monitor::Output::Note(monitor::Note::Refused { answer, .. }) => panic!("{answer}"),
-                monitor::Output::Note(_) => {}
+                monitor::Output::Log(monitor::MonitorLog::Refused { answer, .. }) => panic!("{answer}"),
+                monitor::Output::Log(_) => {}
                 monitor::Output::Finished => self.monitor_ends(monitor),
             }
         }

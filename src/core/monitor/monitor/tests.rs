@@ -9,7 +9,7 @@ struct Story {
     now: Moment,
     /// What it said: balancer, message.
     said: Vec<(usize, String)>,
-    notes: Vec<Note>,
+    notes: Vec<MonitorLog>,
     looks: Vec<Moment>,
     checks: Vec<usize>,
     finished: bool,
@@ -59,17 +59,17 @@ impl Story {
     fn collect(&mut self) {
         while let Some(output) = self.monitor.poll_output() {
             match output {
-                Output::Look => {
+                Output::TakeSample => {
                     self.looks.push(self.now);
-                    self.monitor.handle_input(Input::Looked(self.sample), self.now);
+                    self.monitor.handle_input(Input::Sampled(self.sample), self.now);
                 }
                 Output::Check { service } => self.checks.push(service),
-                Output::Say { balancer, request, .. } => {
+                Output::SendToQueue { balancer, request, .. } => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
                     self.said.push((balancer, String::from_utf8(line).unwrap().trim_end().to_string()));
                 }
-                Output::Note(note) => self.notes.push(note),
+                Output::Log(note) => self.notes.push(note),
                 Output::Finished => self.finished = true,
             }
         }
@@ -87,7 +87,7 @@ impl Story {
 
     fn standing(&mut self, balancer: usize, active: f64, granted: u64, mode: Mode) {
         let standing = Feedback { active, granted, waiting: 0, mode };
-        self.tell(Input::Told { balancer, service: 0, reply: Reply::Feedback(standing) });
+        self.tell(Input::QueueReply { balancer, service: 0, reply: Reply::Feedback(standing) });
     }
 
     fn said(&mut self) -> Vec<(usize, String)> {
@@ -159,7 +159,7 @@ fn a_service_is_offered_once_its_check_is_in_and_withdrawn_at_once_when_one_fail
     story.tell(Input::Checked { service: 0, good: true });
     assert_eq!(story.offered(0), (25, 100));
     let web = "web".parse().unwrap();
-    assert_eq!(story.notes, [Note::Well(web), Note::Unwell(web), Note::Well(web)]);
+    assert_eq!(story.notes, [MonitorLog::Healthy(web), MonitorLog::Unhealthy(web), MonitorLog::Healthy(web)]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_check_between_two_bids_that_fails_does_not_wait_for_the_next() {
 fn a_bid_waits_for_the_look_of_its_turn() {
     let mut monitor = Monitor::new(options(1, vec![service("web", true)]), CPUS, 7);
     let said = |monitor: &mut Monitor| {
-        std::iter::from_fn(|| monitor.poll_output()).any(|output| matches!(output, Output::Say { .. }))
+        std::iter::from_fn(|| monitor.poll_output()).any(|output| matches!(output, Output::SendToQueue { .. }))
     };
     let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None };
     monitor.handle_input(Input::Up { balancer: 0 }, Moment::ZERO);
@@ -190,7 +190,7 @@ fn a_bid_waits_for_the_look_of_its_turn() {
         monitor.handle_timeout(now);
         monitor.handle_input(Input::Checked { service: 0, good: true }, now);
         assert!(!said(&mut monitor), "turn {turn}: a bid from what was seen an interval ago");
-        monitor.handle_input(Input::Looked(sample), now);
+        monitor.handle_input(Input::Sampled(sample), now);
         assert!(said(&mut monitor), "turn {turn}");
     }
 }
@@ -290,7 +290,7 @@ fn a_queue_in_paper_mode_gets_requests_per_interval() {
 #[test]
 fn a_refusal_is_noted_once_until_it_is_over() {
     let mut story = Story::up(1, vec![service("web", false)]);
-    let denied = || Input::Told { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "no") };
+    let denied = || Input::QueueReply { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "no") };
     story.tell(denied());
     story.tell(denied());
     assert_eq!(story.notes.len(), 1);
@@ -340,7 +340,7 @@ fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
 
     let mut story = Story::up(1, vec![service("web", false)]);
     story.tell(Input::Drain);
-    story.tell(Input::Told { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "") });
+    story.tell(Input::QueueReply { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "") });
     story.until(400);
     assert!(story.finished, "the queue never took a ticket");
 

@@ -13,7 +13,7 @@ use crate::base::time::Span;
 /// throttles; this is a quarter of the paper's capacity of 100.
 pub const SLOTS_START: f64 = 25.0;
 /// Capacity in slots: the ceiling of what may run and queue at the provider.
-pub const DEPTH: f64 = 4.0;
+pub const CAPACITY_PER_SLOT: f64 = 4.0;
 /// Below these nothing can be learned.
 const UTILISATION_MIN: f64 = 0.05;
 const ACTIVE_MIN: f64 = 0.05;
@@ -38,7 +38,7 @@ impl Average {
 
 /// See the file's head.
 #[derive(Clone, Debug)]
-pub struct Law {
+pub struct CapacityEstimator {
     active: Average,
     utilisation: Average,
     slots: f64,
@@ -47,10 +47,10 @@ pub struct Law {
     per_second: f64,
 }
 
-impl Law {
+impl CapacityEstimator {
     /// Nothing learned yet.
-    pub fn new(cpus: f64) -> Law {
-        Law {
+    pub fn new(cpus: f64) -> CapacityEstimator {
+        CapacityEstimator {
             active: Average::default(),
             utilisation: Average::default(),
             slots: SLOTS_START,
@@ -63,7 +63,7 @@ impl Law {
     /// Learns from one interval of the length `over`: the sample, the requests
     /// in progress that the queues reported, and the requests that queues
     /// which count none granted.
-    pub fn learn(&mut self, sample: &Sample, active: f64, granted_paper: f64, over: Span) {
+    pub fn observe(&mut self, sample: &Sample, active: f64, granted_paper: f64, over: Span) {
         let (Some(utilisation), Some(queued)) = (sample.utilisation, sample.queued) else {
             // Without both readings there is nothing to learn from.
             self.slots = match sample.utilisation {
@@ -112,9 +112,9 @@ mod tests {
 
     fn learned(cpus: f64, active: f64, utilisation: f64, queued: f64) -> f64 {
         let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None };
-        let mut law = Law::new(cpus);
+        let mut law = CapacityEstimator::new(cpus);
         for _ in 0..60 {
-            law.learn(&sample, active, 0.0, Span::from_secs(1));
+            law.observe(&sample, active, 0.0, Span::from_secs(1));
         }
         law.slots(&sample)
     }
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_load_average_scales_four_slots_a_cpu() {
-        let mut law = Law::new(2.0);
+        let mut law = CapacityEstimator::new(2.0);
         let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load), full: None };
-        law.learn(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
+        law.observe(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
         assert_eq!(
             (law.slots(&sample(0.0)), law.slots(&sample(0.5)), law.slots(&sample(2.0)), law.slots(&sample(9.0))),
             (8.0, 6.0, 0.0, 0.0)
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn paper_mode_offers_a_quarter_more_than_the_machine_can_do() {
         let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
-        let mut law = Law::new(4.0);
+        let mut law = CapacityEstimator::new(4.0);
         for _ in 0..60 {
-            law.learn(&sample, 0.0, 40.0, Span::from_secs(1));
+            law.observe(&sample, 0.0, 40.0, Span::from_secs(1));
         }
         assert!((law.per_interval(&sample, Span::from_secs(1)) - 100.0).abs() < 0.1);
     }

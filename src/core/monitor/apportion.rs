@@ -5,7 +5,7 @@
 use crate::base::random::Random;
 
 /// The part of each: half even, half by demand; even while there is no demand.
-pub fn parts(demand: &[f64]) -> Vec<f64> {
+pub fn shares(demand: &[f64]) -> Vec<f64> {
     let total: f64 = demand.iter().sum();
     let even = 1.0 / demand.len().max(1) as f64;
     demand.iter().map(|demand| if total > 0.0 { 0.5 * even + 0.5 * demand / total } else { even }).collect()
@@ -14,7 +14,7 @@ pub fn parts(demand: &[f64]) -> Vec<f64> {
 /// Rounds shares to whole numbers, each up or down at random with the right
 /// mean, so that their sum is within one of the sum of the shares (systematic
 /// rounding, from a random place in a random order).
-pub fn whole(shares: &[f64], random: &mut Random) -> Vec<u32> {
+pub fn round(shares: &[f64], random: &mut Random) -> Vec<u32> {
     let mut whole = vec![0; shares.len()];
     let (offset, start) = (random.unit(), random.below(shares.len().max(1)));
     let (mut sum, mut given) = (offset, 0.0);
@@ -39,7 +39,7 @@ mod tests {
         let mut random = Random::new(1);
         let mut sums = [0u32; 4];
         for _ in 0..10_000 {
-            let whole = whole(&shares, &mut random);
+            let whole = round(&shares, &mut random);
             assert_eq!(whole.iter().sum::<u32>(), 4);
             for (sum, whole) in sums.iter_mut().zip(whole) {
                 *sum += whole;
@@ -48,13 +48,13 @@ mod tests {
         for (sum, share) in sums.iter().zip(shares) {
             assert!((f64::from(*sum) / 10_000.0 - share).abs() < 0.03, "{sums:?}");
         }
-        assert_eq!(whole(&[25.0], &mut random), [25]);
+        assert_eq!(round(&[25.0], &mut random), [25]);
     }
 
     #[test]
     fn half_even_half_by_demand() {
-        assert_eq!(parts(&[0.0, 0.0]), [0.5, 0.5]);
-        assert_eq!(parts(&[3.0, 1.0]), [0.625, 0.375]);
-        assert_eq!(parts(&[]), Vec::<f64>::new());
+        assert_eq!(shares(&[0.0, 0.0]), [0.5, 0.5]);
+        assert_eq!(shares(&[3.0, 1.0]), [0.625, 0.375]);
+        assert_eq!(shares(&[]), Vec::<f64>::new());
     }
 }
