@@ -15,8 +15,8 @@
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
-//!     fn choose(&mut self, view: &dyn View, _: Question) -> Option<usize> {
-//!         view.candidates().min_by_key(|record| (record.active, record.turn)).map(|record| record.slot)
+//!     fn choose(&mut self, candidates: &dyn View, _: Question) -> Option<usize> {
+//!         candidates.candidates().min_by_key(|stats| (stats.active, stats.turn)).map(|stats| stats.slot)
 //!     }
 //! }
 //!

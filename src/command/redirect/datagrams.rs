@@ -323,7 +323,7 @@ impl Datagrams {
         self.doors.retain(|number, door| {
             let Some(until) = door.leaving else { return true };
             if until <= desk.now {
-                machine.handle_input(Input::Close { door: number }, desk.now);
+                machine.handle_input(Input::Close { socket: number }, desk.now);
             }
             if machine.is_socket_used(number) {
                 return true;
@@ -353,7 +353,7 @@ impl Datagrams {
         let Some(door) = self.doors.get_mut(number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
-        machine.handle_input(Input::CloseSocketFlows { door: number }, desk.now);
+        machine.handle_input(Input::StopNewFlows { socket: number }, desk.now);
     }
 
     /// Takes what clients sent to a door.
@@ -504,7 +504,7 @@ impl Datagrams {
                 News::Answer(Matched::InOrder((), reply)) => {
                     debug!(target: "redirect", "queue: {reply}");
                     if let Reply::Error { error: refusal, .. } = reply {
-                        machine.handle_input(Input::StatusDenied { reason: refusal.code }, desk.now);
+                        machine.handle_input(Input::StatusDenied { code: refusal.code }, desk.now);
                     }
                 }
             }

@@ -107,14 +107,14 @@ impl FromStr for Provider {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Provider, Self::Err> {
-        let named: ProviderSpec = text.parse()?;
-        let ip = named.ip.ok_or("a provider's address is missing (IP, IP:PORT, [IPv6] or [IPv6]:PORT)")?;
-        Ok(Provider { ip, port: named.port })
+        let spec: ProviderSpec = text.parse()?;
+        let ip = spec.ip.ok_or("a provider's address is missing (IP, IP:PORT, [IPv6] or [IPv6]:PORT)")?;
+        Ok(Provider { ip, port: spec.port })
     }
 }
 
 impl Provider {
-    /// Appends it as it is displayed: providers are named in every answer.
+    /// Appends it as it is displayed: providers are spec in every answer.
     pub fn write(&self, out: &mut Vec<u8>) {
         let IpAddr::V4(ip) = self.ip else { return out.extend_from_slice(self.to_string().as_bytes()) };
         for (number, byte) in ip.octets().into_iter().enumerate() {

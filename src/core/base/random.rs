@@ -1,4 +1,4 @@
-//! Random numbers from a seed, the same on every machine.
+//! Random numbers from a seed, the same on every host.
 //!
 //! Owns one generator (SplitMix64, Steele, Lea and Flood 2014): good for
 //! jitter, rounding and simulations, useless for secrets. Never seeds itself.

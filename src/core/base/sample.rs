@@ -1,6 +1,6 @@
-//! A look at the machine: what a load source tells and the load law reads.
+//! A look at the host: what a load source tells and the load law reads.
 
-/// What was seen of the machine over the last interval.
+/// What was seen of the host over the last interval.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Sample {
     /// CPUs that may be used; perhaps a fraction of one.
@@ -11,6 +11,6 @@ pub struct Sample {
     pub queued: Option<f64>,
     /// The load average of the last minute, where that is a source.
     pub load: Option<f64>,
-    /// How full the machine is, 0..=1, where a source says just that.
+    /// How full the host is, 0..=1, where a source says just that.
     pub full: Option<f64>,
 }

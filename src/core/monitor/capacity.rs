@@ -1,6 +1,6 @@
-//! How many requests a machine can run at once: its slots.
+//! How many requests a host can run at once: its slots.
 //!
-//! Owns the control law, in the words of queueing theory (Little): requests in
+//! Owns the control estimator, in the words of queueing theory (Little): requests in
 //! progress, less those only waiting for a CPU, divided by the utilisation of
 //! the CPUs, is what fills them. A service that mostly waits for others gets
 //! many slots, one that computes gets as many as there are CPUs; nothing to
@@ -17,10 +17,10 @@ pub const CAPACITY_PER_SLOT: f64 = 4.0;
 /// Below these nothing can be learned.
 const UTILISATION_MIN: f64 = 0.05;
 const ACTIVE_MIN: f64 = 0.05;
-/// How fast the law learns.
+/// How fast the estimator learns.
 const LEARNING: Span = Span::from_secs(10);
 const LEARNING_PAPER: Span = Span::from_secs(5);
-/// In paper mode a little more than the machine did is offered.
+/// In paper mode a little more than the host did is offered.
 const PAPER_MARGIN: f64 = 1.25;
 /// Slots a CPU, where the load source tells neither utilisation nor queue.
 const SLOTS_PER_CPU: f64 = 4.0;
@@ -86,12 +86,12 @@ impl CapacityEstimator {
         }
     }
 
-    /// The slots of the machine: none if a source calls it full.
+    /// The slots of the host: none if a source calls it full.
     pub fn slots(&self, sample: &Sample) -> f64 {
         self.slots * spare(sample)
     }
 
-    /// Requests that the machine can take in an interval, for queues that
+    /// Requests that the host can take in an interval, for queues that
     /// count none in progress.
     pub fn per_interval(&self, sample: &Sample, interval: Span) -> f64 {
         (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0)).max(1.0)
@@ -99,7 +99,7 @@ impl CapacityEstimator {
     }
 }
 
-/// What load average and fullness leave of the machine, 0..=1; the fullest
+/// What load average and fullness leave of the host, 0..=1; the fullest
 /// counts, and all is left where neither is a source.
 pub fn spare(sample: &Sample) -> f64 {
     let load = sample.load.map_or(0.0, |load| load / sample.cpus.max(0.01));
@@ -112,11 +112,11 @@ mod tests {
 
     fn learned(cpus: f64, active: f64, utilisation: f64, queued: f64) -> f64 {
         let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None };
-        let mut law = CapacityEstimator::new(cpus);
+        let mut estimator = CapacityEstimator::new(cpus);
         for _ in 0..60 {
-            law.observe(&sample, active, 0.0, Span::from_secs(1));
+            estimator.observe(&sample, active, 0.0, Span::from_secs(1));
         }
-        law.slots(&sample)
+        estimator.slots(&sample)
     }
 
     #[test]
@@ -138,11 +138,16 @@ mod tests {
 
     #[test]
     fn a_load_average_scales_four_slots_a_cpu() {
-        let mut law = CapacityEstimator::new(2.0);
+        let mut estimator = CapacityEstimator::new(2.0);
         let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load), full: None };
-        law.observe(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
+        estimator.observe(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
         assert_eq!(
-            (law.slots(&sample(0.0)), law.slots(&sample(0.5)), law.slots(&sample(2.0)), law.slots(&sample(9.0))),
+            (
+                estimator.slots(&sample(0.0)),
+                estimator.slots(&sample(0.5)),
+                estimator.slots(&sample(2.0)),
+                estimator.slots(&sample(9.0))
+            ),
             (8.0, 6.0, 0.0, 0.0)
         );
     }
@@ -150,10 +155,10 @@ mod tests {
     #[test]
     fn paper_mode_offers_a_quarter_more_than_the_machine_can_do() {
         let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
-        let mut law = CapacityEstimator::new(4.0);
+        let mut estimator = CapacityEstimator::new(4.0);
         for _ in 0..60 {
-            law.observe(&sample, 0.0, 40.0, Span::from_secs(1));
+            estimator.observe(&sample, 0.0, 40.0, Span::from_secs(1));
         }
-        assert!((law.per_interval(&sample, Span::from_secs(1)) - 100.0).abs() < 0.1);
+        assert!((estimator.per_interval(&sample, Span::from_secs(1)) - 100.0).abs() < 0.1);
     }
 }

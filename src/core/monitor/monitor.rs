@@ -1,7 +1,7 @@
-//! The monitor of a provider, as a state machine: every interval it looks,
-//! checks and bids.
+//! The monitor of a provider, as a state host: every interval it looks,
+//! checks and offers.
 //!
-//! Owns the schedule of looking and checking, what each queue last said, and
+//! Owns the schedule of sampling and checking, what each queue last said, and
 //! the tickets that follow from it. Knows no socket and reads no load.
 
 use super::apportion;
@@ -30,7 +30,7 @@ const DRAIN_INTERVAL: Span = Span::from_millis(200);
 /// What an operator chooses.
 #[derive(Clone, Debug)]
 pub struct MonitorOptions {
-    /// Between bids.
+    /// Between offers.
     pub interval: Span,
     /// How many balancers there are; they are known by number.
     pub balancers: usize,
@@ -40,14 +40,14 @@ pub struct MonitorOptions {
     pub drain_timeout: Span,
 }
 
-/// One service on this machine.
+/// One service on this host.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ServiceOptions {
     /// Its name.
     pub service: ServiceName,
     /// Where it is; what is not given, the queue sees by itself.
     pub provider: ProviderSpec,
-    /// The most slots; none: as many as the machine is found to have.
+    /// The most slots; none: as many as the host is found to have.
     pub capacity: Option<u32>,
     /// How often it is checked; none: never, it counts as well.
     pub check: Option<Span>,
@@ -80,7 +80,7 @@ pub enum Input {
         /// What.
         reply: Reply,
     },
-    /// The machine was looked at, as [`Output::TakeSample`] wanted.
+    /// The host was sampled at, as [`Output::TakeSample`] wanted.
     Sampled(Sample),
     /// A service was checked, as [`Output::Check`] wanted.
     Checked {
@@ -96,7 +96,7 @@ pub enum Input {
 /// What a monitor wants done.
 #[derive(Debug, PartialEq)]
 pub enum Output {
-    /// Look at the machine.
+    /// Look at the host.
     TakeSample,
     /// Check a service.
     Check {
@@ -143,7 +143,7 @@ struct BalancerState {
     granted: u64,
     mode: Mode,
     demand: f64,
-    told: Moment,
+    replied_at: Moment,
     refused: bool,
 }
 
@@ -153,24 +153,24 @@ struct ServiceOffer {
     next_check: Moment,
     checking: bool,
     /// By balancer.
-    accounts: Vec<BalancerState>,
+    balancers: Vec<BalancerState>,
 }
 
 /// See the file's head.
 pub struct Monitor {
     options: MonitorOptions,
-    bids: Vec<ServiceOffer>,
+    offers: Vec<ServiceOffer>,
     up: Vec<bool>,
-    law: CapacityEstimator,
+    estimator: CapacityEstimator,
     sample: Option<Sample>,
     /// When that was, and how long a time it is about.
-    looked: Moment,
-    seen_over: Span,
-    next_look: Moment,
-    /// A bid is due, as soon as the look and the checks are in.
-    bidding: bool,
+    sampled_at: Moment,
+    sampled_over: Span,
+    next_sample: Moment,
+    /// A offer is due, as soon as the look and the checks are in.
+    offers_due: bool,
     /// The look is still to come.
-    looking: bool,
+    sampling: bool,
     draining: Option<Drain>,
     random: Random,
     outputs: VecDeque<Output>,
@@ -196,29 +196,29 @@ impl StateMachine for Monitor {
             }
             Input::Down { balancer } => {
                 self.set_up(balancer, false);
-                for bid in &mut self.bids {
-                    if let Some(account) = bid.accounts.get_mut(balancer) {
-                        account.active = 0.0;
+                for offer in &mut self.offers {
+                    if let Some(state) = offer.balancers.get_mut(balancer) {
+                        state.active = 0.0;
                     }
                 }
             }
             Input::QueueReply { balancer, service, reply } => self.on_queue_reply(balancer, service, reply, now),
             Input::Sampled(sample) => {
-                let active = self.balancer_states().map(|account| account.active).sum();
+                let active = self.balancer_states().map(|state| state.active).sum();
                 let paper = self
                     .balancer_states()
-                    .filter(|account| account.mode == Mode::Paper)
-                    .map(|account| account.granted as f64)
+                    .filter(|state| state.mode == Mode::Paper)
+                    .map(|state| state.granted as f64)
                     .sum();
-                // The answers to the last bid are about the time up to it, so they
+                // The answers to the last offer are about the time up to it, so they
                 // belong to the look before this one: requests of one time and load
                 // of another would add their noises instead of cancelling them.
                 let last = self.sample.unwrap_or(sample);
-                self.law.observe(&last, active, paper, self.seen_over);
-                self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
-                self.looked = now;
+                self.estimator.observe(&last, active, paper, self.sampled_over);
+                self.sampled_over = self.sample.map_or(self.options.interval, |_| now.since(self.sampled_at));
+                self.sampled_at = now;
                 self.sample = Some(sample);
-                self.looking = false;
+                self.sampling = false;
                 self.offer_when_ready();
             }
             Input::Checked { service, good } => self.checked(service, good),
@@ -233,13 +233,13 @@ impl StateMachine for Monitor {
             if ask {
                 drain.next_question = now + DRAIN_INTERVAL;
             }
-            let idle = drain.asked && self.balancer_states().all(|account| account.active == 0.0);
+            let idle = drain.asked && self.balancer_states().all(|state| state.active == 0.0);
             if over || idle || !self.up.contains(&true) {
                 self.outputs.push_back(Output::Finished);
             } else if ask {
-                self.send_to_all(|bid| Request::Ticket {
-                    provider: bid.provider,
-                    service: bid.service,
+                self.send_to_all(|offer| Request::Ticket {
+                    provider: offer.provider,
+                    service: offer.service,
                     tickets: 0,
                     capacity: 0,
                     lease: None,
@@ -247,26 +247,26 @@ impl StateMachine for Monitor {
             }
             return;
         }
-        for service in 0..self.bids.len() {
-            let bid = &mut self.bids[service];
-            let Some(every) = bid.options.check else { continue };
-            if now >= bid.next_check && !bid.checking {
-                bid.checking = true;
-                bid.next_check = now + every;
+        for service in 0..self.offers.len() {
+            let offer = &mut self.offers[service];
+            let Some(every) = offer.options.check else { continue };
+            if now >= offer.next_check && !offer.checking {
+                offer.checking = true;
+                offer.next_check = now + every;
                 self.outputs.push_back(Output::Check { service });
             }
         }
-        if now >= self.next_look {
+        if now >= self.next_sample {
             let interval = self.options.interval.as_secs_f64() * (1.0 + JITTER * (2.0 * self.random.unit() - 1.0));
-            self.next_look = now + Span::from_secs_f64(interval);
+            self.next_sample = now + Span::from_secs_f64(interval);
             // A check that is due with the next look belongs to it.
-            for bid in &mut self.bids {
-                let close = bid.next_check.since(self.next_look).max(self.next_look.since(bid.next_check));
+            for offer in &mut self.offers {
+                let close = offer.next_check.since(self.next_sample).max(self.next_sample.since(offer.next_check));
                 if close <= self.options.interval.part(5) {
-                    bid.next_check = self.next_look;
+                    offer.next_check = self.next_sample;
                 }
             }
-            (self.bidding, self.looking) = (true, true);
+            (self.offers_due, self.sampling) = (true, true);
             self.outputs.push_back(Output::TakeSample);
         }
     }
@@ -275,9 +275,12 @@ impl StateMachine for Monitor {
         if let Some(drain) = &self.draining {
             return Some(drain.until.min(drain.next_question));
         }
-        let checks =
-            self.bids.iter().filter(|bid| bid.options.check.is_some() && !bid.checking).map(|bid| bid.next_check);
-        checks.chain([self.next_look]).min()
+        let checks = self
+            .offers
+            .iter()
+            .filter(|offer| offer.options.check.is_some() && !offer.checking)
+            .map(|offer| offer.next_check);
+        checks.chain([self.next_sample]).min()
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -286,25 +289,25 @@ impl StateMachine for Monitor {
 }
 
 impl Monitor {
-    /// A monitor that looks and checks at once. `cpus` is how many this machine
+    /// A monitor that looks and checks at once. `cpus` is how many this host
     /// may use, `seed` makes its jitter its own.
     pub fn new(options: MonitorOptions, cpus: f64, seed: u64) -> Monitor {
         let mut monitor = Monitor {
-            bids: Vec::new(),
+            offers: Vec::new(),
             up: vec![false; options.balancers],
-            law: CapacityEstimator::new(cpus),
+            estimator: CapacityEstimator::new(cpus),
             sample: None,
-            looked: Moment::ZERO,
-            seen_over: options.interval,
-            next_look: Moment::ZERO,
-            bidding: false,
-            looking: false,
+            sampled_at: Moment::ZERO,
+            sampled_over: options.interval,
+            next_sample: Moment::ZERO,
+            offers_due: false,
+            sampling: false,
             draining: None,
             random: Random::new(seed),
             outputs: VecDeque::new(),
             options,
         };
-        monitor.bids = monitor.options.services.iter().map(|service| monitor.start(service)).collect();
+        monitor.offers = monitor.options.services.iter().map(|service| monitor.start(service)).collect();
         monitor
     }
 
@@ -318,12 +321,12 @@ impl Monitor {
             health,
             next_check: Moment::ZERO,
             checking: false,
-            accounts: vec![BalancerState::default(); self.options.balancers],
+            balancers: vec![BalancerState::default(); self.options.balancers],
         }
     }
 
     fn balancer_states(&self) -> impl Iterator<Item = &BalancerState> {
-        self.bids.iter().flat_map(|bid| &bid.accounts)
+        self.offers.iter().flat_map(|offer| &offer.balancers)
     }
 
     fn set_up(&mut self, balancer: usize, up: bool) {
@@ -333,29 +336,29 @@ impl Monitor {
     }
 
     fn checked(&mut self, service: usize, good: bool) {
-        let Some(bid) = self.bids.get_mut(service) else { return };
-        bid.checking = false;
-        let name = bid.options.service;
-        let turned = bid.health.checked(good);
+        let Some(offer) = self.offers.get_mut(service) else { return };
+        offer.checking = false;
+        let name = offer.options.service;
+        let turned = offer.health.checked(good);
         if turned {
-            let note = if bid.health.well() { MonitorLog::Healthy(name) } else { MonitorLog::Unhealthy(name) };
+            let note = if offer.health.well() { MonitorLog::Healthy(name) } else { MonitorLog::Unhealthy(name) };
             self.outputs.push_back(Output::Log(note));
         }
         if self.draining.is_some() {
             return;
         }
         self.offer_when_ready();
-        if turned && !self.bidding && self.sample.is_some() {
-            // Between two bids: a dead service must not wait for the next one.
+        if turned && !self.offers_due && self.sample.is_some() {
+            // Between two offers: a dead service must not wait for the next one.
             self.send_offers(None);
         }
     }
 
     /// Bids as soon as the look and the checks of this turn are in.
     fn offer_when_ready(&mut self) {
-        let due = self.bidding && !self.looking;
-        if due && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
-            self.bidding = false;
+        let due = self.offers_due && !self.sampling;
+        if due && self.draining.is_none() && self.offers.iter().all(|offer| !offer.checking) {
+            self.offers_due = false;
             self.send_offers(None);
         }
     }
@@ -378,38 +381,38 @@ impl Monitor {
         let balancers: Vec<usize> = (0..self.up.len()).filter(|balancer| all_away || self.up[*balancer]).collect();
         let lease = self.options.interval.times(LEASE_INTERVALS).max(LEASE_MIN);
         let demand: Vec<f64> =
-            self.bids.iter().map(|bid| bid.accounts.iter().map(|account| account.demand).sum()).collect();
-        let machine = self.law.slots(&sample);
+            self.offers.iter().map(|offer| offer.balancers.iter().map(|state| state.demand).sum()).collect();
+        let host = self.estimator.slots(&sample);
         let mut offers = Vec::new();
         for (number, part) in apportion::shares(&demand).into_iter().enumerate() {
-            let bid = &self.bids[number];
-            let most = bid.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
-            let own = match bid.options.capacity {
+            let offer = &self.offers[number];
+            let most = offer.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
+            let own = match offer.options.capacity {
                 // What nobody can measure is what the operator says, as far as the
-                // machine is spare.
+                // host is spare.
                 Some(capacity) if sample.utilisation.is_none() => f64::from(capacity) * capacity::spare(&sample),
-                _ => machine * part,
+                _ => host * part,
             };
-            // A machine with less than one slot a service still serves each.
+            // A host with less than one slot a service still serves each.
             let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
-            let full = !bid.health.well() || slots <= 0.0;
-            let demand: Vec<f64> = balancers.iter().map(|balancer| bid.accounts[*balancer].demand).collect();
+            let full = !offer.health.well() || slots <= 0.0;
+            let demand: Vec<f64> = balancers.iter().map(|balancer| offer.balancers[*balancer].demand).collect();
             let parts = apportion::shares(&demand);
             let shares: Vec<f64> = parts.iter().map(|part| slots * part).collect();
             let tickets = apportion::round(&shares, &mut self.random);
             for (place, balancer) in balancers.iter().enumerate() {
                 let (tickets, capacity) = if full {
                     (0, 0)
-                } else if bid.accounts[*balancer].mode == Mode::Paper {
-                    let requests = self.law.per_interval(&sample, self.options.interval) * part * parts[place];
+                } else if offer.balancers[*balancer].mode == Mode::Paper {
+                    let requests = self.estimator.per_interval(&sample, self.options.interval) * part * parts[place];
                     let requests = requests.max(1.0) as u32;
                     (requests, requests)
                 } else {
                     (tickets[place], ((CAPACITY_PER_SLOT * shares[place]).round() as u32).max(1))
                 };
                 let request = Request::Ticket {
-                    provider: bid.options.provider,
-                    service: bid.options.service,
+                    provider: offer.options.provider,
+                    service: offer.options.service,
                     tickets: tickets.min(TICKETS_MAX),
                     capacity: capacity.min(TICKETS_MAX),
                     lease: Some(lease),
@@ -421,15 +424,15 @@ impl Monitor {
     }
 
     fn on_queue_reply(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
-        let Some(bid) = self.bids.get_mut(service) else { return };
-        let name = bid.options.service;
-        let Some(account) = bid.accounts.get_mut(balancer) else { return };
+        let Some(offer) = self.offers.get_mut(service) else { return };
+        let name = offer.options.service;
+        let Some(state) = offer.balancers.get_mut(balancer) else { return };
         match reply {
             Reply::Feedback(Feedback { active, granted, waiting, mode }) => {
-                let kept = (-now.since(account.told).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
-                account.demand = account.demand * kept + (granted + waiting) as f64;
-                (account.active, account.granted, account.mode, account.told) = (active, granted, mode, now);
-                account.refused = false;
+                let kept = (-now.since(state.replied_at).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
+                state.demand = state.demand * kept + (granted + waiting) as f64;
+                (state.active, state.granted, state.mode, state.replied_at) = (active, granted, mode, now);
+                state.refused = false;
                 if let Some(drain) = &mut self.draining {
                     drain.asked = true;
                     drain.next_question = drain.next_question.min(now + DRAIN_INTERVAL);
@@ -438,9 +441,9 @@ impl Monitor {
             Reply::Error { .. } => {
                 if let Some(drain) = &mut self.draining {
                     // It takes no tickets, so it led nobody here.
-                    (drain.asked, account.active) = (true, 0.0);
+                    (drain.asked, state.active) = (true, 0.0);
                 }
-                if !std::mem::replace(&mut account.refused, true) {
+                if !std::mem::replace(&mut state.refused, true) {
                     self.outputs.push_back(Output::Log(MonitorLog::Refused {
                         balancer,
                         service: name,
@@ -454,20 +457,20 @@ impl Monitor {
 
     fn send_to_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
         for balancer in (0..self.up.len()).filter(|balancer| self.up[*balancer]) {
-            for (service, bid) in self.bids.iter().enumerate() {
-                self.outputs.push_back(Output::SendToQueue { balancer, service, request: request(&bid.options) });
+            for (service, offer) in self.offers.iter().enumerate() {
+                self.outputs.push_back(Output::SendToQueue { balancer, service, request: request(&offer.options) });
             }
         }
     }
 
     fn drain(&mut self, now: Moment) {
         if self.draining.is_none() {
-            self.send_to_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
+            self.send_to_all(|offer| Request::Withdraw { provider: offer.provider, service: offer.service });
             self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
-            for bid in &mut self.bids {
-                for (account, up) in bid.accounts.iter_mut().zip(&self.up) {
+            for offer in &mut self.offers {
+                for (state, up) in offer.balancers.iter_mut().zip(&self.up) {
                     // Nobody tells what a queue that is away has in progress.
-                    account.active = if *up { f64::MAX } else { 0.0 };
+                    state.active = if *up { f64::MAX } else { 0.0 };
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! One side of a control connection, without its socket.
 //!
 //! [`Responder`] is the queue's side: bytes in, requests out; answers in, bytes
-//! out, in the order of the requests. [`Requester`] is the side of a redirector or
+//! out, in the slot of the requests. [`Requester`] is the side of a redirector or
 //! a monitor. Both own their buffers and the bounds of them; neither knows a
 //! socket, a clock or what a request does.
 
@@ -67,7 +67,7 @@ pub struct Responder {
     ended: bool,
 }
 
-/// The place of a request in the order of answers; none for a `next` with id,
+/// The place of a request in the slot of answers; none for a `next` with id,
 /// whose answer carries the id instead.
 pub type ReplySlot = Option<u64>;
 
@@ -106,12 +106,12 @@ impl Responder {
                 Ok(request) => {
                     self.bad_lines = 0;
                     let numbered = matches!(&request, Request::Next(next) if next.id.is_some());
-                    let order = (!numbered).then_some(self.next);
-                    self.next += u64::from(order.is_some());
-                    return Some((order, request));
+                    let slot = (!numbered).then_some(self.next);
+                    self.next += u64::from(slot.is_some());
+                    return Some((slot, request));
                 }
-                Err(refusal) => {
-                    self.reply_now(Reply::Error { error: refusal, id: None });
+                Err(error) => {
+                    self.reply_now(Reply::Error { error, id: None });
                     self.bad_lines += 1;
                     self.closing = self.bad_lines >= BAD_LINES_MAX;
                 }
@@ -121,21 +121,21 @@ impl Responder {
     }
 
     fn reply_now(&mut self, reply: Reply) {
-        let order = Some(self.next);
+        let slot = Some(self.next);
         self.next += 1;
-        self.reply(order, reply);
+        self.reply(slot, reply);
     }
 
     /// Answers a request, now or as soon as the earlier ones are answered.
-    pub fn reply(&mut self, order: ReplySlot, reply: Reply) {
-        let Some(order) = order else {
+    pub fn reply(&mut self, slot: ReplySlot, reply: Reply) {
+        let Some(slot) = slot else {
             return reply.write(&mut self.out.bytes);
         };
-        if order == self.oldest && self.held_replies.is_empty() {
+        if slot == self.oldest && self.held_replies.is_empty() {
             self.oldest += 1;
             return reply.write(&mut self.out.bytes);
         }
-        let place = (order - self.oldest) as usize;
+        let place = (slot - self.oldest) as usize;
         if self.held_replies.len() <= place {
             self.held_replies.resize(place + 1, None);
         }
@@ -148,9 +148,9 @@ impl Responder {
         }
     }
 
-    /// Says `error REASON` out of order and takes no further request.
-    pub fn refuse(&mut self, reason: ErrorCode) {
-        Reply::error(reason, "").write(&mut self.out.bytes);
+    /// Says `error REASON` out of slot and takes no further request.
+    pub fn refuse(&mut self, code: ErrorCode) {
+        Reply::error(code, "").write(&mut self.out.bytes);
         self.closing = true;
     }
 
@@ -169,13 +169,13 @@ impl Responder {
 /// How the lines of a status begin; a numbered answer may come before them.
 const STATUS_KINDS: [&[u8]; 3] = [b"queue ", b"service ", b"provider "];
 
-/// The asking side of a connection. `T` tells what an answer in order is for.
+/// The asking side of a connection. `T` tells what an answer in slot is for.
 #[derive(Debug)]
 pub struct Requester<T> {
     decoder: LineDecoder,
     /// What is to be sent.
     pub out: SendBuffer,
-    /// What each answer in order is for, and whether it is a status.
+    /// What each answer in slot is for, and whether it is a status.
     pending: VecDeque<(T, bool)>,
     /// The lines of a status, as far as they are here.
     status: String,
@@ -202,7 +202,7 @@ pub enum Matched<T> {
 }
 
 impl<T> Requester<T> {
-    /// Asks. A `next` with an id is answered by number, all else in order,
+    /// Asks. A `next` with an id is answered by number, all else in slot,
     /// together with `purpose`.
     pub fn send(&mut self, balancer: &dyn Display, request: &Request, purpose: T) {
         request.write(balancer, &mut self.out.bytes);
@@ -260,7 +260,7 @@ mod tests {
     fn answers_keep_the_order_of_requests_but_numbered_ones_overtake() {
         let mut channel = Responder::default();
         channel.receive(b"pegasus://b/next?wait=1s\npegasus://b/done?id=1\npegasus://b/next?id=2\n");
-        let orders: Vec<ReplySlot> = std::iter::from_fn(|| channel.next_request()).map(|(order, _)| order).collect();
+        let orders: Vec<ReplySlot> = std::iter::from_fn(|| channel.next_request()).map(|(slot, _)| slot).collect();
         assert_eq!(orders, [Some(0), Some(1), None]);
         channel.reply(Some(1), Reply::Ok);
         assert_eq!(sent(&mut channel), "");
@@ -274,9 +274,9 @@ mod tests {
     fn three_bad_lines_in_a_row_end_it_and_each_gets_its_error() {
         let mut channel = Responder::default();
         channel.receive(b"a\nb\npegasus://b/status\nc\nd\ne\npegasus://b/status\n");
-        let (order, request) = channel.next_request().unwrap();
-        assert_eq!((order, request), (Some(2), Request::Status { service: None }));
-        channel.reply(order, Reply::Status(String::new()));
+        let (slot, request) = channel.next_request().unwrap();
+        assert_eq!((slot, request), (Some(2), Request::Status { service: None }));
+        channel.reply(slot, Reply::Status(String::new()));
         assert_eq!(channel.next_request(), None);
         assert!(channel.closing() && !channel.finished());
         let answers: Vec<_> =
@@ -289,8 +289,8 @@ mod tests {
     fn a_peer_that_does_not_read_is_not_read() {
         let mut channel = Responder::default();
         channel.receive(b"pegasus://b/status\npegasus://b/status\n");
-        let (order, _) = channel.next_request().unwrap();
-        channel.reply(order, Reply::Status("x\n".repeat(OUT_BYTES_MAX)));
+        let (slot, _) = channel.next_request().unwrap();
+        channel.reply(slot, Reply::Status("x\n".repeat(OUT_BYTES_MAX)));
         assert!(channel.is_backpressured() && channel.next_request().is_none());
         sent(&mut channel);
         assert!(channel.next_request().is_some());

@@ -79,15 +79,15 @@ mod tests {
     fn lines_come_out_however_the_bytes_come_in() {
         let text = b"one\r\n\ntwo\nrest";
         for size in 1..=text.len() {
-            let (mut frames, mut lines) = (LineDecoder::default(), Vec::new());
+            let (mut decoder, mut lines) = (LineDecoder::default(), Vec::new());
             for chunk in text.chunks(size) {
-                frames.push(chunk);
-                while let Some(Line::Line(line)) = frames.next_line() {
+                decoder.push(chunk);
+                while let Some(Line::Line(line)) = decoder.next_line() {
                     lines.push(line.to_vec());
                 }
             }
-            frames.end();
-            while let Some(Line::Line(line)) = frames.next_line() {
+            decoder.end();
+            while let Some(Line::Line(line)) = decoder.next_line() {
                 lines.push(line.to_vec());
             }
             assert_eq!(lines, [&b"one"[..], b"", b"two", b"rest"], "chunks of {size}");
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn a_line_may_have_1024_bytes_with_its_end_and_no_more() {
-        let mut frames = LineDecoder::default();
-        frames.push(&[&[b'x'; 1023][..], b"\n"].concat());
-        assert!(matches!(frames.next_line(), Some(Line::Line(line)) if line.len() == 1023));
-        frames.push(&[b'x'; 1024]);
-        assert_eq!(frames.next_line(), Some(Line::TooLong));
-        assert!(frames.is_empty());
+        let mut decoder = LineDecoder::default();
+        decoder.push(&[&[b'x'; 1023][..], b"\n"].concat());
+        assert!(matches!(decoder.next_line(), Some(Line::Line(line)) if line.len() == 1023));
+        decoder.push(&[b'x'; 1024]);
+        assert_eq!(decoder.next_line(), Some(Line::TooLong));
+        assert!(decoder.is_empty());
     }
 }

@@ -144,9 +144,9 @@ pub struct ProtocolError {
 }
 
 impl ProtocolError {
-    /// A refusal with its explanation.
-    pub fn new(reason: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> ProtocolError {
-        ProtocolError { code: reason, explanation: explanation.into() }
+    /// A error with its explanation.
+    pub fn new(code: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> ProtocolError {
+        ProtocolError { code, explanation: explanation.into() }
     }
 }
 
@@ -420,8 +420,8 @@ impl<'a> Parameters<'a> {
 
 impl Reply {
     /// An error without id.
-    pub fn error(reason: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> Reply {
-        Reply::Error { error: ProtocolError::new(reason, explanation), id: None }
+    pub fn error(code: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> Reply {
+        Reply::Error { error: ProtocolError::new(code, explanation), id: None }
     }
 
     /// Writes it as a line with its LF (`status`: lines, then a dot).
@@ -439,10 +439,10 @@ impl Reply {
                 provider.write(out);
                 Ok(())
             }
-            Reply::Error { error: refusal, .. } if refusal.explanation.is_empty() => {
-                write!(out, "error {}", refusal.code.word())
+            Reply::Error { error, .. } if error.explanation.is_empty() => {
+                write!(out, "error {}", error.code.word())
             }
-            Reply::Error { error: refusal, .. } => write!(out, "error {} {}", refusal.code.word(), refusal.explanation),
+            Reply::Error { error, .. } => write!(out, "error {} {}", error.code.word(), error.explanation),
             Reply::Status(lines) => write!(out, "{lines}."),
         };
         if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = self {
@@ -463,8 +463,8 @@ impl Reply {
         };
         if let Some(error) = rest.strip_prefix("error ") {
             let (word, explanation) = error.split_once(' ').unwrap_or((error, ""));
-            let reason = ErrorCode::ALL.into_iter().find(|reason| reason.word() == word).ok_or(WRONG)?;
-            return Ok(Reply::Error { error: ProtocolError::new(reason, explanation.to_string()), id });
+            let code = ErrorCode::ALL.into_iter().find(|code| code.word() == word).ok_or(WRONG)?;
+            return Ok(Reply::Error { error: ProtocolError::new(code, explanation.to_string()), id });
         }
         if rest == "ok" {
             return Ok(Reply::Ok);
@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn every_mistake_has_its_word() {
-        for (text, reason) in [
+        for (text, code) in [
             ("", ErrorCode::BadUrl),
             ("next", ErrorCode::BadUrl),
             ("http://b/next", ErrorCode::BadUrl),
@@ -576,7 +576,7 @@ mod tests {
             ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
             ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),
         ] {
-            assert_eq!(Request::parse(text.as_bytes()).expect_err(text).code, reason, "{text:?}");
+            assert_eq!(Request::parse(text.as_bytes()).expect_err(text).code, code, "{text:?}");
         }
     }
 

@@ -77,35 +77,35 @@ pub struct Header {
 
 impl Header {
     /// A header of version 1, of a stream.
-    pub fn v1(ends: ProxyAddrs) -> Header {
-        let (client, to) = (ends.source.port(), ends.destination.port());
-        Header::of(match ends.family() {
+    pub fn v1(addrs: ProxyAddrs) -> Header {
+        let (client, to) = (addrs.source.port(), addrs.destination.port());
+        Header::of(match addrs.family() {
             Family::V4(from, at) => format!("PROXY TCP4 {from} {at} {client} {to}\r\n"),
             Family::V6(from, at) => format!("PROXY TCP6 {from} {at} {client} {to}\r\n"),
         })
     }
 
     /// A header of version 2.
-    pub fn v2(transport: Transport, ends: ProxyAddrs) -> Header {
+    pub fn v2(transport: Transport, addrs: ProxyAddrs) -> Header {
         const PROXY: u8 = 0x21;
         let transport = match transport {
             Transport::Tcp => 1,
             Transport::Udp => 2,
         };
-        let (family, addresses) = match ends.family() {
+        let (family, addresses) = match addrs.family() {
             Family::V4(from, at) => (0x10, [from.octets(), at.octets()].concat()),
             Family::V6(from, at) => (0x20, [from.octets(), at.octets()].concat()),
         };
-        let ports = [ends.source.port().to_be_bytes(), ends.destination.port().to_be_bytes()].concat();
+        let ports = [addrs.source.port().to_be_bytes(), addrs.destination.port().to_be_bytes()].concat();
         let length = (addresses.len() + ports.len()) as u16;
         Header::of([V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports].concat())
     }
 
     /// A header of a stream.
-    pub fn of_stream(version: Version, ends: ProxyAddrs) -> Header {
+    pub fn of_stream(version: Version, addrs: ProxyAddrs) -> Header {
         match version {
-            Version::V1 => Header::v1(ends),
-            Version::V2 => Header::v2(Transport::Tcp, ends),
+            Version::V1 => Header::v1(addrs),
+            Version::V2 => Header::v2(Transport::Tcp, addrs),
         }
     }
 
@@ -176,7 +176,7 @@ fn parse_v1(bytes: &[u8]) -> ParseStatus {
         return ParseStatus::Complete { length, addrs: None };
     }
     match std::str::from_utf8(rest).ok().and_then(v1_addrs) {
-        Some(ends) => ParseStatus::Complete { length, addrs: Some(ends) },
+        Some(addrs) => ParseStatus::Complete { length, addrs: Some(addrs) },
         None => ParseStatus::Invalid("a line of other words"),
     }
 }
@@ -192,8 +192,8 @@ fn v1_addrs(line: &str) -> Option<ProxyAddrs> {
     };
     let (client, to) = (ip(next()?)?, ip(next()?)?);
     let (client_port, to_port) = (port(next()?)?, port(next()?)?);
-    let ends = ProxyAddrs::new(SocketAddr::new(client, client_port), SocketAddr::new(to, to_port));
-    next().is_none().then_some(ends)
+    let addrs = ProxyAddrs::new(SocketAddr::new(client, client_port), SocketAddr::new(to, to_port));
+    next().is_none().then_some(addrs)
 }
 
 fn port(word: &str) -> Option<u16> {
@@ -233,8 +233,8 @@ fn parse_v2(bytes: &[u8]) -> ParseStatus {
         return ParseStatus::Invalid("shorter than its addresses");
     }
     let Some(addresses) = rest.get(..body) else { return ParseStatus::Incomplete };
-    let ends = if transport == 0 { None } else { v2_addrs(family, addresses) };
-    ParseStatus::Complete { length, addrs: ends }
+    let addrs = if transport == 0 { None } else { v2_addrs(family, addresses) };
+    ParseStatus::Complete { length, addrs }
 }
 
 fn v2_addrs(family: u8, bytes: &[u8]) -> Option<ProxyAddrs> {

@@ -3,7 +3,7 @@
 //! Owns a bounded table that forgets whoever has not come for long enough, the
 //! longest away first. An address keeps its provider over all services that
 //! have an affinity, so that a session of several connections, as with FTP,
-//! stays on one machine. Knows no ticket: whether the provider can take the
+//! stays on one host. Knows no ticket: whether the provider can take the
 //! client now is the book's business.
 
 use crate::base::address::Provider;
@@ -81,7 +81,7 @@ impl Affinity {
         self.next += 1;
         visitor.until = until;
         visitor.active += u32::from(counted);
-        // One that moved to another machine takes its other services along.
+        // One that moved to another host takes its other services along.
         visitor.homes.retain(|(known, home)| *known != service && home.ip == provider.ip);
         visitor.homes.push((service, provider));
         if self.turns.len() > 2 * self.visitors.len() + STALE_SPARE {

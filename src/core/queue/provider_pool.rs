@@ -28,7 +28,7 @@ pub const HOLD_MAX: Span = Span::from_secs(30);
 /// A grant that is counted until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The provider's entry.
+    /// The provider's member.
     pub member: Key,
     granted_at: Moment,
     on_ticket: bool,
@@ -40,7 +40,7 @@ pub struct ProviderPool {
     members: Slab<PoolMember>,
     by_provider: HashMap<Provider, Key>,
     scheduler: Box<dyn Scheduler>,
-    /// How many entries are in each state, as of the last look at the clock.
+    /// How many members are in each state, as of the last look at the clock.
     availability_counts: [usize; Availability::COUNT],
     /// Entries by the moment at which their state changes by time alone.
     wakeups: OrderedIndex,
@@ -66,12 +66,12 @@ impl Candidates for PoolView<'_> {
     }
 
     fn stats(&self, slot: usize) -> Option<&ProviderStats> {
-        self.members.get_at(slot).map(|entry| &entry.stats)
+        self.members.get_at(slot).map(|member| &member.stats)
     }
 
     fn candidate(&self, slot: usize) -> Option<&ProviderStats> {
-        let suits = |record: &&ProviderStats| {
-            self.availabilities.contains(&record.availability) && !self.avoid.contains(&record.provider)
+        let suits = |stats: &&ProviderStats| {
+            self.availabilities.contains(&stats.availability) && !self.avoid.contains(&stats.provider)
         };
         self.stats(slot).filter(suits)
     }
@@ -100,33 +100,33 @@ impl ProviderPool {
     /// Another scheduler from now on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
-        let mut known: Vec<&ProviderStats> = self.members.iter().map(|(_, entry)| &entry.stats).collect();
-        known.sort_unstable_by_key(|record| record.last_grant_seq);
-        known.into_iter().for_each(|record| self.scheduler.on_update(record));
+        let mut known: Vec<&ProviderStats> = self.members.iter().map(|(_, member)| &member.stats).collect();
+        known.sort_unstable_by_key(|stats| stats.last_grant_seq);
+        known.into_iter().for_each(|stats| self.scheduler.on_update(stats));
     }
 
-    /// The state of this entry may have changed: counts it, sets its alarm and
+    /// The state of this member may have changed: counts it, sets its wakeup and
     /// tells the scheduler.
     fn refresh(&mut self, key: Key, now: Moment) {
-        let Some(entry) = self.members.get_mut(key) else { return };
-        let state = entry.availability(now);
-        self.availability_counts[entry.stats.availability as usize] -= 1;
+        let Some(member) = self.members.get_mut(key) else { return };
+        let state = member.availability(now);
+        self.availability_counts[member.stats.availability as usize] -= 1;
         self.availability_counts[state as usize] += 1;
-        entry.stats.availability = state;
-        let alarm = entry.next_transition(now);
-        if alarm != entry.wakeup {
-            self.wakeups.remove(at(entry.wakeup), key.index());
-            if alarm != Moment::NEVER {
-                self.wakeups.insert(at(alarm), key.index());
+        member.stats.availability = state;
+        let wakeup = member.next_transition(now);
+        if wakeup != member.wakeup {
+            self.wakeups.remove(at(member.wakeup), key.index());
+            if wakeup != Moment::NEVER {
+                self.wakeups.insert(at(wakeup), key.index());
             }
-            entry.wakeup = alarm;
+            member.wakeup = wakeup;
         }
-        self.scheduler.on_update(&entry.stats);
+        self.scheduler.on_update(&member.stats);
     }
 
     /// Leases and holds that have ended by now are over.
     fn advance(&mut self, now: Moment) {
-        while let Some((_, slot)) = self.wakeups.first().filter(|(alarm, _)| *alarm <= at(now)) {
+        while let Some((_, slot)) = self.wakeups.first().filter(|(wakeup, _)| *wakeup <= at(now)) {
             let Some(key) = self.members.key_at(slot) else { return };
             self.refresh(key, now);
         }
@@ -144,12 +144,12 @@ impl ProviderPool {
 
     /// The providers it knows.
     pub fn members(&self) -> impl Iterator<Item = &PoolMember> {
-        self.members.iter().map(|(_, entry)| entry)
+        self.members.iter().map(|(_, member)| member)
     }
 
-    /// The provider of an entry.
-    pub fn provider(&self, entry: Key) -> Option<Provider> {
-        self.members.get(entry).map(|entry| entry.stats.provider)
+    /// The provider of an member.
+    pub fn provider(&self, member: Key) -> Option<Provider> {
+        self.members.get(member).map(|member| member.stats.provider)
     }
 
     /// Whether this provider is known.
@@ -164,48 +164,48 @@ impl ProviderPool {
             None => self.add_member(offer.provider, now),
         };
         let waited = self.waited;
-        let Some(entry) = self.members.get_mut(key) else { return Feedback::default() };
-        entry.count_active(now);
-        if entry.granted_counted + entry.granted_uncounted > 0 {
-            entry.mode = if entry.granted_uncounted > entry.granted_counted { Mode::Paper } else { Mode::Slots };
+        let Some(member) = self.members.get_mut(key) else { return Feedback::default() };
+        member.count_active(now);
+        if member.granted_counted + member.granted_uncounted > 0 {
+            member.mode = if member.granted_uncounted > member.granted_counted { Mode::Paper } else { Mode::Slots };
         }
-        let standing = Feedback {
-            active: match now.since(entry.offered_at).as_secs_f64() {
-                0.0 => f64::from(entry.stats.active),
-                seconds => entry.active_seconds / seconds,
+        let feedback = Feedback {
+            active: match now.since(member.offered_at).as_secs_f64() {
+                0.0 => f64::from(member.stats.active),
+                seconds => member.active_seconds / seconds,
             },
-            granted: entry.granted_counted + entry.granted_uncounted,
-            waiting: waited - entry.waited_before,
-            mode: entry.mode,
+            granted: member.granted_counted + member.granted_uncounted,
+            waiting: waited - member.waited_before,
+            mode: member.mode,
         };
-        (entry.offered_at, entry.active_seconds, entry.waited_before) = (now, 0.0, waited);
-        (entry.granted_counted, entry.granted_uncounted) = (0, 0);
+        (member.offered_at, member.active_seconds, member.waited_before) = (now, 0.0, waited);
+        (member.granted_counted, member.granted_uncounted) = (0, 0);
 
-        let had_tickets = now < entry.lease_end && entry.stats.free() > 0;
-        if now >= entry.hold_end {
+        let had_tickets = now < member.lease_end && member.stats.free() > 0;
+        if now >= member.hold_end {
             // Uncounted requests never end; those nobody called a failure went well.
-            for _ in 0..entry.stats.spent.min(PROBATION_MAX) {
-                entry.record_success();
+            for _ in 0..member.stats.spent.min(PROBATION_MAX) {
+                member.record_success();
             }
         }
-        entry.stats.tickets = offer.tickets;
-        entry.stats.capacity = offer.capacity;
-        entry.stats.spent = 0;
-        entry.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
+        member.stats.tickets = offer.tickets;
+        member.stats.capacity = offer.capacity;
+        member.stats.spent = 0;
+        member.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
             self.free_seq += 1;
-            entry.stats.free_since_seq = self.free_seq;
+            member.stats.free_since_seq = self.free_seq;
         }
         self.refresh(key, now);
-        standing
+        feedback
     }
 
     fn add_member(&mut self, provider: Provider, now: Moment) -> Key {
         self.grant_seq += 1;
         let key = self.members.insert(PoolMember::new(provider, self.grant_seq, self.waited, now));
-        if let Some(entry) = self.members.get_mut(key) {
-            entry.stats.slot = key.index();
+        if let Some(member) = self.members.get_mut(key) {
+            member.stats.slot = key.index();
         }
         self.availability_counts[Availability::Unavailable as usize] += 1;
         self.by_provider.insert(provider, key);
@@ -227,11 +227,11 @@ impl ProviderPool {
     /// What to ask the scheduler: for candidates with free tickets, or (for a
     /// counted request) within their capacity; nothing if there are none.
     fn placement(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Placement> {
-        [true, false].map(|on_tickets| Placement { free_tickets_only: on_tickets, counted, client }).into_iter().find(
-            |question| {
-                let states = question.availabilities();
-                let all: usize = states.iter().map(|state| self.availability_counts[*state as usize]).sum();
-                let view = PoolView { members: &self.members, availabilities: states, avoid: &[] };
+        [true, false].map(|free_tickets_only| Placement { free_tickets_only, counted, client }).into_iter().find(
+            |placement| {
+                let availabilities = placement.availabilities();
+                let all: usize = availabilities.iter().map(|state| self.availability_counts[*state as usize]).sum();
+                let view = PoolView { members: &self.members, availabilities, avoid: &[] };
                 let avoided = |provider: &&Provider| {
                     self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
                 };
@@ -251,10 +251,10 @@ impl ProviderPool {
         now: Moment,
     ) -> Option<(Provider, Grant)> {
         self.advance(now);
-        let question = self.placement(counted, client, avoid)?;
-        let view = PoolView { members: &self.members, availabilities: question.availabilities(), avoid };
-        let slot = self.scheduler.choose(&view, question).filter(|slot| view.candidate(*slot).is_some())?;
-        self.allocate(self.members.key_at(slot)?, question.free_tickets_only, counted, now)
+        let placement = self.placement(counted, client, avoid)?;
+        let view = PoolView { members: &self.members, availabilities: placement.availabilities(), avoid };
+        let slot = self.scheduler.choose(&view, placement).filter(|slot| view.candidate(*slot).is_some())?;
+        self.allocate(self.members.key_at(slot)?, placement.free_tickets_only, counted, now)
     }
 
     /// A place for one request at this provider, on a free ticket or (for a
@@ -268,40 +268,40 @@ impl ProviderPool {
 
     /// Whether this provider could take such a request now.
     pub fn can_take(&self, provider: Provider, counted: bool, now: Moment) -> bool {
-        let entry = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
-        entry.is_some_and(|entry| entry.can_take(counted, now).is_some())
+        let member = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
+        member.is_some_and(|member| member.can_take(counted, now).is_some())
     }
 
     /// The candidates for a request, longest ago granted first.
     pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&ProviderStats> {
         self.advance(now);
-        let Some(question) = self.placement(counted, None, avoid) else { return Vec::new() };
-        let states = question.availabilities();
-        let records = self.members.iter().map(|(_, entry)| &entry.stats);
-        let mut found: Vec<_> = records
-            .filter(|record| states.contains(&record.availability) && !avoid.contains(&record.provider))
+        let Some(placement) = self.placement(counted, None, avoid) else { return Vec::new() };
+        let availabilities = placement.availabilities();
+        let all = self.members.iter().map(|(_, member)| &member.stats);
+        let mut found: Vec<_> = all
+            .filter(|stats| availabilities.contains(&stats.availability) && !avoid.contains(&stats.provider))
             .collect();
-        found.sort_unstable_by_key(|record| record.last_grant_seq);
+        found.sort_unstable_by_key(|stats| stats.last_grant_seq);
         found
     }
 
     fn allocate(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
         self.grant_seq += 1;
-        let entry = self.members.get_mut(key)?;
-        entry.granted += 1;
-        entry.stats.last_grant_seq = self.grant_seq;
+        let member = self.members.get_mut(key)?;
+        member.granted += 1;
+        member.stats.last_grant_seq = self.grant_seq;
         if counted {
-            entry.count_active(now);
-            entry.stats.active += 1;
-            entry.probation_active += 1;
-            entry.granted_counted += 1;
+            member.count_active(now);
+            member.stats.active += 1;
+            member.probation_active += 1;
+            member.granted_counted += 1;
         } else {
-            entry.stats.spent += 1;
-            entry.granted_uncounted += 1;
+            member.stats.spent += 1;
+            member.granted_uncounted += 1;
         }
-        debug_assert!(!counted || entry.stats.active <= entry.stats.capacity);
-        let provider = entry.stats.provider;
-        let grant = Grant { member: key, granted_at: now, on_ticket, failure_epoch: entry.failure_epoch };
+        debug_assert!(!counted || member.stats.active <= member.stats.capacity);
+        let provider = member.stats.provider;
+        let grant = Grant { member: key, granted_at: now, on_ticket, failure_epoch: member.failure_epoch };
         self.refresh(key, now);
         Some((provider, grant))
     }
@@ -309,13 +309,16 @@ impl ProviderPool {
     /// A ticket that was spent for nobody is free again, unless the provider has
     /// offered anew or died since.
     pub fn refund(&mut self, grant: Grant, now: Moment) {
-        let Some(entry) = self.members.get_mut(grant.member) else { return };
-        if grant.failure_epoch == entry.failure_epoch && grant.granted_at >= entry.offered_at && entry.stats.spent > 0 {
-            if entry.stats.free() == 0 {
+        let Some(member) = self.members.get_mut(grant.member) else { return };
+        if grant.failure_epoch == member.failure_epoch
+            && grant.granted_at >= member.offered_at
+            && member.stats.spent > 0
+        {
+            if member.stats.free() == 0 {
                 self.free_seq += 1;
-                entry.stats.free_since_seq = self.free_seq;
+                member.stats.free_since_seq = self.free_seq;
             }
-            entry.stats.spent -= 1;
+            member.stats.spent -= 1;
             self.refresh(grant.member, now);
         }
     }
@@ -323,31 +326,31 @@ impl ProviderPool {
     /// A counted request ended; `well` if its asker said so itself, and that the
     /// provider had to do with it.
     pub fn release(&mut self, grant: Grant, well: bool, now: Moment) {
-        let beginnings = self.free_seq + 1;
-        let Some(entry) = self.members.get_mut(grant.member) else { return };
-        entry.count_active(now);
-        let had_tickets = entry.stats.free() > 0;
-        debug_assert!(entry.stats.active > 0);
-        entry.stats.active = entry.stats.active.saturating_sub(1);
-        if !had_tickets && entry.stats.free() > 0 {
-            entry.stats.free_since_seq = beginnings;
-            self.free_seq = beginnings;
+        let free_seq = self.free_seq + 1;
+        let Some(member) = self.members.get_mut(grant.member) else { return };
+        member.count_active(now);
+        let had_tickets = member.stats.free() > 0;
+        debug_assert!(member.stats.active > 0);
+        member.stats.active = member.stats.active.saturating_sub(1);
+        if !had_tickets && member.stats.free() > 0 {
+            member.stats.free_since_seq = free_seq;
+            self.free_seq = free_seq;
         }
-        let fresh = grant.failure_epoch == entry.failure_epoch;
+        let fresh = grant.failure_epoch == member.failure_epoch;
         if fresh {
-            entry.probation_active = entry.probation_active.saturating_sub(1);
+            member.probation_active = member.probation_active.saturating_sub(1);
         }
         if well && fresh {
-            entry.record_success();
+            member.record_success();
         }
         // What was in progress at a death took as long as its client's patience,
         // which says nothing about how quick the provider is when it is back.
         if well && fresh && grant.on_ticket {
-            let record = &mut entry.stats;
-            record.samples += 1;
-            let part = (1.0 / record.samples as f64).max(0.02);
-            let (mean, held) = (record.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
-            record.service_time = Span::from_secs_f64(mean + part * (held - mean));
+            let stats = &mut member.stats;
+            stats.samples += 1;
+            let part = (1.0 / stats.samples as f64).max(0.02);
+            let (mean, held) = (stats.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
+            stats.service_time = Span::from_secs_f64(mean + part * (held - mean));
         }
         self.refresh(grant.member, now);
     }
@@ -358,21 +361,21 @@ impl ProviderPool {
     /// tickets went.
     pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
         let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let Some(entry) = self.members.get_mut(key) else { return 0 };
-        entry.failures += 1;
-        if grant.is_some_and(|grant| grant.failure_epoch != entry.failure_epoch) {
+        let Some(member) = self.members.get_mut(key) else { return 0 };
+        member.failures += 1;
+        if grant.is_some_and(|grant| grant.failure_epoch != member.failure_epoch) {
             return 0;
         }
-        entry.failure_epoch = entry.failure_epoch.wrapping_add(1);
-        entry.probation = 1;
-        entry.probation_active = 0;
-        if now >= entry.hold_end {
+        member.failure_epoch = member.failure_epoch.wrapping_add(1);
+        member.probation = 1;
+        member.probation_active = 0;
+        if now >= member.hold_end {
             // Many clients may notice one death; it counts once.
-            entry.consecutive_failures = entry.consecutive_failures.saturating_add(1);
-            let hold = HOLD_FIRST.times(1 << (entry.consecutive_failures - 1).min(16)).min(HOLD_MAX);
-            entry.hold_end = now + hold;
+            member.consecutive_failures = member.consecutive_failures.saturating_add(1);
+            let hold = HOLD_FIRST.times(1 << (member.consecutive_failures - 1).min(16)).min(HOLD_MAX);
+            member.hold_end = now + hold;
         }
-        let free = entry.close(now);
+        let free = member.close(now);
         self.refresh(key, now);
         free
     }
@@ -381,7 +384,7 @@ impl ProviderPool {
     /// tickets went.
     pub fn withdraw(&mut self, provider: Provider, now: Moment) -> u64 {
         let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let free = self.members.get_mut(key).map_or(0, |entry| entry.close(now));
+        let free = self.members.get_mut(key).map_or(0, |member| member.close(now));
         self.refresh(key, now);
         free
     }
@@ -391,7 +394,7 @@ impl ProviderPool {
         self.by_provider.get(&provider).and_then(|key| self.members.get_mut(*key))
     }
 
-    /// All entries, to mark what the log knows.
+    /// All members, to mark what the log knows.
     pub fn members_mut(&mut self) -> impl Iterator<Item = &mut PoolMember> {
         self.members.iter_mut()
     }
@@ -399,14 +402,14 @@ impl ProviderPool {
     /// Forgets providers whose lease ended long enough ago.
     pub fn sweep(&mut self, now: Moment) {
         self.advance(now);
-        let forgotten = |(key, entry): (Key, &PoolMember)| entry.is_expired(now).then_some(key);
+        let forgotten = |(key, member): (Key, &PoolMember)| member.is_expired(now).then_some(key);
         let keys: Vec<Key> = self.members.iter().filter_map(forgotten).collect();
         for key in keys {
             self.scheduler.on_remove(key.index());
-            if let Some(entry) = self.members.remove(key) {
-                self.availability_counts[entry.stats.availability as usize] -= 1;
-                self.wakeups.remove(at(entry.wakeup), key.index());
-                self.by_provider.remove(&entry.stats.provider);
+            if let Some(member) = self.members.remove(key) {
+                self.availability_counts[member.stats.availability as usize] -= 1;
+                self.wakeups.remove(at(member.wakeup), key.index());
+                self.by_provider.remove(&member.stats.provider);
             }
         }
     }

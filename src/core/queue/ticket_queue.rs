@@ -1,6 +1,6 @@
 //! The ticket queue of a balancer, as a state machine.
 //!
-//! Owns the services, the connections that ask and what each of them holds,
+//! Owns the services, the connections that pending and what each of them holds,
 //! who may say what, and the bounds of it all. Every `next` gets exactly one
 //! answer. Knows no socket: an answer is an output.
 
@@ -58,8 +58,8 @@ impl ServiceState {
 /// What an id of a connection stands for.
 #[derive(Debug)]
 enum RequestState {
-    Active { room: Key, grant: Grant, client: Option<IpAddr> },
-    Waiting { room: Key, place: u64 },
+    Active { service: Key, grant: Grant, client: Option<IpAddr> },
+    Waiting { service: Key, position: u64 },
 }
 
 #[derive(Debug)]
@@ -81,15 +81,15 @@ struct ConnectionState {
 enum Timer {
     /// A program should have answered; before the end of a wait at the same time.
     PluginTimeout {
-        room: Key,
-        place: u64,
+        service: Key,
+        position: u64,
     },
     WaitTimeout {
-        room: Key,
-        place: u64,
+        service: Key,
+        position: u64,
     },
     HoldEnds {
-        room: Key,
+        service: Key,
     },
 }
 
@@ -124,7 +124,7 @@ impl StateMachine for TicketQueue {
         match input {
             Input::Connected { connection, peer } => self.connected(connection, peer.to_canonical(), false),
             Input::LocalConnected { connection } => self.connected(connection, Ipv4Addr::LOCALHOST.into(), true),
-            Input::Request { connection, slot: order, request } => self.on_request(connection, order, request, now),
+            Input::Request { connection, slot, request } => self.on_request(connection, slot, request, now),
             Input::ReadClosed { connection } => self.disconnect(connection, false, now),
             Input::SendFailed { connection } => self.refund_unconfirmed(connection, now),
             Input::Disconnected { connection } => {
@@ -139,11 +139,11 @@ impl StateMachine for TicketQueue {
             Input::Reconfigure(options) => self.reconfigure(*options, now),
             Input::Drain => {
                 self.draining = true;
-                for room in self.services.keys() {
-                    while let Some((place, ())) =
-                        self.services.get(room).and_then(|room| room.waiting.next_to_serve(now, |_| Some(())))
+                for service in self.services.keys() {
+                    while let Some((position, ())) =
+                        self.services.get(service).and_then(|state| state.waiting.next_to_serve(now, |_| Some(())))
                     {
-                        self.reject(room, place, ErrorCode::Draining);
+                        self.reject(service, position, ErrorCode::Draining);
                     }
                 }
             }
@@ -153,9 +153,9 @@ impl StateMachine for TicketQueue {
     fn handle_timeout(&mut self, now: Moment) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::PluginTimeout { room, place } => self.plugin_timed_out(room, place, now),
-                Timer::WaitTimeout { room, place } => self.reject(room, place, ErrorCode::NoTicket),
-                Timer::HoldEnds { room } => self.serve_waiting(room, now),
+                Timer::PluginTimeout { service, position } => self.plugin_timed_out(service, position, now),
+                Timer::WaitTimeout { service, position } => self.reject(service, position, ErrorCode::NoTicket),
+                Timer::HoldEnds { service } => self.serve_waiting(service, now),
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -187,21 +187,20 @@ impl TicketQueue {
     /// Whether tickets were spent for this connection that come back if it turns
     /// out that nobody was there to hear of them.
     pub fn has_unconfirmed(&self, connection: Key) -> bool {
-        self.connection(connection).is_some_and(|asker| !asker.unconfirmed.is_empty())
+        self.connection(connection).is_some_and(|conn| !conn.unconfirmed.is_empty())
     }
 
-    /// Whether this connection holds a place, or waits for one.
+    /// Whether this connection holds a position, or waits for one.
     pub fn has_requests(&self, connection: Key) -> bool {
-        self.connection(connection)
-            .is_some_and(|asker| !asker.requests.is_empty() || !asker.waiting_uncounted.is_empty())
+        self.connection(connection).is_some_and(|conn| !conn.requests.is_empty() || !conn.waiting_uncounted.is_empty())
     }
 
     fn connection(&self, connection: Key) -> Option<&ConnectionState> {
-        self.connections_by_slot.get(connection.index())?.as_ref().filter(|asker| asker.key == connection)
+        self.connections_by_slot.get(connection.index())?.as_ref().filter(|conn| conn.key == connection)
     }
 
     fn connection_mut(&mut self, connection: Key) -> Option<&mut ConnectionState> {
-        self.connections_by_slot.get_mut(connection.index())?.as_mut().filter(|asker| asker.key == connection)
+        self.connections_by_slot.get_mut(connection.index())?.as_mut().filter(|conn| conn.key == connection)
     }
 
     fn connected(&mut self, key: Key, peer: IpAddr, own: bool) {
@@ -209,7 +208,7 @@ impl TicketQueue {
         if self.connections_by_slot.len() <= slot {
             self.connections_by_slot.resize_with(slot + 1, || None);
         }
-        let asker = ConnectionState {
+        let conn = ConnectionState {
             key,
             peer,
             is_local: own,
@@ -218,11 +217,11 @@ impl TicketQueue {
             read_closed: false,
             unconfirmed: Vec::new(),
         };
-        self.connections += usize::from(self.connections_by_slot[slot].replace(asker).is_none());
+        self.connections += usize::from(self.connections_by_slot[slot].replace(conn).is_none());
     }
 
-    fn on_request(&mut self, connection: Key, order: ReplySlot, request: Request, now: Moment) {
-        let Some((peer, own)) = self.connection(connection).map(|asker| (asker.peer, asker.is_local)) else { return };
+    fn on_request(&mut self, connection: Key, slot: ReplySlot, request: Request, now: Moment) {
+        let Some((peer, own)) = self.connection(connection).map(|conn| (conn.peer, conn.is_local)) else { return };
         let (list, denial) = match &request {
             Request::Ticket { .. } | Request::Withdraw { .. } => {
                 (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
@@ -234,13 +233,11 @@ impl TicketQueue {
         };
         if !own && !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
-            let refusal = ProtocolError::new(ErrorCode::Denied, denial);
-            return self.reply(connection, order, Reply::Error { error: refusal, id });
+            let error = ProtocolError::new(ErrorCode::Denied, denial);
+            return self.reply(connection, slot, Reply::Error { error, id });
         }
         let reply = match request {
-            Request::Next(next) => {
-                return self.next(PendingNext { connection, slot: order, next, asking_plugin: false }, now)
-            }
+            Request::Next(next) => return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now),
             Request::Ticket { provider, service, tickets, capacity, lease } => {
                 self.authorize_provider(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
@@ -248,10 +245,10 @@ impl TicketQueue {
                 })
             }
             Request::Withdraw { provider, service } => self.authorize_provider(provider, peer).map(|provider| {
-                let room = self.by_name.get(service).copied();
-                let discarded = room
-                    .and_then(|room| self.services.get_mut(room))
-                    .map_or(0, |room| room.pool.withdraw(provider, now));
+                let key = self.by_name.get(service).copied();
+                let discarded = key
+                    .and_then(|key| self.services.get_mut(key))
+                    .map_or(0, |state| state.pool.withdraw(provider, now));
                 self.log_presence_change(service, provider, ProviderEvent::Withdrew);
                 Reply::Discarded(discarded)
             }),
@@ -261,12 +258,12 @@ impl TicketQueue {
             Request::Done { id, unused } => self.done(connection, id, unused, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
-        let reply = reply.unwrap_or_else(|refusal| Reply::Error { error: refusal, id: None });
-        self.reply(connection, order, reply);
+        let reply = reply.unwrap_or_else(|error| Reply::Error { error, id: None });
+        self.reply(connection, slot, reply);
     }
 
-    fn reply(&mut self, connection: Key, order: ReplySlot, reply: Reply) {
-        self.outputs.push_back(Output::Reply { connection, slot: order, reply });
+    fn reply(&mut self, connection: Key, slot: ReplySlot, reply: Reply) {
+        self.outputs.push_back(Output::Reply { connection, slot, reply });
     }
 
     /// The provider that `peer` speaks for: itself, or (from this host) any.
@@ -278,30 +275,30 @@ impl TicketQueue {
         Err(ProtocolError::new(ErrorCode::Denied, "a provider may speak for its own address only"))
     }
 
-    /// The room of a service, opened if there is space for it.
+    /// The state of a service, opened if there is space for it.
     fn open_service(&mut self, service: ServiceName) -> Option<Key> {
-        if let Some(room) = self.by_name.get(service) {
-            return Some(*room);
+        if let Some(key) = self.by_name.get(service) {
+            return Some(*key);
         }
         if self.services.len() >= self.options.services_max {
             return None;
         }
         let scheduler = self.scheduler(service);
-        let book = ProviderPool::new(self.make_scheduler(&scheduler));
+        let pool = ProviderPool::new(self.make_scheduler(&scheduler));
         let plugin = scheduler.command().map(|command| (command.clone(), false));
         if let Some((command, _)) = &plugin {
             self.outputs.push_back(Output::StartPlugin { service, command: Some(command.clone()) });
         }
-        let room = self.services.insert(ServiceState {
+        let key = self.services.insert(ServiceState {
             name: service,
-            pool: book,
+            pool,
             waiting: WaitQueue::default(),
             plugin,
             granted: 0,
             refused: 0,
         });
-        self.by_name.put(service, room);
-        Some(room)
+        self.by_name.put(service, key);
+        Some(key)
     }
 
     fn make_scheduler(&mut self, scheduler: &SchedulerName) -> Box<dyn Scheduler> {
@@ -320,15 +317,15 @@ impl TicketQueue {
     fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
         let key = self.open_service(service).ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
-        let full = |room: &ServiceState| room.pool.len() >= providers_max && !room.pool.contains(offer.provider);
+        let full = |state: &ServiceState| state.pool.len() >= providers_max && !state.pool.contains(offer.provider);
         if self.services.get(key).is_some_and(full) {
             self.sweep_service(key, now);
         }
-        let Some(room) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
-        if full(room) {
+        let Some(state) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
+        if full(state) {
             return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
         }
-        let standing = room.pool.offer(offer, now);
+        let feedback = state.pool.offer(offer, now);
         self.send_offer(key, &offer);
         self.log_presence_change(
             service,
@@ -336,83 +333,86 @@ impl TicketQueue {
             if offer.capacity == 0 { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
         );
         self.serve_waiting(key, now);
-        Ok(Reply::Feedback(standing))
+        Ok(Reply::Feedback(feedback))
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
     fn log_presence_change(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
-        let room = self.by_name.get(service).and_then(|room| self.services.get_mut(*room));
-        if let Some(entry) = room.and_then(|room| room.pool.member_mut(provider)) {
+        let state = self.by_name.get(service).and_then(|key| self.services.get_mut(*key));
+        if let Some(member) = state.and_then(|state| state.pool.member_mut(provider)) {
             let present = event == ProviderEvent::Registered;
-            if entry.present != present {
-                entry.present = present;
+            if member.present != present {
+                member.present = present;
                 self.outputs.push_back(Output::Log(QueueLog { event, service, provider }));
                 self.send_event(service, provider, event);
             }
         }
     }
 
-    fn next(&mut self, ask: PendingNext, now: Moment) {
+    fn next(&mut self, pending: PendingNext, now: Moment) {
         self.requests_total += 1;
-        let id = ask.next.id;
-        let Some(asker) = self.connection(ask.connection) else { return };
+        let id = pending.next.id;
+        let Some(conn) = self.connection(pending.connection) else { return };
         let refused = if self.draining {
             Some(ProtocolError::new(ErrorCode::Draining, ""))
-        } else if id.is_some_and(|id| asker.requests.contains_key(&id)) {
+        } else if id.is_some_and(|id| conn.requests.contains_key(&id)) {
             Some(ProtocolError::new(ErrorCode::BadParameter, "this id is in use"))
-        } else if asker.requests.len() >= IDS_MAX {
+        } else if conn.requests.len() >= IDS_MAX {
             Some(ProtocolError::new(ErrorCode::Busy, "too many ids in use"))
         } else {
             None
         };
-        if let Some(refusal) = refused {
-            return self.refuse(&ask, refusal);
+        if let Some(error) = refused {
+            return self.refuse(&pending, error);
         }
-        let wait = ask.next.wait.min(self.options.wait_max);
-        let room = if wait.is_zero() {
-            self.by_name.get(ask.next.service).copied()
+        let wait = pending.next.wait.min(self.options.wait_max);
+        let key = if wait.is_zero() {
+            self.by_name.get(pending.next.service).copied()
         } else {
-            self.open_service(ask.next.service)
+            self.open_service(pending.next.service)
         };
-        let Some(key) = room else { return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, "")) };
+        let Some(key) = key else { return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, "")) };
         // Who comes later is served later: whoever waits goes first.
-        let crowd = self.services.get(key).is_some_and(|room| !room.waiting.is_empty());
-        if crowd {
+        let has_waiting = self.services.get(key).is_some_and(|state| !state.waiting.is_empty());
+        if has_waiting {
             self.serve_waiting(key, now);
         }
         let waiting_max = self.options.waiting_max;
-        let room_to_ask = self.services.get(key).is_some_and(|room| room.waiting.len() < waiting_max);
-        if room_to_ask && self.sticky_provider(key, &ask, now).is_none() && self.worth_asking_plugin(key, &ask, now) {
-            return self.ask_plugin(key, ask, wait, now);
+        let may_wait = self.services.get(key).is_some_and(|state| state.waiting.len() < waiting_max);
+        if may_wait
+            && self.sticky_provider(key, &pending, now).is_none()
+            && self.worth_asking_plugin(key, &pending, now)
+        {
+            return self.ask_plugin(key, pending, wait, now);
         }
-        if self.try_grant(key, &ask, now) {
+        if self.try_grant(key, &pending, now) {
             return;
         }
-        let Some(room) = self.services.get_mut(key) else { return };
-        room.pool.waited += 1;
+        let Some(state) = self.services.get_mut(key) else { return };
+        state.pool.waited += 1;
         if wait.is_zero() {
-            return self.refuse(&ask, ProtocolError::new(ErrorCode::NoTicket, ""));
+            return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
         }
-        if room.waiting.len() >= waiting_max {
-            return self.refuse(&ask, ProtocolError::new(ErrorCode::Crowded, ""));
+        if state.waiting.len() >= waiting_max {
+            return self.refuse(&pending, ProtocolError::new(ErrorCode::Crowded, ""));
         }
-        let place = self.enqueue(key, ask, now + wait, now);
-        self.timers.schedule(now + wait, Timer::WaitTimeout { room: key, place });
+        let position = self.enqueue(key, pending, now + wait, now);
+        self.timers.schedule(now + wait, Timer::WaitTimeout { service: key, position });
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
-        let before: Vec<_> = self.services.iter().map(|(key, room)| (key, self.scheduler(room.name))).collect();
+        let before: Vec<_> = self.services.iter().map(|(key, state)| (key, self.scheduler(state.name))).collect();
         self.options = options;
         for (key, before) in before {
-            let Some(name) = self.services.get(key).map(|room| room.name) else { continue };
+            let Some(name) = self.services.get(key).map(|state| state.name) else { continue };
             let after = self.scheduler(name);
             if after == before {
                 continue;
             }
             let scheduler = self.make_scheduler(&after);
-            if let Some(room) = self.services.get_mut(key) {
-                room.pool.set_scheduler(scheduler);
-                room.plugin = after.command().map(|command| (command.clone(), false));
+            if let Some(state) = self.services.get_mut(key) {
+                state.pool.set_scheduler(scheduler);
+                state.plugin = after.command().map(|command| (command.clone(), false));
                 self.outputs.push_back(Output::StartPlugin { service: name, command: after.command().cloned() });
                 // What the old program was asked, the new one will not answer.
                 self.set_plugin_up(name, false, now);
@@ -423,10 +423,10 @@ impl TicketQueue {
     fn sweep(&mut self, now: Moment) {
         for key in self.services.keys() {
             self.sweep_service(key, now);
-            let empty = |room: &&ServiceState| room.pool.is_empty() && room.waiting.is_empty();
-            if let Some(name) = self.services.get(key).filter(empty).map(|room| room.name) {
+            let empty = |state: &&ServiceState| state.pool.is_empty() && state.waiting.is_empty();
+            if let Some(name) = self.services.get(key).filter(empty).map(|state| state.name) {
                 self.by_name.remove(name);
-                if self.services.remove(key).is_some_and(|room| room.plugin.is_some()) {
+                if self.services.remove(key).is_some_and(|state| state.plugin.is_some()) {
                     self.outputs.push_back(Output::StartPlugin { service: name, command: None });
                 }
             }
@@ -435,15 +435,15 @@ impl TicketQueue {
     }
 
     fn sweep_service(&mut self, key: Key, now: Moment) {
-        let Some(room) = self.services.get_mut(key) else { return };
-        let over = room.pool.members_mut().filter(|entry| entry.present && now >= entry.lease_end);
-        let over: Vec<Provider> = over.map(|entry| entry.stats.provider).collect();
-        let service = room.name;
+        let Some(state) = self.services.get_mut(key) else { return };
+        let over = state.pool.members_mut().filter(|member| member.present && now >= member.lease_end);
+        let over: Vec<Provider> = over.map(|member| member.stats.provider).collect();
+        let service = state.name;
         for provider in over {
             self.log_presence_change(service, provider, ProviderEvent::LeaseEnded);
         }
-        if let Some(room) = self.services.get_mut(key) {
-            room.pool.sweep(now);
+        if let Some(state) = self.services.get_mut(key) {
+            state.pool.sweep(now);
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Waiter<W> {
 /// The waiting line of one service.
 #[derive(Debug)]
 pub struct WaitQueue<W> {
-    /// By place. Whoever leaves leaves a gap; there is none at the ends, and not
+    /// By position. Whoever leaves leaves a gap; there is none at the ends, and not
     /// more gaps than people.
     line: VecDeque<(u64, Option<Waiter<W>>)>,
     len: usize,
@@ -46,18 +46,18 @@ impl<W> WaitQueue<W> {
         self.len == 0
     }
 
-    /// Somebody comes; the number is its place.
+    /// Somebody comes; the number is its position.
     pub fn push(&mut self, waiter: Waiter<W>) -> u64 {
-        let place = self.next;
+        let position = self.next;
         self.next += 1;
-        self.line.push_back((place, Some(waiter)));
+        self.line.push_back((position, Some(waiter)));
         self.len += 1;
-        place
+        position
     }
 
     /// Somebody leaves, served or not.
-    pub fn remove(&mut self, place: u64) -> Option<Waiter<W>> {
-        let at = self.at(place)?;
+    pub fn remove(&mut self, position: u64) -> Option<Waiter<W>> {
+        let at = self.at(position)?;
         let waiter = self.line[at].1.take()?;
         self.len -= 1;
         while self.line.front().is_some_and(|(_, waiter)| waiter.is_none()) {
@@ -72,30 +72,30 @@ impl<W> WaitQueue<W> {
         Some(waiter)
     }
 
-    fn at(&self, place: u64) -> Option<usize> {
-        self.line.binary_search_by_key(&place, |(place, _)| *place).ok()
+    fn at(&self, position: u64) -> Option<usize> {
+        self.line.binary_search_by_key(&position, |(position, _)| *position).ok()
     }
 
-    /// Who waits in this place.
-    pub fn get(&self, place: u64) -> Option<&Waiter<W>> {
-        self.line[self.at(place)?].1.as_ref()
+    /// Who waits in this position.
+    pub fn get(&self, position: u64) -> Option<&Waiter<W>> {
+        self.line[self.at(position)?].1.as_ref()
     }
 
-    /// Who waits in this place.
-    pub fn get_mut(&mut self, place: u64) -> Option<&mut Waiter<W>> {
-        let at = self.at(place)?;
+    /// Who waits in this position.
+    pub fn get_mut(&mut self, position: u64) -> Option<&mut Waiter<W>> {
+        let at = self.at(position)?;
         self.line[at].1.as_mut()
     }
 
     /// All places, oldest first.
     pub fn positions(&self) -> impl DoubleEndedIterator<Item = (u64, &Waiter<W>)> {
-        self.line.iter().filter_map(|(place, waiter)| Some((*place, waiter.as_ref()?)))
+        self.line.iter().filter_map(|(position, waiter)| Some((*position, waiter.as_ref()?)))
     }
 
     /// The first in the order of service for whom `serve` finds something.
     pub fn next_to_serve<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
         let (_, oldest) = self.positions().next()?;
-        let mut found = |(place, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (place, what));
+        let mut found = |(position, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (position, what));
         if now.since(oldest.since) > oldest.deadline.since(now) {
             self.positions().rev().find_map(&mut found)
         } else {
@@ -117,8 +117,8 @@ mod tests {
             line.push(Waiter { since: at(since), deadline: at(since + 1000), request: what });
         }
         let order = |line: &mut WaitQueue<char>, now| {
-            let (place, what) = line.next_to_serve(at(now), |waiter| Some(waiter.request)).unwrap();
-            line.remove(place);
+            let (position, what) = line.next_to_serve(at(now), |waiter| Some(waiter.request)).unwrap();
+            line.remove(position);
             what
         };
         assert_eq!(order(&mut line, 500), 'a');
@@ -136,12 +136,12 @@ mod tests {
             (0..9).map(|what| line.push(Waiter { since: at, deadline: at, request: what })).collect();
         for n in 0..1000 {
             // The first one stays; of the others one leaves and another comes.
-            let place = places.remove(1 + n % 7);
-            assert_eq!(line.remove(place).is_some(), line.remove(place).is_none());
+            let position = places.remove(1 + n % 7);
+            assert_eq!(line.remove(position).is_some(), line.remove(position).is_none());
             places.push(line.push(Waiter { since: at, deadline: at, request: n as u64 }));
-            assert!(line.line.len() <= 2 * line.len() + 1 && line.get(place).is_none());
+            assert!(line.line.len() <= 2 * line.len() + 1 && line.get(position).is_none());
         }
-        assert_eq!(line.positions().map(|(place, _)| place).collect::<Vec<_>>(), places);
-        assert!(places.into_iter().all(|place| line.remove(place).is_some()) && line.is_empty());
+        assert_eq!(line.positions().map(|(position, _)| position).collect::<Vec<_>>(), places);
+        assert!(places.into_iter().all(|position| line.remove(position).is_some()) && line.is_empty());
     }
 }

@@ -23,14 +23,14 @@ use status_poll::StatusPoller;
 
 /// At the end a flow is over after so much silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
-/// With so many datagrams a client is no stranger any more.
+/// With so many datagrams a client is no newcomer any more.
 const ESTABLISHED_AFTER: u32 = 2;
 
 #[derive(Debug)]
 struct Flow {
-    path: FlowKey,
+    key: FlowKey,
     service: ServiceName,
-    terms: FlowLimits,
+    limits: FlowLimits,
     /// Whether it has a provider.
     open: bool,
     /// Whether that offered when the queue was last heard, since it is connected.
@@ -39,7 +39,7 @@ struct Flow {
     /// which is where a stream of datagrams goes on: TFTP takes a port for each.
     to: SocketAddr,
     peer: SocketAddr,
-    kept: ResendBuffer,
+    resend: ResendBuffer,
     /// The redirector knows that it is served.
     served: bool,
     datagrams: u32,
@@ -62,7 +62,7 @@ impl Flow {
     }
 
     fn ends(&self) -> (Moment, Outcome) {
-        let (idle, age) = (self.touched + self.terms.idle, self.opened + self.terms.age);
+        let (idle, age) = (self.touched + self.limits.idle, self.opened + self.limits.age);
         (idle.min(age), if age < idle { Outcome::Aged } else { Outcome::Idle })
     }
 }
@@ -72,10 +72,10 @@ impl Flow {
 pub struct Flows {
     options: FlowOptions,
     flows: Slab<Flow>,
-    by_path: HashMap<FlowKey, Key>,
+    by_key: HashMap<FlowKey, Key>,
     redirector: Redirector,
     /// Of what all of them keep.
-    kept_bytes: usize,
+    resend_bytes: usize,
     timers: TimerQueue<Key>,
     ranking: EvictionOrder,
     watch: StatusPoller,
@@ -103,7 +103,7 @@ impl StateMachine for Flows {
                 self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
             Input::Status { lines } => self.status(&lines, now),
-            Input::StatusDenied { reason } => self.status_denied(reason),
+            Input::StatusDenied { code } => self.status_denied(code),
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
@@ -122,13 +122,13 @@ impl StateMachine for Flows {
                 self.draining = true;
                 self.update_limits();
             }
-            Input::CloseSocketFlows { door } => {
+            Input::StopNewFlows { socket } => {
                 // Of those before, whoever has no flow any more was closed.
                 let flows = &self.flows;
-                self.left.retain(|door| flows.iter().any(|(_, flow)| flow.path.socket == *door));
-                self.left.push(door);
+                self.left.retain(|socket| flows.iter().any(|(_, flow)| flow.key.socket == *socket));
+                self.left.push(socket);
             }
-            Input::Close { door } => self.drained(|path| path.socket == door, now),
+            Input::Close { socket } => self.drained(|flow_key| flow_key.socket == socket, now),
             Input::End => {
                 self.draining = true;
                 self.drained(|_| true, now);
@@ -188,9 +188,9 @@ impl Flows {
         self.flows.len()
     }
 
-    /// Whether a door has flows that are not over.
-    pub fn is_socket_used(&self, door: usize) -> bool {
-        self.flows.iter().any(|(_, flow)| flow.path.socket == door)
+    /// Whether a socket has flows that are not over.
+    pub fn is_socket_used(&self, socket: usize) -> bool {
+        self.flows.iter().any(|(_, flow)| flow.key.socket == socket)
     }
 
     /// Whether the flow is not over yet.
@@ -200,12 +200,12 @@ impl Flows {
 
     /// Between whom a flow is.
     pub fn key(&self, flow: Key) -> Option<FlowKey> {
-        self.flows.get(flow).map(|flow| flow.path)
+        self.flows.get(flow).map(|flow| flow.key)
     }
 
     /// What nobody has taken for certain, oldest first.
     pub fn unconfirmed(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
-        self.flows.get(flow).into_iter().flat_map(|flow| flow.kept.iter())
+        self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
     /// Whether a flow began with a request of TFTP, to which the answer comes from
@@ -219,13 +219,13 @@ impl Flows {
     /// waits here or is lost.
     pub fn on_datagram(
         &mut self,
-        path: FlowKey,
+        flow_key: FlowKey,
         service: ServiceName,
         port: u16,
         bytes: &[u8],
         now: Moment,
     ) -> Option<(Key, SocketAddr)> {
-        if let Some(key) = self.by_path.get(&path).copied() {
+        if let Some(key) = self.by_key.get(&flow_key).copied() {
             let follows = self.flows.get(key).is_some_and(Flow::port_changed);
             if !(follows && is_tftp_request(bytes)) {
                 return self.on_known_flow(key, bytes, now);
@@ -234,20 +234,20 @@ impl Flows {
             // has ended, and its port at the provider may be gone.
             self.finish(key, Outcome::Complete, now);
         }
-        if self.draining || self.left.contains(&path.socket) {
+        if self.draining || self.left.contains(&flow_key.socket) {
             return None;
         }
         self.evict(now);
-        let terms = self.options.services.get(service).copied().unwrap_or_default();
+        let limits = self.options.services.get(service).copied().unwrap_or_default();
         let flow = self.flows.insert(Flow {
-            path,
+            key: flow_key,
             service,
-            terms,
+            limits,
             open: false,
             offered: false,
-            to: path.client,
-            peer: path.client,
-            kept: ResendBuffer::default(),
+            to: flow_key.client,
+            peer: flow_key.client,
+            resend: ResendBuffer::default(),
             served: false,
             datagrams: 0,
             replies: 0,
@@ -257,13 +257,13 @@ impl Flows {
             touched: now,
             timer: Moment::NEVER,
         });
-        if !terms.per_datagram {
-            self.by_path.insert(path, flow);
+        if !limits.per_datagram {
+            self.by_key.insert(flow_key, flow);
         }
         self.ranking.insert(flow, now);
         let flows = &self.flows;
         self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
-        let from = SocketAddr::new(path.client.ip().to_canonical(), path.client.port());
+        let from = SocketAddr::new(flow_key.client.ip().to_canonical(), flow_key.client.port());
         self.redirector.handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
         self.on_known_flow(flow, bytes, now)
     }
@@ -278,10 +278,10 @@ impl Flows {
         }
         let (open, peer) = (flow.open, flow.peer);
         if !open {
-            flow.kept.wait(bytes, now, &mut self.kept_bytes);
+            flow.resend.wait(bytes, now, &mut self.resend_bytes);
         } else if !flow.port_changed() {
             // The next port of a stream could not be asked of another provider.
-            flow.kept.keep(bytes, now, &mut self.kept_bytes);
+            flow.resend.keep(bytes, now, &mut self.resend_bytes);
         }
         if open && now.since(flow.opened) >= TAKEN_AFTER {
             self.confirmed(key, now);
@@ -300,15 +300,15 @@ impl Flows {
         flow.touched = now;
         flow.replies = flow.replies.saturating_add(1);
         flow.sent += bytes as u64;
-        flow.kept.clear(&mut self.kept_bytes);
-        let most = if flow.terms.per_datagram { flow.terms.replies.max(1) } else { flow.terms.replies };
-        let (path, over) = (flow.path, most > 0 && flow.replies >= flow.datagrams.saturating_mul(most));
+        flow.resend.clear(&mut self.resend_bytes);
+        let most = if flow.limits.per_datagram { flow.limits.replies.max(1) } else { flow.limits.replies };
+        let (flow_key, over) = (flow.key, most > 0 && flow.replies >= flow.datagrams.saturating_mul(most));
         if over {
             self.finish(key, Outcome::Complete, now);
         } else {
             self.confirmed(key, now);
         }
-        Some(path)
+        Some(flow_key)
     }
 
     fn confirmed(&mut self, key: Key, now: Moment) {
@@ -325,7 +325,7 @@ impl Flows {
         flow.served = false;
         flow.opened = now;
         flow.touched = now;
-        flow.kept.sent(now);
+        flow.resend.sent(now);
         self.redirector.handle_input(redirector::Input::Connected { client: key }, now);
         self.watch.request_poll(now);
         self.arm(key);
@@ -353,7 +353,7 @@ impl Flows {
     fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let (sent, received) = (flow.sent, flow.received);
-        let fresh = flow.kept.fresh(now);
+        let fresh = flow.resend.fresh(now);
         if !fresh && reports {
             self.forget(key);
             let lost = redirector::Input::ProviderLost { client: key, why: Failure::Refused, sent, received };
@@ -386,11 +386,11 @@ impl Flows {
     fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
-            if let Some(terms) = self.options.services.get(flow.service) {
-                flow.terms = FlowLimits { per_datagram: flow.terms.per_datagram, ..*terms };
+            if let Some(limits) = self.options.services.get(flow.service) {
+                flow.limits = FlowLimits { per_datagram: flow.limits.per_datagram, ..*limits };
             }
             if self.draining {
-                flow.terms.idle = flow.terms.idle.min(DRAIN_IDLE);
+                flow.limits.idle = flow.limits.idle.min(DRAIN_IDLE);
             }
             self.arm(key);
         }
@@ -412,7 +412,7 @@ impl Flows {
 
     /// No more time is left for flows between these.
     fn drained(&mut self, these: impl Fn(&FlowKey) -> bool, now: Moment) {
-        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.path)).map(|(key, _)| key).collect();
+        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
 
@@ -424,10 +424,10 @@ impl Flows {
 
     fn forget(&mut self, key: Key) {
         let Some(mut flow) = self.flows.remove(key) else { return };
-        if self.by_path.get(&flow.path) == Some(&key) {
-            self.by_path.remove(&flow.path);
+        if self.by_key.get(&flow.key) == Some(&key) {
+            self.by_key.remove(&flow.key);
         }
-        flow.kept.clear(&mut self.kept_bytes);
+        flow.resend.clear(&mut self.resend_bytes);
         self.ranking.remove(flow.activity().0);
         self.outputs.push_back(Output::Drop { flow: key });
     }

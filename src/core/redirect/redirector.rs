@@ -106,7 +106,7 @@ impl StateMachine for Redirector {
                     self.connection = self.connection.wrapping_add(1);
                 }
                 self.queue = QueueStatus::Up;
-                let mut waiting = self.in_state(|stage| stage == ClientState::AwaitingQueue);
+                let mut waiting = self.in_state(|state| state == ClientState::AwaitingQueue);
                 waiting.sort_by_key(|(arrived, _)| *arrived);
                 for (_, client) in waiting {
                     self.request_provider(client, now);
@@ -118,8 +118,8 @@ impl StateMachine for Redirector {
                     client.state = ClientState::Relaying;
                     client.connected = now;
                     client.deadline = Moment::NEVER;
-                    if let Some(trouble) = &mut client.retry {
-                        trouble.stuck = None;
+                    if let Some(retry) = &mut client.retry {
+                        retry.stuck = None;
                     }
                 }
             }
@@ -145,8 +145,8 @@ impl StateMachine for Redirector {
                 if let Some(client) = self.client(client) {
                     client.tries = 1;
                     client.wait_deadline = Moment::NEVER;
-                    if let Some(trouble) = &mut client.retry {
-                        (trouble.avoid, trouble.outage) = (Vec::new(), None);
+                    if let Some(retry) = &mut client.retry {
+                        (retry.avoid, retry.outage) = (Vec::new(), None);
                     }
                 }
             }
@@ -170,12 +170,12 @@ impl StateMachine for Redirector {
         while let Some(key) = self.timers.pop_due(now) {
             let Some(client) = self.client(key) else { continue };
             client.timer = Moment::NEVER;
-            let (deadline, stage) = (client.deadline, client.state);
+            let (deadline, state) = (client.deadline, client.state);
             if deadline > now {
                 self.arm(key, deadline);
                 continue;
             }
-            match stage {
+            match state {
                 ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue => {
                     self.fall_back(key, Outcome::QueueUnreachable, now)
                 }
@@ -219,11 +219,11 @@ impl Redirector {
         self.clients.get_mut(key.index())?.as_mut().filter(|(holder, _)| *holder == key).map(|(_, client)| client)
     }
 
-    fn in_state(&self, stage: impl Fn(ClientState) -> bool) -> Vec<(Moment, Key)> {
+    fn in_state(&self, state: impl Fn(ClientState) -> bool) -> Vec<(Moment, Key)> {
         self.clients
             .iter()
             .flatten()
-            .filter(|(_, client)| stage(client.state))
+            .filter(|(_, client)| state(client.state))
             .map(|(key, client)| (client.arrived, *key))
             .collect()
     }
@@ -266,12 +266,12 @@ impl Redirector {
             }
             return;
         }
-        let stocked = self.prefetch_service(key);
+        let prefetchable = self.prefetch_service(key);
         if !self.use_prefetched(key, now) {
             self.send_next(key, now);
         }
         // Whoever is here goes before those who may come.
-        if let Some(number) = stocked {
+        if let Some(number) = prefetchable {
             self.refill_prefetch(number);
         }
     }
@@ -288,7 +288,7 @@ impl Redirector {
         client.state = ClientState::AwaitingTicket(id);
         client.grant = Some((id, connection));
         let (number, from) = (client.service, client.from.ip().to_canonical());
-        let avoid = client.retry.as_ref().map_or(Vec::new(), |trouble| trouble.avoid.clone());
+        let avoid = client.retry.as_ref().map_or(Vec::new(), |retry| retry.avoid.clone());
         let next = Next { service: self.service_at(number), wait, id: Some(id), client: Some(from), avoid };
         self.asked.insert(id, key);
         self.send_to_queue(Request::Next(next));
@@ -300,7 +300,7 @@ impl Redirector {
         self.next_id
     }
 
-    /// The service of a client that was not led to anybody yet, if places of it
+    /// The service of a client that was not led to anybody yet, if tickets of it
     /// are asked for ahead.
     fn prefetch_service(&mut self, key: Key) -> Option<u16> {
         let client = self.client(key).filter(|client| client.tries == 0 && client.retry.is_none())?;
@@ -308,7 +308,7 @@ impl Redirector {
         (self.options.prefetch > 0 && !self.options.by_client.contains(&self.service_at(number))).then_some(number)
     }
 
-    /// Leads a client to a place that is at hand, if it may have one.
+    /// Leads a client to a ticket that is at hand, if it may have one.
     fn use_prefetched(&mut self, key: Key, now: Moment) -> bool {
         let taken = self.prefetch_service(key).and_then(|number| self.prefetch.take(number));
         let connection = self.connection;
@@ -320,7 +320,7 @@ impl Redirector {
         true
     }
 
-    /// Orders the places of a service that are to be at hand.
+    /// Orders the tickets of a service that are to be at hand.
     fn refill_prefetch(&mut self, number: u16) {
         let service = self.service_at(number);
         for _ in 0..self.prefetch.wanted(number, self.options.prefetch) {
@@ -342,11 +342,11 @@ impl Redirector {
                 let to = provider.socket(client.port);
                 self.connect(key, to, now);
             }
-            Reply::Error { error: refusal, .. } => {
+            Reply::Error { error, .. } => {
                 if let Some(client) = self.client(key) {
                     client.grant = None;
                 }
-                match refusal.code {
+                match error.code {
                     // What was ordered for others may be what it lacks.
                     ErrorCode::NoTicket | ErrorCode::Crowded if self.use_prefetched(key, now) => {}
                     ErrorCode::NoTicket | ErrorCode::Crowded => {
@@ -367,7 +367,7 @@ impl Redirector {
         self.asked.clear();
         self.prefetch.clear();
         for (_, key) in
-            self.in_state(|stage| matches!(stage, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue))
+            self.in_state(|state| matches!(state, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue))
         {
             let Some(client) = self.client(key) else { continue };
             let (number, waits) = (client.service, client.state == ClientState::AwaitingQueue);
@@ -436,9 +436,9 @@ impl Redirector {
 
     /// The number of a service, from now on.
     fn service_index(&mut self, name: ServiceName) -> u16 {
-        let known = self.services.iter().position(|service| service.name == name);
-        let number = known.unwrap_or(self.services.len());
-        if known.is_none() {
+        let service = self.services.iter().position(|service| service.name == name);
+        let number = service.unwrap_or(self.services.len());
+        if service.is_none() {
             self.services.push(ServiceFallbacks { name, providers: Vec::new(), next: 0 });
         }
         number as u16
@@ -476,7 +476,7 @@ impl Redirector {
         self.connect(key, to, now);
     }
 
-    /// Gives a client's place at the queue back, or stops waiting for one.
+    /// Gives a client's ticket at the queue back, or stops waiting for one.
     fn release_grant(&mut self, key: Key) {
         if let Some(id) = self.take_grant(key) {
             self.asked.remove(&id);
@@ -484,7 +484,7 @@ impl Redirector {
         }
     }
 
-    /// The id of the place that a client had, if the queue still counts it. One
+    /// The id of the ticket that a client had, if the queue still counts it. One
     /// that drains does.
     fn take_grant(&mut self, key: Key) -> Option<u32> {
         let (id, of) = self.client(key)?.grant.take()?;

@@ -49,17 +49,17 @@ pub struct Competitive {
     turns: Option<Weighted>,
 }
 
-fn service_time(record: &ProviderStats) -> Option<f64> {
-    (record.samples >= SAMPLES_MIN).then(|| record.service_time.max(SERVICE_TIME_MIN).as_secs_f64())
+fn service_time(stats: &ProviderStats) -> Option<f64> {
+    (stats.samples >= SAMPLES_MIN).then(|| stats.service_time.max(SERVICE_TIME_MIN).as_secs_f64())
 }
 
-fn step(record: &ProviderStats) -> i16 {
-    service_time(record).map_or(UNKNOWN, |held| (held.log2() * f64::from(STEPS)).round() as i16)
+fn step(stats: &ProviderStats) -> i16 {
+    service_time(stats).map_or(UNKNOWN, |service_time| (service_time.log2() * f64::from(STEPS)).round() as i16)
 }
 
-/// `held` is a factor of `quickest`; to the nearest power of two.
-fn class(held: f64, quickest: f64) -> f64 {
-    let factor = held / quickest;
+/// `service_time` is a factor of `quickest`; to the nearest power of two.
+fn class(service_time: f64, quickest: f64) -> f64 {
+    let factor = service_time / quickest;
     // Most are of the quickest class, and a logarithm takes its time.
     if factor * factor < 2.0 {
         0.0
@@ -70,34 +70,35 @@ fn class(held: f64, quickest: f64) -> f64 {
 
 impl Competitive {
     /// Looks at everybody.
-    fn scan(&self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        let able = view.all().filter(|record| record.is_available());
+    fn scan(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        let able = candidates.all().filter(|stats| stats.is_available());
         let quickest = able.filter_map(service_time).fold(f64::INFINITY, f64::min);
         let mut best: Option<(Key, usize)> = None;
-        for record in view.candidates() {
-            let on_ticket = question.free_tickets_only;
-            let weight = if on_ticket { record.tickets } else { record.capacity };
-            let class = service_time(record).filter(|_| on_ticket).map_or(0.0, |held| class(held, quickest));
-            let least = (f64::from(record.active) + 1.0) / f64::from(weight);
+        for stats in candidates.iter() {
+            let on_ticket = placement.free_tickets_only;
+            let weight = if on_ticket { stats.tickets } else { stats.capacity };
+            let class =
+                service_time(stats).filter(|_| on_ticket).map_or(0.0, |service_time| class(service_time, quickest));
+            let least = (f64::from(stats.active) + 1.0) / f64::from(weight);
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
             }
-            let key = (class, self.loads.load(record.slot, record.active, weight));
+            let key = (class, self.loads.load(stats.slot, stats.active, weight));
             if best.is_none_or(|(lowest, _)| key < lowest) {
-                best = Some((key, record.slot));
+                best = Some((key, stats.slot));
             }
         }
         best.map(|(_, slot)| slot)
     }
 
     /// Asks the order that is kept, or makes it.
-    fn ordered(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
+    fn ordered(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         if !self.ordered_mode {
             self.ordered_mode = true;
-            view.all().for_each(|record| self.index(record));
+            candidates.all().for_each(|stats| self.index(stats));
         }
         let quickest = self.available_by_step.iter().next().map_or(0, |(step, _)| step);
-        self.loads.lowest(view, question, |step| match step {
+        self.loads.lowest(candidates, placement, |step| match step {
             UNKNOWN => 0,
             step => (step - quickest + STEPS / 2).div_euclid(STEPS),
         })
@@ -121,41 +122,41 @@ impl Competitive {
         }
     }
 
-    fn index(&mut self, record: &ProviderStats) {
-        let step = step(record);
-        self.count(record.slot, Some(step).filter(|step| record.is_available() && *step != UNKNOWN));
-        if record.availability == Availability::FreeTicket {
-            self.loads.insert(record, step, record.active, record.tickets);
+    fn index(&mut self, stats: &ProviderStats) {
+        let step = step(stats);
+        self.count(stats.slot, Some(step).filter(|step| stats.is_available() && *step != UNKNOWN));
+        if stats.availability == Availability::FreeTicket {
+            self.loads.insert(stats, step, stats.active, stats.tickets);
         } else {
-            self.loads.insert(record, UNKNOWN, record.active, record.capacity);
+            self.loads.insert(stats, UNKNOWN, stats.active, stats.capacity);
         }
     }
 }
 
 impl Scheduler for Competitive {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        if !question.counted {
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        if !placement.counted {
             let known = || {
                 let mut turns = Weighted::default();
-                view.all().for_each(|record| turns.on_update(record));
+                candidates.all().for_each(|stats| turns.on_update(stats));
                 turns
             };
-            self.turns.get_or_insert_with(known).choose(view, question)
-        } else if view.slots() <= SCAN_MAX {
-            self.scan(view, question)
+            self.turns.get_or_insert_with(known).choose(candidates, placement)
+        } else if candidates.slots() <= SCAN_MAX {
+            self.scan(candidates, placement)
         } else {
-            self.ordered(view, question)
+            self.ordered(candidates, placement)
         }
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
+    fn on_update(&mut self, stats: &ProviderStats) {
         if self.ordered_mode {
-            self.index(record);
+            self.index(stats);
         } else {
-            self.loads.insert_by_turn(record);
+            self.loads.insert_by_turn(stats);
         }
         if let Some(turns) = &mut self.turns {
-            turns.on_update(record);
+            turns.on_update(stats);
         }
     }
 

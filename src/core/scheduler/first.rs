@@ -7,5 +7,5 @@ use super::scheduler::Scheduler;
 
 /// See the file's head.
 pub fn first() -> impl Scheduler {
-    MinKey::by(|record| record.provider.numbers())
+    MinKey::by(|stats| stats.provider.numbers())
 }

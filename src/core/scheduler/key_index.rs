@@ -45,10 +45,10 @@ impl KeyIndex {
     }
 
     /// The slot of the candidate with the lowest key.
-    pub fn lowest(&self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        let orders = question.availabilities().iter().filter_map(|state| self.of(*state));
+    pub fn lowest(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        let orders = placement.availabilities().iter().filter_map(|state| self.of(*state));
         // Only those whom the asker avoids are passed over, and they are few.
-        let lowest = orders.filter_map(|order| order.find(|slot| view.candidate(slot).is_some()));
+        let lowest = orders.filter_map(|order| order.find(|slot| candidates.candidate(slot).is_some()));
         lowest.min().map(|(_, slot)| slot)
     }
 }
@@ -68,12 +68,12 @@ impl MinKey {
 }
 
 impl Scheduler for MinKey {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        self.index.lowest(view, question)
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        self.index.lowest(candidates, placement)
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
-        self.index.insert(record.slot, record.availability, (self.key)(record));
+    fn on_update(&mut self, stats: &ProviderStats) {
+        self.index.insert(stats.slot, stats.availability, (self.key)(stats));
     }
 
     fn on_remove(&mut self, slot: usize) {

@@ -12,12 +12,12 @@ pub struct LeastLoaded {
 }
 
 impl Scheduler for LeastLoaded {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        self.loads.lowest(view, question, |_| 0)
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        self.loads.lowest(candidates, placement, |_| 0)
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
-        self.loads.insert(record, 0, record.used(), record.capacity);
+    fn on_update(&mut self, stats: &ProviderStats) {
+        self.loads.insert(stats, 0, stats.used(), stats.capacity);
     }
 
     fn on_remove(&mut self, slot: usize) {

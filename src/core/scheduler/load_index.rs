@@ -56,16 +56,16 @@ pub struct LoadIndex {
 
 impl LoadIndex {
     /// Enters what is known of a provider: its step, requests and weight.
-    pub fn insert(&mut self, record: &ProviderStats, step: i16, requests: u32, weight: u32) {
-        self.rotation.insert(record.slot, record.last_grant_seq);
+    pub fn insert(&mut self, stats: &ProviderStats, step: i16, requests: u32, weight: u32) {
+        self.rotation.insert(stats.slot, stats.last_grant_seq);
         let load = ratio(f64::from(requests) + 1.0, weight);
-        let rank = Rank { step, load, weight, requests, turn: record.last_grant_seq };
-        self.index.insert(record.slot, record.availability, rank.numbers());
+        let rank = Rank { step, load, weight, requests, turn: stats.last_grant_seq };
+        self.index.insert(stats.slot, stats.availability, rank.numbers());
     }
 
     /// Enters its turn only, for who does without [`LoadIndex::lowest`].
-    pub fn insert_by_turn(&mut self, record: &ProviderStats) {
-        self.rotation.insert(record.slot, record.last_grant_seq);
+    pub fn insert_by_turn(&mut self, stats: &ProviderStats) {
+        self.rotation.insert(stats.slot, stats.last_grant_seq);
     }
 
     /// Forgets a provider.
@@ -84,9 +84,14 @@ impl LoadIndex {
 
     /// The slot of the candidate with the lowest class, and of those with the
     /// lowest load. `class` puts steps together, rising with them.
-    pub fn lowest(&self, view: &dyn Candidates, question: Placement, class: impl Fn(i16) -> i16) -> Option<usize> {
+    pub fn lowest(
+        &self,
+        candidates: &dyn Candidates,
+        placement: Placement,
+        class: impl Fn(i16) -> i16,
+    ) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
-        for order in question.availabilities().iter().filter_map(|state| self.index.of(*state)) {
+        for order in placement.availabilities().iter().filter_map(|state| self.index.of(*state)) {
             let mut from = (Rank::first_of(i16::MIN), 0);
             let mut looks = PROBES_MAX;
             while let Some((rank, slot)) = order.from(from.0.numbers(), from.1).filter(|_| looks > 0) {
@@ -102,7 +107,7 @@ impl LoadIndex {
                         continue;
                     }
                 }
-                if view.candidate(slot).is_none() {
+                if candidates.candidate(slot).is_none() {
                     from = (rank, slot + 1);
                     continue;
                 }

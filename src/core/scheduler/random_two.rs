@@ -29,9 +29,9 @@ impl RandomTwo {
     }
 
     /// Two different candidates, or one.
-    fn draw<'a>(&mut self, view: &'a dyn Candidates, question: Placement) -> [Option<&'a ProviderStats>; 2] {
+    fn draw<'a>(&mut self, candidates: &'a dyn Candidates, placement: Placement) -> [Option<&'a ProviderStats>; 2] {
         let pools =
-            question.availabilities().iter().filter_map(|state| Some(self.pools[state.grantable()?].as_slice()));
+            placement.availabilities().iter().filter_map(|state| Some(self.pools[state.grantable()?].as_slice()));
         let pools: [&[u32]; 2] = {
             let mut pools = pools.chain([&[][..], &[][..]]);
             [pools.next().unwrap_or_default(), pools.next().unwrap_or_default()]
@@ -39,7 +39,7 @@ impl RandomTwo {
         let all = pools[0].len() + pools[1].len();
         let at = |number: usize| {
             let slot = pools[0].get(number).or_else(|| pools[1].get(number - pools[0].len()));
-            slot.and_then(|slot| view.candidate(*slot as usize))
+            slot.and_then(|slot| candidates.candidate(*slot as usize))
         };
         let one = self.random.below(all);
         let other = self.random.below(all.saturating_sub(1));
@@ -48,22 +48,22 @@ impl RandomTwo {
 }
 
 impl Scheduler for RandomTwo {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        let load = |record: &&ProviderStats| (ratio(f64::from(record.used()), record.capacity), record.last_grant_seq);
-        let drawn = (0..DRAWS).find_map(|_| self.draw(view, question).into_iter().flatten().min_by_key(load));
-        drawn.or_else(|| view.candidates().min_by_key(load)).map(|record| record.slot)
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        let load = |stats: &&ProviderStats| (ratio(f64::from(stats.used()), stats.capacity), stats.last_grant_seq);
+        let drawn = (0..DRAWS).find_map(|_| self.draw(candidates, placement).into_iter().flatten().min_by_key(load));
+        drawn.or_else(|| candidates.iter().min_by_key(load)).map(|stats| stats.slot)
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
-        if self.places.len() <= record.slot {
-            self.places.resize(record.slot + 1, None);
+    fn on_update(&mut self, stats: &ProviderStats) {
+        if self.places.len() <= stats.slot {
+            self.places.resize(stats.slot + 1, None);
         }
-        let pool = record.availability.grantable();
-        if self.places[record.slot].map(|(pool, _)| pool) != pool {
-            self.on_remove(record.slot);
+        let pool = stats.availability.grantable();
+        if self.places[stats.slot].map(|(pool, _)| pool) != pool {
+            self.on_remove(stats.slot);
             if let Some(pool) = pool {
-                self.places[record.slot] = Some((pool, self.pools[pool].len()));
-                self.pools[pool].push(record.slot as u32);
+                self.places[stats.slot] = Some((pool, self.pools[pool].len()));
+                self.pools[pool].push(stats.slot as u32);
             }
         }
     }

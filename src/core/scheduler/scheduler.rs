@@ -1,7 +1,7 @@
 //! What a scheduler sees, and what it answers: the interface for plug-ins.
 //!
-//! Owns the trait, the record of a provider and the question. The ticket queue
-//! keeps the records and decides who is a candidate; a scheduler only chooses,
+//! Owns the trait, the stats of a provider and the placement. The ticket queue
+//! keeps the all and decides who is a candidate; a scheduler only chooses,
 //! and never learns of connections, waiting lines or clocks.
 //!
 //! The shortest scheduler looks at all candidates and names the slot of one:
@@ -13,8 +13,8 @@
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
-//!     fn choose(&mut self, view: &dyn View, _: Question) -> Option<usize> {
-//!         view.candidates().min_by_key(|record| (record.active, record.turn)).map(|record| record.slot)
+//!     fn choose(&mut self, candidates: &dyn View, _: Question) -> Option<usize> {
+//!         candidates.candidates().min_by_key(|stats| (stats.active, stats.turn)).map(|stats| stats.slot)
 //!     }
 //! }
 //! ```
@@ -88,7 +88,7 @@ pub enum Availability {
     UncountedOnly,
     /// None: all it offered is in use.
     Full,
-    /// None: it has no offer that holds, or is held after a failure.
+    /// None: it has no offer that holds, or is service_time after a failure.
     Unavailable,
 }
 
@@ -150,7 +150,7 @@ pub trait Candidates {
 
 impl dyn Candidates + '_ {
     /// All candidates for this request, by slot.
-    pub fn candidates(&self) -> impl Iterator<Item = &ProviderStats> {
+    pub fn iter(&self) -> impl Iterator<Item = &ProviderStats> {
         (0..self.slots()).filter_map(|slot| self.candidate(slot))
     }
 
@@ -165,10 +165,10 @@ pub trait Scheduler: Send {
     /// The slot of the chosen candidate. `None`, or a slot without a candidate,
     /// leaves the request without a provider for now; else it is granted, and
     /// `changed` tells so.
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize>;
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize>;
 
     /// Something about this provider is new; it may itself be. Told before the
-    /// next question, of every change, also of a lease or hold that ended. A
+    /// next placement, of every change, also of a lease or hold that ended. A
     /// fresh scheduler is told of everybody, longest ago granted first.
     fn on_update(&mut self, _record: &ProviderStats) {}
 

@@ -4,17 +4,17 @@
 //! It is for comparison. The fraction of the rotation is missing, so balancers
 //! run after the same provider, and the first requests all go to the one with
 //! the most tickets; weights that stand for speed rather than for places make
-//! it worse: the fast machines are overloaded while the others idle.
+//! it worse: the fast hosts are overloaded while the others idle.
 
 use super::key_index::{ratio, MinKey};
 use super::scheduler::{ProviderStats, Scheduler};
 
 /// See the file's head.
 pub fn shortest_delay() -> impl Scheduler {
-    MinKey::by(|record| [delay(record), record.last_grant_seq, 0, 0])
+    MinKey::by(|stats| [delay(stats), stats.last_grant_seq, 0, 0])
 }
 
 /// The expected delay as a key; the longest where there are no tickets.
-pub fn delay(record: &ProviderStats) -> u64 {
-    ratio(f64::from(record.used()) + 1.0, record.tickets)
+pub fn delay(stats: &ProviderStats) -> u64 {
+    ratio(f64::from(stats.used()) + 1.0, stats.tickets)
 }

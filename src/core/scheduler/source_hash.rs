@@ -6,7 +6,7 @@
 //! provider with more than 1.25 times its share of the requests in progress
 //! (Mirrokni, Thorup and Zadimoghaddam 2018), or that cannot take one, is
 //! passed over for the next in the table. Its share is that of its capacity.
-//! Without `client=` in the question it is `least-loaded`.
+//! Without `client=` in the placement it is `least-loaded`.
 
 use super::least_loaded::LeastLoaded;
 use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
@@ -76,7 +76,7 @@ impl SourceHash {
         let length = if self.count * ENTRIES_MIN > LENGTHS[0] { LENGTHS[1] } else { LENGTHS[0] };
         let length = length.max(self.table.len());
         let mut order: Vec<_> = self.providers.iter().enumerate().filter_map(|(slot, m)| Some(((*m)?, slot))).collect();
-        order.sort_unstable_by_key(|(member, _)| member.provider);
+        order.sort_unstable_by_key(|(provider, _)| provider.provider);
         let mut walks: Vec<_> = order
             .iter()
             .map(|(HashedProvider { provider, .. }, slot)| {
@@ -102,47 +102,47 @@ impl SourceHash {
         }
     }
 
-    /// Whether this member may have one more request.
-    fn within(&self, member: &HashedProvider) -> bool {
-        let mean = (self.used + 1) as f64 * f64::from(member.capacity) / self.capacity as f64;
-        f64::from(member.used) + 1.0 <= (LOAD_BOUND * mean).ceil()
+    /// Whether this provider may have one more request.
+    fn within(&self, provider: &HashedProvider) -> bool {
+        let mean = (self.used + 1) as f64 * f64::from(provider.capacity) / self.capacity as f64;
+        f64::from(provider.used) + 1.0 <= (LOAD_BOUND * mean).ceil()
     }
 
-    fn by_table(&mut self, view: &dyn Candidates, client: IpAddr) -> Option<usize> {
+    fn by_table(&mut self, candidates: &dyn Candidates, client: IpAddr) -> Option<usize> {
         self.refresh();
         let start = (hash(client, 0) % self.table.len().max(1) as u64) as usize;
         let entries = self.table[start.min(self.table.len())..].iter().chain(&self.table[..start]);
         entries.take(PROBES_MAX).map(|slot| *slot as usize).find(|slot| {
-            let member = self.providers.get(*slot).and_then(Option::as_ref);
-            view.candidate(*slot).is_some() && member.is_some_and(|member| self.within(member))
+            let provider = self.providers.get(*slot).and_then(Option::as_ref);
+            candidates.candidate(*slot).is_some() && provider.is_some_and(|provider| self.within(provider))
         })
     }
 
     fn forget(&mut self, slot: usize) -> Option<HashedProvider> {
-        let member = self.providers.get_mut(slot)?.take()?;
-        self.capacity -= u64::from(member.capacity);
-        self.used -= u64::from(member.used);
-        Some(member)
+        let provider = self.providers.get_mut(slot)?.take()?;
+        self.capacity -= u64::from(provider.capacity);
+        self.used -= u64::from(provider.used);
+        Some(provider)
     }
 }
 
 impl Scheduler for SourceHash {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        let found = question.client.and_then(|client| self.by_table(view, client));
-        found.or_else(|| self.fallback.choose(view, question))
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        let found = placement.client.and_then(|client| self.by_table(candidates, client));
+        found.or_else(|| self.fallback.choose(candidates, placement))
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
-        self.fallback.on_update(record);
-        if self.providers.len() <= record.slot {
-            self.providers.resize(record.slot + 1, None);
+    fn on_update(&mut self, stats: &ProviderStats) {
+        self.fallback.on_update(stats);
+        if self.providers.len() <= stats.slot {
+            self.providers.resize(stats.slot + 1, None);
         }
-        if self.forget(record.slot).is_none() {
+        if self.forget(stats.slot).is_none() {
             (self.count, self.changes_pending) = (self.count + 1, self.changes_pending + 1);
         }
-        let open = record.availability != Availability::Unavailable;
-        let (capacity, used) = if open { (record.capacity, record.used()) } else { (0, 0) };
-        self.providers[record.slot] = Some(HashedProvider { provider: record.provider, capacity, used });
+        let open = stats.availability != Availability::Unavailable;
+        let (capacity, used) = if open { (stats.capacity, stats.used()) } else { (0, 0) };
+        self.providers[stats.slot] = Some(HashedProvider { provider: stats.provider, capacity, used });
         self.capacity += u64::from(capacity);
         self.used += u64::from(used);
     }

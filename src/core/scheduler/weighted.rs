@@ -88,8 +88,8 @@ impl Weighted {
 }
 
 impl Scheduler for Weighted {
-    fn choose(&mut self, view: &dyn Candidates, question: Placement) -> Option<usize> {
-        for number in question.availabilities().iter().filter_map(|state| state.grantable()) {
+    fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
+        for number in placement.availabilities().iter().filter_map(|state| state.grantable()) {
             let lane = &mut self.run_queues[number];
             while let Some((start, slot)) = lane.future.first().filter(|(start, _)| *start <= key(lane.virtual_time)) {
                 lane.future.remove(start, slot);
@@ -98,7 +98,7 @@ impl Scheduler for Weighted {
                 }
             }
             // Only those whom the asker avoids are passed over, and they are few.
-            let mut candidate = |slot| view.candidate(slot).is_some();
+            let mut candidate = |slot| candidates.candidate(slot).is_some();
             let found = lane.eligible.find(&mut candidate).or_else(|| lane.future.find(&mut candidate));
             let Some((_, slot)) = found else { continue };
             let Ok(turn) = self.turns[slot] else { continue };
@@ -114,12 +114,12 @@ impl Scheduler for Weighted {
         None
     }
 
-    fn on_update(&mut self, record: &ProviderStats) {
-        let slot = record.slot;
+    fn on_update(&mut self, stats: &ProviderStats) {
+        let slot = stats.slot;
         if self.turns.len() <= slot {
             self.turns.resize(slot + 1, Err(0));
         }
-        let (lane, weight) = (record.availability.grantable(), record.tickets.max(1));
+        let (lane, weight) = (stats.availability.grantable(), stats.tickets.max(1));
         let known = self.turns[slot].ok().map(|turn| (turn.run_queue, turn.weight));
         if known != lane.map(|lane| (lane, weight)) {
             self.dequeue(slot);

@@ -108,8 +108,8 @@ impl Story {
 fn the_first_bid_comes_at_once_with_25_slots_and_a_lease_of_five_intervals() {
     let mut story = Story::up(1, vec![service("web", false)]);
     story.until(0);
-    let bid = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
-    assert_eq!(story.said(), [(0, bid.to_string())]);
+    let offer = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
+    assert_eq!(story.said(), [(0, offer.to_string())]);
     for (interval, lease) in [(100, "5s"), (1000, "5s"), (2000, "10s")] {
         let mut options = options(1, vec![service("web", false)]);
         options.interval = Span::from_millis(interval);
@@ -189,7 +189,7 @@ fn a_bid_waits_for_the_look_of_its_turn() {
         let now = Moment::after_start(Span::from_secs(2 * turn));
         monitor.handle_timeout(now);
         monitor.handle_input(Input::Checked { service: 0, good: true }, now);
-        assert!(!said(&mut monitor), "turn {turn}: a bid from what was seen an interval ago");
+        assert!(!said(&mut monitor), "turn {turn}: a offer from what was seen an interval ago");
         monitor.handle_input(Input::Sampled(sample), now);
         assert!(said(&mut monitor), "turn {turn}");
     }
@@ -238,7 +238,7 @@ fn slots_follow_what_the_queues_report() {
 fn requests_are_learned_with_the_load_of_their_own_time() {
     let mut story = Story::up(1, vec![service("web", false)]);
     for turn in 0..60 {
-        // Every other interval is idle; the answer to a bid is about the interval before it.
+        // Every other interval is idle; the answer to a offer is about the interval before it.
         let busy = turn % 2 == 1;
         story.sample.utilisation = Some(if busy { 1.0 } else { 0.0 });
         let looks = story.looks.len();
@@ -255,7 +255,7 @@ fn requests_are_learned_with_the_load_of_their_own_time() {
 fn shares_are_half_even_and_half_by_demand_and_add_up() {
     let mut story = Story::up(4, vec![service("web", false)]);
     story.until(0);
-    let (mut sums, mut bids) = ([0; 4], 0);
+    let (mut sums, mut offers) = ([0; 4], 0);
     for second in 1..400 {
         story.standing(0, 0.0, 30, Mode::Slots);
         (1..4).for_each(|balancer| story.standing(balancer, 0.0, 0, Mode::Slots));
@@ -267,9 +267,9 @@ fn shares_are_half_even_and_half_by_demand_and_add_up() {
         let offered: Vec<u32> = (0..4).map(|balancer| story.offered(balancer).0).collect();
         assert_eq!(offered.iter().sum::<u32>(), 25, "{offered:?}");
         sums.iter_mut().zip(offered).for_each(|(sum, tickets)| *sum += tickets);
-        bids += 1;
+        offers += 1;
     }
-    let means: Vec<f64> = sums.iter().map(|sum| f64::from(*sum) / f64::from(bids)).collect();
+    let means: Vec<f64> = sums.iter().map(|sum| f64::from(*sum) / f64::from(offers)).collect();
     for (mean, share) in means.iter().zip([15.625, 3.125, 3.125, 3.125]) {
         assert!((mean - share).abs() < 0.2, "{means:?}");
     }

@@ -5,14 +5,14 @@ use crate::base::random::Random;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-fn ends(client: &str, to: &str) -> ProxyAddrs {
+fn addrs(client: &str, to: &str) -> ProxyAddrs {
     ProxyAddrs::new(client.parse().unwrap(), to.parse().unwrap())
 }
 
 #[track_caller]
 fn whole(bytes: &[u8]) -> (usize, Option<ProxyAddrs>) {
     match parse(bytes) {
-        ParseStatus::Complete { length, addrs: ends } => (length, ends),
+        ParseStatus::Complete { length, addrs } => (length, addrs),
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
@@ -28,19 +28,19 @@ fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn version_1_is_the_line_of_the_specification() {
-    let header = Header::v1(ends("192.168.0.1:56324", "192.168.0.11:443"));
+    let header = Header::v1(addrs("192.168.0.1:56324", "192.168.0.11:443"));
     assert_eq!(&*header, b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n");
-    let header = Header::v1(ends("[2001:db8::1]:1", "[::1]:65535"));
+    let header = Header::v1(addrs("[2001:db8::1]:1", "[::1]:65535"));
     assert_eq!(&*header, b"PROXY TCP6 2001:db8::1 ::1 1 65535\r\n");
     let longest = "[1111:2222:3333:4444:5555:6666:7777:8888]:65535";
-    assert_eq!(Header::v1(ends(longest, longest)).len(), 104);
+    assert_eq!(Header::v1(addrs(longest, longest)).len(), 104);
 }
 
 #[test]
 fn version_2_is_the_block_of_the_specification() {
-    let header = Header::v2(Transport::Tcp, ends("1.2.3.4:258", "5.6.7.8:772"));
+    let header = Header::v2(Transport::Tcp, addrs("1.2.3.4:258", "5.6.7.8:772"));
     assert_eq!(*header, v2(0x21, 0x11, &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4]));
-    let header = Header::v2(Transport::Udp, ends("[::1]:258", "[::2]:772"));
+    let header = Header::v2(Transport::Udp, addrs("[::1]:258", "[::2]:772"));
     let (one, two) = (Ipv6Addr::LOCALHOST.octets(), Ipv6Addr::from(2).octets());
     assert_eq!(*header, v2(0x21, 0x22, &[&one[..], &two, &[1, 2, 3, 4]].concat()));
     assert_eq!(header.len(), 52);
@@ -48,11 +48,11 @@ fn version_2_is_the_block_of_the_specification() {
 
 #[test]
 fn of_two_families_both_are_written_in_ipv6() {
-    let mixed = ends("192.0.2.1:1", "[2001:db8::1]:2");
+    let mixed = addrs("192.0.2.1:1", "[2001:db8::1]:2");
     assert_eq!(&*Header::v1(mixed), b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
     assert_eq!(whole(&Header::v1(mixed)).1, Some(mixed));
     assert_eq!(whole(&Header::v2(Transport::Tcp, mixed)).1, Some(mixed));
-    assert_eq!(ends("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"), ends("192.0.2.1:1", "192.0.2.2:2"));
+    assert_eq!(addrs("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"), addrs("192.0.2.1:1", "192.0.2.2:2"));
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn who_speaks_for_itself_or_of_the_unknown_names_nobody() {
 
 #[test]
 fn what_version_2_adds_is_passed_over() {
-    let (header, additions) = (Header::v2(Transport::Tcp, ends("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
+    let (header, additions) = (Header::v2(Transport::Tcp, addrs("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
     for more in [1, 3, 500] {
         let bytes = v2(0x21, 0x11, &[&header[16..], &additions[..more]].concat());
         let with_more = [&bytes[..], b"GET /"].concat();
-        assert_eq!(whole(&with_more), (bytes.len(), Some(ends("1.2.3.4:5", "6.7.8.9:10"))));
+        assert_eq!(whole(&with_more), (bytes.len(), Some(addrs("1.2.3.4:5", "6.7.8.9:10"))));
     }
     // 536 bytes, and one more.
     assert_eq!(whole(&v2(0x20, 0, &[0; 520])).0, V2_BYTES_MAX);
@@ -150,14 +150,14 @@ fn seed() -> u64 {
 fn whatever_is_written_is_read_however_it_comes() {
     let mut random = Random::new(seed());
     for _ in 0..500 {
-        let ends = some_ends(&mut random);
-        for header in [Header::v1(ends), Header::v2(Transport::Tcp, ends), Header::v2(Transport::Udp, ends)] {
+        let addrs = some_ends(&mut random);
+        for header in [Header::v1(addrs), Header::v2(Transport::Tcp, addrs), Header::v2(Transport::Udp, addrs)] {
             for length in 0..header.len() {
                 assert_eq!(parse(&header[..length]), ParseStatus::Incomplete, "{length} bytes of {header:?}");
             }
-            assert_eq!(whole(&header), (header.len(), Some(ends)));
+            assert_eq!(whole(&header), (header.len(), Some(addrs)));
             let with_more = [&header[..], b"\r\nmore"].concat();
-            assert_eq!(whole(&with_more), (header.len(), Some(ends)));
+            assert_eq!(whole(&with_more), (header.len(), Some(addrs)));
         }
     }
 }
@@ -166,11 +166,11 @@ fn whatever_is_written_is_read_however_it_comes() {
 fn whatever_comes_is_answered_within_bounds() {
     let mut random = Random::new(seed());
     for _ in 0..2_000 {
-        let ends = some_ends(&mut random);
+        let addrs = some_ends(&mut random);
         // Whole headers with some bytes changed, and with more behind.
         let mut bytes = match random.bits() % 4 {
-            0 => Header::v1(ends).to_vec(),
-            1 => Header::v2(Transport::Tcp, ends).to_vec(),
+            0 => Header::v1(addrs).to_vec(),
+            1 => Header::v2(Transport::Tcp, addrs).to_vec(),
             2 => V2_START.to_vec(),
             _ => V1_START.to_vec(),
         };

@@ -50,7 +50,7 @@ pub struct PoolMember {
 impl PoolMember {
     /// Somebody who has not offered anything yet.
     pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> PoolMember {
-        let record = ProviderStats {
+        let stats = ProviderStats {
             slot: 0,
             provider,
             availability: Availability::Unavailable,
@@ -64,7 +64,7 @@ impl PoolMember {
             samples: 0,
         };
         PoolMember {
-            stats: record,
+            stats,
             lease_end: now,
             granted: 0,
             failures: 0,

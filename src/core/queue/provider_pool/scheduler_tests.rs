@@ -64,36 +64,36 @@ fn whom_each_leads_to() {
 
 #[test]
 fn every_scheduler_uses_all_there_is_and_no_more() {
-    for entry in SCHEDULERS {
+    for member in SCHEDULERS {
         for (counted, most) in [(true, 17), (false, 9)] {
-            let mut book = book(entry.names[0], [(3, 4), (0, 3), (5, 8), (1, 2)]);
+            let mut book = book(member.names[0], [(3, 4), (0, 3), (5, 8), (1, 2)]);
             let granted = grants(&mut book, counted, 20);
             let served = granted.iter().take_while(|number| **number != 0).count();
-            assert_eq!(served, most, "{} {granted:?}", entry.names[0]);
+            assert_eq!(served, most, "{} {granted:?}", member.names[0]);
             let whom = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
-            assert_eq!([whom(1), whom(2), whom(3), whom(4)], [3, 0, 5, 1], "free tickets first: {}", entry.names[0]);
+            assert_eq!([whom(1), whom(2), whom(3), whom(4)], [3, 0, 5, 1], "free tickets first: {}", member.names[0]);
         }
     }
 }
 
 #[test]
 fn nobody_avoided_is_chosen_and_all_others_are() {
-    for entry in SCHEDULERS {
-        let mut book = book(entry.names[0], (0..20).map(|_| (1, 1)));
+    for member in SCHEDULERS {
+        let mut book = book(member.names[0], (0..20).map(|_| (1, 1)));
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
         let granted = |number| book.grant(true, client(number), &avoid, at(0));
         let whom: Vec<u32> = (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
-        assert_eq!(whom.len(), 17, "{}", entry.names[0]);
-        assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", entry.names[0]);
+        assert_eq!(whom.len(), 17, "{}", member.names[0]);
+        assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", member.names[0]);
         assert!(book.has_candidate(true, &[], at(0)) && !book.has_candidate(true, &avoid, at(0)));
     }
 }
 
 #[test]
 fn leases_and_holds_end_on_the_instant() {
-    for entry in SCHEDULERS {
-        let mut book = book(entry.names[0], []);
+    for member in SCHEDULERS {
+        let mut book = book(member.names[0], []);
         let mut offers = |now, lease| {
             let lease = Span::from_millis(lease);
             book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease }, at(now));
@@ -105,7 +105,7 @@ fn leases_and_holds_end_on_the_instant() {
         book.fail(provider(1), None, at(100));
         book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
         assert!(!book.any_available(at(599)) && book.grant(false, None, &[], at(599)).is_none());
-        assert!(book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", entry.names[0]);
+        assert!(book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", member.names[0]);
     }
 }
 
@@ -207,89 +207,89 @@ fn source_hash_without_a_client_is_least_loaded() {
 /// The law of a scheduler as a plain look at everybody: the lowest of this.
 type Law = fn(&Naive, &ProviderStats) -> (f64, f64, u64);
 
-/// What a law may know besides the record.
+/// What a law may know besides the stats.
 struct Naive<'a> {
     book: &'a ProviderPool,
-    question: Placement,
+    placement: Placement,
     /// All turns in order.
     turns: Vec<u64>,
     quickest: f64,
 }
 
 impl<'a> Naive<'a> {
-    fn new(book: &'a ProviderPool, question: Placement) -> Naive<'a> {
-        let mut turns: Vec<u64> = book.members().map(|entry| entry.stats.last_grant_seq).collect();
+    fn new(book: &'a ProviderPool, placement: Placement) -> Naive<'a> {
+        let mut turns: Vec<u64> = book.members().map(|member| member.stats.last_grant_seq).collect();
         turns.sort_unstable();
-        let mut naive = Naive { book, question, turns, quickest: f64::INFINITY };
-        let able = book.members().filter(|entry| entry.stats.is_available());
-        naive.quickest = able.filter_map(|entry| naive.octaves(&entry.stats)).fold(f64::INFINITY, f64::min);
+        let mut naive = Naive { book, placement, turns, quickest: f64::INFINITY };
+        let able = book.members().filter(|member| member.stats.is_available());
+        naive.quickest = able.filter_map(|member| naive.octaves(&member.stats)).fold(f64::INFINITY, f64::min);
         naive
     }
 
-    fn turn(&self, record: &ProviderStats) -> f64 {
-        self.turns.partition_point(|turn| *turn < record.last_grant_seq) as f64 / self.turns.len() as f64
+    fn turn(&self, stats: &ProviderStats) -> f64 {
+        self.turns.partition_point(|turn| *turn < stats.last_grant_seq) as f64 / self.turns.len() as f64
     }
 
-    fn octaves(&self, record: &ProviderStats) -> Option<f64> {
-        let octaves = record.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
+    fn octaves(&self, stats: &ProviderStats) -> Option<f64> {
+        let octaves = stats.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
         let rounded = self.book.members.slots() > SCAN_MAX;
-        (record.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
+        (stats.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
     }
 
-    fn competitive(&self, record: &ProviderStats) -> (f64, f64, u64) {
-        let requests = f64::from(record.active) + 1.0 + self.turn(record);
-        if !self.question.free_tickets_only {
-            return (0.0, requests / f64::from(record.capacity), record.last_grant_seq);
+    fn competitive(&self, stats: &ProviderStats) -> (f64, f64, u64) {
+        let requests = f64::from(stats.active) + 1.0 + self.turn(stats);
+        if !self.placement.free_tickets_only {
+            return (0.0, requests / f64::from(stats.capacity), stats.last_grant_seq);
         }
-        let class = self.octaves(record).map_or(0.0, |octaves| (octaves - self.quickest).round());
-        (class, requests / f64::from(record.tickets), record.last_grant_seq)
+        let class = self.octaves(stats).map_or(0.0, |octaves| (octaves - self.quickest).round());
+        (class, requests / f64::from(stats.tickets), stats.last_grant_seq)
     }
 }
 
 const LAWS: [(&str, Law); 7] = [
-    ("competitive", |naive, record| naive.competitive(record)),
-    ("least-loaded", |naive, record| {
-        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.capacity), record.last_grant_seq)
+    ("competitive", |naive, stats| naive.competitive(stats)),
+    ("least-loaded", |naive, stats| {
+        (0.0, (f64::from(stats.used()) + 1.0 + naive.turn(stats)) / f64::from(stats.capacity), stats.last_grant_seq)
     }),
-    ("first", |_, record| (f64::from(number(record.provider)), 0.0, 0)),
-    ("round-robin", |_, record| (0.0, 0.0, record.last_grant_seq)),
-    ("fifo", |_, record| (0.0, 0.0, record.free_since_seq)),
-    ("shortest-delay", |_, record| {
-        (0.0, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.last_grant_seq)
+    ("first", |_, stats| (f64::from(number(stats.provider)), 0.0, 0)),
+    ("round-robin", |_, stats| (0.0, 0.0, stats.last_grant_seq)),
+    ("fifo", |_, stats| (0.0, 0.0, stats.free_since_seq)),
+    ("shortest-delay", |_, stats| {
+        (0.0, (f64::from(stats.used()) + 1.0) / f64::from(stats.tickets), stats.last_grant_seq)
     }),
-    ("never-queue", |_, record| {
-        let busy = if record.used() > 0 { 1.0 } else { 0.0 };
-        (busy, (f64::from(record.used()) + 1.0) / f64::from(record.tickets), record.last_grant_seq)
+    ("never-queue", |_, stats| {
+        let busy = if stats.used() > 0 { 1.0 } else { 0.0 };
+        (busy, (f64::from(stats.used()) + 1.0) / f64::from(stats.tickets), stats.last_grant_seq)
     }),
 ];
 
-/// Whom the specification allows, with a look at every entry.
+/// Whom the specification allows, with a look at every member.
 fn candidates<'a>(
     book: &'a ProviderPool,
-    question: Placement,
+    placement: Placement,
     avoid: &[Provider],
     now: Moment,
 ) -> Vec<&'a ProviderStats> {
-    let fits = |entry: &&PoolMember| {
-        let record = &entry.stats;
-        let open = now < entry.lease_end && now >= entry.hold_end;
-        let able = record.active < record.capacity && entry.probation_active < entry.probation;
+    let fits = |member: &&PoolMember| {
+        let stats = &member.stats;
+        let open = now < member.lease_end && now >= member.hold_end;
+        let able = stats.active < stats.capacity && member.probation_active < member.probation;
         let free =
-            record.tickets > record.active + record.spent && entry.probation_active + record.spent < entry.probation;
+            stats.tickets > stats.active + stats.spent && member.probation_active + stats.spent < member.probation;
         let place =
-            if question.free_tickets_only { free && (able || !question.counted) } else { able && question.counted };
-        open && place && !avoid.contains(&record.provider)
+            if placement.free_tickets_only { free && (able || !placement.counted) } else { able && placement.counted };
+        open && place && !avoid.contains(&stats.provider)
     };
-    book.members().filter(fits).map(|entry| &entry.stats).collect()
+    book.members().filter(fits).map(|member| &member.stats).collect()
 }
 
 fn wanted(book: &ProviderPool, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
-    [true, false].into_iter().find_map(|on_tickets| {
-        let question = Placement { free_tickets_only: on_tickets, counted, client: None };
-        let naive = Naive::new(book, question);
-        let key = |record: &&ProviderStats| law(&naive, record);
-        let candidates = candidates(book, question, avoid, now).into_iter();
-        candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap()).map(|record| record.provider)
+    [true, false].into_iter().find_map(|free_tickets_only| {
+        let placement = Placement { free_tickets_only, counted, client: None };
+        let naive = Naive::new(book, placement);
+        let key = |stats: &&ProviderStats| law(&naive, stats);
+        let candidates = candidates(book, placement, avoid, now).into_iter();
+        candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap()).map(|stats| stats.provider)
     })
 }
 

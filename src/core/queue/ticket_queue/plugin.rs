@@ -29,72 +29,72 @@ use std::fmt::Display;
 const CANDIDATES_MAX: usize = 64;
 
 impl TicketQueue {
-    fn send_to_plugin(&mut self, room: Key, line: String) {
-        if let Some(room) = self.services.get(room).filter(|room| room.plugin_ready()) {
-            self.outputs.push_back(Output::PluginSend { service: room.name, line });
+    fn send_to_plugin(&mut self, key: Key, line: String) {
+        if let Some(state) = self.services.get(key).filter(|state| state.plugin_ready()) {
+            self.outputs.push_back(Output::PluginSend { service: state.name, line });
         }
     }
 
-    pub(super) fn send_offer(&mut self, room: Key, offer: &Offer) {
-        if self.services.get(room).is_some_and(ServiceState::plugin_ready) {
+    pub(super) fn send_offer(&mut self, key: Key, offer: &Offer) {
+        if self.services.get(key).is_some_and(ServiceState::plugin_ready) {
             let mut line = String::from("ticket");
             key_value::push(&mut line, "provider", offer.provider);
             key_value::push(&mut line, "tickets", offer.tickets);
             key_value::push(&mut line, "capacity", offer.capacity);
-            self.send_to_plugin(room, line);
+            self.send_to_plugin(key, line);
         }
     }
 
     pub(super) fn send_event(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
-        if let Some(room) = self.by_name.get(service).copied().filter(|_| event != ProviderEvent::Registered) {
+        if let Some(key) = self.by_name.get(service).copied().filter(|_| event != ProviderEvent::Registered) {
             let mut line = String::from(event.word());
             key_value::push(&mut line, "provider", provider);
-            self.send_to_plugin(room, line);
+            self.send_to_plugin(key, line);
         }
     }
 
-    /// Whether there is a program to ask, and something to choose.
-    pub(super) fn worth_asking_plugin(&mut self, key: Key, ask: &PendingNext, now: Moment) -> bool {
-        let counted = ask.next.id.is_some();
-        let room = self.services.get_mut(key).filter(|room| room.plugin_ready());
-        room.is_some_and(|room| room.pool.candidates(counted, &ask.next.avoid, now).len() > 1)
+    /// Whether there is a program to pending, and something to choose.
+    pub(super) fn worth_asking_plugin(&mut self, key: Key, pending: &PendingNext, now: Moment) -> bool {
+        let counted = pending.next.id.is_some();
+        let state = self.services.get_mut(key).filter(|state| state.plugin_ready());
+        state.is_some_and(|state| state.pool.candidates(counted, &pending.next.avoid, now).len() > 1)
     }
 
     /// Lets a request wait in the line while the program is asked.
-    pub(super) fn ask_plugin(&mut self, key: Key, mut ask: PendingNext, wait: Span, now: Moment) {
-        ask.asking_plugin = true;
+    pub(super) fn ask_plugin(&mut self, key: Key, mut pending: PendingNext, wait: Span, now: Moment) {
+        pending.asking_plugin = true;
         let mut line = {
-            let Some(room) = self.services.get_mut(key) else { return };
-            question(&ask, &room.pool.candidates(ask.next.id.is_some(), &ask.next.avoid, now))
+            let Some(state) = self.services.get_mut(key) else { return };
+            question(&pending, &state.pool.candidates(pending.next.id.is_some(), &pending.next.avoid, now))
         };
         let late = now + self.options.plugin_timeout;
-        let place = self.enqueue(key, ask, late.max(now + wait), now);
-        self.timers.schedule(late, Timer::PluginTimeout { room: key, place });
-        line.insert_str("next".len(), &format!(" id={place}"));
+        let position = self.enqueue(key, pending, late.max(now + wait), now);
+        self.timers.schedule(late, Timer::PluginTimeout { service: key, position });
+        line.insert_str("next".len(), &format!(" id={position}"));
         self.send_to_plugin(key, line);
     }
 
     /// The program said something.
     pub(super) fn plugin_replied(&mut self, service: ServiceName, line: &str, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
-        let place = key_value::find(line, "id").and_then(|id| id.parse().ok());
+        let position = key_value::find(line, "id").and_then(|id| id.parse().ok());
         let provider = key_value::find(line, "provider").and_then(|provider| provider.parse().ok());
-        let (Some(place), Some(provider)) = (place, provider) else {
+        let (Some(position), Some(provider)) = (position, provider) else {
             return self.fail_plugin(key, "it says what is no answer", now);
         };
-        let Some(room) = self.services.get_mut(key) else { return };
-        if !room.waiting.get(place).is_some_and(|waiter| waiter.request.asking_plugin) {
-            // Too late, or the asker is gone.
+        let Some(state) = self.services.get_mut(key) else { return };
+        if !state.waiting.get(position).is_some_and(|waiter| waiter.request.asking_plugin) {
+            // Too late, or the conn is gone.
             return;
         }
-        if !room.pool.contains(provider) {
+        if !state.pool.contains(provider) {
             return self.fail_plugin(key, "it names providers that do not exist", now);
         }
         self.outputs.push_back(Output::PluginOk { service });
-        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, place) else { return };
+        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) else { return };
         let next = &what.next;
         let granted = match self.services.get_mut(key) {
-            Some(room) if !next.avoid.contains(&provider) => room.pool.grant_at(provider, next.id.is_some(), now),
+            Some(state) if !next.avoid.contains(&provider) => state.pool.grant_at(provider, next.id.is_some(), now),
             _ => None,
         };
         match granted {
@@ -104,11 +104,11 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn plugin_timed_out(&mut self, key: Key, place: u64, now: Moment) {
+    pub(super) fn plugin_timed_out(&mut self, key: Key, position: u64, now: Moment) {
         let consulting = self
             .services
             .get(key)
-            .and_then(|room| room.waiting.get(place))
+            .and_then(|state| state.waiting.get(position))
             .is_some_and(|waiter| waiter.request.asking_plugin);
         if consulting {
             self.fail_plugin(key, "it takes longer than queue_plugin_timeout", now);
@@ -117,59 +117,66 @@ impl TicketQueue {
 
     /// The program is of no use now: all that it was asked is decided without it.
     fn fail_plugin(&mut self, key: Key, why: &'static str, now: Moment) {
-        let Some(service) = self.services.get(key).map(|room| room.name) else { return };
+        let Some(service) = self.services.get(key).map(|state| state.name) else { return };
         self.outputs.push_back(Output::RestartPlugin { service, why });
         self.set_plugin_up(service, false, now);
     }
 
     pub(super) fn set_plugin_up(&mut self, service: ServiceName, up: bool, now: Moment) {
         let Some(key) = self.by_name.get(service).copied() else { return };
-        let Some(room) = self.services.get_mut(key) else { return };
-        if let Some((_, can)) = &mut room.plugin {
+        let Some(state) = self.services.get_mut(key) else { return };
+        if let Some((_, can)) = &mut state.plugin {
             *can = up;
         }
-        let asked: Vec<u64> = room
+        let asked: Vec<u64> = state
             .waiting
             .positions()
             .filter(|(_, waiter)| waiter.request.asking_plugin)
-            .map(|(place, _)| place)
+            .map(|(position, _)| position)
             .collect();
-        for place in asked.into_iter().filter(|_| !up) {
-            if let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, place) {
+        for position in asked.into_iter().filter(|_| !up) {
+            if let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) {
                 self.decide_without_plugin(key, what, since, deadline, now);
             }
         }
     }
 
     /// Lets the default scheduler decide; a request that still may wait does.
-    fn decide_without_plugin(&mut self, key: Key, mut ask: PendingNext, since: Moment, deadline: Moment, now: Moment) {
-        ask.asking_plugin = false;
-        if self.try_grant(key, &ask, now) {
+    fn decide_without_plugin(
+        &mut self,
+        key: Key,
+        mut pending: PendingNext,
+        since: Moment,
+        deadline: Moment,
+        now: Moment,
+    ) {
+        pending.asking_plugin = false;
+        if self.try_grant(key, &pending, now) {
             return;
         }
-        let wait = ask.next.wait.min(self.options.wait_max);
-        let place = self.enqueue(key, ask, deadline, since);
+        let wait = pending.next.wait.min(self.options.wait_max);
+        let position = self.enqueue(key, pending, deadline, since);
         if wait.is_zero() || now >= since + wait {
-            self.reject(key, place, ErrorCode::NoTicket);
+            self.reject(key, position, ErrorCode::NoTicket);
         }
     }
 }
 
-fn question(ask: &PendingNext, candidates: &[&ProviderStats]) -> String {
+fn question(pending: &PendingNext, candidates: &[&ProviderStats]) -> String {
     let mut line = String::from("next");
-    key_value::push(&mut line, "service", ask.next.service);
-    if let Some(client) = ask.next.client {
+    key_value::push(&mut line, "service", pending.next.service);
+    if let Some(client) = pending.next.client {
         key_value::push(&mut line, "client", client);
     }
     let candidates = &candidates[..candidates.len().min(CANDIDATES_MAX)];
-    key_value::push(&mut line, "candidates", list(candidates, |record| record.provider));
-    key_value::push(&mut line, "tickets", list(candidates, |record| record.tickets));
-    key_value::push(&mut line, "capacity", list(candidates, |record| record.capacity));
-    key_value::push(&mut line, "active", list(candidates, |record| record.active));
+    key_value::push(&mut line, "candidates", list(candidates, |stats| stats.provider));
+    key_value::push(&mut line, "tickets", list(candidates, |stats| stats.tickets));
+    key_value::push(&mut line, "capacity", list(candidates, |stats| stats.capacity));
+    key_value::push(&mut line, "active", list(candidates, |stats| stats.active));
     line
 }
 
 fn list<T: Display>(candidates: &[&ProviderStats], field: impl Fn(&ProviderStats) -> T) -> String {
-    let words: Vec<String> = candidates.iter().map(|record| field(record).to_string()).collect();
+    let words: Vec<String> = candidates.iter().map(|stats| field(stats).to_string()).collect();
     words.join(",")
 }

@@ -10,19 +10,19 @@ use crate::queue::provider_pool::PoolMember;
 impl TicketQueue {
     /// What is offered here, as the messages that would offer it to another queue.
     pub fn offers(&self, now: Moment) -> Vec<Request> {
-        let of = |room: &ServiceState| {
+        let of = |state: &ServiceState| {
             let offers =
-                |entry: &&PoolMember| now < entry.lease_end && now >= entry.hold_end && entry.stats.capacity > 0;
-            let offer = |entry: &PoolMember| Request::Ticket {
-                provider: entry.stats.provider.into(),
-                service: room.name,
-                tickets: entry.stats.tickets,
-                capacity: entry.stats.capacity,
-                lease: Some(entry.lease_end.since(now)),
+                |member: &&PoolMember| now < member.lease_end && now >= member.hold_end && member.stats.capacity > 0;
+            let offer = |member: &PoolMember| Request::Ticket {
+                provider: member.stats.provider.into(),
+                service: state.name,
+                tickets: member.stats.tickets,
+                capacity: member.stats.capacity,
+                lease: Some(member.lease_end.since(now)),
             };
-            room.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
+            state.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
         };
-        self.services.iter().flat_map(|(_, room)| of(room)).collect()
+        self.services.iter().flat_map(|(_, state)| of(state)).collect()
     }
 
     pub(super) fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
@@ -41,66 +41,66 @@ impl TicketQueue {
         }
         text.push_str(&line);
         text.push('\n');
-        let mut rooms: Vec<&ServiceState> = self
+        let mut services: Vec<&ServiceState> = self
             .services
             .iter()
-            .map(|(_, room)| room)
-            .filter(|room| only.is_none_or(|only| only == room.name))
+            .map(|(_, state)| state)
+            .filter(|state| only.is_none_or(|only| only == state.name))
             .collect();
-        rooms.sort_by_key(|room| room.name);
-        for room in rooms {
-            self.describe_service(room, now, &mut text);
+        services.sort_by_key(|state| state.name);
+        for state in services {
+            self.describe_service(state, now, &mut text);
         }
         text
     }
 
-    fn describe_service(&self, room: &ServiceState, now: Moment, text: &mut String) {
+    fn describe_service(&self, state: &ServiceState, now: Moment, text: &mut String) {
         let mut providers: Vec<_> =
-            room.pool.members().filter(|entry| now < entry.lease_end || entry.stats.active > 0).collect();
-        providers.sort_by_key(|entry| entry.stats.provider);
+            state.pool.members().filter(|member| now < member.lease_end || member.stats.active > 0).collect();
+        providers.sort_by_key(|member| member.stats.provider);
         let mut lines = String::new();
         let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);
-        for entry in &providers {
-            let record = &entry.stats;
-            let offers = now < entry.lease_end;
+        for member in &providers {
+            let stats = &member.stats;
+            let offers = now < member.lease_end;
             // What runs beyond the tickets offered, on capacity alone, counts as offered too.
-            let free_now = if offers { record.free() } else { 0 };
-            let offered = u64::from(free_now) + u64::from(record.active) + u64::from(record.spent);
-            let held = if now < entry.hold_end { entry.hold_end.since(now) } else { Span::ZERO };
+            let free_now = if offers { stats.free() } else { 0 };
+            let offered = u64::from(free_now) + u64::from(stats.active) + u64::from(stats.spent);
+            let held = if now < member.hold_end { member.hold_end.since(now) } else { Span::ZERO };
             let mut line = String::from("provider");
-            key_value::push(&mut line, "service", room.name);
-            key_value::push(&mut line, "address", record.provider);
+            key_value::push(&mut line, "service", state.name);
+            key_value::push(&mut line, "address", stats.provider);
             for (key, value) in [
-                ("tickets", u64::from(if offers { record.tickets } else { 0 })),
-                ("capacity", u64::from(if offers { record.capacity } else { 0 })),
+                ("tickets", u64::from(if offers { stats.tickets } else { 0 })),
+                ("capacity", u64::from(if offers { stats.capacity } else { 0 })),
                 ("offered", offered),
                 ("free", u64::from(free_now)),
-                ("active", u64::from(record.active)),
-                ("spent", u64::from(record.spent)),
-                ("granted", entry.granted),
-                ("failures", entry.failures),
+                ("active", u64::from(stats.active)),
+                ("spent", u64::from(stats.spent)),
+                ("granted", member.granted),
+                ("failures", member.failures),
             ] {
                 key_value::push(&mut line, key, value);
             }
-            key_value::push(&mut line, "lease", entry.lease_end.since(now));
+            key_value::push(&mut line, "lease", member.lease_end.since(now));
             key_value::push(&mut line, "held", held);
             lines.push_str(&line);
             lines.push('\n');
-            tickets += u64::from(if offers { record.tickets } else { 0 });
+            tickets += u64::from(if offers { stats.tickets } else { 0 });
             free += u64::from(free_now);
-            active += u64::from(record.active);
+            active += u64::from(stats.active);
         }
         let mut line = String::from("service");
-        key_value::push(&mut line, "name", room.name);
-        key_value::push(&mut line, "scheduler", self.scheduler(room.name));
+        key_value::push(&mut line, "name", state.name);
+        key_value::push(&mut line, "scheduler", self.scheduler(state.name));
         for (key, value) in [
             ("providers", providers.len() as u64),
             ("tickets", tickets),
             ("free", free),
             ("active", active),
-            ("waiting", room.waiting.len() as u64),
-            ("granted", room.granted),
-            ("refused", room.refused),
+            ("waiting", state.waiting.len() as u64),
+            ("granted", state.granted),
+            ("refused", state.refused),
         ] {
             key_value::push(&mut line, key, value);
         }

@@ -1,7 +1,7 @@
 //! Which flow makes room for a newcomer.
 //!
 //! Owns the order in which flows are given up: who was silent for the longest
-//! time, first among strangers, who sent one datagram only, so that a flood of
+//! time, first among newcomers, who sent one datagram only, so that a flood of
 //! these displaces itself and not the flows that are in use. Knows no datagram.
 
 use crate::base::slab::Key;
@@ -13,44 +13,46 @@ use crate::base::timer_queue::TimerQueue;
 const NEW_PART: usize = 4;
 
 /// See the file's head. A list holds each flow at the time when it was last
-/// touched, or earlier, and perhaps some that are gone or no strangers any more.
+/// touched, or earlier, and perhaps some that are gone or no newcomers any more.
 #[derive(Debug, Default)]
 pub struct EvictionOrder {
-    strangers: TimerQueue<Key>,
-    regulars: TimerQueue<Key>,
-    /// How many flows are regulars.
+    newcomers: TimerQueue<Key>,
+    established_list: TimerQueue<Key>,
+    /// How many flows are established_list.
     count: usize,
 }
 
-/// What is known of a flow: whether it is a regular, and when it was touched.
+/// What is known of a flow: whether it is a established, and when it was touched.
 pub type Activity = (bool, Moment);
 
 impl EvictionOrder {
-    /// A flow begins, as a stranger.
+    /// A flow begins, as a newcomer.
     pub fn insert(&mut self, flow: Key, now: Moment) {
-        self.strangers.schedule(now, flow);
+        self.newcomers.schedule(now, flow);
     }
 
-    /// It is no stranger any more.
+    /// It is no newcomer any more.
     pub fn promote(&mut self, flow: Key, now: Moment) {
-        self.regulars.schedule(now, flow);
+        self.established_list.schedule(now, flow);
         self.count += 1;
     }
 
     /// A flow ended.
-    pub fn remove(&mut self, regular: bool) {
-        self.count -= usize::from(regular);
+    pub fn remove(&mut self, established: bool) {
+        self.count -= usize::from(established);
     }
 
     /// Takes out the one that is given up first, of so many.
-    pub fn pop_least_active(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Activity>) -> Option<Key> {
-        let strangers = flows - self.count >= (flows / NEW_PART).max(1);
-        let list = if strangers { &mut self.strangers } else { &mut self.regulars };
+    pub fn pop_least_active(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) -> Option<Key> {
+        let newcomers = flows - self.count >= (flows / NEW_PART).max(1);
+        let list = if newcomers { &mut self.newcomers } else { &mut self.established_list };
         while let Some(ranked) = list.next_deadline() {
             let flow = list.pop_due(ranked)?;
-            match standing(flow) {
-                Some((regular, touched)) if regular != strangers && touched > ranked => list.schedule(touched, flow),
-                Some((regular, _)) if regular != strangers => return Some(flow),
+            match activity(flow) {
+                Some((established, touched)) if established != newcomers && touched > ranked => {
+                    list.schedule(touched, flow)
+                }
+                Some((established, _)) if established != newcomers => return Some(flow),
                 _ => {}
             }
         }
@@ -58,10 +60,10 @@ impl EvictionOrder {
     }
 
     /// Forgets who is gone, where that could be most of what is known.
-    pub fn prune(&mut self, flows: usize, standing: impl Fn(Key) -> Option<Activity>) {
-        for (list, regular) in [(&mut self.strangers, false), (&mut self.regulars, true)] {
+    pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
+        for (list, established) in [(&mut self.newcomers, false), (&mut self.established_list, true)] {
             if list.len() > 2 * flows + 1024 {
-                list.retain(|flow| standing(flow).is_some_and(|(is, _)| is == regular));
+                list.retain(|flow| activity(flow).is_some_and(|(is, _)| is == established));
             }
         }
     }
@@ -69,6 +71,6 @@ impl EvictionOrder {
     /// How long the lists are.
     #[cfg(test)]
     pub fn sizes(&self) -> [usize; 2] {
-        [self.strangers.len(), self.regulars.len()]
+        [self.newcomers.len(), self.established_list.len()]
     }
 }

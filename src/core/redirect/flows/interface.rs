@@ -35,7 +35,7 @@ pub struct FlowOptions {
     pub redirect: RedirectOptions,
     /// Flows at once; one more ends another one.
     pub flows_max: usize,
-    /// The terms of services that have some of their own.
+    /// The limits of services that have some of their own.
     pub services: Roster<ServiceName, FlowLimits>,
 }
 
@@ -72,7 +72,7 @@ pub enum Input {
     /// The queue did not do something that it was told, or asked for a status.
     StatusDenied {
         /// Why.
-        reason: ErrorCode,
+        code: ErrorCode,
     },
     /// The flow has a socket, and what it kept was sent.
     Opened {
@@ -105,15 +105,15 @@ pub enum Input {
     Reconfigure(FlowOptions),
     /// No new flows, and the others shall end.
     Drain,
-    /// No new flows of a door that is about to be closed.
-    CloseSocketFlows {
+    /// No new flows of a socket that is about to be closed.
+    StopNewFlows {
         /// Which.
-        door: usize,
+        socket: usize,
     },
-    /// The flows of a door end now, as it is closed.
+    /// The flows of a socket end now, as it is closed.
     Close {
         /// Which.
-        door: usize,
+        socket: usize,
     },
     /// All flows end now.
     End,
@@ -127,7 +127,7 @@ pub enum Output {
     /// Tell the operator that the queue does not tell its status.
     StatusDenied,
     /// Open a socket for the flow, in the place of one that it had, and send
-    /// what it [kept](super::Flows::kept) to this address.
+    /// what it [kept](super::Flows::unconfirmed) to this address.
     Open {
         /// The flow.
         flow: Key,

@@ -91,12 +91,12 @@ impl Flows {
 
     /// The queue did not do something. Whoever may not see its status asks no
     /// more on this connection.
-    pub(super) fn status_denied(&mut self, reason: ErrorCode) {
+    pub(super) fn status_denied(&mut self, code: ErrorCode) {
         if self.watch.owed == 0 {
             return;
         }
         self.watch.owed -= 1;
-        if reason == ErrorCode::Denied {
+        if code == ErrorCode::Denied {
             (self.watch.denied, self.watch.next) = (true, None);
             if !std::mem::replace(&mut self.watch.told, true) {
                 self.outputs.push_back(Output::StatusDenied);

@@ -34,20 +34,20 @@ fn name(address: SocketAddr) -> String {
 }
 
 impl Story {
-    fn new(terms: FlowLimits, flows_max: usize) -> Story {
-        let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
+    fn new(limits: FlowLimits, flows_max: usize) -> Story {
+        let services = [("dns".parse().unwrap(), limits)].into_iter().collect();
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
         Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
     }
 
     fn key(&self, wanted: &str) -> Key {
-        let of_client = |(key, flow): (Key, &Flow)| (name(flow.path.client) == wanted).then_some(key);
+        let of_client = |(key, flow): (Key, &Flow)| (name(flow.key.client) == wanted).then_some(key);
         self.flows.flows.iter().find_map(of_client).expect(wanted)
     }
 
     fn says(&mut self, who: &str, bytes: &[u8]) -> Option<SocketAddr> {
-        let path = FlowKey { socket: 0, client: client(who), local: None };
-        self.flows.on_datagram(path, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
+        let flow_key = FlowKey { socket: 0, client: client(who), local: None };
+        self.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
     }
 
     fn collect(&mut self) {
@@ -66,7 +66,7 @@ impl Story {
                 }
                 Output::StatusDenied => "blind".to_string(),
                 Output::Open { flow, to } => {
-                    let who = name(self.flows.flows.get(flow).expect("a flow that is there").path.client);
+                    let who = name(self.flows.flows.get(flow).expect("a flow that is there").key.client);
                     self.open.insert(flow, who.clone());
                     let kept: Vec<_> = self.flows.unconfirmed(flow).map(String::from_utf8_lossy).collect();
                     let deed = format!("{who} to {to}: {}", kept.join(" "));
@@ -112,7 +112,7 @@ impl Story {
             ["up"] => Input::QueueUp,
             ["down"] => Input::QueueDown,
             ["drain"] => Input::Drain,
-            ["close", door] => Input::Close { door: door.parse().unwrap() },
+            ["close", socket] => Input::Close { socket: socket.parse().unwrap() },
             ["end"] => Input::End,
             ["told", ..] => {
                 let line = event.split_once(' ').unwrap().1;
@@ -128,7 +128,7 @@ impl Story {
                 });
                 Input::Status { lines: rows.collect() }
             }
-            ["denied"] => Input::StatusDenied { reason: ErrorCode::Denied },
+            ["denied"] => Input::StatusDenied { code: ErrorCode::Denied },
             [who, "refused"] => Input::ProviderUnreachable { flow: self.key(who) },
             [who, "stuck"] => Input::NoLocalPort { flow: self.key(who) },
             [who, "says", text] => {
@@ -139,8 +139,8 @@ impl Story {
             }
             [from, "answers", who] => {
                 let flow = self.key(who);
-                if let Some(path) = self.flows.on_reply(flow, from.parse().unwrap(), 10, self.now) {
-                    self.deeds.push(format!("{} hears", name(path.client)));
+                if let Some(flow_key) = self.flows.on_reply(flow, from.parse().unwrap(), 10, self.now) {
+                    self.deeds.push(format!("{} hears", name(flow_key.client)));
                 }
                 return;
             }
@@ -151,14 +151,14 @@ impl Story {
 
     /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
     fn ends(mut self) {
-        assert_eq!((self.flows.count(), self.flows.by_path.len(), self.flows.kept_bytes), (0, 0, 0));
+        assert_eq!((self.flows.count(), self.flows.by_key.len(), self.flows.resend_bytes), (0, 0, 0));
         self.tell("10h .");
         assert_eq!(self.flows.next_timeout(), None);
     }
 }
 
-fn told(terms: FlowLimits, script: &str) -> Story {
-    let mut story = Story::new(terms, 100);
+fn told(limits: FlowLimits, script: &str) -> Story {
+    let mut story = Story::new(limits, 100);
     story.tell(script);
     story
 }
@@ -212,28 +212,29 @@ fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
 
 #[test]
 fn flows_that_are_here_end_as_it_is_wanted_now() {
-    let terms = |idle, age| FlowLimits { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
+    let limits =
+        |idle, age| FlowLimits { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
     let mut story = told(
-        terms(30, 3600),
+        limits(30, 3600),
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
          0s b says x => say next?id=2
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x",
     );
-    let reconfigured = |story: &mut Story, terms: FlowLimits| {
-        let services = [("dns".parse().unwrap(), terms)].into_iter().collect();
+    let reconfigured = |story: &mut Story, limits: FlowLimits| {
+        let services = [("dns".parse().unwrap(), limits)].into_iter().collect();
         story
             .flows
             .handle_input(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
     };
-    reconfigured(&mut story, terms(10, 15));
+    reconfigured(&mut story, limits(10, 15));
     story.tell(
         "9s b says x => b to 10.0.0.1:53: x
          10s . => a drops | say done?id=1 | a gone idle 0/1
          14s b says x => b to 10.0.0.1:53: x",
     );
-    reconfigured(&mut story, terms(60, 3600));
+    reconfigured(&mut story, limits(60, 3600));
     story.tell(
         "73s .
          74s . => b drops | say done?id=2 | b gone idle 0/3",
@@ -350,9 +351,9 @@ fn strangers_make_room_before_those_who_are_in_use() {
     let mut story = Story::new(FlowLimits::default(), 8);
     story.tell("0s up");
     let says = |story: &mut Story, port: u16| {
-        let path = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
-        story.flows.on_datagram(path, "dns".parse().unwrap(), 53, b"x", story.now);
-        path
+        let flow_key = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, b"x", story.now);
+        flow_key
     };
     // Six in use, of which two become silent.
     let in_use: Vec<FlowKey> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
@@ -363,11 +364,11 @@ fn strangers_make_room_before_those_who_are_in_use() {
             (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
-    let here = |story: &Story, path: &FlowKey| story.flows.by_path.contains_key(path);
+    let here = |story: &Story, flow_key: &FlowKey| story.flows.by_key.contains_key(flow_key);
     assert_eq!(
-        in_use.iter().filter(|path| here(&story, path)).count(),
+        in_use.iter().filter(|flow_key| here(&story, flow_key)).count(),
         6,
-        "strangers have a quarter of all places already"
+        "newcomers have a quarter of all places already"
     );
     // Whoever comes twice may displace those that are silent.
     for number in 0..10_000 {
@@ -377,7 +378,8 @@ fn strangers_make_room_before_those_who_are_in_use() {
             (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
-    let left: Vec<u16> = in_use.iter().filter(|path| here(&story, path)).map(|path| path.client.port()).collect();
+    let left: Vec<u16> =
+        in_use.iter().filter(|flow_key| here(&story, flow_key)).map(|flow_key| flow_key.client.port()).collect();
     assert_eq!(left, [1, 2, 3, 4]);
     assert_eq!(story.flows.count(), 8);
     let heaps = story.flows.ranking.sizes();
@@ -432,12 +434,12 @@ fn no_more_is_kept_than_the_bounds_say() {
     let mut story = Story::new(FlowLimits::default(), 1000);
     story.tell("0s up");
     for port in 1..=400 {
-        let path = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        let flow_key = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
         for _ in 0..20 {
-            assert_eq!(story.flows.on_datagram(path, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
+            assert_eq!(story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
         }
     }
-    assert!(story.flows.kept_bytes <= 16 * 1024 * 1024, "{}", story.flows.kept_bytes);
+    assert!(story.flows.resend_bytes <= 16 * 1024 * 1024, "{}", story.flows.resend_bytes);
     story.flows.handle_input(Input::End, story.now);
-    assert_eq!((story.flows.kept_bytes, story.flows.count()), (0, 0));
+    assert_eq!((story.flows.resend_bytes, story.flows.count()), (0, 0));
 }

@@ -29,7 +29,7 @@ pub struct Client {
     pub port: u16,
     pub state: ClientState,
     pub provider: Option<Provider>,
-    /// The place it occupies at the queue: the id, and the connection's number.
+    /// The ticket it occupies at the queue: the id, and the connection's number.
     pub grant: Option<(u32, u32)>,
     pub tries: u32,
     pub arrived: Moment,
@@ -64,6 +64,6 @@ impl Client {
     }
 
     pub fn fallbacks(&self) -> u32 {
-        self.retry.as_ref().map_or(0, |trouble| trouble.fallbacks)
+        self.retry.as_ref().map_or(0, |retry| retry.fallbacks)
     }
 }

@@ -1,7 +1,7 @@
 //! Places that are asked for ahead of the clients who will need them: a client
 //! then need not wait for an answer of the queue.
 //!
-//! Owns which places are at hand and which are on order. A place grows stale
+//! Owns which tickets are at hand and which are on order. A ticket grows stale
 //! quickly, as its provider goes on living: it is kept for [`AGE_MAX`], and
 //! then given back. Knows neither clients nor the queue.
 
@@ -10,7 +10,7 @@ use crate::base::roster::Roster;
 use crate::base::time::{Moment, Span};
 use std::collections::VecDeque;
 
-/// How long a place is kept.
+/// How long a ticket is kept.
 pub const AGE_MAX: Span = Span::from_millis(250);
 
 #[derive(Debug)]
@@ -20,40 +20,40 @@ struct PrefetchedTicket {
     since: Moment,
 }
 
-/// Of one service; the oldest place first.
+/// Of one service; the oldest ticket first.
 #[derive(Debug, Default)]
 struct PerService {
-    places: VecDeque<PrefetchedTicket>,
-    ordered: u32,
+    tickets: VecDeque<PrefetchedTicket>,
+    requested: u32,
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Prefetch {
     /// By the number of the service.
-    shelves: Vec<PerService>,
-    ordered: Roster<u32, u16>,
+    services: Vec<PerService>,
+    pending: Roster<u32, u16>,
 }
 
 impl Prefetch {
     fn service(&mut self, service: u16) -> &mut PerService {
         let number = usize::from(service);
-        if self.shelves.len() <= number {
-            self.shelves.resize_with(number + 1, PerService::default);
+        if self.services.len() <= number {
+            self.services.resize_with(number + 1, PerService::default);
         }
-        &mut self.shelves[number]
+        &mut self.services[number]
     }
 
-    /// The oldest place at hand: its id and whose it is.
+    /// The oldest ticket at hand: its id and whose it is.
     pub fn take(&mut self, service: u16) -> Option<(u32, Provider)> {
-        self.service(service).places.pop_front().map(|place| (place.id, place.provider))
+        self.service(service).tickets.pop_front().map(|ticket| (ticket.id, ticket.provider))
     }
 
     /// How many to order, so that there will be `most`: none before half of
     /// them are used, because orders cost less together.
     pub fn wanted(&mut self, service: u16, most: u32) -> u32 {
-        let shelf = self.service(service);
-        let have = shelf.places.len() as u32 + shelf.ordered;
+        let per_service = self.service(service);
+        let have = per_service.tickets.len() as u32 + per_service.requested;
         if have <= most / 2 {
             most - have
         } else {
@@ -63,35 +63,35 @@ impl Prefetch {
 
     /// One was ordered, by this id.
     pub fn requested(&mut self, service: u16, id: u32) {
-        self.service(service).ordered += 1;
-        self.ordered.put(id, service);
+        self.service(service).requested += 1;
+        self.pending.put(id, service);
     }
 
     /// The answer to this id came; whether it was ordered here.
     pub fn on_reply(&mut self, id: u32, provider: Option<Provider>, now: Moment) -> bool {
-        let Some(service) = self.ordered.remove(id) else { return false };
-        let shelf = self.service(service);
-        shelf.ordered -= 1;
-        shelf.places.extend(provider.map(|provider| PrefetchedTicket { id, provider, since: now }));
+        let Some(service) = self.pending.remove(id) else { return false };
+        let per_service = self.service(service);
+        per_service.requested -= 1;
+        per_service.tickets.extend(provider.map(|provider| PrefetchedTicket { id, provider, since: now }));
         true
     }
 
-    /// Gives up the places that are too old: their ids.
+    /// Gives up the tickets that are too old: their ids.
     pub fn expire(&mut self, now: Moment) -> Vec<u32> {
         let mut old = Vec::new();
-        for shelf in &mut self.shelves {
-            while shelf.places.front().is_some_and(|place| place.since + AGE_MAX <= now) {
-                old.extend(shelf.places.pop_front().map(|place| place.id));
+        for per_service in &mut self.services {
+            while per_service.tickets.front().is_some_and(|ticket| ticket.since + AGE_MAX <= now) {
+                old.extend(per_service.tickets.pop_front().map(|ticket| ticket.id));
             }
         }
         old
     }
 
-    /// Gives up the places of a provider that failed: their ids.
+    /// Gives up the tickets of a provider that failed: their ids.
     pub fn discard(&mut self, service: u16, provider: Provider) -> Vec<u32> {
-        let places = &mut self.service(service).places;
-        let ids = places.iter().filter(|place| place.provider == provider).map(|place| place.id).collect();
-        places.retain(|place| place.provider != provider);
+        let tickets = &mut self.service(service).tickets;
+        let ids = tickets.iter().filter(|ticket| ticket.provider == provider).map(|ticket| ticket.id).collect();
+        tickets.retain(|ticket| ticket.provider != provider);
         ids
     }
 
@@ -100,8 +100,12 @@ impl Prefetch {
         *self = Prefetch::default();
     }
 
-    /// When the first place grows too old.
+    /// When the first ticket grows too old.
     pub fn deadline(&self) -> Option<Moment> {
-        self.shelves.iter().filter_map(|shelf| shelf.places.front()).map(|place| place.since + AGE_MAX).min()
+        self.services
+            .iter()
+            .filter_map(|per_service| per_service.tickets.front())
+            .map(|ticket| ticket.since + AGE_MAX)
+            .min()
     }
 }

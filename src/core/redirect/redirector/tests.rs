@@ -24,7 +24,7 @@ impl Story {
     }
 
     fn key(&self, name: &str) -> Key {
-        self.clients.iter().find(|(_, known)| *known == name).map(|(key, _)| key).expect(name)
+        self.clients.iter().find(|(_, service)| *service == name).map(|(key, _)| key).expect(name)
     }
 
     fn name(&self, key: Key) -> String {
