@@ -8,20 +8,20 @@
 //! A program with a scheduler of one's own is this library and a few lines:
 //!
 //! ```no_run
-//! use pegasus::schedule::registry::Entry;
-//! use pegasus::schedule::scheduler::{Question, Scheduler, View};
+//! use pegasus::scheduler::registry::SchedulerDef;
+//! use pegasus::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
 //! /// Nobody gets a second request before everybody has one.
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
-//!     fn choose(&mut self, candidates: &dyn View, _: Question) -> Option<usize> {
-//!         candidates.candidates().min_by_key(|stats| (stats.active, stats.turn)).map(|stats| stats.slot)
+//!     fn choose(&mut self, candidates: &dyn Candidates, _: Placement) -> Option<usize> {
+//!         candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq)).map(|stats| stats.slot)
 //!     }
 //! }
 //!
 //! fn main() {
-//!     let idlest = Entry { names: &["idlest"], sentence: "fewest active", make: |_| Box::new(Idlest) };
+//!     let idlest = SchedulerDef { names: &["idlest"], summary: "fewest active", make: |_| Box::new(Idlest) };
 //!     std::process::exit(pegasus::run(vec![idlest]));
 //! }
 //! ```

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 /// The core, which is pure: each room, and the rooms below that it may use.
 const CORE: [(&str, &[&str]); 6] = [
     ("base", &[]),
-    ("wire", &["base"]),
-    ("schedule", &["base"]),
-    ("queue", &["base", "wire", "schedule"]),
-    ("redirect", &["base", "wire"]),
-    ("monitor", &["base", "wire"]),
+    ("protocol", &["base"]),
+    ("scheduler", &["base"]),
+    ("queue", &["base", "protocol", "scheduler"]),
+    ("redirect", &["base", "protocol"]),
+    ("monitor", &["base", "protocol"]),
 ];
 
 /// The program. It says `pegasus_core::`, so that every line shows the wall.
@@ -19,8 +19,8 @@ const PROGRAM: [(&str, &[&str]); 3] = [("os", &[]), ("net", &["os"]), ("command"
 /// What each room of the program may use of the core.
 const OF_THE_CORE: [(&str, &[&str]); 3] = [
     ("os", &[]),
-    ("net", &["base", "wire"]),
-    ("command", &["base", "wire", "schedule", "queue", "redirect", "monitor"]),
+    ("net", &["base", "protocol"]),
+    ("command", &["base", "protocol", "scheduler", "queue", "redirect", "monitor"]),
 ];
 
 fn files(place: &Path) -> Vec<PathBuf> {

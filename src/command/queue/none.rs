@@ -6,9 +6,9 @@ use crate::command::settings::Settings;
 use crate::net::drive::Remote;
 use crate::net::peer::News;
 use mio::Waker;
-use pegasus_core::base::address::Listen;
+use pegasus_core::base::address::ListenAddr;
 use pegasus_core::base::time::Moment;
-use pegasus_core::wire::message::Request;
+use pegasus_core::protocol::message::Request;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub enum Order {
 }
 
 /// Listening sockets, each with its place.
-pub type Places = Vec<(Listen, TcpListener)>;
+pub type Places = Vec<(ListenAddr, TcpListener)>;
 
 /// A queue of this process.
 #[derive(Clone)]

@@ -3,5 +3,5 @@
 pub mod apportion;
 pub mod capacity;
 pub mod health;
-#[allow(clippy::module_inception)] // the host is what the room is named after
+#[allow(clippy::module_inception)] // its state machine gives the module its name
 pub mod monitor;

@@ -17,8 +17,8 @@ use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
+use crate::scheduler::interface::Scheduler;
 use crate::scheduler::registry::SchedulerName;
-use crate::scheduler::scheduler::Scheduler;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -448,11 +448,11 @@ impl TicketQueue {
     }
 }
 
-#[cfg(test)]
-mod choices;
 mod grants;
 mod interface;
 mod plugin;
+#[cfg(test)]
+mod plugin_tests;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@
 //! order, in which only the class is less exact: times are rounded to eighths
 //! of a factor of two before they are compared, a tenth of what they vary by.
 
+use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::load_index::LoadIndex;
-use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::weighted::Weighted;
 use crate::base::roster::Roster;
 use crate::base::time::Span;

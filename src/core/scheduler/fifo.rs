@@ -1,8 +1,8 @@
 //! `fifo`: the first ticket in the queue, strictly. The tickets of a message
 //! stay together, so one provider is used up before the next.
 
+use super::interface::Scheduler;
 use super::key_index::MinKey;
-use super::scheduler::Scheduler;
 
 /// See the file's head.
 pub fn fifo() -> impl Scheduler {

@@ -2,8 +2,8 @@
 //! before the next gets anything, and those at the end may be switched off.
 //! Addresses, not arrival: all balancers fill the same ones.
 
+use super::interface::Scheduler;
 use super::key_index::MinKey;
-use super::scheduler::Scheduler;
 
 /// See the file's head.
 pub fn first() -> impl Scheduler {

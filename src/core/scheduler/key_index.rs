@@ -4,7 +4,7 @@
 //! Owns [`KeyIndex`], the ordered sets, and [`MinKey`], the scheduler that is
 //! nothing but a key.
 
-use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
+use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::ordered_index::{Numbers, OrderedIndex};
 
 /// Slots by a key, each state of those who can take something apart.

@@ -2,8 +2,8 @@
 //! the rotation counts as a fraction of one request. `leastconn` with weights
 //! that nobody configures.
 
+use super::interface::{Candidates, Placement, ProviderStats, Scheduler};
 use super::load_index::LoadIndex;
-use super::scheduler::{Candidates, Placement, ProviderStats, Scheduler};
 
 /// See the file's head.
 #[derive(Default)]

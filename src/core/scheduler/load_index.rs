@@ -7,9 +7,9 @@
 //! waited longest is first, so one look at each such group is enough, and none
 //! at a group that would lose with the best place in the rotation.
 
+use super::interface::{Candidates, Placement, ProviderStats};
 use super::key_index::{ratio, KeyIndex};
 use super::rotation::Rotation;
-use super::scheduler::{Candidates, Placement, ProviderStats};
 use crate::base::ordered_index::Numbers;
 
 /// Groups to look at for one choice. Where more different weights than that

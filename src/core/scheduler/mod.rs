@@ -5,11 +5,11 @@
 //! else.
 
 // The interface, and what algorithms share.
+pub mod interface;
 pub mod key_index;
 pub mod load_index;
 pub mod registry;
 pub mod rotation;
-pub mod scheduler;
 
 // The algorithms.
 pub mod competitive;

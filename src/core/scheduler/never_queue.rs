@@ -1,8 +1,8 @@
 //! `never-queue`: somebody idle, if there is one, else as `shortest-delay`;
 //! `nq` of LVS, and for comparison like that one.
 
+use super::interface::Scheduler;
 use super::key_index::MinKey;
-use super::scheduler::Scheduler;
 use super::shortest_delay::delay;
 
 /// See the file's head.

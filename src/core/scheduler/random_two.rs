@@ -5,8 +5,8 @@
 //! worse than any order of all; many balancers with old knowledge are what it
 //! is good for, and tickets are never that old.
 
+use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::key_index::ratio;
-use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::random::Random;
 
 /// Draws before everybody is looked at: only those whom the asker avoids are

@@ -4,11 +4,11 @@
 use super::competitive::Competitive;
 use super::fifo::fifo;
 use super::first::first;
+use super::interface::Scheduler;
 use super::least_loaded::LeastLoaded;
 use super::never_queue::never_queue;
 use super::random_two::RandomTwo;
 use super::round_robin::round_robin;
-use super::scheduler::Scheduler;
 use super::shortest_delay::shortest_delay;
 use super::source_hash::SourceHash;
 use super::weighted::Weighted;

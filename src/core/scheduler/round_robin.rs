@@ -1,7 +1,7 @@
 //! `round-robin`: the candidate granted longest ago, as in the paper's prototype.
 
+use super::interface::Scheduler;
 use super::key_index::MinKey;
-use super::scheduler::Scheduler;
 
 /// See the file's head.
 pub fn round_robin() -> impl Scheduler {

@@ -6,8 +6,8 @@
 //! the most tickets; weights that stand for speed rather than for places make
 //! it worse: the fast hosts are overloaded while the others idle.
 
+use super::interface::{ProviderStats, Scheduler};
 use super::key_index::{ratio, MinKey};
-use super::scheduler::{ProviderStats, Scheduler};
 
 /// See the file's head.
 pub fn shortest_delay() -> impl Scheduler {

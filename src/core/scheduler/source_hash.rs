@@ -8,8 +8,8 @@
 //! passed over for the next in the table. Its share is that of its capacity.
 //! Without `client=` in the placement it is `least-loaded`.
 
+use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::least_loaded::LeastLoaded;
-use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::address::Provider;
 use crate::base::random::Random;
 use std::net::IpAddr;

@@ -8,7 +8,7 @@
 //! more than about one turn ahead or behind, so turns are spread as evenly as
 //! with the smooth turns of nginx, which look at everybody for each choice.
 
-use super::scheduler::{Availability, Candidates, Placement, ProviderStats, Scheduler};
+use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::ordered_index::{Numbers, OrderedIndex};
 
 /// A turn of a provider with one ticket; one of two tickets has half of it.

@@ -6,7 +6,7 @@
 use crate::base::address::Provider;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Mode;
-use crate::scheduler::scheduler::{Availability, ProviderStats};
+use crate::scheduler::interface::{Availability, ProviderStats};
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;

@@ -22,7 +22,7 @@ use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::ErrorCode;
 use crate::queue::wait_queue::Waiter;
-use crate::scheduler::scheduler::ProviderStats;
+use crate::scheduler::interface::ProviderStats;
 use std::fmt::Display;
 
 /// Candidates that a question names, the longest ago granted first.

@@ -1,20 +1,20 @@
 //! What a scheduler sees, and what it answers: the interface for plug-ins.
 //!
-//! Owns the trait, the stats of a provider and the placement. The ticket queue
-//! keeps the all and decides who is a candidate; a scheduler only chooses,
-//! and never learns of connections, waiting lines or clocks.
+//! Owns the trait, a provider's statistics and the request to place. The ticket
+//! queue keeps the statistics and decides which providers are candidates. A scheduler
+//! only chooses among them: it sees no connection, wait queue or clock.
 //!
 //! The shortest scheduler looks at all candidates and names the slot of one:
 //!
 //! ```
-//! use pegasus_core::schedule::scheduler::{Question, Scheduler, View};
+//! use pegasus_core::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
 //! /// The fewest requests in progress, whatever the provider can take.
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
-//!     fn choose(&mut self, candidates: &dyn View, _: Question) -> Option<usize> {
-//!         candidates.candidates().min_by_key(|stats| (stats.active, stats.turn)).map(|stats| stats.slot)
+//!     fn choose(&mut self, candidates: &dyn Candidates, _: Placement) -> Option<usize> {
+//!         candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq)).map(|stats| stats.slot)
 //!     }
 //! }
 //! ```
@@ -22,7 +22,7 @@
 //! That costs a look at every provider for each request. One for thousands of
 //! providers keeps an order of its own, which [`Scheduler::on_update`] and
 //! [`Scheduler::on_remove`] tell it of; where the choice is the lowest of a key,
-//! `sorted.rs` does all of it, and the scheduler is its key (see `fifo.rs`).
+//! `key_index.rs` does all of it, and the scheduler is its key (see `fifo.rs`).
 //!
 //! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
 
