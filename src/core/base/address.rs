@@ -3,7 +3,6 @@
 //! Owns the notations: a provider, a peer to connect to, a place to listen
 //! on, a network. Opens nothing and resolves no name.
 
-use super::ordered_index::Numbers;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -25,15 +24,6 @@ impl Provider {
     /// Where to connect for a client that came to `port`.
     pub fn socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, self.port.unwrap_or(port))
-    }
-
-    /// Its place in the order of all addresses.
-    pub fn numbers(&self) -> Numbers {
-        let (family, ip) = match self.ip {
-            IpAddr::V4(ip) => (4, ip.to_bits().into()),
-            IpAddr::V6(ip) => (6, ip.to_bits()),
-        };
-        [family, (ip >> 64) as u64, ip as u64, self.port.map_or(0, u64::from)]
     }
 }
 

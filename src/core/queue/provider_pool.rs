@@ -11,7 +11,7 @@ mod pool_member;
 pub use pool_member::{PoolMember, PROBATION_MAX};
 
 use crate::base::address::Provider;
-use crate::base::ordered_index::{Numbers, OrderedIndex};
+use crate::base::ordered_index::OrderedIndex;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
@@ -43,7 +43,7 @@ pub struct ProviderPool {
     /// How many members are in each state, as of the last look at the clock.
     availability_counts: [usize; Availability::COUNT],
     /// Entries by the moment at which their state changes by time alone.
-    wakeups: OrderedIndex,
+    wakeups: OrderedIndex<Moment>,
     free_seq: u64,
     grant_seq: u64,
     /// Requests that had to wait or got an error, of all times.
@@ -77,11 +77,6 @@ impl Candidates for PoolView<'_> {
     }
 }
 
-/// A moment as a key.
-fn at(moment: Moment) -> Numbers {
-    [moment.since(Moment::ZERO).as_nanos(), 0, 0, 0]
-}
-
 impl ProviderPool {
     /// An empty book.
     pub fn new(scheduler: Box<dyn Scheduler>) -> ProviderPool {
@@ -90,7 +85,7 @@ impl ProviderPool {
             by_provider: HashMap::new(),
             scheduler,
             availability_counts: [0; Availability::COUNT],
-            wakeups: OrderedIndex::new(),
+            wakeups: OrderedIndex::default(),
             free_seq: 0,
             grant_seq: 0,
             waited: 0,
@@ -115,9 +110,9 @@ impl ProviderPool {
         member.stats.availability = state;
         let wakeup = member.next_transition(now);
         if wakeup != member.wakeup {
-            self.wakeups.remove(at(member.wakeup), key.index());
+            self.wakeups.remove(member.wakeup, key.index());
             if wakeup != Moment::NEVER {
-                self.wakeups.insert(at(wakeup), key.index());
+                self.wakeups.insert(wakeup, key.index());
             }
             member.wakeup = wakeup;
         }
@@ -126,7 +121,7 @@ impl ProviderPool {
 
     /// Leases and holds that have ended by now are over.
     fn advance(&mut self, now: Moment) {
-        while let Some((_, slot)) = self.wakeups.first().filter(|(wakeup, _)| *wakeup <= at(now)) {
+        while let Some((_, slot)) = self.wakeups.first().filter(|(wakeup, _)| *wakeup <= now) {
             let Some(key) = self.members.key_at(slot) else { return };
             self.refresh(key, now);
         }
@@ -408,7 +403,7 @@ impl ProviderPool {
             self.scheduler.on_remove(key.index());
             if let Some(member) = self.members.remove(key) {
                 self.availability_counts[member.stats.availability as usize] -= 1;
-                self.wakeups.remove(at(member.wakeup), key.index());
+                self.wakeups.remove(member.wakeup, key.index());
                 self.by_provider.remove(&member.stats.provider);
             }
         }

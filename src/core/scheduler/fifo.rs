@@ -6,5 +6,5 @@ use super::key_index::MinKey;
 
 /// See the file's head.
 pub fn fifo() -> impl Scheduler {
-    MinKey::by(|stats| [stats.free_since_seq, stats.last_grant_seq, 0, 0])
+    MinKey::by(|stats| (stats.free_since_seq, stats.last_grant_seq))
 }

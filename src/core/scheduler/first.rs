@@ -7,5 +7,5 @@ use super::key_index::MinKey;
 
 /// See the file's head.
 pub fn first() -> impl Scheduler {
-    MinKey::by(|stats| stats.provider.numbers())
+    MinKey::by(|stats| stats.provider)
 }

@@ -5,69 +5,75 @@
 //! nothing but a key.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
-use crate::base::ordered_index::{Numbers, OrderedIndex};
+use crate::base::ordered_index::OrderedIndex;
 
-/// Slots by a key, each state of those who can take something apart.
-#[derive(Debug, Default)]
-pub struct KeyIndex {
-    indexes: [OrderedIndex; Availability::GRANTABLE],
-    /// By slot: in which order, with which key.
-    entries: Vec<Option<(usize, Numbers)>>,
+/// Slots by a key, with an index of its own for each availability that can be granted.
+#[derive(Debug)]
+pub struct KeyIndex<K> {
+    indexes: [OrderedIndex<K>; Availability::GRANTABLE],
+    /// By slot: in which index, under which key.
+    entries: Vec<Option<(usize, K)>>,
 }
 
-impl KeyIndex {
-    /// Puts a slot where its provider's state and key belong.
-    pub fn insert(&mut self, slot: usize, state: Availability, key: Numbers) {
-        let place = state.grantable().map(|order| (order, key));
+impl<K> Default for KeyIndex<K> {
+    fn default() -> Self {
+        KeyIndex { indexes: Default::default(), entries: Vec::new() }
+    }
+}
+
+impl<K: Ord + Copy> KeyIndex<K> {
+    /// Enters a slot under its provider's availability and key.
+    pub fn insert(&mut self, slot: usize, availability: Availability, key: K) {
+        let entry = availability.grantable().map(|number| (number, key));
         if self.entries.len() <= slot {
             self.entries.resize(slot + 1, None);
         }
-        if self.entries[slot] == place {
+        if self.entries[slot] == entry {
             return;
         }
         self.remove(slot);
-        if let Some((order, key)) = place {
-            self.indexes[order].insert(key, slot);
-            self.entries[slot] = place;
+        if let Some((number, key)) = entry {
+            self.indexes[number].insert(key, slot);
+            self.entries[slot] = entry;
         }
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub fn remove(&mut self, slot: usize) {
-        if let Some((order, key)) = self.entries.get_mut(slot).and_then(Option::take) {
-            self.indexes[order].remove(key, slot);
+        if let Some((number, key)) = self.entries.get_mut(slot).and_then(Option::take) {
+            self.indexes[number].remove(key, slot);
         }
     }
 
-    /// Those of one state in order; none for a state that takes nothing.
-    pub fn of(&self, state: Availability) -> Option<&OrderedIndex> {
-        state.grantable().map(|order| &self.indexes[order])
+    /// The slots of one availability in order; `None` for one that is never granted.
+    pub fn of(&self, availability: Availability) -> Option<&OrderedIndex<K>> {
+        availability.grantable().map(|number| &self.indexes[number])
     }
 
     /// The slot of the candidate with the lowest key.
     pub fn lowest(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
-        let orders = placement.availabilities().iter().filter_map(|state| self.of(*state));
-        // Only those whom the asker avoids are passed over, and they are few.
-        let lowest = orders.filter_map(|order| order.find(|slot| candidates.candidate(slot).is_some()));
+        let indexes = placement.availabilities().iter().filter_map(|availability| self.of(*availability));
+        // Only the providers that the request avoids are passed over, and they are few.
+        let lowest = indexes.filter_map(|index| index.find(|slot| candidates.candidate(slot).is_some()));
         lowest.min().map(|(_, slot)| slot)
     }
 }
 
 /// The candidate with the lowest key; equals by their slot, so a key that
 /// should make them take turns ends in [`ProviderStats::last_grant_seq`].
-pub struct MinKey {
-    key: fn(&ProviderStats) -> Numbers,
-    index: KeyIndex,
+pub struct MinKey<K> {
+    key: fn(&ProviderStats) -> K,
+    index: KeyIndex<K>,
 }
 
-impl MinKey {
+impl<K: Ord + Copy> MinKey<K> {
     /// A scheduler by this key.
-    pub fn by(key: fn(&ProviderStats) -> Numbers) -> MinKey {
+    pub fn by(key: fn(&ProviderStats) -> K) -> MinKey<K> {
         MinKey { key, index: KeyIndex::default() }
     }
 }
 
-impl Scheduler for MinKey {
+impl<K: Ord + Copy + Send> Scheduler for MinKey<K> {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         self.index.lowest(candidates, placement)
     }

@@ -10,19 +10,18 @@
 use super::interface::{Candidates, Placement, ProviderStats};
 use super::key_index::{ratio, KeyIndex};
 use super::rotation::Rotation;
-use crate::base::ordered_index::Numbers;
 
 /// Groups to look at for one choice. Where more different weights than that
 /// are within one request of each other, only the rotation's fraction could
 /// prefer one of the others.
 const PROBES_MAX: usize = 64;
 
-/// Where a provider stands among the others.
-#[derive(Clone, Copy)]
+/// The key of a provider; compared field by field, from the first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
     /// Comes before everything else, in steps that the caller puts together.
     step: i16,
-    /// Requests with one more, per weight.
+    /// Requests with one more, per weight, as [`ratio`] makes it.
     load: u64,
     weight: u32,
     /// Told by load and weight, so that the turn decides among their equals.
@@ -34,24 +33,13 @@ impl Rank {
     const fn first_of(step: i16) -> Rank {
         Rank { step, load: 0, weight: 0, requests: 0, turn: 0 }
     }
-
-    fn numbers(self) -> Numbers {
-        // Turned around so that negative steps come first.
-        let step = (i32::from(self.step) - i32::from(i16::MIN)) as u64;
-        [step, self.load, u64::from(self.weight) << 32 | u64::from(self.requests), self.turn]
-    }
-
-    fn of([step, load, both, turn]: Numbers) -> Rank {
-        let step = (step as i32 + i32::from(i16::MIN)) as i16;
-        Rank { step, load, weight: (both >> 32) as u32, requests: both as u32, turn }
-    }
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct LoadIndex {
     rotation: Rotation,
-    index: KeyIndex,
+    index: KeyIndex<Rank>,
 }
 
 impl LoadIndex {
@@ -60,7 +48,7 @@ impl LoadIndex {
         self.rotation.insert(stats.slot, stats.last_grant_seq);
         let load = ratio(f64::from(requests) + 1.0, weight);
         let rank = Rank { step, load, weight, requests, turn: stats.last_grant_seq };
-        self.index.insert(stats.slot, stats.availability, rank.numbers());
+        self.index.insert(stats.slot, stats.availability, rank);
     }
 
     /// Enters its turn only, for who does without [`LoadIndex::lowest`].
@@ -91,11 +79,10 @@ impl LoadIndex {
         class: impl Fn(i16) -> i16,
     ) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
-        for order in placement.availabilities().iter().filter_map(|state| self.index.of(*state)) {
+        for index in placement.availabilities().iter().filter_map(|availability| self.index.of(*availability)) {
             let mut from = (Rank::first_of(i16::MIN), 0);
-            let mut looks = PROBES_MAX;
-            while let Some((rank, slot)) = order.from(from.0.numbers(), from.1).filter(|_| looks > 0) {
-                let rank = Rank::of(rank);
+            let mut probes = PROBES_MAX;
+            while let Some((rank, slot)) = index.from(from.0, from.1).filter(|_| probes > 0) {
                 let class = class(rank.step);
                 if let Some(((lowest, load, _), _)) = best {
                     if class > lowest {
@@ -117,7 +104,7 @@ impl LoadIndex {
                     best = Some((key, slot));
                 }
                 from = (Rank { turn: u64::MAX, ..rank }, 0);
-                looks -= 1;
+                probes -= 1;
             }
         }
         best.map(|(_, slot)| slot)

@@ -7,5 +7,5 @@ use super::shortest_delay::delay;
 
 /// See the file's head.
 pub fn never_queue() -> impl Scheduler {
-    MinKey::by(|stats| [(stats.used() > 0).into(), delay(stats), stats.last_grant_seq, 0])
+    MinKey::by(|stats| (stats.used() > 0, delay(stats), stats.last_grant_seq))
 }

@@ -5,5 +5,5 @@ use super::key_index::MinKey;
 
 /// See the file's head.
 pub fn round_robin() -> impl Scheduler {
-    MinKey::by(|stats| [stats.last_grant_seq, 0, 0, 0])
+    MinKey::by(|stats| stats.last_grant_seq)
 }

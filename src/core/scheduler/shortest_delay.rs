@@ -11,7 +11,7 @@ use super::key_index::{ratio, MinKey};
 
 /// See the file's head.
 pub fn shortest_delay() -> impl Scheduler {
-    MinKey::by(|stats| [delay(stats), stats.last_grant_seq, 0, 0])
+    MinKey::by(|stats| (delay(stats), stats.last_grant_seq))
 }
 
 /// The expected delay as a key; the longest where there are no tickets.

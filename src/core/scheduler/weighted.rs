@@ -9,7 +9,7 @@
 //! with the smooth turns of nginx, which look at everybody for each choice.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
-use crate::base::ordered_index::{Numbers, OrderedIndex};
+use crate::base::ordered_index::OrderedIndex;
 
 /// A turn of a provider with one ticket; one of two tickets has half of it.
 const TURN: i128 = 1 << 64;
@@ -22,10 +22,10 @@ struct RunQueue {
     weight: u64,
     /// How far a choice moves the clock. Kept, as dividing takes long.
     tick: i128,
-    /// Whose turn has started, by its end.
-    eligible: OrderedIndex,
+    /// Providers whose turn has started, by its end.
+    eligible: OrderedIndex<i128>,
     /// The others, by their start.
-    future: OrderedIndex,
+    future: OrderedIndex<i128>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,12 +49,6 @@ impl Turn {
     }
 }
 
-/// A time of a lane's clock as a key.
-fn key(time: i128) -> Numbers {
-    let time = (time as u128) ^ (1 << 127);
-    [(time >> 64) as u64, time as u64, 0, 0]
-}
-
 /// See the file's head.
 #[derive(Default)]
 pub struct Weighted {
@@ -64,25 +58,25 @@ pub struct Weighted {
 }
 
 impl Weighted {
-    /// Takes a provider out of its lane, but remembers how far ahead it is.
+    /// Removes a provider from its run queue, but remembers how far ahead it is.
     fn dequeue(&mut self, slot: usize) {
         let Some(Ok(turn)) = self.turns.get(slot).copied() else { return };
-        let lane = &mut self.run_queues[turn.run_queue];
-        lane.weigh(lane.weight - u64::from(turn.weight));
-        if !lane.future.remove(key(turn.start), slot) {
-            lane.eligible.remove(key(turn.end()), slot);
+        let queue = &mut self.run_queues[turn.run_queue];
+        queue.weigh(queue.weight - u64::from(turn.weight));
+        if !queue.future.remove(turn.start, slot) {
+            queue.eligible.remove(turn.end(), slot);
         }
-        self.turns[slot] = Err(turn.start - lane.virtual_time);
+        self.turns[slot] = Err(turn.start - queue.virtual_time);
     }
 
-    fn enqueue(&mut self, slot: usize, lane: usize, weight: u32) {
+    fn enqueue(&mut self, slot: usize, queue: usize, weight: u32) {
         let Err(ahead) = self.turns[slot] else { return };
         let length = TURN / i128::from(weight);
-        let number = lane;
-        let lane = &mut self.run_queues[number];
-        let turn = Turn { run_queue: number, weight, start: lane.virtual_time + ahead.clamp(-length, length), length };
-        lane.weigh(lane.weight + u64::from(weight));
-        lane.future.insert(key(turn.start), slot);
+        let number = queue;
+        let queue = &mut self.run_queues[number];
+        let turn = Turn { run_queue: number, weight, start: queue.virtual_time + ahead.clamp(-length, length), length };
+        queue.weigh(queue.weight + u64::from(weight));
+        queue.future.insert(turn.start, slot);
         self.turns[slot] = Ok(turn);
     }
 }
@@ -90,24 +84,24 @@ impl Weighted {
 impl Scheduler for Weighted {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         for number in placement.availabilities().iter().filter_map(|state| state.grantable()) {
-            let lane = &mut self.run_queues[number];
-            while let Some((start, slot)) = lane.future.first().filter(|(start, _)| *start <= key(lane.virtual_time)) {
-                lane.future.remove(start, slot);
+            let queue = &mut self.run_queues[number];
+            while let Some((start, slot)) = queue.future.first().filter(|(start, _)| *start <= queue.virtual_time) {
+                queue.future.remove(start, slot);
                 if let Ok(turn) = &self.turns[slot] {
-                    lane.eligible.insert(key(turn.end()), slot);
+                    queue.eligible.insert(turn.end(), slot);
                 }
             }
             // Only those whom the asker avoids are passed over, and they are few.
             let mut candidate = |slot| candidates.candidate(slot).is_some();
-            let found = lane.eligible.find(&mut candidate).or_else(|| lane.future.find(&mut candidate));
+            let found = queue.eligible.find(&mut candidate).or_else(|| queue.future.find(&mut candidate));
             let Some((_, slot)) = found else { continue };
             let Ok(turn) = self.turns[slot] else { continue };
-            if !lane.eligible.remove(key(turn.end()), slot) {
-                lane.future.remove(key(turn.start), slot);
+            if !queue.eligible.remove(turn.end(), slot) {
+                queue.future.remove(turn.start, slot);
             }
             let next = Turn { start: turn.end(), ..turn };
-            lane.future.insert(key(next.start), slot);
-            lane.virtual_time += lane.tick;
+            queue.future.insert(next.start, slot);
+            queue.virtual_time += queue.tick;
             self.turns[slot] = Ok(next);
             return Some(slot);
         }
@@ -119,12 +113,12 @@ impl Scheduler for Weighted {
         if self.turns.len() <= slot {
             self.turns.resize(slot + 1, Err(0));
         }
-        let (lane, weight) = (stats.availability.grantable(), stats.tickets.max(1));
+        let (queue, weight) = (stats.availability.grantable(), stats.tickets.max(1));
         let known = self.turns[slot].ok().map(|turn| (turn.run_queue, turn.weight));
-        if known != lane.map(|lane| (lane, weight)) {
+        if known != queue.map(|queue| (queue, weight)) {
             self.dequeue(slot);
-            if let Some(lane) = lane {
-                self.enqueue(slot, lane, weight);
+            if let Some(queue) = queue {
+                self.enqueue(slot, queue, weight);
             }
         }
     }
