@@ -18,13 +18,13 @@ use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
 use pegasus_core::base::decimal::Thousandths;
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Request;
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ struct Bidding {
     /// Checks by command, with the number of the service.
     helpers: Vec<(usize, Helper)>,
     /// Why services failed their last bad check.
-    reasons: Roster<usize, String>,
+    reasons: HashMap<usize, String>,
     draining: bool,
     over: bool,
 }
@@ -150,7 +150,7 @@ impl Bidding {
             look: false,
             probes: Probes::default(),
             helpers: Vec::new(),
-            reasons: Roster::default(),
+            reasons: HashMap::new(),
             draining: false,
             over: false,
             settings,
@@ -165,7 +165,7 @@ impl Bidding {
         let good = verdict.is_ok();
         if let Err(why) = verdict {
             debug!(target: "monitor", "check of service {service}: {why}");
-            self.reasons.put(service, why);
+            self.reasons.insert(service, why);
         }
         machine.handle_input(Input::Checked { service, good }, desk.now);
     }
@@ -246,7 +246,7 @@ impl Bidding {
             MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
             MonitorLog::Unhealthy(service) => {
                 let number = self.settings.offered().iter().position(|offered| offered.name == *service);
-                let why = number.and_then(|number| self.reasons.get(number)).map_or("", String::as_str);
+                let why = number.and_then(|number| self.reasons.get(&number)).map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
             }
             MonitorLog::Refused { balancer, service, answer } => {

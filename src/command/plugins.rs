@@ -7,10 +7,10 @@
 use crate::net::plugin::{Heard, Plugin};
 use log::{info, warn};
 use mio::Waker;
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Moment;
 use pegasus_core::queue::ticket_queue::Input;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 struct Known {
@@ -22,18 +22,18 @@ struct Known {
 /// See the file's head.
 #[derive(Default)]
 pub struct Plugins {
-    known: Roster<ServiceName, Known>,
+    known: HashMap<ServiceName, Known>,
 }
 
 impl Plugins {
     /// Starts a program for a service, or ends the one it has.
     pub fn engage(&mut self, service: ServiceName, command: Option<&str>, waker: Arc<Waker>) {
         match command {
-            None => self.known.retain(|known, _| known != service),
+            None => self.known.retain(|known, _| *known != service),
             Some(command) => {
                 let seed = u64::from(std::process::id());
                 let known = Known { plugin: Plugin::new(command, waker, seed), told: false };
-                self.known.put(service, known);
+                self.known.insert(service, known);
             }
         }
     }
@@ -41,7 +41,7 @@ impl Plugins {
     /// Tells a program a line. One that does not listen is ended: then the
     /// machine has to know.
     pub fn tell(&mut self, service: ServiceName, line: String, now: Moment) -> Option<Input> {
-        let known = self.known.get_mut(service)?;
+        let known = self.known.get_mut(&service)?;
         if known.plugin.tell(line) {
             return None;
         }
@@ -51,7 +51,7 @@ impl Plugins {
 
     /// Ends a program that is of no use; it is started again later.
     pub fn restart(&mut self, service: ServiceName, why: &'static str, now: Moment) {
-        if let Some(known) = self.known.get_mut(service) {
+        if let Some(known) = self.known.get_mut(&service) {
             known.plugin.end(now, why);
             known.useless(service, why);
         }
@@ -59,7 +59,7 @@ impl Plugins {
 
     /// What a program said was an answer.
     pub fn heeded(&mut self, service: ServiceName) {
-        if let Some(known) = self.known.get_mut(service) {
+        if let Some(known) = self.known.get_mut(&service) {
             if std::mem::take(&mut known.told) {
                 info!(target: "queue", "{} answers again for service {service}", known.plugin.command());
             }
@@ -69,7 +69,7 @@ impl Plugins {
     /// What the programs said or did, as inputs of the machine.
     pub fn hear(&mut self, now: Moment) -> Vec<Input> {
         let mut inputs = Vec::new();
-        for (service, known) in self.known.iter_mut() {
+        for (&service, known) in &mut self.known {
             while let Some(heard) = known.plugin.hear(now) {
                 inputs.push(match heard {
                     Heard::Started => Input::PluginState { service, up: true },
@@ -86,7 +86,7 @@ impl Plugins {
 
     /// When one is to be started again.
     pub fn deadline(&self) -> Option<Moment> {
-        self.known.iter().filter_map(|(_, known)| known.plugin.deadline()).min()
+        self.known.values().filter_map(|known| known.plugin.deadline()).min()
     }
 }
 

@@ -11,7 +11,6 @@ use crate::os::user;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, Transport};
 use pegasus_core::base::key_value;
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
@@ -20,6 +19,7 @@ use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::registry::SchedulerName;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -348,7 +348,7 @@ impl Reader {
     }
 
     fn file(&mut self, name: &str, text: &str) {
-        let mut seen: Roster<&str, usize> = Roster::default();
+        let mut seen: HashMap<&str, usize> = HashMap::new();
         for pair in key_value::read(text) {
             match pair {
                 Err((line, why)) => self.mistakes.push(Mistake(format!("{name}:{line}: {why}"))),
@@ -358,7 +358,7 @@ impl Reader {
                         self.mistakes.push(Mistake(why));
                         continue;
                     }
-                    seen.put(pair.key, pair.line);
+                    seen.insert(pair.key, pair.line);
                     self.set(&format!("{name}:{}: {}={}", pair.line, pair.key, pair.value), pair.key, pair.value);
                 }
             }

@@ -9,8 +9,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::log_throttle::LogThrottle;
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::time::{Moment, Span};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
@@ -143,7 +143,7 @@ struct Listener<T> {
 /// All listening sockets of a loop, which pause together. Each has a number
 /// that its user gave it, and is one of `T`'s.
 pub struct Listeners<T> {
-    listeners: Roster<usize, Listener<T>>,
+    listeners: BTreeMap<usize, Listener<T>>,
     leaving: bool,
     paused_until: Option<Moment>,
     told: LogThrottle,
@@ -151,7 +151,7 @@ pub struct Listeners<T> {
 
 impl<T> Default for Listeners<T> {
     fn default() -> Self {
-        Listeners { listeners: Roster::default(), leaving: false, paused_until: None, told: LogThrottle::default() }
+        Listeners { listeners: BTreeMap::new(), leaving: false, paused_until: None, told: LogThrottle::default() }
     }
 }
 
@@ -190,20 +190,20 @@ impl<T: Copy> Listeners<T> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         desk.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.put(number, Listener { socket, address, of, ready: true, leaving: None });
+        self.listeners.insert(number, Listener { socket, address, of, ready: true, leaving: None });
         Ok(())
     }
 
     /// The listener of this number has clients.
     pub fn ready(&mut self, number: usize) {
-        if let Some(listener) = self.listeners.get_mut(number) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
             listener.ready = true;
         }
     }
 
     /// The listener of this number is another one's from now on.
     pub fn give(&mut self, number: usize, to: T) {
-        if let Some(listener) = self.listeners.get_mut(number) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
             listener.of = to;
         }
     }
@@ -211,7 +211,7 @@ impl<T: Copy> Listeners<T> {
     /// Closes the listener of this number, once all are taken in who wait there
     /// now, as far as there is room for them within three seconds.
     pub fn leave(&mut self, number: usize, now: Moment) {
-        if let Some(listener) = self.listeners.get_mut(number) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
             listener.leaving.get_or_insert(now + LEAVE);
             listener.ready = true;
             self.leaving = true;
@@ -220,13 +220,13 @@ impl<T: Copy> Listeners<T> {
 
     /// The same with all of them.
     pub fn leave_all(&mut self, now: Moment) {
-        let numbers: Vec<usize> = self.listeners.iter().map(|(number, _)| number).collect();
+        let numbers: Vec<usize> = self.listeners.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.leave(number, now));
     }
 
     /// The address of each.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listeners.iter().map(|(_, listener)| listener.address)
+        self.listeners.values().map(|listener| listener.address)
     }
 
     /// No more clients: closes all.
@@ -252,7 +252,7 @@ impl<T: Copy> Listeners<T> {
             let waits =
                 |listener: &Listener<T>| listener.leaving.is_none_or(|until| listener.ready && desk.now < until);
             self.listeners.retain(|_, listener| waits(listener));
-            self.leaving = self.listeners.iter().any(|(_, listener)| listener.leaving.is_some());
+            self.leaving = self.listeners.values().any(|listener| listener.leaving.is_some());
         }
         came
     }
@@ -263,7 +263,7 @@ impl<T: Copy> Listeners<T> {
             return came;
         }
         self.paused_until = None;
-        for (_, listener) in self.listeners.iter_mut() {
+        for listener in self.listeners.values_mut() {
             for turn in 0.. {
                 if !listener.ready {
                     break;

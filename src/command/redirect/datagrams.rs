@@ -27,7 +27,6 @@ use log::{debug, error, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
@@ -36,6 +35,7 @@ use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Reply;
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,7 +84,7 @@ pub struct Part {
 pub struct Datagrams {
     queue: Asker,
     /// By their numbers.
-    doors: Roster<usize, Door>,
+    doors: HashMap<usize, Door>,
     upstreams: Upstreams,
     again: Vec<Key>,
     buffer: Vec<u8>,
@@ -125,7 +125,7 @@ impl Hands for Datagrams {
         let Token(token) = event.token();
         let number = token / 4;
         if token % 4 == Kind::Door as usize {
-            if let Some(door) = self.doors.get_mut(number) {
+            if let Some(door) = self.doors.get_mut(&number) {
                 door.ready = true;
             }
         } else if token % 4 == Kind::Queue as usize {
@@ -169,14 +169,14 @@ impl Hands for Datagrams {
                 // What comes to these doors is another process's. The flows that
                 // are here go on being answered.
                 self.paused_until = Some(Moment::NEVER);
-                for (_, door) in self.doors.iter_mut() {
+                for door in self.doors.values_mut() {
                     (door.apart, door.homes) = Default::default();
                 }
             }
             Order::Doors(change) => {
                 change.closed.iter().for_each(|number| self.leave(*number, machine, desk));
                 for (number, service) in &change.given {
-                    if let Some(door) = self.doors.get_mut(*number) {
+                    if let Some(door) = self.doors.get_mut(number) {
                         door.service = *service;
                     }
                 }
@@ -214,7 +214,7 @@ impl Hands for Datagrams {
     fn deadline(&self) -> Option<Moment> {
         let staying = self.staying.deadline(self.settings.redirect_linger);
         let own = [self.queue.deadline(), self.fallbacks.deadline(), self.paused_until, self.look, self.renew, staying];
-        let leaving = self.doors.iter().filter_map(|(_, door)| door.leaving);
+        let leaving = self.doors.values().filter_map(|door| door.leaving);
         own.into_iter().flatten().chain(leaving).min()
     }
 
@@ -224,7 +224,7 @@ impl Hands for Datagrams {
         }
         if self.paused_until.is_none() {
             let ready = self.doors.iter().filter(|(_, door)| door.ready);
-            for number in ready.map(|(number, _)| number).collect::<Vec<_>>() {
+            for number in ready.map(|(number, _)| *number).collect::<Vec<_>>() {
                 self.take(number, machine, desk);
             }
         }
@@ -255,7 +255,7 @@ impl Datagrams {
     pub fn new(crew: &Crew, part: Part, seed: u64, desk: &Desk) -> io::Result<Datagrams> {
         Ok(Datagrams {
             queue: crew.asker(token(0, Kind::Queue), seed, desk)?,
-            doors: Roster::default(),
+            doors: HashMap::new(),
             upstreams: Upstreams::default(),
             again: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -296,7 +296,7 @@ impl Datagrams {
         let (ready, leaving, counted, homes) = (true, None, true, Homes::default());
         let door_here =
             Door { socket, service, port, wildcard, apart, homes, connected, ready, leaving, used, counted };
-        self.doors.put(door.number, door_here);
+        self.doors.insert(door.number, door_here);
         if apart {
             self.renew = Some(desk.now);
         }
@@ -306,7 +306,7 @@ impl Datagrams {
     /// Each address of this host has its own socket, where it has to.
     fn renew_homes(&mut self, desk: &Desk) {
         self.renew = None;
-        for (number, door) in self.doors.iter_mut().filter(|(_, door)| door.apart) {
+        for (&number, door) in self.doors.iter_mut().filter(|(_, door)| door.apart) {
             let before = door.homes.count();
             door.homes.renew(&door.socket, token(number, Kind::Door), desk);
             if door.homes.count() != before {
@@ -320,7 +320,7 @@ impl Datagrams {
     /// and in other loops.
     fn close_doors(&mut self, machine: &mut Flows, desk: &mut Desk) {
         self.look = None;
-        self.doors.retain(|number, door| {
+        self.doors.retain(|&number, door| {
             let Some(until) = door.leaving else { return true };
             if until <= desk.now {
                 machine.handle_input(Input::Close { socket: number }, desk.now);
@@ -350,7 +350,7 @@ impl Datagrams {
 
     /// A door is to be closed, once its flows have ended; takes what is there.
     fn leave(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
-        let Some(door) = self.doors.get_mut(number) else { return };
+        let Some(door) = self.doors.get_mut(&number) else { return };
         (door.leaving, door.ready) = (Some(desk.now + self.settings.drain_timeout), true);
         self.take(number, machine, desk);
         machine.handle_input(Input::StopNewFlows { socket: number }, desk.now);
@@ -358,13 +358,13 @@ impl Datagrams {
 
     /// Takes what clients sent to a door.
     fn take(&mut self, number: usize, machine: &mut Flows, desk: &mut Desk) {
-        let Some(door) = self.doors.get_mut(number).filter(|door| door.ready) else { return };
+        let Some(door) = self.doors.get_mut(&number).filter(|door| door.ready) else { return };
         door.ready = false;
         let mut more = false;
         for home in std::iter::once(None).chain((0..door.homes.count()).map(Some)) {
             more |= self.take_from(number, home, machine, desk);
         }
-        if let Some(door) = self.doors.get_mut(number) {
+        if let Some(door) = self.doors.get_mut(&number) {
             door.ready |= more;
         }
     }
@@ -372,7 +372,7 @@ impl Datagrams {
     /// Takes what clients sent to one socket of a door. Whether there may be more.
     fn take_from(&mut self, number: usize, home: Option<usize>, machine: &mut Flows, desk: &mut Desk) -> bool {
         for _ in 0..BATCH {
-            let Some(door) = self.doors.get_mut(number) else { return false };
+            let Some(door) = self.doors.get_mut(&number) else { return false };
             let received = if let Some(at) = home {
                 let Some((ip, socket)) = door.homes.get(at) else { return false };
                 socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, Some(*ip)))
@@ -430,7 +430,7 @@ impl Datagrams {
     /// What a new provider of a flow is told first.
     fn header(&self, flow: Key, machine: &Flows) -> Option<Header> {
         let path = machine.key(flow)?;
-        let door = self.doors.get(path.socket)?;
+        let door = self.doors.get(&path.socket)?;
         let bound = || door.socket.local_addr().ok().map(|place| place.ip()).filter(|ip| !ip.is_unspecified());
         self.proxied.of_datagrams(door.service, path.client, || path.local.or_else(bound), door.port)
     }
@@ -469,7 +469,7 @@ impl Datagrams {
             self.send_replies();
             self.outgoing.0 = path.socket;
         }
-        let Some(door) = self.doors.get(path.socket) else { return };
+        let Some(door) = self.doors.get(&path.socket) else { return };
         let bytes = &self.buffer[..count];
         if door.connected {
             let _ = door.socket.send(bytes);
@@ -484,7 +484,7 @@ impl Datagrams {
 
     fn send_replies(&mut self) {
         let (door, outgoing) = &mut self.outgoing;
-        if let Some(door) = self.doors.get(*door) {
+        if let Some(door) = self.doors.get(door) {
             outgoing.send(&door.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
         }
     }

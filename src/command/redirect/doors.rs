@@ -12,8 +12,8 @@ use crate::os::share;
 use crate::os::socket::Socket;
 use log::debug;
 use pegasus_core::base::address::{ListenAddr, Transport};
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::service_name::ServiceName;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,10 +109,9 @@ fn wanted(settings: &Settings) -> io::Result<Vec<(ServiceName, ListenAddr)>> {
             }
         }
     }
-    // Of equals, the one that comes last here is kept: the first.
-    let firsts: Roster<_, usize> = wanted.iter().enumerate().rev().map(|(number, place)| (place, number)).collect();
-    let once = wanted.iter().enumerate().filter(|(number, place)| firsts.get(*place) == Some(number));
-    Ok(once.map(|(_, place)| place.clone()).collect())
+    let mut seen = HashSet::new();
+    wanted.retain(|listen| seen.insert(listen.clone()));
+    Ok(wanted)
 }
 
 /// Opens the sockets that places for datagrams lack. Where there can be no more
@@ -215,23 +214,23 @@ impl Doors {
         if wanted.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing to serve: set service_NAME_listen"));
         }
-        let open: Roster<_, ()> = self.doors.iter().map(|door| ((door.service, &door.place), ())).collect();
-        let missing: Vec<_> = wanted.iter().filter(|(service, place)| !open.has((*service, place))).collect();
-        let kept: Roster<_, ()> = wanted.iter().map(|(service, place)| ((*service, place), ())).collect();
+        let open: HashSet<_> = self.doors.iter().map(|door| (door.service, &door.place)).collect();
+        let missing: Vec<_> = wanted.iter().filter(|(service, place)| !open.contains(&(*service, place))).collect();
+        let kept: HashSet<_> = wanted.iter().map(|(service, place)| (*service, place)).collect();
         let fixed = missing.iter().filter(|(_, place)| place.first != 0);
-        let heirs: Roster<&ListenAddr, ServiceName> = fixed.map(|(service, place)| (place, *service)).collect();
-        let (mut change, mut taken_over) = (Change::default(), Roster::default());
-        for door in self.doors.iter().filter(|door| !kept.has((door.service, &door.place))) {
+        let heirs: HashMap<&ListenAddr, ServiceName> = fixed.map(|(service, place)| (place, *service)).collect();
+        let (mut change, mut taken_over) = (Change::default(), HashSet::new());
+        for door in self.doors.iter().filter(|door| !kept.contains(&(door.service, &door.place))) {
             match heirs.get(&door.place) {
                 Some(heir) => {
                     change.given.push((door.number, *heir));
-                    taken_over.put(&door.place, ());
+                    taken_over.insert(&door.place);
                 }
                 None => change.closed.push(door.number),
             }
         }
         let mut next = self.next;
-        for (service, place) in missing.into_iter().filter(|(_, place)| !taken_over.has(place)) {
+        for (service, place) in missing.into_iter().filter(|(_, place)| !taken_over.contains(place)) {
             let sockets = match place.transport {
                 Transport::Tcp => bind(place, Socket::Tcp)?,
                 Transport::Udp => bind(place, Socket::Udp)?,

@@ -9,7 +9,6 @@ use crate::command::settings::Settings;
 use crate::net::pump::Link;
 use log::{debug, warn};
 use pegasus_core::base::address::{Cidr, Transport};
-use pegasus_core::base::roster::Roster;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
@@ -67,7 +66,7 @@ impl Terms {
 /// See the file's head.
 pub struct Proxied {
     /// Of services that have to do with it; of all others there is nothing to do.
-    terms: Roster<ServiceName, Terms>,
+    terms: HashMap<ServiceName, Terms>,
     /// Who has not said all of its header yet, and what it said.
     arrivals: HashMap<Key, (Visitor, Vec<u8>)>,
     timers: TimerQueue<Key>,
@@ -76,7 +75,7 @@ pub struct Proxied {
 impl Proxied {
     /// As these settings say.
     pub fn new(settings: &Settings) -> Proxied {
-        let mut proxied = Proxied { terms: Roster::default(), arrivals: HashMap::new(), timers: TimerQueue::default() };
+        let mut proxied = Proxied { terms: HashMap::new(), arrivals: HashMap::new(), timers: TimerQueue::default() };
         proxied.reconfigure(settings);
         proxied
     }
@@ -94,7 +93,7 @@ impl Proxied {
 
     /// Somebody came.
     pub fn meet(&mut self, key: Key, visitor: Visitor, link: &mut Link, now: Moment) -> Met {
-        let Some(terms) = self.terms.get(visitor.service) else { return Met::Client(visitor) };
+        let Some(terms) = self.terms.get(&visitor.service) else { return Met::Client(visitor) };
         if !terms.believe(visitor.from) {
             if let Some(version) = terms.writes {
                 link.set_header(Header::of_stream(version, own_ends(visitor, link)));
@@ -139,7 +138,7 @@ impl Proxied {
                 ParseStatus::Complete { length, addrs: ends } => {
                     link.put_back(&said[length..]);
                     let ends = ends.unwrap_or_else(|| own_ends(visitor, link));
-                    let terms = self.terms.get(visitor.service);
+                    let terms = self.terms.get(&visitor.service);
                     if let Some(version) = terms.and_then(|terms| terms.writes) {
                         link.set_header(Header::of_stream(version, ends));
                     }
@@ -158,7 +157,7 @@ impl Proxied {
     /// how some check all the time whether anybody is here.
     pub fn is_check(&self, note: &RedirectLog) -> bool {
         let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
-        self.terms.get(*service).is_some_and(|terms| terms.believe(*client))
+        self.terms.get(service).is_some_and(|terms| terms.believe(*client))
     }
 
     /// Somebody whose time for its header is over, which was told.
@@ -186,7 +185,7 @@ impl Proxied {
         to: impl FnOnce() -> Option<IpAddr>,
         port: u16,
     ) -> Option<Header> {
-        self.terms.get(service)?.writes?;
+        self.terms.get(&service)?.writes?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unknown(client)), port);
         Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to)))
     }

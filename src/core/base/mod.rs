@@ -8,7 +8,6 @@ pub mod log_throttle;
 pub mod ordered_index;
 pub mod outcome;
 pub mod random;
-pub mod roster;
 pub mod sample;
 pub mod service_name;
 pub mod slab;

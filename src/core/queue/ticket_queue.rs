@@ -8,7 +8,6 @@ use super::affinity::Affinity;
 use super::provider_pool::{Grant, ProviderPool};
 use super::wait_queue::WaitQueue;
 use crate::base::address::{Cidr, Provider, ProviderSpec};
-use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
@@ -98,7 +97,7 @@ enum Timer {
 pub struct TicketQueue {
     options: QueueOptions,
     services: Slab<ServiceState>,
-    by_name: Roster<ServiceName, Key>,
+    by_name: HashMap<ServiceName, Key>,
     /// By the slot number of the connection's key.
     connections_by_slot: Vec<Option<ConnectionState>>,
     connections: usize,
@@ -245,7 +244,7 @@ impl TicketQueue {
                 })
             }
             Request::Withdraw { provider, service } => self.authorize_provider(provider, peer).map(|provider| {
-                let key = self.by_name.get(service).copied();
+                let key = self.by_name.get(&service).copied();
                 let discarded = key
                     .and_then(|key| self.services.get_mut(key))
                     .map_or(0, |state| state.pool.withdraw(provider, now));
@@ -277,7 +276,7 @@ impl TicketQueue {
 
     /// The state of a service, opened if there is space for it.
     fn open_service(&mut self, service: ServiceName) -> Option<Key> {
-        if let Some(key) = self.by_name.get(service) {
+        if let Some(key) = self.by_name.get(&service) {
             return Some(*key);
         }
         if self.services.len() >= self.options.services_max {
@@ -297,7 +296,7 @@ impl TicketQueue {
             granted: 0,
             refused: 0,
         });
-        self.by_name.put(service, key);
+        self.by_name.insert(service, key);
         Some(key)
     }
 
@@ -338,7 +337,7 @@ impl TicketQueue {
 
     /// Notes what happened to a provider, if the log does not know it yet.
     fn log_presence_change(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
-        let state = self.by_name.get(service).and_then(|key| self.services.get_mut(*key));
+        let state = self.by_name.get(&service).and_then(|key| self.services.get_mut(*key));
         if let Some(member) = state.and_then(|state| state.pool.member_mut(provider)) {
             let present = event == ProviderEvent::Registered;
             if member.present != present {
@@ -367,7 +366,7 @@ impl TicketQueue {
         }
         let wait = pending.next.wait.min(self.options.wait_max);
         let key = if wait.is_zero() {
-            self.by_name.get(pending.next.service).copied()
+            self.by_name.get(&pending.next.service).copied()
         } else {
             self.open_service(pending.next.service)
         };
@@ -425,7 +424,7 @@ impl TicketQueue {
             self.sweep_service(key, now);
             let empty = |state: &&ServiceState| state.pool.is_empty() && state.waiting.is_empty();
             if let Some(name) = self.services.get(key).filter(empty).map(|state| state.name) {
-                self.by_name.remove(name);
+                self.by_name.remove(&name);
                 if self.services.remove(key).is_some_and(|state| state.plugin.is_some()) {
                     self.outputs.push_back(Output::StartPlugin { service: name, command: None });
                 }

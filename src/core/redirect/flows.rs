@@ -238,7 +238,7 @@ impl Flows {
             return None;
         }
         self.evict(now);
-        let limits = self.options.services.get(service).copied().unwrap_or_default();
+        let limits = self.options.services.get(&service).copied().unwrap_or_default();
         let flow = self.flows.insert(Flow {
             key: flow_key,
             service,
@@ -386,7 +386,7 @@ impl Flows {
     fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
-            if let Some(limits) = self.options.services.get(flow.service) {
+            if let Some(limits) = self.options.services.get(&flow.service) {
                 flow.limits = FlowLimits { per_datagram: flow.limits.per_datagram, ..*limits };
             }
             if self.draining {

@@ -17,7 +17,6 @@
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::load_index::LoadIndex;
 use super::weighted::Weighted;
-use crate::base::roster::Roster;
 use crate::base::time::Span;
 
 /// Up to so many providers it costs less to look at all.
@@ -43,8 +42,8 @@ pub struct Competitive {
     ordered_mode: bool,
     /// By slot: the step of its holding time, if it is able.
     steps: Vec<Option<i16>>,
-    /// How many able providers there are of each known step.
-    available_by_step: Roster<i16, usize>,
+    /// How many available providers there are of each known step, by step.
+    available_by_step: Vec<(i16, usize)>,
     /// Made when the first request comes that is not counted.
     turns: Option<Weighted>,
 }
@@ -97,7 +96,7 @@ impl Competitive {
             self.ordered_mode = true;
             candidates.all().for_each(|stats| self.index(stats));
         }
-        let quickest = self.available_by_step.iter().next().map_or(0, |(step, _)| step);
+        let quickest = self.available_by_step.first().map_or(0, |(step, _)| *step);
         self.loads.lowest(candidates, placement, |step| match step {
             UNKNOWN => 0,
             step => (step - quickest + STEPS / 2).div_euclid(STEPS),
@@ -112,13 +111,18 @@ impl Competitive {
         if before == step {
             return;
         }
-        if let Some(count) = before.and_then(|step| self.available_by_step.get_mut(step)) {
-            *count -= 1;
+        let counts = &mut self.available_by_step;
+        if let Some(at) = before.and_then(|step| counts.binary_search_by_key(&step, |(step, _)| *step).ok()) {
+            counts[at].1 -= 1;
+            if counts[at].1 == 0 {
+                counts.remove(at);
+            }
         }
-        self.available_by_step.retain(|_, count| *count > 0);
         if let Some(step) = step {
-            let count = self.available_by_step.get(step).map_or(1, |count| count + 1);
-            self.available_by_step.put(step, count);
+            match counts.binary_search_by_key(&step, |(step, _)| *step) {
+                Ok(at) => counts[at].1 += 1,
+                Err(at) => counts.insert(at, (step, 1)),
+            }
         }
     }
 

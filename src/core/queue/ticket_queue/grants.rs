@@ -41,7 +41,7 @@ impl TicketQueue {
 
     pub(super) fn refuse(&mut self, pending: &PendingNext, error: ProtocolError) {
         self.refused += 1;
-        if let Some(state) = self.by_name.get(pending.next.service).and_then(|key| self.services.get_mut(*key)) {
+        if let Some(state) = self.by_name.get(&pending.next.service).and_then(|key| self.services.get_mut(*key)) {
             state.refused += 1;
         }
         self.reply(pending.connection, pending.slot, Reply::Error { error, id: pending.next.id });
@@ -204,7 +204,7 @@ impl TicketQueue {
             Some(RequestState::Waiting { service, position }) => self.reject(service, position, ErrorCode::NoTicket),
             None => {}
         }
-        let discarded = self.by_name.get(service).copied().map_or(0, |key| self.fail(key, provider, grant, now));
+        let discarded = self.by_name.get(&service).copied().map_or(0, |key| self.fail(key, provider, grant, now));
         self.log_presence_change(service, provider, ProviderEvent::Failed);
         if let Some(freed) = freed {
             self.serve_waiting(freed, now);

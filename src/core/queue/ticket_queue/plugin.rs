@@ -46,7 +46,7 @@ impl TicketQueue {
     }
 
     pub(super) fn send_event(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
-        if let Some(key) = self.by_name.get(service).copied().filter(|_| event != ProviderEvent::Registered) {
+        if let Some(key) = self.by_name.get(&service).copied().filter(|_| event != ProviderEvent::Registered) {
             let mut line = String::from(event.word());
             key_value::push(&mut line, "provider", provider);
             self.send_to_plugin(key, line);
@@ -76,7 +76,7 @@ impl TicketQueue {
 
     /// The program said something.
     pub(super) fn plugin_replied(&mut self, service: ServiceName, line: &str, now: Moment) {
-        let Some(key) = self.by_name.get(service).copied() else { return };
+        let Some(key) = self.by_name.get(&service).copied() else { return };
         let position = key_value::find(line, "id").and_then(|id| id.parse().ok());
         let provider = key_value::find(line, "provider").and_then(|provider| provider.parse().ok());
         let (Some(position), Some(provider)) = (position, provider) else {
@@ -123,7 +123,7 @@ impl TicketQueue {
     }
 
     pub(super) fn set_plugin_up(&mut self, service: ServiceName, up: bool, now: Moment) {
-        let Some(key) = self.by_name.get(service).copied() else { return };
+        let Some(key) = self.by_name.get(&service).copied() else { return };
         let Some(state) = self.services.get_mut(key) else { return };
         if let Some((_, can)) = &mut state.plugin {
             *can = up;

@@ -1,12 +1,12 @@
 //! What flows are told and what they want done, and what an operator chooses
 //! for them. Owns these words only.
 
-use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::message::{ErrorCode, Reply, Request};
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// When the flows of a service end.
@@ -36,7 +36,7 @@ pub struct FlowOptions {
     /// Flows at once; one more ends another one.
     pub flows_max: usize,
     /// The limits of services that have some of their own.
-    pub services: Roster<ServiceName, FlowLimits>,
+    pub services: HashMap<ServiceName, FlowLimits>,
 }
 
 /// Between whom a flow is, as far as the client sees it.

@@ -8,11 +8,11 @@ use super::{Flows, Output};
 use crate::base::address::Provider;
 use crate::base::key_value;
 use crate::base::outcome::Outcome;
-use crate::base::roster::Roster;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::{ErrorCode, Request};
+use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
 const POLL_INTERVAL: Span = Span::from_secs(1);
@@ -57,11 +57,13 @@ impl Flows {
         let mut led = self.flows.iter().filter(|(_, flow)| flow.open).peekable();
         self.watch.next = led.peek().is_some().then_some(now + POLL_INTERVAL);
         if self.watch.owed == 0 {
-            let mut services = Roster::default();
             let old = led.filter(|(_, flow)| now.since(flow.opened) >= POLL_INTERVAL);
-            old.for_each(|(_, flow)| services.put(flow.service, ()));
-            self.watch.owed = services.iter().count();
-            let questions = services.iter().map(|(service, ())| Request::Status { service: Some(service) });
+            let mut services: Vec<ServiceName> = old.map(|(_, flow)| flow.service).collect();
+            // In the order of their names, so that the same story always ends the same way.
+            services.sort_unstable();
+            services.dedup();
+            self.watch.owed = services.len();
+            let questions = services.into_iter().map(|service| Request::Status { service: Some(service) });
             self.outputs.extend(questions.map(Output::SendToQueue));
         }
     }
@@ -72,16 +74,16 @@ impl Flows {
     /// at another port stays, too: nobody else could go on with it.
     pub(super) fn status(&mut self, lines: &str, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
-        let offers: Roster<(ServiceName, Provider), ()> =
-            lines.lines().filter_map(offer).map(|offer| (offer, ())).collect();
-        let services: Roster<ServiceName, ()> = offers.iter().map(|((service, _), ())| (service, ())).collect();
+        let offers: HashSet<(ServiceName, Provider)> = lines.lines().filter_map(offer).collect();
+        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.has(flow.service)) else {
+            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.contains(&flow.service))
+            else {
                 continue;
             };
             match self.redirector.granted(key) {
-                Some(provider) if offers.has((flow.service, provider)) => flow.offered = true,
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
                 Some(_) if flow.offered && !flow.port_changed() => left.push(key),
                 _ => {}
             }

@@ -6,9 +6,8 @@
 //! then given back. Knows neither clients nor the queue.
 
 use crate::base::address::Provider;
-use crate::base::roster::Roster;
 use crate::base::time::{Moment, Span};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// How long a ticket is kept.
 pub const AGE_MAX: Span = Span::from_millis(250);
@@ -32,7 +31,7 @@ struct PerService {
 pub struct Prefetch {
     /// By the number of the service.
     services: Vec<PerService>,
-    pending: Roster<u32, u16>,
+    pending: HashMap<u32, u16>,
 }
 
 impl Prefetch {
@@ -64,12 +63,12 @@ impl Prefetch {
     /// One was ordered, by this id.
     pub fn requested(&mut self, service: u16, id: u32) {
         self.service(service).requested += 1;
-        self.pending.put(id, service);
+        self.pending.insert(id, service);
     }
 
     /// The answer to this id came; whether it was ordered here.
     pub fn on_reply(&mut self, id: u32, provider: Option<Provider>, now: Moment) -> bool {
-        let Some(service) = self.pending.remove(id) else { return false };
+        let Some(service) = self.pending.remove(&id) else { return false };
         let per_service = self.service(service);
         per_service.requested -= 1;
         per_service.tickets.extend(provider.map(|provider| PrefetchedTicket { id, provider, since: now }));
