@@ -163,6 +163,7 @@ fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
         assignments: matches.opt_strs("set"),
         louder: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
         stderr_was_client: client,
+        under_superserver: !matches!(found.inherited, Inherited::Nothing | Inherited::Handed(_)),
     };
     let settings = match source.load() {
         Ok(settings) => settings,
@@ -208,6 +209,9 @@ fn tell_test(name: &str, settings: &Settings) -> i32 {
             return exit::CONFIG;
         }
         "redirect" if idle => say("the configuration is good for a superserver; standalone needs service_NAME_listen"),
+        "redirect" if !cfg!(feature = "queue") => {
+            say("the configuration is good; this program has no queue to embed, it asks redirect_queue (127.0.0.1:7347)");
+        }
         _ => say("the configuration is good"),
     }
     exit::OK

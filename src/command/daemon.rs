@@ -61,6 +61,8 @@ pub struct Source {
     pub louder: i32,
     /// Standard error must not be used.
     pub stderr_was_client: bool,
+    /// A superserver opened the sockets of this process.
+    pub under_superserver: bool,
 }
 
 impl Source {
@@ -70,6 +72,7 @@ impl Source {
     /// Every mistake in it.
     pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
         let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
+        settings.under_superserver = self.under_superserver;
         let levels = LevelFilter::iter().collect::<Vec<_>>();
         let level = settings.log_level as i32 + self.louder;
         settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
@@ -123,7 +126,7 @@ pub fn default_file() -> Option<PathBuf> {
 const DESCRIPTORS_ASIDE: u64 = 16;
 /// The same for each thread of a redirector, which may take one client too many.
 const DESCRIPTORS_A_THREAD: u64 = 8;
-/// Monitors that a queue in a redirector expects at least.
+/// Monitors that a queue in a redirector expects, as far as an eighth of the limit allows.
 const MONITORS: u64 = 64;
 
 /// What the descriptors of a redirector are for. Whoever is accepted will need
@@ -152,7 +155,10 @@ impl Shares {
         let sockets = |listen: &Listen| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
         let doors: u64 = listens().map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen)).sum();
         let kinds = u64::from(speaks(Transport::Tcp)) + u64::from(speaks(Transport::Udp));
-        let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };
+        let monitors = match settings.asked_queue() {
+            QueueAt::Embedded => MONITORS.min(limit.unwrap_or(u64::MAX) / 8),
+            QueueAt::Target(_) => 0,
+        };
         let aside = DESCRIPTORS_ASIDE + doors + threads * kinds.max(1) * DESCRIPTORS_A_THREAD + monitors;
         let Some(limit) = limit else { return Shares { clients, pipes: usize::MAX, flows } };
         let most = usize::try_from(limit.saturating_sub(aside)).unwrap_or(usize::MAX);

@@ -189,13 +189,22 @@ pub const PARTS: &[Part] = &[
         keys: &[
             global(
                 "redirect_queue",
-                "127.0.0.1:7347",
-                "the ticket queue to ask; embedded: one in this process",
+                if cfg!(feature = "queue") { "" } else { "127.0.0.1:7347" },
+                if cfg!(feature = "queue") {
+                    "the ticket queue to ask; not set: embedded, under a superserver 127.0.0.1:7347"
+                } else {
+                    "the ticket queue to ask; this program has none to embed"
+                },
                 |s, v| {
                     s.redirect_queue = match v {
-                        "embedded" if cfg!(feature = "queue") => QueueAt::Embedded,
-                        "embedded" => return Err("this program was built without the queue".into()),
-                        address => QueueAt::Target(address.parse::<Balancer>()?.0),
+                        "" => None,
+                        "embedded" if cfg!(feature = "queue") => Some(QueueAt::Embedded),
+                        "embedded" => {
+                            return Err(
+                                "this program was built without the queue (the address of one: HOST:PORT)".into()
+                            )
+                        }
+                        address => Some(QueueAt::Target(address.parse::<Balancer>()?.0)),
                     };
                     Ok(())
                 },
@@ -411,6 +420,8 @@ pub fn sample() -> String {
 
 #[cfg(test)]
 mod tests {
+    // A program without the queue has another default.
+    #[cfg(feature = "queue")]
     #[test]
     fn the_sample_shows_every_key() {
         let sample = include_str!("../../conf/pegasus.conf");

@@ -9,7 +9,7 @@ use super::logging::Place;
 use crate::net::gauge::Source;
 use crate::os::user;
 use log::LevelFilter;
-use pegasus_core::base::address::{Cidr, Listen, Named, Target, Transport};
+use pegasus_core::base::address::{Cidr, Listen, Named, Target, Transport, CONTROL_PORT};
 use pegasus_core::base::name::Service;
 use pegasus_core::base::pairs;
 use pegasus_core::base::roster::Roster;
@@ -35,6 +35,11 @@ pub enum QueueAt {
     Target(Target),
     /// One in the same process.
     Embedded,
+}
+
+/// The `pegasus queue` of this host, at the address that it has by default.
+fn local_queue() -> Target {
+    Target { host: "127.0.0.1".into(), port: CONTROL_PORT }
 }
 
 /// How a service is checked.
@@ -165,7 +170,8 @@ pub struct Settings {
     pub queue_listen: Vec<Listen>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
-    pub redirect_queue: QueueAt,
+    /// None: [`Settings::asked_queue`] decides.
+    pub redirect_queue: Option<QueueAt>,
     pub redirect: RedirectOptions,
     pub redirect_threads: Option<usize>,
     pub redirect_idle_timeout: Span,
@@ -179,6 +185,8 @@ pub struct Settings {
     pub monitor_interval: Span,
     pub monitor_load: Vec<Source>,
     pub services: Vec<ServiceSettings>,
+    /// No key: a superserver opened the sockets of this process.
+    pub under_superserver: bool,
 }
 
 impl Default for Settings {
@@ -192,7 +200,7 @@ impl Default for Settings {
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
             queue_connections_max: 0,
-            redirect_queue: QueueAt::Embedded,
+            redirect_queue: None,
             redirect: RedirectOptions::default(),
             redirect_threads: None,
             redirect_idle_timeout: Span::ZERO,
@@ -206,6 +214,7 @@ impl Default for Settings {
             monitor_interval: Span::ZERO,
             monitor_load: Source::default_list(),
             services: Vec::new(),
+            under_superserver: false,
         };
         for key in keys::all().filter(|key| !key.default.is_empty()) {
             if let Set::Global(set) = key.set {
@@ -262,6 +271,22 @@ impl Settings {
     pub fn become_user(&self) -> io::Result<()> {
         let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
         self.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
+    }
+
+    /// The queue that a redirector asks. A daemon has one of its own unless it is
+    /// told otherwise; a superserver starts too many processes for that.
+    pub fn asked_queue(&self) -> QueueAt {
+        match &self.redirect_queue {
+            Some(queue) => queue.clone(),
+            None if self.under_superserver => QueueAt::Target(local_queue()),
+            None => QueueAt::Embedded,
+        }
+    }
+
+    /// The first control address of a queue with this configuration, as this host
+    /// reaches it.
+    pub fn own_queue(&self) -> Target {
+        self.queue_listen.first().map_or_else(local_queue, Listen::from_this_host)
     }
 
     /// The options of a redirector. Where the balancer's queue looks at the

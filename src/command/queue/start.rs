@@ -32,6 +32,16 @@ struct Ready {
 /// Listening sockets, each with the place that it is of in `queue_listen`.
 pub type Places = Vec<(Listen, TcpListener)>;
 
+/// Why the queue of a redirector cannot listen: perhaps there is one already.
+fn explain(listen: &Listen, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return error;
+    }
+    let queue = listen.from_this_host();
+    let advice = format!("if that is a pegasus queue, set redirect_queue={queue}; otherwise another queue_listen");
+    io::Error::new(error.kind(), format!("{error}; {advice}"))
+}
+
 impl Ready {
     /// Binds everything that is not `left` by another process. So many threads of
     /// this process may join in.
@@ -41,15 +51,20 @@ impl Ready {
     fn new(settings: &Settings, members_max: usize, left: Places) -> io::Result<Ready> {
         let mut turn = Loop::new()?;
         let mut control = Control::new(settings, members_max);
-        let mut places = Places::new();
+        let (mut places, embedded) = (Places::new(), members_max > 0);
         for (place, socket) in left.into_iter().filter(|(place, _)| settings.queue_listen.contains(place)) {
             socket.set_nonblocking(true)?;
             places.push((place, socket));
         }
         let known: Vec<Listen> = places.iter().map(|(place, _)| place.clone()).collect();
         for listen in &settings.queue_listen {
-            if !known.contains(listen) {
-                places.extend(accept::bind(listen)?.into_iter().map(|socket| (listen.clone(), socket)));
+            if known.contains(listen) {
+                continue;
+            }
+            for port in listen.first..=listen.last {
+                let one = Listen { first: port, last: port, ..listen.clone() };
+                let bound = accept::bind(&one).map_err(|error| if embedded { explain(&one, error) } else { error })?;
+                places.extend(bound.into_iter().map(|socket| (listen.clone(), socket)));
             }
         }
         for (number, (_, socket)) in places.iter().enumerate() {

@@ -132,7 +132,7 @@ impl Steward {
             settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
         };
         for (key, differs) in [
-            ("redirect_queue", fresh.redirect_queue != current.redirect_queue),
+            ("redirect_queue", fresh.asked_queue() != current.asked_queue()),
             ("redirect_threads", fresh.redirect_threads != current.redirect_threads),
             ("redirect_splice", fresh.redirect_splice != current.redirect_splice),
             ("user", fresh.user != current.user),
