@@ -53,6 +53,10 @@ The options are those of `pegasus help`.
 const REDIRECT: &str = "\
 pegasus redirect [-c FILE] [-o KEY=VALUE]… [-s SERVICE] [-t] [-v] [-q]
 
+The queue is redirect_queue, an address. Where that is not set, the queue is in
+this process and listens on queue_listen; `embedded` says the same. Under a
+superserver, and in a program without a queue, the default is 127.0.0.1:7347.
+
 Joins each client to the provider that the queue names. Started by inetd or
 tcpserver it serves the client or the listening socket on descriptor 0, from
 systemd the sockets that were passed (`pegasus help superservers`); otherwise it
