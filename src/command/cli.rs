@@ -88,7 +88,11 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
             ));
             exit::OK
         }
-        Some("send") => parse("send", Options::new(), rest, client, send::run),
+        Some("send") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            parse("send", options, rest, client, send::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -127,11 +131,16 @@ fn parse(name: &str, mut options: Options, rest: &[String], client: bool, run: f
     }
 }
 
+/// The options that say where the configuration is.
+fn add_configuration(options: &mut Options) {
+    options.optopt("c", "config", "", "FILE");
+    options.optmulti("o", "set", "", "KEY=VALUE");
+}
+
 fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
     let client = found.stderr_was_client;
     let mut options = Options::new();
-    options.optopt("c", "config", "", "FILE");
-    options.optmulti("o", "set", "", "KEY=VALUE");
+    add_configuration(&mut options);
     options.optflag("t", "test", "");
     options.optflagmulti("v", "verbose", "");
     options.optflagmulti("q", "quiet", "");

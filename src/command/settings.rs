@@ -289,6 +289,14 @@ impl Settings {
         self.queue_listen.first().map_or_else(local_queue, Listen::from_this_host)
     }
 
+    /// The queue that a tool asks which is told no address.
+    pub fn usual_queue(&self) -> Target {
+        match &self.redirect_queue {
+            Some(QueueAt::Target(queue)) => queue.clone(),
+            Some(QueueAt::Embedded) | None => self.own_queue(),
+        }
+    }
+
     /// The options of a redirector. Where the balancer's queue looks at the
     /// client to choose, as far as this configuration tells, nothing is asked ahead.
     pub fn redirect_options(&self) -> RedirectOptions {
