@@ -156,13 +156,16 @@ exec:COMMAND finds that out: the service is well if it ends with 0 in time.
 ";
 
 const SEND: &str = "\
-pegasus send [URL…]
+pegasus send [-c FILE] [-o KEY=VALUE]… [URL…]
 
 Sends control messages (or the lines of standard input) and prints the answers,
 one a line. Exit status 0; 1 if an answer was an error; 69 if a queue cannot be
-reached. The port is 7347 unless the URL has one.
+reached. The port is 7347 unless the URL has one. A URL without a host goes to
+redirect_queue, or where that is `embedded` or not set, to the first address of
+queue_listen.
 
   pegasus send pegasus://127.0.0.1/status
+  pegasus send pegasus:///status
 ";
 
 const DEMO: &str = "\
