@@ -219,7 +219,8 @@ fn tell_test(name: &str, settings: &Settings) -> i32 {
         }
         "redirect" if idle => say("the configuration is good for a superserver; standalone needs service_NAME_listen"),
         "redirect" if !cfg!(feature = "queue") => {
-            say("the configuration is good; this program has no queue to embed, it asks redirect_queue (127.0.0.1:7347)");
+            let queue = settings.usual_queue();
+            say(format_args!("the configuration is good; this program has no queue to embed, it asks {queue}"));
         }
         _ => say("the configuration is good"),
     }
