@@ -15,7 +15,8 @@ const CORE: [(&str, &[&str]); 6] = [
 ];
 
 /// The program. It says `pegasus_core::`, so that every line shows the wall.
-const PROGRAM: [(&str, &[&str]); 3] = [("os", &[]), ("net", &["os"]), ("command", &["os", "net"])];
+const PROGRAM: [(&str, &[&str]); 4] =
+    [("os", &[]), ("logging", &["os"]), ("net", &["os"]), ("command", &["os", "logging", "net"])];
 
 /// What each room of the program may use of the core.
 const OF_THE_CORE: [(&str, &[&str]); 3] = [
@@ -24,7 +25,11 @@ const OF_THE_CORE: [(&str, &[&str]); 3] = [
     ("command", &["base", "wire", "schedule", "queue", "redirect", "monitor"]),
 ];
 
+/// The files of a room, which may be one file.
 fn files(place: &Path) -> Vec<PathBuf> {
+    if place.with_extension("rs").exists() {
+        return vec![place.with_extension("rs")];
+    }
     let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
     let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     all.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()

@@ -4,10 +4,10 @@
 //! superserver descriptor 2 is made safe before the first word is read.
 
 use super::daemon::{default_file, warn_of_limit, Daemon, Source};
-use super::logging;
 use super::settings::Settings;
 use super::terminal::{complain, say};
 use super::{exit, help, send};
+use crate::logging;
 use crate::os::inherit::{self, Found, Inherited};
 use crate::os::{cpu, load, service};
 use getopts::{Matches, Options};

@@ -4,8 +4,8 @@
 //! Owns where the configuration comes from and how the limits fit it. Knows no
 //! command.
 
-use super::logging;
 use super::settings::{Mistake, QueueAt, Settings};
+use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{limits, load};

@@ -3,8 +3,8 @@
 //!
 //! Owns the one table that the reader, the help and the sample are made from.
 
-use super::logging::Place;
 use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
+use crate::logging::Place;
 use crate::os::user;
 use pegasus_core::base::address::{Balancer, Cidr, Listen, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;

@@ -6,7 +6,6 @@ pub mod daemon;
 pub mod demo;
 pub mod help;
 pub mod keys;
-pub mod logging;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod plugins;

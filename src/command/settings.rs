@@ -5,7 +5,7 @@
 //! meaning is in `keys.rs`; nobody looks a key up later.
 
 use super::keys::{self, Set};
-use super::logging::Place;
+use crate::logging::Place;
 use crate::net::gauge::Source;
 use crate::os::user;
 use log::LevelFilter;

@@ -7,9 +7,9 @@
 use super::doors::{Change, Doors};
 use super::{Loops, Queue};
 use crate::command::daemon::{warn_of_limit, Source};
-use crate::command::logging;
 use crate::command::queue::{self, Places};
 use crate::command::settings::Settings;
+use crate::logging;
 use crate::net::drive::Remote;
 use crate::os::inherit::{start_successor, Successor};
 use crate::os::signal::Signal;
