@@ -35,6 +35,7 @@
 #![cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
 
 mod command;
+mod config;
 mod logging;
 mod net;
 mod os;

@@ -3,10 +3,11 @@
 //! Owns usage and its errors. Nothing here may reach a client: under a
 //! superserver descriptor 2 is made safe before the first word is read.
 
-use super::daemon::{default_file, warn_of_limit, Daemon, Source};
-use super::settings::Settings;
+use super::daemon::{warn_of_limit, Daemon};
 use super::terminal::{complain, say};
 use super::{exit, help, send};
+use crate::config::settings::Settings;
+use crate::config::source::{default_file, Source};
 use crate::logging;
 use crate::os::inherit::{self, Found, Inherited};
 use crate::os::{cpu, load, service};

@@ -1,19 +1,18 @@
-//! What all daemons have: a configuration that can be read again, and
-//! descriptors that may not be enough for it.
+//! What all daemons have: a user to become, signals, and descriptors that may not
+//! be enough for the configuration.
 //!
-//! Owns where the configuration comes from and how the limits fit it. Knows no
-//! command.
+//! Owns how the limits fit it. Knows no command.
 
-use super::settings::{Mistake, QueueAt, Settings};
+use crate::config::settings::{QueueAt, Settings};
+use crate::config::source::Source;
 use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{limits, load};
-use log::{error, warn, LevelFilter};
+use crate::os::{limits, load, user};
+use log::warn;
 use pegasus_core::base::address::{Listen, Transport};
 use pegasus_core::base::name::Service;
 use std::io;
-use std::path::PathBuf;
 
 /// What a signal wants of a daemon that is upgraded by a restart.
 pub enum Wish {
@@ -50,76 +49,13 @@ pub struct Daemon {
     pub once: bool,
 }
 
-/// Where the configuration comes from.
-#[derive(Clone)]
-pub struct Source {
-    /// A file, if there is one.
-    pub file: Option<PathBuf>,
-    /// `KEY=VALUE` of the command line.
-    pub assignments: Vec<String>,
-    /// How many levels more are logged; fewer, if negative.
-    pub louder: i32,
-    /// Standard error must not be used.
-    pub stderr_was_client: bool,
-    /// A superserver opened the sockets of this process.
-    pub under_superserver: bool,
-}
-
-impl Source {
-    /// Reads it, perhaps again.
-    ///
-    /// # Errors
-    /// Every mistake in it.
-    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
-        let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
-        settings.under_superserver = self.under_superserver;
-        let levels = LevelFilter::iter().collect::<Vec<_>>();
-        let level = settings.log_level as i32 + self.louder;
-        settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
-        Ok(settings)
-    }
-
-    /// Where it puts the log, as far as that can be read among mistakes.
-    pub fn log(&self) -> logging::Place {
-        Settings::log_of(self.file.as_deref(), &self.assignments)
-    }
-
-    /// Reads it again for a running daemon: a bad one changes nothing and says why.
-    pub fn reload(&self) -> Option<Settings> {
-        self.reload_if(|_| Ok(())).map(|(settings, ())| settings)
-    }
-
-    /// The same where more than reading may go wrong: then nothing changes, too.
-    pub fn reload_if<T>(&self, prepare: impl FnOnce(&Settings) -> io::Result<T>) -> Option<(Settings, T)> {
-        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
-        let prepared = read.and_then(|settings| match prepare(&settings) {
-            Ok(prepared) => Ok((settings, prepared)),
-            Err(error) => Err(vec![error.to_string()]),
-        });
-        match prepared {
-            Ok((settings, prepared)) => {
-                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
-                log::info!(target: "config", "read again");
-                Some((settings, prepared))
-            }
-            Err(mistakes) => {
-                let mistakes: Vec<String> = mistakes;
-                mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
-                error!(target: "config", "the old configuration stays");
-                None
-            }
-        }
-    }
-}
-
-/// The configuration that is read when none is named.
-pub fn default_file() -> Option<PathBuf> {
-    let path = if cfg!(windows) {
-        std::env::current_exe().ok()?.with_file_name("pegasus.conf")
-    } else {
-        PathBuf::from("/etc/pegasus.conf")
-    };
-    path.exists().then_some(path)
+/// Becomes the configured user, if there is one; ports are bound by now.
+///
+/// # Errors
+/// What the system says.
+pub fn become_user(settings: &Settings) -> io::Result<()> {
+    let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
+    settings.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
 }
 
 /// Descriptors that a process needs besides those of its connections.

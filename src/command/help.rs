@@ -2,8 +2,9 @@
 //!
 //! Owns the texts of `pegasus help`; keys and schedulers come from their tables.
 
+use super::exit;
 use super::terminal::complain;
-use super::{exit, keys};
+use crate::config::keys;
 use pegasus_core::schedule::registry;
 use std::io::{self, Write};
 

@@ -5,7 +5,6 @@ pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod help;
-pub mod keys;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod plugins;
@@ -17,7 +16,6 @@ pub mod queue;
 #[cfg(feature = "redirect")]
 pub mod redirect;
 pub mod send;
-pub mod settings;
 pub mod terminal;
 
 use std::collections::hash_map::RandomState;

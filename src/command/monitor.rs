@@ -3,10 +3,11 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! What is bid is the machine's business.
 
-use super::daemon::{Daemon, Source, Wish};
-use super::settings::{Check, ServiceSettings, Settings};
+use super::daemon::{become_user, Daemon, Wish};
 use super::terminal::say;
 use super::{exit, seed};
+use crate::config::settings::{Check, ServiceSettings, Settings};
+use crate::config::source::Source;
 use crate::net::drive::{Desk, Hands, Loop};
 use crate::net::gauge::Gauge;
 use crate::net::helper::{self, Helper};
@@ -306,7 +307,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
     let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
-    let started = settings.become_user().and_then(|()| Ready::new(settings)).and_then(|mut ready| {
+    let started = become_user(&settings).and_then(|()| Ready::new(settings)).and_then(|mut ready| {
         ready.turn.catch_signals(move |signal| on_signal(signal, &source))?;
         Ok(ready)
     });

@@ -3,10 +3,10 @@
 //! Owns one blocking connection at a time. Prints answers as they come; what
 //! they mean is the script's business.
 
-use super::daemon::default_file;
 use super::exit;
-use super::settings::Settings;
 use super::terminal::complain;
+use crate::config::settings::Settings;
+use crate::config::source::default_file;
 use getopts::Matches;
 use pegasus_core::base::address::{Target, CONTROL_PORT};
 use pegasus_core::base::url::Url;

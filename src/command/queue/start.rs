@@ -4,9 +4,10 @@
 //! thread that it has in another's process. Talks to nobody.
 
 use super::{token, Control, Order, SharedQueue};
-use crate::command::daemon::{Daemon, Source, Wish};
-use crate::command::settings::Settings;
+use crate::command::daemon::{become_user, Daemon, Wish};
 use crate::command::{exit, seed};
+use crate::config::settings::Settings;
+use crate::config::source::Source;
 use crate::net::accept;
 use crate::net::drive::{Loop, Remote};
 use crate::os::service;
@@ -105,7 +106,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
-    let user = settings.become_user();
+    let user = become_user(&settings);
     let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
     if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");

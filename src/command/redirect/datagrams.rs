@@ -17,7 +17,7 @@ use super::steward::Order;
 use super::upstreams::{Upstream, Upstreams};
 use super::Crew;
 use crate::command::daemon::Shares;
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::tally::Tally;

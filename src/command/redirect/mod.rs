@@ -27,10 +27,11 @@ use relay::Relay;
 use stay::Stay;
 use steward::Steward;
 
-use super::daemon::{Daemon, Source};
+use super::daemon::{become_user, Daemon};
 use super::exit;
 use super::queue::{Embedded, Places, SharedQueue};
-use super::settings::{QueueAt, Settings};
+use crate::config::settings::{QueueAt, Settings};
+use crate::config::source::Source;
 use crate::net::drive::{Desk, Loop, Remote};
 use crate::net::peer::Peer;
 use crate::net::tally::Tally;
@@ -203,7 +204,7 @@ fn serve_all(
     };
     // What this one has no use for is closed.
     left.queue.clear();
-    settings.become_user()?;
+    become_user(&settings)?;
     let own = change.is_some();
     let mut change = change.unwrap_or_default();
     // Whoever waits at a door that is closed at once was handed over to be served.

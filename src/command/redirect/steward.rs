@@ -6,9 +6,10 @@
 
 use super::doors::{Change, Doors};
 use super::{Loops, Queue};
-use crate::command::daemon::{warn_of_limit, Source};
+use crate::command::daemon::warn_of_limit;
 use crate::command::queue::{self, Places};
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
+use crate::config::source::Source;
 use crate::logging;
 use crate::net::drive::Remote;
 use crate::os::inherit::{start_successor, Successor};
