@@ -213,16 +213,15 @@ fn tell_test(name: &str, settings: &Settings) -> i32 {
         "redirect" => settings.services.iter().all(|service| service.listen.is_empty()),
         _ => false,
     };
+    if name == "redirect" && !cfg!(feature = "queue") {
+        say(format_args!("this program has no queue to embed: it asks {}", settings.usual_queue()));
+    }
     match name {
         "monitor" if idle => {
             complain("pegasus: nothing to offer: set service_NAME_provider");
             return exit::CONFIG;
         }
         "redirect" if idle => say("the configuration is good for a superserver; standalone needs service_NAME_listen"),
-        "redirect" if !cfg!(feature = "queue") => {
-            let queue = settings.usual_queue();
-            say(format_args!("the configuration is good; this program has no queue to embed, it asks {queue}"));
-        }
         _ => say("the configuration is good"),
     }
     exit::OK
