@@ -21,7 +21,12 @@
 //! }
 //!
 //! fn main() {
-//!     let idlest = Entry { names: &["idlest"], sentence: "fewest active", make: |_| Box::new(Idlest) };
+//!     let idlest = Entry {
+//!         names: &["idlest"],
+//!         sentence: "fewest active",
+//!         uses_client: false,
+//!         make: |_| Box::new(Idlest),
+//!     };
 //!     std::process::exit(pegasus::run(vec![idlest]));
 //! }
 //! ```

@@ -11,7 +11,7 @@ impl Settings {
     pub fn redirect_options(&self) -> RedirectOptions {
         let by_client = |service: &&ServiceSettings| {
             let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
-            service.affinity || scheduler.command().is_some() || scheduler.to_string() == "source-hash"
+            service.affinity || scheduler.uses_client()
         };
         let by_client = self.services.iter().filter(by_client).map(|service| service.name).collect();
         RedirectOptions { by_client, ..self.redirect.clone() }

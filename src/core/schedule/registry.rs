@@ -22,6 +22,9 @@ pub struct Entry {
     pub names: &'static [&'static str],
     /// One sentence for people.
     pub sentence: &'static str,
+    /// Its choice depends on the client, so that no ticket can be had before there
+    /// is one.
+    pub uses_client: bool,
     /// A fresh one; the seed is for those that throw dice.
     pub make: fn(u64) -> Box<dyn Scheduler>,
 }
@@ -44,14 +47,22 @@ pub fn entries() -> impl Iterator<Item = &'static Entry> {
 /// there makes one, and what nobody names is not linked.
 const fn entry(names: &'static [&'static str], sentence: &'static str, make: fn(u64) -> Box<dyn Scheduler>) -> Entry {
     let make = if cfg!(any(feature = "queue", test)) { make } else { |_| unreachable!("no queue") };
-    Entry { names, sentence, make }
+    Entry { names, sentence, uses_client: false, make }
+}
+
+impl Entry {
+    /// The same row of a scheduler that looks at the client.
+    const fn by_client(self) -> Entry {
+        Entry { uses_client: true, ..self }
+    }
 }
 
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[Entry] = &[
     entry(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
     entry(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| Box::<LeastLoaded>::default()),
-    entry(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
+    entry(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default())
+        .by_client(),
     entry(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
     entry(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Turns>::default()),
     entry(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
@@ -85,6 +96,12 @@ impl SchedulerName {
     /// The program to ask, where it is one.
     pub fn command(&self) -> Option<&Arc<str>> {
         self.command.as_ref()
+    }
+
+    /// Whether its choice depends on the client, as far as is known: a program may
+    /// look at it.
+    pub fn uses_client(&self) -> bool {
+        self.command.is_some() || self.entry.uses_client
     }
 
     /// A fresh scheduler of this kind; for a program, the one that stands in.
