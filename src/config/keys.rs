@@ -3,8 +3,9 @@
 //!
 //! Owns the one table that the reader, the help and the sample are made from.
 
-use super::settings::{load_sources, Check, QueueAt, ServiceSettings, Settings};
+use super::settings::{load_sources, QueueAt, ServiceSettings, Settings};
 use crate::logging::Place;
+use crate::net::gauge::Source;
 use crate::os::user;
 use pegasus_core::base::address::{Balancer, Cidr, Listen, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;
@@ -24,6 +25,14 @@ pub struct Key {
     pub sentence: &'static str,
     /// Puts a value in its place.
     pub set: Set,
+    /// A service that it is set for is one that this machine offers.
+    pub offers: bool,
+}
+
+impl Key {
+    const fn offers(self) -> Key {
+        Key { offers: true, ..self }
+    }
 }
 
 /// Where a value goes.
@@ -49,7 +58,7 @@ const fn global(
     sentence: &'static str,
     set: fn(&mut Settings, &str) -> Outcome,
 ) -> Key {
-    Key { name, default, sentence, set: Global(set) }
+    Key { name, default, sentence, set: Global(set), offers: false }
 }
 
 const fn service(
@@ -58,7 +67,7 @@ const fn service(
     sentence: &'static str,
     set: fn(&mut ServiceSettings, &str) -> Outcome,
 ) -> Key {
-    Key { name, default, sentence, set: Service(set) }
+    Key { name, default, sentence, set: Service(set), offers: false }
 }
 
 fn put<T>(place: &mut T, value: &str) -> Outcome
@@ -67,6 +76,16 @@ where
     T::Err: ToString,
 {
     *place = value.parse().map_err(|wrong: T::Err| wrong.to_string())?;
+    Ok(())
+}
+
+/// An empty value is none.
+fn put_option<T>(place: &mut Option<T>, value: &str) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    *place = if value.is_empty() { None } else { Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?) };
     Ok(())
 }
 
@@ -101,7 +120,11 @@ fn put_number(place: &mut usize, value: &str, least: usize) -> Outcome {
 
 fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
     put(place, value)?;
-    if *place < least {
+    at_least(*place, least)
+}
+
+fn at_least(span: Span, least: Span) -> Outcome {
+    if span < least {
         return Err(format!("shorter than {least}"));
     }
     Ok(())
@@ -271,8 +294,7 @@ pub const PARTS: &[Part] = &[
                 put_list(&mut s.listen, v, 0)
             }),
             service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
-                s.scheduler = Some(v.parse()?);
-                Ok(())
+                put_option(&mut s.scheduler, v)
             }),
             service("service_NAME_affinity", "off", "source: a client's address keeps its provider; off", |s, v| {
                 s.affinity = match v {
@@ -345,7 +367,7 @@ pub const PARTS: &[Part] = &[
                 "",
                 "cpu loadavg psi file:PATH exec:COMMAND; cpu where the system tells it",
                 |s, v| {
-                    s.monitor_load = load_sources(v)?;
+                    s.monitor_load = if v.is_empty() { Source::default_list() } else { load_sources(v)? };
                     Ok(())
                 },
             ),
@@ -353,35 +375,29 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_provider",
                 "",
                 "where it is: IP:PORT, IP or :PORT; else as the queue sees us",
-                |s, v| {
-                    s.provider = Some(v.parse()?);
-                    Ok(())
-                },
-            ),
+                |s, v| put_option(&mut s.provider, v),
+            )
+            .offers(),
             service(
                 "service_NAME_capacity",
                 "auto",
                 "most requests that run at once there; auto: found out",
                 |s, v| {
-                    let slots = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
-                    s.capacity = Some(slots);
+                    s.capacity = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
                     Ok(())
                 },
-            ),
+            )
+            .offers(),
             service(
                 "service_NAME_check",
                 "tcp",
                 "tcp or tcp:PORT: does it take a connection; exec:COMMAND; off",
-                |s, v| {
-                    s.check = Some(v.parse::<Check>()?);
-                    Ok(())
-                },
-            ),
+                |s, v| put(&mut s.check, v),
+            )
+            .offers(),
             service("service_NAME_check_interval", "", "how often; else every monitor_interval", |s, v| {
-                let mut interval = Span::ZERO;
-                put_span(&mut interval, v, Span::from_millis(10))?;
-                s.check_interval = Some(interval);
-                Ok(())
+                put_option(&mut s.check_interval, v)?;
+                s.check_interval.map_or(Ok(()), |interval| at_least(interval, Span::from_millis(10)))
             }),
             service("service_NAME_check_rise", "2", "good checks in a row to come back", |s, v| {
                 s.rise = number(v, 1, 1000)? as u32;

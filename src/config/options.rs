@@ -33,7 +33,7 @@ impl Settings {
         let service = |service: &&ServiceSettings| ServiceOptions {
             service: service.name,
             provider: service.provider.unwrap_or_default(),
-            capacity: service.capacity.flatten(),
+            capacity: service.capacity,
             check: service.checked().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
             rise: service.rise,
             fall: service.fall,

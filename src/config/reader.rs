@@ -6,7 +6,6 @@
 use super::keys::{self, Set};
 use super::settings::{Check, ServiceSettings, Settings};
 use crate::logging::Place;
-use crate::net::gauge::Source;
 use log::LevelFilter;
 use pegasus_core::base::address::Transport;
 use pegasus_core::base::name::Service;
@@ -46,11 +45,11 @@ impl Default for Settings {
             redirect_splice: true,
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,
-            monitor_load: Source::default_list(),
+            monitor_load: Vec::new(),
             services: Vec::new(),
             under_superserver: false,
         };
-        for key in keys::all().filter(|key| !key.default.is_empty()) {
+        for key in keys::all() {
             if let Set::Global(set) = key.set {
                 let set = set(&mut settings, key.default);
                 debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
@@ -60,25 +59,33 @@ impl Default for Settings {
     }
 }
 
-/// A service of which nothing is said.
+/// A service of which nothing is said: every key at the default of its row.
 fn service_settings(name: Service) -> ServiceSettings {
-    ServiceSettings {
+    let mut settings = ServiceSettings {
         name,
         listen: Vec::new(),
         scheduler: None,
         affinity: false,
-        affinity_timeout: Span::from_secs(600),
+        affinity_timeout: Span::ZERO,
         proxy_protocol: None,
         accept_proxy: Vec::new(),
         udp: FlowTerms::default(),
         fallback: Vec::new(),
         provider: None,
         capacity: None,
-        check: None,
+        check: Check::Off,
         check_interval: None,
-        rise: 2,
-        fall: 1,
+        rise: 0,
+        fall: 0,
+        offered: false,
+    };
+    for key in keys::all() {
+        if let Set::Service(set) = key.set {
+            let set = set(&mut settings, key.default);
+            debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
+        }
     }
+    settings
 }
 
 /// What is wrong with a configuration, ready to be printed.
@@ -184,28 +191,32 @@ impl Reader {
         }
         // `service_my_app_check_rise`: the longest ending that is known wins.
         let of_service = keys::all().filter_map(|known| match known.set {
-            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, set)),
+            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, (known, set))),
             Set::Global(_) => None,
         });
         let found = of_service
-            .filter_map(|(ending, set)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), set)))
+            .filter_map(|(ending, row)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), row)))
             .max_by_key(|(_, length, _)| *length);
-        let Some((name, _, set)) = found else { return Err(unknown(key)) };
+        let Some((name, _, (row, set))) = found else { return Err(unknown(key)) };
         let name: Service = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
         let place = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
             services.push(service_settings(name));
             services.len() - 1
         });
-        set(&mut services[place], value)
+        let service = &mut services[place];
+        set(service, value)?;
+        service.offered |= row.offers && !value.is_empty();
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
             let at = |ending| place(&self.places, &format!("service_{key}_{ending}"));
-            // Without a provider it is the default, which says nothing.
-            if service.check == Some(Check::Tcp(None)) && service.provider.is_some() && service.checked().is_none() {
+            // The default says nothing: it is another matter to ask for that check.
+            let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
+            if asked && service.provider.is_some() && service.checked().is_none() {
                 let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");
                 self.mistakes.push(Mistake(format!("{}: {why}", at("check"))));
             }
@@ -328,6 +339,32 @@ mod tests {
         for (mistake, expected) in mistakes.iter().zip(expected) {
             assert!(mistake.starts_with(expected), "{mistake}");
         }
+    }
+
+    /// Every key that is set to what its row calls the default changes nothing: the
+    /// rows are the only place that knows.
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let named = "service_web_fallback=".to_string();
+        let told = |assignments: &[String]| {
+            let mut settings = Settings::load(None, assignments).unwrap();
+            // To ask for a check is to offer a service, whichever check it is.
+            settings.services.iter_mut().for_each(|service| service.offered = false);
+            format!("{settings:#?}")
+        };
+        let before = told(std::slice::from_ref(&named));
+        for key in keys::all() {
+            let assignment = format!("{}={}", key.name.replace("NAME", "web"), key.default);
+            assert_eq!(told(&[named.clone(), assignment.clone()]), before, "{assignment}");
+        }
+    }
+
+    #[test]
+    fn the_core_has_the_same_defaults() {
+        let settings = Settings::load(None, &["service_web_fallback=".into()]).unwrap();
+        assert_eq!(format!("{:#?}", settings.queue), format!("{:#?}", QueueOptions::default()));
+        assert_eq!(format!("{:#?}", settings.redirect), format!("{:#?}", RedirectOptions::default()));
+        assert_eq!(format!("{:#?}", settings.services[0].udp), format!("{:#?}", FlowTerms::default()));
     }
 
     #[test]

@@ -97,29 +97,26 @@ pub struct ServiceSettings {
     pub fallback: Vec<Target>,
     /// Where it is on this machine, if that is said.
     pub provider: Option<Named>,
-    /// Its slots, if that is said; in it none for `auto`.
-    pub capacity: Option<Option<u32>>,
-    /// Its check, if that is said.
-    pub check: Option<Check>,
-    /// How often it is checked.
+    /// Its most slots; none for `auto`.
+    pub capacity: Option<u32>,
+    /// Its check.
+    pub check: Check,
+    /// How often it is checked, if that is said.
     pub check_interval: Option<Span>,
     /// Good checks to come back.
     pub rise: u32,
     /// Bad checks to leave.
     pub fall: u32,
+    /// No key: one of those is set that say that this machine offers it.
+    pub offered: bool,
 }
 
 impl ServiceSettings {
-    /// Whether it is said to be offered by this machine.
-    fn offered(&self) -> bool {
-        self.provider.is_some() || self.capacity.is_some() || self.check.is_some()
-    }
-
     /// How it is checked; none: not at all, as a provider without a port that
     /// nothing else is said of.
     pub fn checked(&self) -> Option<Check> {
         let own = self.provider.and_then(|provider| provider.port);
-        match self.check.clone().unwrap_or(Check::Tcp(None)) {
+        match self.check.clone() {
             Check::Off => None,
             Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
             check @ Check::Exec(_) => Some(check),
@@ -166,8 +163,8 @@ impl Settings {
     /// The services that this machine offers: those with a provider, a capacity
     /// or a check; if there is none, all that are named.
     pub fn offered(&self) -> Vec<&ServiceSettings> {
-        let some = self.services.iter().any(ServiceSettings::offered);
-        self.services.iter().filter(|service| service.offered() || !some).collect()
+        let some = self.services.iter().any(|service| service.offered);
+        self.services.iter().filter(|service| service.offered || !some).collect()
     }
 
     /// The queue that a redirector asks. A daemon has one of its own unless it is
