@@ -27,12 +27,51 @@ pub struct Key {
     pub set: Set,
     /// A service that it is set for is one that this machine offers.
     pub offers: bool,
+    /// What a running daemon does about a new value.
+    pub reload: Reload,
 }
 
 impl Key {
     const fn offers(self) -> Key {
         Key { offers: true, ..self }
     }
+
+    const fn at_restart(self, keep: fn(&mut Settings, &Settings) -> bool) -> Key {
+        Key { reload: Reload::Restart(keep), ..self }
+    }
+}
+
+/// What a running daemon does about a new value.
+pub enum Reload {
+    /// It takes the value at once.
+    Live,
+    /// It takes the value at its next start. This puts the value that it runs with
+    /// (the second settings) back into the fresh ones, and answers whether they differ.
+    Restart(fn(&mut Settings, &Settings) -> bool),
+}
+
+fn keep<T: Clone + PartialEq>(fresh: &mut T, running: &T) -> bool {
+    let differs = fresh != running;
+    fresh.clone_from(running);
+    differs
+}
+
+/// The part of every command.
+const COMMON: &str = "every command";
+
+/// Puts back into `fresh` what a daemon that is `running` cannot change, and answers
+/// the keys that differ there. Only those of these parts of the table concern it.
+pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) -> Vec<&'static str> {
+    let concerned = PARTS.iter().filter(|part| part.title == COMMON || parts.contains(&part.title));
+    let mut differ = Vec::new();
+    for key in concerned.flat_map(|part| part.keys) {
+        if let Reload::Restart(keep) = key.reload {
+            if keep(fresh, running) {
+                differ.push(key.name);
+            }
+        }
+    }
+    differ
 }
 
 /// Where a value goes.
@@ -58,7 +97,7 @@ const fn global(
     sentence: &'static str,
     set: fn(&mut Settings, &str) -> Outcome,
 ) -> Key {
-    Key { name, default, sentence, set: Global(set), offers: false }
+    Key { name, default, sentence, set: Global(set), offers: false, reload: Reload::Live }
 }
 
 const fn service(
@@ -67,7 +106,7 @@ const fn service(
     sentence: &'static str,
     set: fn(&mut ServiceSettings, &str) -> Outcome,
 ) -> Key {
-    Key { name, default, sentence, set: Service(set), offers: false }
+    Key { name, default, sentence, set: Service(set), offers: false, reload: Reload::Live }
 }
 
 fn put<T>(place: &mut T, value: &str) -> Outcome
@@ -146,7 +185,7 @@ fn put_networks(place: &mut Vec<Cidr>, value: &str) -> Outcome {
 /// The table.
 pub const PARTS: &[Part] = &[
     Part {
-        title: "every command",
+        title: COMMON,
         keys: &[
             global("log", "stderr", "stderr, syslog, none or a file; where stderr is a client, syslog", |s, v| {
                 s.log = v.parse::<Place>()?;
@@ -162,7 +201,8 @@ pub const PARTS: &[Part] = &[
             global("user", "", "user or user:group to become once ports are bound (Unix)", |s, v| {
                 s.user = Some(v.to_string()).filter(|user| !user.is_empty());
                 s.user.as_deref().map_or(Ok(()), user::check).map_err(|error| error.to_string())
-            }),
+            })
+            .at_restart(|fresh, running| keep(&mut fresh.user, &running.user)),
             global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
                 put(&mut s.drain_timeout, v)
             }),
@@ -173,7 +213,8 @@ pub const PARTS: &[Part] = &[
         keys: &[
             global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
                 put_listen(&mut s.queue_listen, v, 1)
-            }),
+            })
+            .at_restart(|fresh, running| keep(&mut fresh.queue_listen, &running.queue_listen)),
             global("queue_scheduler", "competitive", "who is chosen; see `pegasus help schedulers`", |s, v| {
                 put(&mut s.queue.scheduler, v)
             }),
@@ -231,7 +272,12 @@ pub const PARTS: &[Part] = &[
                     };
                     Ok(())
                 },
-            ),
+            )
+            .at_restart(|fresh, running| {
+                let differs = fresh.asked_queue() != running.asked_queue();
+                keep(&mut fresh.redirect_queue, &running.redirect_queue);
+                differs
+            }),
             global(
                 "redirect_queue_timeout",
                 "5s",
@@ -241,7 +287,8 @@ pub const PARTS: &[Part] = &[
             global("redirect_threads", "auto", "event loops; auto: as many as CPUs may be used", |s, v| {
                 s.redirect_threads = if v == "auto" { None } else { Some(number(v, 1, 1024)?) };
                 Ok(())
-            }),
+            })
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_threads, &running.redirect_threads)),
             global("redirect_wait", "1s", "how long a client may wait for a ticket; 0: not at all", |s, v| {
                 put(&mut s.redirect.wait, v)
             }),
@@ -289,9 +336,17 @@ pub const PARTS: &[Part] = &[
                     };
                     Ok(())
                 },
-            ),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_splice, &running.redirect_splice)),
             service("service_NAME_listen", "", "addresses that its clients come to; /udp may follow", |s, v| {
                 put_list(&mut s.listen, v, 0)
+            })
+            .at_restart(|fresh, running| {
+                // A superserver opened the sockets; otherwise the new ones are opened.
+                let listens = |settings: &Settings| -> Vec<_> {
+                    settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
+                };
+                running.under_superserver && listens(fresh) != listens(running)
             }),
             service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
                 put_option(&mut s.scheduler, v)

@@ -2,10 +2,11 @@
 //!
 //! Owns what a daemon does about a configuration that cannot be had: nothing.
 
+use super::keys;
 use super::reader::Mistake;
 use super::settings::Settings;
 use crate::logging;
-use log::{error, LevelFilter};
+use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
 
@@ -43,22 +44,32 @@ impl Source {
         Settings::log_of(self.file.as_deref(), &self.assignments)
     }
 
-    /// Reads it again for a running daemon: a bad one changes nothing and says why.
-    pub fn reload(&self) -> Option<Settings> {
-        self.reload_if(|_| Ok(())).map(|(settings, ())| settings)
+    /// Reads it again for a daemon that runs these parts of the table: a bad one
+    /// changes nothing and says why; what changes at the next start only stays as it
+    /// is `running`, which the log says.
+    pub fn reload(&self, running: &Settings, parts: &[&str]) -> Option<Settings> {
+        self.reload_if(running, parts, |_| Ok(())).map(|(settings, ())| settings)
     }
 
     /// The same where more than reading may go wrong: then nothing changes, too.
-    pub fn reload_if<T>(&self, prepare: impl FnOnce(&Settings) -> io::Result<T>) -> Option<(Settings, T)> {
+    pub fn reload_if<T>(
+        &self,
+        running: &Settings,
+        parts: &[&str],
+        prepare: impl FnOnce(&Settings) -> io::Result<T>,
+    ) -> Option<(Settings, T)> {
         let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
         let prepared = read.and_then(|settings| match prepare(&settings) {
             Ok(prepared) => Ok((settings, prepared)),
             Err(error) => Err(vec![error.to_string()]),
         });
         match prepared {
-            Ok((settings, prepared)) => {
+            Ok((mut settings, prepared)) => {
                 logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
-                log::info!(target: "config", "read again");
+                info!(target: "config", "read again");
+                for key in keys::keep_running(&mut settings, running, parts) {
+                    warn!(target: "config", "{key} changes at the next start");
+                }
                 Some((settings, prepared))
             }
             Err(mistakes) => {

@@ -121,10 +121,7 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
     match Wish::of(signal, "queue")? {
         Wish::End => Some(Order::Terminate),
         Wish::Reload => {
-            let fresh = source.reload()?;
-            if fresh.queue_listen != settings.queue_listen {
-                warn!(target: "config", "queue_listen changes at the next start");
-            }
+            let fresh = source.reload(settings, &["queue"])?;
             *settings = fresh.clone();
             Some(Order::Reconfigure(Box::new(fresh)))
         }
