@@ -6,15 +6,10 @@
 use super::keys::{self, Set};
 use super::settings::{Check, ServiceSettings, Settings};
 use crate::logging::Place;
-use log::LevelFilter;
 use pegasus_core::base::address::Transport;
 use pegasus_core::base::name::Service;
 use pegasus_core::base::pairs;
 use pegasus_core::base::roster::Roster;
-use pegasus_core::base::time::Span;
-use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::redirect::flows::FlowTerms;
-use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::wire::proxy::Version;
 use std::fmt;
 use std::path::Path;
@@ -25,30 +20,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 impl Default for Settings {
     /// Every key at the default that its row of the table names.
     fn default() -> Self {
-        let mut settings = Settings {
-            log: Place::Stderr,
-            log_level: LevelFilter::Info,
-            user: None,
-            drain_timeout: Span::ZERO,
-            queue_listen: Vec::new(),
-            queue: QueueOptions::default(),
-            queue_connections_max: 0,
-            redirect_queue: None,
-            redirect: RedirectOptions::default(),
-            redirect_threads: None,
-            redirect_idle_timeout: Span::ZERO,
-            redirect_half_closed_timeout: Span::ZERO,
-            redirect_connections_max: 0,
-            redirect_per_source_max: 0,
-            redirect_flows_max: 0,
-            redirect_linger: Span::ZERO,
-            redirect_splice: true,
-            monitor_balancers: Vec::new(),
-            monitor_interval: Span::ZERO,
-            monitor_load: Vec::new(),
-            services: Vec::new(),
-            under_superserver: false,
-        };
+        let mut settings = Settings::blank();
         for key in keys::all() {
             if let Set::Global(set) = key.set {
                 let set = set(&mut settings, key.default);
@@ -61,24 +33,7 @@ impl Default for Settings {
 
 /// A service of which nothing is said: every key at the default of its row.
 fn service_settings(name: Service) -> ServiceSettings {
-    let mut settings = ServiceSettings {
-        name,
-        listen: Vec::new(),
-        scheduler: None,
-        affinity: false,
-        affinity_timeout: Span::ZERO,
-        proxy_protocol: None,
-        accept_proxy: Vec::new(),
-        udp: FlowTerms::default(),
-        fallback: Vec::new(),
-        provider: None,
-        capacity: None,
-        check: Check::Off,
-        check_interval: None,
-        rise: 0,
-        fall: 0,
-        offered: false,
-    };
+    let mut settings = ServiceSettings::blank(name);
     for key in keys::all() {
         if let Set::Service(set) = key.set {
             let set = set(&mut settings, key.default);
@@ -285,6 +240,10 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pegasus_core::base::time::Span;
+    use pegasus_core::queue::ticket_queue::QueueOptions;
+    use pegasus_core::redirect::flows::FlowTerms;
+    use pegasus_core::redirect::redirector::RedirectOptions;
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
         let mut reader = Reader::default();

@@ -112,6 +112,28 @@ pub struct ServiceSettings {
 }
 
 impl ServiceSettings {
+    /// Before any default is applied.
+    pub(super) fn blank(name: Service) -> ServiceSettings {
+        ServiceSettings {
+            name,
+            listen: Vec::new(),
+            scheduler: None,
+            affinity: false,
+            affinity_timeout: Span::ZERO,
+            proxy_protocol: None,
+            accept_proxy: Vec::new(),
+            udp: FlowTerms::default(),
+            fallback: Vec::new(),
+            provider: None,
+            capacity: None,
+            check: Check::Off,
+            check_interval: None,
+            rise: 0,
+            fall: 0,
+            offered: false,
+        }
+    }
+
     /// How it is checked; none: not at all, as a provider without a port that
     /// nothing else is said of.
     pub fn checked(&self) -> Option<Check> {
@@ -155,6 +177,34 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Before any default is applied: the reader does that, from the table of keys.
+    pub(super) fn blank() -> Settings {
+        Settings {
+            log: Place::Stderr,
+            log_level: LevelFilter::Info,
+            user: None,
+            drain_timeout: Span::ZERO,
+            queue_listen: Vec::new(),
+            queue: QueueOptions::default(),
+            queue_connections_max: 0,
+            redirect_queue: None,
+            redirect: RedirectOptions::default(),
+            redirect_threads: None,
+            redirect_idle_timeout: Span::ZERO,
+            redirect_half_closed_timeout: Span::ZERO,
+            redirect_connections_max: 0,
+            redirect_per_source_max: 0,
+            redirect_flows_max: 0,
+            redirect_linger: Span::ZERO,
+            redirect_splice: true,
+            monitor_balancers: Vec::new(),
+            monitor_interval: Span::ZERO,
+            monitor_load: Vec::new(),
+            services: Vec::new(),
+            under_superserver: false,
+        }
+    }
+
     /// The settings of a service, if it is named in the configuration.
     pub fn service(&self, name: Service) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
