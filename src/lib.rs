@@ -33,8 +33,9 @@
 //!
 //! Then `queue_scheduler=idlest` is a configuration like any other.
 //!
-//! This crate is the program: `command` runs the state machines of `pegasus_core`
-//! on the event loop of `net`, which stands on `os`. Imports point down only.
+//! This crate is the program: `command` runs the state machines of `pegasus_core`, as
+//! `config` says, on the event loop of `net`, which stands on `os`. Imports point down
+//! only.
 
 // A program with fewer commands uses less of what stands below them.
 #![cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
