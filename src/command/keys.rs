@@ -125,61 +125,87 @@ pub const PARTS: &[Part] = &[
     Part {
         title: "every command",
         keys: &[
-            global("log", "stderr", "stderr, syslog, none or a file; where stderr is a client, syslog", |s, v| {
-                s.log = v.parse::<Place>()?;
-                Ok(())
-            }),
-            global("log_level", "info", "error, warn, info, debug or trace", |s, v| {
+            global(
+                "log",
+                "stderr",
+                "Log to stderr, syslog, none or a file; to syslog if stderr is the client.",
+                |s, v| {
+                    s.log = v.parse::<Place>()?;
+                    Ok(())
+                },
+            ),
+            global("log_level", "info", "Log up to this level: error, warn, info, debug or trace.", |s, v| {
                 s.log_level = match v {
                     "error" | "warn" | "info" | "debug" | "trace" => v.parse().map_err(|_| "no such level")?,
                     _ => return Err("no such level (error, warn, info, debug, trace)".into()),
                 };
                 Ok(())
             }),
-            global("user", "", "user or user:group to become once ports are bound (Unix)", |s, v| {
+            global("user", "", "Run as this user or user:group once the ports are open (Unix).", |s, v| {
                 s.user = Some(v.to_string()).filter(|user| !user.is_empty());
                 s.user.as_deref().map_or(Ok(()), user::check).map_err(|error| error.to_string())
             }),
-            global("drain_timeout", "30s", "at the end, how long connections may take to end by themselves", |s, v| {
-                put(&mut s.drain_timeout, v)
-            }),
+            global(
+                "drain_timeout",
+                "30s",
+                "How long open connections may finish after SIGTERM or an upgrade.",
+                |s, v| put(&mut s.drain_timeout, v),
+            ),
         ],
     },
     Part {
         title: "queue",
         keys: &[
-            global("queue_listen", "127.0.0.1:7347", "control addresses to listen on", |s, v| {
-                put_listen(&mut s.queue_listen, v, 1)
-            }),
-            global("queue_scheduler", "competitive", "who is chosen; see `pegasus help schedulers`", |s, v| {
-                put(&mut s.queue.scheduler, v)
-            }),
-            global("queue_plugin_timeout", "50ms", "how long an exec: scheduler may take for an answer", |s, v| {
-                put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1))
-            }),
-            global("queue_lease", "30s", "how long tickets hold whose message gives no lease", |s, v| {
+            global(
+                "queue_listen",
+                "127.0.0.1:7347",
+                "Addresses on which the queue accepts control connections.",
+                |s, v| put_listen(&mut s.queue_listen, v, 1),
+            ),
+            global(
+                "queue_scheduler",
+                "competitive",
+                "How a provider is chosen; see `pegasus help schedulers`.",
+                |s, v| put(&mut s.queue.scheduler, v),
+            ),
+            global(
+                "queue_plugin_timeout",
+                "50ms",
+                "How long an exec: scheduler may take; then the default one chooses.",
+                |s, v| put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1)),
+            ),
+            global("queue_lease", "30s", "How long tickets are valid if their message gives no lease.", |s, v| {
                 put(&mut s.queue.lease, v)
             }),
-            global("queue_wait_max", "30s", "the longest wait that a `next` may ask for", |s, v| {
+            global("queue_wait_max", "30s", "The longest time that a request may wait for a ticket.", |s, v| {
                 put(&mut s.queue.wait_max, v)
             }),
-            global("queue_waiting_max", "10000", "waiting requests that a service may hold", |s, v| {
-                put_number(&mut s.queue.waiting_max, v, 0)
-            }),
-            global("queue_connections_max", "4096", "control connections at once", |s, v| {
+            global(
+                "queue_waiting_max",
+                "10000",
+                "Most requests that may wait for one service; more get an error.",
+                |s, v| put_number(&mut s.queue.waiting_max, v, 0),
+            ),
+            global("queue_connections_max", "4096", "Most control connections at once.", |s, v| {
                 put_number(&mut s.queue_connections_max, v, 1)
             }),
-            global("queue_providers_max", "4096", "providers that a service may have", |s, v| {
+            global("queue_providers_max", "4096", "Most providers of one service.", |s, v| {
                 put_number(&mut s.queue.providers_max, v, 1)
             }),
-            global("queue_services_max", "256", "services", |s, v| put_number(&mut s.queue.services_max, v, 1)),
-            global("queue_allow_ticket", "127.0.0.0/8 ::1", "networks that may offer tickets and withdraw", |s, v| {
-                put_networks(&mut s.queue.allow_ticket, v)
-            }),
-            global("queue_allow_next", "127.0.0.0/8 ::1", "networks that may ask for providers", |s, v| {
-                put_networks(&mut s.queue.allow_next, v)
-            }),
-            global("queue_allow_status", "127.0.0.0/8 ::1", "networks that may ask for the status", |s, v| {
+            global("queue_services_max", "256", "Most services.", |s, v| put_number(&mut s.queue.services_max, v, 1)),
+            global(
+                "queue_allow_ticket",
+                "127.0.0.0/8 ::1",
+                "Networks from which monitors may offer and withdraw tickets.",
+                |s, v| put_networks(&mut s.queue.allow_ticket, v),
+            ),
+            global(
+                "queue_allow_next",
+                "127.0.0.0/8 ::1",
+                "Networks from which redirectors may ask for providers.",
+                |s, v| put_networks(&mut s.queue.allow_next, v),
+            ),
+            global("queue_allow_status", "127.0.0.0/8 ::1", "Networks from which the status may be read.", |s, v| {
                 put_networks(&mut s.queue.allow_status, v)
             }),
         ],
@@ -190,7 +216,7 @@ pub const PARTS: &[Part] = &[
             global(
                 "redirect_queue",
                 "127.0.0.1:7347",
-                "the ticket queue to ask; embedded: one in this process",
+                "The queue to ask, or embedded. Unset: embedded; under inetd 127.0.0.1:7347.",
                 |s, v| {
                     s.redirect_queue = match v {
                         "embedded" if cfg!(feature = "queue") => QueueAt::Embedded,
@@ -203,52 +229,71 @@ pub const PARTS: &[Part] = &[
             global(
                 "redirect_queue_timeout",
                 "5s",
-                "how long clients wait for a queue that cannot be reached",
+                "How long clients wait for a queue that cannot be reached.",
                 |s, v| put(&mut s.redirect.queue_timeout, v),
             ),
-            global("redirect_threads", "auto", "event loops; auto: as many as CPUs may be used", |s, v| {
-                s.redirect_threads = if v == "auto" { None } else { Some(number(v, 1, 1024)?) };
-                Ok(())
-            }),
-            global("redirect_wait", "1s", "how long a client may wait for a ticket; 0: not at all", |s, v| {
+            global(
+                "redirect_threads",
+                "auto",
+                "Threads, each with an event loop; auto: one per usable CPU.",
+                |s, v| {
+                    s.redirect_threads = if v == "auto" { None } else { Some(number(v, 1, 1024)?) };
+                    Ok(())
+                },
+            ),
+            global("redirect_wait", "1s", "How long a client may wait for a ticket; 0: not at all.", |s, v| {
                 put(&mut s.redirect.wait, v)
             }),
-            global("redirect_stock", "0", "tickets asked ahead per service and thread, 250 ms at most", |s, v| {
-                s.redirect.stock = number(v, 0, 1024)? as u32;
-                Ok(())
-            }),
-            global("redirect_tries", "4", "providers to try for one client", |s, v| {
+            global(
+                "redirect_stock",
+                "0",
+                "Tickets to prefetch per service and thread, kept for 250 ms; 0: none.",
+                |s, v| {
+                    s.redirect.stock = number(v, 0, 1024)? as u32;
+                    Ok(())
+                },
+            ),
+            global("redirect_tries", "4", "Most providers to try for one client.", |s, v| {
                 s.redirect.tries = number(v, 1, 16)? as u32;
                 Ok(())
             }),
-            global("redirect_connect_timeout", "3s", "how long one try may take", |s, v| {
+            global("redirect_connect_timeout", "3s", "How long a provider may take to accept a connection.", |s, v| {
                 put_span(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
             }),
-            global("redirect_idle_timeout", "10m", "ends a connection without a byte either way", |s, v| {
-                put_span(&mut s.redirect_idle_timeout, v, Span::from_millis(1))
-            }),
-            global("redirect_half_closed_timeout", "2m", "the same after one direction ended", |s, v| {
-                put_span(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1))
-            }),
-            global("redirect_connections_max", "10000", "clients at once; more wait to be accepted", |s, v| {
+            global(
+                "redirect_idle_timeout",
+                "10m",
+                "Close a connection after this time without a byte in either direction.",
+                |s, v| put_span(&mut s.redirect_idle_timeout, v, Span::from_millis(1)),
+            ),
+            global(
+                "redirect_half_closed_timeout",
+                "2m",
+                "Close a half-closed connection after this time without a byte.",
+                |s, v| put_span(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1)),
+            ),
+            global("redirect_connections_max", "10000", "Most clients at once; more wait in the backlog.", |s, v| {
                 put_number(&mut s.redirect_connections_max, v, 1)
             }),
             global(
                 "redirect_per_source_max",
                 "0",
-                "clients of one address (IPv6: /64) at once; 0: any number",
+                "Most clients at once of one IPv4 address or IPv6 /64; 0: no limit.",
                 |s, v| put_number(&mut s.redirect_per_source_max, v, 0),
             ),
-            global("redirect_flows_max", "16384", "UDP flows at once; one more ends the most silent one", |s, v| {
-                put_number(&mut s.redirect_flows_max, v, 1)
-            }),
-            global("redirect_linger", "10s", "under inetd `wait`: leaves after so long without a client", |s, v| {
+            global(
+                "redirect_flows_max",
+                "16384",
+                "Most UDP flows at once; beyond that the least recently active is dropped.",
+                |s, v| put_number(&mut s.redirect_flows_max, v, 1),
+            ),
+            global("redirect_linger", "10s", "Under inetd `wait`: exit after this time without a client.", |s, v| {
                 put(&mut s.redirect_linger, v)
             }),
             global(
                 "redirect_splice",
                 "auto",
-                "auto: long streams pass through the system alone (Linux); off",
+                "auto: long streams are moved by the kernel with splice(2) (Linux); off.",
                 |s, v| {
                     s.redirect_splice = match v {
                         "auto" => true,
@@ -258,28 +303,36 @@ pub const PARTS: &[Part] = &[
                     Ok(())
                 },
             ),
-            service("service_NAME_listen", "", "addresses that its clients come to; /udp may follow", |s, v| {
-                put_list(&mut s.listen, v, 0)
-            }),
-            service("service_NAME_scheduler", "", "its own scheduler, instead of queue_scheduler", |s, v| {
+            service(
+                "service_NAME_listen",
+                "",
+                "Addresses for clients: IP:PORT, *:PORT or *:PORT-PORT, with /udp for UDP.",
+                |s, v| put_list(&mut s.listen, v, 0),
+            ),
+            service("service_NAME_scheduler", "", "The scheduler of this service; unset: queue_scheduler.", |s, v| {
                 s.scheduler = Some(v.parse()?);
                 Ok(())
             }),
-            service("service_NAME_affinity", "off", "source: a client's address keeps its provider; off", |s, v| {
-                s.affinity = match v {
-                    "source" => true,
-                    "off" => false,
-                    _ => return Err("neither source nor off".into()),
-                };
-                Ok(())
-            }),
-            service("service_NAME_affinity_timeout", "10m", "for so long after its last connection", |s, v| {
+            service(
+                "service_NAME_affinity",
+                "off",
+                "source: a client address stays with its provider; off: it does not.",
+                |s, v| {
+                    s.affinity = match v {
+                        "source" => true,
+                        "off" => false,
+                        _ => return Err("neither source nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service("service_NAME_affinity_timeout", "10m", "How long it stays after its last connection.", |s, v| {
                 put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
             }),
             service(
                 "service_NAME_proxy_protocol",
                 "off",
-                "v1, v2: providers are told the client's address; off",
+                "Tell providers the client's address in a PROXY header: v1, v2 or off.",
                 |s, v| {
                     s.proxy_protocol = match v {
                         "off" => None,
@@ -293,48 +346,72 @@ pub const PARTS: &[Part] = &[
             service(
                 "service_NAME_accept_proxy",
                 "",
-                "networks of front proxies whose PROXY header tells it",
+                "Trusted front proxies: their PROXY header sets the client's address.",
                 |s, v| put_networks(&mut s.accept_proxy, v),
             ),
-            service("service_NAME_udp_idle", "30s", "a flow of datagrams ends after this silence", |s, v| {
+            service("service_NAME_udp_idle", "30s", "A UDP flow ends after this time without a datagram.", |s, v| {
                 put_span(&mut s.udp.idle, v, Span::from_millis(1))
             }),
-            service("service_NAME_udp_replies", "0", "or after so many replies to each; 0: any; DNS: 1", |s, v| {
-                s.udp.replies = number(v, 0, 1_000_000)? as u32;
-                Ok(())
-            }),
-            service("service_NAME_udp_age", "1h", "or at this age; the next datagram is led anew", |s, v| {
-                put_span(&mut s.udp.age, v, Span::from_millis(1))
-            }),
-            service("service_NAME_udp_flow", "on", "off: every datagram is a request of its own", |s, v| {
-                s.udp.single = match v {
-                    "on" => false,
-                    "off" => true,
-                    _ => return Err("neither on nor off".into()),
-                };
-                Ok(())
-            }),
-            service("service_NAME_fallback", "", "providers for when the queue has none or is away", |s, v| {
-                put_list(&mut s.fallback, v, 0)
-            }),
+            service(
+                "service_NAME_udp_replies",
+                "0",
+                "A UDP flow ends after this many replies per datagram (DNS: 1); 0: never.",
+                |s, v| {
+                    s.udp.replies = number(v, 0, 1_000_000)? as u32;
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_udp_age",
+                "1h",
+                "A UDP flow ends at this age; the next datagram chooses a provider anew.",
+                |s, v| put_span(&mut s.udp.age, v, Span::from_millis(1)),
+            ),
+            service(
+                "service_NAME_udp_flow",
+                "on",
+                "on: a client's datagrams form a flow; off: each is a request of its own.",
+                |s, v| {
+                    s.udp.single = match v {
+                        "on" => false,
+                        "off" => true,
+                        _ => return Err("neither on nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_fallback",
+                "",
+                "Static providers for when the queue has none or cannot be reached.",
+                |s, v| put_list(&mut s.fallback, v, 0),
+            ),
         ],
     },
     Part {
         title: "monitor",
         keys: &[
-            global("monitor_balancers", "127.0.0.1:7347", "the ticket queues to send tickets to", |s, v| {
-                let mut balancers: Vec<Balancer> = Vec::new();
-                put_list(&mut balancers, v, 1)?;
-                s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
-                Ok(())
-            }),
-            global("monitor_interval", "1s", "how often it looks, checks and sends", |s, v| {
-                put_span(&mut s.monitor_interval, v, Span::from_millis(10))
-            }),
+            global(
+                "monitor_balancers",
+                "127.0.0.1:7347",
+                "Queues to send tickets to: HOST or HOST:PORT, separated by blanks.",
+                |s, v| {
+                    let mut balancers: Vec<Balancer> = Vec::new();
+                    put_list(&mut balancers, v, 1)?;
+                    s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
+                    Ok(())
+                },
+            ),
+            global(
+                "monitor_interval",
+                "1s",
+                "How often to measure the load, check services and send tickets.",
+                |s, v| put_span(&mut s.monitor_interval, v, Span::from_millis(10)),
+            ),
             global(
                 "monitor_load",
                 "",
-                "cpu loadavg psi file:PATH exec:COMMAND; cpu where the system tells it",
+                "Sources: cpu loadavg psi file:PATH exec:COMMAND; unset: cpu, else loadavg.",
                 |s, v| {
                     s.monitor_load = load_sources(v)?;
                     Ok(())
@@ -343,7 +420,7 @@ pub const PARTS: &[Part] = &[
             service(
                 "service_NAME_provider",
                 "",
-                "where it is: IP:PORT, IP or :PORT; else as the queue sees us",
+                "The provider: IP:PORT, IP or :PORT; without IP the one the queue sees.",
                 |s, v| {
                     s.provider = Some(v.parse()?);
                     Ok(())
@@ -352,7 +429,7 @@ pub const PARTS: &[Part] = &[
             service(
                 "service_NAME_capacity",
                 "auto",
-                "most requests that run at once there; auto: found out",
+                "Most slots, requests that run at once here; auto: as many as measured.",
                 |s, v| {
                     let slots = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
                     s.capacity = Some(slots);
@@ -362,26 +439,31 @@ pub const PARTS: &[Part] = &[
             service(
                 "service_NAME_check",
                 "tcp",
-                "tcp or tcp:PORT: does it take a connection; exec:COMMAND; off",
+                "Health check: tcp (the provider's port), tcp:PORT, exec:COMMAND or off.",
                 |s, v| {
                     s.check = Some(v.parse::<Check>()?);
                     Ok(())
                 },
             ),
-            service("service_NAME_check_interval", "", "how often; else every monitor_interval", |s, v| {
+            service("service_NAME_check_interval", "", "Time between checks; unset: monitor_interval.", |s, v| {
                 let mut interval = Span::ZERO;
                 put_span(&mut interval, v, Span::from_millis(10))?;
                 s.check_interval = Some(interval);
                 Ok(())
             }),
-            service("service_NAME_check_rise", "2", "good checks in a row to come back", |s, v| {
+            service("service_NAME_check_rise", "2", "Good checks in a row until tickets are offered again.", |s, v| {
                 s.rise = number(v, 1, 1000)? as u32;
                 Ok(())
             }),
-            service("service_NAME_check_fall", "1", "bad checks in a row to leave", |s, v| {
-                s.fall = number(v, 1, 1000)? as u32;
-                Ok(())
-            }),
+            service(
+                "service_NAME_check_fall",
+                "1",
+                "Failed checks in a row until no more tickets are offered.",
+                |s, v| {
+                    s.fall = number(v, 1, 1000)? as u32;
+                    Ok(())
+                },
+            ),
         ],
     },
 ];
@@ -394,10 +476,11 @@ pub fn all() -> impl Iterator<Item = &'static Key> {
 /// The sample file: every key, commented out, at its default.
 pub fn sample() -> String {
     let mut text = String::from(
-        "# PEGASUS configuration: KEY=VALUE, one a line, valid sh; values with blanks\n\
-         # are quoted, lists are separated by blanks. Durations: 250ms 30s 5m 2h.\n\
-         # NAME is a service: a to z, then a-z 0-9 and _ (in messages -).\n\
-         # One file may serve all commands. Every key is shown with its default.\n",
+        "# PEGASUS configuration: one KEY=VALUE a line, as in sh. Quote a value that\n\
+         # contains blanks; lists are separated by blanks. Durations: 250ms 30s 5m 2h.\n\
+         # NAME is a service: a letter, then letters, digits and _, in lower case\n\
+         # (_ in a key is - in messages). One file may serve all commands. Every key\n\
+         # is shown with its default.\n",
     );
     for part in PARTS {
         text.push_str(&format!("\n# -- {} --\n", part.title));
