@@ -21,20 +21,28 @@
 //! }
 //!
 //! fn main() {
-//!     let idlest = SchedulerDef { names: &["idlest"], summary: "fewest active", make: |_| Box::new(Idlest) };
+//!     let idlest = SchedulerDef {
+//!         names: &["idlest"],
+//!         summary: "fewest active",
+//!         uses_client: false,
+//!         make: |_| Box::new(Idlest),
+//!     };
 //!     std::process::exit(pegasus::run(vec![idlest]));
 //! }
 //! ```
 //!
 //! Then `queue_scheduler=idlest` is a configuration like any other.
 //!
-//! This crate is the program: `command` runs the state machines of `pegasus_core`
-//! on the event loop of `net`, which stands on `os`. Imports point down only.
+//! This crate is the program: `command` runs the state machines of `pegasus_core`, as
+//! `config` says, on the event loop of `net`, which stands on `os`. Imports point down
+//! only.
 
 // A program with fewer commands uses less of what stands below them.
 #![cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
 
 mod command;
+mod config;
+mod logging;
 mod net;
 mod os;
 #[doc(inline)]

@@ -3,11 +3,12 @@
 //! Owns usage and its errors. Nothing here may reach a client: under a
 //! superserver descriptor 2 is made safe before the first word is read.
 
-use super::daemon::{default_file, warn_of_limit, Daemon, Source};
-use super::logging;
-use super::settings::Settings;
+use super::daemon::{warn_of_limit, Daemon};
 use super::terminal::{complain, say};
 use super::{exit, help, send};
+use crate::config::settings::Settings;
+use crate::config::source::{default_file, Source};
+use crate::logging;
 use crate::os::inherit::{self, Found, Inherited};
 use crate::os::{cpu, load, service};
 use getopts::{Matches, Options};
@@ -88,7 +89,11 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
             ));
             exit::OK
         }
-        Some("send") => parse("send", Options::new(), rest, client, send::run),
+        Some("send") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            parse("send", options, rest, client, send::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -127,11 +132,16 @@ fn parse(name: &str, mut options: Options, rest: &[String], client: bool, run: f
     }
 }
 
+/// The options that say where the configuration is.
+fn add_configuration(options: &mut Options) {
+    options.optopt("c", "config", "", "FILE");
+    options.optmulti("o", "set", "", "KEY=VALUE");
+}
+
 fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
     let client = found.stderr_was_client;
     let mut options = Options::new();
-    options.optopt("c", "config", "", "FILE");
-    options.optmulti("o", "set", "", "KEY=VALUE");
+    add_configuration(&mut options);
     options.optflag("t", "test", "");
     options.optflagmulti("v", "verbose", "");
     options.optflagmulti("q", "quiet", "");
@@ -163,6 +173,7 @@ fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
         assignments: matches.opt_strs("set"),
         louder: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
         stderr_was_client: client,
+        under_superserver: !matches!(found.inherited, Inherited::Nothing | Inherited::Handed(_)),
     };
     let settings = match source.load() {
         Ok(settings) => settings,
@@ -202,6 +213,9 @@ fn tell_test(name: &str, settings: &Settings) -> i32 {
         "redirect" => settings.services.iter().all(|service| service.listen.is_empty()),
         _ => false,
     };
+    if name == "redirect" && !cfg!(feature = "queue") {
+        say(format_args!("this program has no queue to embed: it asks {}", settings.usual_queue()));
+    }
     match name {
         "monitor" if idle => {
             complain("pegasus: nothing to offer: set service_NAME_provider");

@@ -1,19 +1,18 @@
-//! What all daemons have: a configuration that can be read again, and
-//! descriptors that may not be enough for it.
+//! What all daemons have: a user to become, signals, and descriptors that may not
+//! be enough for the configuration.
 //!
-//! Owns where the configuration comes from and how the limits fit it. Knows no
-//! command.
+//! Owns how the limits fit it. Knows no command.
 
-use super::logging;
-use super::settings::{Mistake, QueueAt, Settings};
+use crate::config::settings::{QueueAt, Settings};
+use crate::config::source::Source;
+use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{limits, load};
-use log::{error, warn, LevelFilter};
+use crate::os::{cpus, limits, user};
+use log::warn;
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use std::io;
-use std::path::PathBuf;
 
 /// What a signal wants of a daemon that is upgraded by a restart.
 pub enum Wish {
@@ -50,80 +49,20 @@ pub struct Daemon {
     pub once: bool,
 }
 
-/// Where the configuration comes from.
-#[derive(Clone)]
-pub struct Source {
-    /// A file, if there is one.
-    pub file: Option<PathBuf>,
-    /// `KEY=VALUE` of the command line.
-    pub assignments: Vec<String>,
-    /// How many levels more are logged; fewer, if negative.
-    pub louder: i32,
-    /// Standard error must not be used.
-    pub stderr_was_client: bool,
-}
-
-impl Source {
-    /// Reads it, perhaps again.
-    ///
-    /// # Errors
-    /// Every mistake in it.
-    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
-        let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
-        let levels = LevelFilter::iter().collect::<Vec<_>>();
-        let level = settings.log_level as i32 + self.louder;
-        settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
-        Ok(settings)
-    }
-
-    /// Where it puts the log, as far as that can be read among mistakes.
-    pub fn log(&self) -> logging::Place {
-        Settings::log_of(self.file.as_deref(), &self.assignments)
-    }
-
-    /// Reads it again for a running daemon: a bad one changes nothing and says why.
-    pub fn reload(&self) -> Option<Settings> {
-        self.reload_if(|_| Ok(())).map(|(settings, ())| settings)
-    }
-
-    /// The same where more than reading may go wrong: then nothing changes, too.
-    pub fn reload_if<T>(&self, prepare: impl FnOnce(&Settings) -> io::Result<T>) -> Option<(Settings, T)> {
-        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
-        let prepared = read.and_then(|settings| match prepare(&settings) {
-            Ok(prepared) => Ok((settings, prepared)),
-            Err(error) => Err(vec![error.to_string()]),
-        });
-        match prepared {
-            Ok((settings, prepared)) => {
-                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
-                log::info!(target: "config", "read again");
-                Some((settings, prepared))
-            }
-            Err(mistakes) => {
-                let mistakes: Vec<String> = mistakes;
-                mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
-                error!(target: "config", "the old configuration stays");
-                None
-            }
-        }
-    }
-}
-
-/// The configuration that is read when none is named.
-pub fn default_file() -> Option<PathBuf> {
-    let path = if cfg!(windows) {
-        std::env::current_exe().ok()?.with_file_name("pegasus.conf")
-    } else {
-        PathBuf::from("/etc/pegasus.conf")
-    };
-    path.exists().then_some(path)
+/// Becomes the configured user, if there is one; ports are bound by now.
+///
+/// # Errors
+/// What the system says.
+pub fn become_user(settings: &Settings) -> io::Result<()> {
+    let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
+    settings.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
 }
 
 /// Descriptors that a process needs besides those of its connections.
 const DESCRIPTORS_ASIDE: u64 = 16;
 /// The same for each thread of a redirector, which may take one client too many.
 const DESCRIPTORS_A_THREAD: u64 = 8;
-/// Monitors that a queue in a redirector expects at least.
+/// Monitors that a queue in a redirector expects, as far as an eighth of the limit allows.
 const MONITORS: u64 = 64;
 
 /// What the descriptors of a redirector are for. Whoever is accepted will need
@@ -147,12 +86,15 @@ impl Shares {
         let (mut clients, mut flows) = (settings.redirect_connections_max, settings.redirect_flows_max);
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let speaks = |transport| listens().any(|listen| listen.transport == transport);
-        let threads = settings.redirect_threads.unwrap_or_else(load::threads) as u64;
+        let threads = settings.redirect_threads.unwrap_or_else(cpus::threads) as u64;
         // Each loop has a copy of a socket for streams, or a socket of its own for datagrams.
         let sockets = |listen: &ListenAddr| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
         let doors: u64 = listens().map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen)).sum();
         let kinds = u64::from(speaks(Transport::Tcp)) + u64::from(speaks(Transport::Udp));
-        let monitors = if settings.redirect_queue == QueueAt::Embedded { MONITORS } else { 0 };
+        let monitors = match settings.asked_queue() {
+            QueueAt::Embedded => MONITORS.min(limit.unwrap_or(u64::MAX) / 8),
+            QueueAt::Target(_) => 0,
+        };
         let aside = DESCRIPTORS_ASIDE + doors + threads * kinds.max(1) * DESCRIPTORS_A_THREAD + monitors;
         let Some(limit) = limit else { return Shares { clients, pipes: usize::MAX, flows } };
         let most = usize::try_from(limit.saturating_sub(aside)).unwrap_or(usize::MAX);

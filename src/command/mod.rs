@@ -5,8 +5,6 @@ pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod help;
-pub mod keys;
-pub mod logging;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod plugins;
@@ -18,7 +16,6 @@ pub mod queue;
 #[cfg(feature = "redirect")]
 pub mod redirect;
 pub mod send;
-pub mod settings;
 pub mod terminal;
 
 use std::collections::hash_map::RandomState;

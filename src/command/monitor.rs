@@ -3,10 +3,11 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! What is bid is the machine's business.
 
-use super::daemon::{Daemon, Source, Wish};
-use super::settings::{Check, ServiceSettings, Settings};
+use super::daemon::{become_user, Daemon, Wish};
 use super::terminal::say;
 use super::{exit, seed};
+use crate::config::settings::{Check, ServiceSettings, Settings};
+use crate::config::source::Source;
 use crate::net::drive::{Desk, Hands, Loop};
 use crate::net::gauge::Gauge;
 use crate::net::helper::{self, Helper};
@@ -306,8 +307,9 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
     let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
-    let started = settings.become_user().and_then(|()| Ready::new(settings)).and_then(|mut ready| {
-        ready.turn.catch_signals(move |signal| on_signal(signal, &source))?;
+    let running = settings.clone();
+    let started = become_user(&settings).and_then(|()| Ready::new(settings)).and_then(|mut ready| {
+        ready.turn.catch_signals(move |signal| on_signal(signal, &source, &running))?;
         Ok(ready)
     });
     match started {
@@ -328,11 +330,11 @@ fn offered(service: &ServiceSettings) -> String {
     format!("{}={provider}", service.name)
 }
 
-fn on_signal(signal: Signal, source: &Source) -> Option<Order> {
+fn on_signal(signal: Signal, source: &Source, running: &Settings) -> Option<Order> {
     match Wish::of(signal, "monitor")? {
         Wish::End => Some(Order::Terminate),
         Wish::Reload => {
-            let settings = source.reload()?;
+            let settings = source.reload(running, &["monitor"])?;
             if settings.offered().is_empty() {
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
                 return None;

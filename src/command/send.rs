@@ -5,12 +5,15 @@
 
 use super::exit;
 use super::terminal::complain;
+use crate::config::settings::Settings;
+use crate::config::source::default_file;
 use getopts::Matches;
 use pegasus_core::base::address::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +75,7 @@ impl Line {
 
 /// Runs the command; the result is its exit status.
 pub fn run(matches: &Matches) -> i32 {
-    let mut sender = Sender { line: None, status: exit::OK };
+    let mut sender = Sender { matches, queue: None, line: None, status: exit::OK };
     if matches.free.is_empty() {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { break };
@@ -86,14 +89,37 @@ pub fn run(matches: &Matches) -> i32 {
     sender.status
 }
 
-struct Sender {
+struct Sender<'a> {
+    matches: &'a Matches,
+    /// Where messages go that name no queue; read when the first one comes.
+    queue: Option<HostPort>,
     line: Option<Line>,
     status: i32,
 }
 
-impl Sender {
+impl Sender<'_> {
+    /// The queue of the configuration; what is wrong with that is told.
+    fn queue(&mut self) -> Option<HostPort> {
+        if self.queue.is_none() {
+            let file = self.matches.opt_str("config").map(PathBuf::from).or_else(default_file);
+            match Settings::load(file.as_deref(), &self.matches.opt_strs("set")) {
+                Ok(settings) => self.queue = Some(settings.usual_queue()),
+                Err(mistakes) => {
+                    mistakes.iter().for_each(|mistake| complain(format_args!("pegasus: {mistake}")));
+                    self.status = exit::CONFIG;
+                }
+            }
+        }
+        self.queue.clone()
+    }
+
     /// Sends one message; answers whether it makes sense to go on.
     fn send(&mut self, text: &str) -> bool {
+        let Some(rest) = text.strip_prefix("pegasus:///") else { return self.send_to(text) };
+        self.queue().is_some_and(|queue| self.send_to(&format!("pegasus://{queue}/{rest}")))
+    }
+
+    fn send_to(&mut self, text: &str) -> bool {
         let target = match Url::parse(text) {
             Ok(url) if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX => {
                 HostPort { host: url.host.to_string(), port: url.port.unwrap_or(CONTROL_PORT) }

@@ -4,6 +4,7 @@
 //! flush, sleep, events. Knows no machine: what an event means and how an
 //! output is done is the hands' business.
 
+use crate::os::service;
 use crate::os::signal::{Signal, Signals};
 use mio::event::Event;
 use mio::{Events, Poll, Registry, Token, Waker};
@@ -129,7 +130,7 @@ impl<O> Loop<O> {
     /// # Errors
     /// What the system says.
     pub fn catch_signals(&mut self, on_signal: impl FnMut(Signal) -> Option<O> + Send + 'static) -> io::Result<()> {
-        let signals = Signals::install(&self.desk.registry, SIGNAL, &self.remote.waker)?;
+        let signals = Signals::install(&self.desk.registry, SIGNAL, &self.remote.waker, service::managed())?;
         self.signals = Some((signals, Box::new(on_signal)));
         Ok(())
     }

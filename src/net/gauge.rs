@@ -4,7 +4,7 @@
 //! follows from a look is the law's business.
 
 use super::helper::Helper;
-use crate::os::{cpu, load};
+use crate::os::{cpu, cpus, load};
 use mio::Waker;
 use pegasus_core::base::decimal;
 use pegasus_core::base::key_value;
@@ -153,7 +153,7 @@ impl Gauge {
             _ => None,
         });
         Gauge {
-            cpus: load::cpus(),
+            cpus: cpus::cpus(),
             interval,
             times: if sources.contains(&Source::Cpu) { cpu::times() } else { None },
             runnable: 0,

@@ -6,6 +6,7 @@ pub mod addresses;
 pub mod child;
 pub mod connect;
 pub mod cpu;
+pub mod cpus;
 pub mod datagram;
 pub mod inherit;
 pub mod limits;

@@ -18,6 +18,7 @@ mod garbage;
 mod idling;
 mod load;
 mod losses;
+mod one_process;
 mod overload;
 mod permission;
 mod plugins;

@@ -2,6 +2,7 @@
 
 use crate::support::pegasus::{nobody, pegasus, program, Queue};
 use crate::support::process::run;
+use crate::support::Directory;
 
 #[test]
 fn answers_go_to_standard_output_and_the_status_tells_errors() {
@@ -20,6 +21,29 @@ fn status_is_printed_without_its_dot() {
     let (status, out, _) = pegasus(&["send", &format!("pegasus://{}/status", queue.address)]);
     assert_eq!(status, 0);
     assert!(out.starts_with("queue ") && !out.contains("\n."), "{out}");
+}
+
+#[test]
+fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
+    let (queue, directory) = (Queue::start(&[]), Directory::new());
+    queue.offer("10.0.0.7:80", 3);
+    let (port, away) = (queue.address.port(), nobody());
+    for (text, set) in [
+        (format!("redirect_queue={}\nqueue_listen={away}\n", queue.address), None),
+        (format!("redirect_queue=embedded\nqueue_listen='*:{port} {away}'\n"), None),
+        (format!("queue_listen={away}\n"), Some(format!("queue_listen=0.0.0.0:{port}"))),
+    ] {
+        let conf = directory.write("pegasus.conf", &text);
+        let set = set.iter().flat_map(|set| ["-o", set]);
+        let arguments: Vec<&str> = ["send", "-c", &conf].into_iter().chain(set).collect();
+        let (status, out, errors) = pegasus(&[&arguments[..], &["pegasus:///next?service=web"]].concat());
+        assert_eq!((status, out.as_str(), errors.as_str()), (0, "10.0.0.7:80\n", ""), "{text}");
+    }
+    let conf = directory.write("pegasus.conf", "nonsense\n");
+    let (status, _, errors) = pegasus(&["send", "-c", &conf, "pegasus:///status"]);
+    assert!(status == 78 && errors.contains("pegasus.conf:1: "), "{errors}");
+    let named = format!("pegasus://{}/status", queue.address);
+    assert_eq!(pegasus(&["send", "-c", &conf, &named]).0, 0, "it is not read in vain");
 }
 
 #[test]

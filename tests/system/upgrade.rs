@@ -21,12 +21,12 @@ use std::sync::{mpsc, Mutex};
 
 /// Processes that nobody else would end.
 #[derive(Default)]
-struct Successors(Vec<i32>);
+pub struct Successors(Vec<i32>);
 
 impl Successors {
     /// Waits until the successor of a process, which writes to the same log, serves.
     #[track_caller]
-    fn upgrade(&mut self, process: &Process) -> i32 {
+    pub fn upgrade(&mut self, process: &Process) -> i32 {
         let of = self.0.last().copied().unwrap_or(process.id() as i32);
         let lines = || process.log_with(&["is about to take over"]);
         let before = lines().len();
@@ -188,10 +188,8 @@ fn who_is_told_to_end_takes_its_successor_along() {
 fn a_queue_in_the_process_goes_along() {
     let (provider, places) = (Provider::echo(), places(2));
     let directory = crate::support::Directory::new();
-    let conf = directory.write(
-        "pegasus.conf",
-        &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
-    );
+    let conf =
+        directory.write("pegasus.conf", &format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]));
     let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
     let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
     let mut old = running(places[1]);
@@ -295,7 +293,8 @@ fn systemd_is_told_which_process_matters() {
     };
     let place = places(1)[0];
     let mut command = program();
-    command.args(["redirect", "-c", "/dev/null", "-o", &format!("service_web_listen={place}")]);
+    command.args(["redirect", "-c", "/dev/null", "-o", "queue_listen=127.0.0.1:0"]);
+    command.args(["-o", &format!("service_web_listen={place}")]);
     let process = Process::start("redirect", command.env("NOTIFY_SOCKET", &path_of));
     assert_eq!(told(), format!("MAINPID={}\nREADY=1", process.id()));
     let id = Successors::default().upgrade(&process);

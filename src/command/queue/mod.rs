@@ -11,7 +11,7 @@ pub use shared::{Member, SharedQueue};
 pub use start::{run, Embedded, Places};
 
 use super::plugins::Plugins;
-use super::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::os::socket::SHORT_READ_DRAINS;

@@ -2,7 +2,7 @@
 //!
 //! Owns the face of `queue` that a redirector sees, and no more.
 
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::drive::Remote;
 use crate::net::peer::News;
 use mio::Waker;

@@ -4,9 +4,10 @@
 //! thread that it has in another's process. Talks to nobody.
 
 use super::{token, Control, Order, SharedQueue};
-use crate::command::daemon::{Daemon, Source, Wish};
-use crate::command::settings::Settings;
+use crate::command::daemon::{become_user, Daemon, Wish};
 use crate::command::{exit, seed};
+use crate::config::settings::Settings;
+use crate::config::source::Source;
 use crate::net::accept;
 use crate::net::drive::{Loop, Remote};
 use crate::os::service;
@@ -32,6 +33,16 @@ struct Ready {
 /// Listening sockets, each with the place that it is of in `queue_listen`.
 pub type Places = Vec<(ListenAddr, TcpListener)>;
 
+/// Why the queue of a redirector cannot listen: perhaps there is one already.
+fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return error;
+    }
+    let queue = listen.from_this_host();
+    let advice = format!("if that is a pegasus queue, set redirect_queue={queue}; otherwise another queue_listen");
+    io::Error::new(error.kind(), format!("{error}; {advice}"))
+}
+
 impl Ready {
     /// Binds everything that is not `left` by another process. So many threads of
     /// this process may join in.
@@ -41,15 +52,20 @@ impl Ready {
     fn new(settings: &Settings, members_max: usize, left: Places) -> io::Result<Ready> {
         let mut turn = Loop::new()?;
         let mut control = Control::new(settings, members_max);
-        let mut places = Places::new();
+        let (mut places, embedded) = (Places::new(), members_max > 0);
         for (place, socket) in left.into_iter().filter(|(place, _)| settings.queue_listen.contains(place)) {
             socket.set_nonblocking(true)?;
             places.push((place, socket));
         }
         let known: Vec<ListenAddr> = places.iter().map(|(place, _)| place.clone()).collect();
         for listen in &settings.queue_listen {
-            if !known.contains(listen) {
-                places.extend(accept::bind(listen)?.into_iter().map(|socket| (listen.clone(), socket)));
+            if known.contains(listen) {
+                continue;
+            }
+            for port in listen.first..=listen.last {
+                let one = ListenAddr { first: port, last: port, ..listen.clone() };
+                let bound = accept::bind(&one).map_err(|error| if embedded { explain(&one, error) } else { error })?;
+                places.extend(bound.into_iter().map(|socket| (listen.clone(), socket)));
             }
         }
         for (number, (_, socket)) in places.iter().enumerate() {
@@ -90,7 +106,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
-    let user = settings.become_user();
+    let user = become_user(&settings);
     let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
     if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");
@@ -105,10 +121,7 @@ fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option
     match Wish::of(signal, "queue")? {
         Wish::End => Some(Order::Terminate),
         Wish::Reload => {
-            let fresh = source.reload()?;
-            if fresh.queue_listen != settings.queue_listen {
-                warn!(target: "config", "queue_listen changes at the next start");
-            }
+            let fresh = source.reload(settings, &["queue"])?;
             *settings = fresh.clone();
             Some(Order::Reconfigure(Box::new(fresh)))
         }

@@ -4,7 +4,7 @@
 //! business.
 
 use crate::command::queue::Member;
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::peer::{News, Peer};
 use mio::event::Event;

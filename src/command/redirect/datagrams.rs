@@ -14,10 +14,10 @@ use super::notes::Notes;
 use super::proxied::Proxied;
 use super::stay::Staying;
 use super::steward::Order;
-use super::upstreams::{Upstream, Upstreams};
+use super::upstreams::{SendResult, Upstream, Upstreams};
 use super::Crew;
 use crate::command::daemon::Shares;
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;
 use crate::net::tally::Tally;
@@ -385,10 +385,11 @@ impl Datagrams {
                 Ok((count, client, local)) => {
                     let path = FlowKey { socket: number, client, local };
                     let bytes = &self.buffer[..count];
-                    if let Some((flow, to)) = machine.on_datagram(path, door.service, door.port, bytes, desk.now) {
-                        if self.upstreams.get(flow).is_some_and(|upstream| upstream.refuses(bytes, to)) {
-                            machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);
-                        }
+                    let routed = machine.on_datagram(path, door.service, door.port, bytes, desk.now);
+                    let Some((flow, to)) = routed else { continue };
+                    let Some(upstream) = self.upstreams.get(flow) else { continue };
+                    if upstream.send(bytes, to) == SendResult::Unreachable {
+                        machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -420,7 +421,7 @@ impl Datagrams {
                 return machine.handle_input(Input::OpenFailed { flow }, desk.now);
             }
         };
-        let refused = machine.unconfirmed(flow).any(|bytes| upstream.refuses(bytes, to));
+        let refused = machine.unconfirmed(flow).any(|bytes| upstream.send(bytes, to) == SendResult::Unreachable);
         machine.handle_input(Input::Opened { flow }, desk.now);
         if refused {
             machine.handle_input(Input::ProviderUnreachable { flow }, desk.now);

@@ -6,7 +6,7 @@
 //! datagrams has a socket for each loop, where the system divides the clients
 //! among them, so that a flow stays with its loop. Accepts nobody.
 
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::accept::{self, Bound};
 use crate::os::share;
 use crate::os::socket::Socket;

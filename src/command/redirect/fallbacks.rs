@@ -3,7 +3,7 @@
 //! Owns their names and the look-ups. When they are used is the machine's
 //! business.
 
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::drive::Desk;
 use crate::net::names::Lookup;
 use pegasus_core::base::address::HostPort;

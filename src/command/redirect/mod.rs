@@ -27,18 +27,19 @@ use relay::Relay;
 use stay::Stay;
 use steward::Steward;
 
-use super::daemon::{Daemon, Source};
+use super::daemon::{become_user, Daemon};
 use super::exit;
 use super::queue::{Embedded, Places, SharedQueue};
-use super::settings::{QueueAt, Settings};
+use crate::config::settings::{QueueAt, Settings};
+use crate::config::source::Source;
 use crate::net::drive::{Desk, Loop, Remote};
 use crate::net::peer::Peer;
 use crate::net::tally::Tally;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{load, notify, service};
-use log::{error, info};
+use crate::os::{cpus, notify, service};
+use log::{error, info, warn};
 use mio::net::TcpStream;
 use mio::Token;
 use pegasus_core::base::address::{HostPort, ListenAddr, Transport};
@@ -89,8 +90,9 @@ fn service_of(settings: &Settings, named: Option<ServiceName>, transport: Transp
 
 /// Started by a superserver for one client.
 fn one_client(mut settings: Settings, service: Option<ServiceName>, stream: std::net::TcpStream) -> io::Result<i32> {
-    let QueueAt::Target(queue) = settings.redirect_queue.clone() else {
-        error!(target: "config", "redirect_queue=embedded: a superserver starts one process for each client");
+    let QueueAt::Target(queue) = settings.asked_queue() else {
+        let why = "the superserver starts a process for each client, and a queue in it would end with that client";
+        error!(target: "config", "redirect_queue=embedded: {why} (run `pegasus queue`, and name its address here)");
         return Ok(exit::CONFIG);
     };
     stream.set_nonblocking(true)?;
@@ -185,7 +187,7 @@ struct Left {
 /// Serves on these doors until all is over. `change`: what the configuration
 /// wants of them, where the places are this process's own.
 fn serve_all(
-    settings: Settings,
+    mut settings: Settings,
     source: &Source,
     mut doors: Doors,
     change: Option<Change>,
@@ -196,16 +198,13 @@ fn serve_all(
         error!(target: "config", "{mistake}");
         return Ok(exit::CONFIG);
     }
-    let mut embedded = match &settings.redirect_queue {
+    let mut embedded = match settings.asked_queue() {
         QueueAt::Target(_) => None,
-        QueueAt::Embedded => {
-            let (places, offers) = (std::mem::take(&mut left.queue), std::mem::take(&mut left.offers));
-            Some(Embedded::start(&settings, members_max(&settings), places, &offers)?)
-        }
+        QueueAt::Embedded => embed(&mut settings, left)?,
     };
     // What this one has no use for is closed.
     left.queue.clear();
-    settings.become_user()?;
+    become_user(&settings)?;
     let own = change.is_some();
     let mut change = change.unwrap_or_default();
     // Whoever waits at a door that is closed at once was handed over to be served.
@@ -235,9 +234,26 @@ fn serve_all(
     Ok(status)
 }
 
+/// The queue of this process. A process that takes the place of one without a queue
+/// may find the queue of that one at its control address: it asks it, too, so that
+/// the upgrade succeeds.
+fn embed(settings: &mut Settings, left: &mut Left) -> io::Result<Option<Embedded>> {
+    let asked_another = left.predecessor.is_some() && left.queue.is_empty() && settings.redirect_queue.is_none();
+    let (places, offers) = (std::mem::take(&mut left.queue), std::mem::take(&mut left.offers));
+    match Embedded::start(settings, members_max(settings), places, &offers) {
+        Err(error) if asked_another && error.kind() == io::ErrorKind::AddrInUse => {
+            let queue = settings.own_queue();
+            warn!(target: "redirect", "{error}; until the next start this process asks {queue}");
+            settings.redirect_queue = Some(QueueAt::Target(queue));
+            Ok(None)
+        }
+        started => started.map(Some),
+    }
+}
+
 /// Loops of a redirector.
 fn threads(settings: &Settings) -> usize {
-    settings.redirect_threads.unwrap_or_else(load::threads)
+    settings.redirect_threads.unwrap_or_else(cpus::threads)
 }
 
 /// Loops that may ask a queue of this process: for streams, and for datagrams.
@@ -422,9 +438,9 @@ impl Team {
 
     /// `queue`: one of this process, instead of the configured one.
     fn start(settings: Settings, doors: &Doors, queue: Option<SharedQueue>, stay: Stay) -> io::Result<Team> {
-        let queue = match (&settings.redirect_queue, queue) {
+        let queue = match (settings.asked_queue(), queue) {
             (_, Some(queue)) => Queue::Here(queue),
-            (QueueAt::Target(queue), None) => Queue::At(queue.clone()),
+            (QueueAt::Target(queue), None) => Queue::At(queue),
             (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
         let places = doors.places().map(|door| Ok((door.service, door.socket.address()?)));

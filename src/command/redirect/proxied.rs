@@ -5,7 +5,7 @@
 //! notation is `wire::proxy`'s.
 
 use super::doors::Doors;
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::pump::Link;
 use log::{debug, warn};
 use pegasus_core::base::address::{Cidr, Transport};

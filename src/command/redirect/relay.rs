@@ -14,7 +14,7 @@ use super::stay::Staying;
 use super::steward::Order;
 use super::Crew;
 use crate::command::daemon::Shares;
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
 use crate::net::accept::{Came, Listeners};
 use crate::net::drive::{Desk, Hands};
 use crate::net::peer::News;

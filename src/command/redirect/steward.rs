@@ -6,10 +6,11 @@
 
 use super::doors::{Change, Doors};
 use super::{Loops, Queue};
-use crate::command::daemon::{warn_of_limit, Source};
-use crate::command::logging;
+use crate::command::daemon::warn_of_limit;
 use crate::command::queue::{self, Places};
-use crate::command::settings::Settings;
+use crate::config::settings::Settings;
+use crate::config::source::Source;
+use crate::logging;
 use crate::net::drive::Remote;
 use crate::os::inherit::{start_successor, Successor};
 use crate::os::signal::Signal;
@@ -126,23 +127,10 @@ impl Steward {
         let state = &mut *state;
         let doors = &mut state.doors;
         let prepare = |settings: &Settings| if self.own { doors.change(settings) } else { Ok(Change::default()) };
-        let Some((fresh, change)) = self.source.reload_if(prepare) else { return };
-        let (current, fresh) = (state.loops.crew.settings.clone(), Arc::new(fresh));
-        let listens = |settings: &Settings| -> Vec<_> {
-            settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
-        };
-        for (key, differs) in [
-            ("redirect_queue", fresh.redirect_queue != current.redirect_queue),
-            ("redirect_threads", fresh.redirect_threads != current.redirect_threads),
-            ("redirect_splice", fresh.redirect_splice != current.redirect_splice),
-            ("user", fresh.user != current.user),
-            ("queue_listen", state.queue.is_some() && fresh.queue_listen != current.queue_listen),
-            ("service_NAME_listen", !self.own && listens(&fresh) != listens(&current)),
-        ] {
-            if differs {
-                warn!(target: "config", "{key} changes at the next start");
-            }
-        }
+        let parts: &[&str] = if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
+        let running = state.loops.crew.settings.clone();
+        let Some((fresh, change)) = self.source.reload_if(&running, parts, prepare) else { return };
+        let fresh = Arc::new(fresh);
         warn_of_limit("redirect", &fresh);
         if let Some((remote, _)) = &state.queue {
             remote.send(queue::Order::Reconfigure(Box::new((*fresh).clone())));

@@ -16,6 +16,17 @@ use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// What became of a datagram to a provider, as far as this host knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendResult {
+    /// It is on its way.
+    Sent,
+    /// It could not be sent; the next one may.
+    Lost,
+    /// Nothing listens at the provider's address, or no route leads there.
+    Unreachable,
+}
+
 /// A socket that leads to a flow's provider.
 pub struct Upstream {
     flow: Key,
@@ -55,20 +66,27 @@ impl Upstream {
         Ok(Upstream { flow, socket, connected, header: header.map(Box::new), asked: false })
     }
 
-    /// Sends to the provider, behind the header where one is due. Whether nobody
-    /// is there, as far as is known: what else goes wrong loses the datagram, which
-    /// is in the nature of these; the header then waits for the next.
-    pub fn refuses(&mut self, bytes: &[u8], to: SocketAddr) -> bool {
+    /// Sends a datagram to the provider, behind the header if that is still due.
+    /// Other errors than an unreachable provider lose the datagram, as UDP may;
+    /// the header then waits for the next one.
+    pub fn send(&mut self, bytes: &[u8], to: SocketAddr) -> SendResult {
         self.asked = true;
         let send = |bytes: &[u8]| if self.connected { self.socket.send(bytes) } else { self.socket.send_to(bytes, to) };
         let sent = match &self.header {
             None => send(bytes),
             Some(header) => send(&[header, bytes].concat()).inspect(|_| self.header = None),
         };
-        sent.is_err_and(|error| {
-            debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-            datagram::refused(&error)
-        })
+        match sent {
+            Ok(_) => SendResult::Sent,
+            Err(error) => {
+                debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
+                if datagram::refused(&error) {
+                    SendResult::Unreachable
+                } else {
+                    SendResult::Lost
+                }
+            }
+        }
     }
 
     /// Takes a datagram: its length, and who sent it.

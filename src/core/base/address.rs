@@ -267,6 +267,16 @@ impl ListenAddr {
     pub fn covers(&self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
+
+    /// Its first port as this host reaches it.
+    pub fn from_this_host(&self) -> HostPort {
+        let host = match self.host.as_str() {
+            "*" | "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        HostPort { host: host.to_string(), port: self.first }
+    }
 }
 
 impl fmt::Display for ListenAddr {

@@ -22,6 +22,9 @@ pub struct SchedulerDef {
     pub names: &'static [&'static str],
     /// One sentence for people.
     pub summary: &'static str,
+    /// Its choice depends on the client, so that no ticket can be had before there
+    /// is one.
+    pub uses_client: bool,
     /// A fresh one; the seed is for those that throw dice.
     pub make: fn(u64) -> Box<dyn Scheduler>,
 }
@@ -48,7 +51,14 @@ const fn define(
     make: fn(u64) -> Box<dyn Scheduler>,
 ) -> SchedulerDef {
     let make = if cfg!(any(feature = "queue", test)) { make } else { |_| unreachable!("no queue") };
-    SchedulerDef { names, summary: sentence, make }
+    SchedulerDef { names, summary: sentence, uses_client: false, make }
+}
+
+impl SchedulerDef {
+    /// The same row of a scheduler that looks at the client.
+    const fn by_client(self) -> SchedulerDef {
+        SchedulerDef { uses_client: true, ..self }
+    }
 }
 
 /// Every scheduler; the first is the default.
@@ -57,7 +67,8 @@ pub const SCHEDULERS: &[SchedulerDef] = &[
     define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
         Box::<LeastLoaded>::default()
     }),
-    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
+    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default())
+        .by_client(),
     define(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
     define(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Weighted>::default()),
     define(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
@@ -91,6 +102,12 @@ impl SchedulerName {
     /// The program to ask, where it is one.
     pub fn command(&self) -> Option<&Arc<str>> {
         self.command.as_ref()
+    }
+
+    /// Whether its choice depends on the client, as far as is known: a program may
+    /// look at it.
+    pub fn uses_client(&self) -> bool {
+        self.command.is_some() || self.definition.uses_client
     }
 
     /// A fresh scheduler of this kind; for a program, the one that stands in.

@@ -2,7 +2,7 @@
 //! that survive `exec`, their numbers in a variable of the environment, and a
 //! line on which the new process says that it is ready, or why not.
 
-use super::descriptors::{is_internet, listens, option};
+use super::fd_info::{is_internet, listens, option};
 use super::Handover;
 use crate::os::socket::Socket;
 use std::env;

@@ -3,9 +3,9 @@
 #[cfg(unix)]
 mod descriptors;
 #[cfg(unix)]
-mod handover;
+mod fd_info;
 #[cfg(unix)]
-pub use descriptors::take;
+mod handover;
 #[cfg(unix)]
 pub use handover::{start_successor, Predecessor, Successor};
 
@@ -16,6 +16,17 @@ pub use none::{start_successor, take, Predecessor, Successor};
 
 use super::socket::Socket;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+
+/// What the starter left: the sockets of a process that this one takes the place
+/// of, or else what is on the descriptors. Call it before anything is opened: what
+/// a superserver left open besides is closed.
+#[cfg(unix)]
+pub fn take() -> Found {
+    match handover::take() {
+        Some(handover) => Found { inherited: Inherited::Handed(handover), stderr_was_client: false },
+        None => descriptors::take(),
+    }
+}
 
 /// What was found among the descriptors.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A system that tells its run queue or its CPU times, but averages neither:
 //! Windows. A thread samples them as a Unix kernel does, every five seconds.
 
-use crate::os::cpu;
+use crate::os::{cpu, cpus};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ static SAMPLER: OnceLock<()> = OnceLock::new();
 
 /// Tasks that run or wait now; without a run queue, the busy CPUs since `earlier`.
 fn sample(earlier: Option<cpu::Times>, times: Option<cpu::Times>) -> Option<f64> {
-    let busy = || Some(times?.utilisation(&earlier?)? * super::cpus());
+    let busy = || Some(times?.utilisation(&earlier?)? * cpus::cpus());
     cpu::runnable().map(f64::from).or_else(busy)
 }
 

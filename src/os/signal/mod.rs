@@ -45,12 +45,13 @@ pub struct Signals(mechanism::Source);
 
 impl Signals {
     /// Catches this process's signals from now on; they wake the poll of
-    /// `registry` under `token`, or through `waker`.
+    /// `registry` under `token`, or through `waker`. `managed`: a manager of
+    /// services tells this process when the system ends.
     ///
     /// # Errors
     /// What the system says.
-    pub fn install(registry: &Registry, token: Token, waker: &Arc<Waker>) -> io::Result<Signals> {
-        mechanism::install(registry, token, waker).map(Signals)
+    pub fn install(registry: &Registry, token: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<Signals> {
+        mechanism::install(registry, token, waker, managed).map(Signals)
     }
 
     /// The signals that came since the last call.

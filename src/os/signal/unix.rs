@@ -28,7 +28,7 @@ extern "C" fn handle(signal: libc::c_int) {
     }
 }
 
-pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>) -> io::Result<Source> {
+pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>, _: bool) -> io::Result<Source> {
     let (sender, mut receiver) = pipe::new()?;
     registry.register(&mut receiver, token, Interest::READABLE)?;
     PIPE.store(sender.into_raw_fd(), Ordering::Relaxed);

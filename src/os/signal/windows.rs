@@ -2,9 +2,9 @@
 //! service's controls come the same way.
 
 use super::Signal;
-use crate::os::service;
 use mio::{Registry, Token, Waker};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use windows_sys::Win32::System::Console::{
@@ -12,13 +12,14 @@ use windows_sys::Win32::System::Console::{
 };
 
 static WAKER: OnceLock<Arc<Waker>> = OnceLock::new();
+static MANAGED: AtomicBool = AtomicBool::new(false);
 
 pub(super) struct Source;
 
 unsafe extern "system" fn handle(event: u32) -> i32 {
     // Only services hear that a user, any user, logs off, and they stay. Of the
     // end of the system they hear by their manager, too: twice would be "at once".
-    if event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT && service::managed() {
+    if event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT && MANAGED.load(Ordering::Relaxed) {
         return 1;
     }
     super::raise(Signal::Terminate);
@@ -36,7 +37,8 @@ pub(super) fn wake() {
     }
 }
 
-pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>) -> io::Result<Source> {
+pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<Source> {
+    MANAGED.store(managed, Ordering::Relaxed);
     let _ = WAKER.set(waker.clone());
     // A service may have been told to end before it listened.
     wake();

@@ -77,6 +77,18 @@ fn every_scheduler_uses_all_there_is_and_no_more() {
 }
 
 #[test]
+fn the_table_tells_which_schedulers_look_at_the_client() {
+    for member in SCHEDULERS {
+        let first = |client: u8| {
+            let mut book = book(member.names[0], [(9, 9); 5]);
+            book.grant(true, Some(IpAddr::from([192, 0, 2, client])), &[], at(0)).map(|(provider, _)| provider)
+        };
+        let differs = (1..100).any(|client| first(client) != first(0));
+        assert_eq!(differs, member.uses_client, "{}", member.names[0]);
+    }
+}
+
+#[test]
 fn nobody_avoided_is_chosen_and_all_others_are() {
     for member in SCHEDULERS {
         let mut book = book(member.names[0], (0..20).map(|_| (1, 1)));

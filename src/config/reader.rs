@@ -1,213 +1,27 @@
-//! The configuration: a file and the command line become the options of each
-//! part, once, or a list of mistakes.
+//! Reads a configuration: a file and the command line become settings, or a list
+//! of mistakes.
 //!
-//! Owns the reading, the mistakes and what keys say together. Each key's own
-//! meaning is in `keys.rs`; nobody looks a key up later.
+//! Owns the reading, the mistakes, the defaults, and what keys say together.
 
 use super::keys::{self, Set};
-use super::logging::Place;
-use crate::net::gauge::Source;
-use crate::os::user;
-use log::LevelFilter;
-use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, Transport};
+use super::settings::{Check, ServiceSettings, Settings};
+use crate::logging::Place;
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
-use pegasus_core::base::time::Span;
-use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
 use pegasus_core::protocol::proxy_header::Version;
-use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::redirect::flows::FlowLimits;
-use pegasus_core::redirect::redirector::RedirectOptions;
-use pegasus_core::scheduler::registry::SchedulerName;
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
 use std::path::Path;
-use std::str::FromStr;
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Which ticket queue a redirector asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum QueueAt {
-    /// One that is reached by TCP.
-    Target(HostPort),
-    /// One in the same process.
-    Embedded,
-}
-
-/// How a service is checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Check {
-    /// By connecting to it, on this port or the provider's.
-    Tcp(Option<u16>),
-    /// By a command that ends well.
-    Exec(String),
-    /// Not at all.
-    Off,
-}
-
-impl FromStr for Check {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Check, String> {
-        match text.split_once(':') {
-            None if text == "tcp" => Ok(Check::Tcp(None)),
-            None if text == "off" => Ok(Check::Off),
-            Some(("tcp", port)) => match port.parse() {
-                Ok(port) if port > 0 => Ok(Check::Tcp(Some(port))),
-                _ => Err("not a port from 1 to 65535".into()),
-            },
-            Some(("exec", command)) if !command.is_empty() => Ok(Check::Exec(command.into())),
-            _ => Err("no such check (tcp, tcp:PORT, exec:COMMAND, off)".into()),
-        }
-    }
-}
-
-/// Load sources as they are written: a list in which `exec:` takes all that follows.
-pub fn load_sources(text: &str) -> Result<Vec<Source>, String> {
-    let (words, command) = match text.find("exec:") {
-        Some(at) if at == 0 || text[..at].ends_with(char::is_whitespace) => text.split_at(at),
-        _ => (text, ""),
-    };
-    let mut sources: Vec<Source> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    if !command.is_empty() {
-        sources.push(command.trim_end().parse()?);
-    }
-    if sources.is_empty() {
-        return Err("empty (cpu, loadavg, psi, file:PATH, exec:COMMAND)".into());
-    }
-    Ok(sources)
-}
-
-/// What the keys `service_NAME_…` say of one service.
-#[derive(Clone, Debug)]
-pub struct ServiceSettings {
-    /// NAME.
-    pub name: ServiceName,
-    /// Where its clients come.
-    pub listen: Vec<ListenAddr>,
-    /// Its own scheduler.
-    pub scheduler: Option<SchedulerName>,
-    /// Whether a client's address keeps its provider, and for how long after it came.
-    pub affinity: bool,
-    /// See there.
-    pub affinity_timeout: Span,
-    /// How its providers are told who a client is.
-    pub proxy_protocol: Option<Version>,
-    /// Who is believed in telling it.
-    pub accept_proxy: Vec<Cidr>,
-    /// When its flows of datagrams end.
-    pub udp: FlowLimits,
-    /// Static providers.
-    pub fallback: Vec<HostPort>,
-    /// Where it is on this machine, if that is said.
-    pub provider: Option<ProviderSpec>,
-    /// Its slots, if that is said; in it none for `auto`.
-    pub capacity: Option<Option<u32>>,
-    /// Its check, if that is said.
-    pub check: Option<Check>,
-    /// How often it is checked.
-    pub check_interval: Option<Span>,
-    /// Good checks to come back.
-    pub rise: u32,
-    /// Bad checks to leave.
-    pub fall: u32,
-}
-
-impl ServiceSettings {
-    fn new(name: ServiceName) -> ServiceSettings {
-        ServiceSettings {
-            name,
-            listen: Vec::new(),
-            scheduler: None,
-            affinity: false,
-            affinity_timeout: Span::from_secs(600),
-            proxy_protocol: None,
-            accept_proxy: Vec::new(),
-            udp: FlowLimits::default(),
-            fallback: Vec::new(),
-            provider: None,
-            capacity: None,
-            check: None,
-            check_interval: None,
-            rise: 2,
-            fall: 1,
-        }
-    }
-
-    /// Whether it is said to be offered by this machine.
-    fn offered(&self) -> bool {
-        self.provider.is_some() || self.capacity.is_some() || self.check.is_some()
-    }
-
-    /// How it is checked; none: not at all, as a provider without a port that
-    /// nothing else is said of.
-    pub fn checked(&self) -> Option<Check> {
-        let own = self.provider.and_then(|provider| provider.port);
-        match self.check.clone().unwrap_or(Check::Tcp(None)) {
-            Check::Off => None,
-            Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
-            check @ Check::Exec(_) => Some(check),
-        }
-    }
-}
-
-/// The whole configuration.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)] // each field is a key of the same name, described there
-pub struct Settings {
-    pub log: Place,
-    pub log_level: LevelFilter,
-    pub user: Option<String>,
-    pub drain_timeout: Span,
-    pub queue_listen: Vec<ListenAddr>,
-    pub queue: QueueOptions,
-    pub queue_connections_max: usize,
-    pub redirect_queue: QueueAt,
-    pub redirect: RedirectOptions,
-    pub redirect_threads: Option<usize>,
-    pub redirect_idle_timeout: Span,
-    pub redirect_half_closed_timeout: Span,
-    pub redirect_connections_max: usize,
-    pub redirect_per_source_max: usize,
-    pub redirect_flows_max: usize,
-    pub redirect_linger: Span,
-    pub redirect_splice: bool,
-    pub monitor_balancers: Vec<HostPort>,
-    pub monitor_interval: Span,
-    pub monitor_load: Vec<Source>,
-    pub services: Vec<ServiceSettings>,
-}
-
 impl Default for Settings {
     /// Every key at the default that its row of the table names.
     fn default() -> Self {
-        let mut settings = Settings {
-            log: Place::Stderr,
-            log_level: LevelFilter::Info,
-            user: None,
-            drain_timeout: Span::ZERO,
-            queue_listen: Vec::new(),
-            queue: QueueOptions::default(),
-            queue_connections_max: 0,
-            redirect_queue: QueueAt::Embedded,
-            redirect: RedirectOptions::default(),
-            redirect_threads: None,
-            redirect_idle_timeout: Span::ZERO,
-            redirect_half_closed_timeout: Span::ZERO,
-            redirect_connections_max: 0,
-            redirect_per_source_max: 0,
-            redirect_flows_max: 0,
-            redirect_linger: Span::ZERO,
-            redirect_splice: true,
-            monitor_balancers: Vec::new(),
-            monitor_interval: Span::ZERO,
-            monitor_load: Source::default_list(),
-            services: Vec::new(),
-        };
-        for key in keys::all().filter(|key| !key.default.is_empty()) {
+        let mut settings = Settings::blank();
+        for key in keys::all() {
             if let Set::Global(set) = key.set {
                 let set = set(&mut settings, key.default);
                 debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
@@ -215,6 +29,18 @@ impl Default for Settings {
         }
         settings
     }
+}
+
+/// A service of which nothing is said: every key at the default of its row.
+fn service_settings(name: ServiceName) -> ServiceSettings {
+    let mut settings = ServiceSettings::blank(name);
+    for key in keys::all() {
+        if let Set::Service(set) = key.set {
+            let set = set(&mut settings, key.default);
+            debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
+        }
+    }
+    settings
 }
 
 /// What is wrong with a configuration, ready to be printed.
@@ -241,67 +67,6 @@ impl Settings {
     /// told there, where there is no other way.
     pub fn log_of(file: Option<&Path>, assignments: &[String]) -> Place {
         Reader::of(file, assignments).settings.log
-    }
-
-    /// The settings of a service, if it is named in the configuration.
-    pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
-        self.services.iter().find(|service| service.name == name)
-    }
-
-    /// The services that this machine offers: those with a provider, a capacity
-    /// or a check; if there is none, all that are named.
-    pub fn offered(&self) -> Vec<&ServiceSettings> {
-        let some = self.services.iter().any(ServiceSettings::offered);
-        self.services.iter().filter(|service| service.offered() || !some).collect()
-    }
-
-    /// Becomes the configured user, if there is one; ports are bound by now.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn become_user(&self) -> io::Result<()> {
-        let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
-        self.user.as_ref().map_or(Ok(()), |user| user::become_user(user).map_err(|error| with_key(user, error)))
-    }
-
-    /// The options of a redirector. Where the balancer's queue looks at the
-    /// client to choose, as far as this configuration tells, nothing is asked ahead.
-    pub fn redirect_options(&self) -> RedirectOptions {
-        let by_client = |service: &&ServiceSettings| {
-            let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
-            service.affinity || scheduler.command().is_some() || scheduler.to_string() == "source-hash"
-        };
-        let by_client = self.services.iter().filter(by_client).map(|service| service.name).collect();
-        RedirectOptions { by_client, ..self.redirect.clone() }
-    }
-
-    /// The options of a ticket queue.
-    pub fn queue_options(&self) -> QueueOptions {
-        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));
-        let affinities = self.services.iter().filter(|service| service.affinity);
-        QueueOptions {
-            schedulers: own.collect(),
-            affinities: affinities.map(|service| (service.name, service.affinity_timeout)).collect(),
-            ..self.queue.clone()
-        }
-    }
-
-    /// The options of a monitor.
-    pub fn monitor_options(&self) -> MonitorOptions {
-        let service = |service: &&ServiceSettings| ServiceOptions {
-            service: service.name,
-            provider: service.provider.unwrap_or_default(),
-            capacity: service.capacity.flatten(),
-            check: service.checked().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
-            rise: service.rise,
-            fall: service.fall,
-        };
-        MonitorOptions {
-            interval: self.monitor_interval,
-            balancers: self.monitor_balancers.len(),
-            services: self.offered().iter().map(service).collect(),
-            drain_timeout: self.drain_timeout,
-        }
     }
 }
 
@@ -381,28 +146,32 @@ impl Reader {
         }
         // `service_my_app_check_rise`: the longest ending that is known wins.
         let of_service = keys::all().filter_map(|known| match known.set {
-            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, set)),
+            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, (known, set))),
             Set::Global(_) => None,
         });
         let found = of_service
-            .filter_map(|(ending, set)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), set)))
+            .filter_map(|(ending, row)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), row)))
             .max_by_key(|(_, length, _)| *length);
-        let Some((name, _, set)) = found else { return Err(unknown(key)) };
+        let Some((name, _, (row, set))) = found else { return Err(unknown(key)) };
         let name: ServiceName = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
         let place = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
-            services.push(ServiceSettings::new(name));
+            services.push(service_settings(name));
             services.len() - 1
         });
-        set(&mut services[place], value)
+        let service = &mut services[place];
+        set(service, value)?;
+        service.offered |= row.offers && !value.is_empty();
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
             let at = |ending| place(&self.places, &format!("service_{key}_{ending}"));
-            // Without a provider it is the default, which says nothing.
-            if service.check == Some(Check::Tcp(None)) && service.provider.is_some() && service.checked().is_none() {
+            // The default says nothing: it is another matter to ask for that check.
+            let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
+            if asked && service.provider.is_some() && service.checked().is_none() {
                 let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");
                 self.mistakes.push(Mistake(format!("{}: {why}", at("check"))));
             }
@@ -471,6 +240,10 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pegasus_core::base::time::Span;
+    use pegasus_core::queue::ticket_queue::QueueOptions;
+    use pegasus_core::redirect::flows::FlowLimits;
+    use pegasus_core::redirect::redirector::RedirectOptions;
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
         let mut reader = Reader::default();
@@ -527,19 +300,37 @@ mod tests {
         }
     }
 
+    /// Every key that is set to what its row calls the default changes nothing: the
+    /// rows are the only place that knows.
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let named = "service_web_fallback=".to_string();
+        let told = |assignments: &[String]| {
+            let mut settings = Settings::load(None, assignments).unwrap();
+            // To ask for a check is to offer a service, whichever check it is.
+            settings.services.iter_mut().for_each(|service| service.offered = false);
+            format!("{settings:#?}")
+        };
+        let before = told(std::slice::from_ref(&named));
+        for key in keys::all() {
+            let assignment = format!("{}={}", key.name.replace("NAME", "web"), key.default);
+            assert_eq!(told(&[named.clone(), assignment.clone()]), before, "{assignment}");
+        }
+    }
+
+    #[test]
+    fn the_core_has_the_same_defaults() {
+        let settings = Settings::load(None, &["service_web_fallback=".into()]).unwrap();
+        assert_eq!(format!("{:#?}", settings.queue), format!("{:#?}", QueueOptions::default()));
+        assert_eq!(format!("{:#?}", settings.redirect), format!("{:#?}", RedirectOptions::default()));
+        assert_eq!(format!("{:#?}", settings.services[0].udp), format!("{:#?}", FlowLimits::default()));
+    }
+
     #[test]
     fn the_command_line_wins() {
         let settings = Settings::load(None, &["redirect_wait=2s".into(), "redirect_wait=3s".into()]).unwrap();
         assert_eq!(settings.redirect.wait, Span::from_secs(3));
         assert!(Settings::load(None, &["redirect_wait".into()]).is_err());
         assert_eq!(Settings::load(None, &[]).unwrap().redirect.wait, Span::from_secs(1));
-    }
-
-    #[test]
-    fn load_sources_are_a_list_and_a_command_comes_last() {
-        assert_eq!(load_sources(" loadavg"), Ok(vec![Source::Loadavg]));
-        let both = vec![Source::File("/x".into()), Source::Exec("/bin/load -a b".into())];
-        assert_eq!(load_sources("file:/x exec:/bin/load -a b"), Ok(both));
-        assert!(load_sources("").is_err() && load_sources("disk").is_err());
     }
 }

@@ -1,0 +1,584 @@
+//! Every key of the configuration: its name, its default, its one sentence,
+//! and where its value goes.
+//!
+//! Owns the one table that the reader, the help and the sample are made from.
+
+use super::settings::{load_sources, QueueAt, ServiceSettings, Settings};
+use crate::logging::Place;
+use crate::net::gauge::Source;
+use crate::os::user;
+use pegasus_core::base::address::{Cidr, ListenAddr, QueueAddr, Transport};
+use pegasus_core::base::ticket::TICKETS_MAX;
+use pegasus_core::base::time::Span;
+use pegasus_core::protocol::proxy_header::Version;
+use std::str::FromStr;
+
+type Outcome = Result<(), String>;
+
+/// One key.
+pub struct Key {
+    /// As it is written; `NAME` stands for the service.
+    pub name: &'static str,
+    /// As it would be written; empty: none.
+    pub default: &'static str,
+    /// What it means.
+    pub sentence: &'static str,
+    /// Puts a value in its place.
+    pub set: Set,
+    /// A service that it is set for is one that this machine offers.
+    pub offers: bool,
+    /// What a running daemon does about a new value.
+    pub reload: Reload,
+}
+
+impl Key {
+    const fn offers(self) -> Key {
+        Key { offers: true, ..self }
+    }
+
+    const fn at_restart(self, keep: fn(&mut Settings, &Settings) -> bool) -> Key {
+        Key { reload: Reload::Restart(keep), ..self }
+    }
+}
+
+/// What a running daemon does about a new value.
+pub enum Reload {
+    /// It takes the value at once.
+    Live,
+    /// It takes the value at its next start. This puts the value that it runs with
+    /// (the second settings) back into the fresh ones, and answers whether they differ.
+    Restart(fn(&mut Settings, &Settings) -> bool),
+}
+
+fn keep<T: Clone + PartialEq>(fresh: &mut T, running: &T) -> bool {
+    let differs = fresh != running;
+    fresh.clone_from(running);
+    differs
+}
+
+/// The part of every command.
+const COMMON: &str = "every command";
+
+/// Puts back into `fresh` what a daemon that is `running` cannot change, and answers
+/// the keys that differ there. Only those of these parts of the table concern it.
+pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) -> Vec<&'static str> {
+    let concerned = PARTS.iter().filter(|part| part.title == COMMON || parts.contains(&part.title));
+    let mut differ = Vec::new();
+    for key in concerned.flat_map(|part| part.keys) {
+        if let Reload::Restart(keep) = key.reload {
+            if keep(fresh, running) {
+                differ.push(key.name);
+            }
+        }
+    }
+    differ
+}
+
+/// Where a value goes.
+pub enum Set {
+    /// Into the settings of all.
+    Global(fn(&mut Settings, &str) -> Outcome),
+    /// Into those of one service.
+    Service(fn(&mut ServiceSettings, &str) -> Outcome),
+}
+use Set::{Global, Service};
+
+/// Keys that belong together.
+pub struct Part {
+    /// Whose keys they are.
+    pub title: &'static str,
+    /// The keys.
+    pub keys: &'static [Key],
+}
+
+const fn global(
+    name: &'static str,
+    default: &'static str,
+    sentence: &'static str,
+    set: fn(&mut Settings, &str) -> Outcome,
+) -> Key {
+    Key { name, default, sentence, set: Global(set), offers: false, reload: Reload::Live }
+}
+
+const fn service(
+    name: &'static str,
+    default: &'static str,
+    sentence: &'static str,
+    set: fn(&mut ServiceSettings, &str) -> Outcome,
+) -> Key {
+    Key { name, default, sentence, set: Service(set), offers: false, reload: Reload::Live }
+}
+
+fn put<T>(place: &mut T, value: &str) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    *place = value.parse().map_err(|wrong: T::Err| wrong.to_string())?;
+    Ok(())
+}
+
+/// An empty value is none.
+fn put_option<T>(place: &mut Option<T>, value: &str) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    *place = if value.is_empty() { None } else { Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?) };
+    Ok(())
+}
+
+fn put_list<T>(place: &mut Vec<T>, value: &str, least: usize) -> Outcome
+where
+    T: FromStr,
+    T::Err: ToString,
+{
+    let mut list = Vec::new();
+    for word in value.split_whitespace() {
+        list.push(word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string()))?);
+    }
+    *place = list;
+    if place.len() < least {
+        return Err("empty (a list separated by blanks)".into());
+    }
+    Ok(())
+}
+
+fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
+    let plain = value.bytes().all(|c| c.is_ascii_digit());
+    match value.parse() {
+        Ok(number) if plain && (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("not a number from {least} to {most}")),
+    }
+}
+
+fn put_number(place: &mut usize, value: &str, least: usize) -> Outcome {
+    *place = number(value, least, 100_000_000)?;
+    Ok(())
+}
+
+fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
+    put(place, value)?;
+    at_least(*place, least)
+}
+
+fn at_least(span: Span, least: Span) -> Outcome {
+    if span < least {
+        return Err(format!("shorter than {least}"));
+    }
+    Ok(())
+}
+
+/// Of addresses where only streams are spoken.
+fn put_listen(place: &mut Vec<ListenAddr>, value: &str, least: usize) -> Outcome {
+    put_list(place, value, least)?;
+    match place.iter().find(|listen| listen.transport == Transport::Udp) {
+        Some(_) => Err("control messages come by TCP only".into()),
+        None => Ok(()),
+    }
+}
+
+fn put_networks(place: &mut Vec<Cidr>, value: &str) -> Outcome {
+    put_list(place, value, 0)
+}
+
+/// The table.
+pub const PARTS: &[Part] = &[
+    Part {
+        title: COMMON,
+        keys: &[
+            global(
+                "log",
+                "stderr",
+                "Log to stderr, syslog, none or a file; to syslog if stderr is the client.",
+                |s, v| {
+                    s.log = v.parse::<Place>()?;
+                    Ok(())
+                },
+            ),
+            global("log_level", "info", "Log up to this level: error, warn, info, debug or trace.", |s, v| {
+                s.log_level = match v {
+                    "error" | "warn" | "info" | "debug" | "trace" => v.parse().map_err(|_| "no such level")?,
+                    _ => return Err("no such level (error, warn, info, debug, trace)".into()),
+                };
+                Ok(())
+            }),
+            global("user", "", "Run as this user or user:group once the ports are open (Unix).", |s, v| {
+                s.user = Some(v.to_string()).filter(|user| !user.is_empty());
+                s.user.as_deref().map_or(Ok(()), user::check).map_err(|error| error.to_string())
+            })
+            .at_restart(|fresh, running| keep(&mut fresh.user, &running.user)),
+            global(
+                "drain_timeout",
+                "30s",
+                "How long open connections may finish after SIGTERM or an upgrade.",
+                |s, v| put(&mut s.drain_timeout, v),
+            ),
+        ],
+    },
+    Part {
+        title: "queue",
+        keys: &[
+            global(
+                "queue_listen",
+                "127.0.0.1:7347",
+                "Addresses on which the queue accepts control connections.",
+                |s, v| put_listen(&mut s.queue_listen, v, 1),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.queue_listen, &running.queue_listen)),
+            global(
+                "queue_scheduler",
+                "competitive",
+                "How a provider is chosen; see `pegasus help schedulers`.",
+                |s, v| put(&mut s.queue.scheduler, v),
+            ),
+            global(
+                "queue_plugin_timeout",
+                "50ms",
+                "How long an exec: scheduler may take; then the default one chooses.",
+                |s, v| put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1)),
+            ),
+            global("queue_lease", "30s", "How long tickets are valid if their message gives no lease.", |s, v| {
+                put(&mut s.queue.lease, v)
+            }),
+            global("queue_wait_max", "30s", "The longest time that a request may wait for a ticket.", |s, v| {
+                put(&mut s.queue.wait_max, v)
+            }),
+            global(
+                "queue_waiting_max",
+                "10000",
+                "Most requests that may wait for one service; more get an error.",
+                |s, v| put_number(&mut s.queue.waiting_max, v, 0),
+            ),
+            global("queue_connections_max", "4096", "Most control connections at once.", |s, v| {
+                put_number(&mut s.queue_connections_max, v, 1)
+            }),
+            global("queue_providers_max", "4096", "Most providers of one service.", |s, v| {
+                put_number(&mut s.queue.providers_max, v, 1)
+            }),
+            global("queue_services_max", "256", "Most services.", |s, v| put_number(&mut s.queue.services_max, v, 1)),
+            global(
+                "queue_allow_ticket",
+                "127.0.0.0/8 ::1",
+                "Networks from which monitors may offer and withdraw tickets.",
+                |s, v| put_networks(&mut s.queue.allow_ticket, v),
+            ),
+            global(
+                "queue_allow_next",
+                "127.0.0.0/8 ::1",
+                "Networks from which redirectors may ask for providers.",
+                |s, v| put_networks(&mut s.queue.allow_next, v),
+            ),
+            global("queue_allow_status", "127.0.0.0/8 ::1", "Networks from which the status may be read.", |s, v| {
+                put_networks(&mut s.queue.allow_status, v)
+            }),
+        ],
+    },
+    Part {
+        title: "redirect",
+        keys: &[
+            global(
+                "redirect_queue",
+                if cfg!(feature = "queue") { "" } else { "127.0.0.1:7347" },
+                if cfg!(feature = "queue") {
+                    "The queue to ask, or embedded. Unset: embedded; under inetd 127.0.0.1:7347."
+                } else {
+                    "The queue to ask: HOST or HOST:PORT. This program has none to embed."
+                },
+                |s, v| {
+                    s.redirect_queue = match v {
+                        "" => None,
+                        "embedded" if cfg!(feature = "queue") => Some(QueueAt::Embedded),
+                        "embedded" => {
+                            return Err(
+                                "this program was built without the queue (the address of one: HOST:PORT)".into()
+                            )
+                        }
+                        address => Some(QueueAt::Target(address.parse::<QueueAddr>()?.0)),
+                    };
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| {
+                let differs = fresh.asked_queue() != running.asked_queue();
+                keep(&mut fresh.redirect_queue, &running.redirect_queue);
+                differs
+            }),
+            global(
+                "redirect_queue_timeout",
+                "5s",
+                "How long clients wait for a queue that cannot be reached.",
+                |s, v| put(&mut s.redirect.queue_timeout, v),
+            ),
+            global(
+                "redirect_threads",
+                "auto",
+                "Threads, each with an event loop; auto: one per usable CPU.",
+                |s, v| {
+                    s.redirect_threads = if v == "auto" { None } else { Some(number(v, 1, 1024)?) };
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_threads, &running.redirect_threads)),
+            global("redirect_wait", "1s", "How long a client may wait for a ticket; 0: not at all.", |s, v| {
+                put(&mut s.redirect.wait, v)
+            }),
+            global(
+                "redirect_stock",
+                "0",
+                "Tickets to prefetch per service and thread, kept for 250 ms; 0: none.",
+                |s, v| {
+                    s.redirect.prefetch = number(v, 0, 1024)? as u32;
+                    Ok(())
+                },
+            ),
+            global("redirect_tries", "4", "Most providers to try for one client.", |s, v| {
+                s.redirect.tries = number(v, 1, 16)? as u32;
+                Ok(())
+            }),
+            global("redirect_connect_timeout", "3s", "How long a provider may take to accept a connection.", |s, v| {
+                put_span(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
+            }),
+            global(
+                "redirect_idle_timeout",
+                "10m",
+                "Close a connection after this time without a byte in either direction.",
+                |s, v| put_span(&mut s.redirect_idle_timeout, v, Span::from_millis(1)),
+            ),
+            global(
+                "redirect_half_closed_timeout",
+                "2m",
+                "Close a half-closed connection after this time without a byte.",
+                |s, v| put_span(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1)),
+            ),
+            global("redirect_connections_max", "10000", "Most clients at once; more wait in the backlog.", |s, v| {
+                put_number(&mut s.redirect_connections_max, v, 1)
+            }),
+            global(
+                "redirect_per_source_max",
+                "0",
+                "Most clients at once of one IPv4 address or IPv6 /64; 0: no limit.",
+                |s, v| put_number(&mut s.redirect_per_source_max, v, 0),
+            ),
+            global(
+                "redirect_flows_max",
+                "16384",
+                "Most UDP flows at once; beyond that the least recently active is dropped.",
+                |s, v| put_number(&mut s.redirect_flows_max, v, 1),
+            ),
+            global("redirect_linger", "10s", "Under inetd `wait`: exit after this time without a client.", |s, v| {
+                put(&mut s.redirect_linger, v)
+            }),
+            global(
+                "redirect_splice",
+                "auto",
+                "auto: long streams are moved by the kernel with splice(2) (Linux); off.",
+                |s, v| {
+                    s.redirect_splice = match v {
+                        "auto" => true,
+                        "off" => false,
+                        _ => return Err("neither auto nor off".into()),
+                    };
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_splice, &running.redirect_splice)),
+            service(
+                "service_NAME_listen",
+                "",
+                "Addresses for clients: IP:PORT, *:PORT or *:PORT-PORT, with /udp for UDP.",
+                |s, v| put_list(&mut s.listen, v, 0),
+            )
+            .at_restart(|fresh, running| {
+                // A superserver opened the sockets; otherwise the new ones are opened.
+                let listens = |settings: &Settings| -> Vec<_> {
+                    settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
+                };
+                running.under_superserver && listens(fresh) != listens(running)
+            }),
+            service("service_NAME_scheduler", "", "The scheduler of this service; unset: queue_scheduler.", |s, v| {
+                put_option(&mut s.scheduler, v)
+            }),
+            service(
+                "service_NAME_affinity",
+                "off",
+                "source: a client address stays with its provider; off: it does not.",
+                |s, v| {
+                    s.affinity = match v {
+                        "source" => true,
+                        "off" => false,
+                        _ => return Err("neither source nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service("service_NAME_affinity_timeout", "10m", "How long it stays after its last connection.", |s, v| {
+                put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
+            }),
+            service(
+                "service_NAME_proxy_protocol",
+                "off",
+                "Tell providers the client's address in a PROXY header: v1, v2 or off.",
+                |s, v| {
+                    s.proxy_protocol = match v {
+                        "off" => None,
+                        "v1" => Some(Version::V1),
+                        "v2" => Some(Version::V2),
+                        _ => return Err("neither off nor v1 nor v2".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_accept_proxy",
+                "",
+                "Trusted front proxies: their PROXY header sets the client's address.",
+                |s, v| put_networks(&mut s.accept_proxy, v),
+            ),
+            service("service_NAME_udp_idle", "30s", "A UDP flow ends after this time without a datagram.", |s, v| {
+                put_span(&mut s.udp.idle, v, Span::from_millis(1))
+            }),
+            service(
+                "service_NAME_udp_replies",
+                "0",
+                "A UDP flow ends after this many replies per datagram (DNS: 1); 0: never.",
+                |s, v| {
+                    s.udp.replies = number(v, 0, 1_000_000)? as u32;
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_udp_age",
+                "1h",
+                "A UDP flow ends at this age; the next datagram chooses a provider anew.",
+                |s, v| put_span(&mut s.udp.age, v, Span::from_millis(1)),
+            ),
+            service(
+                "service_NAME_udp_flow",
+                "on",
+                "on: a client's datagrams form a flow; off: each is a request of its own.",
+                |s, v| {
+                    s.udp.per_datagram = match v {
+                        "on" => false,
+                        "off" => true,
+                        _ => return Err("neither on nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_fallback",
+                "",
+                "Static providers for when the queue has none or cannot be reached.",
+                |s, v| put_list(&mut s.fallback, v, 0),
+            ),
+        ],
+    },
+    Part {
+        title: "monitor",
+        keys: &[
+            global(
+                "monitor_balancers",
+                "127.0.0.1:7347",
+                "Queues to send tickets to: HOST or HOST:PORT, separated by blanks.",
+                |s, v| {
+                    let mut balancers: Vec<QueueAddr> = Vec::new();
+                    put_list(&mut balancers, v, 1)?;
+                    s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
+                    Ok(())
+                },
+            ),
+            global(
+                "monitor_interval",
+                "1s",
+                "How often to measure the load, check services and send tickets.",
+                |s, v| put_span(&mut s.monitor_interval, v, Span::from_millis(10)),
+            ),
+            global(
+                "monitor_load",
+                "",
+                "Sources: cpu loadavg psi file:PATH exec:COMMAND; unset: cpu, else loadavg.",
+                |s, v| {
+                    s.monitor_load = if v.is_empty() { Source::default_list() } else { load_sources(v)? };
+                    Ok(())
+                },
+            ),
+            service(
+                "service_NAME_provider",
+                "",
+                "The provider: IP:PORT, IP or :PORT; without IP the one the queue sees.",
+                |s, v| put_option(&mut s.provider, v),
+            )
+            .offers(),
+            service(
+                "service_NAME_capacity",
+                "auto",
+                "Most slots, requests that run at once here; auto: as many as measured.",
+                |s, v| {
+                    s.capacity = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
+                    Ok(())
+                },
+            )
+            .offers(),
+            service(
+                "service_NAME_check",
+                "tcp",
+                "Health check: tcp (the provider's port), tcp:PORT, exec:COMMAND or off.",
+                |s, v| put(&mut s.check, v),
+            )
+            .offers(),
+            service("service_NAME_check_interval", "", "Time between checks; unset: monitor_interval.", |s, v| {
+                put_option(&mut s.check_interval, v)?;
+                s.check_interval.map_or(Ok(()), |interval| at_least(interval, Span::from_millis(10)))
+            }),
+            service("service_NAME_check_rise", "2", "Good checks in a row until tickets are offered again.", |s, v| {
+                s.rise = number(v, 1, 1000)? as u32;
+                Ok(())
+            }),
+            service(
+                "service_NAME_check_fall",
+                "1",
+                "Failed checks in a row until no more tickets are offered.",
+                |s, v| {
+                    s.fall = number(v, 1, 1000)? as u32;
+                    Ok(())
+                },
+            ),
+        ],
+    },
+];
+
+/// All keys in the order of the table.
+pub fn all() -> impl Iterator<Item = &'static Key> {
+    PARTS.iter().flat_map(|part| part.keys)
+}
+
+/// The sample file: every key, commented out, at its default.
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# PEGASUS configuration: one KEY=VALUE a line, as in sh. Quote a value that\n\
+         # contains blanks; lists are separated by blanks. Durations: 250ms 30s 5m 2h.\n\
+         # NAME is a service: a letter, then letters, digits and _, in lower case\n\
+         # (_ in a key is - in messages). One file may serve all commands. Every key\n\
+         # is shown with its default.\n",
+    );
+    for part in PARTS {
+        text.push_str(&format!("\n# -- {} --\n", part.title));
+        for key in part.keys {
+            let quote = if key.default.contains(' ') { "\"" } else { "" };
+            text.push_str(&format!("\n# {}\n#{}={quote}{}{quote}\n", key.sentence, key.name, key.default));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    // A program without the queue has another default.
+    #[cfg(feature = "queue")]
+    #[test]
+    fn the_sample_shows_every_key() {
+        let sample = include_str!("../../conf/pegasus.conf");
+        assert!(sample == super::sample(), "write conf/pegasus.conf anew: pegasus help config > conf/pegasus.conf");
+    }
+}

@@ -1,0 +1,48 @@
+//! What each part of the program gets of the settings.
+
+use super::settings::{ServiceSettings, Settings};
+use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
+use pegasus_core::queue::ticket_queue::QueueOptions;
+use pegasus_core::redirect::redirector::RedirectOptions;
+
+impl Settings {
+    /// The options of a redirector. Where the balancer's queue looks at the
+    /// client to choose, as far as this configuration tells, nothing is asked ahead.
+    pub fn redirect_options(&self) -> RedirectOptions {
+        let by_client = |service: &&ServiceSettings| {
+            let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
+            service.affinity || scheduler.uses_client()
+        };
+        let by_client = self.services.iter().filter(by_client).map(|service| service.name).collect();
+        RedirectOptions { by_client, ..self.redirect.clone() }
+    }
+
+    /// The options of a ticket queue.
+    pub fn queue_options(&self) -> QueueOptions {
+        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));
+        let affinities = self.services.iter().filter(|service| service.affinity);
+        QueueOptions {
+            schedulers: own.collect(),
+            affinities: affinities.map(|service| (service.name, service.affinity_timeout)).collect(),
+            ..self.queue.clone()
+        }
+    }
+
+    /// The options of a monitor.
+    pub fn monitor_options(&self) -> MonitorOptions {
+        let service = |service: &&ServiceSettings| ServiceOptions {
+            service: service.name,
+            provider: service.provider.unwrap_or_default(),
+            capacity: service.capacity,
+            check: service.checked().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
+            rise: service.rise,
+            fall: service.fall,
+        };
+        MonitorOptions {
+            interval: self.monitor_interval,
+            balancers: self.monitor_balancers.len(),
+            services: self.offered().iter().map(service).collect(),
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where a configuration comes from, to read it again.
+//!
+//! Owns what a daemon does about a configuration that cannot be had: nothing.
+
+use super::keys;
+use super::reader::Mistake;
+use super::settings::Settings;
+use crate::logging;
+use log::{error, info, warn, LevelFilter};
+use std::io;
+use std::path::PathBuf;
+
+/// Where the configuration comes from.
+#[derive(Clone)]
+pub struct Source {
+    /// A file, if there is one.
+    pub file: Option<PathBuf>,
+    /// `KEY=VALUE` of the command line.
+    pub assignments: Vec<String>,
+    /// How many levels more are logged; fewer, if negative.
+    pub louder: i32,
+    /// Standard error must not be used.
+    pub stderr_was_client: bool,
+    /// A superserver opened the sockets of this process.
+    pub under_superserver: bool,
+}
+
+impl Source {
+    /// Reads it, perhaps again.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
+        let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
+        settings.under_superserver = self.under_superserver;
+        let levels = LevelFilter::iter().collect::<Vec<_>>();
+        let level = settings.log_level as i32 + self.louder;
+        settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
+        Ok(settings)
+    }
+
+    /// Where it puts the log, as far as that can be read among mistakes.
+    pub fn log(&self) -> logging::Place {
+        Settings::log_of(self.file.as_deref(), &self.assignments)
+    }
+
+    /// Reads it again for a daemon that runs these parts of the table: a bad one
+    /// changes nothing and says why; what changes at the next start only stays as it
+    /// is `running`, which the log says.
+    pub fn reload(&self, running: &Settings, parts: &[&str]) -> Option<Settings> {
+        self.reload_if(running, parts, |_| Ok(())).map(|(settings, ())| settings)
+    }
+
+    /// The same where more than reading may go wrong: then nothing changes, too.
+    pub fn reload_if<T>(
+        &self,
+        running: &Settings,
+        parts: &[&str],
+        prepare: impl FnOnce(&Settings) -> io::Result<T>,
+    ) -> Option<(Settings, T)> {
+        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
+        let prepared = read.and_then(|settings| match prepare(&settings) {
+            Ok(prepared) => Ok((settings, prepared)),
+            Err(error) => Err(vec![error.to_string()]),
+        });
+        match prepared {
+            Ok((mut settings, prepared)) => {
+                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
+                info!(target: "config", "read again");
+                for key in keys::keep_running(&mut settings, running, parts) {
+                    warn!(target: "config", "{key} changes at the next start");
+                }
+                Some((settings, prepared))
+            }
+            Err(mistakes) => {
+                let mistakes: Vec<String> = mistakes;
+                mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
+                error!(target: "config", "the old configuration stays");
+                None
+            }
+        }
+    }
+}
+
+/// The configuration that is read when none is named.
+pub fn default_file() -> Option<PathBuf> {
+    let path = if cfg!(windows) {
+        std::env::current_exe().ok()?.with_file_name("pegasus.conf")
+    } else {
+        PathBuf::from("/etc/pegasus.conf")
+    };
+    path.exists().then_some(path)
+}
