@@ -14,9 +14,9 @@ use std::str::FromStr;
 use std::sync::RwLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A place for log lines.
+/// Where log lines go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum LogDestination {
     /// Standard error, unless that is a client.
     Stderr,
     /// The system's log.
@@ -27,27 +27,27 @@ pub enum Place {
     File(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LogDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Stderr => f.write_str("stderr"),
-            Place::Syslog => f.write_str("syslog"),
-            Place::Nowhere => f.write_str("none"),
-            Place::File(path) => write!(f, "{}", path.display()),
+            LogDestination::Stderr => f.write_str("stderr"),
+            LogDestination::Syslog => f.write_str("syslog"),
+            LogDestination::Nowhere => f.write_str("none"),
+            LogDestination::File(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
-impl FromStr for Place {
+impl FromStr for LogDestination {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Place, String> {
+    fn from_str(text: &str) -> Result<LogDestination, String> {
         match text {
-            "stderr" => Ok(Place::Stderr),
-            "syslog" => Ok(Place::Syslog),
-            "none" => Ok(Place::Nowhere),
+            "stderr" => Ok(LogDestination::Stderr),
+            "syslog" => Ok(LogDestination::Syslog),
+            "none" => Ok(LogDestination::Nowhere),
             "" => Err("empty (stderr, syslog, none or a file)".into()),
-            path => Ok(Place::File(path.into())),
+            path => Ok(LogDestination::File(path.into())),
         }
     }
 }
@@ -142,13 +142,13 @@ pub fn start_tool(level: LevelFilter) {
 ///
 /// # Errors
 /// A log file that cannot be opened.
-pub fn start(place: &Place, level: LevelFilter, stderr_was_client: bool) -> io::Result<()> {
-    let sink = match place {
-        Place::Stderr if stderr_was_client => Sink::Syslog(Syslog::default()),
-        Place::Stderr => Sink::Stderr(std::env::var_os("JOURNAL_STREAM").is_some()),
-        Place::Syslog => Sink::Syslog(Syslog::default()),
-        Place::Nowhere => Sink::Nowhere,
-        Place::File(path) => Sink::File(path.clone(), Some(open(path)?)),
+pub fn start(destination: &LogDestination, level: LevelFilter, stderr_was_client: bool) -> io::Result<()> {
+    let sink = match destination {
+        LogDestination::Stderr if stderr_was_client => Sink::Syslog(Syslog::default()),
+        LogDestination::Stderr => Sink::Stderr(std::env::var_os("JOURNAL_STREAM").is_some()),
+        LogDestination::Syslog => Sink::Syslog(Syslog::default()),
+        LogDestination::Nowhere => Sink::Nowhere,
+        LogDestination::File(path) => Sink::File(path.clone(), Some(open(path)?)),
     };
     become_logger(sink, level);
     Ok(())
@@ -156,10 +156,10 @@ pub fn start(place: &Place, level: LevelFilter, stderr_was_client: bool) -> io::
 
 /// The same; where it cannot be had, the usual place, and a line there. A log
 /// must not keep anybody from being served.
-pub fn start_or_fall_back(place: &Place, level: LevelFilter, stderr_was_client: bool) {
-    if let Err(error) = start(place, level, stderr_was_client) {
-        let _ = start(&Place::Stderr, level, stderr_was_client);
-        log::error!(target: "log", "log={place}: {error}; it goes on here");
+pub fn start_or_fall_back(destination: &LogDestination, level: LevelFilter, stderr_was_client: bool) {
+    if let Err(error) = start(destination, level, stderr_was_client) {
+        let _ = start(&LogDestination::Stderr, level, stderr_was_client);
+        log::error!(target: "log", "log={destination}: {error}; it goes on here");
     }
 }
 

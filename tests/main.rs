@@ -1,9 +1,9 @@
 //! The tests that need more than one module: one binary, one folder a kind.
 
+mod architecture;
 mod bench;
 mod exhaustive;
-mod market;
-mod plan;
+mod lab;
 mod sim;
 mod support;
 mod system;

@@ -1,16 +1,16 @@
 //! The command line: which command, which options, which configuration.
 //!
-//! Owns usage and its errors. Nothing here may reach a client: under a
+//! Owns usage and its mistakes. Nothing here may reach a client: under a
 //! superserver descriptor 2 is made safe before the first word is read.
 
-use super::daemon::{warn_of_limit, Daemon};
-use super::terminal::{complain, say};
+use super::daemon::{warn_about_limit, Daemon};
+use super::terminal::{print_error, print_line};
 use super::{exit, help, send};
 use crate::config::settings::Settings;
-use crate::config::source::{default_file, Source};
+use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
-use crate::os::inherit::{self, Found, Inherited};
-use crate::os::{cpu, load, service};
+use crate::os::inherit::{self, Inherited, StartContext};
+use crate::os::{cpu, loadavg, service_manager};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// What talks to whoever started it, even over a socket.
-const TALKING: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
 
 /// The command, and what follows it: from the program's name, or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -56,35 +56,37 @@ fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
 pub fn main(arguments: &[String]) -> i32 {
     let (command, rest) = command(arguments);
     // Before anything can be said: a superserver's client may be on descriptor 2.
-    let found = match command {
-        Some(name) if TALKING.contains(&name) => Found { inherited: Inherited::Nothing, stderr_was_client: false },
+    let start_context = match command {
+        Some(name) if INTERACTIVE.contains(&name) => {
+            StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
+        }
         _ => inherit::take(),
     };
-    if found.stderr_was_client {
-        let _ = logging::start(&logging::Place::Syslog, LevelFilter::Info, true);
+    if start_context.stderr_was_client {
+        let _ = logging::start(&logging::LogDestination::Syslog, LevelFilter::Info, true);
     } else {
         logging::start_tool(LevelFilter::Info);
     }
     logging::log_panics();
-    let lent = found.lent();
-    let status = run(command, rest, found);
-    if let Some(lent) = lent.filter(|_| status != exit::OK) {
-        lent.take_one();
+    let borrowed = start_context.borrowed_socket();
+    let status = run(command, rest, start_context);
+    if let Some(socket) = borrowed.filter(|_| status != exit::OK) {
+        socket.discard_one();
     }
     status
 }
 
-fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
-    let client = found.stderr_was_client;
+fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i32 {
+    let client = start_context.stderr_was_client;
     match command {
-        None => wrong_usage("which command?", client),
+        None => usage_error("which command?", client),
         Some("-h" | "--help") => help::print(&[]),
         Some("help") => help::print(rest),
         Some("-V" | "--version") => {
-            say(format_args!(
+            print_line(format_args!(
                 "pegasus {VERSION} {} load={} cpu={}",
                 env!("PEGASUS_TARGET"),
-                load::MECHANISM,
+                loadavg::MECHANISM,
                 cpu::MECHANISM
             ));
             exit::OK
@@ -103,22 +105,22 @@ fn run(command: Option<&str>, rest: &[String], found: Found) -> i32 {
         Some(other) => match ROLES.iter().find(|(name, _)| *name == other) {
             Some(role) => {
                 let rest = rest.to_vec();
-                service::run(move || daemon(role, &rest, found))
+                service_manager::run(move || daemon(role, &rest, start_context))
             }
             None if COMMANDS.contains(&other) => {
-                wrong_usage(&format!("this program was built without {other}"), client)
+                usage_error(&format!("this program was built without {other}"), client)
             }
-            None => wrong_usage(&format!("no such command: {other}"), client),
+            None => usage_error(&format!("no such command: {other}"), client),
         },
     }
 }
 
-fn wrong_usage(why: &str, stderr_was_client: bool) -> i32 {
+fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     if stderr_was_client {
         error!(target: "usage", "{why}");
     } else {
-        complain(format_args!("pegasus: {why}"));
-        complain("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
+        print_error(format_args!("pegasus: {why}"));
+        print_error("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
     }
     exit::USAGE
 }
@@ -128,7 +130,7 @@ fn parse(name: &str, mut options: Options, rest: &[String], client: bool, run: f
     match options.parse(rest) {
         Ok(matches) if matches.opt_present("help") => help::print(&[name.to_string()]),
         Ok(matches) => run(&matches),
-        Err(why) => wrong_usage(&format!("{name}: {why}"), client),
+        Err(why) => usage_error(&format!("{name}: {why}"), client),
     }
 }
 
@@ -138,8 +140,8 @@ fn add_configuration(options: &mut Options) {
     options.optmulti("o", "set", "", "KEY=VALUE");
 }
 
-fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
-    let client = found.stderr_was_client;
+fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> i32 {
+    let client = start_context.stderr_was_client;
     let mut options = Options::new();
     add_configuration(&mut options);
     options.optflag("t", "test", "");
@@ -154,75 +156,77 @@ fn daemon(&(name, run): &Role, rest: &[String], found: Found) -> i32 {
     }
     let matches = match options.parse(rest) {
         Ok(matches) => matches,
-        Err(why) => return wrong_usage(&format!("{name}: {why}"), client),
+        Err(why) => return usage_error(&format!("{name}: {why}"), client),
     };
     if matches.opt_present("help") {
         return help::print(&[name.to_string()]);
     }
     if let Some(extra) = matches.free.first() {
-        return wrong_usage(&format!("{name}: what is `{extra}`?"), client);
+        return usage_error(&format!("{name}: what is `{extra}`?"), client);
     }
     let given = |option| name == "redirect" && option == "service" || name == "monitor" && option == "once";
     let service = match given("service").then(|| matches.opt_str("service")).flatten().map(|name| name.parse()) {
-        Some(Err(why)) => return wrong_usage(&format!("{name}: -s: {why}"), client),
+        Some(Err(why)) => return usage_error(&format!("{name}: -s: {why}"), client),
         Some(Ok(service)) => Some(service),
         None => None,
     };
-    let source = Source {
+    let source = ConfigSource {
         file: matches.opt_str("config").map(PathBuf::from).or_else(default_file),
         assignments: matches.opt_strs("set"),
-        louder: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
+        verbosity: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
         stderr_was_client: client,
-        under_superserver: !matches!(found.inherited, Inherited::Nothing | Inherited::Handed(_)),
+        under_superserver: !matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)),
     };
     let settings = match source.load() {
         Ok(settings) => settings,
-        Err(mistakes) => {
-            let managed = service::managed();
+        Err(errors) => {
+            let managed = service_manager::is_managed();
             if managed {
-                logging::start_or_fall_back(&source.log(), LevelFilter::Info, client);
+                logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
             }
-            for mistake in mistakes {
-                if let Inherited::Handed(handover) = &found.inherited {
-                    handover.predecessor.complain(&mistake.to_string());
+            for error in errors {
+                if let Inherited::Handed(handover) = &start_context.inherited {
+                    handover.predecessor.report_failure(&error.to_string());
                 }
                 if client || managed {
-                    error!(target: "config", "{mistake}");
+                    error!(target: "config", "{error}");
                 } else {
-                    complain(format_args!("pegasus: {mistake}"));
+                    print_error(format_args!("pegasus: {error}"));
                 }
             }
             return exit::CONFIG;
         }
     };
     if matches.opt_present("test") {
-        return tell_test(name, &settings);
+        return report_test(name, &settings);
     }
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
-    if matches!(found.inherited, Inherited::Nothing | Inherited::Handed(_)) {
-        warn_of_limit(name, &settings);
+    if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
+        warn_about_limit(name, &settings);
     }
     let once = given("once") && matches.opt_present("once");
-    run(Daemon { settings, source, service, inherited: found.inherited, once })
+    run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
 
 /// `-t`: the configuration reads well, but is it enough for this command?
-fn tell_test(name: &str, settings: &Settings) -> i32 {
+fn report_test(name: &str, settings: &Settings) -> i32 {
     let idle = match name {
         "monitor" => settings.offered().is_empty(),
         "redirect" => settings.services.iter().all(|service| service.listen.is_empty()),
         _ => false,
     };
     if name == "redirect" && !cfg!(feature = "queue") {
-        say(format_args!("this program has no queue to embed: it asks {}", settings.usual_queue()));
+        print_line(format_args!("this program has no queue to embed: it asks {}", settings.usual_queue()));
     }
     match name {
         "monitor" if idle => {
-            complain("pegasus: nothing to offer: set service_NAME_provider");
+            print_error("pegasus: nothing to offer: set service_NAME_provider");
             return exit::CONFIG;
         }
-        "redirect" if idle => say("the configuration is good for a superserver; standalone needs service_NAME_listen"),
-        _ => say("the configuration is good"),
+        "redirect" if idle => {
+            print_line("the configuration is good for a superserver; standalone needs service_NAME_listen")
+        }
+        _ => print_line("the configuration is good"),
     }
     exit::OK
 }

@@ -6,9 +6,9 @@
 use super::exit;
 use super::monitor;
 use super::queue::Embedded;
-use super::redirect::{members_max, Team};
-use super::send::Line;
-use super::terminal::{complain, say};
+use super::redirect::{local_handles_max, RedirectDaemon};
+use super::send::ControlConnection;
+use super::terminal::{print_error, print_line};
 use crate::config::settings::Settings;
 use crate::net::mailbox::Mailbox;
 use getopts::Matches;
@@ -120,15 +120,15 @@ fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<bool> {
 
 /// What the clients of a timed run saw.
 #[derive(Default)]
-struct Tally {
+struct RequestCounts {
     answered: AtomicUsize,
     failed: AtomicUsize,
 }
 
-fn client(place: SocketAddr, until: Instant, tally: &Tally) {
+fn client(address: SocketAddr, until: Instant, counts: &RequestCounts) {
     while Instant::now() < until {
-        let good = request(place).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "));
-        let count = if good { &tally.answered } else { &tally.failed };
+        let good = request(address).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "));
+        let count = if good { &counts.answered } else { &counts.failed };
         count.fetch_add(1, Ordering::Relaxed);
         if !good {
             thread::sleep(Duration::from_millis(10));
@@ -136,8 +136,8 @@ fn client(place: SocketAddr, until: Instant, tally: &Tally) {
     }
 }
 
-fn request(place: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(place)?;
+fn request(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
@@ -149,41 +149,42 @@ fn request(place: SocketAddr) -> io::Result<String> {
 struct Cluster {
     providers: Vec<Provider>,
     queue: SocketAddr,
-    place: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Cluster {
     fn start() -> io::Result<Cluster> {
         let configured = |assignments: &[String]| {
-            Settings::load(None, assignments).map_err(|mistakes| io::Error::other(mistakes[0].to_string()))
+            Settings::load(None, assignments).map_err(|errors| io::Error::other(errors[0].to_string()))
         };
         let settings = configured(&["queue_listen=127.0.0.1:0".into()])?;
-        let Embedded { addresses, shared, .. } = Embedded::start(&settings, members_max(&settings), Vec::new(), &[])?;
+        let Embedded { addresses, queue: shared_queue, .. } =
+            Embedded::start(&settings, local_handles_max(&settings), Vec::new(), &[])?;
         let queue = addresses[0];
         let mut providers = Vec::new();
         for (name, millis) in PROVIDERS {
             let provider = Provider::start(name, millis)?;
-            let bid = monitor::Ready::new(configured(&[
+            let monitor_daemon = monitor::MonitorDaemon::new(configured(&[
                 format!("service_web_provider={}", provider.address),
                 format!("service_web_capacity={WORKERS}"),
                 format!("monitor_balancers={queue}"),
             ])?)?;
-            thread::spawn(move || bid.serve());
+            thread::spawn(move || monitor_daemon.serve());
             providers.push(provider);
         }
         let listen = |port: u16| {
             configured(&[format!("service_web_listen=127.0.0.1:{port}")])
-                .and_then(|settings| Team::standalone(settings, shared.clone()))
+                .and_then(|settings| RedirectDaemon::standalone(settings, shared_queue.clone()))
         };
-        let team: Team = listen(8080).or_else(|_| listen(0))?;
-        let place = team.places[0].1;
-        thread::spawn(move || team.serve());
-        Ok(Cluster { providers, queue, place })
+        let redirect_daemon: RedirectDaemon = listen(8080).or_else(|_| listen(0))?;
+        let address = redirect_daemon.addresses[0].1;
+        thread::spawn(move || redirect_daemon.serve());
+        Ok(Cluster { providers, queue, address })
     }
 
     fn status(&self) -> io::Result<Vec<String>> {
         let target = HostPort { host: self.queue.ip().to_string(), port: self.queue.port() };
-        Line::connect(target)?.ask(&format!("pegasus://{}/status?service=web", self.queue))
+        ControlConnection::connect(target)?.ask(&format!("pegasus://{}/status?service=web", self.queue))
     }
 
     /// Waits until all providers have offered tickets.
@@ -224,7 +225,7 @@ impl Cluster {
 /// Runs the command; the result is its exit status.
 pub fn run(matches: &Matches) -> i32 {
     if let Some(extra) = matches.free.first() {
-        complain(format_args!("pegasus: demo: what is `{extra}`? (--seconds N)"));
+        print_error(format_args!("pegasus: demo: what is `{extra}`? (--seconds N)"));
         return exit::USAGE;
     }
     // The table is what people look at: only what is wrong is said beside it.
@@ -233,7 +234,7 @@ pub fn run(matches: &Matches) -> i32 {
         None => None,
         Some(Ok(seconds)) if (1..=86_400).contains(&seconds) => Some(seconds),
         Some(_) => {
-            complain("pegasus: demo: --seconds takes a number from 1 to 86400");
+            print_error("pegasus: demo: --seconds takes a number from 1 to 86400");
             return exit::USAGE;
         }
     };
@@ -252,40 +253,40 @@ pub fn run(matches: &Matches) -> i32 {
 
 /// Own clients for a while, then the table.
 fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
-    say(format_args!("clients come to {}; three providers compete for them", cluster.place));
-    let tally = Arc::new(Tally::default());
+    print_line(format_args!("clients come to {}; three providers compete for them", cluster.address));
+    let counts = Arc::new(RequestCounts::default());
     let until = Instant::now() + Duration::from_secs(seconds);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (place, tally) = (cluster.place, tally.clone());
-            thread::spawn(move || client(place, until, &tally))
+            let (address, counts) = (cluster.address, counts.clone());
+            thread::spawn(move || client(address, until, &counts))
         })
         .collect();
     let mut screen = Screen::default();
     while Instant::now() < until {
-        thread::sleep((until - Instant::now()).min(screen.every()));
+        thread::sleep((until - Instant::now()).min(screen.interval()));
         screen.show(&cluster.table()?);
     }
     for client in clients {
         let _ = client.join();
     }
     screen.show(&cluster.table()?);
-    let (answered, failed) = (tally.answered.load(Ordering::Relaxed), tally.failed.load(Ordering::Relaxed));
-    say(format_args!("{answered} requests answered, {failed} failed"));
+    let (answered, failed) = (counts.answered.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+    print_line(format_args!("{answered} requests answered, {failed} failed"));
     Ok(if failed == 0 && answered > 0 { exit::OK } else { exit::ANSWER })
 }
 
 /// A table that stays until the user has enough.
 fn live(cluster: Cluster) -> io::Result<i32> {
-    let (place, queue) = (cluster.place, cluster.queue);
+    let (address, queue) = (cluster.address, cluster.queue);
     // As it was typed, so that what is printed can be typed.
     let program = std::env::args().next().unwrap_or_else(|| "pegasus".into());
-    say(format_args!("Three providers compete for the clients of http://{place}/"));
-    say("\nIn another terminal:");
-    say(format_args!("  while sleep 0.1; do curl -s http://{place}/; done"));
-    say(format_args!("  {program} send pegasus://{queue}/status"));
-    say("\nHere, with Enter: 1, 2 or 3 kills a provider or brings it back;");
-    say("c starts or stops clients; q ends.\n");
+    print_line(format_args!("Three providers compete for the clients of http://{address}/"));
+    print_line("\nIn another terminal:");
+    print_line(format_args!("  while sleep 0.1; do curl -s http://{address}/; done"));
+    print_line(format_args!("  {program} send pegasus://{queue}/status"));
+    print_line("\nHere, with Enter: 1, 2 or 3 kills a provider or brings it back;");
+    print_line("c starts or stops clients; q ends.\n");
     let cluster = Arc::new(cluster);
     let typed = Arc::new(Typed::default());
     let keys = (cluster.clone(), typed.clone());
@@ -295,7 +296,7 @@ fn live(cluster: Cluster) -> io::Result<i32> {
         // Each Enter moved the cursor down a line.
         screen.lines += typed.lines.swap(0, Ordering::SeqCst);
         screen.show(&cluster.table()?);
-        thread::sleep(screen.every());
+        thread::sleep(screen.interval());
     }
     Ok(exit::OK)
 }
@@ -315,7 +316,7 @@ fn read_keys(cluster: &Cluster, typed: &Typed) {
             "q" => return typed.over.store(true, Ordering::SeqCst),
             "c" => match clients.take() {
                 Some(running) => running.store(false, Ordering::SeqCst),
-                None => clients = Some(run_clients(cluster.place)),
+                None => clients = Some(run_clients(cluster.address)),
             },
             number => {
                 if let Some(provider) =
@@ -329,13 +330,13 @@ fn read_keys(cluster: &Cluster, typed: &Typed) {
     // Standard input is over, as in a script: the table goes on.
 }
 
-fn run_clients(place: SocketAddr) -> Arc<AtomicBool> {
+fn run_clients(address: SocketAddr) -> Arc<AtomicBool> {
     let running = Arc::new(AtomicBool::new(true));
     for _ in 0..CLIENTS {
         let running = running.clone();
         thread::spawn(move || {
             while running.load(Ordering::SeqCst) {
-                client(place, Instant::now() + Duration::from_millis(200), &Tally::default());
+                client(address, Instant::now() + Duration::from_millis(200), &RequestCounts::default());
             }
         });
     }
@@ -349,7 +350,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn every(&self) -> Duration {
+    fn interval(&self) -> Duration {
         Duration::from_millis(if io::stdout().is_terminal() { 500 } else { 1000 })
     }
 
@@ -360,7 +361,7 @@ impl Screen {
             text.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
         }
         text.push_str(&table.join("\n"));
-        say(text);
+        print_line(text);
         self.lines = table.len();
     }
 }

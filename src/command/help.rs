@@ -4,7 +4,7 @@
 //! tables of keys and schedulers are generated.
 
 use super::exit;
-use super::terminal::complain;
+use super::terminal::print_error;
 use crate::config::keys;
 use pegasus_core::scheduler::registry;
 use std::io::{self, Write};
@@ -38,8 +38,8 @@ pub fn print(words: &[String]) -> i32 {
         "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
         "udp" if cfg!(feature = "redirect") => UDP.to_string(),
         other => {
-            complain(format_args!("pegasus: no help on `{other}`"));
-            complain(OVERVIEW.trim_end());
+            print_error(format_args!("pegasus: no help on `{other}`"));
+            print_error(OVERVIEW.trim_end());
             return exit::USAGE;
         }
     };

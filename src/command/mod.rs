@@ -1,4 +1,4 @@
-//! The commands: the hands of the machines, and what people type and read.
+//! The subcommands: they run the state machines on the event loop.
 
 pub mod cli;
 pub mod daemon;

@@ -1,19 +1,19 @@
-//! `pegasus monitor`: the hands of the monitor.
+//! `pegasus monitor`: the handler of the monitor.
 //!
 //! Owns the connections to the balancers, the load sources and the checks.
-//! What is bid is the machine's business.
+//! Not responsible for what is offered.
 
-use super::daemon::{become_user, Daemon, Wish};
-use super::terminal::say;
+use super::daemon::{become_user, Daemon, SignalAction};
+use super::terminal::print_line;
 use super::{exit, seed};
 use crate::config::settings::{Check, ServiceSettings, Settings};
-use crate::config::source::Source;
-use crate::net::drive::{Desk, Hands, Loop};
-use crate::net::gauge::Gauge;
-use crate::net::helper::{self, Helper};
-use crate::net::peer::{News, Peer};
-use crate::net::probe::{Probes, Verdict};
-use crate::os::service;
+use crate::config::source::ConfigSource;
+use crate::net::background_command::{self, BackgroundCommand};
+use crate::net::event_loop::{Context, EventLoop, Handler};
+use crate::net::load_sampler::LoadSampler;
+use crate::net::queue_connection::{QueueConnection, QueueEvent};
+use crate::net::tcp_check::{CheckResult, TcpChecks};
+use crate::os::service_manager;
 use crate::os::signal::Signal;
 use log::{debug, error, info, warn};
 use mio::event::Event;
@@ -37,186 +37,188 @@ const RETRY: Span = Span::from_millis(100);
 /// A balancer that owes an answer for so long is away.
 const SILENCE_MAX: Span = Span::from_secs(10);
 
-/// What may be wanted of a running monitor.
-pub enum Order {
+/// Commands to a running monitor.
+pub enum MonitorCommand {
     /// Withdraw and end in good order; the second time at once.
     Terminate,
     /// Another configuration from now on.
     Reconfigure(Box<Settings>),
 }
 
-struct Bidding {
+struct MonitorHandler {
     settings: Settings,
-    peers: Vec<Peer<usize>>,
-    gauge: Gauge,
-    /// The machine wants a look, but a command has not said anything yet.
-    look: bool,
-    probes: Probes,
+    connections: Vec<QueueConnection<usize>>,
+    load_sampler: LoadSampler,
+    /// The monitor asked for a sample, but a command gave no reading yet.
+    sample_due: bool,
+    tcp_checks: TcpChecks,
     /// Checks by command, with the number of the service.
-    helpers: Vec<(usize, Helper)>,
+    command_checks: Vec<(usize, BackgroundCommand)>,
     /// Why services failed their last bad check.
-    reasons: HashMap<usize, String>,
+    failure_reasons: HashMap<usize, String>,
     draining: bool,
-    over: bool,
+    finished: bool,
 }
 
-impl Hands for Bidding {
-    type Machine = Monitor;
-    type Order = Order;
+impl Handler for MonitorHandler {
+    type StateMachine = Monitor;
+    type Command = MonitorCommand;
 
-    fn ready(&mut self, event: &Event, machine: &mut Monitor, desk: &mut Desk) {
+    fn on_event(&mut self, event: &Event, monitor: &mut Monitor, cx: &mut Context) {
         let Token(token) = event.token();
         let number = token / 2;
         if token % 2 == 0 {
-            if let Some(peer) = self.peers.get_mut(number) {
-                peer.ready(event, desk);
-                self.hear(machine, desk);
+            if let Some(connection) = self.connections.get_mut(number) {
+                connection.on_event(event, cx);
+                self.handle_queue_events(monitor, cx);
             }
-        } else if let Some(verdict) = self.probes.ready(number) {
-            self.checked(number, verdict, machine, desk);
+        } else if let Some(result) = self.tcp_checks.on_event(number) {
+            self.on_check_result(number, result, monitor, cx);
         }
     }
 
-    fn act(&mut self, output: Output, machine: &mut Monitor, desk: &mut Desk) {
+    fn on_output(&mut self, output: Output, monitor: &mut Monitor, cx: &mut Context) {
         match output {
             Output::TakeSample => {
-                self.look = true;
-                self.look_if_ready(machine, desk);
+                self.sample_due = true;
+                self.sample_if_ready(monitor, cx);
             }
             Output::Check { service } => {
-                if let Some(verdict) = self.begin_check(service, desk) {
-                    self.checked(service, verdict, machine, desk);
+                if let Some(result) = self.start_check(service, cx) {
+                    self.on_check_result(service, result, monitor, cx);
                 }
             }
             Output::SendToQueue { balancer, service, request } => {
-                if let Some(peer) = self.peers.get_mut(balancer) {
-                    peer.ask(&request, service, desk.now);
+                if let Some(connection) = self.connections.get_mut(balancer) {
+                    connection.ask(&request, service, cx.now);
                 }
             }
-            Output::Log(note) => self.tell(&note),
-            Output::Finished => self.over = true,
+            Output::Log(note) => self.log_note(&note),
+            Output::Finished => self.finished = true,
         }
     }
 
-    fn order(&mut self, order: Order, machine: &mut Monitor, desk: &mut Desk) {
-        match order {
-            Order::Terminate if self.draining => self.over = true,
-            Order::Terminate => {
+    fn on_command(&mut self, command: MonitorCommand, monitor: &mut Monitor, cx: &mut Context) {
+        match command {
+            MonitorCommand::Terminate if self.draining => self.finished = true,
+            MonitorCommand::Terminate => {
                 info!(target: "monitor", "draining");
                 self.draining = true;
-                machine.handle_input(Input::Drain, desk.now);
+                monitor.handle_input(Input::Drain, cx.now);
             }
-            Order::Reconfigure(settings) => self.reconfigure(*settings, machine, desk),
+            MonitorCommand::Reconfigure(settings) => self.reconfigure(*settings, monitor, cx),
         }
     }
 
-    fn expire(&mut self, machine: &mut Monitor, desk: &mut Desk) {
-        self.gauge.expire(desk.now);
-        self.look_if_ready(machine, desk);
-        let mut checked = Vec::new();
-        self.helpers.retain(|(service, helper)| match helper.done() {
+    fn on_timeout(&mut self, monitor: &mut Monitor, cx: &mut Context) {
+        self.load_sampler.handle_timeout(cx.now);
+        self.sample_if_ready(monitor, cx);
+        let mut results = Vec::new();
+        self.command_checks.retain(|(service, command)| match command.result() {
             Some(output) => {
-                checked.push((*service, output.map(drop)));
+                results.push((*service, output.map(drop)));
                 false
             }
             None => true,
         });
-        for (service, verdict) in checked {
-            self.checked(service, verdict, machine, desk);
+        for (service, result) in results {
+            self.on_check_result(service, result, monitor, cx);
         }
-        self.peers.iter_mut().for_each(|peer| peer.expire(desk));
-        self.hear(machine, desk);
-        while let Some(service) = self.probes.expired(desk.now) {
-            self.checked(service, Err("no answer in time".into()), machine, desk);
+        self.connections.iter_mut().for_each(|connection| connection.handle_timeout(cx));
+        self.handle_queue_events(monitor, cx);
+        while let Some(service) = self.tcp_checks.pop_expired(cx.now) {
+            self.on_check_result(service, Err("no answer in time".into()), monitor, cx);
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
-        let peers = self.peers.iter().filter_map(Peer::deadline);
-        peers.chain(self.gauge.deadline()).chain(self.probes.deadline()).min()
+    fn next_timeout(&self) -> Option<Moment> {
+        let connections = self.connections.iter().filter_map(QueueConnection::next_timeout);
+        connections.chain(self.load_sampler.next_timeout()).chain(self.tcp_checks.next_timeout()).min()
     }
 
-    fn settle(&mut self, machine: &mut Monitor, desk: &mut Desk) -> bool {
-        self.peers.iter_mut().for_each(|peer| peer.flush(desk));
-        self.hear(machine, desk);
-        self.over
+    fn end_turn(&mut self, monitor: &mut Monitor, cx: &mut Context) -> bool {
+        self.connections.iter_mut().for_each(|connection| connection.flush(cx));
+        self.handle_queue_events(monitor, cx);
+        self.finished
     }
 }
 
-impl Bidding {
-    fn new(settings: Settings, waker: Arc<Waker>) -> Bidding {
-        Bidding {
-            peers: peers(&settings),
-            gauge: Gauge::new(&settings.monitor_load, settings.monitor_interval, waker),
-            look: false,
-            probes: Probes::default(),
-            helpers: Vec::new(),
-            reasons: HashMap::new(),
+impl MonitorHandler {
+    fn new(settings: Settings, waker: Arc<Waker>) -> MonitorHandler {
+        MonitorHandler {
+            connections: connections(&settings),
+            load_sampler: LoadSampler::new(&settings.monitor_load, settings.monitor_interval, waker),
+            sample_due: false,
+            tcp_checks: TcpChecks::default(),
+            command_checks: Vec::new(),
+            failure_reasons: HashMap::new(),
             draining: false,
-            over: false,
+            finished: false,
             settings,
         }
     }
 
-    fn machine(&self) -> Monitor {
-        Monitor::new(self.settings.monitor_options(), self.gauge.cpus(), seed())
+    fn new_monitor(&self) -> Monitor {
+        Monitor::new(self.settings.monitor_options(), self.load_sampler.cpus(), seed())
     }
 
-    fn checked(&mut self, service: usize, verdict: Verdict, machine: &mut Monitor, desk: &Desk) {
-        let good = verdict.is_ok();
-        if let Err(why) = verdict {
+    fn on_check_result(&mut self, service: usize, result: CheckResult, monitor: &mut Monitor, cx: &Context) {
+        let good = result.is_ok();
+        if let Err(why) = result {
             debug!(target: "monitor", "check of service {service}: {why}");
-            self.reasons.insert(service, why);
+            self.failure_reasons.insert(service, why);
         }
-        machine.handle_input(Input::Checked { service, good }, desk.now);
+        monitor.handle_input(Input::Checked { service, good }, cx.now);
     }
 
-    fn look_if_ready(&mut self, machine: &mut Monitor, desk: &Desk) {
-        if self.look && self.gauge.ready() {
-            self.look = false;
-            let sample = self.gauge.look(desk.now);
-            self.gauge.news().into_iter().for_each(|news| warn!(target: "monitor", "{news}"));
-            machine.handle_input(Input::Sampled(sample), desk.now);
+    fn sample_if_ready(&mut self, monitor: &mut Monitor, cx: &Context) {
+        if self.sample_due && self.load_sampler.is_ready() {
+            self.sample_due = false;
+            let sample = self.load_sampler.sample(cx.now);
+            self.load_sampler.take_log_lines().into_iter().for_each(|line| warn!(target: "monitor", "{line}"));
+            monitor.handle_input(Input::Sampled(sample), cx.now);
         }
     }
 
     /// Begins to check a service: at its provider's address, or at the one by
-    /// which the balancers see this machine. Answers at once where it can.
-    fn begin_check(&mut self, service: usize, desk: &mut Desk) -> Option<Verdict> {
+    /// which the balancers see this host. Answers at once where it can.
+    fn start_check(&mut self, service: usize, cx: &mut Context) -> Option<CheckResult> {
         let timeout = check_timeout(&self.settings);
         let Some(settings) = self.settings.offered().get(service).copied().cloned() else { return Some(Ok(())) };
-        match settings.checked() {
+        match settings.effective_check() {
             Some(Check::Exec(command)) => {
-                self.helpers.push((service, Helper::start(&command, timeout.into(), desk.waker())));
+                self.command_checks.push((service, BackgroundCommand::start(&command, timeout.into(), cx.waker())));
                 None
             }
             Some(Check::Tcp(Some(port))) => {
-                let seen = || self.peers.iter().find_map(Peer::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+                let seen = || {
+                    self.connections.iter().find_map(QueueConnection::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into())
+                };
                 let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
-                self.probes.begin(service, SocketAddr::new(ip, port), timeout, Token(service * 2 + 1), desk)
+                self.tcp_checks.start(service, SocketAddr::new(ip, port), timeout, Token(service * 2 + 1), cx)
             }
             _ => Some(Ok(())),
         }
     }
 
-    fn hear(&mut self, machine: &mut Monitor, desk: &mut Desk) {
-        for (balancer, peer) in self.peers.iter_mut().enumerate() {
-            while let Some(news) = peer.poll() {
-                match news {
-                    News::Up => machine.handle_input(Input::Up { balancer }, desk.now),
-                    News::Down => machine.handle_input(Input::Down { balancer }, desk.now),
-                    News::Answer(Matched::InOrder(service, reply)) => {
-                        debug!(target: "monitor", "balancer {}: {reply}", peer.target());
-                        machine.handle_input(Input::QueueReply { balancer, service, reply }, desk.now);
+    fn handle_queue_events(&mut self, monitor: &mut Monitor, cx: &mut Context) {
+        for (balancer, connection) in self.connections.iter_mut().enumerate() {
+            while let Some(event) = connection.poll_event() {
+                match event {
+                    QueueEvent::Up => monitor.handle_input(Input::Up { balancer }, cx.now),
+                    QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
+                    QueueEvent::Answer(Matched::InOrder(service, reply)) => {
+                        debug!(target: "monitor", "balancer {}: {reply}", connection.host_port());
+                        monitor.handle_input(Input::QueueReply { balancer, service, reply }, cx.now);
                     }
-                    News::Answer(Matched::ById(..)) => {}
+                    QueueEvent::Answer(Matched::ById(..)) => {}
                 }
             }
         }
     }
 
     /// Starts anew; what is no longer offered is withdrawn first.
-    fn reconfigure(&mut self, settings: Settings, machine: &mut Monitor, desk: &mut Desk) {
+    fn reconfigure(&mut self, settings: Settings, monitor: &mut Monitor, cx: &mut Context) {
         if self.draining {
             return;
         }
@@ -225,29 +227,29 @@ impl Bidding {
             let kept = settings.offered().iter().any(|new| new.name == old.name && new.provider == old.provider);
             if !(kept && same_balancers) {
                 let request = Request::Withdraw { provider: old.provider.unwrap_or_default(), service: old.name };
-                self.peers.iter_mut().for_each(|peer| peer.ask(&request, 0, desk.now));
+                self.connections.iter_mut().for_each(|connection| connection.ask(&request, 0, cx.now));
             }
         }
-        self.peers.iter_mut().for_each(|peer| peer.flush(desk));
-        let mut fresh = Bidding::new(settings, desk.waker());
-        *machine = fresh.machine();
+        self.connections.iter_mut().for_each(|connection| connection.flush(cx));
+        let mut fresh = MonitorHandler::new(settings, cx.waker());
+        *monitor = fresh.new_monitor();
         if same_balancers {
-            fresh.peers = std::mem::take(&mut self.peers);
-            for (balancer, peer) in fresh.peers.iter().enumerate() {
-                if peer.local_ip().is_some() {
-                    machine.handle_input(Input::Up { balancer }, desk.now);
+            fresh.connections = std::mem::take(&mut self.connections);
+            for (balancer, connection) in fresh.connections.iter().enumerate() {
+                if connection.local_ip().is_some() {
+                    monitor.handle_input(Input::Up { balancer }, cx.now);
                 }
             }
         }
         *self = fresh;
     }
 
-    fn tell(&self, note: &MonitorLog) {
+    fn log_note(&self, note: &MonitorLog) {
         match note {
             MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
             MonitorLog::Unhealthy(service) => {
                 let number = self.settings.offered().iter().position(|offered| offered.name == *service);
-                let why = number.and_then(|number| self.reasons.get(&number)).map_or("", String::as_str);
+                let why = number.and_then(|number| self.failure_reasons.get(&number)).map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
             }
             MonitorLog::Refused { balancer, service, answer } => {
@@ -258,40 +260,40 @@ impl Bidding {
     }
 }
 
-fn peers(settings: &Settings) -> Vec<Peer<usize>> {
+fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
-    let peer = |(number, target): (usize, &pegasus_core::base::address::HostPort)| {
-        Peer::new("monitor", target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
+    let connection = |(number, host_port): (usize, &pegasus_core::base::address::HostPort)| {
+        QueueConnection::new("monitor", host_port.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
     };
-    settings.monitor_balancers.iter().enumerate().map(peer).collect()
+    settings.monitor_balancers.iter().enumerate().map(connection).collect()
 }
 
 fn check_timeout(settings: &Settings) -> Span {
     settings.monitor_interval.max(Span::from_millis(500)).min(Span::from_secs(2))
 }
 
-/// A monitor that is ready to run.
-pub struct Ready {
-    turn: Loop<Order>,
-    bidding: Bidding,
+/// A monitor that is set up.
+pub struct MonitorDaemon {
+    event_loop: EventLoop<MonitorCommand>,
+    handler: MonitorHandler,
 }
 
-impl Ready {
+impl MonitorDaemon {
     /// Sets it up; it connects when it runs.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn new(settings: Settings) -> io::Result<Ready> {
-        let mut turn = Loop::new()?;
-        let bidding = Bidding::new(settings, turn.desk().waker());
-        Ok(Ready { turn, bidding })
+    /// Returns the OS error.
+    pub fn new(settings: Settings) -> io::Result<MonitorDaemon> {
+        let mut event_loop = EventLoop::new()?;
+        let handler = MonitorHandler::new(settings, event_loop.context().waker());
+        Ok(MonitorDaemon { event_loop, handler })
     }
 
     /// Runs it; the result is an exit status.
     pub fn serve(mut self) -> i32 {
-        let mut machine = self.bidding.machine();
-        exit::after("monitor", self.turn.run(&mut machine, &mut self.bidding))
+        let mut monitor = self.handler.new_monitor();
+        exit::after("monitor", self.event_loop.run(&mut monitor, &mut self.handler))
     }
 }
 
@@ -303,98 +305,98 @@ pub fn run(daemon: Daemon) -> i32 {
         return exit::CONFIG;
     }
     if once {
-        return look_once(&settings);
+        return run_once(&settings);
     }
-    let offers: Vec<String> = settings.offered().iter().map(|service| offered(service)).collect();
+    let offers: Vec<String> = settings.offered().iter().map(|service| describe_offer(service)).collect();
     let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
-    let started = become_user(&settings).and_then(|()| Ready::new(settings)).and_then(|mut ready| {
-        ready.turn.catch_signals(move |signal| on_signal(signal, &source, &running))?;
-        Ok(ready)
+    let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(|mut daemon| {
+        daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
+        Ok(daemon)
     });
     match started {
         Err(error) => {
             error!(target: "monitor", "{error}");
             exit::of(&error)
         }
-        Ok(ready) => {
+        Ok(daemon) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
-            service::ready();
-            ready.serve()
+            service_manager::ready();
+            daemon.serve()
         }
     }
 }
 
-fn offered(service: &ServiceSettings) -> String {
+fn describe_offer(service: &ServiceSettings) -> String {
     let provider = service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
     format!("{}={provider}", service.name)
 }
 
-fn on_signal(signal: Signal, source: &Source, running: &Settings) -> Option<Order> {
-    match Wish::of(signal, "monitor")? {
-        Wish::End => Some(Order::Terminate),
-        Wish::Reload => {
+fn on_signal(signal: Signal, source: &ConfigSource, running: &Settings) -> Option<MonitorCommand> {
+    match SignalAction::of(signal, "monitor")? {
+        SignalAction::End => Some(MonitorCommand::Terminate),
+        SignalAction::Reload => {
             let settings = source.reload(running, &["monitor"])?;
             if settings.offered().is_empty() {
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
                 return None;
             }
-            Some(Order::Reconfigure(Box::new(settings)))
+            Some(MonitorCommand::Reconfigure(Box::new(settings)))
         }
     }
 }
 
-/// `--once`: one look, one check, and the messages that would be sent.
-fn look_once(settings: &Settings) -> i32 {
-    let waker = match Loop::<Order>::new() {
-        Ok(mut turn) => turn.desk().waker(),
+/// `--once`: one sample, one check, and the messages that would be sent.
+fn run_once(settings: &Settings) -> i32 {
+    let waker = match EventLoop::<MonitorCommand>::new() {
+        Ok(mut event_loop) => event_loop.context().waker(),
         Err(error) => {
             error!(target: "monitor", "{error}");
             return exit::SYSTEM;
         }
     };
-    let mut gauge = Gauge::new(&settings.monitor_load, settings.monitor_interval, waker);
-    let mut machine = Monitor::new(settings.monitor_options(), gauge.cpus(), seed());
+    let mut load_sampler = LoadSampler::new(&settings.monitor_load, settings.monitor_interval, waker);
+    let mut monitor = Monitor::new(settings.monitor_options(), load_sampler.cpus(), seed());
     let (interval, pieces) = (settings.monitor_interval.min(Span::from_secs(1)), 10);
     for piece in 0..pieces {
-        gauge.expire(Moment::after_start(interval.times(piece + 1).part(pieces)));
+        load_sampler.handle_timeout(Moment::after_start(interval.times(piece + 1).part(pieces)));
         thread::sleep(interval.part(pieces).into());
     }
     let now = Moment::after_start(interval);
-    machine.handle_timeout(now);
-    while let Some(output) = machine.poll_output() {
+    monitor.handle_timeout(now);
+    while let Some(output) = monitor.poll_output() {
         match output {
             Output::TakeSample => {
-                let sample = gauge.look(now);
-                gauge.news().into_iter().for_each(|news| say(format_args!("# {news}")));
-                say(format_args!("{}", describe(&sample)));
-                machine.handle_input(Input::Sampled(sample), now);
+                let sample = load_sampler.sample(now);
+                load_sampler.take_log_lines().into_iter().for_each(|line| print_line(format_args!("# {line}")));
+                print_line(format_args!("{}", describe(&sample)));
+                monitor.handle_input(Input::Sampled(sample), now);
             }
             Output::Check { service } => {
-                let verdict = check_once(settings.offered()[service], check_timeout(settings).into());
+                let result = check_once(settings.offered()[service], check_timeout(settings).into());
                 let name = settings.offered()[service].name;
-                match &verdict {
-                    Ok(()) => say(format_args!("check service={name} well=yes")),
-                    Err(why) => say(format_args!("check service={name} well=no why=\"{why}\"")),
+                match &result {
+                    Ok(()) => print_line(format_args!("check service={name} well=yes")),
+                    Err(why) => print_line(format_args!("check service={name} well=no why=\"{why}\"")),
                 }
-                let good = verdict.is_ok();
-                machine.handle_input(Input::Checked { service, good }, now);
+                let good = result.is_ok();
+                monitor.handle_input(Input::Checked { service, good }, now);
             }
             Output::SendToQueue { .. } | Output::Log(_) | Output::Finished => {}
         }
     }
-    for (balancer, _, request) in machine.offers() {
+    for (balancer, _, request) in monitor.offers() {
         let mut line = Vec::new();
         let target = &settings.monitor_balancers[balancer];
         request.write(target, &mut line);
-        say(String::from_utf8_lossy(&line).trim_end());
+        print_line(String::from_utf8_lossy(&line).trim_end());
     }
     exit::OK
 }
 
-fn check_once(service: &ServiceSettings, timeout: Duration) -> Verdict {
-    match service.checked() {
-        Some(Check::Exec(command)) => helper::run(&command, timeout).map(drop),
+fn check_once(service: &ServiceSettings, timeout: Duration) -> CheckResult {
+    match service.effective_check() {
+        Some(Check::Exec(command)) => background_command::run(&command, timeout).map(drop),
         Some(Check::Tcp(Some(port))) => {
             let ip = service.provider.and_then(|provider| provider.ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
             let to = SocketAddr::new(ip, port);

@@ -4,7 +4,7 @@
 //! they mean is the script's business.
 
 use super::exit;
-use super::terminal::complain;
+use super::terminal::print_error;
 use crate::config::settings::Settings;
 use crate::config::source::default_file;
 use getopts::Matches;
@@ -21,24 +21,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to one ticket queue.
-pub struct Line {
+pub struct ControlConnection {
     target: HostPort,
     stream: BufReader<TcpStream>,
 }
 
-impl Line {
+impl ControlConnection {
     /// Connects to the first address that answers.
     ///
     /// # Errors
     /// What the system says of the last one.
-    pub fn connect(target: HostPort) -> io::Result<Line> {
+    pub fn connect(target: HostPort) -> io::Result<ControlConnection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
                     stream.set_nodelay(true)?;
-                    return Ok(Line { target, stream: BufReader::new(stream) });
+                    return Ok(ControlConnection { target, stream: BufReader::new(stream) });
                 }
                 Err(error) => last = error,
             }
@@ -75,7 +75,7 @@ impl Line {
 
 /// Runs the command; the result is its exit status.
 pub fn run(matches: &Matches) -> i32 {
-    let mut sender = Sender { matches, queue: None, line: None, status: exit::OK };
+    let mut sender = Sender { matches, queue: None, connection: None, status: exit::OK };
     if matches.free.is_empty() {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { break };
@@ -93,7 +93,7 @@ struct Sender<'a> {
     matches: &'a Matches,
     /// Where messages go that name no queue; read when the first one comes.
     queue: Option<HostPort>,
-    line: Option<Line>,
+    connection: Option<ControlConnection>,
     status: i32,
 }
 
@@ -104,8 +104,8 @@ impl Sender<'_> {
             let file = self.matches.opt_str("config").map(PathBuf::from).or_else(default_file);
             match Settings::load(file.as_deref(), &self.matches.opt_strs("set")) {
                 Ok(settings) => self.queue = Some(settings.usual_queue()),
-                Err(mistakes) => {
-                    mistakes.iter().for_each(|mistake| complain(format_args!("pegasus: {mistake}")));
+                Err(errors) => {
+                    errors.iter().for_each(|error| print_error(format_args!("pegasus: {error}")));
                     self.status = exit::CONFIG;
                 }
             }
@@ -130,14 +130,14 @@ impl Sender<'_> {
             Ok(_) => return self.fail(exit::USAGE, text, "not pegasus://…"),
             Err(why) => return self.fail(exit::USAGE, text, why),
         };
-        if self.line.as_ref().is_none_or(|line| line.target != target) {
-            match Line::connect(target) {
-                Ok(line) => self.line = Some(line),
+        if self.connection.as_ref().is_none_or(|connection| connection.target != target) {
+            match ControlConnection::connect(target) {
+                Ok(connection) => self.connection = Some(connection),
                 Err(error) => return self.fail(exit::UNAVAILABLE, text, &error.to_string()),
             }
         }
-        let Some(line) = &mut self.line else { return false };
-        match line.ask(text) {
+        let Some(connection) = &mut self.connection else { return false };
+        match connection.ask(text) {
             Ok(answers) => {
                 let mut out = io::stdout().lock();
                 for answer in answers {
@@ -152,14 +152,14 @@ impl Sender<'_> {
                 true
             }
             Err(error) => {
-                self.line = None;
+                self.connection = None;
                 self.fail(exit::UNAVAILABLE, text, &error.to_string())
             }
         }
     }
 
     fn fail(&mut self, status: i32, text: &str, why: &str) -> bool {
-        complain(format_args!("pegasus: {text}: {why}"));
+        print_error(format_args!("pegasus: {text}: {why}"));
         self.status = status;
         false
     }

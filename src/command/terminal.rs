@@ -8,13 +8,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Prints a line on standard output, or ends the process if nobody reads it.
-pub fn say(line: impl Display) {
+pub fn print_line(line: impl Display) {
     if writeln!(io::stdout().lock(), "{line}").is_err() {
         std::process::exit(exit::OK);
     }
 }
 
 /// Prints a line on standard error, if anybody reads it.
-pub fn complain(line: impl Display) {
+pub fn print_error(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -3,17 +3,15 @@
 //!
 //! Owns the one table that the reader, the help and the sample are made from.
 
-use super::settings::{load_sources, QueueAt, ServiceSettings, Settings};
-use crate::logging::Place;
-use crate::net::gauge::Source;
-use crate::os::user;
+use super::settings::{load_sources, QueueLocation, ServiceSettings, Settings};
+use crate::logging::LogDestination;
+use crate::net::load_sampler::LoadSource;
+use crate::os::privileges;
 use pegasus_core::base::address::{Cidr, ListenAddr, QueueAddr, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::proxy_header::Version;
 use std::str::FromStr;
-
-type Outcome = Result<(), String>;
 
 /// One key.
 pub struct Key {
@@ -22,9 +20,9 @@ pub struct Key {
     /// As it would be written; empty: none.
     pub default: &'static str,
     /// What it means.
-    pub sentence: &'static str,
-    /// Puts a value in its place.
-    pub set: Set,
+    pub summary: &'static str,
+    /// Puts a value in its field.
+    pub set: Setter,
     /// A service that it is set for is one that this machine offers.
     pub offers: bool,
     /// What a running daemon does about a new value.
@@ -56,15 +54,15 @@ fn keep<T: Clone + PartialEq>(fresh: &mut T, running: &T) -> bool {
     differs
 }
 
-/// The part of every command.
+/// The section of every command.
 const COMMON: &str = "every command";
 
 /// Puts back into `fresh` what a daemon that is `running` cannot change, and answers
 /// the keys that differ there. Only those of these parts of the table concern it.
 pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) -> Vec<&'static str> {
-    let concerned = PARTS.iter().filter(|part| part.title == COMMON || parts.contains(&part.title));
+    let concerned = SECTIONS.iter().filter(|section| section.title == COMMON || parts.contains(&section.title));
     let mut differ = Vec::new();
-    for key in concerned.flat_map(|part| part.keys) {
+    for key in concerned.flat_map(|section| section.keys) {
         if let Reload::Restart(keep) = key.reload {
             if keep(fresh, running) {
                 differ.push(key.name);
@@ -75,16 +73,16 @@ pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) ->
 }
 
 /// Where a value goes.
-pub enum Set {
+pub enum Setter {
     /// Into the settings of all.
-    Global(fn(&mut Settings, &str) -> Outcome),
+    Global(fn(&mut Settings, &str) -> Result<(), String>),
     /// Into those of one service.
-    Service(fn(&mut ServiceSettings, &str) -> Outcome),
+    Service(fn(&mut ServiceSettings, &str) -> Result<(), String>),
 }
-use Set::{Global, Service};
+use Setter::{Global, Service};
 
 /// Keys that belong together.
-pub struct Part {
+pub struct Section {
     /// Whose keys they are.
     pub title: &'static str,
     /// The keys.
@@ -94,41 +92,41 @@ pub struct Part {
 const fn global(
     name: &'static str,
     default: &'static str,
-    sentence: &'static str,
-    set: fn(&mut Settings, &str) -> Outcome,
+    summary: &'static str,
+    set: fn(&mut Settings, &str) -> Result<(), String>,
 ) -> Key {
-    Key { name, default, sentence, set: Global(set), offers: false, reload: Reload::Live }
+    Key { name, default, summary, set: Global(set), offers: false, reload: Reload::Live }
 }
 
 const fn service(
     name: &'static str,
     default: &'static str,
-    sentence: &'static str,
-    set: fn(&mut ServiceSettings, &str) -> Outcome,
+    summary: &'static str,
+    set: fn(&mut ServiceSettings, &str) -> Result<(), String>,
 ) -> Key {
-    Key { name, default, sentence, set: Service(set), offers: false, reload: Reload::Live }
+    Key { name, default, summary, set: Service(set), offers: false, reload: Reload::Live }
 }
 
-fn put<T>(place: &mut T, value: &str) -> Outcome
+fn parse_into<T>(field: &mut T, value: &str) -> Result<(), String>
 where
     T: FromStr,
     T::Err: ToString,
 {
-    *place = value.parse().map_err(|wrong: T::Err| wrong.to_string())?;
+    *field = value.parse().map_err(|wrong: T::Err| wrong.to_string())?;
     Ok(())
 }
 
 /// An empty value is none.
-fn put_option<T>(place: &mut Option<T>, value: &str) -> Outcome
+fn put_option<T>(field: &mut Option<T>, value: &str) -> Result<(), String>
 where
     T: FromStr,
     T::Err: ToString,
 {
-    *place = if value.is_empty() { None } else { Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?) };
+    *field = if value.is_empty() { None } else { Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?) };
     Ok(())
 }
 
-fn put_list<T>(place: &mut Vec<T>, value: &str, least: usize) -> Outcome
+fn parse_list_into<T>(field: &mut Vec<T>, value: &str, least: usize) -> Result<(), String>
 where
     T: FromStr,
     T::Err: ToString,
@@ -137,8 +135,8 @@ where
     for word in value.split_whitespace() {
         list.push(word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string()))?);
     }
-    *place = list;
-    if place.len() < least {
+    *field = list;
+    if field.len() < least {
         return Err("empty (a list separated by blanks)".into());
     }
     Ok(())
@@ -152,17 +150,17 @@ fn number(value: &str, least: usize, most: usize) -> Result<usize, String> {
     }
 }
 
-fn put_number(place: &mut usize, value: &str, least: usize) -> Outcome {
-    *place = number(value, least, 100_000_000)?;
+fn parse_number_into(field: &mut usize, value: &str, least: usize) -> Result<(), String> {
+    *field = number(value, least, 100_000_000)?;
     Ok(())
 }
 
-fn put_span(place: &mut Span, value: &str, least: Span) -> Outcome {
-    put(place, value)?;
-    at_least(*place, least)
+fn parse_span_into(field: &mut Span, value: &str, least: Span) -> Result<(), String> {
+    parse_into(field, value)?;
+    at_least(*field, least)
 }
 
-fn at_least(span: Span, least: Span) -> Outcome {
+fn at_least(span: Span, least: Span) -> Result<(), String> {
     if span < least {
         return Err(format!("shorter than {least}"));
     }
@@ -170,21 +168,21 @@ fn at_least(span: Span, least: Span) -> Outcome {
 }
 
 /// Of addresses where only streams are spoken.
-fn put_listen(place: &mut Vec<ListenAddr>, value: &str, least: usize) -> Outcome {
-    put_list(place, value, least)?;
-    match place.iter().find(|listen| listen.transport == Transport::Udp) {
+fn parse_listen_into(field: &mut Vec<ListenAddr>, value: &str, least: usize) -> Result<(), String> {
+    parse_list_into(field, value, least)?;
+    match field.iter().find(|listen| listen.transport == Transport::Udp) {
         Some(_) => Err("control messages come by TCP only".into()),
         None => Ok(()),
     }
 }
 
-fn put_networks(place: &mut Vec<Cidr>, value: &str) -> Outcome {
-    put_list(place, value, 0)
+fn parse_networks_into(field: &mut Vec<Cidr>, value: &str) -> Result<(), String> {
+    parse_list_into(field, value, 0)
 }
 
 /// The table.
-pub const PARTS: &[Part] = &[
-    Part {
+pub const SECTIONS: &[Section] = &[
+    Section {
         title: COMMON,
         keys: &[
             global(
@@ -192,7 +190,7 @@ pub const PARTS: &[Part] = &[
                 "stderr",
                 "Log to stderr, syslog, none or a file; to syslog if stderr is the client.",
                 |s, v| {
-                    s.log = v.parse::<Place>()?;
+                    s.log = v.parse::<LogDestination>()?;
                     Ok(())
                 },
             ),
@@ -205,76 +203,78 @@ pub const PARTS: &[Part] = &[
             }),
             global("user", "", "Run as this user or user:group once the ports are open (Unix).", |s, v| {
                 s.user = Some(v.to_string()).filter(|user| !user.is_empty());
-                s.user.as_deref().map_or(Ok(()), user::check).map_err(|error| error.to_string())
+                s.user.as_deref().map_or(Ok(()), privileges::check_user).map_err(|error| error.to_string())
             })
             .at_restart(|fresh, running| keep(&mut fresh.user, &running.user)),
             global(
                 "drain_timeout",
                 "30s",
                 "How long open connections may finish after SIGTERM or an upgrade.",
-                |s, v| put(&mut s.drain_timeout, v),
+                |s, v| parse_into(&mut s.drain_timeout, v),
             ),
         ],
     },
-    Part {
+    Section {
         title: "queue",
         keys: &[
             global(
                 "queue_listen",
                 "127.0.0.1:7347",
                 "Addresses on which the queue accepts control connections.",
-                |s, v| put_listen(&mut s.queue_listen, v, 1),
+                |s, v| parse_listen_into(&mut s.queue_listen, v, 1),
             )
             .at_restart(|fresh, running| keep(&mut fresh.queue_listen, &running.queue_listen)),
             global(
                 "queue_scheduler",
                 "competitive",
                 "How a provider is chosen; see `pegasus help schedulers`.",
-                |s, v| put(&mut s.queue.scheduler, v),
+                |s, v| parse_into(&mut s.queue.scheduler, v),
             ),
             global(
                 "queue_plugin_timeout",
                 "50ms",
                 "How long an exec: scheduler may take; then the default one chooses.",
-                |s, v| put_span(&mut s.queue.plugin_timeout, v, Span::from_millis(1)),
+                |s, v| parse_span_into(&mut s.queue.plugin_timeout, v, Span::from_millis(1)),
             ),
             global("queue_lease", "30s", "How long tickets are valid if their message gives no lease.", |s, v| {
-                put(&mut s.queue.lease, v)
+                parse_into(&mut s.queue.lease, v)
             }),
             global("queue_wait_max", "30s", "The longest time that a request may wait for a ticket.", |s, v| {
-                put(&mut s.queue.wait_max, v)
+                parse_into(&mut s.queue.wait_max, v)
             }),
             global(
                 "queue_waiting_max",
                 "10000",
                 "Most requests that may wait for one service; more get an error.",
-                |s, v| put_number(&mut s.queue.waiting_max, v, 0),
+                |s, v| parse_number_into(&mut s.queue.waiting_max, v, 0),
             ),
             global("queue_connections_max", "4096", "Most control connections at once.", |s, v| {
-                put_number(&mut s.queue_connections_max, v, 1)
+                parse_number_into(&mut s.queue_connections_max, v, 1)
             }),
             global("queue_providers_max", "4096", "Most providers of one service.", |s, v| {
-                put_number(&mut s.queue.providers_max, v, 1)
+                parse_number_into(&mut s.queue.providers_max, v, 1)
             }),
-            global("queue_services_max", "256", "Most services.", |s, v| put_number(&mut s.queue.services_max, v, 1)),
+            global("queue_services_max", "256", "Most services.", |s, v| {
+                parse_number_into(&mut s.queue.services_max, v, 1)
+            }),
             global(
                 "queue_allow_ticket",
                 "127.0.0.0/8 ::1",
                 "Networks from which monitors may offer and withdraw tickets.",
-                |s, v| put_networks(&mut s.queue.allow_ticket, v),
+                |s, v| parse_networks_into(&mut s.queue.allow_ticket, v),
             ),
             global(
                 "queue_allow_next",
                 "127.0.0.0/8 ::1",
                 "Networks from which redirectors may ask for providers.",
-                |s, v| put_networks(&mut s.queue.allow_next, v),
+                |s, v| parse_networks_into(&mut s.queue.allow_next, v),
             ),
             global("queue_allow_status", "127.0.0.0/8 ::1", "Networks from which the status may be read.", |s, v| {
-                put_networks(&mut s.queue.allow_status, v)
+                parse_networks_into(&mut s.queue.allow_status, v)
             }),
         ],
     },
-    Part {
+    Section {
         title: "redirect",
         keys: &[
             global(
@@ -288,13 +288,13 @@ pub const PARTS: &[Part] = &[
                 |s, v| {
                     s.redirect_queue = match v {
                         "" => None,
-                        "embedded" if cfg!(feature = "queue") => Some(QueueAt::Embedded),
+                        "embedded" if cfg!(feature = "queue") => Some(QueueLocation::Embedded),
                         "embedded" => {
                             return Err(
                                 "this program was built without the queue (the address of one: HOST:PORT)".into()
                             )
                         }
-                        address => Some(QueueAt::Target(address.parse::<QueueAddr>()?.0)),
+                        address => Some(QueueLocation::Remote(address.parse::<QueueAddr>()?.0)),
                     };
                     Ok(())
                 },
@@ -308,7 +308,7 @@ pub const PARTS: &[Part] = &[
                 "redirect_queue_timeout",
                 "5s",
                 "How long clients wait for a queue that cannot be reached.",
-                |s, v| put(&mut s.redirect.queue_timeout, v),
+                |s, v| parse_into(&mut s.redirect.queue_timeout, v),
             ),
             global(
                 "redirect_threads",
@@ -321,7 +321,7 @@ pub const PARTS: &[Part] = &[
             )
             .at_restart(|fresh, running| keep(&mut fresh.redirect_threads, &running.redirect_threads)),
             global("redirect_wait", "1s", "How long a client may wait for a ticket; 0: not at all.", |s, v| {
-                put(&mut s.redirect.wait, v)
+                parse_into(&mut s.redirect.wait, v)
             }),
             global(
                 "redirect_stock",
@@ -337,37 +337,37 @@ pub const PARTS: &[Part] = &[
                 Ok(())
             }),
             global("redirect_connect_timeout", "3s", "How long a provider may take to accept a connection.", |s, v| {
-                put_span(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
+                parse_span_into(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
             }),
             global(
                 "redirect_idle_timeout",
                 "10m",
                 "Close a connection after this time without a byte in either direction.",
-                |s, v| put_span(&mut s.redirect_idle_timeout, v, Span::from_millis(1)),
+                |s, v| parse_span_into(&mut s.redirect_idle_timeout, v, Span::from_millis(1)),
             ),
             global(
                 "redirect_half_closed_timeout",
                 "2m",
                 "Close a half-closed connection after this time without a byte.",
-                |s, v| put_span(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1)),
+                |s, v| parse_span_into(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1)),
             ),
             global("redirect_connections_max", "10000", "Most clients at once; more wait in the backlog.", |s, v| {
-                put_number(&mut s.redirect_connections_max, v, 1)
+                parse_number_into(&mut s.redirect_connections_max, v, 1)
             }),
             global(
                 "redirect_per_source_max",
                 "0",
                 "Most clients at once of one IPv4 address or IPv6 /64; 0: no limit.",
-                |s, v| put_number(&mut s.redirect_per_source_max, v, 0),
+                |s, v| parse_number_into(&mut s.redirect_per_source_max, v, 0),
             ),
             global(
                 "redirect_flows_max",
                 "16384",
                 "Most UDP flows at once; beyond that the least recently active is dropped.",
-                |s, v| put_number(&mut s.redirect_flows_max, v, 1),
+                |s, v| parse_number_into(&mut s.redirect_flows_max, v, 1),
             ),
             global("redirect_linger", "10s", "Under inetd `wait`: exit after this time without a client.", |s, v| {
-                put(&mut s.redirect_linger, v)
+                parse_into(&mut s.redirect_linger, v)
             }),
             global(
                 "redirect_splice",
@@ -387,7 +387,7 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_listen",
                 "",
                 "Addresses for clients: IP:PORT, *:PORT or *:PORT-PORT, with /udp for UDP.",
-                |s, v| put_list(&mut s.listen, v, 0),
+                |s, v| parse_list_into(&mut s.listen, v, 0),
             )
             .at_restart(|fresh, running| {
                 // A superserver opened the sockets; otherwise the new ones are opened.
@@ -413,7 +413,7 @@ pub const PARTS: &[Part] = &[
                 },
             ),
             service("service_NAME_affinity_timeout", "10m", "How long it stays after its last connection.", |s, v| {
-                put_span(&mut s.affinity_timeout, v, Span::from_millis(1))
+                parse_span_into(&mut s.affinity_timeout, v, Span::from_millis(1))
             }),
             service(
                 "service_NAME_proxy_protocol",
@@ -433,10 +433,10 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_accept_proxy",
                 "",
                 "Trusted front proxies: their PROXY header sets the client's address.",
-                |s, v| put_networks(&mut s.accept_proxy, v),
+                |s, v| parse_networks_into(&mut s.accept_proxy, v),
             ),
             service("service_NAME_udp_idle", "30s", "A UDP flow ends after this time without a datagram.", |s, v| {
-                put_span(&mut s.udp.idle, v, Span::from_millis(1))
+                parse_span_into(&mut s.udp.idle, v, Span::from_millis(1))
             }),
             service(
                 "service_NAME_udp_replies",
@@ -451,7 +451,7 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_udp_age",
                 "1h",
                 "A UDP flow ends at this age; the next datagram chooses a provider anew.",
-                |s, v| put_span(&mut s.udp.age, v, Span::from_millis(1)),
+                |s, v| parse_span_into(&mut s.udp.age, v, Span::from_millis(1)),
             ),
             service(
                 "service_NAME_udp_flow",
@@ -470,11 +470,11 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_fallback",
                 "",
                 "Static providers for when the queue has none or cannot be reached.",
-                |s, v| put_list(&mut s.fallback, v, 0),
+                |s, v| parse_list_into(&mut s.fallback, v, 0),
             ),
         ],
     },
-    Part {
+    Section {
         title: "monitor",
         keys: &[
             global(
@@ -483,7 +483,7 @@ pub const PARTS: &[Part] = &[
                 "Queues to send tickets to: HOST or HOST:PORT, separated by blanks.",
                 |s, v| {
                     let mut balancers: Vec<QueueAddr> = Vec::new();
-                    put_list(&mut balancers, v, 1)?;
+                    parse_list_into(&mut balancers, v, 1)?;
                     s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
                     Ok(())
                 },
@@ -492,14 +492,14 @@ pub const PARTS: &[Part] = &[
                 "monitor_interval",
                 "1s",
                 "How often to measure the load, check services and send tickets.",
-                |s, v| put_span(&mut s.monitor_interval, v, Span::from_millis(10)),
+                |s, v| parse_span_into(&mut s.monitor_interval, v, Span::from_millis(10)),
             ),
             global(
                 "monitor_load",
                 "",
                 "Sources: cpu loadavg psi file:PATH exec:COMMAND; unset: cpu, else loadavg.",
                 |s, v| {
-                    s.monitor_load = if v.is_empty() { Source::default_list() } else { load_sources(v)? };
+                    s.monitor_load = if v.is_empty() { LoadSource::default_list() } else { load_sources(v)? };
                     Ok(())
                 },
             ),
@@ -524,7 +524,7 @@ pub const PARTS: &[Part] = &[
                 "service_NAME_check",
                 "tcp",
                 "Health check: tcp (the provider's port), tcp:PORT, exec:COMMAND or off.",
-                |s, v| put(&mut s.check, v),
+                |s, v| parse_into(&mut s.check, v),
             )
             .offers(),
             service("service_NAME_check_interval", "", "Time between checks; unset: monitor_interval.", |s, v| {
@@ -550,7 +550,7 @@ pub const PARTS: &[Part] = &[
 
 /// All keys in the order of the table.
 pub fn all() -> impl Iterator<Item = &'static Key> {
-    PARTS.iter().flat_map(|part| part.keys)
+    SECTIONS.iter().flat_map(|section| section.keys)
 }
 
 /// The sample file: every key, commented out, at its default.
@@ -562,11 +562,11 @@ pub fn sample() -> String {
          # (_ in a key is - in messages). One file may serve all commands. Every key\n\
          # is shown with its default.\n",
     );
-    for part in PARTS {
-        text.push_str(&format!("\n# -- {} --\n", part.title));
-        for key in part.keys {
+    for section in SECTIONS {
+        text.push_str(&format!("\n# -- {} --\n", section.title));
+        for key in section.keys {
             let quote = if key.default.contains(' ') { "\"" } else { "" };
-            text.push_str(&format!("\n# {}\n#{}={quote}{}{quote}\n", key.sentence, key.name, key.default));
+            text.push_str(&format!("\n# {}\n#{}={quote}{}{quote}\n", key.summary, key.name, key.default));
         }
     }
     text

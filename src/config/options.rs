@@ -34,7 +34,7 @@ impl Settings {
             service: service.name,
             provider: service.provider.unwrap_or_default(),
             capacity: service.capacity,
-            check: service.checked().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
+            check: service.effective_check().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
             rise: service.rise,
             fall: service.fall,
         };

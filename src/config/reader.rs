@@ -3,9 +3,9 @@
 //!
 //! Owns the reading, the mistakes, the defaults, and what keys say together.
 
-use super::keys::{self, Set};
+use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
-use crate::logging::Place;
+use crate::logging::LogDestination;
 use pegasus_core::base::address::Transport;
 use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
@@ -22,7 +22,7 @@ impl Default for Settings {
     fn default() -> Self {
         let mut settings = Settings::blank();
         for key in keys::all() {
-            if let Set::Global(set) = key.set {
+            if let Setter::Global(set) = key.set {
                 let set = set(&mut settings, key.default);
                 debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
             }
@@ -35,7 +35,7 @@ impl Default for Settings {
 fn service_settings(name: ServiceName) -> ServiceSettings {
     let mut settings = ServiceSettings::blank(name);
     for key in keys::all() {
-        if let Set::Service(set) = key.set {
+        if let Setter::Service(set) = key.set {
             let set = set(&mut settings, key.default);
             debug_assert!(set.is_ok(), "the default of {}: {set:?}", key.name);
         }
@@ -45,9 +45,9 @@ fn service_settings(name: ServiceName) -> ServiceSettings {
 
 /// What is wrong with a configuration, ready to be printed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mistake(pub String);
+pub struct ConfigError(pub String);
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -59,14 +59,14 @@ impl Settings {
     ///
     /// # Errors
     /// Every mistake that was found, in order.
-    pub fn load(file: Option<&Path>, assignments: &[String]) -> Result<Settings, Vec<Mistake>> {
-        Reader::of(file, assignments).finish()
+    pub fn load(file: Option<&Path>, assignments: &[String]) -> Result<Settings, Vec<ConfigError>> {
+        ConfigReader::of(file, assignments).finish()
     }
 
     /// Where these put the log, as far as they can be read: mistakes in them are
     /// told there, where there is no other way.
-    pub fn log_of(file: Option<&Path>, assignments: &[String]) -> Place {
-        Reader::of(file, assignments).settings.log
+    pub fn log_destination(file: Option<&Path>, assignments: &[String]) -> LogDestination {
+        ConfigReader::of(file, assignments).settings.log
     }
 }
 
@@ -79,48 +79,48 @@ fn read_file(path: &Path) -> Result<String, String> {
 }
 
 #[derive(Default)]
-struct Reader {
+struct ConfigReader {
     settings: Settings,
-    mistakes: Vec<Mistake>,
+    errors: Vec<ConfigError>,
     /// Where each key was set, and what to.
-    places: Vec<(String, String)>,
+    origins: Vec<(String, String)>,
 }
 
 /// Where a key was set last.
-fn place(places: &[(String, String)], key: &str) -> String {
-    let set = places.iter().rfind(|(known, _)| known == key);
-    set.map(|(_, place)| place.clone()).unwrap_or_default()
+fn origin(origins: &[(String, String)], key: &str) -> String {
+    let set = origins.iter().rfind(|(known, _)| known == key);
+    set.map(|(_, origin)| origin.clone()).unwrap_or_default()
 }
 
-impl Reader {
+impl ConfigReader {
     /// What was read of the file, if there is one, and of the assignments.
-    fn of(file: Option<&Path>, assignments: &[String]) -> Reader {
-        let mut reader = Reader::default();
+    fn of(file: Option<&Path>, assignments: &[String]) -> ConfigReader {
+        let mut reader = ConfigReader::default();
         if let Some(path) = file {
             let name = path.display().to_string();
             match read_file(path) {
-                Ok(text) => reader.file(&name, &text),
-                Err(why) => reader.mistakes.push(Mistake(format!("{name}: {why}"))),
+                Ok(text) => reader.read_text(&name, &text),
+                Err(why) => reader.errors.push(ConfigError(format!("{name}: {why}"))),
             }
         }
         for assignment in assignments {
             match key_value::assignment(assignment) {
                 Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
-                Err(why) => reader.mistakes.push(Mistake(format!("-o {why}"))),
+                Err(why) => reader.errors.push(ConfigError(format!("-o {why}"))),
             }
         }
         reader
     }
 
-    fn file(&mut self, name: &str, text: &str) {
+    fn read_text(&mut self, name: &str, text: &str) {
         let mut seen: HashMap<&str, usize> = HashMap::new();
         for pair in key_value::read(text) {
             match pair {
-                Err((line, why)) => self.mistakes.push(Mistake(format!("{name}:{line}: {why}"))),
+                Err((line, why)) => self.errors.push(ConfigError(format!("{name}:{line}: {why}"))),
                 Ok(pair) => {
                     if let Some(first) = seen.get(pair.key) {
                         let why = format!("{name}:{}: {} is set already in line {first}", pair.line, pair.key);
-                        self.mistakes.push(Mistake(why));
+                        self.errors.push(ConfigError(why));
                         continue;
                     }
                     seen.insert(pair.key, pair.line);
@@ -130,88 +130,89 @@ impl Reader {
         }
     }
 
-    /// `place`: where it was written, and what, for a mistake.
-    fn set(&mut self, place: &str, key: &str, value: &str) {
-        self.places.push((key.to_string(), place.to_string()));
-        if let Err(why) = self.enter(key, value) {
-            self.mistakes.push(Mistake(format!("{place}: {why}")));
+    /// `origin`: where it was written, and what, for a mistake.
+    fn set(&mut self, origin: &str, key: &str, value: &str) {
+        self.origins.push((key.to_string(), origin.to_string()));
+        if let Err(why) = self.assign(key, value) {
+            self.errors.push(ConfigError(format!("{origin}: {why}")));
         }
     }
 
-    fn enter(&mut self, key: &str, value: &str) -> Result<(), String> {
+    fn assign(&mut self, key: &str, value: &str) -> Result<(), String> {
         for known in keys::all() {
-            if let (Set::Global(set), true) = (&known.set, known.name == key) {
+            if let (Setter::Global(set), true) = (&known.set, known.name == key) {
                 return set(&mut self.settings, value);
             }
         }
         // `service_my_app_check_rise`: the longest ending that is known wins.
         let of_service = keys::all().filter_map(|known| match known.set {
-            Set::Service(set) => Some((known.name.strip_prefix("service_NAME")?, (known, set))),
-            Set::Global(_) => None,
+            Setter::Service(set) => Some((known.name.strip_prefix("service_NAME")?, (known, set))),
+            Setter::Global(_) => None,
         });
         let found = of_service
             .filter_map(|(ending, row)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), row)))
             .max_by_key(|(_, length, _)| *length);
-        let Some((name, _, (row, set))) = found else { return Err(unknown(key)) };
+        let Some((name, _, (row, set))) = found else { return Err(unknown_key(key)) };
         let name: ServiceName = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
-        let place = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
+        let index = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
             services.push(service_settings(name));
             services.len() - 1
         });
-        let service = &mut services[place];
+        let service = &mut services[index];
         set(service, value)?;
         service.offered |= row.offers && !value.is_empty();
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Settings, Vec<Mistake>> {
+    fn finish(mut self) -> Result<Settings, Vec<ConfigError>> {
         for service in &self.settings.services {
             let key = service.name.in_key();
-            let at = |ending| place(&self.places, &format!("service_{key}_{ending}"));
+            let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
             // The default says nothing: it is another matter to ask for that check.
             let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
-            if asked && service.provider.is_some() && service.checked().is_none() {
+            if asked && service.provider.is_some() && service.effective_check().is_none() {
                 let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");
-                self.mistakes.push(Mistake(format!("{}: {why}", at("check"))));
+                self.errors.push(ConfigError(format!("{}: {why}", at("check"))));
             }
-            if self.settings.services.iter().any(|other| other.name != service.name && shares(other, service)) {
-                self.mistakes.push(Mistake(format!("service_{key}_listen: another service listens there too")));
+            if self.settings.services.iter().any(|other| other.name != service.name && listens_overlap(other, service))
+            {
+                self.errors.push(ConfigError(format!("service_{key}_listen: another service listens there too")));
             }
             let transports = service.listen.iter().map(|listen| listen.transport);
             if service.proxy_protocol == Some(Version::V1) && transports.clone().any(|spoken| spoken == Transport::Udp)
             {
                 let why = "v1 knows no datagrams (v2, or another service for /udp)";
-                self.mistakes.push(Mistake(format!("{}: {why}", at("proxy_protocol"))));
+                self.errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
             }
             let only_udp = !service.listen.is_empty() && transports.clone().all(|spoken| spoken == Transport::Udp);
             if !service.accept_proxy.is_empty() && only_udp {
                 let why = "it is told for streams only, and this service listens for datagrams";
-                self.mistakes.push(Mistake(format!("{}: {why}", at("accept_proxy"))));
+                self.errors.push(ConfigError(format!("{}: {why}", at("accept_proxy"))));
             }
         }
-        if self.mistakes.is_empty() {
+        if self.errors.is_empty() {
             Ok(self.settings)
         } else {
-            Err(self.mistakes)
+            Err(self.errors)
         }
     }
 }
 
-fn shares(one: &ServiceSettings, other: &ServiceSettings) -> bool {
+fn listens_overlap(one: &ServiceSettings, other: &ServiceSettings) -> bool {
     one.listen.iter().any(|listen| {
         listen.first != 0
-            && other.listen.iter().any(|place| {
-                place.transport == listen.transport
-                    && place.host == listen.host
-                    && place.first <= listen.last
-                    && listen.first <= place.last
+            && other.listen.iter().any(|other| {
+                other.transport == listen.transport
+                    && other.host == listen.host
+                    && other.first <= listen.last
+                    && listen.first <= other.last
             })
     })
 }
 
 /// What to say of a key that does not exist: the one that was probably meant.
-fn unknown(key: &str) -> String {
+fn unknown_key(key: &str) -> String {
     let name = key.strip_prefix("service_").and_then(|rest| rest.split('_').next()).unwrap_or("NAME");
     let near =
         keys::all().map(|known| known.name.replace("NAME", name)).map(|known| (distance(key, &known), known)).min();
@@ -246,9 +247,9 @@ mod tests {
     use pegasus_core::redirect::redirector::RedirectOptions;
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
-        let mut reader = Reader::default();
-        reader.file("pegasus.conf", text);
-        reader.finish().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.0).collect())
+        let mut reader = ConfigReader::default();
+        reader.read_text("pegasus.conf", text);
+        reader.finish().map_err(|errors| errors.into_iter().map(|error| error.0).collect())
     }
 
     #[test]
@@ -263,21 +264,23 @@ mod tests {
         assert_eq!(settings.queue.scheduler.to_string(), "round-robin");
         assert!(settings.redirect.wait.is_zero());
         let app = settings.service("my-app".parse().unwrap()).unwrap();
-        assert_eq!((app.rise, app.checked(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
+        assert_eq!((app.rise, app.effective_check(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
         assert_eq!(settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), ["my-app"]);
     }
 
     #[test]
     fn where_the_log_is_can_be_read_among_mistakes() {
         let assignments = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let log = |words: &[&str]| Settings::log_of(Some(Path::new("/no/such.conf")), &assignments(words)).to_string();
+        let log = |words: &[&str]| {
+            Settings::log_destination(Some(Path::new("/no/such.conf")), &assignments(words)).to_string()
+        };
         assert_eq!(log(&["queue_listn=*:1", "log=/var/log/queue", "nonsense"]), "/var/log/queue");
         assert_eq!(log(&["log="]), "stderr");
     }
 
     #[test]
     fn every_mistake_names_file_line_key_and_what_would_be_right() {
-        let mistakes = read(
+        let errors = read(
             "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\nservice_Web_listen=*:80\n\
              redirect_tries=0\nservice_web_lisen=*:80\nqueue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\nservice_x_provider=10.0.0.7\n",
         )
@@ -294,9 +297,9 @@ mod tests {
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];
-        assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
-        for (mistake, expected) in mistakes.iter().zip(expected) {
-            assert!(mistake.starts_with(expected), "{mistake}");
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

@@ -3,8 +3,8 @@
 //! Owns the data and what follows from it alone. Each field's meaning is in its key's
 //! row of the table.
 
-use crate::logging::Place;
-use crate::net::gauge::Source;
+use crate::logging::LogDestination;
+use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
 use pegasus_core::base::service_name::ServiceName;
@@ -18,9 +18,9 @@ use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum QueueAt {
+pub enum QueueLocation {
     /// One that is reached by TCP.
-    Target(HostPort),
+    Remote(HostPort),
     /// One in the same process.
     Embedded,
 }
@@ -59,12 +59,12 @@ impl FromStr for Check {
 }
 
 /// Load sources as they are written: a list in which `exec:` takes all that follows.
-pub fn load_sources(text: &str) -> Result<Vec<Source>, String> {
+pub fn load_sources(text: &str) -> Result<Vec<LoadSource>, String> {
     let (words, command) = match text.find("exec:") {
         Some(at) if at == 0 || text[..at].ends_with(char::is_whitespace) => text.split_at(at),
         _ => (text, ""),
     };
-    let mut sources: Vec<Source> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let mut sources: Vec<LoadSource> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     if !command.is_empty() {
         sources.push(command.trim_end().parse()?);
     }
@@ -95,7 +95,7 @@ pub struct ServiceSettings {
     pub udp: FlowLimits,
     /// Static providers.
     pub fallback: Vec<HostPort>,
-    /// Where it is on this machine, if that is said.
+    /// Where it is on this host, if that is said.
     pub provider: Option<ProviderSpec>,
     /// Its most slots; none for `auto`.
     pub capacity: Option<u32>,
@@ -107,7 +107,7 @@ pub struct ServiceSettings {
     pub rise: u32,
     /// Bad checks to leave.
     pub fall: u32,
-    /// No key: one of those is set that say that this machine offers it.
+    /// No key: one of those is set that say that this host offers it.
     pub offered: bool,
 }
 
@@ -136,7 +136,7 @@ impl ServiceSettings {
 
     /// How it is checked; none: not at all, as a provider without a port that
     /// nothing else is said of.
-    pub fn checked(&self) -> Option<Check> {
+    pub fn effective_check(&self) -> Option<Check> {
         let own = self.provider.and_then(|provider| provider.port);
         match self.check.clone() {
             Check::Off => None,
@@ -150,7 +150,7 @@ impl ServiceSettings {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // each field is a key of the same name, described there
 pub struct Settings {
-    pub log: Place,
+    pub log: LogDestination,
     pub log_level: LevelFilter,
     pub user: Option<String>,
     pub drain_timeout: Span,
@@ -158,7 +158,7 @@ pub struct Settings {
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
     /// None: [`Settings::asked_queue`] decides.
-    pub redirect_queue: Option<QueueAt>,
+    pub redirect_queue: Option<QueueLocation>,
     pub redirect: RedirectOptions,
     pub redirect_threads: Option<usize>,
     pub redirect_idle_timeout: Span,
@@ -170,7 +170,7 @@ pub struct Settings {
     pub redirect_splice: bool,
     pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
-    pub monitor_load: Vec<Source>,
+    pub monitor_load: Vec<LoadSource>,
     pub services: Vec<ServiceSettings>,
     /// No key: a superserver opened the sockets of this process.
     pub under_superserver: bool,
@@ -180,7 +180,7 @@ impl Settings {
     /// Before any default is applied: the reader does that, from the table of keys.
     pub(super) fn blank() -> Settings {
         Settings {
-            log: Place::Stderr,
+            log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
             user: None,
             drain_timeout: Span::ZERO,
@@ -210,7 +210,7 @@ impl Settings {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// The services that this machine offers: those with a provider, a capacity
+    /// The services that this host offers: those with a provider, a capacity
     /// or a check; if there is none, all that are named.
     pub fn offered(&self) -> Vec<&ServiceSettings> {
         let some = self.services.iter().any(|service| service.offered);
@@ -219,11 +219,11 @@ impl Settings {
 
     /// The queue that a redirector asks. A daemon has one of its own unless it is
     /// told otherwise; a superserver starts too many processes for that.
-    pub fn asked_queue(&self) -> QueueAt {
+    pub fn asked_queue(&self) -> QueueLocation {
         match &self.redirect_queue {
             Some(queue) => queue.clone(),
-            None if self.under_superserver => QueueAt::Target(local_queue()),
-            None => QueueAt::Embedded,
+            None if self.under_superserver => QueueLocation::Remote(local_queue()),
+            None => QueueLocation::Embedded,
         }
     }
 
@@ -236,8 +236,8 @@ impl Settings {
     /// The queue that a tool asks which is told no address.
     pub fn usual_queue(&self) -> HostPort {
         match &self.redirect_queue {
-            Some(QueueAt::Target(queue)) => queue.clone(),
-            Some(QueueAt::Embedded) | None => self.own_queue(),
+            Some(QueueLocation::Remote(queue)) => queue.clone(),
+            Some(QueueLocation::Embedded) | None => self.own_queue(),
         }
     }
 }
@@ -248,8 +248,8 @@ mod tests {
 
     #[test]
     fn load_sources_are_a_list_and_a_command_comes_last() {
-        assert_eq!(load_sources(" loadavg"), Ok(vec![Source::Loadavg]));
-        let both = vec![Source::File("/x".into()), Source::Exec("/bin/load -a b".into())];
+        assert_eq!(load_sources(" loadavg"), Ok(vec![LoadSource::Loadavg]));
+        let both = vec![LoadSource::File("/x".into()), LoadSource::Exec("/bin/load -a b".into())];
         assert_eq!(load_sources("file:/x exec:/bin/load -a b"), Ok(both));
         assert!(load_sources("").is_err() && load_sources("disk").is_err());
     }

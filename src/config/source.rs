@@ -3,7 +3,7 @@
 //! Owns what a daemon does about a configuration that cannot be had: nothing.
 
 use super::keys;
-use super::reader::Mistake;
+use super::reader::ConfigError;
 use super::settings::Settings;
 use crate::logging;
 use log::{error, info, warn, LevelFilter};
@@ -12,36 +12,36 @@ use std::path::PathBuf;
 
 /// Where the configuration comes from.
 #[derive(Clone)]
-pub struct Source {
+pub struct ConfigSource {
     /// A file, if there is one.
     pub file: Option<PathBuf>,
     /// `KEY=VALUE` of the command line.
     pub assignments: Vec<String>,
     /// How many levels more are logged; fewer, if negative.
-    pub louder: i32,
+    pub verbosity: i32,
     /// Standard error must not be used.
     pub stderr_was_client: bool,
     /// A superserver opened the sockets of this process.
     pub under_superserver: bool,
 }
 
-impl Source {
+impl ConfigSource {
     /// Reads it, perhaps again.
     ///
     /// # Errors
     /// Every mistake in it.
-    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
+    pub fn load(&self) -> Result<Settings, Vec<ConfigError>> {
         let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
         settings.under_superserver = self.under_superserver;
         let levels = LevelFilter::iter().collect::<Vec<_>>();
-        let level = settings.log_level as i32 + self.louder;
+        let level = settings.log_level as i32 + self.verbosity;
         settings.log_level = levels[level.clamp(0, levels.len() as i32 - 1) as usize];
         Ok(settings)
     }
 
     /// Where it puts the log, as far as that can be read among mistakes.
-    pub fn log(&self) -> logging::Place {
-        Settings::log_of(self.file.as_deref(), &self.assignments)
+    pub fn log_destination(&self) -> logging::LogDestination {
+        Settings::log_destination(self.file.as_deref(), &self.assignments)
     }
 
     /// Reads it again for a daemon that runs these parts of the table: a bad one
@@ -58,7 +58,7 @@ impl Source {
         parts: &[&str],
         prepare: impl FnOnce(&Settings) -> io::Result<T>,
     ) -> Option<(Settings, T)> {
-        let read = self.load().map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.to_string()).collect());
+        let read = self.load().map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
         let prepared = read.and_then(|settings| match prepare(&settings) {
             Ok(prepared) => Ok((settings, prepared)),
             Err(error) => Err(vec![error.to_string()]),
@@ -72,9 +72,9 @@ impl Source {
                 }
                 Some((settings, prepared))
             }
-            Err(mistakes) => {
-                let mistakes: Vec<String> = mistakes;
-                mistakes.iter().for_each(|mistake| error!(target: "config", "{mistake}"));
+            Err(errors) => {
+                let errors: Vec<String> = errors;
+                errors.iter().for_each(|error| error!(target: "config", "{error}"));
                 error!(target: "config", "the old configuration stays");
                 None
             }

@@ -1,13 +1,13 @@
-//! The loop: the only place that knows mio and reads a clock.
+//! The event loop and what hangs on it.
 
-pub mod accept;
-pub mod drive;
-pub mod gauge;
-pub mod helper;
+pub mod background_command;
+pub mod event_loop;
+pub mod listeners;
+pub mod load_sampler;
 pub mod mailbox;
-pub mod names;
-pub mod peer;
 pub mod plugin;
-pub mod probe;
-pub mod pump;
-pub mod tally;
+pub mod queue_connection;
+pub mod resolver;
+pub mod shared_counter;
+pub mod tcp_check;
+pub mod tunnel;

@@ -1,4 +1,4 @@
-//! A program of the operator's that runs beside us and answers lines with lines.
+//! An operator's program that runs beside this process and replies lines with lines.
 //!
 //! Owns the child, the two threads that talk to it (pipes block, and not every
 //! system can wait for them together with sockets), and its restarts. What the
@@ -21,39 +21,39 @@ const LINES_MAX: usize = 4096;
 const LINE_BYTES_MAX: u64 = 1024;
 const RETRY: (Span, Span) = (Span::from_millis(100), Span::from_secs(30));
 /// A program that lived so long is started anew at once.
-const SETTLED: Span = Span::from_secs(10);
+const STABLE_AFTER: Span = Span::from_secs(10);
 
-/// What is heard of a program.
+/// What happens to a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum PluginEvent {
     /// It was started.
     Started,
-    /// It said this.
+    /// It wrote this line.
     Line(String),
     /// It is gone, and will be started again later. Why.
     Gone(&'static str),
 }
 
-struct Running {
+struct Process {
     child: Child,
     lines: Arc<Mailbox<String>>,
-    answers: Arc<Mailbox<String>>,
-    since: Moment,
+    replies: Arc<Mailbox<String>>,
+    started_at: Moment,
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         child::end(&mut self.child);
         // The threads that talk to it end.
         self.lines.close();
-        self.answers.close();
+        self.replies.close();
     }
 }
 
 /// See the file's head.
 pub struct Plugin {
     command: String,
-    running: Option<Running>,
+    process: Option<Process>,
     retry: Moment,
     backoff: Backoff,
     random: Random,
@@ -61,12 +61,12 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// A program that is started at the first [`hear`](Plugin::hear); `waker`
+    /// A program that is started at the first [`poll_event`](Plugin::poll_event); `waker`
     /// is woken when it says something.
     pub fn new(command: &str, waker: Arc<Waker>, seed: u64) -> Plugin {
         Plugin {
             command: command.to_string(),
-            running: None,
+            process: None,
             retry: Moment::ZERO,
             backoff: Backoff::new(RETRY.0, RETRY.1),
             random: Random::new(seed),
@@ -80,53 +80,53 @@ impl Plugin {
     }
 
     /// Says a line to it (without its end). Answers whether it may hear it.
-    pub fn tell(&mut self, line: String) -> bool {
-        // If it is full or over, the next `hear` finds out which, and ends it.
-        self.running.as_ref().is_some_and(|running| running.lines.try_put(line))
+    pub fn send_line(&mut self, line: String) -> bool {
+        // If it is full or over, the next `poll_event` finds out which, and ends it.
+        self.process.as_ref().is_some_and(|process| process.lines.try_put(line))
     }
 
-    /// When [`hear`](Plugin::hear) should be called, if nothing is said.
-    pub fn deadline(&self) -> Option<Moment> {
-        self.running.is_none().then_some(self.retry)
+    /// When [`poll_event`](Plugin::poll_event) should be called, if nothing is incoming.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        self.process.is_none().then_some(self.retry)
     }
 
-    /// The next thing it said or did; starts it when it is time.
-    pub fn hear(&mut self, now: Moment) -> Option<Heard> {
-        let Some(running) = &mut self.running else {
+    /// The next thing it incoming or did; starts it when it is time.
+    pub fn poll_event(&mut self, now: Moment) -> Option<PluginEvent> {
+        let Some(process) = &mut self.process else {
             if now < self.retry {
                 return None;
             }
             return Some(match start(&self.command, &self.waker, now) {
-                Some(running) => {
-                    self.running = Some(running);
-                    Heard::Started
+                Some(process) => {
+                    self.process = Some(process);
+                    PluginEvent::Started
                 }
-                None => self.gone(now, "it cannot be started"),
+                None => self.schedule_restart(now, "it cannot be started"),
             });
         };
-        match running.answers.try_take() {
-            Some(line) => Some(Heard::Line(line)),
-            None => running.answers.is_over().then(|| self.end(now, "it ended")),
+        match process.replies.try_take() {
+            Some(line) => Some(PluginEvent::Line(line)),
+            None => process.replies.is_over().then(|| self.stop(now, "it ended")),
         }
     }
 
     /// Ends it, because of `why`; it is started again later.
-    pub fn end(&mut self, now: Moment, why: &'static str) -> Heard {
-        if let Some(running) = self.running.take() {
-            if now.since(running.since) >= SETTLED {
+    pub fn stop(&mut self, now: Moment, why: &'static str) -> PluginEvent {
+        if let Some(process) = self.process.take() {
+            if now.since(process.started_at) >= STABLE_AFTER {
                 self.backoff.reset();
             }
         }
-        self.gone(now, why)
+        self.schedule_restart(now, why)
     }
 
-    fn gone(&mut self, now: Moment, why: &'static str) -> Heard {
+    fn schedule_restart(&mut self, now: Moment, why: &'static str) -> PluginEvent {
         self.retry = now + self.backoff.delay(&mut self.random);
-        Heard::Gone(why)
+        PluginEvent::Gone(why)
     }
 }
 
-fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
+fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let line = if cfg!(windows) { command.to_string() } else { format!("exec {command}") };
     let mut prepared = Command::new(shell);
@@ -134,18 +134,18 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
     child::separate(&mut prepared);
     let mut child = prepared.spawn().ok()?;
     let (mut stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
-    let running = Running {
+    let process = Process {
         child,
         lines: Arc::new(Mailbox::new(LINES_MAX)),
-        answers: Arc::new(Mailbox::new(LINES_MAX)),
-        since: now,
+        replies: Arc::new(Mailbox::new(LINES_MAX)),
+        started_at: now,
     };
-    let (to_write, said) = (running.lines.clone(), running.answers.clone());
+    let (outgoing, incoming) = (process.lines.clone(), process.replies.clone());
     let writer = move || {
-        while let Some(mut line) = to_write.take() {
+        while let Some(mut line) = outgoing.take() {
             // What has gathered goes in one piece.
             line.push('\n');
-            while let Some(more) = to_write.try_take() {
+            while let Some(more) = outgoing.try_take() {
                 line.push_str(&more);
                 line.push('\n');
             }
@@ -153,7 +153,7 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
                 break;
             }
         }
-        to_write.close();
+        outgoing.close();
     };
     let waker = waker.clone();
     let reader = move || {
@@ -167,18 +167,18 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Running> {
                 // The end, or a line beyond measure.
                 _ => break,
             };
-            if !said.put(text) {
+            if !incoming.put(text) {
                 break;
             }
             let _ = waker.wake();
         }
-        said.close();
+        incoming.close();
         let _ = waker.wake();
     };
     let spawn =
         |name: &str, work: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.into()).spawn(work).is_ok();
     let both = spawn("plugin-writer", Box::new(writer)) && spawn("plugin-reader", Box::new(reader));
-    both.then_some(running)
+    both.then_some(process)
 }
 
 #[cfg(all(test, unix))]
@@ -189,12 +189,12 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// Waits until something is heard.
-    fn hear(plugin: &mut Plugin, poll: &mut Poll, now: Moment) -> Heard {
+    /// Waits until something happens.
+    fn next_event(plugin: &mut Plugin, poll: &mut Poll, now: Moment) -> PluginEvent {
         let (mut events, start) = (Events::with_capacity(4), Instant::now());
         loop {
-            if let Some(heard) = plugin.hear(now) {
-                return heard;
+            if let Some(event) = plugin.poll_event(now) {
+                return event;
             }
             assert!(start.elapsed() < PATIENCE, "nothing is heard");
             poll.poll(&mut events, Some(PATIENCE)).unwrap();
@@ -211,33 +211,33 @@ mod tests {
     fn it_answers_lines_with_lines_and_is_started_again_when_it_dies() {
         let (mut plugin, mut poll) = plugin("sh -c 'read a; echo \"[$a]\"; read b'");
         let now = Moment::ZERO;
-        assert_eq!(hear(&mut plugin, &mut poll, now), Heard::Started);
-        assert!(plugin.tell("one two".into()));
-        assert_eq!(hear(&mut plugin, &mut poll, now), Heard::Line("[one two]".into()));
-        plugin.tell(String::new());
-        assert_eq!(hear(&mut plugin, &mut poll, now), Heard::Gone("it ended"));
-        assert_eq!((plugin.hear(now), plugin.tell(String::new())), (None, false));
-        let later = plugin.deadline().unwrap();
-        assert_eq!(hear(&mut plugin, &mut poll, later), Heard::Started);
+        assert_eq!(next_event(&mut plugin, &mut poll, now), PluginEvent::Started);
+        assert!(plugin.send_line("one two".into()));
+        assert_eq!(next_event(&mut plugin, &mut poll, now), PluginEvent::Line("[one two]".into()));
+        plugin.send_line(String::new());
+        assert_eq!(next_event(&mut plugin, &mut poll, now), PluginEvent::Gone("it ended"));
+        assert_eq!((plugin.poll_event(now), plugin.send_line(String::new())), (None, false));
+        let later = plugin.next_timeout().unwrap();
+        assert_eq!(next_event(&mut plugin, &mut poll, later), PluginEvent::Started);
     }
 
     #[test]
     fn one_that_does_not_exist_or_talks_without_end_is_gone() {
         let (mut missing, mut poll) = plugin("/no/such/program");
-        assert_eq!(hear(&mut missing, &mut poll, Moment::ZERO), Heard::Started);
-        assert_eq!(hear(&mut missing, &mut poll, Moment::ZERO), Heard::Gone("it ended"));
+        assert_eq!(next_event(&mut missing, &mut poll, Moment::ZERO), PluginEvent::Started);
+        assert_eq!(next_event(&mut missing, &mut poll, Moment::ZERO), PluginEvent::Gone("it ended"));
         let (mut endless, mut poll) = plugin("sh -c 'tr \"\\0\" x </dev/zero'");
-        assert_eq!(hear(&mut endless, &mut poll, Moment::ZERO), Heard::Started);
-        assert_eq!(hear(&mut endless, &mut poll, Moment::ZERO), Heard::Gone("it ended"));
+        assert_eq!(next_event(&mut endless, &mut poll, Moment::ZERO), PluginEvent::Started);
+        assert_eq!(next_event(&mut endless, &mut poll, Moment::ZERO), PluginEvent::Gone("it ended"));
     }
 
     #[test]
     fn one_that_does_not_read_holds_nobody_up() {
         let (mut deaf, mut poll) = plugin("sleep 1000");
-        assert_eq!(hear(&mut deaf, &mut poll, Moment::ZERO), Heard::Started);
+        assert_eq!(next_event(&mut deaf, &mut poll, Moment::ZERO), PluginEvent::Started);
         let line = "x".repeat(1000);
-        let heard = (0..3 * LINES_MAX).take_while(|_| deaf.tell(line.clone())).count();
-        assert!(heard < 3 * LINES_MAX, "what it does not read must not pile up");
-        assert_eq!(deaf.end(Moment::ZERO, "it does not read"), Heard::Gone("it does not read"));
+        let sent = (0..3 * LINES_MAX).take_while(|_| deaf.send_line(line.clone())).count();
+        assert!(sent < 3 * LINES_MAX, "what it does not read must not pile up");
+        assert_eq!(deaf.stop(Moment::ZERO, "it does not read"), PluginEvent::Gone("it does not read"));
     }
 }

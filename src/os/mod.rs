@@ -1,5 +1,5 @@
-//! The side of the system: one folder per question, one file per mechanism,
-//! always with a plain twin. The only place for `unsafe`, each behind a safe
+//! The OS shims: one folder per capability, one file per mechanism,
+//! always with a portable fallback. The only place for `unsafe`, each behind a safe
 //! function. A port to another system answers the questions of these folders.
 
 pub mod addresses;
@@ -8,21 +8,21 @@ pub mod connect;
 pub mod cpu;
 pub mod cpus;
 pub mod datagram;
+#[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
+mod glibc_start;
 pub mod inherit;
 pub mod limits;
-pub mod load;
-#[cfg(unix)]
-mod name;
+pub mod loadavg;
 pub mod notify;
-#[cfg(unix)]
-mod option;
-pub mod service;
-pub mod share;
+pub mod privileges;
+pub mod reuseport;
+pub mod service_manager;
 pub mod signal;
+#[cfg(unix)]
+mod sockaddr;
 pub mod socket;
+#[cfg(unix)]
+mod sockopt;
 pub mod splice;
-#[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
-mod stack;
 pub mod syslog;
-pub mod user;
-pub mod watch;
+pub mod udp_interest;

@@ -3,6 +3,6 @@
 
 mod endtoend;
 mod exact;
-mod machine;
+mod host;
 mod relay;
 mod schedulers;

@@ -4,10 +4,10 @@
 //! ended by its id when its test ends, also by a panic.
 #![cfg(target_os = "linux")]
 
+pub mod control_connection;
 pub mod datagram;
 pub mod http;
 pub mod inetd;
-pub mod line;
 pub mod nginx;
 pub mod pegasus;
 pub mod process;

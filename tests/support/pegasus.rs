@@ -1,6 +1,6 @@
 //! The program itself, as a user starts it.
 
-use super::line::{Line, Status};
+use super::control_connection::{ControlConnection, Status};
 use super::process::{run, Process};
 use super::{free_port, until, Directory};
 use std::fmt::Display;
@@ -127,19 +127,19 @@ impl Queue {
     }
 
     #[track_caller]
-    pub fn line(&self) -> Line {
-        Line::to(self.address)
+    pub fn connect(&self) -> ControlConnection {
+        ControlConnection::to(self.address)
     }
 
     /// One message on a connection of its own, given without `pegasus://B/`.
     #[track_caller]
     pub fn ask(&self, message: &str) -> String {
-        self.line().ask(message)
+        self.connect().ask(message)
     }
 
     #[track_caller]
     pub fn status(&self) -> Status {
-        let status = self.line().status();
+        let status = self.connect().status();
         status.check();
         status
     }

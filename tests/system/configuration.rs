@@ -139,7 +139,7 @@ fn hup_reads_the_configuration_again() {
     let directory = Directory::new();
     let mut queue = configured(&directory, "");
     queue.offer("10.0.0.7", 5);
-    let mut line = queue.line();
+    let mut line = queue.connect();
     assert_eq!(line.ask("next?service=web&id=1"), "10.0.0.7 id=1");
     assert_eq!(scheduler(&queue), "competitive");
     directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");

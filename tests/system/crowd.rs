@@ -1,6 +1,6 @@
 //! More connections than anybody needs.
 
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{path, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, raise_descriptors, End};
@@ -19,7 +19,7 @@ fn thousands_of_idle_connections_stop_nobody() {
     queue.ask("ticket?provider=10.0.0.7&tickets=1000&capacity=1000");
     until("the first is gone", || queue.status().queue().number("connections") == 1);
     let idle: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(queue.address).unwrap()).collect();
-    let mut line = queue.line();
+    let mut line = queue.connect();
     until("all are counted", || line.status().queue().number("connections") == count + 1);
     for _ in 0..100 {
         assert_eq!(line.ask("next"), "10.0.0.7");
@@ -30,8 +30,8 @@ fn thousands_of_idle_connections_stop_nobody() {
     until("all descriptors are closed", || queue.descriptors() == descriptors);
 }
 
-fn crowd(queue: &Queue, count: usize) -> Vec<Line> {
-    let mut lines: Vec<Line> = (0..count).map(|_| queue.line()).collect();
+fn crowd(queue: &Queue, count: usize) -> Vec<ControlConnection> {
+    let mut lines: Vec<ControlConnection> = (0..count).map(|_| queue.connect()).collect();
     for line in &mut lines {
         assert_eq!(line.ask("next"), "error no-ticket");
     }
@@ -42,7 +42,7 @@ fn crowd(queue: &Queue, count: usize) -> Vec<Line> {
 fn one_beyond_the_limit_is_told_so_and_closed() {
     let queue = Queue::start(&["queue_connections_max=100"]);
     let mut lines = crowd(&queue, 100);
-    let mut late = queue.line();
+    let mut late = queue.connect();
     assert!(late.hear().starts_with("error busy"));
     assert_eq!(late.hear(), "");
     assert_eq!(lines[0].ask("next"), "error no-ticket", "those who came earlier stay");
@@ -53,7 +53,7 @@ fn one_beyond_the_limit_is_told_so_and_closed() {
 #[test]
 fn whoever_never_asked_anything_makes_room() {
     let queue = Queue::start(&["queue_connections_max=100"]);
-    let mut silent = queue.line();
+    let mut silent = queue.connect();
     let mut lines = crowd(&queue, 99);
     until("a newcomer is served", || queue.ask("next") == "error no-ticket");
     assert!(silent.hear().starts_with("error busy"));

@@ -1,8 +1,8 @@
 //! Datagrams: flows that lead to providers, and back.
 
+use crate::support::control_connection::Row;
 use crate::support::datagram::{ask, client, hear, Flows, Sink};
 use crate::support::inetd::Inetd;
-use crate::support::line::Row;
 use crate::support::pegasus::{command, nobody, path, Queue, Redirect};
 use crate::support::process::Process;
 use crate::support::random::Random;

@@ -1,6 +1,6 @@
 //! Providers that fail: it costs a client nothing but time.
 
-use crate::support::line::Row;
+use crate::support::control_connection::Row;
 use crate::support::pegasus::{nobody, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::random::Random;

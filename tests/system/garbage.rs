@@ -1,7 +1,7 @@
 //! A queue that hears nonsense: it answers, it bounds what it keeps, and others
 //! are served meanwhile.
 
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::Queue;
 use crate::support::random::Random;
 use crate::support::{until, PATIENCE};
@@ -91,7 +91,7 @@ fn ten_thousand_random_lines_get_an_answer_each() {
     let queue = Queue::start(&["queue_wait_max=10ms"]);
     let before = queue.descriptors();
     for _ in 0..LINES / BATCH {
-        let mut line = queue.line();
+        let mut line = queue.connect();
         let (mut text, mut lines) = (Vec::new(), 0);
         while lines < BATCH {
             for _ in 0..BAD_IN_ROW {
@@ -112,7 +112,7 @@ fn ten_thousand_random_lines_get_an_answer_each() {
 }
 
 /// Counts the answers until the connection ends; those of `status` are many lines.
-fn answers(line: &mut Line) -> usize {
+fn answers(line: &mut ControlConnection) -> usize {
     let (mut count, mut within_status) = (0, false);
     loop {
         let text = line.hear();
@@ -129,7 +129,7 @@ fn answers(line: &mut Line) -> usize {
 fn a_mebibyte_without_an_end_gets_too_long_and_the_end() {
     let queue = Queue::start(&[]);
     for _ in 0..8 {
-        let mut line = queue.line();
+        let mut line = queue.connect();
         line.write(&vec![b'x'; 1 << 20]).unwrap();
         assert!(line.hear().starts_with("error too-long"));
         assert_eq!(line.hear(), "");
@@ -141,8 +141,8 @@ fn a_mebibyte_without_an_end_gets_too_long_and_the_end() {
 fn who_types_slowly_is_answered_and_stops_nobody() {
     let queue = Queue::start(&[]);
     queue.ask("ticket?provider=10.0.0.7&tickets=100&capacity=100");
-    let mut slow = queue.line();
-    let mut quick = queue.line();
+    let mut slow = queue.connect();
+    let mut quick = queue.connect();
     for byte in b"pegasus://b/next?service=default" {
         slow.write(&[*byte]).unwrap();
         assert_eq!(quick.ask("next"), "10.0.0.7");
@@ -161,7 +161,7 @@ fn who_never_reads_stops_nobody_and_fills_nothing() {
     // Each line would be answered with some 30 KB.
     let deaf: Vec<_> = (0..20)
         .map(|_| {
-            let mut line = queue.line();
+            let mut line = queue.connect();
             thread::spawn(move || {
                 let start = Instant::now();
                 let text = "pegasus://b/status\n".repeat(2000);
@@ -170,7 +170,7 @@ fn who_never_reads_stops_nobody_and_fills_nothing() {
             })
         })
         .collect();
-    let mut quick = queue.line();
+    let mut quick = queue.connect();
     for _ in 0..100 {
         assert_eq!(quick.ask("done?id=1").split(' ').nth(1), Some("bad-parameter"));
     }

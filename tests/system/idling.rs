@@ -102,7 +102,7 @@ fn without_a_queue() {
 #[test]
 fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
     let queue = Queue::start(&[]);
-    let (mut unfinished, mut unread) = (queue.line(), queue.line());
+    let (mut unfinished, mut unread) = (queue.connect(), queue.connect());
     unfinished.write(b"pegasus://b/ne").unwrap();
     let text = "pegasus://b/status\n".repeat(100);
     // As much as fits: the queue stops to read when nobody reads its answers.

@@ -3,7 +3,7 @@
 
 use super::reload::Configured;
 use super::upgrade::Successors;
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{command, monitor, program, Queue, Redirect};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
@@ -27,7 +27,7 @@ fn a_balancer_is_one_process_and_a_provider_another() {
     let queue = address(balancer.says(&["[queue] ready"]));
     let place = address(balancer.says(&["[redirect] ready"]));
     let mut monitor = monitor(queue, provider.address, &[]);
-    until("the queue has its provider", || Line::to(queue).status().tickets(provider.address) > 0);
+    until("the queue has its provider", || ControlConnection::to(queue).status().tickets(provider.address) > 0);
     assert_eq!(visit(place, "through one process"), Ok(()));
     for process in [&mut monitor, &mut balancer] {
         process.signal(libc::SIGTERM);
@@ -160,5 +160,8 @@ fn a_running_process_keeps_its_queue_and_says_so() {
     assert!(told(&another) >= 1, "it says what stays");
     told("");
     assert_eq!(told(""), 2, "each time, until it is what it was");
-    assert!(Line::to(places[0]).ask("next?service=web").starts_with("error no-ticket"), "its queue is still there");
+    assert!(
+        ControlConnection::to(places[0]).ask("next?service=web").starts_with("error no-ticket"),
+        "its queue is still there"
+    );
 }

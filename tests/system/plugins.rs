@@ -1,7 +1,7 @@
 //! Schedulers of the operator's: programs that are asked, and that may be
 //! slow, dead or wrong while nobody waits for an answer in vain.
 
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{command, Queue};
 use crate::support::process::run;
 use crate::support::{tool, until, until_some, Directory};
@@ -44,7 +44,7 @@ fn chooses(queue: &Queue, message: &str, provider: &str) {
 
 /// Sends so many questions at once; the answers, all of which must come.
 #[track_caller]
-fn ask_many(line: &mut Line, count: usize) -> Vec<String> {
+fn ask_many(line: &mut ControlConnection, count: usize) -> Vec<String> {
     (0..count).for_each(|_| line.say(NEXT));
     (0..count).map(|_| line.hear()).collect()
 }
@@ -55,9 +55,9 @@ fn a_shell_script_fills_one_provider_before_the_next() {
     offer(&queue, PLENTY);
     until("it is started", || program(&queue).is_some());
     // The default scheduler would let them take turns.
-    assert_eq!(ask_many(&mut queue.line(), 500), [FIRST; 500]);
+    assert_eq!(ask_many(&mut queue.connect(), 500), [FIRST; 500]);
     queue.offer(FIRST, 2);
-    assert_eq!(ask_many(&mut queue.line(), 3), [FIRST, FIRST, SECOND]);
+    assert_eq!(ask_many(&mut queue.connect(), 3), [FIRST, FIRST, SECOND]);
     queue.status();
     assert!(queue.log_with(&["WARN"]).is_empty(), "{:?}", queue.log());
 }
@@ -75,7 +75,7 @@ fn a_perl_script_finds_the_nearest_and_among_equals_the_idlest() {
     {
         assert!(queue.ask(&from(client)).starts_with(nearest), "{client}");
     }
-    let mut line = queue.line();
+    let mut line = queue.connect();
     let mut ports = Vec::new();
     for id in 1..=6 {
         let answer = line.ask(&format!("{}&id={id}", from("192.168.7.7")));
@@ -101,7 +101,7 @@ fn under_load(queue: &Queue, happens: impl FnOnce(&dyn Fn() -> usize)) {
         for pipelined in [1, 1, 16] {
             let (over, count) = (&over, &count);
             scope.spawn(move || {
-                let mut line = queue.line();
+                let mut line = queue.connect();
                 while !over.load(Ordering::SeqCst) {
                     for answer in ask_many(&mut line, pipelined) {
                         assert!([FIRST, SECOND].contains(&answer.as_str()), "{answer}");
@@ -191,14 +191,14 @@ fn hup_takes_a_program_and_leaves_it_again() {
             write(&format!("queue_scheduler=\"exec:{}/conf/plugins/first.sh\"", env!("CARGO_MANIFEST_DIR")));
             queue.signal(libc::SIGHUP);
             chooses(&queue, NEXT, FIRST);
-            assert_eq!(ask_many(&mut queue.line(), 50), [FIRST; 50]);
+            assert_eq!(ask_many(&mut queue.connect(), 50), [FIRST; 50]);
             write("queue_scheduler=fifo");
             queue.signal(libc::SIGHUP);
             chooses(&queue, NEXT, SECOND);
             let before = answered();
             until("questions are answered", || answered() > before + 100);
         });
-        assert_eq!(ask_many(&mut queue.line(), 50), [SECOND; 50]);
+        assert_eq!(ask_many(&mut queue.connect(), 50), [SECOND; 50]);
         until("the program is gone", || program(&queue).is_none());
         until("it said so", || queue.log_with(&["read again"]).len() == 2 * round);
     }

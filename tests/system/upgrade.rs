@@ -2,8 +2,8 @@
 
 use super::cluster::PATIENT;
 use super::reload::Configured;
+use crate::support::control_connection::ControlConnection;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
-use crate::support::line::Line;
 use crate::support::pegasus::{monitor, nobody, path, program, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
@@ -198,7 +198,9 @@ fn a_queue_in_the_process_goes_along() {
     for round in 1..=3 {
         until("clients come", || visits.count() > 10 * round);
         successors.upgrade(&redirect);
-        until("the new queue has its provider", || Line::to(places[0]).status().tickets(provider.address) > 0);
+        until("the new queue has its provider", || {
+            ControlConnection::to(places[0]).status().tickets(provider.address) > 0
+        });
     }
     until("clients come", || visits.count() > 50);
     assert_eq!(visits.end(), Vec::<String>::new());
@@ -222,7 +224,7 @@ fn what_its_queue_was_offered_goes_along() {
         format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=2000&lease=10m")
     };
     let dead = nobody();
-    let mut line = Line::to(places[0]);
+    let mut line = ControlConnection::to(places[0]);
     for message in [&offer(1000, provider.address), &offer(1000, dead), &format!("failure?service=web&provider={dead}")]
     {
         assert!(line.ask(message).starts_with("ok"));

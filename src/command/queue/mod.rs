@@ -1,19 +1,19 @@
-//! `pegasus queue`: the hands of the ticket queue.
+//! `pegasus queue`: the handler of the ticket queue.
 //!
 //! Owns the control connections of redirectors, monitors and scripts: their
-//! sockets, their number, their idleness. What they ask is the machine's
-//! business, and the order of answers the channel's.
+//! sockets, their number, their idleness. What they ask is the queue's
+//! business, and the order of answers the responder's.
 
 mod shared;
 mod start;
 
-pub use shared::{Member, SharedQueue};
-pub use start::{run, Embedded, Places};
+pub use shared::{LocalHandle, SharedQueue};
+pub use start::{run, Embedded, NamedListeners};
 
 use super::plugins::Plugins;
 use crate::config::settings::Settings;
-use crate::net::accept::{Came, Listeners};
-use crate::net::drive::{Desk, Hands};
+use crate::net::event_loop::{Context, Handler};
+use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
 use log::{debug, info, warn};
 use mio::event::Event;
@@ -41,16 +41,16 @@ const LINGER: Span = Span::from_secs(2);
 /// Connections that are kept only for that.
 const REFUSED_MAX: usize = 256;
 /// Bytes read of a connection before others get their turn.
-const READS: usize = 4;
+const READS_MAX: usize = 4;
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What may be wanted of a running queue.
-pub enum Order {
+/// Commands to a running queue.
+pub enum QueueCommand {
     /// End in good order; the second time at once.
     Terminate,
     /// Other options from now on.
     Reconfigure(Box<Settings>),
-    /// A queue of another process takes the place of this one: whoever has a
+    /// A queue of another process takes the place of this one: every client that has a
     /// connection shall go there.
     HandOver,
 }
@@ -58,36 +58,36 @@ pub enum Order {
 struct Connection {
     stream: TcpStream,
     from: SocketAddr,
-    channel: Responder,
+    responder: Responder,
     readable: bool,
     writable: bool,
     dirty: bool,
     /// It asked something.
-    spoken: bool,
-    /// An event told that there is an end to be read.
-    told_end: bool,
+    has_sent: bool,
+    /// An event reported an end that is still to be read.
+    eof_pending: bool,
     /// The peer has ended its side.
-    ended: bool,
-    last: Moment,
+    eof: bool,
+    last_active: Moment,
     /// It is over; what still comes is thrown away until then.
-    linger: Option<Moment>,
+    linger_until: Option<Moment>,
 }
 
-struct Control {
+struct ControlServer {
     listeners: Listeners<()>,
     connections: Slab<Connection>,
     connections_max: usize,
     /// Something is to be sent to them, or they are over.
     dirty: Vec<Key>,
     /// They used up their budget.
-    again: Vec<Key>,
+    unfinished: Vec<Key>,
     /// In order of arrival, who may never have asked anything.
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
     next_sweep: Moment,
     /// When draining: until when.
-    ending: Option<Moment>,
+    drain_until: Option<Moment>,
     drain_timeout: Span,
     buffer: Vec<u8>,
     /// Of one request; kept for its memory.
@@ -99,143 +99,143 @@ fn token(number: usize, listener: bool) -> Token {
     Token(number * 2 + usize::from(listener))
 }
 
-impl Hands for Control {
-    type Machine = SharedQueue;
-    type Order = Order;
+impl Handler for ControlServer {
+    type StateMachine = SharedQueue;
+    type Command = QueueCommand;
 
-    fn ready(&mut self, event: &Event, machine: &mut SharedQueue, desk: &mut Desk) {
+    fn on_event(&mut self, event: &Event, queue: &mut SharedQueue, cx: &mut Context) {
         let Token(number) = event.token();
         if number % 2 == 1 {
-            return self.listeners.ready(number / 2);
+            return self.listeners.on_readable(number / 2);
         }
         let Some(key) = self.connections.key_at(number / 2) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.told_end |= event.is_read_closed() || event.is_error();
-        connection.readable |= event.is_readable() || connection.told_end;
+        connection.eof_pending |= event.is_read_closed() || event.is_error();
+        connection.readable |= event.is_readable() || connection.eof_pending;
         connection.writable |= event.is_writable();
         // After the peer's end a reset is no error to reading.
-        if connection.ended && !matches!(connection.stream.take_error(), Ok(None)) {
-            return self.lost(key, machine, desk);
+        if connection.eof && !matches!(connection.stream.take_error(), Ok(None)) {
+            return self.connection_lost(key, queue, cx);
         }
-        self.serve(key, machine, desk);
+        self.read_requests(key, queue, cx);
     }
 
-    fn act(&mut self, output: Output, machine: &mut SharedQueue, desk: &mut Desk) {
+    fn on_output(&mut self, output: Output, queue: &mut SharedQueue, cx: &mut Context) {
         match output {
-            Output::Reply { connection, slot: order, reply } => {
-                if let Reply::Error { error: refusal, .. } = &reply {
-                    debug!(target: "queue", "error {} {}", refusal.code.word(), refusal.explanation);
+            Output::Reply { connection, slot, reply } => {
+                if let Reply::Error { error, .. } = &reply {
+                    debug!(target: "queue", "error {} {}", error.code.word(), error.explanation);
                 }
                 if let Some(known) = self.connections.get_mut(connection) {
-                    known.channel.reply(order, reply);
-                    self.mark(connection);
+                    known.responder.reply(slot, reply);
+                    self.mark_dirty(connection);
                 }
             }
             Output::StartPlugin { service, command } => {
-                self.plugins.engage(service, command.as_deref(), desk.waker());
-                // It is started when this turn is settled.
-                desk.again = true;
+                self.plugins.start(service, command.as_deref(), cx.waker());
+                // It is started at the end of this turn.
+                cx.skip_sleep = true;
             }
             Output::PluginSend { service, line } => {
-                if let Some(input) = self.plugins.tell(service, line, desk.now) {
-                    machine.handle_input(input, desk.now);
+                if let Some(input) = self.plugins.send_line(service, line, cx.now) {
+                    queue.handle_input(input, cx.now);
                 }
             }
-            Output::PluginOk { service } => self.plugins.heeded(service),
-            Output::RestartPlugin { service, why } => self.plugins.restart(service, why, desk.now),
+            Output::PluginOk { service } => self.plugins.replied(service),
+            Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
                 info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
             }
         }
     }
 
-    fn order(&mut self, order: Order, machine: &mut SharedQueue, desk: &mut Desk) {
-        match order {
-            Order::Terminate if self.ending.is_some() => self.ending = Some(desk.now),
-            Order::Terminate => {
+    fn on_command(&mut self, command: QueueCommand, queue: &mut SharedQueue, cx: &mut Context) {
+        match command {
+            QueueCommand::Terminate if self.drain_until.is_some() => self.drain_until = Some(cx.now),
+            QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
                 self.listeners.close();
-                self.ending = Some(desk.now + self.drain_timeout);
-                machine.handle_input(Input::Drain, desk.now);
+                self.drain_until = Some(cx.now + self.drain_timeout);
+                queue.handle_input(Input::Drain, cx.now);
             }
-            Order::HandOver => {
+            QueueCommand::HandOver => {
                 self.listeners.close();
                 for key in self.connections.keys() {
-                    self.flush(key, machine, desk);
-                    self.close(key, machine, desk);
+                    self.flush(key, queue, cx);
+                    self.close(key, queue, cx);
                 }
             }
-            Order::Reconfigure(settings) => {
+            QueueCommand::Reconfigure(settings) => {
                 self.connections_max = settings.queue_connections_max;
                 self.drain_timeout = settings.drain_timeout;
-                machine.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), desk.now);
+                queue.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), cx.now);
             }
         }
     }
 
-    fn expire(&mut self, machine: &mut SharedQueue, desk: &mut Desk) {
-        for input in self.plugins.hear(desk.now) {
-            machine.handle_input(input, desk.now);
+    fn on_timeout(&mut self, queue: &mut SharedQueue, cx: &mut Context) {
+        for input in self.plugins.poll_inputs(cx.now) {
+            queue.handle_input(input, cx.now);
         }
-        while self.refused.front().is_some_and(|(until, _)| desk.now >= *until) {
+        while self.refused.front().is_some_and(|(until, _)| cx.now >= *until) {
             self.refused.pop_front();
         }
-        if desk.now < self.next_sweep {
+        if cx.now < self.next_sweep {
             return;
         }
-        self.next_sweep = desk.now + if self.lingering() { LINGER.part(4) } else { IDLE_SWEEP };
+        self.next_sweep = cx.now + if self.lingering() { LINGER.part(4) } else { IDLE_SWEEP };
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
-            let over = match connection.linger {
-                Some(until) => desk.now >= until,
-                None => desk.now.since(connection.last) >= IDLE_MAX && !machine.holds(key),
+            let over = match connection.linger_until {
+                Some(until) => cx.now >= until,
+                None => cx.now.since(connection.last_active) >= IDLE_MAX && !queue.has_requests(key),
             };
             if over {
-                self.close(key, machine, desk);
+                self.close(key, queue, cx);
             }
         }
     }
 
-    fn deadline(&self) -> Option<Moment> {
+    fn next_timeout(&self) -> Option<Moment> {
         let refused = self.refused.front().map(|(until, _)| *until);
         let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
-        let listeners = self.listeners.deadline();
-        [refused, sweep, listeners, self.plugins.deadline(), self.ending].into_iter().flatten().min()
+        let listeners = self.listeners.next_timeout();
+        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until].into_iter().flatten().min()
     }
 
-    fn settle(&mut self, machine: &mut SharedQueue, desk: &mut Desk) -> bool {
-        for came in self.listeners.accept(desk, || Some(())) {
-            match came {
-                Came::Client { stream, from, .. } => self.admit(stream, from, machine, desk),
-                Came::NoSocket(error) => warn!(target: "queue", "accepting pauses: {error}"),
+    fn end_turn(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        for accepted in self.listeners.accept(cx, || Some(())) {
+            match accepted {
+                Accepted::Client { stream, from, .. } => self.admit(stream, from, queue, cx),
+                Accepted::OutOfSockets(error) => warn!(target: "queue", "accepting pauses: {error}"),
             }
         }
-        for key in std::mem::take(&mut self.again) {
-            self.serve(key, machine, desk);
+        for key in std::mem::take(&mut self.unfinished) {
+            self.read_requests(key, queue, cx);
         }
         for key in std::mem::take(&mut self.dirty) {
-            self.flush(key, machine, desk);
+            self.flush(key, queue, cx);
         }
         // At the end only what was said already is worth waiting for.
-        self.ending.is_some_and(|until| {
-            desk.now >= until || self.connections.iter().all(|(_, connection)| connection.channel.out.is_empty())
+        self.drain_until.is_some_and(|until| {
+            cx.now >= until || self.connections.iter().all(|(_, connection)| connection.responder.out.is_empty())
         })
     }
 }
 
-impl Control {
-    fn new(settings: &Settings, members_max: usize) -> Control {
-        Control {
+impl ControlServer {
+    fn new(settings: &Settings, local_handles_max: usize) -> ControlServer {
+        ControlServer {
             listeners: Listeners::default(),
-            connections: Slab::with_reserved(members_max),
+            connections: Slab::with_reserved(local_handles_max),
             connections_max: settings.queue_connections_max,
             dirty: Vec::new(),
-            again: Vec::new(),
+            unfinished: Vec::new(),
             newcomers: VecDeque::new(),
             refused: VecDeque::new(),
             plugins: Plugins::default(),
             next_sweep: Moment::ZERO,
-            ending: None,
+            drain_until: None,
             drain_timeout: settings.drain_timeout,
             buffer: vec![0; BUFFER_BYTES],
             outputs: Vec::new(),
@@ -243,10 +243,10 @@ impl Control {
     }
 
     fn lingering(&self) -> bool {
-        self.connections.iter().any(|(_, connection)| connection.linger.is_some())
+        self.connections.iter().any(|(_, connection)| connection.linger_until.is_some())
     }
 
-    fn mark(&mut self, key: Key) {
+    fn mark_dirty(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
             if !connection.dirty {
                 connection.dirty = true;
@@ -255,51 +255,51 @@ impl Control {
         }
     }
 
-    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, machine: &mut SharedQueue, desk: &mut Desk) {
-        if self.connections.len() >= self.connections_max && !self.displace(machine, desk) {
+    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, queue: &mut SharedQueue, cx: &mut Context) {
+        if self.connections.len() >= self.connections_max && !self.displace(queue, cx) {
             // Kept for a moment: closed at once, the error could be lost.
             let _ = stream.write(b"error busy too many connections\n");
             let _ = stream.shutdown(Shutdown::Write);
             if self.refused.len() >= REFUSED_MAX {
                 self.refused.pop_front();
             }
-            return self.refused.push_back((desk.now + LINGER, stream));
+            return self.refused.push_back((cx.now + LINGER, stream));
         }
         let key = self.connections.insert(Connection {
             stream,
             from,
-            channel: Responder::default(),
+            responder: Responder::default(),
             readable: true,
             writable: true,
             dirty: false,
-            spoken: false,
-            told_end: false,
-            ended: false,
-            last: desk.now,
-            linger: None,
+            has_sent: false,
+            eof_pending: false,
+            eof: false,
+            last_active: cx.now,
+            linger_until: None,
         });
         let Some(connection) = self.connections.get_mut(key) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = desk.registry.register(&mut connection.stream, token(key.index(), false), interest) {
+        if let Err(error) = cx.registry.register(&mut connection.stream, token(key.index(), false), interest) {
             warn!(target: "queue", "{from}: {error}");
             self.connections.remove(key);
             return;
         }
         self.newcomers.push_back(key);
-        machine.handle_input(Input::Connected { connection: key, peer: from.ip() }, desk.now);
+        queue.handle_input(Input::Connected { connection: key, peer: from.ip() }, cx.now);
     }
 
     /// Makes room: the oldest connection that never asked anything goes.
-    fn displace(&mut self, machine: &mut SharedQueue, desk: &mut Desk) -> bool {
+    fn displace(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
         while let Some(key) = self.newcomers.front().copied() {
             match self.connections.get_mut(key) {
-                Some(connection) if !connection.spoken => {
-                    if desk.now.since(connection.last) < SILENT_MAX {
+                Some(connection) if !connection.has_sent => {
+                    if cx.now.since(connection.last_active) < SILENT_MAX {
                         return false;
                     }
-                    connection.channel.refuse(ErrorCode::Busy);
-                    let _ = connection.stream.write(connection.channel.out.bytes());
-                    self.close(key, machine, desk);
+                    connection.responder.refuse(ErrorCode::Busy);
+                    let _ = connection.stream.write(connection.responder.out.bytes());
+                    self.close(key, queue, cx);
                     self.newcomers.pop_front();
                     return true;
                 }
@@ -309,113 +309,117 @@ impl Control {
         false
     }
 
-    fn close(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
+    fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         if self.connections.remove(key).is_some() {
-            machine.handle_input(Input::Disconnected { connection: key }, desk.now);
+            queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
         // Of those who left without a word, more than a few would pile up here.
-        while self.newcomers.front().is_some_and(|key| self.connections.get(*key).is_none_or(|known| known.spoken)) {
+        while self
+            .newcomers
+            .front()
+            .is_some_and(|key| self.connections.get(*key).is_none_or(|connection| connection.has_sent))
+        {
             self.newcomers.pop_front();
         }
         if self.newcomers.len() > 2 * self.connections.len() + 64 {
             let connections = &self.connections;
-            self.newcomers.retain(|key| connections.get(*key).is_some_and(|known| !known.spoken));
+            self.newcomers.retain(|key| connections.get(*key).is_some_and(|connection| !connection.has_sent));
         }
     }
 
     /// A connection broke: what it was sent last did not arrive.
-    fn lost(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
-        machine.handle_input(Input::SendFailed { connection: key }, desk.now);
-        self.close(key, machine, desk);
+    fn connection_lost(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        queue.handle_input(Input::SendFailed { connection: key }, cx.now);
+        self.close(key, queue, cx);
     }
 
-    /// Reads what a connection sends, and asks the machine.
-    fn serve(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
-        for turn in 0.. {
-            self.ask(key, machine, desk);
+    /// Reads what a connection sends, and asks the queue.
+    fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        for reads in 0.. {
+            self.handle_requests(key, queue, cx);
             let Some(connection) = self.connections.get_mut(key) else { return };
-            if !connection.readable || (connection.channel.is_backpressured() && connection.linger.is_none()) {
+            if !connection.readable || (connection.responder.is_backpressured() && connection.linger_until.is_none()) {
                 return;
             }
-            if turn == READS {
-                desk.again = true;
-                return self.again.push(key);
+            if reads == READS_MAX {
+                cx.skip_sleep = true;
+                return self.unfinished.push(key);
             }
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     connection.readable = false;
-                    connection.ended = true;
-                    connection.channel.end();
-                    self.ask(key, machine, desk);
-                    return machine.handle_input(Input::ReadClosed { connection: key }, desk.now);
+                    connection.eof = true;
+                    connection.responder.end();
+                    self.handle_requests(key, queue, cx);
+                    return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
                 }
                 // Once it is over nothing is heard any more; thrown away, it
                 // does not reset the connection and take the error with it.
-                Ok(_) if connection.linger.is_some() => {}
+                Ok(_) if connection.linger_until.is_some() => {}
                 Ok(count) => {
-                    connection.channel.receive(&self.buffer[..count]);
-                    connection.readable = connection.told_end || !SHORT_READ_DRAINS || count == self.buffer.len();
+                    connection.responder.receive(&self.buffer[..count]);
+                    connection.readable = connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!(target: "queue", "{}: {error}", connection.from);
-                    return self.lost(key, machine, desk);
+                    return self.connection_lost(key, queue, cx);
                 }
             }
         }
     }
 
-    /// Hands the machine what a connection asks, one at a time, so that what
+    /// Gives the queue what a connection asks, one at a time, so that what
     /// its answers hold up is seen before more is asked.
-    fn ask(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
+    fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         while let Some(connection) = self.connections.get_mut(key) {
-            let Some((order, request)) = connection.channel.next_request() else { return self.mark(key) };
-            connection.spoken = true;
-            connection.last = desk.now;
+            let Some((slot, request)) = connection.responder.next_request() else { return self.mark_dirty(key) };
+            connection.has_sent = true;
+            connection.last_active = cx.now;
             let mut outputs = std::mem::take(&mut self.outputs);
-            machine.ask(Input::Request { connection: key, slot: order, request }, desk.now, &mut outputs);
+            queue.ask(Input::Request { connection: key, slot, request }, cx.now, &mut outputs);
             for output in outputs.drain(..) {
-                self.act(output, machine, desk);
+                self.on_output(output, queue, cx);
             }
             self.outputs = outputs;
         }
     }
 
     /// Sends what was answered, and closes what is over.
-    fn flush(&mut self, key: Key, machine: &mut SharedQueue, desk: &mut Desk) {
+    fn flush(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
-        let was_clogged = connection.channel.is_backpressured();
-        while connection.writable && !connection.channel.out.is_empty() {
-            match connection.stream.write(connection.channel.out.bytes()) {
-                Ok(count) => connection.channel.out.sent(count),
+        let was_backpressured = connection.responder.is_backpressured();
+        while connection.writable && !connection.responder.out.is_empty() {
+            match connection.stream.write(connection.responder.out.bytes()) {
+                Ok(count) => connection.responder.out.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.lost(key, machine, desk),
+                Err(_) => return self.connection_lost(key, queue, cx),
             }
         }
-        if connection.channel.finished() {
-            if connection.ended && connection.linger.is_none() && machine.unsure(key) {
+        if connection.responder.finished() {
+            if connection.eof && connection.linger_until.is_none() && queue.has_unconfirmed(key) {
                 // Whoever hung up instead of ending its side answers this with a reset.
                 let _ = connection.stream.shutdown(Shutdown::Write);
-                connection.linger = Some(desk.now + LINGER);
-                self.next_sweep = self.next_sweep.min(desk.now + LINGER);
+                connection.linger_until = Some(cx.now + LINGER);
+                self.next_sweep = self.next_sweep.min(cx.now + LINGER);
                 return;
             }
-            if connection.ended {
-                return self.close(key, machine, desk);
+            if connection.eof {
+                return self.close(key, queue, cx);
             }
-            if connection.linger.is_none() {
+            if connection.linger_until.is_none() {
                 let _ = connection.stream.shutdown(Shutdown::Write);
-                connection.linger = Some(desk.now + LINGER);
-                self.next_sweep = self.next_sweep.min(desk.now + LINGER);
-                machine.handle_input(Input::Disconnected { connection: key }, desk.now);
+                connection.linger_until = Some(cx.now + LINGER);
+                self.next_sweep = self.next_sweep.min(cx.now + LINGER);
+                queue.handle_input(Input::Disconnected { connection: key }, cx.now);
             }
         }
-        if was_clogged && !connection.channel.is_backpressured() {
-            desk.again = true;
-            self.again.push(key);
+        if was_backpressured && !connection.responder.is_backpressured() {
+            cx.skip_sleep = true;
+            self.unfinished.push(key);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Owns the face of `queue` that a redirector sees, and no more.
 
 use crate::config::settings::Settings;
-use crate::net::drive::Remote;
-use crate::net::peer::News;
+use crate::net::event_loop::LoopHandle;
+use crate::net::queue_connection::QueueEvent;
 use mio::Waker;
 use pegasus_core::base::address::ListenAddr;
 use pegasus_core::base::time::Moment;
@@ -13,8 +13,8 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-/// What may be wanted of a running queue.
-pub enum Order {
+/// Commands to a running queue.
+pub enum QueueCommand {
     /// End in good order.
     Terminate,
     /// Other options from now on.
@@ -24,7 +24,7 @@ pub enum Order {
 }
 
 /// Listening sockets, each with its place.
-pub type Places = Vec<(ListenAddr, TcpListener)>;
+pub type NamedListeners = Vec<(ListenAddr, TcpListener)>;
 
 /// A queue of this process.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub enum SharedQueue {}
 
 impl SharedQueue {
     /// A thread joins in.
-    pub fn join(&self, _: Arc<Waker>, _: Moment) -> Option<Member> {
+    pub fn join(&self, _: Arc<Waker>, _: Moment) -> Option<LocalHandle> {
         match *self {}
     }
 
@@ -43,28 +43,28 @@ impl SharedQueue {
 }
 
 /// A thread's way to it.
-pub enum Member {}
+pub enum LocalHandle {}
 
-impl Member {
+impl LocalHandle {
     /// Asks.
     pub fn ask(&self, _: Request, _: Moment) {
         match *self {}
     }
 
-    /// The next piece of news.
-    pub fn poll(&self) -> Option<News<()>> {
+    /// The next event.
+    pub fn poll_event(&self) -> Option<QueueEvent<()>> {
         match *self {}
     }
 }
 
 /// A queue of this process that runs.
 pub struct Embedded {
-    /// To give it orders.
-    pub remote: Remote<Order>,
+    /// To send it commands.
+    pub loop_handle: LoopHandle<QueueCommand>,
     /// To ask it.
-    pub shared: SharedQueue,
+    pub queue: SharedQueue,
     /// Its sockets.
-    pub places: Places,
+    pub listeners: NamedListeners,
 }
 
 impl Embedded {
@@ -72,12 +72,12 @@ impl Embedded {
     ///
     /// # Errors
     /// Always: the configuration cannot ask for it.
-    pub fn start(_: &Settings, _: usize, _: Places, _: &[u8]) -> io::Result<Embedded> {
+    pub fn start(_: &Settings, _: usize, _: NamedListeners, _: &[u8]) -> io::Result<Embedded> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Ends it.
     pub fn stop(self) {
-        match self.shared {}
+        match self.queue {}
     }
 }

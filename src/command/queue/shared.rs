@@ -1,10 +1,10 @@
 //! One ticket queue for all threads of a process.
 //!
-//! Owns the lock around the machine, and who an answer is for: the loop that
+//! Owns the lock around the queue, and who an answer is for: the loop that
 //! has the control connections, or a thread that asks without a connection.
-//! What is asked and what an answer means is the machine's business.
+//! Not responsible for what is asked.
 
-use crate::net::peer::News;
+use crate::net::queue_connection::QueueEvent;
 use mio::Waker;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
@@ -15,32 +15,32 @@ use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A handle of it. It is a machine too, the one of the loop that has the
+/// A handle of it. It is a state machine too, the one of the loop that has the
 /// control connections: what is theirs, and only that, comes out of it.
 #[derive(Clone)]
 pub struct SharedQueue(Arc<Mutex<Inner>>);
 
 struct Inner {
-    machine: TicketQueue,
+    queue: TicketQueue,
     /// No thread may turn the clock back for another.
     now: Moment,
     /// Whose keys come before all others.
-    members: Slab<Mailbox>,
-    members_max: usize,
+    inboxes: Slab<Inbox>,
+    local_handles_max: usize,
     /// For the loop that has the control connections.
     outputs: VecDeque<Output>,
-    control: Arc<Waker>,
+    server_waker: Arc<Waker>,
     /// Until when that loop sleeps.
     sleeps_until: Moment,
 }
 
-struct Mailbox {
-    news: VecDeque<News<()>>,
+struct Inbox {
+    events: VecDeque<QueueEvent<()>>,
     waker: Arc<Waker>,
 }
 
 /// A thread's own way to it, as good as a connection that is never lost.
-pub struct Member {
+pub struct LocalHandle {
     shared: SharedQueue,
     key: Key,
 }
@@ -52,19 +52,19 @@ impl StateMachine for SharedQueue {
     fn handle_input(&mut self, input: Input, now: Moment) {
         let mut inner = self.lock();
         inner.handle(input, now);
-        inner.sort(None);
+        inner.dispatch(None);
     }
 
     fn handle_timeout(&mut self, now: Moment) {
         let mut inner = self.lock();
-        let now = inner.at(now);
-        inner.machine.handle_timeout(now);
-        inner.sort(None);
+        let now = inner.advance_clock(now);
+        inner.queue.handle_timeout(now);
+        inner.dispatch(None);
     }
 
     fn next_timeout(&self) -> Option<Moment> {
         let mut inner = self.lock();
-        let deadline = inner.machine.next_timeout();
+        let deadline = inner.queue.next_timeout();
         inner.sleeps_until = deadline.unwrap_or(Moment::NEVER);
         deadline
     }
@@ -75,37 +75,37 @@ impl StateMachine for SharedQueue {
 }
 
 impl SharedQueue {
-    /// `machine`, with room for so many threads besides the control
-    /// connections, whose loop is woken by `control`.
-    pub fn new(machine: TicketQueue, members_max: usize, control: Arc<Waker>) -> SharedQueue {
+    /// `queue`, with room for so many threads besides the control
+    /// connections, whose loop is woken by `server_waker`.
+    pub fn new(queue: TicketQueue, local_handles_max: usize, server_waker: Arc<Waker>) -> SharedQueue {
         SharedQueue(Arc::new(Mutex::new(Inner {
-            machine,
+            queue,
             now: Moment::ZERO,
-            members: Slab::default(),
-            members_max,
+            inboxes: Slab::default(),
+            local_handles_max,
             outputs: VecDeque::new(),
-            control,
+            server_waker,
             sleeps_until: Moment::NEVER,
         })))
     }
 
     /// A thread joins in; `waker` tells it that somebody else's doing brought
     /// it an answer. None, if as many are there as were to come.
-    pub fn join(&self, waker: Arc<Waker>, now: Moment) -> Option<Member> {
+    pub fn join(&self, waker: Arc<Waker>, now: Moment) -> Option<LocalHandle> {
         let mut inner = self.lock();
-        if inner.members.len() >= inner.members_max {
+        if inner.inboxes.len() >= inner.local_handles_max {
             return None;
         }
-        let key = inner.members.insert(Mailbox { news: [News::Up].into(), waker });
+        let key = inner.inboxes.insert(Inbox { events: [QueueEvent::Up].into(), waker });
         inner.handle(Input::LocalConnected { connection: key }, now);
-        Some(Member { shared: self.clone(), key })
+        Some(LocalHandle { shared: self.clone(), key })
     }
 
     /// Handles an input of a control connection; what comes of it is appended.
     pub fn ask(&self, input: Input, now: Moment, outputs: &mut Vec<Output>) {
         let mut inner = self.lock();
         inner.handle(input, now);
-        inner.sort(None);
+        inner.dispatch(None);
         outputs.extend(inner.outputs.drain(..));
     }
 
@@ -113,7 +113,7 @@ impl SharedQueue {
     pub fn offers(&self) -> Vec<u8> {
         let offers = {
             let inner = self.lock();
-            inner.machine.offers(inner.now)
+            inner.queue.offers(inner.now)
         };
         let mut lines = Vec::new();
         offers.iter().for_each(|offer| offer.write(&"successor", &mut lines));
@@ -121,43 +121,43 @@ impl SharedQueue {
     }
 
     /// See [`TicketQueue::has_requests`].
-    pub fn holds(&self, connection: Key) -> bool {
-        self.lock().machine.has_requests(connection)
+    pub fn has_requests(&self, connection: Key) -> bool {
+        self.lock().queue.has_requests(connection)
     }
 
-    /// See [`TicketQueue::unsure`].
-    pub fn unsure(&self, connection: Key) -> bool {
-        self.lock().machine.has_unconfirmed(connection)
+    /// See [`TicketQueue::has_unconfirmed`].
+    pub fn has_unconfirmed(&self, connection: Key) -> bool {
+        self.lock().queue.has_unconfirmed(connection)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // The machine does not panic; if it did, its state would be no worse for others.
+        // The queue does not panic; if it did, its state would be no worse for others.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn at(&mut self, now: Moment) -> Moment {
+    fn advance_clock(&mut self, now: Moment) -> Moment {
         self.now = self.now.max(now);
         self.now
     }
 
     fn handle(&mut self, input: Input, now: Moment) {
-        let now = self.at(now);
-        self.machine.handle_input(input, now);
+        let now = self.advance_clock(now);
+        self.queue.handle_input(input, now);
     }
 
     /// Gives everybody what is theirs. `caller` need not be woken.
-    fn sort(&mut self, caller: Option<Key>) {
+    fn dispatch(&mut self, caller: Option<Key>) {
         let slept = self.outputs.is_empty();
-        while let Some(output) = self.machine.poll_output() {
+        while let Some(output) = self.queue.poll_output() {
             match output {
-                Output::Reply { connection, reply, .. } if connection.index() < self.members_max => {
-                    let Some(mailbox) = self.members.get_mut(connection) else { continue };
-                    if mailbox.news.is_empty() && caller != Some(connection) {
-                        let _ = mailbox.waker.wake();
+                Output::Reply { connection, reply, .. } if connection.index() < self.local_handles_max => {
+                    let Some(inbox) = self.inboxes.get_mut(connection) else { continue };
+                    if inbox.events.is_empty() && caller != Some(connection) {
+                        let _ = inbox.waker.wake();
                     }
-                    mailbox.news.push_back(News::Answer(match reply {
+                    inbox.events.push_back(QueueEvent::Answer(match reply {
                         Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } => {
                             Matched::ById(id, reply)
                         }
@@ -170,39 +170,39 @@ impl Inner {
         if caller.is_none() {
             return;
         }
-        let sooner = self.machine.next_timeout().is_some_and(|deadline| deadline < self.sleeps_until);
+        let sooner = self.queue.next_timeout().is_some_and(|deadline| deadline < self.sleeps_until);
         if sooner {
             self.sleeps_until = Moment::ZERO;
         }
         if sooner || (slept && !self.outputs.is_empty()) {
-            let _ = self.control.wake();
+            let _ = self.server_waker.wake();
         }
     }
 }
 
-impl Member {
-    /// Asks. The answer, unless it has to wait, is among the next news.
+impl LocalHandle {
+    /// Asks. The answer, unless it has to wait, is among the next events.
     pub fn ask(&self, request: Request, now: Moment) {
         let numbered = matches!(&request, Request::Next(next) if next.id.is_some());
-        let order = (!numbered).then_some(0);
+        let slot = (!numbered).then_some(0);
         let mut inner = self.shared.lock();
-        inner.handle(Input::Request { connection: self.key, slot: order, request }, now);
-        inner.sort(Some(self.key));
+        inner.handle(Input::Request { connection: self.key, slot, request }, now);
+        inner.dispatch(Some(self.key));
     }
 
-    /// The next piece of news.
-    pub fn poll(&self) -> Option<News<()>> {
-        self.shared.lock().members.get_mut(self.key)?.news.pop_front()
+    /// The next event.
+    pub fn poll_event(&self) -> Option<QueueEvent<()>> {
+        self.shared.lock().inboxes.get_mut(self.key)?.events.pop_front()
     }
 }
 
-impl Drop for Member {
+impl Drop for LocalHandle {
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
-        inner.members.remove(self.key);
+        inner.inboxes.remove(self.key);
         let now = inner.now;
         inner.handle(Input::Disconnected { connection: self.key }, now);
-        inner.sort(Some(self.key));
+        inner.dispatch(Some(self.key));
     }
 }
 

@@ -1,16 +1,16 @@
 //! How a queue starts: as a daemon, or inside of a redirector.
 //!
-//! Owns its places and where they come from, what signals mean to it, and the
+//! Owns its listeners and where they come from, what signals mean to it, and the
 //! thread that it has in another's process. Talks to nobody.
 
-use super::{token, Control, Order, SharedQueue};
-use crate::command::daemon::{become_user, Daemon, Wish};
+use super::{token, ControlServer, QueueCommand, SharedQueue};
+use crate::command::daemon::{become_user, Daemon, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
-use crate::config::source::Source;
-use crate::net::accept;
-use crate::net::drive::{Loop, Remote};
-use crate::os::service;
+use crate::config::source::ConfigSource;
+use crate::net::event_loop::{EventLoop, LoopHandle};
+use crate::net::listeners;
+use crate::os::service_manager;
 use crate::os::signal::Signal;
 use log::{error, info, warn};
 use pegasus_core::base::address::{Cidr, ListenAddr};
@@ -21,17 +21,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 /// A queue that is ready to run.
-struct Ready {
-    turn: Loop<Order>,
-    control: Control,
-    machine: SharedQueue,
-    places: Places,
+struct QueueDaemon {
+    event_loop: EventLoop<QueueCommand>,
+    server: ControlServer,
+    queue: SharedQueue,
+    listeners: NamedListeners,
     /// Where it listens.
     addresses: Vec<SocketAddr>,
 }
 
 /// Listening sockets, each with the place that it is of in `queue_listen`.
-pub type Places = Vec<(ListenAddr, TcpListener)>;
+pub type NamedListeners = Vec<(ListenAddr, TcpListener)>;
 
 /// Why the queue of a redirector cannot listen: perhaps there is one already.
 fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
@@ -43,41 +43,42 @@ fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{error}; {advice}"))
 }
 
-impl Ready {
-    /// Binds everything that is not `left` by another process. So many threads of
+impl QueueDaemon {
+    /// Binds everything that is not `inherited` from another process. So many threads of
     /// this process may join in.
     ///
     /// # Errors
-    /// What the system says.
-    fn new(settings: &Settings, members_max: usize, left: Places) -> io::Result<Ready> {
-        let mut turn = Loop::new()?;
-        let mut control = Control::new(settings, members_max);
-        let (mut places, embedded) = (Places::new(), members_max > 0);
-        for (place, socket) in left.into_iter().filter(|(place, _)| settings.queue_listen.contains(place)) {
+    /// Returns the OS error.
+    fn new(settings: &Settings, local_handles_max: usize, inherited: NamedListeners) -> io::Result<QueueDaemon> {
+        let mut event_loop = EventLoop::new()?;
+        let mut server = ControlServer::new(settings, local_handles_max);
+        let (mut listeners, embedded) = (NamedListeners::new(), local_handles_max > 0);
+        for (listen, socket) in inherited.into_iter().filter(|(listen, _)| settings.queue_listen.contains(listen)) {
             socket.set_nonblocking(true)?;
-            places.push((place, socket));
+            listeners.push((listen, socket));
         }
-        let known: Vec<ListenAddr> = places.iter().map(|(place, _)| place.clone()).collect();
+        let known: Vec<ListenAddr> = listeners.iter().map(|(listen, _)| listen.clone()).collect();
         for listen in &settings.queue_listen {
             if known.contains(listen) {
                 continue;
             }
             for port in listen.first..=listen.last {
                 let one = ListenAddr { first: port, last: port, ..listen.clone() };
-                let bound = accept::bind(&one).map_err(|error| if embedded { explain(&one, error) } else { error })?;
-                places.extend(bound.into_iter().map(|socket| (listen.clone(), socket)));
+                let bound =
+                    listeners::bind(&one).map_err(|error| if embedded { explain(&one, error) } else { error })?;
+                listeners.extend(bound.into_iter().map(|socket| (listen.clone(), socket)));
             }
         }
-        for (number, (_, socket)) in places.iter().enumerate() {
-            control.listeners.add(number, (), socket.try_clone()?, token(number, true), turn.desk())?;
+        for (number, (_, socket)) in listeners.iter().enumerate() {
+            server.listeners.add(number, (), socket.try_clone()?, token(number, true), event_loop.context())?;
         }
-        let addresses = control.listeners.addresses().collect();
+        let addresses = server.listeners.addresses().collect();
         let queue = TicketQueue::new(settings.queue_options(), seed());
-        let machine = SharedQueue::new(queue, members_max, turn.desk().waker());
-        Ok(Ready { turn, control, machine, places, addresses })
+        let queue = SharedQueue::new(queue, local_handles_max, event_loop.context().waker());
+        Ok(QueueDaemon { event_loop, server, queue, listeners, addresses })
     }
 
-    fn tell(&self, options: &QueueOptions) {
+    fn log_ready(&self, options: &QueueOptions) {
         let beyond = |list: &[Cidr]| list.iter().any(Cidr::beyond_loopback);
         let open = self.addresses.iter().any(|address| !address.ip().is_loopback());
         if open && !beyond(&options.allow_ticket) && !beyond(&options.allow_next) {
@@ -88,49 +89,49 @@ impl Ready {
     }
 
     fn serve(mut self) -> i32 {
-        exit::after("queue", self.turn.run(&mut self.machine, &mut self.control))
+        exit::after("queue", self.event_loop.run(&mut self.queue, &mut self.server))
     }
 }
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
-    let mut ready = match Ready::new(&daemon.settings, 0, Places::new()) {
-        Ok(ready) => ready,
+    let mut queue_daemon = match QueueDaemon::new(&daemon.settings, 0, NamedListeners::new()) {
+        Ok(queue_daemon) => queue_daemon,
         Err(error) => {
             error!(target: "queue", "{error}");
             return exit::of(&error);
         }
     };
     // Only who may have to leave them to another process needs these copies.
-    ready.places.clear();
+    queue_daemon.listeners.clear();
     let mut settings = daemon.settings;
     let source = daemon.source;
     let options = settings.queue_options();
     let user = become_user(&settings);
-    let caught = ready.turn.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
+    let caught = queue_daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
     if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");
         return exit::of(&error);
     }
-    ready.tell(&options);
-    service::ready();
-    ready.serve()
+    queue_daemon.log_ready(&options);
+    service_manager::ready();
+    queue_daemon.serve()
 }
 
-fn on_signal(signal: Signal, source: &Source, settings: &mut Settings) -> Option<Order> {
-    match Wish::of(signal, "queue")? {
-        Wish::End => Some(Order::Terminate),
-        Wish::Reload => {
+fn on_signal(signal: Signal, source: &ConfigSource, settings: &mut Settings) -> Option<QueueCommand> {
+    match SignalAction::of(signal, "queue")? {
+        SignalAction::End => Some(QueueCommand::Terminate),
+        SignalAction::Reload => {
             let fresh = source.reload(settings, &["queue"])?;
             *settings = fresh.clone();
-            Some(Order::Reconfigure(Box::new(fresh)))
+            Some(QueueCommand::Reconfigure(Box::new(fresh)))
         }
     }
 }
 
 /// What is offered in these lines. Those of another version may be none, the last
 /// one may lack its end.
-fn offered(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
+fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
     let lines = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let requests = lines.filter_map(|line| Request::parse(line).ok());
     requests.filter(|request| matches!(request, Request::Ticket { .. }))
@@ -140,38 +141,44 @@ fn offered(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
 pub struct Embedded {
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
-    /// To give it orders.
-    pub remote: Remote<Order>,
+    /// To send it commands.
+    pub loop_handle: LoopHandle<QueueCommand>,
     /// To ask it.
-    pub shared: SharedQueue,
+    pub queue: SharedQueue,
     /// Its sockets, to leave them to another process.
-    pub places: Places,
+    pub listeners: NamedListeners,
     thread: JoinHandle<i32>,
 }
 
 impl Embedded {
-    /// Starts it; it listens when this returns, also on the places that another
-    /// process `left`, whose queue had these `offers`. So many threads, at least
+    /// Starts it; it listens when this returns, also on the listeners that another
+    /// process left (`inherited`), whose queue had these `offers`. So many threads, at least
     /// one, may join in.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn start(settings: &Settings, members_max: usize, left: Places, offers: &[u8]) -> io::Result<Embedded> {
-        let mut ready = Ready::new(settings, members_max, left)?;
-        let desk = ready.turn.desk();
-        if let Some(member) = ready.machine.join(desk.waker(), desk.now) {
-            offered(offers).for_each(|offer| member.ask(offer, desk.now));
+    /// Returns the OS error.
+    pub fn start(
+        settings: &Settings,
+        local_handles_max: usize,
+        inherited: NamedListeners,
+        offers: &[u8],
+    ) -> io::Result<Embedded> {
+        let mut queue_daemon = QueueDaemon::new(settings, local_handles_max, inherited)?;
+        let cx = queue_daemon.event_loop.context();
+        if let Some(local_handle) = queue_daemon.queue.join(cx.waker(), cx.now) {
+            parse_offers(offers).for_each(|offer| local_handle.ask(offer, cx.now));
         }
-        let (addresses, remote, shared) = (ready.addresses.clone(), ready.turn.remote(), ready.machine.clone());
-        let places = std::mem::take(&mut ready.places);
-        ready.tell(&settings.queue);
-        let thread = thread::Builder::new().name("queue".into()).spawn(move || ready.serve())?;
-        Ok(Embedded { addresses, remote, shared, places, thread })
+        let (addresses, loop_handle, queue) =
+            (queue_daemon.addresses.clone(), queue_daemon.event_loop.loop_handle(), queue_daemon.queue.clone());
+        let listeners = std::mem::take(&mut queue_daemon.listeners);
+        queue_daemon.log_ready(&settings.queue);
+        let thread = thread::Builder::new().name("queue".into()).spawn(move || queue_daemon.serve())?;
+        Ok(Embedded { addresses, loop_handle, queue, listeners, thread })
     }
 
     /// Ends it.
     pub fn stop(self) {
-        self.remote.send(Order::Terminate);
+        self.loop_handle.send(QueueCommand::Terminate);
         let _ = self.thread.join();
     }
 }

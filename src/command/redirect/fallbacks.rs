@@ -1,11 +1,11 @@
 //! The static providers of services, looked up now and then.
 //!
-//! Owns their names and the look-ups. When they are used is the machine's
-//! business.
+//! Owns their names and the look-ups. Not responsible for when
+//! they are used.
 
 use crate::config::settings::Settings;
-use crate::net::drive::Desk;
-use crate::net::names::Lookup;
+use crate::net::event_loop::Context;
+use crate::net::resolver::Lookup;
 use pegasus_core::base::address::HostPort;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::{Moment, Span};
@@ -17,10 +17,10 @@ const FALLBACK_AGE: Span = Span::from_secs(60);
 /// Those of one service.
 struct Fallback {
     service: ServiceName,
-    targets: Vec<HostPort>,
+    hosts: Vec<HostPort>,
     lookups: Vec<Lookup>,
-    known: Vec<SocketAddr>,
-    next: Moment,
+    addresses: Vec<SocketAddr>,
+    next_lookup: Moment,
 }
 
 /// See the file's head.
@@ -32,35 +32,35 @@ impl Fallbacks {
         let some = settings.services.iter().filter(|service| !service.fallback.is_empty());
         let fallback = some.map(|service| Fallback {
             service: service.name,
-            targets: service.fallback.clone(),
+            hosts: service.fallback.clone(),
             lookups: Vec::new(),
-            known: Vec::new(),
-            next: Moment::ZERO,
+            addresses: Vec::new(),
+            next_lookup: Moment::ZERO,
         });
         Fallbacks(fallback.collect())
     }
 
     /// When [`resolve`](Fallbacks::resolve) must be called; it is called, too,
     /// when a look-up wakes the loop.
-    pub fn deadline(&self) -> Option<Moment> {
-        self.0.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next).min()
+    pub fn next_timeout(&self) -> Option<Moment> {
+        self.0.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next_lookup).min()
     }
 
     /// Begins what is due, and tells what was found.
-    pub fn resolve(&mut self, desk: &Desk) -> Vec<(ServiceName, Vec<SocketAddr>)> {
+    pub fn resolve(&mut self, cx: &Context) -> Vec<(ServiceName, Vec<SocketAddr>)> {
         let mut found_now = Vec::new();
         for fallback in &mut self.0 {
-            if fallback.lookups.is_empty() && desk.now >= fallback.next {
-                fallback.lookups = fallback.targets.iter().map(|target| Lookup::begin(target, desk.waker())).collect();
-                fallback.known.clear();
+            if fallback.lookups.is_empty() && cx.now >= fallback.next_lookup {
+                fallback.lookups = fallback.hosts.iter().map(|host| Lookup::start(host, cx.waker())).collect();
+                fallback.addresses.clear();
             }
-            while let Some(found) = fallback.lookups.last().and_then(Lookup::done) {
-                fallback.known.extend(found.first());
+            while let Some(found) = fallback.lookups.last().and_then(Lookup::result) {
+                fallback.addresses.extend(found.first());
                 fallback.lookups.pop();
                 if fallback.lookups.is_empty() {
-                    fallback.next = desk.now + FALLBACK_AGE;
-                    fallback.known.reverse();
-                    found_now.push((fallback.service, fallback.known.clone()));
+                    fallback.next_lookup = cx.now + FALLBACK_AGE;
+                    fallback.addresses.reverse();
+                    found_now.push((fallback.service, fallback.addresses.clone()));
                 }
             }
         }

@@ -1,44 +1,44 @@
 //! `pegasus redirect`: how it was started decides what it does.
 //!
 //! Owns the three ways to be started (by itself, for one client, on somebody's
-//! listening socket) and the threads. Each thread has a loop, a machine and a
+//! listening socket) and the threads. Each thread has a loop, a state machine and a
 //! connection to the queue of its own. Where a service has datagrams as many
 //! more have their flows, or one where they cannot be divided.
 
-mod asker;
-mod datagrams;
-mod doors;
+mod access_log;
+mod address_sockets;
+mod deferred_connects;
+mod exit_policy;
 mod fallbacks;
-mod homes;
-mod notes;
-mod proxied;
-mod relay;
-mod scarcity;
-mod stay;
-mod steward;
+mod listen_sockets;
+mod proxy_protocol;
+mod queue_handle;
+mod supervisor;
+mod tcp_worker;
+mod udp_worker;
 mod upstreams;
 
-pub use steward::Order;
+pub use supervisor::WorkerCommand;
 
-use asker::Asker;
-use datagrams::{Datagrams, Part};
-use doors::{Change, Doors};
-use relay::Relay;
-use stay::Stay;
-use steward::Steward;
+use exit_policy::RunMode;
+use listen_sockets::{ListenDiff, ListenSockets};
+use queue_handle::QueueHandle;
+use supervisor::Supervisor;
+use tcp_worker::TcpWorker;
+use udp_worker::{Shard, UdpWorker};
 
 use super::daemon::{become_user, Daemon};
 use super::exit;
-use super::queue::{Embedded, Places, SharedQueue};
-use crate::config::settings::{QueueAt, Settings};
-use crate::config::source::Source;
-use crate::net::drive::{Desk, Loop, Remote};
-use crate::net::peer::Peer;
-use crate::net::tally::Tally;
+use super::queue::{Embedded, NamedListeners, SharedQueue};
+use crate::config::settings::{QueueLocation, Settings};
+use crate::config::source::ConfigSource;
+use crate::net::event_loop::{Context, EventLoop, LoopHandle};
+use crate::net::queue_connection::QueueConnection;
+use crate::net::shared_counter::SharedCounter;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{cpus, notify, service};
+use crate::os::{cpus, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use mio::Token;
@@ -63,11 +63,11 @@ pub fn run(daemon: Daemon) -> i32 {
     let result = match inherited {
         Inherited::Nothing => standalone(settings, &source, None),
         Inherited::Handed(handover) => standalone(settings, &source, Some(handover)),
-        Inherited::Client(stream) => one_client(settings, service, stream),
-        Inherited::Sockets { listeners, datagrams, lent } => {
+        Inherited::Client(stream) => serve_one_client(settings, service, stream),
+        Inherited::Sockets { listeners, datagrams, borrowed } => {
             let listeners = listeners.into_iter().map(|(name, socket)| (name, Socket::Tcp(socket)));
             let datagrams = datagrams.into_iter().map(|(name, socket)| (name, Socket::Udp(socket)));
-            on_inherited(settings, &source, service, listeners.chain(datagrams).collect(), lent)
+            serve_inherited(settings, &source, service, listeners.chain(datagrams).collect(), borrowed)
         }
         Inherited::Other(what) => {
             error!(target: "redirect", "inherited {what}: this version serves TCP and UDP");
@@ -89,8 +89,12 @@ fn service_of(settings: &Settings, named: Option<ServiceName>, transport: Transp
 }
 
 /// Started by a superserver for one client.
-fn one_client(mut settings: Settings, service: Option<ServiceName>, stream: std::net::TcpStream) -> io::Result<i32> {
-    let QueueAt::Target(queue) = settings.asked_queue() else {
+fn serve_one_client(
+    mut settings: Settings,
+    service: Option<ServiceName>,
+    stream: std::net::TcpStream,
+) -> io::Result<i32> {
+    let QueueLocation::Remote(queue) = settings.asked_queue() else {
         let why = "the superserver starts a process for each client, and a queue in it would end with that client";
         error!(target: "config", "redirect_queue=embedded: {why} (run `pegasus queue`, and name its address here)");
         return Ok(exit::CONFIG);
@@ -104,130 +108,134 @@ fn one_client(mut settings: Settings, service: Option<ServiceName>, stream: std:
     // To find out how many there could be takes time.
     settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
-    let crew = Crew::new(settings, Queue::At(queue), Stay::OneClient);
-    let (mut turn, mut relay) = crew.relay(&Doors::default(), 0)?;
+    let shared = SharedState::new(settings, QueueAccess::Remote(queue), RunMode::OneClient);
+    let (mut event_loop, mut worker) = shared.tcp_worker(&ListenSockets::default(), 0)?;
     // A signal ends it within drain_timeout.
-    turn.catch_signals(|signal| (signal == Signal::Terminate).then_some(Order::Terminate))?;
-    let mut machine = Redirector::new(crew.settings.redirect_options());
-    let Some(counted) = crew.count.enter(usize::MAX) else { return Ok(exit::OK) };
-    let visitor = proxied::Visitor::new(service, from, local.port());
-    relay.admit(TcpStream::from_std(stream), visitor, counted, &mut machine, turn.desk());
-    turn.run(&mut machine, &mut relay)?;
+    event_loop.catch_signals(|signal| (signal == Signal::Terminate).then_some(WorkerCommand::Terminate))?;
+    let mut redirector = Redirector::new(shared.settings.redirect_options());
+    let Some(permit) = shared.client_count.try_acquire(usize::MAX) else { return Ok(exit::OK) };
+    let arrival = proxy_protocol::Arrival::new(service, from, local.port());
+    worker.admit(TcpStream::from_std(stream), arrival, permit, &mut redirector, event_loop.context());
+    event_loop.run(&mut redirector, &mut worker)?;
     Ok(exit::OK)
 }
 
 /// By itself, for all services; perhaps in the place of another process.
-fn standalone(settings: Settings, source: &Source, handover: Option<Handover>) -> io::Result<i32> {
-    let (mut doors, mut left) = (Doors::for_loops(threads(&settings)), Left::default());
+fn standalone(settings: Settings, source: &ConfigSource, handover: Option<Handover>) -> io::Result<i32> {
+    let (mut listen_sockets, mut inherited) =
+        (ListenSockets::with_shards(threads(&settings)), InheritedState::default());
     if let Some(handover) = handover {
         for (name, socket) in handover.sockets {
-            left.queue.extend(doors.adopt_named(&name, socket)?);
+            inherited.queue.extend(listen_sockets.adopt_named(&name, socket)?);
         }
-        left.offers = handover.predecessor.said();
-        doors.divide();
-        left.predecessor = Some(handover.predecessor);
+        inherited.offers = handover.predecessor.read_data();
+        listen_sockets.open_shards();
+        inherited.predecessor = Some(handover.predecessor);
     }
-    let result = match doors.change(&settings) {
+    let result = match listen_sockets.diff(&settings) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             error!(target: "config", "{error}, or start it from a superserver");
             Ok(exit::CONFIG)
         }
-        change => change.and_then(|change| serve_all(settings, source, doors, Some(change), Stay::Forever, &mut left)),
+        diff => diff
+            .and_then(|diff| serve_all(settings, source, listen_sockets, Some(diff), RunMode::Forever, &mut inherited)),
     };
-    if let (Err(error), Some(predecessor)) = (&result, &left.predecessor) {
-        predecessor.complain(&error.to_string());
+    if let (Err(error), Some(predecessor)) = (&result, &inherited.predecessor) {
+        predecessor.report_failure(&error.to_string());
     }
     result
 }
 
 /// On sockets that somebody else opened.
-fn on_inherited(
+fn serve_inherited(
     mut settings: Settings,
-    source: &Source,
+    source: &ConfigSource,
     service: Option<ServiceName>,
     sockets: Vec<(Option<String>, Socket)>,
-    lent: bool,
+    borrowed: bool,
 ) -> io::Result<i32> {
-    let mut doors = Doors::default();
+    let mut listen_sockets = ListenSockets::default();
     for (name, socket) in sockets {
         // What systemd itself puts where nobody chose a name.
         let chosen = name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
         let named = service.or(chosen.and_then(|name| name.parse().ok()));
         if let Socket::Tcp(listener) = &socket {
-            socket::bequeath(listener);
+            socket::set_inherited_options(listener);
         }
         let address = socket.address()?;
         let transport = if matches!(socket, Socket::Tcp(_)) { Transport::Tcp } else { Transport::Udp };
         let (host, port) = (address.ip().to_string(), address.port());
-        let place = ListenAddr { host, first: port, last: port, transport };
-        doors.adopt(service_of(&settings, named, transport, port), place, socket)?;
+        let listen = ListenAddr { host, first: port, last: port, transport };
+        listen_sockets.adopt(service_of(&settings, named, transport, port), listen, socket)?;
     }
-    if !lent {
-        return serve_all(settings, source, doors, None, Stay::Forever, &mut Left::default());
+    if !borrowed {
+        return serve_all(settings, source, listen_sockets, None, RunMode::Forever, &mut InheritedState::default());
     }
     // It is started anew all the time: one thread is quicker to start.
     settings.redirect_threads = Some(1);
-    let sockets: Vec<Arc<Socket>> = doors.iter().map(|door| door.socket.clone()).collect();
-    let status = serve_all(settings, source, doors, None, Stay::Linger, &mut Left::default());
+    let sockets: Vec<Arc<Socket>> = listen_sockets.iter().map(|listen_socket| listen_socket.socket.clone()).collect();
+    let status = serve_all(settings, source, listen_sockets, None, RunMode::Linger, &mut InheritedState::default());
     // Their starter expects calls on them to block.
     sockets.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
     status
 }
 
-/// What is left of a process that this one takes the place of, besides its doors.
+/// What is left of a process that this one takes the place of, besides its listen sockets.
 #[derive(Default)]
-struct Left {
+struct InheritedState {
     predecessor: Option<Predecessor>,
     /// Of the queue that it had.
-    queue: Places,
+    queue: NamedListeners,
     /// What that one was offered, as its lines.
     offers: Vec<u8>,
 }
 
-/// Serves on these doors until all is over. `change`: what the configuration
+/// Serves on these listen sockets until all is over. `diff`: what the configuration
 /// wants of them, where the places are this process's own.
 fn serve_all(
     mut settings: Settings,
-    source: &Source,
-    mut doors: Doors,
-    change: Option<Change>,
-    stay: Stay,
-    left: &mut Left,
+    source: &ConfigSource,
+    mut listen_sockets: ListenSockets,
+    diff: Option<ListenDiff>,
+    run_mode: RunMode,
+    inherited: &mut InheritedState,
 ) -> io::Result<i32> {
-    if let Some(mistake) = proxied::mistake(&settings, &doors) {
-        error!(target: "config", "{mistake}");
+    if let Some(error) = proxy_protocol::config_error(&settings, &listen_sockets) {
+        error!(target: "config", "{error}");
         return Ok(exit::CONFIG);
     }
     let mut embedded = match settings.asked_queue() {
-        QueueAt::Target(_) => None,
-        QueueAt::Embedded => embed(&mut settings, left)?,
+        QueueLocation::Remote(_) => None,
+        QueueLocation::Embedded => embed(&mut settings, inherited)?,
     };
     // What this one has no use for is closed.
-    left.queue.clear();
+    inherited.queue.clear();
     become_user(&settings)?;
-    let own = change.is_some();
-    let mut change = change.unwrap_or_default();
-    // Whoever waits at a door that is closed at once was handed over to be served.
-    let closed = std::mem::take(&mut change.closed);
-    doors.take(&change);
-    drop(change);
-    let queue = embedded.as_ref().map(|embedded| embedded.shared.clone());
-    let mut team = Team::start(settings, &doors, queue, stay)?;
-    let queue = embedded.as_mut().map(|embedded| (embedded.remote.clone(), std::mem::take(&mut embedded.places)));
-    let steward = Steward::new(source.clone(), team.loops.clone(), doors, own, queue);
-    steward.turn(Change { closed, ..Change::default() });
-    let places = steward.places();
-    team.first.turn().catch_signals(move |signal| {
-        steward.on_signal(signal);
+    let owns_listeners = diff.is_some();
+    let mut diff = diff.unwrap_or_default();
+    // Whoever waits at a socket that is closed at once was handed over to be served.
+    let closed = std::mem::take(&mut diff.closed);
+    listen_sockets.apply(&diff);
+    drop(diff);
+    let queue = embedded.as_ref().map(|embedded| embedded.queue.clone());
+    let mut redirect_daemon = RedirectDaemon::start(settings, &listen_sockets, queue, run_mode)?;
+    let queue =
+        embedded.as_mut().map(|embedded| (embedded.loop_handle.clone(), std::mem::take(&mut embedded.listeners)));
+    let supervisor =
+        Supervisor::new(source.clone(), redirect_daemon.pool.clone(), listen_sockets, owns_listeners, queue);
+    supervisor.apply(ListenDiff { closed, ..ListenDiff::default() });
+    let listening = supervisor.describe_listeners();
+    redirect_daemon.first.event_loop().catch_signals(move |signal| {
+        supervisor.on_signal(signal);
         None
     })?;
-    info!(target: "redirect", "ready {places}");
+    info!(target: "redirect", "ready {listening}");
     notify::ready();
-    service::ready();
-    if let Some(predecessor) = left.predecessor.take() {
-        predecessor.ready();
+    service_manager::ready();
+    if let Some(predecessor) = inherited.predecessor.take() {
+        predecessor.report_ready();
     }
-    let status = team.serve();
+    let status = redirect_daemon.serve();
     if let Some(embedded) = embedded {
         embedded.stop();
     }
@@ -237,69 +245,78 @@ fn serve_all(
 /// The queue of this process. A process that takes the place of one without a queue
 /// may find the queue of that one at its control address: it asks it, too, so that
 /// the upgrade succeeds.
-fn embed(settings: &mut Settings, left: &mut Left) -> io::Result<Option<Embedded>> {
-    let asked_another = left.predecessor.is_some() && left.queue.is_empty() && settings.redirect_queue.is_none();
-    let (places, offers) = (std::mem::take(&mut left.queue), std::mem::take(&mut left.offers));
-    match Embedded::start(settings, members_max(settings), places, &offers) {
+fn embed(settings: &mut Settings, inherited: &mut InheritedState) -> io::Result<Option<Embedded>> {
+    let asked_another =
+        inherited.predecessor.is_some() && inherited.queue.is_empty() && settings.redirect_queue.is_none();
+    let (listeners, offers) = (std::mem::take(&mut inherited.queue), std::mem::take(&mut inherited.offers));
+    match Embedded::start(settings, local_handles_max(settings), listeners, &offers) {
         Err(error) if asked_another && error.kind() == io::ErrorKind::AddrInUse => {
             let queue = settings.own_queue();
             warn!(target: "redirect", "{error}; until the next start this process asks {queue}");
-            settings.redirect_queue = Some(QueueAt::Target(queue));
+            settings.redirect_queue = Some(QueueLocation::Remote(queue));
             Ok(None)
         }
         started => started.map(Some),
     }
 }
 
-/// Loops of a redirector.
+/// Threads of a redirector.
 fn threads(settings: &Settings) -> usize {
     settings.redirect_threads.unwrap_or_else(cpus::threads)
 }
 
-/// Loops that may ask a queue of this process: for streams, and for datagrams.
-pub fn members_max(settings: &Settings) -> usize {
+/// Workers that may ask a queue of this process: for streams, and for datagrams.
+pub fn local_handles_max(settings: &Settings) -> usize {
     2 * threads(settings)
 }
 
 /// Where the queue is.
 #[derive(Clone)]
-enum Queue {
-    At(HostPort),
-    Here(SharedQueue),
+enum QueueAccess {
+    Remote(HostPort),
+    Embedded(SharedQueue),
 }
 
-/// What the loops of a process have in common.
+/// What the workers of a process share.
 #[derive(Clone)]
-pub struct Crew {
+pub struct SharedState {
     settings: Arc<Settings>,
-    queue: Queue,
+    queue: QueueAccess,
     /// The clients of all loops, by their sources where these have a limit.
-    count: Tally,
-    sources: Arc<Mutex<SourceLimiter>>,
+    client_count: SharedCounter,
+    source_limiter: Arc<Mutex<SourceLimiter>>,
     /// The pipes of all loops.
-    pipes: Tally,
+    pipe_count: SharedCounter,
     /// The flows of all loops.
-    flows: Arc<AtomicUsize>,
-    stay: Stay,
+    flow_count: Arc<AtomicUsize>,
+    run_mode: RunMode,
 }
 
-impl Crew {
-    fn new(settings: Settings, queue: Queue, stay: Stay) -> Crew {
-        let (count, sources, pipes, flows) = Default::default();
-        Crew { settings: Arc::new(settings), queue, count, sources, pipes, flows, stay }
+impl SharedState {
+    fn new(settings: Settings, queue: QueueAccess, run_mode: RunMode) -> SharedState {
+        let (client_count, source_limiter, pipe_count, flow_count) = Default::default();
+        SharedState {
+            settings: Arc::new(settings),
+            queue,
+            client_count,
+            source_limiter,
+            pipe_count,
+            flow_count,
+            run_mode,
+        }
     }
 
-    /// A way to ask the queue.
-    fn asker(&self, token: Token, seed: u64, desk: &Desk) -> io::Result<Asker> {
-        let target = match &self.queue {
-            Queue::At(target) => target.clone(),
-            Queue::Here(queue) => {
-                let member = queue.join(desk.waker(), desk.now).ok_or(io::Error::other("too many threads"))?;
-                return Ok(Asker::Inside(member));
+    /// A handle to the queue.
+    fn queue_handle(&self, token: Token, seed: u64, cx: &Context) -> io::Result<QueueHandle> {
+        let host_port = match &self.queue {
+            QueueAccess::Remote(host_port) => host_port.clone(),
+            QueueAccess::Embedded(queue) => {
+                let local_handle = queue.join(cx.waker(), cx.now).ok_or(io::Error::other("too many threads"))?;
+                return Ok(QueueHandle::Embedded(local_handle));
             }
         };
-        let silence_max = asker::silence_max(&self.settings);
-        Ok(Asker::Connected(Box::new(Peer::new("redirect", target, token, RETRY, silence_max, seed))))
+        let silence_max = queue_handle::silence_max(&self.settings);
+        Ok(QueueHandle::Remote(Box::new(QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed))))
     }
 
     /// The process's id is different enough, jitter is all it is for.
@@ -307,159 +324,172 @@ impl Crew {
         (u64::from(std::process::id()) << 16) + number
     }
 
-    /// A loop with its hands; `number` tells the loops of a process apart.
-    fn relay(&self, doors: &Doors, number: u64) -> io::Result<(Loop<Order>, Relay)> {
-        let mut turn = Loop::new()?;
-        let mut relay = Relay::new(self, Crew::seed(number), turn.desk())?;
-        doors.iter().try_for_each(|door| relay.listen(door, turn.desk()))?;
-        Ok((turn, relay))
+    /// An event loop with its handler; `number` tells the loops of a process apart.
+    fn tcp_worker(
+        &self,
+        listen_sockets: &ListenSockets,
+        number: u64,
+    ) -> io::Result<(EventLoop<WorkerCommand>, TcpWorker)> {
+        let mut event_loop = EventLoop::new()?;
+        let mut worker = TcpWorker::new(self, SharedState::seed(number), event_loop.context())?;
+        listen_sockets.iter().try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
+        Ok((event_loop, worker))
     }
 
     /// One of so many loops that have the flows.
-    fn datagrams(&self, doors: &Doors, part: Part) -> io::Result<(Loop<Order>, Datagrams)> {
-        let mut turn = Loop::new()?;
-        let seed = Crew::seed(u64::from(u16::MAX) - part.number as u64);
-        let mut datagrams = Datagrams::new(self, part, seed, turn.desk())?;
-        doors.iter().try_for_each(|door| datagrams.listen(door, turn.desk()))?;
-        Ok((turn, datagrams))
+    fn udp_worker(
+        &self,
+        listen_sockets: &ListenSockets,
+        shard: Shard,
+    ) -> io::Result<(EventLoop<WorkerCommand>, UdpWorker)> {
+        let mut event_loop = EventLoop::new()?;
+        let seed = SharedState::seed(u64::from(u16::MAX) - shard.index as u64);
+        let mut worker = UdpWorker::new(self, shard, seed, event_loop.context())?;
+        listen_sockets.iter().try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
+        Ok((event_loop, worker))
     }
 }
 
-/// A loop that is not running yet.
-enum Member {
-    Relay(Loop<Order>, Box<Relay>),
-    Datagrams(Loop<Order>, Box<Datagrams>),
+/// A worker that is not running yet.
+enum Worker {
+    Tcp(EventLoop<WorkerCommand>, Box<TcpWorker>),
+    Udp(EventLoop<WorkerCommand>, Box<UdpWorker>),
 }
 
-impl Member {
-    fn turn(&mut self) -> &mut Loop<Order> {
+impl Worker {
+    fn event_loop(&mut self) -> &mut EventLoop<WorkerCommand> {
         match self {
-            Member::Relay(turn, _) | Member::Datagrams(turn, _) => turn,
+            Worker::Tcp(event_loop, _) | Worker::Udp(event_loop, _) => event_loop,
         }
     }
 
     /// Runs it to its end.
     fn serve(self) -> i32 {
         let result = match self {
-            Member::Relay(mut turn, mut relay) => {
-                turn.run(&mut Redirector::new(relay.settings().redirect_options()), &mut *relay)
+            Worker::Tcp(mut event_loop, mut worker) => {
+                event_loop.run(&mut Redirector::new(worker.settings().redirect_options()), &mut *worker)
             }
-            Member::Datagrams(mut turn, mut datagrams) => {
-                turn.run(&mut Flows::new(datagrams.options()), &mut *datagrams)
-            }
+            Worker::Udp(mut event_loop, mut worker) => event_loop.run(&mut Flows::new(worker.options()), &mut *worker),
         };
         exit::after("redirect", result)
     }
 }
 
-/// The loops of a process, more of which may be needed later.
+/// The workers of a process; more may be needed later.
 #[derive(Clone)]
-pub struct Loops {
-    crew: Crew,
-    /// How many accept streams, once there is a door: a queue of this process
+pub struct WorkerPool {
+    shared: SharedState,
+    /// How many accept streams, once there is a listen socket: a queue of this process
     /// was made for as many.
     count: usize,
-    relays: bool,
-    datagrams: bool,
-    remotes: Vec<Remote<Order>>,
+    has_tcp: bool,
+    has_udp: bool,
+    loop_handles: Vec<LoopHandle<WorkerCommand>>,
     threads: Arc<Mutex<Vec<JoinHandle<i32>>>>,
 }
 
-impl Loops {
-    /// Gives all of them an order.
-    fn tell(&self, order: &Order) {
-        self.remotes.iter().for_each(|remote| remote.send(order.clone()));
+impl WorkerPool {
+    /// Sends all of them a command.
+    fn broadcast(&self, command: &WorkerCommand) {
+        self.loop_handles.iter().for_each(|loop_handle| loop_handle.send(command.clone()));
     }
 
-    /// Those that these doors need and that are not there yet: without anybody
+    /// Those that these listen sockets need and that are not there yet: without anybody
     /// to accept a loop would only wait.
     ///
     /// # Errors
-    /// What the system says.
-    fn missing(&self, doors: &Doors) -> io::Result<Vec<Member>> {
-        let mut members = Vec::new();
-        if !self.relays && doors.have(Transport::Tcp) {
+    /// Returns the OS error.
+    fn missing_workers(&self, listen_sockets: &ListenSockets) -> io::Result<Vec<Worker>> {
+        let mut workers = Vec::new();
+        if !self.has_tcp && listen_sockets.has_transport(Transport::Tcp) {
             for number in 0..self.count as u64 {
-                let (turn, relay) = self.crew.relay(doors, number)?;
-                members.push(Member::Relay(turn, Box::new(relay)));
+                let (event_loop, worker) = self.shared.tcp_worker(listen_sockets, number)?;
+                workers.push(Worker::Tcp(event_loop, Box::new(worker)));
             }
         }
-        if !self.datagrams && doors.have(Transport::Udp) {
-            let of = doors.shares().min(self.count).min(self.crew.settings.redirect_flows_max);
-            for number in 0..of {
-                let (turn, datagrams) = self.crew.datagrams(doors, Part { number, of })?;
-                members.push(Member::Datagrams(turn, Box::new(datagrams)));
+        if !self.has_udp && listen_sockets.has_transport(Transport::Udp) {
+            let count = listen_sockets.shard_count().min(self.count).min(self.shared.settings.redirect_flows_max);
+            for index in 0..count {
+                let (event_loop, worker) = self.shared.udp_worker(listen_sockets, Shard { index, count })?;
+                workers.push(Worker::Udp(event_loop, Box::new(worker)));
             }
         }
-        Ok(members)
+        Ok(workers)
     }
 
-    /// Counts one in.
-    fn add(&mut self, member: &mut Member) {
-        match member {
-            Member::Relay(..) => self.relays = true,
-            Member::Datagrams(..) => self.datagrams = true,
+    /// Adds one.
+    fn register(&mut self, worker: &mut Worker) {
+        match worker {
+            Worker::Tcp(..) => self.has_tcp = true,
+            Worker::Udp(..) => self.has_udp = true,
         }
-        self.remotes.push(member.turn().remote());
+        self.loop_handles.push(worker.event_loop().loop_handle());
     }
 
     /// Runs one in a thread of its own.
     ///
     /// # Errors
-    /// What the system says.
-    fn start(&mut self, mut member: Member) -> io::Result<()> {
-        self.add(&mut member);
-        let name = format!("redirect-{}", self.remotes.len() - 1);
-        let thread = thread::Builder::new().name(name).spawn(move || member.serve())?;
+    /// Returns the OS error.
+    fn start(&mut self, mut worker: Worker) -> io::Result<()> {
+        self.register(&mut worker);
+        let name = format!("redirect-{}", self.loop_handles.len() - 1);
+        let thread = thread::Builder::new().name(name).spawn(move || worker.serve())?;
         self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(thread);
         Ok(())
     }
 }
 
-/// All loops of a redirector; the first is not running yet.
-pub struct Team {
-    first: Member,
-    loops: Loops,
+/// All workers of a redirector; the first is not running yet.
+pub struct RedirectDaemon {
+    first: Worker,
+    pool: WorkerPool,
     /// Where clients come.
-    pub places: Vec<(ServiceName, SocketAddr)>,
+    pub addresses: Vec<(ServiceName, SocketAddr)>,
 }
 
-impl Team {
+impl RedirectDaemon {
     /// By itself, asking this queue.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<Team> {
-        let mut doors = Doors::for_loops(threads(&settings));
-        let change = doors.change(&settings)?;
-        doors.take(&change);
-        Team::start(settings, &doors, Some(queue), Stay::Forever)
+    /// Returns the OS error.
+    pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<RedirectDaemon> {
+        let mut listen_sockets = ListenSockets::with_shards(threads(&settings));
+        let diff = listen_sockets.diff(&settings)?;
+        listen_sockets.apply(&diff);
+        RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever)
     }
 
     /// `queue`: one of this process, instead of the configured one.
-    fn start(settings: Settings, doors: &Doors, queue: Option<SharedQueue>, stay: Stay) -> io::Result<Team> {
+    fn start(
+        settings: Settings,
+        listen_sockets: &ListenSockets,
+        queue: Option<SharedQueue>,
+        run_mode: RunMode,
+    ) -> io::Result<RedirectDaemon> {
         let queue = match (settings.asked_queue(), queue) {
-            (_, Some(queue)) => Queue::Here(queue),
-            (QueueAt::Target(queue), None) => Queue::At(queue),
-            (QueueAt::Embedded, None) => return Err(io::Error::other("no queue in this process")),
+            (_, Some(queue)) => QueueAccess::Embedded(queue),
+            (QueueLocation::Remote(queue), None) => QueueAccess::Remote(queue),
+            (QueueLocation::Embedded, None) => return Err(io::Error::other("no queue in this process")),
         };
-        let places = doors.places().map(|door| Ok((door.service, door.socket.address()?)));
-        let places = places.collect::<io::Result<_>>()?;
-        let (count, crew) = (threads(&settings), Crew::new(settings, queue, stay));
-        let (remotes, threads) = Default::default();
-        let mut loops = Loops { crew, count, relays: false, datagrams: false, remotes, threads };
-        let mut members = loops.missing(doors)?.into_iter();
-        let Some(mut first) = members.next() else { return Err(io::Error::other("nothing to serve")) };
-        loops.add(&mut first);
-        members.try_for_each(|member| loops.start(member))?;
-        Ok(Team { first, loops, places })
+        let addresses = listen_sockets
+            .first_shards()
+            .map(|listen_socket| Ok((listen_socket.service, listen_socket.socket.address()?)));
+        let addresses = addresses.collect::<io::Result<_>>()?;
+        let (count, shared) = (threads(&settings), SharedState::new(settings, queue, run_mode));
+        let (loop_handles, threads) = Default::default();
+        let mut pool = WorkerPool { shared, count, has_tcp: false, has_udp: false, loop_handles, threads };
+        let mut workers = pool.missing_workers(listen_sockets)?.into_iter();
+        let Some(mut first) = workers.next() else { return Err(io::Error::other("nothing to serve")) };
+        pool.register(&mut first);
+        workers.try_for_each(|worker| pool.start(worker))?;
+        Ok(RedirectDaemon { first, pool, addresses })
     }
 
     /// Runs the first loop, until all are over.
     pub fn serve(self) -> i32 {
         let mut status = self.first.serve();
         loop {
-            let thread = self.loops.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+            let thread = self.pool.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
             let Some(thread) = thread else { return status };
             status = status.max(thread.join().unwrap_or(exit::SYSTEM));
         }

@@ -1,13 +1,13 @@
 //! The sockets of flows, one each, that lead to their providers.
 //!
 //! Owns what is known of such a socket: its flow, the header that its provider
-//! has not been told yet, and whether an answer is due. Whom a flow is led to is
-//! the machine's business.
+//! has not been told yet, and whether an answer is due. Not responsible for which
+//! provider a flow gets.
 
-use crate::net::drive::Desk;
+use crate::net::event_loop::Context;
 use crate::os::datagram;
-use crate::os::socket::no_local_port;
-use crate::os::watch;
+use crate::os::socket::is_port_exhausted;
+use crate::os::udp_interest;
 use log::debug;
 use mio::net::UdpSocket;
 use mio::Token;
@@ -38,39 +38,39 @@ pub struct Upstream {
     header: Option<Box<Header>>,
     /// Something was sent since the provider was last heard. What comes then is
     /// mostly one answer, behind which there is no need to look for more.
-    asked: bool,
+    reply_expected: bool,
 }
 
 impl Upstream {
-    /// One that leads there. `roams`: answers will come from another port.
+    /// One that leads there. `port_may_change`: answers will come from another port.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the OS error.
     pub fn open(
         flow: Key,
         to: SocketAddr,
-        roams: bool,
+        port_may_change: bool,
         header: Option<Header>,
         token: Token,
-        desk: &Desk,
+        cx: &Context,
     ) -> io::Result<Upstream> {
         let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        let connected = !datagram::prepare_upstream(&socket, to) && !roams;
+        let connected = !datagram::prepare_upstream(&socket, to) && !port_may_change;
         if connected {
             // It has its port already: what is missing is an address to call from.
-            let unreachable = |error| if no_local_port(&error) { ErrorKind::HostUnreachable.into() } else { error };
+            let unreachable = |error| if is_port_exhausted(&error) { ErrorKind::HostUnreachable.into() } else { error };
             socket.connect(to).map_err(unreachable)?;
         }
-        watch::readable(&desk.registry, &mut socket, token)?;
-        Ok(Upstream { flow, socket, connected, header: header.map(Box::new), asked: false })
+        udp_interest::register_readable(&cx.registry, &mut socket, token)?;
+        Ok(Upstream { flow, socket, connected, header: header.map(Box::new), reply_expected: false })
     }
 
     /// Sends a datagram to the provider, behind the header if that is still due.
     /// Other errors than an unreachable provider lose the datagram, as UDP may;
     /// the header then waits for the next one.
     pub fn send(&mut self, bytes: &[u8], to: SocketAddr) -> SendResult {
-        self.asked = true;
+        self.reply_expected = true;
         let send = |bytes: &[u8]| if self.connected { self.socket.send(bytes) } else { self.socket.send_to(bytes, to) };
         let sent = match &self.header {
             None => send(bytes),
@@ -80,7 +80,7 @@ impl Upstream {
             Ok(_) => SendResult::Sent,
             Err(error) => {
                 debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-                if datagram::refused(&error) {
+                if datagram::is_unreachable(&error) {
                     SendResult::Unreachable
                 } else {
                     SendResult::Lost
@@ -98,14 +98,14 @@ impl Upstream {
     }
 
     /// Whether what was just received is enough for one event: it was expected,
-    /// and should there be more, another event says so.
-    pub fn is_answered(&mut self) -> bool {
-        std::mem::take(&mut self.asked) && watch::REPEATS
+    /// and should there be more, another event reports it. Then none is expected any more.
+    pub fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.reply_expected) && udp_interest::LEVEL_TRIGGERED
     }
 
     /// Forgets what else the network had to say, which would be told for ever.
-    pub fn forget_errors(&self) {
-        datagram::forget_errors(&self.socket);
+    pub fn clear_errors(&self) {
+        datagram::clear_errors(&self.socket);
     }
 }
 

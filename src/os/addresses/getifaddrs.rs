@@ -1,6 +1,6 @@
 //! `getifaddrs(3)`.
 
-use crate::os::name;
+use crate::os::sockaddr;
 use std::io;
 use std::net::SocketAddr;
 use std::ptr;
@@ -8,7 +8,7 @@ use std::ptr;
 /// What its interfaces have that are up.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the OS error.
 pub fn list() -> io::Result<Vec<SocketAddr>> {
     let mut first = ptr::null_mut();
     // SAFETY: the pointer lives for the call, which sets it to a list.
@@ -21,7 +21,7 @@ pub fn list() -> io::Result<Vec<SocketAddr>> {
     unsafe {
         while let Some(interface) = next.as_ref() {
             if interface.ifa_flags as libc::c_int & libc::IFF_UP as libc::c_int != 0 && !interface.ifa_addr.is_null() {
-                addresses.extend(name::read(interface.ifa_addr));
+                addresses.extend(sockaddr::read(interface.ifa_addr));
             }
             next = interface.ifa_next;
         }

@@ -1,4 +1,4 @@
-//! Calling somebody over TCP without waiting for the answer.
+//! Connects over TCP without waiting for the answer.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod quiet;

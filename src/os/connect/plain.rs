@@ -4,11 +4,11 @@ use mio::net::TcpStream;
 use std::io;
 use std::net::SocketAddr;
 
-/// Begins to connect; writable, or failed, it is done. `speaks_first`: bytes
+/// Begins to connect; writable, or failed, it is done. `has_early_data`: bytes
 /// are there to be sent as soon as it stands.
 ///
 /// # Errors
 /// What the system says at once.
-pub fn connect(to: SocketAddr, _speaks_first: bool) -> io::Result<TcpStream> {
+pub fn connect(to: SocketAddr, _has_early_data: bool) -> io::Result<TcpStream> {
     TcpStream::connect(to)
 }

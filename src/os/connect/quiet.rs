@@ -1,21 +1,21 @@
 //! `connect(2)` of which the last step of the handshake can ride on the data
 //! (`TCP_QUICKACK` in tcp(7)): one packet, and one wake-up of the peer, less.
 
-use crate::os::name::Name;
-use crate::os::option::set;
+use crate::os::sockaddr::SockAddr;
+use crate::os::sockopt::set;
 use mio::net::TcpStream;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Begins to connect; writable, or failed, it is done. `speaks_first`: bytes
+/// Begins to connect; writable, or failed, it is done. `has_early_data`: bytes
 /// are there to be sent as soon as it stands; otherwise the peer, which cannot
 /// accept before the handshake is complete, would wait for the delayed step.
 ///
 /// # Errors
 /// What the system says at once.
-pub fn connect(to: SocketAddr, speaks_first: bool) -> io::Result<TcpStream> {
-    if !speaks_first {
+pub fn connect(to: SocketAddr, has_early_data: bool) -> io::Result<TcpStream> {
+    if !has_early_data {
         return TcpStream::connect(to);
     }
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -29,9 +29,9 @@ pub fn connect(to: SocketAddr, speaks_first: bool) -> io::Result<TcpStream> {
     let off: libc::c_int = 0;
     // What does not work here only costs the packet that was to be saved.
     let _ = set(&socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, off);
-    let name = Name::from(to);
-    let (address, length) = name.parts();
-    // SAFETY: the name lives for the call, and says how long it is.
+    let sockaddr = SockAddr::from(to);
+    let (address, length) = sockaddr.as_parts();
+    // SAFETY: the sockaddr lives for the call, and says how long it is.
     let failed = unsafe { libc::connect(socket.as_raw_fd(), address, length) };
     match failed {
         0 => {}

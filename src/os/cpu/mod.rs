@@ -18,7 +18,7 @@ pub use none::{runnable, times};
 /// The mechanism in this binary.
 pub const MECHANISM: &str = env!("PEGASUS_CPU");
 
-/// CPU time of the whole machine since it started, in the system's ticks.
+/// CPU time of the whole host since it started, in the system's ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Times {
     /// Spent working.

@@ -4,7 +4,7 @@ use super::Times;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// CPU times of the machine, where the system tells.
+/// CPU times of this host, where the system tells.
 pub fn times() -> Option<Times> {
     let mut line = String::new();
     // The first line is enough: the file has one for each CPU and interrupt.

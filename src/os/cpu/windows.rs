@@ -19,7 +19,7 @@ fn ticks(time: FILETIME) -> u64 {
     u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime)
 }
 
-/// CPU times of the machine, where the system tells.
+/// CPU times of this host, where the system tells.
 pub fn times() -> Option<Times> {
     let none = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
     let (mut idle, mut kernel, mut user) = (none, none, none);
@@ -40,18 +40,19 @@ pub fn runnable() -> Option<u32> {
 
 /// Processes, each followed by its threads.
 fn list() -> Option<Vec<u8>> {
-    let mut room: u32 = 128 << 10;
-    while room <= LIST_BYTES_MAX {
-        let (mut bytes, mut used) = (vec![0u8; room as usize], 0);
+    let mut capacity: u32 = 128 << 10;
+    while capacity <= LIST_BYTES_MAX {
+        let (mut bytes, mut used) = (vec![0u8; capacity as usize], 0);
         // SAFETY: the call writes at most as many bytes as it is told there are.
-        let status =
-            unsafe { NtQuerySystemInformation(SystemProcessInformation, bytes.as_mut_ptr().cast(), room, &mut used) };
+        let status = unsafe {
+            NtQuerySystemInformation(SystemProcessInformation, bytes.as_mut_ptr().cast(), capacity, &mut used)
+        };
         match status {
             0 => {
                 bytes.truncate(used as usize);
                 return Some(bytes);
             }
-            STATUS_INFO_LENGTH_MISMATCH => room *= 2,
+            STATUS_INFO_LENGTH_MISMATCH => capacity *= 2,
             _ => return None,
         }
     }

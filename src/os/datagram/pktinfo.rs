@@ -1,8 +1,8 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
-use super::Post;
-use crate::os::name::{self, Name};
-use crate::os::option::set;
+use super::OutDatagram;
+use crate::os::sockaddr::{self, SockAddr};
+use crate::os::sockopt::set;
 use mio::net::UdpSocket;
 use std::io;
 use std::mem;
@@ -18,24 +18,24 @@ const ON: libc::c_int = 1;
 
 /// Room for one address with its head, aligned as the head must be.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct CmsgBuffer([u8; 64]);
 
 /// Makes the system tell where each datagram was sent to, if that is not known,
 /// and keep more of them than usual. Whether it is known where each was sent to.
 pub fn prepare(socket: &std::net::UdpSocket) -> bool {
-    let told = match socket.local_addr() {
+    let enabled = match socket.local_addr() {
         Ok(local) if local.ip().is_unspecified() => {
             // One of IPv6 may serve both families, and is then told of both.
-            let told = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
-            let told_v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
-            if local.is_ipv4() { told } else { told_v6 }.is_ok()
+            let enabled = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
+            let enabled_v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
+            if local.is_ipv4() { enabled } else { enabled_v6 }.is_ok()
         }
         _ => true,
     };
     // The first may be cut by net.core.rmem_max, the second is for root only.
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BYTES);
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BYTES);
-    told
+    enabled
 }
 
 /// Makes a socket that is not connected hear of datagrams that nobody takes.
@@ -48,7 +48,7 @@ pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
 
 /// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
 /// more of; that there was one `recv` and `send` have told.
-pub fn forget_errors(socket: &UdpSocket) {
+pub fn clear_errors(socket: &UdpSocket) {
     loop {
         // SAFETY: zero is a valid message: no room for anything.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -63,14 +63,14 @@ pub fn forget_errors(socket: &UdpSocket) {
 /// sent to.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the OS error.
 pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = Control([0; 64]);
+    let mut control = CmsgBuffer([0; 64]);
     // SAFETY: zero is a valid start for both structures, which are filled by the call.
-    let (mut name, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
-    message.msg_name = (&raw mut name).cast();
-    message.msg_namelen = mem::size_of_val(&name) as libc::socklen_t;
+    let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    message.msg_name = (&raw mut sockaddr).cast();
+    message.msg_namelen = mem::size_of_val(&sockaddr) as libc::socklen_t;
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
@@ -80,7 +80,7 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Sock
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
     // SAFETY: the storage holds an address of any family, and was filled.
-    let from = unsafe { name::read((&raw const name).cast()) }.ok_or(io::ErrorKind::InvalidData)?;
+    let from = unsafe { sockaddr::read((&raw const sockaddr).cast()) }.ok_or(io::ErrorKind::InvalidData)?;
     Ok((count, from, destination(&message)))
 }
 
@@ -114,14 +114,14 @@ fn destination(message: &libc::msghdr) -> Option<IpAddr> {
 /// chooses.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the OS error.
 pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
     if from.is_none() {
         return socket.send_to(bytes, to).map(drop);
     }
-    let mut letter = Letter::new(bytes, to);
-    let message = letter.seal(from);
-    // SAFETY: the letter, to which every pointer leads, lives for the call, which
+    let mut buffers = MsgBuffers::new(bytes, to);
+    let message = buffers.as_msghdr(from);
+    // SAFETY: the buffers, to which every pointer leads, live for the call, which
     // reads only.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
     if sent < 0 {
@@ -132,37 +132,41 @@ pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, from: Option<IpAdd
 
 /// Sends datagrams in one call; the result is how many of the first ones were
 /// sent. The next one could not be, for a reason that [`send`] tells.
-pub fn send_many(socket: &UdpSocket, posts: &mut dyn Iterator<Item = Post>) -> usize {
-    let posts: Vec<Post> = posts.collect();
-    let mut letters: Vec<Letter> = posts.iter().map(|post| Letter::new(post.bytes, post.to)).collect();
-    let seal = |(letter, post): (&mut Letter, &Post)| libc::mmsghdr { msg_hdr: letter.seal(post.from), msg_len: 0 };
-    let mut messages: Vec<libc::mmsghdr> = letters.iter_mut().zip(&posts).map(seal).collect();
-    // SAFETY: the letters, to which every pointer leads, stay where they are and
+pub fn send_many(socket: &UdpSocket, datagrams: &mut dyn Iterator<Item = OutDatagram>) -> usize {
+    let datagrams: Vec<OutDatagram> = datagrams.collect();
+    let mut buffers: Vec<MsgBuffers> =
+        datagrams.iter().map(|datagram| MsgBuffers::new(datagram.bytes, datagram.to)).collect();
+    let to_header = |(buffers, datagram): (&mut MsgBuffers, &OutDatagram)| libc::mmsghdr {
+        msg_hdr: buffers.as_msghdr(datagram.from),
+        msg_len: 0,
+    };
+    let mut messages: Vec<libc::mmsghdr> = buffers.iter_mut().zip(&datagrams).map(to_header).collect();
+    // SAFETY: the buffers, to which every pointer leads, stay where they are and
     // live for the call, which writes nothing but the lengths of the messages.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0) };
     usize::try_from(sent).unwrap_or(0)
 }
 
-/// What a message's pointers lead to. It must not move once it is sealed.
-struct Letter {
+/// What a message header's pointers lead to. It must not move once its header was made.
+struct MsgBuffers {
     part: libc::iovec,
-    name: Name,
-    control: Control,
+    sockaddr: SockAddr,
+    control: CmsgBuffer,
 }
 
-impl Letter {
-    fn new(bytes: &[u8], to: SocketAddr) -> Letter {
+impl MsgBuffers {
+    fn new(bytes: &[u8], to: SocketAddr) -> MsgBuffers {
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        Letter { part, name: to.into(), control: Control([0; 64]) }
+        MsgBuffers { part, sockaddr: to.into(), control: CmsgBuffer([0; 64]) }
     }
 
-    /// The message; its pointers lead into the letter and to its bytes.
-    fn seal(&mut self, from: Option<IpAddr>) -> libc::msghdr {
+    /// The message; its pointers lead into the buffers and to the bytes.
+    fn as_msghdr(&mut self, from: Option<IpAddr>) -> libc::msghdr {
         // SAFETY: zero is a valid start; what counts is set below.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        let (name, length) = self.name.parts();
+        let (sockaddr, length) = self.sockaddr.as_parts();
         // It is only read.
-        (message.msg_name, message.msg_namelen) = (name.cast_mut().cast(), length);
+        (message.msg_name, message.msg_namelen) = (sockaddr.cast_mut().cast(), length);
         message.msg_iov = &raw mut self.part;
         message.msg_iovlen = 1;
         // SAFETY: the control bytes are aligned, and longer than either message in
@@ -174,13 +178,13 @@ impl Letter {
                     let mut info: libc::in_pktinfo = mem::zeroed();
                     info.ipi_spec_dst.s_addr = u32::from(ip).to_be();
                     message.msg_control = self.control.0.as_mut_ptr().cast();
-                    enclose(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+                    push_cmsg(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
                 }
                 Some(IpAddr::V6(ip)) => {
                     let mut info: libc::in6_pktinfo = mem::zeroed();
                     info.ipi6_addr.s6_addr = ip.octets();
                     message.msg_control = self.control.0.as_mut_ptr().cast();
-                    enclose(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+                    push_cmsg(&mut message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
                 }
             }
         }
@@ -191,7 +195,7 @@ impl Letter {
 /// # Safety
 /// The message's control pointer leads to as many aligned bytes as `info` and
 /// its head need.
-unsafe fn enclose<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
+unsafe fn push_cmsg<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
     let length = mem::size_of::<T>() as libc::c_uint;
     // SAFETY: the caller's promise.
     unsafe {
@@ -207,7 +211,7 @@ unsafe fn enclose<T>(message: &mut libc::msghdr, level: libc::c_int, kind: libc:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::watch;
+    use crate::os::udp_interest;
     use mio::{Events, Poll, Token};
     use std::time::Duration;
 
@@ -220,19 +224,19 @@ mod tests {
         ] {
             let Ok(ours) = std::net::UdpSocket::bind(wildcard) else { continue };
             prepare(&ours);
-            let place = SocketAddr::new(asked.parse().unwrap(), ours.local_addr().unwrap().port());
+            let address = SocketAddr::new(asked.parse().unwrap(), ours.local_addr().unwrap().port());
             let ours = UdpSocket::from_std(ours);
             let Ok(client) = std::net::UdpSocket::bind(from) else { continue };
             client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-            client.send_to(b"question", place).unwrap();
+            client.send_to(b"question", address).unwrap();
             let mut buffer = [0; 100];
             let (count, whom, to) = receive(&ours, &mut buffer).unwrap();
-            assert_eq!((&buffer[..count], to.map(|to| to.to_canonical())), (&b"question"[..], Some(place.ip())));
+            assert_eq!((&buffer[..count], to.map(|to| to.to_canonical())), (&b"question"[..], Some(address.ip())));
             send(&ours, b"answer", whom, to).unwrap();
-            let posts = [b"second", b"third!"].map(|bytes| Post { bytes, to: whom, from: to });
-            assert_eq!(send_many(&ours, &mut posts.into_iter()), 2);
+            let datagrams = [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: whom, from: to });
+            assert_eq!(send_many(&ours, &mut datagrams.into_iter()), 2);
             for text in [b"answer", b"second", b"third!"] {
-                assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, place), "{wildcard} {asked}");
+                assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, address), "{wildcard} {asked}");
                 assert_eq!(&buffer[..6], text);
             }
         }
@@ -245,13 +249,13 @@ mod tests {
         assert!(prepare_upstream(&ours, gone));
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
-        assert!(super::super::refused(&error), "{error}");
+        assert!(super::super::is_unreachable(&error), "{error}");
         // Until it is forgotten an event tells of it again and again.
         let (mut poll, mut ours, mut events) = (Poll::new().unwrap(), ours, Events::with_capacity(1));
-        watch::readable(poll.registry(), &mut ours, Token(0)).unwrap();
+        udp_interest::register_readable(poll.registry(), &mut ours, Token(0)).unwrap();
         for forgotten in [false, false, true] {
             if forgotten {
-                forget_errors(&ours);
+                clear_errors(&ours);
             }
             poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
             assert_eq!(events.is_empty(), forgotten);

@@ -2,7 +2,7 @@
 //! is bound to; on a wildcard the system chooses one, so a host with several
 //! addresses needs a socket for each of them.
 
-use super::Post;
+use super::OutDatagram;
 use mio::net::UdpSocket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,12 +19,12 @@ pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
 }
 
 /// Nothing is kept.
-pub fn forget_errors(_: &UdpSocket) {}
+pub fn clear_errors(_: &UdpSocket) {}
 
 /// Takes a datagram: its length, who sent it, and nothing about where to.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the OS error.
 pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     socket.recv_from(buffer).map(|(count, from)| (count, from, None))
 }
@@ -32,12 +32,12 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Sock
 /// Sends a datagram.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the OS error.
 pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, _: Option<IpAddr>) -> io::Result<()> {
     socket.send_to(bytes, to).map(drop)
 }
 
 /// Datagrams are sent one by one here.
-pub fn send_many(_: &UdpSocket, _: &mut dyn Iterator<Item = Post>) -> usize {
+pub fn send_many(_: &UdpSocket, _: &mut dyn Iterator<Item = OutDatagram>) -> usize {
     0
 }

@@ -1,7 +1,7 @@
 //! Descriptors 0, 1 and 2 of Unix, looked at with `getsockopt` and `fstat`.
 
-use super::fd_info::{is_internet, listens, option, same_file};
-use super::{Found, Inherited};
+use super::fd_info::{is_internet, listens, same_file, socket_option};
+use super::{Inherited, StartContext};
 use std::env;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -21,37 +21,37 @@ const DESCRIPTORS: RawFd = 1024;
 /// the start was opened by Rust's own start, before this). What else a
 /// superserver left open, another service's socket perhaps, is closed, so that
 /// this process keeps nobody's port: call it before anything is opened.
-pub fn take() -> Found {
+pub fn take() -> StartContext {
     if let Some(count) = passed_count() {
         close_from(LISTEN_FDS_START + count);
-        let stderr_was_client =
-            (LISTEN_FDS_START..LISTEN_FDS_START + count).fold(false, |found, socket| shield(socket) | found);
-        return Found { inherited: passed(count), stderr_was_client };
+        let stderr_was_client = (LISTEN_FDS_START..LISTEN_FDS_START + count)
+            .fold(false, |found, socket| redirect_stdio_to_null(socket) | found);
+        return StartContext { inherited: passed(count), stderr_was_client };
     }
-    let Some(kind) = option(0, libc::SO_TYPE).filter(|_| is_internet(0)) else {
-        return Found { inherited: Inherited::Nothing, stderr_was_client: false };
+    let Some(kind) = socket_option(0, libc::SO_TYPE).filter(|_| is_internet(0)) else {
+        return StartContext { inherited: Inherited::Nothing, stderr_was_client: false };
     };
     close_from(3);
     // SAFETY: descriptor 0 is open; the copy is new and nobody else's.
     let socket = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) };
-    let stderr_was_client = shield(0);
+    let stderr_was_client = redirect_stdio_to_null(0);
     let inherited = if socket < 0 {
         Inherited::Other("a socket that cannot be copied")
     } else if kind == libc::SOCK_DGRAM {
         // SAFETY: the descriptor is a datagram socket that only we know.
         let datagrams = vec![(None, unsafe { UdpSocket::from_raw_fd(socket) })];
-        Inherited::Sockets { listeners: Vec::new(), datagrams, lent: true }
+        Inherited::Sockets { listeners: Vec::new(), datagrams, borrowed: true }
     } else if kind != libc::SOCK_STREAM {
         Inherited::Other("a socket that is neither TCP nor UDP")
     } else if listens(socket) {
         // SAFETY: the descriptor is a listening stream socket that only we know.
         let listener = unsafe { TcpListener::from_raw_fd(socket) };
-        Inherited::Sockets { listeners: vec![(None, listener)], datagrams: Vec::new(), lent: true }
+        Inherited::Sockets { listeners: vec![(None, listener)], datagrams: Vec::new(), borrowed: true }
     } else {
         // SAFETY: the descriptor is a connected stream socket that only we know.
         Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
     };
-    Found { inherited, stderr_was_client }
+    StartContext { inherited, stderr_was_client }
 }
 
 /// How many sockets systemd passed to this very process, sd_listen_fds(3). The
@@ -69,7 +69,7 @@ fn passed(count: RawFd) -> Inherited {
     let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
     for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count {
         let name = names.next().filter(|name| !name.is_empty());
-        let kind = option(descriptor, libc::SO_TYPE).filter(|_| is_internet(descriptor));
+        let kind = socket_option(descriptor, libc::SO_TYPE).filter(|_| is_internet(descriptor));
         let stream = kind == Some(libc::SOCK_STREAM) && (listens(descriptor) || count == 1);
         if !stream && kind != Some(libc::SOCK_DGRAM) {
             return Inherited::Other("a passed socket that is no TCP listener, and not UDP");
@@ -88,13 +88,13 @@ fn passed(count: RawFd) -> Inherited {
         // SAFETY: as above.
         listeners.push((name, unsafe { TcpListener::from_raw_fd(descriptor) }));
     }
-    Inherited::Sockets { listeners, datagrams, lent: false }
+    Inherited::Sockets { listeners, datagrams, borrowed: false }
 }
 
 /// Puts the null device on 1, 2 and at last 0 where they are this socket;
 /// whether 2 was. Without a null device (in a chroot) something else that cannot
 /// be written to stands there.
-fn shield(socket: RawFd) -> bool {
+fn redirect_stdio_to_null(socket: RawFd) -> bool {
     let same: Vec<RawFd> = [1, 2, 0].into_iter().filter(|descriptor| same_file(socket, *descriptor)).collect();
     let stderr_too = same.contains(&2);
     if same.is_empty() {

@@ -6,12 +6,12 @@ use std::os::fd::RawFd;
 /// without a peer is taken for such a one.
 pub(super) fn listens(descriptor: RawFd) -> bool {
     // The systems of BSD say 2 for yes.
-    option(descriptor, libc::SO_ACCEPTCONN)
+    socket_option(descriptor, libc::SO_ACCEPTCONN)
         .map_or_else(|| address(descriptor, libc::getpeername).is_none(), |yes| yes != 0)
 }
 
 /// A number that `getsockopt` tells of a socket.
-pub(super) fn option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
+pub(super) fn socket_option(descriptor: RawFd, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = std::mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: value and length are ours and of the right size.

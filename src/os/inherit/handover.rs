@@ -2,7 +2,7 @@
 //! that survive `exec`, their numbers in a variable of the environment, and a
 //! line on which the new process says that it is ready, or why not.
 
-use super::fd_info::{is_internet, listens, option};
+use super::fd_info::{is_internet, listens, socket_option};
 use super::Handover;
 use crate::os::socket::Socket;
 use std::env;
@@ -38,11 +38,11 @@ pub struct Successor {
 /// system keeps them until they are read.
 ///
 /// # Errors
-/// What the system says.
-pub fn start_successor(sockets: &[(String, &Socket)], words: &[u8]) -> io::Result<Successor> {
+/// Returns the OS error.
+pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result<Successor> {
     let (line, theirs) = UnixStream::pair()?;
     line.set_nonblocking(true)?;
-    let _ = (&line).write(words);
+    let _ = (&line).write(data);
     line.set_nonblocking(false)?;
     let mut passed = vec![theirs.as_raw_fd()];
     let mut text = theirs.as_raw_fd().to_string();
@@ -75,12 +75,12 @@ pub fn start_successor(sockets: &[(String, &Socket)], words: &[u8]) -> io::Resul
 /// The path that this program was started by: there may be a newer one now.
 fn program(name: &OsStr) -> io::Result<PathBuf> {
     let path = Path::new(name);
-    let places = if path.components().count() > 1 {
+    let candidates = if path.components().count() > 1 {
         vec![path.to_path_buf()]
     } else {
-        env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|place| place.join(path)).collect()
+        env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join(path)).collect()
     };
-    if let Some(found) = places.into_iter().find(|place| place.is_file()) {
+    if let Some(found) = candidates.into_iter().find(|file| file.is_file()) {
         return Ok(found);
     }
     // Its starter gave it some other name. Linux says so of a file that was replaced.
@@ -101,21 +101,21 @@ impl Successor {
     /// Why it is not.
     pub fn wait(&self, within: Duration) -> Result<(), String> {
         let until = Instant::now() + within;
-        let mut said = String::new();
+        let mut received = String::new();
         let mut buffer = [0; 512];
         let ended = loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || said.len() > TEXT_MAX {
+            if left.is_zero() || received.len() > TEXT_MAX {
                 break false;
             }
             let _ = self.line.set_read_timeout(Some(left));
             match (&self.line).read(&mut buffer) {
                 Ok(0) => break true,
-                Ok(count) => said += &String::from_utf8_lossy(&buffer[..count]),
+                Ok(count) => received += &String::from_utf8_lossy(&buffer[..count]),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(_) => break true,
             }
-            if said == READY {
+            if received == READY {
                 return Ok(());
             }
         };
@@ -125,8 +125,8 @@ impl Successor {
         }
         let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let why = if ended { status } else { format!("not ready within {within:?}") };
-        let said = said.trim_end().replace('\n', "; ");
-        Err(if said.is_empty() { why } else { format!("{why}: {said}") })
+        let received = received.trim_end().replace('\n', "; ");
+        Err(if received.is_empty() { why } else { format!("{why}: {received}") })
     }
 
     /// Tells it to end, as it serves in vain.
@@ -146,23 +146,23 @@ pub struct Predecessor(UnixStream);
 
 impl Predecessor {
     /// The words that it left; the last ones may be missing.
-    pub fn said(&self) -> Vec<u8> {
-        let mut said = Vec::new();
+    pub fn read_data(&self) -> Vec<u8> {
+        let mut received = Vec::new();
         // What there is was there before this process: it is not waited for.
         let _ = self.0.set_nonblocking(true);
-        let _ = (&self.0).read_to_end(&mut said);
+        let _ = (&self.0).read_to_end(&mut received);
         let _ = self.0.set_nonblocking(false);
-        said
+        received
     }
 
     /// Tells it that clients are served from now on.
-    pub fn ready(mut self) {
+    pub fn report_ready(mut self) {
         // If it is gone already nobody needs to know.
         let _ = self.0.write_all(READY.as_bytes());
     }
 
     /// Tells it why this process will not serve.
-    pub fn complain(&self, why: &str) {
+    pub fn report_failure(&self, why: &str) {
         let _ = (&self.0).write_all(format!("{why}\n").as_bytes());
     }
 }
@@ -181,7 +181,7 @@ fn parse(text: OsString) -> Option<Handover> {
     let mut sockets = Vec::new();
     for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
         let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor)) else { continue };
-        let socket = match option(descriptor, libc::SO_TYPE) {
+        let socket = match socket_option(descriptor, libc::SO_TYPE) {
             // SAFETY: the descriptor is a listening stream socket that was left to
             // us, and nobody else in this process knows it.
             Some(libc::SOCK_STREAM) if listens(descriptor) => unsafe {

@@ -21,9 +21,9 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 /// of, or else what is on the descriptors. Call it before anything is opened: what
 /// a superserver left open besides is closed.
 #[cfg(unix)]
-pub fn take() -> Found {
+pub fn take() -> StartContext {
     match handover::take() {
-        Some(handover) => Found { inherited: Inherited::Handed(handover), stderr_was_client: false },
+        Some(handover) => StartContext { inherited: Inherited::Handed(handover), stderr_was_client: false },
         None => descriptors::take(),
     }
 }
@@ -43,7 +43,7 @@ pub enum Inherited {
         /// The same of datagrams; one that is connected has one client only.
         datagrams: Vec<(Option<String>, UdpSocket)>,
         /// The starter takes its socket back when this process ends.
-        lent: bool,
+        borrowed: bool,
     },
     /// The sockets of a process that this one takes the place of.
     Handed(Handover),
@@ -62,7 +62,7 @@ pub struct Handover {
 
 /// What was found, and what was done about it.
 #[derive(Debug)]
-pub struct Found {
+pub struct StartContext {
     /// On descriptor 0.
     pub inherited: Inherited,
     /// Descriptor 2 was the client: nothing may be written there, and by now
@@ -70,38 +70,39 @@ pub struct Found {
     pub stderr_was_client: bool,
 }
 
-impl Found {
+impl StartContext {
     /// What a superserver lent: it starts this program for as long as somebody is
     /// there whom nobody takes.
-    pub fn lent(&self) -> Option<Lent> {
-        let Inherited::Sockets { listeners, datagrams, lent: true } = &self.inherited else { return None };
-        let listener = listeners.first().map(|(_, socket)| socket.try_clone().map(Lent::Listener));
-        let socket = listener.or(datagrams.first().map(|(_, socket)| socket.try_clone().map(Lent::Datagrams)));
+    pub fn borrowed_socket(&self) -> Option<BorrowedSocket> {
+        let Inherited::Sockets { listeners, datagrams, borrowed: true } = &self.inherited else { return None };
+        let listener = listeners.first().map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Listener));
+        let socket =
+            listener.or(datagrams.first().map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Datagrams)));
         socket?.ok()
     }
 }
 
-/// A copy of a socket that goes back to who lent it.
+/// A copy of a socket that goes back to its owner.
 #[derive(Debug)]
-pub enum Lent {
+pub enum BorrowedSocket {
     /// Clients connect to it.
     Listener(TcpListener),
     /// Clients send to it.
     Datagrams(UdpSocket),
 }
 
-impl Lent {
+impl BorrowedSocket {
     /// Takes a client for nobody, if there is one: a connection that is closed at
     /// once, or a datagram that is thrown away.
-    pub fn take_one(&self) {
+    pub fn discard_one(&self) {
         // The setting is that of the socket, not of this copy.
         match self {
-            Lent::Listener(socket) => {
+            BorrowedSocket::Listener(socket) => {
                 let _ = socket.set_nonblocking(true);
                 let _ = socket.accept();
                 let _ = socket.set_nonblocking(false);
             }
-            Lent::Datagrams(socket) => {
+            BorrowedSocket::Datagrams(socket) => {
                 let _ = socket.set_nonblocking(true);
                 let _ = socket.recv(&mut [0; 1]);
                 let _ = socket.set_nonblocking(false);

@@ -1,13 +1,13 @@
 //! A system without superservers.
 
-use super::{Found, Inherited};
+use super::{Inherited, StartContext};
 use crate::os::socket::Socket;
 use std::io;
 use std::time::Duration;
 
 /// Nothing is ever inherited.
-pub fn take() -> Found {
-    Found { inherited: Inherited::Nothing, stderr_was_client: false }
+pub fn take() -> StartContext {
+    StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
 }
 
 /// Never started.
@@ -48,17 +48,17 @@ pub enum Predecessor {}
 
 impl Predecessor {
     /// Never called.
-    pub fn said(&self) -> Vec<u8> {
+    pub fn read_data(&self) -> Vec<u8> {
         match *self {}
     }
 
     /// Never called.
-    pub fn ready(self) {
+    pub fn report_ready(self) {
         match self {}
     }
 
     /// Never called.
-    pub fn complain(&self, _: &str) {
+    pub fn report_failure(&self, _: &str) {
         match *self {}
     }
 }

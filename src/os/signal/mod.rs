@@ -15,7 +15,7 @@ mod windows;
 #[cfg(windows)]
 use windows as mechanism;
 
-/// A wish of the operator.
+/// What a signal asks of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Signal {
     /// End in good order; the second time: at once.
@@ -41,7 +41,7 @@ pub(super) fn raise(signal: Signal) {
 }
 
 /// Signals as readiness of the token that they were installed with.
-pub struct Signals(mechanism::Source);
+pub struct Signals(mechanism::SignalSource);
 
 impl Signals {
     /// Catches this process's signals from now on; they wake the poll of
@@ -49,7 +49,7 @@ impl Signals {
     /// services tells this process when the system ends.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the OS error.
     pub fn install(registry: &Registry, token: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<Signals> {
         mechanism::install(registry, token, waker, managed).map(Signals)
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The writing end, for the handler.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
-pub(super) struct Source(pipe::Receiver);
+pub(super) struct SignalSource(pipe::Receiver);
 
 extern "C" fn handle(signal: libc::c_int) {
     let which = match signal {
@@ -28,7 +28,7 @@ extern "C" fn handle(signal: libc::c_int) {
     }
 }
 
-pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>, _: bool) -> io::Result<Source> {
+pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>, _: bool) -> io::Result<SignalSource> {
     let (sender, mut receiver) = pipe::new()?;
     registry.register(&mut receiver, token, Interest::READABLE)?;
     PIPE.store(sender.into_raw_fd(), Ordering::Relaxed);
@@ -46,10 +46,10 @@ pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>, _: bool
             return Err(io::Error::last_os_error());
         }
     }
-    Ok(Source(receiver))
+    Ok(SignalSource(receiver))
 }
 
-impl Source {
+impl SignalSource {
     pub(super) fn drain(&mut self) {
         let mut bytes = [0; 64];
         while matches!(self.0.read(&mut bytes), Ok(1..)) {}

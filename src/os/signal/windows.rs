@@ -14,7 +14,7 @@ use windows_sys::Win32::System::Console::{
 static WAKER: OnceLock<Arc<Waker>> = OnceLock::new();
 static MANAGED: AtomicBool = AtomicBool::new(false);
 
-pub(super) struct Source;
+pub(super) struct SignalSource;
 
 unsafe extern "system" fn handle(event: u32) -> i32 {
     // Only services hear that a user, any user, logs off, and they stay. Of the
@@ -37,7 +37,7 @@ pub(super) fn wake() {
     }
 }
 
-pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<Source> {
+pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<SignalSource> {
     MANAGED.store(managed, Ordering::Relaxed);
     let _ = WAKER.set(waker.clone());
     // A service may have been told to end before it listened.
@@ -46,9 +46,9 @@ pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>, managed: bool)
     if unsafe { SetConsoleCtrlHandler(Some(handle), 1) } == 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Source)
+    Ok(SignalSource)
 }
 
-impl Source {
+impl SignalSource {
     pub(super) fn drain(&mut self) {}
 }

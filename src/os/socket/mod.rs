@@ -3,13 +3,15 @@
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-pub use unix::{accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families, urgent_in_line};
+pub use unix::{
+    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options, set_oob_inline,
+};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    accept, bequeath, keepalive, prepare_listener, reset_on_close, serves_both_families, urgent_in_line,
+    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options, set_oob_inline,
 };
 
 use std::io;
@@ -28,7 +30,7 @@ impl Socket {
     /// Where it is.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the OS error.
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
             Socket::Tcp(socket) => socket.local_addr(),
@@ -39,7 +41,7 @@ impl Socket {
     /// Whether calls on it answer at once; so for everybody who has it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the OS error.
     pub fn set_nonblocking(&self, on: bool) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.set_nonblocking(on),
@@ -58,7 +60,7 @@ pub const BACKLOG: i32 = 4096;
 
 /// Whether an error says that this process or host has no socket to spare, so
 /// that it pays to wait and try again.
-pub fn out_of_sockets(error: &std::io::Error) -> bool {
+pub fn is_out_of_sockets(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     const CODES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
     #[cfg(windows)]
@@ -69,7 +71,7 @@ pub fn out_of_sockets(error: &std::io::Error) -> bool {
 
 /// Whether a call failed for want of a local port, which is not the peer's
 /// fault. Where none is left `connect` says the one, `bind` the other.
-pub fn no_local_port(error: &std::io::Error) -> bool {
+pub fn is_port_exhausted(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::AddrInUse)
 }
 
@@ -89,9 +91,9 @@ mod tests {
     fn a_port_that_cannot_be_had_is_nobody_elses_fault() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = UdpSocket::bind(taken.local_addr().unwrap()).unwrap_err();
-        assert!(no_local_port(&error), "{error}");
-        assert!(no_local_port(&io::ErrorKind::AddrNotAvailable.into()));
-        assert!(!no_local_port(&io::ErrorKind::ConnectionRefused.into()));
+        assert!(is_port_exhausted(&error), "{error}");
+        assert!(is_port_exhausted(&io::ErrorKind::AddrNotAvailable.into()));
+        assert!(!is_port_exhausted(&io::ErrorKind::ConnectionRefused.into()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `setsockopt(2)`, `listen(2)` and `accept(2)`.
 
 use super::BACKLOG;
-use crate::os::option::set;
+use crate::os::sockopt::set;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -25,18 +25,18 @@ pub fn keepalive(socket: &impl AsRawFd) {
 }
 
 /// Keepalive and no delay, which the sockets that are accepted inherit.
-pub fn bequeath(listener: &impl AsRawFd) {
+pub fn set_inherited_options(listener: &impl AsRawFd) {
     keepalive(listener);
     let on: libc::c_int = 1;
     let _ = set(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
 }
 
-/// A long backlog, and what accepted sockets [inherit](bequeath).
+/// A long backlog, and what accepted sockets [inherit](set_inherited_options).
 ///
 /// # Errors
 /// What `listen` says.
 pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
-    bequeath(socket);
+    set_inherited_options(socket);
     // SAFETY: a second listen on a listening socket changes its backlog.
     if unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } == 0 {
         Ok(())
@@ -46,7 +46,7 @@ pub fn prepare_listener(socket: &impl AsRawFd) -> io::Result<()> {
 }
 
 /// Urgent data (RFC 6093) is read where it stands among the other bytes.
-pub fn urgent_in_line(socket: &impl AsRawFd) {
+pub fn set_oob_inline(socket: &impl AsRawFd) {
     let on: libc::c_int = 1;
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_OOBINLINE, on);
 }
@@ -57,7 +57,7 @@ pub fn reset_on_close(socket: &impl AsRawFd) {
 }
 
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too.
-pub fn serves_both_families(socket: &impl AsRawFd) -> bool {
+pub fn is_dual_stack(socket: &impl AsRawFd) -> bool {
     let mut only_v6: libc::c_int = 1;
     let mut length = std::mem::size_of_val(&only_v6) as libc::socklen_t;
     // SAFETY: value and length are ours and of the right size.

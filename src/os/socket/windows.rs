@@ -20,23 +20,23 @@ pub fn keepalive(socket: &impl AsRawSocket) {
 }
 
 /// Keepalive and no delay, which the sockets that are accepted inherit.
-pub fn bequeath(listener: &impl AsRawSocket) {
+pub fn set_inherited_options(listener: &impl AsRawSocket) {
     keepalive(listener);
     let on: i32 = 1;
     set(listener, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
 }
 
-/// What accepted sockets [inherit](bequeath).
+/// What accepted sockets [inherit](set_inherited_options).
 ///
 /// # Errors
 /// None; the signature is that of the other systems.
 pub fn prepare_listener(socket: &impl AsRawSocket) -> io::Result<()> {
-    bequeath(socket);
+    set_inherited_options(socket);
     Ok(())
 }
 
 /// Urgent data (RFC 6093) is read where it stands among the other bytes.
-pub fn urgent_in_line(socket: &impl AsRawSocket) {
+pub fn set_oob_inline(socket: &impl AsRawSocket) {
     let on: i32 = 1;
     set(socket, winsock::SOL_SOCKET, winsock::SO_OOBINLINE, on);
 }
@@ -47,7 +47,7 @@ pub fn reset_on_close(socket: &impl AsRawSocket) {
 }
 
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too: not here.
-pub fn serves_both_families(_: &impl AsRawSocket) -> bool {
+pub fn is_dual_stack(_: &impl AsRawSocket) -> bool {
     false
 }
 

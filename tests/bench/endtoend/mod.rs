@@ -26,7 +26,7 @@ mod report;
 mod scenarios;
 mod service;
 
-use super::machine::{chosen, own_time, parameter, processor_time};
+use super::host::{chosen, own_time, parameter, processor_time};
 use crate::support::socket::raise_descriptors;
 use crate::support::{installed, Directory};
 use balancers::{Balancer, Kind};

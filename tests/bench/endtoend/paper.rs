@@ -4,7 +4,7 @@
 //! Owns the joining of one client to one provider. The product's redirector
 //! always uses ids, so its `mode=paper` is met only by somebody else's.
 
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::SERVICE;
 use crate::support::socket::reset;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -49,7 +49,7 @@ impl Drop for Paper {
 
 fn serve(client: TcpStream, queue: SocketAddr, reported: &AtomicU64) {
     loop {
-        let answer = Line::to(queue).ask(&format!("next?service={SERVICE}"));
+        let answer = ControlConnection::to(queue).ask(&format!("next?service={SERVICE}"));
         let Ok(address) = answer.parse::<SocketAddr>() else { return reset(client) };
         match TcpStream::connect(address) {
             Ok(provider) => {
@@ -58,7 +58,7 @@ fn serve(client: TcpStream, queue: SocketAddr, reported: &AtomicU64) {
             }
             Err(_) => {
                 reported.fetch_add(1, Ordering::SeqCst);
-                Line::to(queue).ask(&format!("failure?provider={address}&service={SERVICE}"));
+                ControlConnection::to(queue).ask(&format!("failure?provider={address}&service={SERVICE}"));
             }
         }
     }

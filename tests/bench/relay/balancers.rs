@@ -6,7 +6,7 @@
 //! not a failure.
 
 use super::account::{memory, used};
-use crate::support::line::Line;
+use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{command, SERVICE};
 use crate::support::process::Process;
 use crate::support::{free_port, installed, Directory};
@@ -215,7 +215,7 @@ fn start(
 
 /// Offers the providers' tickets to a queue.
 pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
-    let mut line = Line::to(queue);
+    let mut line = ControlConnection::to(queue);
     for provider in providers {
         let answer = line.ask(&format!(
             "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}&lease=2h"

@@ -35,7 +35,7 @@ mod report;
 mod scenarios;
 mod servers;
 
-use super::machine::{chosen, describe, own_time, parameter, processor_time};
+use super::host::{chosen, describe, own_time, parameter, processor_time};
 use crate::support::random::Random;
 use crate::support::socket::{connect, raise_descriptors};
 use balancers::{Balancer, Row, Scene, NEXT, ROWS};

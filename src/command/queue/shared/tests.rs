@@ -34,15 +34,15 @@ fn next(id: Option<u32>, wait: Span) -> Request {
     Request::Next(Next { service: ServiceName::DEFAULT, wait, id, client: None, avoid: Vec::new() })
 }
 
-fn heard(member: &Member) -> Vec<String> {
-    let text = |news| match news {
-        News::Answer(Matched::ById(id, Reply::Provider { provider, .. })) => format!("{id}: {provider}"),
-        News::Answer(Matched::ById(id, reply)) => format!("{id}: {reply}"),
-        News::Answer(Matched::InOrder((), reply)) => reply.to_string(),
-        News::Up => "up".into(),
-        News::Down => "down".into(),
+fn heard(local_handle: &LocalHandle) -> Vec<String> {
+    let text = |event| match event {
+        QueueEvent::Answer(Matched::ById(id, Reply::Provider { provider, .. })) => format!("{id}: {provider}"),
+        QueueEvent::Answer(Matched::ById(id, reply)) => format!("{id}: {reply}"),
+        QueueEvent::Answer(Matched::InOrder((), reply)) => reply.to_string(),
+        QueueEvent::Up => "up".into(),
+        QueueEvent::Down => "down".into(),
     };
-    std::iter::from_fn(|| member.poll()).map(text).collect()
+    std::iter::from_fn(|| local_handle.poll_event()).map(text).collect()
 }
 
 #[test]

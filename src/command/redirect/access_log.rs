@@ -1,0 +1,91 @@
+//! The access log: what an operator reads of clients and flows.
+//!
+//! Owns how much of it: datagrams may come by the thousand, and from addresses
+//! that do not exist.
+
+use log::{log, warn, Level};
+use pegasus_core::base::address::Provider;
+use pegasus_core::base::log_throttle::LogThrottle;
+use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::redirect::redirector::RedirectLog;
+
+/// How often it is told that the system has no socket to spare.
+const LOG_INTERVAL: Span = Span::from_secs(60);
+/// Flows that are turned away in a second and have a line of their own each.
+const REJECTED_LOGGED_MAX: usize = 100;
+/// Failures that many flows notice within this time are one failure of a provider.
+const FAILURE_WINDOW: Span = Span::from_secs(1);
+
+/// See the file's head.
+#[derive(Default)]
+pub struct AccessLog {
+    out_of_sockets: LogThrottle,
+    /// Flows rejected since then.
+    rejected: (Moment, usize),
+    /// Failures that were logged, and when.
+    recent_failures: Vec<(Provider, Moment)>,
+}
+
+impl AccessLog {
+    /// Writes a line of the log, if it says something new.
+    pub fn log(&mut self, note: &RedirectLog, now: Moment) {
+        match note {
+            RedirectLog::Closed { provider: None, .. } if !self.count_rejected(now) => return,
+            RedirectLog::ProviderFailed { provider, .. } => {
+                self.recent_failures.retain(|(_, since)| now.since(*since) < FAILURE_WINDOW);
+                if self.recent_failures.iter().any(|(failed, _)| failed == provider) {
+                    return;
+                }
+                self.recent_failures.push((*provider, now));
+            }
+            _ => {}
+        }
+        if let RedirectLog::Closed { outcome: Outcome::OutOfSockets, .. } = note {
+            if self.out_of_sockets.allow(now, LOG_INTERVAL).is_none() {
+                return;
+            }
+            warn!(target: "redirect", "no socket to spare for datagrams: new clients are refused");
+        }
+        log_note(note, false);
+    }
+
+    fn count_rejected(&mut self, now: Moment) -> bool {
+        let (since, count) = &mut self.rejected;
+        if now.since(*since) >= Span::from_secs(1) {
+            let more = count.saturating_sub(REJECTED_LOGGED_MAX);
+            if more > 0 {
+                warn!(target: "redirect", "{more} more flows were turned away");
+            }
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= REJECTED_LOGGED_MAX
+    }
+}
+
+/// Writes what an operator may want to read. `is_check`: of somebody who came to say
+/// nothing, as a check does all the time.
+pub fn log_note(note: &RedirectLog, is_check: bool) {
+    match note {
+        RedirectLog::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
+            let level = match outcome {
+                Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
+                    Level::Warn
+                }
+                _ if is_check => Level::Debug,
+                _ => Level::Info,
+            };
+            log!(
+                target: "redirect",
+                level,
+                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
+                 received={received} waited={waited} lasted={lasted}",
+                provider.map_or("-".to_string(), |provider| provider.to_string())
+            );
+        }
+        RedirectLog::ProviderFailed { service, provider, why } => {
+            warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! When a worker ends, and how.
+//!
+//! Owns what it was told of ending, since when nobody is there, and the last
+//! words to the queue. Counts nobody.
+
+use pegasus_core::base::time::{Moment, Span};
+
+/// How long the queue is given to hear that the last client is gone.
+const FLUSH_TIMEOUT: Span = Span::from_millis(200);
+/// How often a loop that is done looks whether the others are.
+const RECHECK_INTERVAL: Span = Span::from_millis(50);
+
+/// When a loop has nothing left to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RunMode {
+    /// When it is told to end.
+    Forever,
+    /// When its only client is gone.
+    OneClient,
+    /// When no client has been there for `redirect_linger`.
+    Linger,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct ExitPolicy {
+    run_mode: RunMode,
+    /// Since when no client is there.
+    idle_since: Option<Moment>,
+    /// When to look whether the other loops are done.
+    recheck_at: Option<Moment>,
+    /// It was told to end: until when.
+    drain_until: Option<Moment>,
+    /// Nothing is left to do but to send the last requests: since when.
+    flushing_since: Option<Moment>,
+}
+
+impl ExitPolicy {
+    /// It has just begun.
+    pub fn new(run_mode: RunMode) -> ExitPolicy {
+        ExitPolicy { run_mode, idle_since: None, recheck_at: None, drain_until: None, flushing_since: None }
+    }
+
+    /// Whether it is somebody else who listens, and will again.
+    pub fn lingers(&self) -> bool {
+        self.run_mode == RunMode::Linger
+    }
+
+    /// Whether it waits for nobody new.
+    pub fn is_leaving(&self) -> bool {
+        self.is_draining() || self.run_mode == RunMode::OneClient
+    }
+
+    /// It is told to end, and has so long for it.
+    pub fn start_drain(&mut self, within: Span, now: Moment) {
+        self.drain_until = Some(now + within);
+    }
+
+    /// Whether it was told to end.
+    pub fn is_draining(&self) -> bool {
+        self.drain_until.is_some()
+    }
+
+    /// Whether it has no more time: who is still there has to go.
+    pub fn is_past_deadline(&self, now: Moment) -> bool {
+        self.drain_until.is_some_and(|until| now >= until)
+    }
+
+    /// Whether nobody is left and all is `flushed` to the queue. So many are `here`,
+    /// and so many with other loops; with nobody here it stays for `linger` where
+    /// it does so.
+    pub fn poll_finished(&mut self, here: usize, others: usize, flushed: bool, linger: Span, now: Moment) -> bool {
+        self.recheck_at = None;
+        if here > 0 {
+            (self.idle_since, self.flushing_since) = (None, None);
+            return false;
+        }
+        let idle = now.since(*self.idle_since.get_or_insert(now));
+        let nothing_left = match (self.drain_until, self.run_mode) {
+            (Some(until), _) => {
+                // While other loops have clients somebody must listen to signals.
+                self.recheck_at = (others > 0).then(|| now + RECHECK_INTERVAL);
+                others == 0 || now >= until
+            }
+            (None, RunMode::Forever) => false,
+            (None, RunMode::OneClient) => true,
+            (None, RunMode::Linger) => idle >= linger,
+        };
+        if !nothing_left {
+            self.flushing_since = None;
+            return false;
+        }
+        flushed || now.since(*self.flushing_since.get_or_insert(now)) >= FLUSH_TIMEOUT
+    }
+
+    /// When [`poll_finished`](ExitPolicy::poll_finished) may change its mind.
+    pub fn next_timeout(&self, linger: Span) -> Option<Moment> {
+        if let Some(since) = self.flushing_since {
+            return Some(since + FLUSH_TIMEOUT);
+        }
+        let lingers = self.lingers() && !self.is_draining();
+        let linger = self.idle_since.filter(|_| lingers).map(|since| since + linger);
+        [linger, self.drain_until, self.recheck_at].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINGER: Span = Span::from_secs(10);
+
+    fn at(millis: u64) -> Moment {
+        Moment::ZERO + Span::from_millis(millis)
+    }
+
+    #[test]
+    fn a_daemon_stays_until_it_is_told_and_everybody_is_gone() {
+        let mut exit_policy = ExitPolicy::new(RunMode::Forever);
+        assert!(!exit_policy.poll_finished(0, 0, true, LINGER, at(0)) && exit_policy.next_timeout(LINGER).is_none());
+        exit_policy.start_drain(Span::from_secs(30), at(0));
+        assert!(!exit_policy.poll_finished(1, 1, true, LINGER, at(1)) && !exit_policy.is_past_deadline(at(1)));
+        assert_eq!(exit_policy.next_timeout(LINGER), Some(at(30_000)));
+        // Its own are gone; it looks now and then after those of others.
+        assert!(!exit_policy.poll_finished(0, 1, true, LINGER, at(2)));
+        assert_eq!(exit_policy.next_timeout(LINGER), Some(at(2) + RECHECK_INTERVAL));
+        assert!(exit_policy.is_past_deadline(at(30_000)) && exit_policy.poll_finished(0, 1, true, LINGER, at(30_000)));
+    }
+
+    #[test]
+    fn the_queue_hears_of_the_last_client_but_is_not_waited_for_long() {
+        let mut exit_policy = ExitPolicy::new(RunMode::OneClient);
+        assert!(!exit_policy.poll_finished(1, 0, true, LINGER, at(0)));
+        assert!(!exit_policy.poll_finished(0, 0, false, LINGER, at(5)));
+        assert_eq!(exit_policy.next_timeout(LINGER), Some(at(5) + FLUSH_TIMEOUT));
+        assert!(
+            exit_policy.poll_finished(0, 0, true, LINGER, at(6))
+                && exit_policy.poll_finished(0, 0, false, LINGER, at(5) + FLUSH_TIMEOUT)
+        );
+    }
+
+    #[test]
+    fn who_lingers_waits_for_the_next_client_anew_after_each() {
+        let mut exit_policy = ExitPolicy::new(RunMode::Linger);
+        assert!(!exit_policy.poll_finished(0, 0, true, LINGER, at(0)));
+        assert_eq!(exit_policy.next_timeout(LINGER), Some(at(10_000)));
+        assert!(
+            !exit_policy.poll_finished(1, 0, true, LINGER, at(9_000)) && exit_policy.next_timeout(LINGER).is_none()
+        );
+        assert!(
+            !exit_policy.poll_finished(0, 0, true, LINGER, at(12_000))
+                && exit_policy.poll_finished(0, 0, true, LINGER, at(22_000))
+        );
+        // Told to end it looks after others, however long nobody was here.
+        exit_policy.start_drain(Span::from_secs(30), at(23_000));
+        assert!(!exit_policy.poll_finished(0, 1, true, LINGER, at(23_000)));
+        assert_eq!(exit_policy.next_timeout(LINGER), Some(at(23_000) + RECHECK_INTERVAL));
+    }
+}

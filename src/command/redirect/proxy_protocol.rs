@@ -1,0 +1,228 @@
+//! Who clients are, where a front proxy tells, and telling providers.
+//!
+//! Owns which service has to do with the PROXY protocol, the connections whose
+//! header is not whole yet, and what is said of those that had none. The
+//! notation is in `protocol::proxy_header`.
+
+use super::listen_sockets::ListenSockets;
+use crate::config::settings::Settings;
+use crate::net::tunnel::Tunnel;
+use log::{debug, warn};
+use pegasus_core::base::address::{Cidr, Transport};
+use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::base::timer_queue::TimerQueue;
+use pegasus_core::protocol::proxy_header::{parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX};
+use pegasus_core::redirect::redirector::RedirectLog;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How long a front proxy may take for its header.
+const HEADER_TIMEOUT: Span = Span::from_secs(5);
+
+/// A connection that came to a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// What it wants.
+    pub service: ServiceName,
+    /// Who it is; never an IPv4-mapped address.
+    pub from: SocketAddr,
+    /// The port of ours that it came to.
+    pub port: u16,
+}
+
+impl Arrival {
+    /// One that the system calls `from`.
+    pub fn new(service: ServiceName, from: SocketAddr, port: u16) -> Arrival {
+        Arrival { service, from: SocketAddr::new(from.ip().to_canonical(), from.port()), port }
+    }
+}
+
+/// What is known of an arrival.
+#[derive(Debug)]
+pub enum Identified {
+    /// This is who it is.
+    Client(Arrival),
+    /// Its header is not whole yet.
+    Incomplete,
+    /// It has none, which was told: it is to be turned away.
+    Rejected,
+}
+
+/// What a service has to do with the protocol.
+struct ProxyRules {
+    send_version: Option<Version>,
+    trusted: Vec<Cidr>,
+}
+
+impl ProxyRules {
+    fn trusts(&self, proxy: SocketAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(proxy.ip()))
+    }
+}
+
+/// See the file's head.
+pub struct ProxyProtocol {
+    /// Of services that have to do with it; of all others there is nothing to do.
+    rules: HashMap<ServiceName, ProxyRules>,
+    /// Who has not said all of its header yet, and what it said.
+    pending: HashMap<Key, (Arrival, Vec<u8>)>,
+    timers: TimerQueue<Key>,
+}
+
+impl ProxyProtocol {
+    /// As in these settings.
+    pub fn new(settings: &Settings) -> ProxyProtocol {
+        let mut proxy_protocol =
+            ProxyProtocol { rules: HashMap::new(), pending: HashMap::new(), timers: TimerQueue::default() };
+        proxy_protocol.reconfigure(settings);
+        proxy_protocol
+    }
+
+    /// As in these settings from now on.
+    pub fn reconfigure(&mut self, settings: &Settings) {
+        self.rules = (settings.services.iter())
+            .filter(|service| service.proxy_protocol.is_some() || !service.accept_proxy.is_empty())
+            .map(|service| {
+                let rules = ProxyRules { send_version: service.proxy_protocol, trusted: service.accept_proxy.clone() };
+                (service.name, rules)
+            })
+            .collect();
+    }
+
+    /// Somebody came.
+    pub fn on_arrival(&mut self, key: Key, arrival: Arrival, tunnel: &mut Tunnel, now: Moment) -> Identified {
+        let Some(rules) = self.rules.get(&arrival.service) else { return Identified::Client(arrival) };
+        if !rules.trusts(arrival.from) {
+            if let Some(version) = rules.send_version {
+                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel)));
+            }
+            return Identified::Client(arrival);
+        }
+        self.pending.insert(key, (arrival, Vec::new()));
+        let identified = self.read_header(key, tunnel);
+        if let Identified::Incomplete = identified {
+            self.timers.schedule(now + HEADER_TIMEOUT, key);
+            if self.timers.len() > 4 * self.pending.len() + 1024 {
+                let pending = &self.pending;
+                self.timers.retain(|key| pending.contains_key(&key));
+            }
+        }
+        identified
+    }
+
+    /// Somebody whose header is not whole yet says more, or left.
+    pub fn read_header(&mut self, key: Key, tunnel: &mut Tunnel) -> Identified {
+        let Some((arrival, mut received)) = self.pending.remove(&key) else { return Identified::Rejected };
+        let mut buffer = [0; V2_BYTES_MAX];
+        loop {
+            // So many bytes are a header or garbled: what is taken here is bounded.
+            let space = V2_BYTES_MAX - received.len();
+            match tunnel.read_client(&mut buffer[..space]) {
+                Ok(0) if received.is_empty() => return reject_silent(&arrival),
+                Err(error) if received.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
+                    return reject_silent(&arrival);
+                }
+                Ok(0) => return reject(&arrival, "it left before its PROXY header was whole"),
+                Ok(count) => received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pending.insert(key, (arrival, received));
+                    return Identified::Incomplete;
+                }
+                Err(error) => return reject(&arrival, &error.to_string()),
+            }
+            match parse(&received) {
+                ParseStatus::Incomplete => {}
+                ParseStatus::Invalid(why) => return reject(&arrival, &format!("no PROXY header: {why}")),
+                ParseStatus::Complete { length, addrs } => {
+                    tunnel.unread(&received[length..]);
+                    let addrs = addrs.unwrap_or_else(|| socket_addrs(arrival, tunnel));
+                    let rules = self.rules.get(&arrival.service);
+                    if let Some(version) = rules.and_then(|rules| rules.send_version) {
+                        tunnel.set_header(Header::of_stream(version, addrs));
+                    }
+                    return Identified::Client(Arrival { from: addrs.source, ..arrival });
+                }
+            }
+        }
+    }
+
+    /// Somebody is gone, whoever it was.
+    pub fn forget(&mut self, key: Key) {
+        self.pending.remove(&key);
+    }
+
+    /// Whether this tells of a front proxy that spoke for itself, and said nothing:
+    /// how some check all the time whether anybody is here.
+    pub fn is_check(&self, note: &RedirectLog) -> bool {
+        let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
+        self.rules.get(service).is_some_and(|rules| rules.trusts(*client))
+    }
+
+    /// Somebody whose time for its header is over, which was told.
+    pub fn pop_expired(&mut self, now: Moment) -> Option<Key> {
+        while let Some(key) = self.timers.pop_due(now) {
+            if let Some((arrival, _)) = self.pending.remove(&key) {
+                reject(&arrival, &format!("no PROXY header within {HEADER_TIMEOUT}"));
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// When [`pop_expired`](ProxyProtocol::pop_expired) must be asked.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        self.timers.next_deadline()
+    }
+
+    /// What a provider is told in front of a client's first datagram. `to`: where
+    /// that was sent, as far as is known.
+    pub fn udp_header(
+        &self,
+        service: ServiceName,
+        client: SocketAddr,
+        to: impl FnOnce() -> Option<IpAddr>,
+        port: u16,
+    ) -> Option<Header> {
+        self.rules.get(&service)?.send_version?;
+        let to = SocketAddr::new(to().unwrap_or_else(|| unspecified_like(client)), port);
+        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to)))
+    }
+}
+
+/// As the system knows them.
+fn socket_addrs(arrival: Arrival, tunnel: &Tunnel) -> ProxyAddrs {
+    let to = tunnel.client().local_addr();
+    ProxyAddrs::new(arrival.from, to.unwrap_or(SocketAddr::new(unspecified_like(arrival.from), arrival.port)))
+}
+
+/// An address that is not known, of the client's family.
+fn unspecified_like(client: SocketAddr) -> IpAddr {
+    match client.ip().to_canonical() {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// What is wrong with these settings for whom datagrams come to, however their
+/// sockets were opened.
+pub fn config_error(settings: &Settings, listen_sockets: &ListenSockets) -> Option<String> {
+    let v1 = |service: ServiceName| settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1);
+    let mut datagrams = listen_sockets.iter().filter(|listen_socket| listen_socket.listen.transport == Transport::Udp);
+    let service = datagrams.find(|listen_socket| v1(listen_socket.service).is_some())?.service;
+    Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))
+}
+
+/// It did not even begin its header: it came to see whether anybody is here.
+fn reject_silent(arrival: &Arrival) -> Identified {
+    let Arrival { service, from, .. } = arrival;
+    debug!(target: "redirect", "refused service={service} client={from}: it left without a word");
+    Identified::Rejected
+}
+
+fn reject(arrival: &Arrival, why: &str) -> Identified {
+    warn!(target: "redirect", "refused service={} client={}: {why}", arrival.service, arrival.from);
+    Identified::Rejected
+}

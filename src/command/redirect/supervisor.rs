@@ -1,0 +1,236 @@
+//! What signals mean to a redirector: it ends, reads its configuration again,
+//! or lets a new process take its place.
+//!
+//! Owns the listen sockets while the workers run, and commands the workers. Serves
+//! nobody.
+
+use super::listen_sockets::{ListenDiff, ListenSockets};
+use super::{QueueAccess, WorkerPool};
+use crate::command::daemon::warn_about_limit;
+use crate::command::queue::{self, NamedListeners};
+use crate::config::settings::Settings;
+use crate::config::source::ConfigSource;
+use crate::logging;
+use crate::net::event_loop::LoopHandle;
+use crate::os::inherit::{start_successor, Successor};
+use crate::os::signal::Signal;
+use crate::os::socket::Socket;
+use log::{error, info, warn};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// Commands to a running worker.
+#[derive(Clone)]
+pub enum WorkerCommand {
+    /// End in good order; the second time at once.
+    Terminate,
+    /// Another process serves new clients from now on: end when those that are
+    /// here are gone.
+    HandOver,
+    /// Other options from now on.
+    Reconfigure(Arc<Settings>),
+    /// The listen sockets change.
+    UpdateListeners(Arc<ListenDiff>),
+}
+
+/// How long a new process may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ProcessPhase {
+    Serving,
+    /// A new process was started and is not ready yet.
+    Upgrading,
+    /// It was told to end, or another process serves.
+    Ending,
+}
+
+struct State {
+    pool: WorkerPool,
+    listen_sockets: ListenSockets,
+    /// The queue of this process, and its sockets.
+    queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
+    phase: ProcessPhase,
+    /// The process that is about to take over.
+    successor: Option<Arc<Successor>>,
+}
+
+/// See the file's head.
+#[derive(Clone)]
+pub struct Supervisor {
+    source: ConfigSource,
+    /// Whether the places are those of the configuration, not of a starter.
+    owns_listeners: bool,
+    state: Arc<Mutex<State>>,
+}
+
+impl Supervisor {
+    /// The supervisor of these workers and sockets. `owns_listeners`: the places are those of the
+    /// configuration. `queue`: one of this process.
+    pub fn new(
+        source: ConfigSource,
+        pool: WorkerPool,
+        listen_sockets: ListenSockets,
+        owns_listeners: bool,
+        queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
+    ) -> Supervisor {
+        let state = State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// All places where clients come.
+    pub fn describe_listeners(&self) -> String {
+        self.state()
+            .listen_sockets
+            .first_shards()
+            .map(|listen_socket| listen_socket.display_address())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Changes the listen sockets.
+    pub fn apply(&self, diff: ListenDiff) {
+        self.state().apply(diff);
+    }
+
+    /// Does what a signal means.
+    pub fn on_signal(&self, signal: Signal) {
+        let phase = self.state().phase;
+        match signal {
+            Signal::Reopen => logging::reopen(),
+            Signal::Terminate => {
+                info!(target: "redirect", "draining");
+                let mut state = self.state();
+                // Nobody would end it otherwise: it is not known to whoever ends this one.
+                if let Some(successor) = state.successor.take() {
+                    successor.end();
+                }
+                state.end(&WorkerCommand::Terminate);
+            }
+            Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Upgrading => {
+                warn!(target: "redirect", "a new process is about to take over: nothing is done");
+            }
+            Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Ending => {
+                warn!(target: "redirect", "this process is about to end: nothing is done");
+            }
+            Signal::Reload => self.reload(),
+            Signal::Upgrade if !self.owns_listeners => {
+                warn!(target: "redirect", "its starter keeps the sockets open: restart it instead");
+            }
+            Signal::Upgrade => self.upgrade(),
+        }
+    }
+
+    fn reload(&self) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let listen_sockets = &mut state.listen_sockets;
+        let prepare = |settings: &Settings| {
+            if self.owns_listeners {
+                listen_sockets.diff(settings)
+            } else {
+                Ok(ListenDiff::default())
+            }
+        };
+        let parts: &[&str] = if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
+        let running = state.pool.shared.settings.clone();
+        let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
+        let fresh = Arc::new(fresh);
+        warn_about_limit("redirect", &fresh);
+        if let Some((loop_handle, _)) = &state.queue {
+            loop_handle.send(queue::QueueCommand::Reconfigure(Box::new((*fresh).clone())));
+        }
+        state.pool.shared.settings = fresh.clone();
+        state.pool.broadcast(&WorkerCommand::Reconfigure(fresh));
+        state.apply(diff);
+    }
+
+    /// Starts the program anew with the sockets of this process. A thread waits
+    /// until it is ready; if it never is, nothing has happened.
+    fn upgrade(&self) {
+        let mut state = self.state();
+        let started = state.start_successor().and_then(|successor| {
+            info!(target: "redirect", "process {} is about to take over", successor.id());
+            let (supervisor, successor) = (self.clone(), Arc::new(successor));
+            let waited_for = successor.clone();
+            thread::Builder::new().name("upgrade".into()).spawn(move || supervisor.hand_over(&waited_for))?;
+            Ok(successor)
+        });
+        match started {
+            Ok(successor) => (state.phase, state.successor) = (ProcessPhase::Upgrading, Some(successor)),
+            Err(error) => error!(target: "redirect", "no upgrade: {error}"),
+        }
+    }
+
+    fn hand_over(&self, successor: &Successor) {
+        let id = successor.id();
+        let ready = successor.wait(READY_WITHIN);
+        let mut state = self.state();
+        if state.successor.take().is_none() {
+            return; // Both were told to end.
+        }
+        match ready {
+            Ok(()) => {
+                info!(target: "redirect", "process {id} serves from now on; draining");
+                if let Some((loop_handle, _)) = &state.queue {
+                    loop_handle.send(queue::QueueCommand::HandOver);
+                }
+                state.end(&WorkerCommand::HandOver);
+            }
+            Err(why) => {
+                error!(target: "redirect", "no upgrade, this process goes on: {why}");
+                state.phase = ProcessPhase::Serving;
+            }
+        }
+    }
+}
+
+impl State {
+    fn start_successor(&self) -> io::Result<Successor> {
+        let listen_sockets =
+            self.listen_sockets.iter().map(|listen_socket| (listen_socket.handover_name(), &*listen_socket.socket));
+        let queue = self.queue.iter().flat_map(|(_, listeners)| listeners);
+        let queue: Vec<_> =
+            queue.map(|(listen, socket)| Ok((listen, Socket::Tcp(socket.try_clone()?)))).collect::<io::Result<_>>()?;
+        let queue = queue.iter().map(|(listen, socket)| (format!("={listen}"), socket));
+        let offers = match &self.pool.shared.queue {
+            QueueAccess::Embedded(queue) => queue.offers(),
+            QueueAccess::Remote(_) => Vec::new(),
+        };
+        start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
+    }
+
+    /// Changes the listen sockets: the loops that run are told, those that are missing started.
+    fn apply(&mut self, diff: ListenDiff) {
+        if diff.is_empty() {
+            return;
+        }
+        info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
+        let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
+        self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
+        // These know of all listen sockets already.
+        let started = self.pool.missing_workers(&self.listen_sockets);
+        let started = started.and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
+        if let Err(error) = started {
+            error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
+            let diff = ListenDiff { closed: opened, ..ListenDiff::default() };
+            self.listen_sockets.apply(&diff);
+            self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
+        }
+    }
+
+    fn end(&mut self, command: &WorkerCommand) {
+        self.phase = ProcessPhase::Ending;
+        self.listen_sockets.close();
+        if let Some((_, listeners)) = &mut self.queue {
+            listeners.clear();
+        }
+        self.pool.broadcast(command);
+    }
+}

@@ -1,0 +1,533 @@
+//! The handler of the redirector: one loop's clients, providers and queue.
+//!
+//! Owns the clients' sockets, the connects to providers and the timeouts of
+//! tunnels. Not responsible for which provider a client gets, nor for moving bytes.
+
+use super::access_log::log_note;
+use super::deferred_connects::DeferredConnects;
+use super::exit_policy::ExitPolicy;
+use super::fallbacks::Fallbacks;
+use super::listen_sockets::ListenSocket;
+use super::proxy_protocol::{Arrival, Identified, ProxyProtocol};
+use super::queue_handle::QueueHandle;
+use super::supervisor::WorkerCommand;
+use super::SharedState;
+use crate::command::daemon::DescriptorBudget;
+use crate::config::settings::Settings;
+use crate::net::event_loop::{Context, Handler};
+use crate::net::listeners::{Accepted, Listeners};
+use crate::net::queue_connection::QueueEvent;
+use crate::net::shared_counter::{Permit, SharedCounter};
+use crate::net::tunnel::{ConnectStatus, RelayBuffers, Tunnel, TunnelStatus, ALL_INTERESTS};
+use crate::os::connect::connect;
+use crate::os::socket::{self, Socket};
+use log::{debug, error, warn};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::Token;
+use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::base::timer_queue::TimerQueue;
+use pegasus_core::protocol::channel::Matched;
+use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
+use pegasus_core::redirect::source_limit::SourceKey;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// Probes are worth four calls only where a connection lasts longer than this.
+const KEEPALIVE_AFTER: Span = Span::from_secs(30);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TunnelPhase {
+    /// Its PROXY header is still incomplete.
+    Identifying,
+    Waiting,
+    Connecting,
+    Relaying,
+}
+
+struct Client {
+    tunnel: Tunnel,
+    phase: TunnelPhase,
+    /// The last byte either way.
+    last_active: Moment,
+    half_closed: bool,
+    /// It is among the unfinished ones of this turn.
+    is_unfinished: bool,
+    /// The source that it is counted for.
+    source: Option<SourceKey>,
+    _permit: Permit,
+}
+
+impl Client {
+    /// Its bytes are moved once more, at the end of this turn.
+    fn mark_unfinished(&mut self, key: Key, list: &mut Vec<Key>) {
+        if !std::mem::replace(&mut self.is_unfinished, true) {
+            list.push(key);
+        }
+    }
+}
+
+/// See the file's head.
+pub struct TcpWorker {
+    queue: QueueHandle,
+    listeners: Listeners<ServiceName>,
+    clients: Slab<Client>,
+    unfinished: Vec<Key>,
+    timers: TimerQueue<Key>,
+    buffers: RelayBuffers,
+    settings: Arc<Settings>,
+    /// Clients of all threads.
+    client_count: SharedCounter,
+    /// Flows of datagrams, which another loop has.
+    flow_count: Arc<AtomicUsize>,
+    clients_max: usize,
+    deferred_connects: DeferredConnects,
+    fallbacks: Fallbacks,
+    proxy_protocol: ProxyProtocol,
+    exit_policy: ExitPolicy,
+}
+
+enum TokenKind {
+    Client,
+    Provider,
+    Listener,
+    Queue,
+}
+
+fn token(number: usize, kind: TokenKind) -> Token {
+    Token(number * 4 + kind as usize)
+}
+
+impl Handler for TcpWorker {
+    type StateMachine = Redirector;
+    type Command = WorkerCommand;
+
+    fn on_event(&mut self, event: &Event, redirector: &mut Redirector, cx: &mut Context) {
+        let Token(token) = event.token();
+        let number = token / 4;
+        if token % 4 == TokenKind::Listener as usize {
+            return self.listeners.on_readable(number);
+        }
+        if token % 4 == TokenKind::Queue as usize {
+            self.queue.on_event(event, cx);
+            return self.handle_queue_events(redirector, cx);
+        }
+        let Some(key) = self.clients.key_at(number) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if token % 4 == TokenKind::Client as usize {
+            let is_there = client.tunnel.on_client_event(event);
+            if client.phase == TunnelPhase::Identifying {
+                let identified = self.proxy_protocol.read_header(key, &mut client.tunnel);
+                return self.on_identified(key, identified, redirector, cx);
+            }
+            if !is_there && client.phase != TunnelPhase::Relaying {
+                redirector.handle_input(Input::ClientLeft { client: key }, cx.now);
+            }
+        } else {
+            client.tunnel.on_provider_event(event);
+            if client.phase == TunnelPhase::Connecting {
+                self.check_connect(key, redirector, cx);
+            }
+        }
+        self.transfer(key, redirector, cx);
+    }
+
+    fn on_output(&mut self, output: Output, redirector: &mut Redirector, cx: &mut Context) {
+        match output {
+            Output::SendToQueue(request) => {
+                self.queue.ask(request, cx.now);
+                self.handle_queue_events(redirector, cx);
+            }
+            Output::Connect { client, to } => self.connect(client, to, redirector, cx),
+            Output::AbortConnect { client } => {
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.phase = TunnelPhase::Waiting;
+                    client.tunnel.drop_provider();
+                }
+            }
+            Output::ResetClient { client } => {
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.tunnel.drop_provider();
+                    client.tunnel.reset_client();
+                }
+                self.drop_client(client);
+            }
+            Output::Log(note) => log_note(&note, self.proxy_protocol.is_check(&note)),
+        }
+    }
+
+    fn on_command(&mut self, command: WorkerCommand, redirector: &mut Redirector, cx: &mut Context) {
+        match command {
+            WorkerCommand::Terminate if self.exit_policy.is_draining() => {
+                self.exit_policy.start_drain(Span::ZERO, cx.now)
+            }
+            WorkerCommand::Terminate | WorkerCommand::HandOver => {
+                if self.exit_policy.lingers() {
+                    // Whoever waits there is its starter's business again.
+                    self.listeners.close();
+                }
+                self.listeners.close_all_when_empty(cx.now);
+                self.exit_policy.start_drain(self.settings.drain_timeout, cx.now);
+            }
+            WorkerCommand::UpdateListeners(diff) => {
+                diff.closed.iter().for_each(|number| self.listeners.close_when_empty(*number, cx.now));
+                diff.reassigned.iter().for_each(|(number, service)| self.listeners.reassign(*number, *service));
+                for listen_socket in &diff.opened {
+                    if let Err(error) = self.listen(listen_socket, cx) {
+                        error!(target: "redirect", "{}: {error}", listen_socket.listen);
+                    }
+                }
+            }
+            WorkerCommand::Reconfigure(settings) => {
+                redirector.handle_input(Input::Reconfigure(settings.redirect_options()), cx.now);
+                let budget = DescriptorBudget::of(&settings);
+                self.clients_max = budget.clients;
+                self.buffers.set_pipes_max(budget.pipes);
+                self.fallbacks = Fallbacks::new(&settings);
+                self.proxy_protocol.reconfigure(&settings);
+                self.queue.reconfigure(&settings);
+                self.settings = settings;
+                // Who is here may have less time from now on.
+                self.timers = TimerQueue::default();
+                for key in self.clients.keys() {
+                    let client = self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying);
+                    let Some(most) = client.map(|client| self.silence_max(client)) else { continue };
+                    self.timers.schedule(cx.now + most.min(KEEPALIVE_AFTER), key);
+                }
+            }
+        }
+    }
+
+    fn on_timeout(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+        self.queue.handle_timeout(cx);
+        self.handle_queue_events(redirector, cx);
+        for (service, addresses) in self.fallbacks.resolve(cx) {
+            redirector.handle_input(Input::Fallback { service, addresses }, cx.now);
+        }
+        while let Some(key) = self.proxy_protocol.pop_expired(cx.now) {
+            self.on_identified(key, Identified::Rejected, redirector, cx);
+        }
+        while let Some(key) = self.timers.pop_due(cx.now) {
+            let Some(client) = self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying) else {
+                continue;
+            };
+            client.tunnel.keepalive();
+            let deadline = client.last_active + self.silence_max(client);
+            if deadline > cx.now {
+                self.timers.schedule(deadline, key);
+            } else {
+                let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
+                self.finish(key, outcome, redirector, cx);
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Moment> {
+        let own = [
+            self.queue.next_timeout(),
+            self.timers.next_deadline(),
+            self.listeners.next_timeout(),
+            self.fallbacks.next_timeout(),
+            self.proxy_protocol.next_timeout(),
+            self.deferred_connects.next_timeout(),
+            self.exit_policy.next_timeout(self.settings.redirect_linger),
+        ];
+        own.into_iter().flatten().min()
+    }
+
+    fn end_turn(&mut self, redirector: &mut Redirector, cx: &mut Context) -> bool {
+        for key in std::mem::take(&mut self.unfinished) {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.is_unfinished = false;
+            }
+            self.transfer(key, redirector, cx);
+        }
+        self.retry_deferred(redirector, cx);
+        let most = if self.deferred_connects.any_waiting() { 0 } else { self.clients_max };
+        let acquire = || self.client_count.try_acquire(most);
+        for accepted in self.listeners.accept(cx, acquire) {
+            match accepted {
+                Accepted::Client { owner, port, stream, from, permit } => {
+                    self.admit(stream, Arrival::new(owner, from, port), permit, redirector, cx);
+                }
+                Accepted::OutOfSockets(error) => warn!(target: "redirect", "accepting pauses: {error}"),
+            }
+        }
+        if self.exit_policy.is_leaving() {
+            self.queue.flush_now();
+        }
+        self.queue.flush(cx);
+        self.handle_queue_events(redirector, cx);
+        if self.exit_policy.is_past_deadline(cx.now) {
+            for key in self.clients.keys() {
+                self.finish(key, Outcome::Drained, redirector, cx);
+            }
+        }
+        let all = self.client_count.count() + self.flow_count.load(Ordering::Relaxed);
+        let linger = self.settings.redirect_linger;
+        self.exit_policy.poll_finished(self.clients.len(), all, self.queue.is_flushed(), linger, cx.now)
+    }
+}
+
+impl TcpWorker {
+    /// Clients come to this socket, if it is one of streams.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
+        let Socket::Tcp(listener) = &*listen_socket.socket else { return Ok(()) };
+        let token = token(listen_socket.number, TokenKind::Listener);
+        self.listeners.add(listen_socket.number, listen_socket.service, listener.try_clone()?, token, cx)
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// Without clients yet. `seed` makes its jitter its own.
+    ///
+    /// # Errors
+    /// Too many loops ask the queue of this process.
+    pub fn new(shared: &SharedState, seed: u64, cx: &Context) -> io::Result<TcpWorker> {
+        let settings = shared.settings.clone();
+        let budget = DescriptorBudget::of(&settings);
+        let mut buffers = RelayBuffers::new(settings.redirect_splice, shared.pipe_count.clone());
+        buffers.set_pipes_max(budget.pipes);
+        Ok(TcpWorker {
+            queue: shared.queue_handle(token(0, TokenKind::Queue), seed, cx)?,
+            listeners: Listeners::default(),
+            clients: Slab::default(),
+            unfinished: Vec::new(),
+            timers: TimerQueue::default(),
+            buffers,
+            clients_max: budget.clients,
+            deferred_connects: DeferredConnects::new(shared.source_limiter.clone()),
+            fallbacks: Fallbacks::new(&settings),
+            proxy_protocol: ProxyProtocol::new(&settings),
+            settings,
+            client_count: shared.client_count.clone(),
+            flow_count: shared.flow_count.clone(),
+            exit_policy: ExitPolicy::new(shared.run_mode),
+        })
+    }
+
+    fn silence_max(&self, client: &Client) -> Span {
+        let idle = self.settings.redirect_idle_timeout;
+        if client.half_closed {
+            idle.min(self.settings.redirect_half_closed_timeout)
+        } else {
+            idle
+        }
+    }
+
+    /// Takes a client in.
+    pub fn admit(
+        &mut self,
+        mut stream: TcpStream,
+        arrival: Arrival,
+        permit: Permit,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
+        let index = self.clients.next_index();
+        if let Err(error) = cx.registry.register(&mut stream, token(index, TokenKind::Client), ALL_INTERESTS) {
+            warn!(target: "redirect", "{}: {error}", arrival.from);
+            return;
+        }
+        let (tunnel, phase, last_active) = (Tunnel::new(stream), TunnelPhase::Identifying, cx.now);
+        let (half_closed, is_unfinished, source) = Default::default();
+        let client = Client { tunnel, phase, last_active, half_closed, is_unfinished, source, _permit: permit };
+        let key = self.clients.insert(client);
+        debug_assert_eq!(key.index(), index);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let identified = self.proxy_protocol.on_arrival(key, arrival, &mut client.tunnel, cx.now);
+        self.on_identified(key, identified, redirector, cx);
+    }
+
+    /// A client is identified, or not yet, or rejected.
+    fn on_identified(&mut self, key: Key, identified: Identified, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match identified {
+            Identified::Client(Arrival { service, from, port }) => {
+                match self.deferred_connects.count_source(from, self.settings.redirect_per_source_max, cx.now) {
+                    Ok(source) => client.source = source,
+                    Err(()) => return self.on_identified(key, Identified::Rejected, redirector, cx),
+                }
+                client.phase = TunnelPhase::Waiting;
+                redirector.handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
+            }
+            Identified::Incomplete => {}
+            Identified::Rejected => {
+                client.tunnel.reset_client();
+                self.drop_client(key);
+            }
+        }
+    }
+
+    /// Connects a client to a provider, in turn.
+    fn connect(&mut self, key: Key, to: SocketAddr, redirector: &mut Redirector, cx: &mut Context) {
+        // Connects that already wait get descriptors first.
+        let result = (!self.deferred_connects.any_waiting()).then(|| self.try_connect(key, to, redirector, cx));
+        if !matches!(result, Some(Ok(()))) {
+            redirector.handle_input(Input::ConnectDeferred { client: key }, cx.now);
+            self.deferred_connects.defer(key, to, result.and_then(Result::err).as_ref(), cx.now);
+        }
+    }
+
+    /// Makes the connects that had to wait, as far as there are descriptors now.
+    fn retry_deferred(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+        while let Some((key, to)) = self.deferred_connects.pop_ready(cx.now) {
+            if self.clients.get(key).is_none() {
+                continue;
+            }
+            redirector.handle_input(Input::ConnectStarted { client: key }, cx.now);
+            if self.try_connect(key, to, redirector, cx).is_err() {
+                redirector.handle_input(Input::ConnectDeferred { client: key }, cx.now);
+                return self.deferred_connects.defer_first(key, to, cx.now);
+            }
+        }
+    }
+
+    /// Connects to a provider.
+    ///
+    /// # Errors
+    /// The system has no descriptor for that.
+    fn try_connect(
+        &mut self,
+        key: Key,
+        to: SocketAddr,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) -> Result<(), io::Error> {
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        client.phase = TunnelPhase::Connecting;
+        let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
+            let mut provider = connect(to, has_early_data)?;
+            cx.registry.register(&mut provider, token(key.index(), TokenKind::Provider), ALL_INTERESTS)?;
+            io::Result::Ok(provider)
+        });
+        match result {
+            Ok(ConnectStatus::Pending) => {}
+            Ok(ConnectStatus::Connected) => {
+                client.mark_unfinished(key, &mut self.unfinished);
+                self.on_connected(key, redirector, cx);
+            }
+            Ok(ConnectStatus::Refused) => self.on_connect_failed(key, Failure::Refused, redirector, cx),
+            Ok(ConnectStatus::ClientGone) => redirector.handle_input(Input::ClientLeft { client: key }, cx.now),
+            Err(error) => {
+                debug!(target: "redirect", "{to}: {error}");
+                if socket::is_out_of_sockets(&error) {
+                    client.phase = TunnelPhase::Waiting;
+                    self.buffers.close_idle_pipes();
+                    return Err(error);
+                }
+                // Nobody's fault, unless from here nobody there can be called at all.
+                let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
+                let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
+                redirector.handle_input(if stuck { Input::NoLocalPort { client: key } } else { failed }, cx.now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A connect succeeded, or did not.
+    fn check_connect(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(provider) = self.clients.get(key).and_then(|client| client.tunnel.provider()) else { return };
+        match provider.take_error() {
+            Ok(None) if provider.peer_addr().is_ok() => self.on_connected(key, redirector, cx),
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => {
+                let why = match error.kind() {
+                    io::ErrorKind::TimedOut => Failure::TimedOut,
+                    io::ErrorKind::ConnectionReset => Failure::Reset,
+                    _ => Failure::Refused,
+                };
+                self.on_connect_failed(key, why, redirector, cx);
+            }
+        }
+    }
+
+    fn on_connected(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.phase = TunnelPhase::Relaying;
+        client.last_active = cx.now;
+        let deadline = cx.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
+        self.timers.schedule(deadline, key);
+        if self.timers.len() > 4 * self.clients.len() + 1024 {
+            let clients = &self.clients;
+            self.timers.retain(|key| clients.get(key).is_some());
+        }
+        redirector.handle_input(Input::Connected { client: key }, cx.now);
+    }
+
+    fn on_connect_failed(&mut self, key: Key, why: Failure, redirector: &mut Redirector, cx: &mut Context) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.phase = TunnelPhase::Waiting;
+            client.half_closed = false;
+            client.tunnel.drop_provider();
+            redirector.handle_input(Input::ConnectFailed { client: key, why }, cx.now);
+        }
+    }
+
+    /// Moves a client's bytes on, if it has a provider that answered.
+    fn transfer(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) = self.clients.get_mut(key).filter(|client| client.phase == TunnelPhase::Relaying) else {
+            return;
+        };
+        client.last_active = cx.now;
+        match client.tunnel.transfer(&mut self.buffers) {
+            TunnelStatus::Open => {}
+            TunnelStatus::Unfinished => {
+                cx.skip_sleep = true;
+                client.mark_unfinished(key, &mut self.unfinished);
+            }
+            TunnelStatus::ProviderFailed => return self.on_connect_failed(key, Failure::Reset, redirector, cx),
+            TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
+        }
+        let (client_token, provider_token) =
+            (token(key.index(), TokenKind::Client), token(key.index(), TokenKind::Provider));
+        client.tunnel.update_interest(&cx.registry, client_token, provider_token);
+        if !client.half_closed && client.tunnel.half_closed() {
+            client.half_closed = true;
+            let deadline = cx.now + self.settings.redirect_half_closed_timeout;
+            self.timers.schedule(deadline, key);
+        }
+    }
+
+    /// A client's visit is over.
+    fn finish(&mut self, key: Key, outcome: Outcome, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) = self.clients.get(key) else { return };
+        let (sent, received) = client.tunnel.moved();
+        self.drop_client(key);
+        redirector.handle_input(Input::Closed { client: key, outcome, sent, received }, cx.now);
+    }
+
+    fn drop_client(&mut self, key: Key) {
+        if let Some(client) = self.clients.remove(key) {
+            self.proxy_protocol.forget(key);
+            self.deferred_connects.client_left(client.source);
+            self.listeners.resume();
+        }
+    }
+
+    /// Handles what the queue reports.
+    fn handle_queue_events(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+        while let Some(event) = self.queue.poll_event() {
+            match event {
+                QueueEvent::Up => redirector.handle_input(Input::QueueUp, cx.now),
+                QueueEvent::Down => redirector.handle_input(Input::QueueDown, cx.now),
+                QueueEvent::Answer(Matched::ById(id, reply)) => {
+                    redirector.handle_input(Input::QueueReply { id, reply }, cx.now)
+                }
+                QueueEvent::Answer(Matched::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The load sources: samples the load of this host for the monitor.
+//!
+//! Owns the readings between two samples, and the notation of a source. Not
+//! responsible for what follows from a sample.
+
+use super::background_command::BackgroundCommand;
+use crate::os::{cpu, cpus, loadavg};
+use mio::Waker;
+use pegasus_core::base::decimal;
+use pegasus_core::base::key_value;
+use pegasus_core::base::sample::Sample;
+use pegasus_core::base::time::{Moment, Span};
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Readings of the run queue between two samples.
+const READINGS_PER_SAMPLE: u64 = 10;
+const READING_MIN: Span = Span::from_millis(50);
+/// A file or command that gave no reading for so many intervals makes the host count as full.
+const STALE_INTERVALS: u64 = 3;
+/// The largest file that is read as a reading, in bytes.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// Where a load comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LoadSource {
+    /// CPU utilisation and run queue, where the system tells them.
+    Cpu,
+    /// The load average of the last minute.
+    Loadavg,
+    /// Pressure stall information of Linux: the share of time in which a task
+    /// waited for a CPU, over ten seconds.
+    Psi,
+    /// A file that something else keeps up to date.
+    File(PathBuf),
+    /// A command that prints a reading.
+    Exec(String),
+}
+
+impl LoadSource {
+    /// What is read where nothing is configured.
+    pub fn default_list() -> Vec<LoadSource> {
+        vec![if cpu::MECHANISM == "none" { LoadSource::Loadavg } else { LoadSource::Cpu }]
+    }
+}
+
+impl fmt::Display for LoadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadSource::Cpu => f.write_str("cpu"),
+            LoadSource::Loadavg => f.write_str("loadavg"),
+            LoadSource::Psi => f.write_str("psi"),
+            LoadSource::File(path) => write!(f, "file:{}", path.display()),
+            LoadSource::Exec(command) => write!(f, "exec:{command}"),
+        }
+    }
+}
+
+impl FromStr for LoadSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LoadSource, String> {
+        match text.split_once(':') {
+            None if text == "cpu" && cpu::MECHANISM == "none" => Err("this system does not tell `cpu`".into()),
+            None if text == "cpu" => Ok(LoadSource::Cpu),
+            None if text == "loadavg" && loadavg::MECHANISM == "none" => {
+                Err("this system does not tell `loadavg`".into())
+            }
+            None if text == "loadavg" => Ok(LoadSource::Loadavg),
+            None if text == "psi" && !cfg!(target_os = "linux") => Err("this system does not tell `psi`".into()),
+            None if text == "psi" => Ok(LoadSource::Psi),
+            Some(("file", path)) if !path.is_empty() => Ok(LoadSource::File(path.into())),
+            Some(("exec", command)) if !command.is_empty() => Ok(LoadSource::Exec(command.into())),
+            _ => Err(format!("no such load source: `{text}` (cpu, loadavg, psi, file:PATH, exec:COMMAND)")),
+        }
+    }
+}
+
+/// What a file or command may say: how full the host is, 0 to 1, or
+/// `u=… q=… c=…`: utilisation, requests or tasks queued, workers (each optional).
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+struct Reading {
+    full: Option<f64>,
+    utilisation: Option<f64>,
+    queued: Option<f64>,
+    cpus: Option<f64>,
+}
+
+impl Reading {
+    const FULL: Reading = Reading { full: Some(1.0), utilisation: None, queued: None, cpus: None };
+
+    /// None if it is not a reading.
+    fn parse(text: &str) -> Option<Reading> {
+        let line = text.lines().next()?.trim();
+        if !line.contains('=') {
+            return Some(Reading { full: Some(decimal::parse(line)?.min(1.0)), ..Reading::default() });
+        }
+        let mut reading = Reading::default();
+        for word in line.split_whitespace() {
+            let (key, value) = word.split_once('=')?;
+            let value = Some(decimal::parse(value)?);
+            match key {
+                "u" => reading.utilisation = value.map(|value| value.min(1.0)),
+                "q" => reading.queued = value,
+                "c" => reading.cpus = value.filter(|cpus| *cpus > 0.0),
+                _ => return None,
+            }
+        }
+        Some(reading)
+    }
+}
+
+/// See the file's head.
+pub struct LoadSampler {
+    sources: Vec<LoadSource>,
+    cpus: f64,
+    interval: Span,
+    times: Option<cpu::Times>,
+    runnable: u64,
+    readings: u64,
+    next_reading: Moment,
+    commands: Vec<LoadCommand>,
+    /// Sources that failed, which is logged.
+    failed: Vec<LoadSource>,
+    log_lines: Vec<String>,
+    waker: Arc<Waker>,
+}
+
+/// A command that is run again and again.
+struct LoadCommand {
+    command: String,
+    run: Option<BackgroundCommand>,
+    next_start: Moment,
+    last: Option<(Moment, Reading)>,
+    /// Why there is none, or no newer one.
+    why: String,
+}
+
+impl LoadSampler {
+    /// A sampler of these sources, for samples every `interval`; `waker` is woken
+    /// when a command has ended.
+    pub fn new(sources: &[LoadSource], interval: Span, waker: Arc<Waker>) -> LoadSampler {
+        let commands = sources.iter().filter_map(|source| match source {
+            LoadSource::Exec(command) => Some(LoadCommand {
+                command: command.clone(),
+                run: None,
+                next_start: Moment::ZERO,
+                last: None,
+                why: String::new(),
+            }),
+            _ => None,
+        });
+        LoadSampler {
+            cpus: cpus::cpus(),
+            interval,
+            times: if sources.contains(&LoadSource::Cpu) { cpu::times() } else { None },
+            runnable: 0,
+            readings: 0,
+            next_reading: Moment::ZERO,
+            commands: commands.collect(),
+            failed: Vec::new(),
+            log_lines: Vec::new(),
+            waker,
+            sources: sources.to_vec(),
+        }
+    }
+
+    /// CPUs that this process may use.
+    pub fn cpus(&self) -> f64 {
+        self.cpus
+    }
+
+    /// When [`handle_timeout`](LoadSampler::handle_timeout) must be called.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let cpu = self.sources.contains(&LoadSource::Cpu).then_some(self.next_reading);
+        let idle = self.commands.iter().filter(|load_command| load_command.run.is_none());
+        idle.map(|load_command| load_command.next_start).chain(cpu).min()
+    }
+
+    /// Time passed, or a command ended: reads what is to be read between samples.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.sources.contains(&LoadSource::Cpu) && now >= self.next_reading {
+            self.next_reading = now + self.interval.part(READINGS_PER_SAMPLE).max(READING_MIN);
+            if let Some(runnable) = cpu::runnable() {
+                self.runnable += u64::from(runnable);
+                self.readings += 1;
+            }
+        }
+        let timeout = self.interval.times(STALE_INTERVALS);
+        for load_command in &mut self.commands {
+            if let Some(output) = load_command.run.as_ref().and_then(BackgroundCommand::result) {
+                load_command.run = None;
+                let parse = |text: String| Reading::parse(&text).ok_or_else(|| invalid_reading(&text));
+                match output.and_then(parse) {
+                    Ok(reading) => load_command.last = Some((now, reading)),
+                    Err(why) => load_command.why = why,
+                }
+            }
+            if load_command.run.is_none() && now >= load_command.next_start {
+                load_command.next_start = now + self.interval;
+                load_command.run =
+                    Some(BackgroundCommand::start(&load_command.command, timeout.into(), self.waker.clone()));
+            }
+        }
+    }
+
+    /// Whether every command has given a reading, or had the time to.
+    pub fn is_ready(&self) -> bool {
+        self.commands.iter().all(|load_command| load_command.last.is_some() || load_command.run.is_none())
+    }
+
+    /// What was seen since the last sample. With several sources the fullest counts.
+    pub fn sample(&mut self, now: Moment) -> Sample {
+        let mut sample = Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
+        let stale = self.interval.times(STALE_INTERVALS);
+        for source in self.sources.clone() {
+            let reading = match &source {
+                LoadSource::Cpu => Ok(self.read_cpus()),
+                LoadSource::Loadavg => {
+                    sample.load = loadavg::averages().map(|averages| averages[0]);
+                    sample.load.map(|_| Reading::default()).ok_or_else(|| "the system does not tell it".to_string())
+                }
+                LoadSource::Psi => pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string()),
+                LoadSource::File(path) => read_file(path, stale),
+                LoadSource::Exec(command) => {
+                    match self.commands.iter().find(|load_command| load_command.command == *command) {
+                        Some(LoadCommand { last: Some((at, reading)), .. }) if now.since(*at) <= stale => Ok(*reading),
+                        Some(LoadCommand { why, .. }) if !why.is_empty() => Err(why.clone()),
+                        _ => Err(format!("nothing new for {stale}")),
+                    }
+                }
+            };
+            let reading = self.accept_reading(source, reading);
+            let larger = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).reduce(f64::max);
+            sample.full = larger(sample.full, reading.full);
+            sample.utilisation = larger(sample.utilisation, reading.utilisation);
+            sample.queued = larger(sample.queued, reading.queued);
+            sample.cpus = reading.cpus.unwrap_or(sample.cpus);
+        }
+        sample
+    }
+
+    /// The reading of a source. One that failed counts as full, which is logged once.
+    fn accept_reading(&mut self, source: LoadSource, reading: Result<Reading, String>) -> Reading {
+        let position = self.failed.iter().position(|failed| *failed == source);
+        match (reading, position) {
+            (Ok(reading), None) => reading,
+            (Ok(reading), Some(position)) => {
+                self.failed.remove(position);
+                self.log_lines.push(format!("monitor_load={source} is of use again"));
+                reading
+            }
+            (Err(why), position) => {
+                if position.is_none() {
+                    self.log_lines.push(format!("monitor_load={source}: {why}; the machine counts as full"));
+                    self.failed.push(source);
+                }
+                Reading::FULL
+            }
+        }
+    }
+
+    /// What became of the sources since the last call, for the log.
+    pub fn take_log_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log_lines)
+    }
+
+    fn read_cpus(&mut self) -> Reading {
+        let times = cpu::times();
+        // Before the first tick nothing is position, and nothing can be learned.
+        let utilisation = times.and_then(|times| times.utilisation(&self.times?));
+        let mut reading = Reading { utilisation: times.map(|_| utilisation.unwrap_or(0.0)), ..Reading::default() };
+        if self.readings > 0 {
+            let runnable = self.runnable as f64 / self.readings as f64;
+            let busy = reading.utilisation.unwrap_or(0.0) * self.cpus;
+            reading.queued = Some((runnable - busy).max(0.0));
+        } else if utilisation.is_none() {
+            reading.queued = Some(0.0);
+        }
+        (self.times, self.runnable, self.readings) = (times, 0, 0);
+        reading
+    }
+}
+
+/// `some avg10` of `/proc/pressure/cpu`, a percentage.
+fn pressure() -> Option<Reading> {
+    let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    let percent = decimal::parse(key_value::find(some, "avg10")?)?;
+    Some(Reading { full: Some((percent / 100.0).clamp(0.0, 1.0)), ..Reading::default() })
+}
+
+fn invalid_reading(text: &str) -> String {
+    let start: String = text.trim().chars().take(40).collect();
+    format!("`{start}` is no reading (a number from 0 to 1, or u=… q=… c=…)")
+}
+
+/// What a file says, unless it is missing, old or no reading.
+fn read_file(path: &Path, stale: Span) -> Result<Reading, String> {
+    let message = |error: std::io::Error| error.to_string();
+    let changed = fs::metadata(path).and_then(|meta| meta.modified()).map_err(message)?;
+    // Files keep their time in whole seconds on some systems.
+    if Span::from(changed.elapsed().unwrap_or_default()) > stale + Span::from_secs(1) {
+        return Err(format!("older than {stale}"));
+    }
+    let mut text = String::new();
+    fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)).map_err(message)?;
+    Reading::parse(&text).ok_or_else(|| invalid_reading(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_a_number_or_pairs() {
+        let full = |number| Some(Reading { full: Some(number), ..Reading::default() });
+        assert_eq!((Reading::parse("0.25\n"), Reading::parse("7")), (full(0.25), full(1.0)));
+        let reading = Reading::parse("u=0.5 q=3 c=4\nmore").unwrap();
+        assert_eq!((reading.utilisation, reading.queued, reading.cpus), (Some(0.5), Some(3.0), Some(4.0)));
+        for bad in ["", "busy", "-1", "NaN", "u=0.5 x=1", "u=", "u=0.5 0.3"] {
+            assert_eq!(Reading::parse(bad), None, "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_old_means_full() {
+        let path = std::env::temp_dir().join(format!("pegasus-gauge-{}", std::process::id()));
+        let stale = Span::from_secs(2);
+        assert!(read_file(&path, stale).is_err());
+        fs::write(&path, "0.5").unwrap();
+        assert_eq!(read_file(&path, stale).unwrap().full, Some(0.5));
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(10);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert!(read_file(&path, stale).is_err());
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn sources_have_names() {
+        assert_eq!("file:/run/load".parse(), Ok(LoadSource::File("/run/load".into())));
+        assert_eq!("exec:/bin/x -y".parse(), Ok(LoadSource::Exec("/bin/x -y".into())));
+        for bad in ["", "cpus", "file:", "exec:", "file"] {
+            assert!(bad.parse::<LoadSource>().is_err(), "{bad:?} was taken");
+        }
+    }
+}

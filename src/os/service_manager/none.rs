@@ -1,0 +1,14 @@
+//! A system whose services are processes like any other.
+
+/// Runs it; the result is its exit status.
+pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
+    main()
+}
+
+/// Nobody is told.
+pub fn ready() {}
+
+/// Never.
+pub fn is_managed() -> bool {
+    false
+}

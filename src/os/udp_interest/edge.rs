@@ -1,0 +1,16 @@
+//! Events as the loop takes them of all sockets: once for what is new.
+
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+use std::io;
+
+/// Whether an event comes again until all is read.
+pub const LEVEL_TRIGGERED: bool = false;
+
+/// The loop is told when there is something to be read.
+///
+/// # Errors
+/// Returns the OS error.
+pub fn register_readable(registry: &Registry, socket: &mut UdpSocket, token: Token) -> io::Result<()> {
+    registry.register(socket, token, Interest::READABLE)
+}

@@ -1,0 +1,28 @@
+//! `epoll_ctl(2)` without `EPOLLET`: whoever expects one datagram reads one,
+//! and need not read again to learn that there was no other.
+
+use mio::net::UdpSocket;
+use mio::{Registry, Token};
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Whether an event comes again until all is read.
+pub const LEVEL_TRIGGERED: bool = true;
+
+/// The loop is told when there is something to be read, until the socket is
+/// closed. An error that nobody [takes](crate::os::datagram::clear_errors) is told
+/// again and again, too.
+///
+/// # Errors
+/// Returns the OS error.
+pub fn register_readable(registry: &Registry, socket: &mut UdpSocket, token: Token) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
+    // SAFETY: both descriptors are open, the event lives for the call.
+    let failed =
+        unsafe { libc::epoll_ctl(registry.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event) };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,162 @@
+//! Those whom Pegasus is compared with, by their rules and not their programs.
+//!
+//! Owns their choice among providers. Each balancer knows its own counts only,
+//! except for the ideal, which knows all at once.
+
+use super::setting::Setting;
+use pegasus_core::base::random::Random;
+
+/// Chooses a provider for each request.
+pub trait Baseline {
+    /// For a request at this balancer; only a usable one. None: wait until
+    /// another request ends.
+    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize>;
+
+    /// A request ended.
+    fn ended(&mut self, _balancer: usize, _provider: usize) {}
+}
+
+/// Any of them.
+pub struct Chance {
+    random: Random,
+    providers: usize,
+}
+
+impl Chance {
+    pub fn new(setting: &Setting, seed: u64) -> Chance {
+        Chance { random: Random::new(seed), providers: setting.hosts.len() }
+    }
+}
+
+impl Baseline for Chance {
+    fn choose(&mut self, _: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let all: Vec<usize> = (0..self.providers).filter(|provider| usable(*provider)).collect();
+        all.get(self.random.below(all.len())).copied()
+    }
+}
+
+/// Smooth turns in proportion to weights, or plain ones where these are equal.
+pub struct Turns {
+    weights: Vec<f64>,
+    credit: Vec<Vec<f64>>,
+}
+
+impl Turns {
+    /// Everybody the same; balancers start at different places.
+    pub fn plain(setting: &Setting, seed: u64) -> Turns {
+        let mut random = Random::new(seed);
+        let weights = vec![1.0; setting.hosts.len()];
+        let credit = (0..setting.balancers).map(|_| weights.iter().map(|_| random.unit()).collect()).collect();
+        Turns { weights, credit }
+    }
+
+    /// The weights that a careful operator would configure: cores times speed.
+    pub fn weighted(setting: &Setting) -> Turns {
+        let weights: Vec<f64> = setting.hosts.iter().map(|build| build.cpus * build.speed).collect();
+        Turns { credit: vec![vec![0.0; weights.len()]; setting.balancers], weights }
+    }
+}
+
+impl Baseline for Turns {
+    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let credit = &mut self.credit[balancer];
+        let mut total = 0.0;
+        let mut best: Option<usize> = None;
+        for provider in (0..credit.len()).filter(|provider| usable(*provider)) {
+            credit[provider] += self.weights[provider];
+            total += self.weights[provider];
+            if best.is_none_or(|best| credit[provider] > credit[best]) {
+                best = Some(provider);
+            }
+        }
+        credit[best?] -= total;
+        best
+    }
+}
+
+/// Fewest requests of this balancer in progress; equals take turns.
+pub struct LeastConn {
+    /// Requests in progress and when it was chosen last, by balancer.
+    places: Vec<Vec<(u32, u64)>>,
+    chosen: u64,
+}
+
+impl LeastConn {
+    pub fn new(setting: &Setting) -> LeastConn {
+        LeastConn { places: vec![vec![(0, 0); setting.hosts.len()]; setting.balancers], chosen: 0 }
+    }
+}
+
+impl Baseline for LeastConn {
+    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let places = &mut self.places[balancer];
+        let all = (0..places.len()).filter(|provider| usable(*provider));
+        let best = all.min_by_key(|provider| places[*provider])?;
+        self.chosen += 1;
+        places[best] = (places[best].0 + 1, self.chosen);
+        Some(best)
+    }
+
+    fn ended(&mut self, balancer: usize, provider: usize) {
+        self.places[balancer][provider].0 -= 1;
+    }
+}
+
+/// Two of them by chance, then the one with fewer requests in progress.
+pub struct TwoChoices {
+    random: Random,
+    active: Vec<Vec<u32>>,
+}
+
+impl TwoChoices {
+    pub fn new(setting: &Setting, seed: u64) -> TwoChoices {
+        TwoChoices { random: Random::new(seed), active: vec![vec![0; setting.hosts.len()]; setting.balancers] }
+    }
+}
+
+impl Baseline for TwoChoices {
+    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let active = &mut self.active[balancer];
+        let mut all: Vec<usize> = (0..active.len()).filter(|provider| usable(*provider)).collect();
+        if all.is_empty() {
+            return None;
+        }
+        let first = all.swap_remove(self.random.below(all.len()));
+        let second = all.get(self.random.below(all.len())).copied().unwrap_or(first);
+        let best = if active[second] < active[first] { second } else { first };
+        active[best] += 1;
+        Some(best)
+    }
+
+    fn ended(&mut self, balancer: usize, provider: usize) {
+        self.active[balancer][provider] -= 1;
+    }
+}
+
+/// The ideal: one queue in front of all slots, the quickest idle one first.
+/// It knows everything at once.
+pub struct Central {
+    slots: Vec<(f64, f64)>,
+    active: Vec<f64>,
+}
+
+impl Central {
+    pub fn new(setting: &Setting) -> Central {
+        let slots = setting.hosts.iter().map(|build| (build.speed, setting.slots(build))).collect();
+        Central { slots, active: vec![0.0; setting.hosts.len()] }
+    }
+}
+
+impl Baseline for Central {
+    fn choose(&mut self, _: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let idle = |provider: &usize| usable(*provider) && self.active[*provider] + 1.0 <= self.slots[*provider].1;
+        let key = |provider: usize| (self.slots[provider].0, 1.0 - self.active[provider] / self.slots[provider].1);
+        let best = (0..self.slots.len()).filter(idle).max_by(|a, b| key(*a).partial_cmp(&key(*b)).expect("numbers"))?;
+        self.active[best] += 1.0;
+        Some(best)
+    }
+
+    fn ended(&mut self, _: usize, provider: usize) {
+        self.active[provider] -= 1.0;
+    }
+}

@@ -1,0 +1,106 @@
+//! Daemons that are told to end: what runs goes on, nothing new begins.
+
+use crate::support::pegasus::{Balancer, Queue};
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, drain, End};
+use crate::support::until;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+/// A client whose connection runs.
+#[track_caller]
+fn running(balancer: &Balancer) -> TcpStream {
+    let mut client = connect(balancer.address());
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0; 1]).unwrap();
+    client
+}
+
+#[test]
+fn a_redirector_lets_connections_end_and_takes_no_new_ones() {
+    let provider = Provider::echo();
+    let mut balancer = Balancer::before(&[provider.address], &[]);
+    let mut client = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    until("new clients are refused", || TcpStream::connect(balancer.address()).is_err());
+    client.write_all(b"goes on").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut client), (b"goes on".to_vec(), End::Fin));
+    assert_eq!(balancer.redirect.ends(), 0);
+    balancer.redirect.closed(&["outcome=complete", "sent=8 ", "received=8 "]);
+}
+
+#[test]
+fn int_is_as_good_as_term() {
+    let mut balancer = Balancer::before(&[], &[]);
+    balancer.redirect.signal(libc::SIGINT);
+    assert_eq!(balancer.redirect.ends(), 0);
+    balancer.queue.signal(libc::SIGINT);
+    assert_eq!(balancer.queue.ends(), 0);
+}
+
+#[test]
+fn draining_has_an_end() {
+    let provider = Provider::echo();
+    let mut balancer = Balancer::before(&[provider.address], &["drain_timeout=200ms"]);
+    let mut client = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    drain(&mut client);
+    assert_eq!(balancer.redirect.ends(), 0);
+    balancer.redirect.closed(&["outcome=drained"]);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let provider = Provider::echo();
+    // Most of the threads have nothing to do, and end earlier than the one that
+    // has; which one that is, is chance.
+    for _ in 0..4 {
+        let mut balancer = Balancer::before(&[provider.address], &["drain_timeout=10m", "redirect_threads=8"]);
+        let mut client = running(&balancer);
+        balancer.redirect.signal(libc::SIGTERM);
+        balancer.redirect.says(&["draining"]);
+        until("new clients are refused", || TcpStream::connect(balancer.address()).is_err());
+        balancer.redirect.signal(libc::SIGTERM);
+        drain(&mut client);
+        assert_eq!(balancer.redirect.ends(), 0);
+    }
+}
+
+#[test]
+fn what_the_redirector_had_in_progress_is_free_when_it_is_gone() {
+    let provider = Provider::echo();
+    let mut balancer = Balancer::before(&[provider.address], &[]);
+    let _client = running(&balancer);
+    until("one is in progress", || balancer.queue.status().active(provider.address) == 1);
+    balancer.redirect.kill();
+    until("it is free", || balancer.queue.status().active(provider.address) == 0);
+}
+
+#[test]
+fn a_queue_that_ends_says_so_to_who_waits() {
+    let mut queue = Queue::start(&[]);
+    let mut line = queue.connect();
+    line.say("next?wait=30s&id=1");
+    until("it waits", || queue.status().queue().number("waiting") == 1);
+    queue.signal(libc::SIGTERM);
+    assert_eq!(line.hear(), "error draining id=1");
+    assert_eq!(line.hear(), "");
+    assert_eq!(queue.ends(), 0);
+    assert!(TcpStream::connect(queue.address).is_err());
+}
+
+#[test]
+fn clients_wait_for_the_queue_that_follows_one_that_ended() {
+    let port = crate::support::free_port();
+    let (mut queue, provider) = (Queue::at(port, &[]), Provider::named("served"));
+    let settings = ["redirect_wait=20s", "redirect_queue_timeout=20s"];
+    let redirect = crate::support::pegasus::Redirect::start(queue.address, &settings);
+    let mut client = connect(redirect.address);
+    until("it waits", || queue.status().queue().number("waiting") == 1);
+    queue.signal(libc::SIGTERM);
+    assert_eq!(queue.ends(), 0);
+    let queue = Queue::at(port, &[]);
+    queue.offer(provider.address, 1);
+    assert_eq!(drain(&mut client), (b"served".to_vec(), End::Fin));
+}
