@@ -12,7 +12,11 @@ fn main() {
         ("linux", "uclibc") => "procfs",
         ("android", _) => "sysinfo",
         ("windows", _) => "sampled",
-        ("linux" | "macos" | "freebsd" | "openbsd" | "netbsd" | "dragonfly" | "illumos" | "solaris", _) => "getloadavg",
+        (
+            "linux" | "macos" | "freebsd" | "openbsd" | "netbsd" | "dragonfly" | "illumos"
+            | "solaris",
+            _,
+        ) => "getloadavg",
         _ => "none",
     };
     // Where CPU utilisation and run queue come from.

@@ -52,6 +52,7 @@ pub use pegasus_core::scheduler;
 /// the result is its exit status.
 pub fn run(own: Vec<scheduler::registry::SchedulerDef>) -> i32 {
     scheduler::registry::add(own);
-    let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     command::cli::main(&arguments)
 }

@@ -84,9 +84,16 @@ impl Log for Logger {
                 let line = format!("{level:<5} [{}] {}\n", record.target(), record.args());
                 let _ = io::stderr().write_all(line.as_bytes());
             }
-            Sink::Syslog(syslog) => syslog.send(severity(level), &format!("{}: {}", record.target(), record.args())),
+            Sink::Syslog(syslog) => {
+                syslog.send(severity(level), &format!("{}: {}", record.target(), record.args()))
+            }
             Sink::File(_, Some(file)) => {
-                let line = format!("{} {level:<5} [{}] {}\n", utc(SystemTime::now()), record.target(), record.args());
+                let line = format!(
+                    "{} {level:<5} [{}] {}\n",
+                    utc(SystemTime::now()),
+                    record.target(),
+                    record.args()
+                );
                 let _ = (&*file).write_all(line.as_bytes());
             }
             Sink::File(_, None) | Sink::Nowhere => {}
@@ -142,7 +149,11 @@ pub fn start_tool(level: LevelFilter) {
 ///
 /// # Errors
 /// A log file that cannot be opened.
-pub fn start(destination: &LogDestination, level: LevelFilter, stderr_was_client: bool) -> io::Result<()> {
+pub fn start(
+    destination: &LogDestination,
+    level: LevelFilter,
+    stderr_was_client: bool,
+) -> io::Result<()> {
     let sink = match destination {
         LogDestination::Stderr if stderr_was_client => Sink::Syslog(Syslog::default()),
         LogDestination::Stderr => Sink::Stderr(std::env::var_os("JOURNAL_STREAM").is_some()),
@@ -156,7 +167,11 @@ pub fn start(destination: &LogDestination, level: LevelFilter, stderr_was_client
 
 /// The same; where it cannot be had, the usual place, and a line there. A log
 /// must not keep anybody from being served.
-pub fn start_or_fall_back(destination: &LogDestination, level: LevelFilter, stderr_was_client: bool) {
+pub fn start_or_fall_back(
+    destination: &LogDestination,
+    level: LevelFilter,
+    stderr_was_client: bool,
+) {
     if let Err(error) = start(destination, level, stderr_was_client) {
         let _ = start(&LogDestination::Stderr, level, stderr_was_client);
         log::error!(target: "log", "log={destination}: {error}; it goes on here");

@@ -55,7 +55,8 @@ fn check(root: &str, prefix: &str, plan: &[(&str, &[&str])]) {
         for file in files(&place(root).join(room)) {
             let text = fs::read_to_string(&file).unwrap();
             for used in text.split(prefix).skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let used: String =
+                    used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let fine = used == *room && prefix == "crate::" || allowed.contains(&used.as_str());
                 assert!(fine, "{}: {room} may not use {prefix}{used}", file.display());
             }
@@ -72,8 +73,14 @@ fn rooms_lean_on_the_floors_below_only() {
 
 #[test]
 fn the_core_is_pure() {
-    assert!(read("src/core/lib.rs").contains("\n#![forbid(unsafe_code)]\n"), "the core does not forbid unsafe code");
-    assert!(!read("src/core/Cargo.toml").contains("dependencies"), "the core needs more than the standard library");
+    assert!(
+        read("src/core/lib.rs").contains("\n#![forbid(unsafe_code)]\n"),
+        "the core does not forbid unsafe code"
+    );
+    assert!(
+        !read("src/core/Cargo.toml").contains("dependencies"),
+        "the core needs more than the standard library"
+    );
     // Clocks, sockets, files and threads are clippy's: src/core/clippy.toml.
     assert!(place("src/core/clippy.toml").exists());
 }
@@ -96,7 +103,8 @@ fn code(text: &str) -> String {
         let length = match bytes[0] {
             b'/' if bytes.get(1) == Some(&b'/') => rest.find('\n').unwrap_or(rest.len()),
             quote @ (b'"' | b'\'') => {
-                let literal = quote == b'"' || bytes.get(1) == Some(&b'\\') || bytes.get(2) == Some(&b'\'');
+                let literal =
+                    quote == b'"' || bytes.get(1) == Some(&b'\\') || bytes.get(2) == Some(&b'\'');
                 let mut at = 1;
                 while literal && at < bytes.len() && bytes[at] != quote {
                     at += if bytes[at] == b'\\' { 2 } else { 1 };
@@ -128,9 +136,12 @@ fn expand(prefix: &Words, tree: &str, found: &mut Vec<(Words, String)>) {
             depth += i32::from(c == '{') - i32::from(c == '}');
             c == ',' && depth == 0
         });
-        return parts.filter(|part| !part.trim().is_empty()).for_each(|part| expand(&path, part, found));
+        return parts
+            .filter(|part| !part.trim().is_empty())
+            .for_each(|part| expand(&path, part, found));
     }
-    let (from, name) = tree.split_once(" as ").map_or((tree, None), |(from, name)| (from, Some(name.trim())));
+    let (from, name) =
+        tree.split_once(" as ").map_or((tree, None), |(from, name)| (from, Some(name.trim())));
     path.extend(words(from).filter(|word| word != "self"));
     // `self::x` is the only other use of that word.
     if from.trim().starts_with("self::") {
@@ -157,26 +168,40 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
         "mod.rs" | "lib.rs" => file.parent().unwrap().to_path_buf(),
         _ => file.with_extension(""),
     };
-    let mut module = Module { path: path.clone(), children: BTreeSet::new(), uses: Vec::new(), mentions: Vec::new() };
+    let mut module = Module {
+        path: path.clone(),
+        children: BTreeSet::new(),
+        uses: Vec::new(),
+        mentions: Vec::new(),
+    };
     let mut named = None;
     for line in raw.lines().map(str::trim) {
-        let declared = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod ")).filter(|(before, name)| {
-            (before.is_empty() || before.starts_with("pub")) && name.chars().all(|c| c.is_alphanumeric() || c == '_')
-        });
+        let declared = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod ")).filter(
+            |(before, name)| {
+                (before.is_empty() || before.starts_with("pub"))
+                    && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+            },
+        );
         if let Some((_, name)) = declared {
             let candidates = match named.take() {
                 Some(path) => vec![file.parent().unwrap().join(path)],
                 None => vec![folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")],
             };
             let path: Words = path.iter().cloned().chain([name.to_string()]).collect();
-            candidates.into_iter().filter(|file| file.exists()).for_each(|file| modules(file, path.clone(), all));
+            candidates
+                .into_iter()
+                .filter(|file| file.exists())
+                .for_each(|file| modules(file, path.clone(), all));
             module.children.insert(name.to_string());
         }
-        named = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")).or(named);
+        named =
+            line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")).or(named);
     }
     let mut rest = String::new();
     for statement in text.split_inclusive(';') {
-        let at = statement.find("use ").filter(|at| statement[..*at].ends_with(['\n', ' ', '(']) || *at == 0);
+        let at = statement
+            .find("use ")
+            .filter(|at| statement[..*at].ends_with(['\n', ' ', '(']) || *at == 0);
         match at.filter(|at| !statement[..*at].trim_end().ends_with("::")) {
             Some(at) => {
                 rest += &statement[..at];
@@ -188,7 +213,9 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
     let paths = rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
     module.mentions = paths
         .filter(|path| path.contains("::"))
-        .map(|path| path.split("::").filter(|word| !word.is_empty()).map(str::to_string).collect::<Words>())
+        .map(|path| {
+            path.split("::").filter(|word| !word.is_empty()).map(str::to_string).collect::<Words>()
+        })
         .filter(|path| !path.is_empty())
         .collect();
     all.insert(file, module);
@@ -196,7 +223,12 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
 
 /// The files that a path in `file` leads to; a name that another file only passes
 /// on leads to where that one has it from.
-fn lead(all: &BTreeMap<PathBuf, Module>, file: &Path, path: &[String], depth: usize) -> Vec<PathBuf> {
+fn lead(
+    all: &BTreeMap<PathBuf, Module>,
+    file: &Path,
+    path: &[String],
+    depth: usize,
+) -> Vec<PathBuf> {
     let of = &all[file];
     let mut place = of.path.clone();
     let mut rest = path;
@@ -216,7 +248,10 @@ fn lead(all: &BTreeMap<PathBuf, Module>, file: &Path, path: &[String], depth: us
         _ => return Vec::new(),
     }
     let are_at = |place: &Words| -> Vec<PathBuf> {
-        all.iter().filter(|(_, module)| module.path == *place).map(|(file, _)| file.clone()).collect()
+        all.iter()
+            .filter(|(_, module)| module.path == *place)
+            .map(|(file, _)| file.clone())
+            .collect()
     };
     while let Some(word) = rest.first() {
         let deeper: Words = place.iter().cloned().chain([word.clone()]).collect();
@@ -227,7 +262,8 @@ fn lead(all: &BTreeMap<PathBuf, Module>, file: &Path, path: &[String], depth: us
     }
     let mut found = Vec::new();
     for there in are_at(&place) {
-        let passed_on = rest.first().and_then(|name| all[&there].uses.iter().find(|(_, known)| known == name));
+        let passed_on =
+            rest.first().and_then(|name| all[&there].uses.iter().find(|(_, known)| known == name));
         match passed_on.filter(|_| there != file && depth < 8) {
             Some((path, _)) => found.extend(lead(all, &there, path, depth + 1)),
             None => found.push(there),
@@ -249,9 +285,13 @@ fn circles(root: &str) -> Vec<Vec<String>> {
     let imports = |file: &Path| -> BTreeSet<PathBuf> {
         let module = &all[file];
         let paths = module.uses.iter().map(|(path, _)| path).chain(&module.mentions);
-        paths.flat_map(|path| lead(&all, file, path, 0)).filter(|to| to != file && !own(file, to)).collect()
+        paths
+            .flat_map(|path| lead(&all, file, path, 0))
+            .filter(|to| to != file && !own(file, to))
+            .collect()
     };
-    let imports: BTreeMap<&PathBuf, BTreeSet<PathBuf>> = all.keys().map(|file| (file, imports(file))).collect();
+    let imports: BTreeMap<&PathBuf, BTreeSet<PathBuf>> =
+        all.keys().map(|file| (file, imports(file))).collect();
     let reached = |from: &PathBuf| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
         while let Some(file) = open.pop() {
@@ -259,24 +299,34 @@ fn circles(root: &str) -> Vec<Vec<String>> {
         }
         seen
     };
-    let reached: BTreeMap<&PathBuf, BTreeSet<PathBuf>> = all.keys().map(|file| (file, reached(file))).collect();
+    let reached: BTreeMap<&PathBuf, BTreeSet<PathBuf>> =
+        all.keys().map(|file| (file, reached(file))).collect();
     let name = |file: &PathBuf| file.strip_prefix(place("")).unwrap().display().to_string();
     let mut circles = BTreeSet::new();
     for (file, seen) in reached.iter().filter(|(file, seen)| seen.contains(**file)) {
-        circles.insert(seen.iter().filter(|other| reached[other].contains(*file)).map(name).collect::<Vec<_>>());
+        circles.insert(
+            seen.iter()
+                .filter(|other| reached[other].contains(*file))
+                .map(name)
+                .collect::<Vec<_>>(),
+        );
     }
     circles.into_iter().collect()
 }
 
 #[test]
 fn no_two_files_import_each_other() {
-    let circles: Vec<Vec<String>> = ["src/lib.rs", "src/core/lib.rs"].into_iter().flat_map(circles).collect();
+    let circles: Vec<Vec<String>> =
+        ["src/lib.rs", "src/core/lib.rs"].into_iter().flat_map(circles).collect();
     let mut needed = BTreeSet::new();
     for circle in &circles {
-        let known = KNOWN_CIRCLES.iter().find(|(folder, _)| circle.iter().all(|file| file.starts_with(folder)));
+        let known = KNOWN_CIRCLES
+            .iter()
+            .find(|(folder, _)| circle.iter().all(|file| file.starts_with(folder)));
         let Some((folder, _)) = known else { panic!("these files import each other: {circle:#?}") };
         needed.insert(folder);
     }
-    let mended: Vec<_> = KNOWN_CIRCLES.iter().map(|(folder, _)| folder).filter(|it| !needed.contains(it)).collect();
+    let mended: Vec<_> =
+        KNOWN_CIRCLES.iter().map(|(folder, _)| folder).filter(|it| !needed.contains(it)).collect();
     assert!(mended.is_empty(), "take these from the list: {mended:?}");
 }

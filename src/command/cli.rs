@@ -125,7 +125,13 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     exit::USAGE
 }
 
-fn parse(name: &str, mut options: Options, rest: &[String], client: bool, run: fn(&Matches) -> i32) -> i32 {
+fn parse(
+    name: &str,
+    mut options: Options,
+    rest: &[String],
+    client: bool,
+    run: fn(&Matches) -> i32,
+) -> i32 {
     options.optflag("h", "help", "");
     match options.parse(rest) {
         Ok(matches) if matches.opt_present("help") => help::print(&[name.to_string()]),
@@ -164,8 +170,13 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if let Some(extra) = matches.free.first() {
         return usage_error(&format!("{name}: what is `{extra}`?"), client);
     }
-    let given = |option| name == "redirect" && option == "service" || name == "monitor" && option == "once";
-    let service = match given("service").then(|| matches.opt_str("service")).flatten().map(|name| name.parse()) {
+    let given =
+        |option| name == "redirect" && option == "service" || name == "monitor" && option == "once";
+    let service = match given("service")
+        .then(|| matches.opt_str("service"))
+        .flatten()
+        .map(|name| name.parse())
+    {
         Some(Err(why)) => return usage_error(&format!("{name}: -s: {why}"), client),
         Some(Ok(service)) => Some(service),
         None => None,
@@ -175,7 +186,10 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         assignments: matches.opt_strs("set"),
         verbosity: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
         stderr_was_client: client,
-        under_superserver: !matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)),
+        under_superserver: !matches!(
+            start_context.inherited,
+            Inherited::Nothing | Inherited::Handed(_)
+        ),
     };
     let settings = match source.load() {
         Ok(settings) => settings,
@@ -216,16 +230,19 @@ fn report_test(name: &str, settings: &Settings) -> i32 {
         _ => false,
     };
     if name == "redirect" && !cfg!(feature = "queue") {
-        print_line(format_args!("this program has no queue to embed: it asks {}", settings.usual_queue()));
+        print_line(format_args!(
+            "this program has no queue to embed: it asks {}",
+            settings.usual_queue()
+        ));
     }
     match name {
         "monitor" if idle => {
             print_error("pegasus: nothing to offer: set service_NAME_provider");
             return exit::CONFIG;
         }
-        "redirect" if idle => {
-            print_line("the configuration is good for a superserver; standalone needs service_NAME_listen")
-        }
+        "redirect" if idle => print_line(
+            "the configuration is good for a superserver; standalone needs service_NAME_listen",
+        ),
         _ => print_line("the configuration is good"),
     }
     exit::OK

@@ -29,7 +29,9 @@ impl SignalAction {
             Signal::Terminate => return Some(SignalAction::End),
             Signal::Reload => return Some(SignalAction::Reload),
             Signal::Reopen => logging::reopen(),
-            Signal::Upgrade => warn!(target: name, "no upgrade in place: restart it, clients wait meanwhile"),
+            Signal::Upgrade => {
+                warn!(target: name, "no upgrade in place: restart it, clients wait meanwhile")
+            }
         }
         None
     }
@@ -54,8 +56,13 @@ pub struct Daemon {
 /// # Errors
 /// Returns the OS error.
 pub fn become_user(settings: &Settings) -> io::Result<()> {
-    let with_key = |user: &str, error: io::Error| io::Error::new(error.kind(), format!("user={user}: {error}"));
-    settings.user.as_ref().map_or(Ok(()), |user| privileges::become_user(user).map_err(|error| with_key(user, error)))
+    let with_key = |user: &str, error: io::Error| {
+        io::Error::new(error.kind(), format!("user={user}: {error}"))
+    };
+    settings
+        .user
+        .as_ref()
+        .map_or(Ok(()), |user| privileges::become_user(user).map_err(|error| with_key(user, error)))
 }
 
 /// Descriptors that a process needs besides those of its connections.
@@ -83,22 +90,30 @@ impl DescriptorBudget {
     }
 
     fn within(settings: &Settings, limit: Option<u64>) -> DescriptorBudget {
-        let (mut clients, mut flows) = (settings.redirect_connections_max, settings.redirect_flows_max);
+        let (mut clients, mut flows) =
+            (settings.redirect_connections_max, settings.redirect_flows_max);
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let uses = |transport| listens().any(|listen| listen.transport == transport);
         let threads = settings.redirect_threads.unwrap_or_else(cpus::threads) as u64;
         // Each loop has a copy of a socket for streams, or a socket of its own for datagrams.
-        let sockets = |listen: &ListenAddr| (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads;
-        let listen_sockets: u64 =
-            listens().map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen)).sum();
+        let sockets = |listen: &ListenAddr| {
+            (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads
+        };
+        let listen_sockets: u64 = listens()
+            .map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen))
+            .sum();
         let kinds = u64::from(uses(Transport::Tcp)) + u64::from(uses(Transport::Udp));
         let monitors = match settings.asked_queue() {
             QueueLocation::Embedded => MONITORS_MIN.min(limit.unwrap_or(u64::MAX) / 8),
             QueueLocation::Remote(_) => 0,
         };
-        let reserved =
-            DESCRIPTORS_RESERVED + listen_sockets + threads * kinds.max(1) * DESCRIPTORS_PER_THREAD + monitors;
-        let Some(limit) = limit else { return DescriptorBudget { clients, pipes: usize::MAX, flows } };
+        let reserved = DESCRIPTORS_RESERVED
+            + listen_sockets
+            + threads * kinds.max(1) * DESCRIPTORS_PER_THREAD
+            + monitors;
+        let Some(limit) = limit else {
+            return DescriptorBudget { clients, pipes: usize::MAX, flows };
+        };
         let available = usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX);
         let left = match (uses(Transport::Tcp), uses(Transport::Udp)) {
             (true, true) => {
@@ -121,13 +136,16 @@ impl DescriptorBudget {
 pub fn warn_about_limit(name: &str, settings: &Settings) {
     let (key, wanted, fit) = match name {
         "queue" => {
-            let fit = limits::raise().map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED));
+            let fit = limits::raise()
+                .map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED));
             let fit = usize::try_from(fit).unwrap_or(usize::MAX);
             ("queue_connections_max", settings.queue_connections_max, fit)
         }
-        "redirect" => {
-            ("redirect_connections_max", settings.redirect_connections_max, DescriptorBudget::of(settings).clients)
-        }
+        "redirect" => (
+            "redirect_connections_max",
+            settings.redirect_connections_max,
+            DescriptorBudget::of(settings).clients,
+        ),
         _ => return,
     };
     // A default that nearly fits is no news.
@@ -155,7 +173,10 @@ mod tests {
         for limit in [64, 256, 1024, 20_000] {
             let spent = |budget: &DescriptorBudget| 2 * budget.clients + 2 * budget.pipes;
             let streams = budget(Some(limit), &[tcp, two]);
-            assert!(spent(&streams) < limit as usize && streams.clients > limit as usize / 8, "{limit}");
+            assert!(
+                spent(&streams) < limit as usize && streams.clients > limit as usize / 8,
+                "{limit}"
+            );
             let both = budget(Some(limit), &[tcp, udp, two]);
             assert!(spent(&both) + both.flows < limit as usize && both.flows > 0, "{limit}");
             assert_eq!(budget(Some(limit), &[tcp, two, "redirect_connections_max=3"]).clients, 3);

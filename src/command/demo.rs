@@ -113,7 +113,8 @@ fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<bool> {
     }
     thread::sleep(time);
     let body = format!("{name}\n");
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     (&mut &*stream).write_all((head + &body).as_bytes())?;
     Ok(true)
 }
@@ -155,7 +156,8 @@ struct Cluster {
 impl Cluster {
     fn start() -> io::Result<Cluster> {
         let configured = |assignments: &[String]| {
-            Settings::load(None, assignments).map_err(|errors| io::Error::other(errors[0].to_string()))
+            Settings::load(None, assignments)
+                .map_err(|errors| io::Error::other(errors[0].to_string()))
         };
         let settings = configured(&["queue_listen=127.0.0.1:0".into()])?;
         let Embedded { addresses, queue: shared_queue, .. } =
@@ -184,14 +186,17 @@ impl Cluster {
 
     fn status(&self) -> io::Result<Vec<String>> {
         let target = HostPort { host: self.queue.ip().to_string(), port: self.queue.port() };
-        ControlConnection::connect(target)?.ask(&format!("pegasus://{}/status?service=web", self.queue))
+        ControlConnection::connect(target)?
+            .ask(&format!("pegasus://{}/status?service=web", self.queue))
     }
 
     /// Waits until all providers have offered tickets.
     fn wait(&self) -> io::Result<()> {
         let start = Instant::now();
         while start.elapsed() < STARTUP_MAX {
-            let offers = |line: &String| line.starts_with("provider ") && key_value::find(line, "tickets") != Some("0");
+            let offers = |line: &String| {
+                line.starts_with("provider ") && key_value::find(line, "tickets") != Some("0")
+            };
             if self.status()?.iter().filter(|line| offers(line)).count() == self.providers.len() {
                 return Ok(());
             }
@@ -204,19 +209,28 @@ impl Cluster {
         let status = self.status()?;
         let row = |provider: &Provider| {
             let address = provider.address.to_string();
-            let line = status.iter().find(|line| key_value::find(line, "address") == Some(&address));
-            let number = |key| line.and_then(|line| key_value::find(line, key)?.parse().ok()).unwrap_or(0u64);
+            let line =
+                status.iter().find(|line| key_value::find(line, "address") == Some(&address));
+            let number = |key| {
+                line.and_then(|line| key_value::find(line, key)?.parse().ok()).unwrap_or(0u64)
+            };
             (number("tickets"), number("active"), provider.served.load(Ordering::Relaxed) as u64)
         };
         let rows: Vec<_> = self.providers.iter().map(row).collect();
         let total: u64 = rows.iter().map(|(_, _, served)| served).sum();
-        let mut table =
-            vec![format!("{:<26}{:>9}{:>9}{:>10}{:>8}", "provider", "tickets", "active", "requests", "share")];
+        let mut table = vec![format!(
+            "{:<26}{:>9}{:>9}{:>10}{:>8}",
+            "provider", "tickets", "active", "requests", "share"
+        )];
         for (provider, (tickets, active, served)) in self.providers.iter().zip(rows) {
             let share = (served * 1000 + total / 2) / total.max(1);
             let name = format!("{} {}", provider.name, provider.address);
             let dead = if provider.alive.load(Ordering::SeqCst) { "" } else { "  dead" };
-            table.push(format!("{name:<26}{tickets:>9}{active:>9}{served:>10}{:>5}.{}%{dead}", share / 10, share % 10));
+            table.push(format!(
+                "{name:<26}{tickets:>9}{active:>9}{served:>10}{:>5}.{}%{dead}",
+                share / 10,
+                share % 10
+            ));
         }
         Ok(table)
     }
@@ -253,7 +267,10 @@ pub fn run(matches: &Matches) -> i32 {
 
 /// Own clients for a while, then the table.
 fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
-    print_line(format_args!("clients come to {}; three providers compete for them", cluster.address));
+    print_line(format_args!(
+        "clients come to {}; three providers compete for them",
+        cluster.address
+    ));
     let counts = Arc::new(RequestCounts::default());
     let until = Instant::now() + Duration::from_secs(seconds);
     let clients: Vec<_> = (0..CLIENTS)
@@ -271,7 +288,8 @@ fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
         let _ = client.join();
     }
     screen.show(&cluster.table()?);
-    let (answered, failed) = (counts.answered.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+    let (answered, failed) =
+        (counts.answered.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
     print_line(format_args!("{answered} requests answered, {failed} failed"));
     Ok(if failed == 0 && answered > 0 { exit::OK } else { exit::ANSWER })
 }
@@ -319,8 +337,10 @@ fn read_keys(cluster: &Cluster, typed: &Typed) {
                 None => clients = Some(run_clients(cluster.address)),
             },
             number => {
-                if let Some(provider) =
-                    number.parse::<usize>().ok().and_then(|n| cluster.providers.get(n.wrapping_sub(1)))
+                if let Some(provider) = number
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|n| cluster.providers.get(n.wrapping_sub(1)))
                 {
                     provider.toggle();
                 }
@@ -336,7 +356,11 @@ fn run_clients(address: SocketAddr) -> Arc<AtomicBool> {
         let running = running.clone();
         thread::spawn(move || {
             while running.load(Ordering::SeqCst) {
-                client(address, Instant::now() + Duration::from_millis(200), &RequestCounts::default());
+                client(
+                    address,
+                    Instant::now() + Duration::from_millis(200),
+                    &RequestCounts::default(),
+                );
             }
         });
     }

@@ -50,12 +50,16 @@ pub fn print(words: &[String]) -> i32 {
 
 /// The table of schedulers, then the advice on choosing one.
 fn schedulers() -> String {
-    let mut text = String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
+    let mut text =
+        String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
     for entry in registry::definitions() {
         let name = entry.names[0];
         let aliases = entry.names[1..].join(" ");
-        let line =
-            if aliases.is_empty() { entry.summary.to_string() } else { format!("{} ({aliases})", entry.summary) };
+        let line = if aliases.is_empty() {
+            entry.summary.to_string()
+        } else {
+            format!("{} ({aliases})", entry.summary)
+        };
         text.push_str(&format!("  {name:<16}{line}\n"));
     }
     text.push_str(SCHEDULERS);
@@ -87,7 +91,10 @@ mod tests {
                 assert_eq!(line, line.trim_end(), "{name}: trailing blanks");
                 assert!(!line.contains('\t'), "{name}: a tab: {line}");
             }
-            assert!(page.ends_with('\n') && !page.ends_with("\n\n"), "{name}: one newline ends a page");
+            assert!(
+                page.ends_with('\n') && !page.ends_with("\n\n"),
+                "{name}: one newline ends a page"
+            );
         }
         assert!(schedulers().lines().count() <= 24);
     }

@@ -133,7 +133,10 @@ impl Handler for MonitorHandler {
 
     fn next_timeout(&self) -> Option<Moment> {
         let connections = self.connections.iter().filter_map(QueueConnection::next_timeout);
-        connections.chain(self.load_sampler.next_timeout()).chain(self.tcp_checks.next_timeout()).min()
+        connections
+            .chain(self.load_sampler.next_timeout())
+            .chain(self.tcp_checks.next_timeout())
+            .min()
     }
 
     fn end_turn(&mut self, monitor: &mut Monitor, cx: &mut Context) -> bool {
@@ -147,7 +150,11 @@ impl MonitorHandler {
     fn new(settings: Settings, waker: Arc<Waker>) -> MonitorHandler {
         MonitorHandler {
             connections: connections(&settings),
-            load_sampler: LoadSampler::new(&settings.monitor_load, settings.monitor_interval, waker),
+            load_sampler: LoadSampler::new(
+                &settings.monitor_load,
+                settings.monitor_interval,
+                waker,
+            ),
             sample_due: false,
             tcp_checks: TcpChecks::default(),
             command_checks: Vec::new(),
@@ -162,7 +169,13 @@ impl MonitorHandler {
         Monitor::new(self.settings.monitor_options(), self.load_sampler.cpus(), seed())
     }
 
-    fn on_check_result(&mut self, service: usize, result: CheckResult, monitor: &mut Monitor, cx: &Context) {
+    fn on_check_result(
+        &mut self,
+        service: usize,
+        result: CheckResult,
+        monitor: &mut Monitor,
+        cx: &Context,
+    ) {
         let good = result.is_ok();
         if let Err(why) = result {
             debug!(target: "monitor", "check of service {service}: {why}");
@@ -175,7 +188,10 @@ impl MonitorHandler {
         if self.sample_due && self.load_sampler.is_ready() {
             self.sample_due = false;
             let sample = self.load_sampler.sample(cx.now);
-            self.load_sampler.take_log_lines().into_iter().for_each(|line| warn!(target: "monitor", "{line}"));
+            self.load_sampler
+                .take_log_lines()
+                .into_iter()
+                .for_each(|line| warn!(target: "monitor", "{line}"));
             monitor.handle_input(Input::Sampled(sample), cx.now);
         }
     }
@@ -184,18 +200,32 @@ impl MonitorHandler {
     /// which the balancers see this host. Answers at once where it can.
     fn start_check(&mut self, service: usize, cx: &mut Context) -> Option<CheckResult> {
         let timeout = check_timeout(&self.settings);
-        let Some(settings) = self.settings.offered().get(service).copied().cloned() else { return Some(Ok(())) };
+        let Some(settings) = self.settings.offered().get(service).copied().cloned() else {
+            return Some(Ok(()));
+        };
         match settings.effective_check() {
             Some(Check::Exec(command)) => {
-                self.command_checks.push((service, BackgroundCommand::start(&command, timeout.into(), cx.waker())));
+                self.command_checks.push((
+                    service,
+                    BackgroundCommand::start(&command, timeout.into(), cx.waker()),
+                ));
                 None
             }
             Some(Check::Tcp(Some(port))) => {
                 let seen = || {
-                    self.connections.iter().find_map(QueueConnection::local_ip).unwrap_or(Ipv4Addr::LOCALHOST.into())
+                    self.connections
+                        .iter()
+                        .find_map(QueueConnection::local_ip)
+                        .unwrap_or(Ipv4Addr::LOCALHOST.into())
                 };
                 let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
-                self.tcp_checks.start(service, SocketAddr::new(ip, port), timeout, Token(service * 2 + 1), cx)
+                self.tcp_checks.start(
+                    service,
+                    SocketAddr::new(ip, port),
+                    timeout,
+                    Token(service * 2 + 1),
+                    cx,
+                )
             }
             _ => Some(Ok(())),
         }
@@ -209,7 +239,8 @@ impl MonitorHandler {
                     QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
                     QueueEvent::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", connection.host_port());
-                        monitor.handle_input(Input::QueueReply { balancer, service, reply }, cx.now);
+                        monitor
+                            .handle_input(Input::QueueReply { balancer, service, reply }, cx.now);
                     }
                     QueueEvent::Answer(Matched::ById(..)) => {}
                 }
@@ -224,10 +255,18 @@ impl MonitorHandler {
         }
         let same_balancers = settings.monitor_balancers == self.settings.monitor_balancers;
         for old in self.settings.offered() {
-            let kept = settings.offered().iter().any(|new| new.name == old.name && new.provider == old.provider);
+            let kept = settings
+                .offered()
+                .iter()
+                .any(|new| new.name == old.name && new.provider == old.provider);
             if !(kept && same_balancers) {
-                let request = Request::Withdraw { provider: old.provider.unwrap_or_default(), service: old.name };
-                self.connections.iter_mut().for_each(|connection| connection.ask(&request, 0, cx.now));
+                let request = Request::Withdraw {
+                    provider: old.provider.unwrap_or_default(),
+                    service: old.name,
+                };
+                self.connections
+                    .iter_mut()
+                    .for_each(|connection| connection.ask(&request, 0, cx.now));
             }
         }
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
@@ -248,8 +287,11 @@ impl MonitorHandler {
         match note {
             MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
             MonitorLog::Unhealthy(service) => {
-                let number = self.settings.offered().iter().position(|offered| offered.name == *service);
-                let why = number.and_then(|number| self.failure_reasons.get(&number)).map_or("", String::as_str);
+                let number =
+                    self.settings.offered().iter().position(|offered| offered.name == *service);
+                let why = number
+                    .and_then(|number| self.failure_reasons.get(&number))
+                    .map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
             }
             MonitorLog::Refused { balancer, service, answer } => {
@@ -264,7 +306,14 @@ fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
     let connection = |(number, host_port): (usize, &pegasus_core::base::address::HostPort)| {
-        QueueConnection::new("monitor", host_port.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
+        QueueConnection::new(
+            "monitor",
+            host_port.clone(),
+            Token(number * 2),
+            retry,
+            SILENCE_MAX,
+            seed(),
+        )
     };
     settings.monitor_balancers.iter().enumerate().map(connection).collect()
 }
@@ -307,13 +356,17 @@ pub fn run(daemon: Daemon) -> i32 {
     if once {
         return run_once(&settings);
     }
-    let offers: Vec<String> = settings.offered().iter().map(|service| describe_offer(service)).collect();
-    let balancers: Vec<String> = settings.monitor_balancers.iter().map(ToString::to_string).collect();
+    let offers: Vec<String> =
+        settings.offered().iter().map(|service| describe_offer(service)).collect();
+    let balancers: Vec<String> =
+        settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
-    let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(|mut daemon| {
-        daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
-        Ok(daemon)
-    });
+    let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
+        |mut daemon| {
+            daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
+            Ok(daemon)
+        },
+    );
     match started {
         Err(error) => {
             error!(target: "monitor", "{error}");
@@ -328,7 +381,8 @@ pub fn run(daemon: Daemon) -> i32 {
 }
 
 fn describe_offer(service: &ServiceSettings) -> String {
-    let provider = service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
+    let provider =
+        service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
     format!("{}={provider}", service.name)
 }
 
@@ -355,7 +409,8 @@ fn run_once(settings: &Settings) -> i32 {
             return exit::SYSTEM;
         }
     };
-    let mut load_sampler = LoadSampler::new(&settings.monitor_load, settings.monitor_interval, waker);
+    let mut load_sampler =
+        LoadSampler::new(&settings.monitor_load, settings.monitor_interval, waker);
     let mut monitor = Monitor::new(settings.monitor_options(), load_sampler.cpus(), seed());
     let (interval, pieces) = (settings.monitor_interval.min(Span::from_secs(1)), 10);
     for piece in 0..pieces {
@@ -368,16 +423,22 @@ fn run_once(settings: &Settings) -> i32 {
         match output {
             Output::TakeSample => {
                 let sample = load_sampler.sample(now);
-                load_sampler.take_log_lines().into_iter().for_each(|line| print_line(format_args!("# {line}")));
+                load_sampler
+                    .take_log_lines()
+                    .into_iter()
+                    .for_each(|line| print_line(format_args!("# {line}")));
                 print_line(format_args!("{}", describe(&sample)));
                 monitor.handle_input(Input::Sampled(sample), now);
             }
             Output::Check { service } => {
-                let result = check_once(settings.offered()[service], check_timeout(settings).into());
+                let result =
+                    check_once(settings.offered()[service], check_timeout(settings).into());
                 let name = settings.offered()[service].name;
                 match &result {
                     Ok(()) => print_line(format_args!("check service={name} well=yes")),
-                    Err(why) => print_line(format_args!("check service={name} well=no why=\"{why}\"")),
+                    Err(why) => {
+                        print_line(format_args!("check service={name} well=no why=\"{why}\""))
+                    }
                 }
                 let good = result.is_ok();
                 monitor.handle_input(Input::Checked { service, good }, now);
@@ -398,16 +459,22 @@ fn check_once(service: &ServiceSettings, timeout: Duration) -> CheckResult {
     match service.effective_check() {
         Some(Check::Exec(command)) => background_command::run(&command, timeout).map(drop),
         Some(Check::Tcp(Some(port))) => {
-            let ip = service.provider.and_then(|provider| provider.ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let ip = service
+                .provider
+                .and_then(|provider| provider.ip)
+                .unwrap_or(Ipv4Addr::LOCALHOST.into());
             let to = SocketAddr::new(ip, port);
-            TcpStream::connect_timeout(&to, timeout).map(drop).map_err(|error| format!("{to}: {error}"))
+            TcpStream::connect_timeout(&to, timeout)
+                .map(drop)
+                .map_err(|error| format!("{to}: {error}"))
         }
         _ => Ok(()),
     }
 }
 
 fn describe(sample: &Sample) -> String {
-    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| Thousandths(value).to_string());
+    let number =
+        |value: Option<f64>| value.map_or("-".to_string(), |value| Thousandths(value).to_string());
     // A share of CPUs has digits after the point, and whole ones have none.
     let cpus = Thousandths(sample.cpus).to_string();
     format!(

@@ -32,7 +32,10 @@ impl Plugins {
             None => self.plugins.retain(|name, _| *name != service),
             Some(command) => {
                 let seed = u64::from(std::process::id());
-                let state = PluginState { plugin: Plugin::new(command, waker, seed), failure_logged: false };
+                let state = PluginState {
+                    plugin: Plugin::new(command, waker, seed),
+                    failure_logged: false,
+                };
                 self.plugins.insert(service, state);
             }
         }

@@ -58,7 +58,10 @@ impl ControlConnection {
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line)? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the queue closed the connection"));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the queue closed the connection",
+                ));
             }
             let line = line.trim_end().to_string();
             if many && line == "." {
@@ -121,7 +124,9 @@ impl Sender<'_> {
 
     fn send_to(&mut self, text: &str) -> bool {
         let target = match Url::parse(text) {
-            Ok(url) if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX => {
+            Ok(url)
+                if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX =>
+            {
                 HostPort { host: url.host.to_string(), port: url.port.unwrap_or(CONTROL_PORT) }
             }
             Ok(_) if text.len() >= LINE_BYTES_MAX => {

@@ -60,7 +60,8 @@ const COMMON: &str = "every command";
 /// Puts back into `fresh` what a daemon that is `running` cannot change, and answers
 /// the keys that differ there. Only those of these parts of the table concern it.
 pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) -> Vec<&'static str> {
-    let concerned = SECTIONS.iter().filter(|section| section.title == COMMON || parts.contains(&section.title));
+    let concerned =
+        SECTIONS.iter().filter(|section| section.title == COMMON || parts.contains(&section.title));
     let mut differ = Vec::new();
     for key in concerned.flat_map(|section| section.keys) {
         if let Reload::Restart(keep) = key.reload {
@@ -122,7 +123,11 @@ where
     T: FromStr,
     T::Err: ToString,
 {
-    *field = if value.is_empty() { None } else { Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?) };
+    *field = if value.is_empty() {
+        None
+    } else {
+        Some(value.parse().map_err(|wrong: T::Err| wrong.to_string())?)
+    };
     Ok(())
 }
 
@@ -133,7 +138,9 @@ where
 {
     let mut list = Vec::new();
     for word in value.split_whitespace() {
-        list.push(word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string()))?);
+        list.push(
+            word.parse().map_err(|wrong: T::Err| format!("`{word}` is {}", wrong.to_string()))?,
+        );
     }
     *field = list;
     if field.len() < least {
@@ -566,7 +573,10 @@ pub fn sample() -> String {
         text.push_str(&format!("\n# -- {} --\n", section.title));
         for key in section.keys {
             let quote = if key.default.contains(' ') { "\"" } else { "" };
-            text.push_str(&format!("\n# {}\n#{}={quote}{}{quote}\n", key.summary, key.name, key.default));
+            text.push_str(&format!(
+                "\n# {}\n#{}={quote}{}{quote}\n",
+                key.summary, key.name, key.default
+            ));
         }
     }
     text
@@ -579,6 +589,9 @@ mod tests {
     #[test]
     fn the_sample_shows_every_key() {
         let sample = include_str!("../../conf/pegasus.conf");
-        assert!(sample == super::sample(), "write conf/pegasus.conf anew: pegasus help config > conf/pegasus.conf");
+        assert!(
+            sample == super::sample(),
+            "write conf/pegasus.conf anew: pegasus help config > conf/pegasus.conf"
+        );
     }
 }

@@ -13,17 +13,23 @@ impl Settings {
             let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
             service.affinity || scheduler.uses_client()
         };
-        let by_client = self.services.iter().filter(by_client).map(|service| service.name).collect();
+        let by_client =
+            self.services.iter().filter(by_client).map(|service| service.name).collect();
         RedirectOptions { by_client, ..self.redirect.clone() }
     }
 
     /// The options of a ticket queue.
     pub fn queue_options(&self) -> QueueOptions {
-        let own = self.services.iter().filter_map(|service| Some((service.name, service.scheduler.clone()?)));
+        let own = self
+            .services
+            .iter()
+            .filter_map(|service| Some((service.name, service.scheduler.clone()?)));
         let affinities = self.services.iter().filter(|service| service.affinity);
         QueueOptions {
             schedulers: own.collect(),
-            affinities: affinities.map(|service| (service.name, service.affinity_timeout)).collect(),
+            affinities: affinities
+                .map(|service| (service.name, service.affinity_timeout))
+                .collect(),
             ..self.queue.clone()
         }
     }
@@ -34,7 +40,9 @@ impl Settings {
             service: service.name,
             provider: service.provider.unwrap_or_default(),
             capacity: service.capacity,
-            check: service.effective_check().map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
+            check: service
+                .effective_check()
+                .map(|_| service.check_interval.unwrap_or(self.monitor_interval)),
             rise: service.rise,
             fall: service.fall,
         };

@@ -119,12 +119,19 @@ impl ConfigReader {
                 Err((line, why)) => self.errors.push(ConfigError(format!("{name}:{line}: {why}"))),
                 Ok(pair) => {
                     if let Some(first) = seen.get(pair.key) {
-                        let why = format!("{name}:{}: {} is set already in line {first}", pair.line, pair.key);
+                        let why = format!(
+                            "{name}:{}: {} is set already in line {first}",
+                            pair.line, pair.key
+                        );
                         self.errors.push(ConfigError(why));
                         continue;
                     }
                     seen.insert(pair.key, pair.line);
-                    self.set(&format!("{name}:{}: {}={}", pair.line, pair.key, pair.value), pair.key, pair.value);
+                    self.set(
+                        &format!("{name}:{}: {}={}", pair.line, pair.key, pair.value),
+                        pair.key,
+                        pair.value,
+                    );
                 }
             }
         }
@@ -150,10 +157,13 @@ impl ConfigReader {
             Setter::Global(_) => None,
         });
         let found = of_service
-            .filter_map(|(ending, row)| Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), row)))
+            .filter_map(|(ending, row)| {
+                Some((key.strip_prefix("service_")?.strip_suffix(ending)?, ending.len(), row))
+            })
             .max_by_key(|(_, length, _)| *length);
         let Some((name, _, (row, set))) = found else { return Err(unknown_key(key)) };
-        let name: ServiceName = name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
+        let name: ServiceName =
+            name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
         let index = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
             services.push(service_settings(name));
@@ -172,20 +182,30 @@ impl ConfigReader {
             // The default says nothing: it is another matter to ask for that check.
             let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
             if asked && service.provider.is_some() && service.effective_check().is_none() {
-                let why = format!("its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)");
+                let why = format!(
+                    "its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
+                );
                 self.errors.push(ConfigError(format!("{}: {why}", at("check"))));
             }
-            if self.settings.services.iter().any(|other| other.name != service.name && listens_overlap(other, service))
+            if self
+                .settings
+                .services
+                .iter()
+                .any(|other| other.name != service.name && listens_overlap(other, service))
             {
-                self.errors.push(ConfigError(format!("service_{key}_listen: another service listens there too")));
+                self.errors.push(ConfigError(format!(
+                    "service_{key}_listen: another service listens there too"
+                )));
             }
             let transports = service.listen.iter().map(|listen| listen.transport);
-            if service.proxy_protocol == Some(Version::V1) && transports.clone().any(|spoken| spoken == Transport::Udp)
+            if service.proxy_protocol == Some(Version::V1)
+                && transports.clone().any(|spoken| spoken == Transport::Udp)
             {
                 let why = "v1 knows no datagrams (v2, or another service for /udp)";
                 self.errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
             }
-            let only_udp = !service.listen.is_empty() && transports.clone().all(|spoken| spoken == Transport::Udp);
+            let only_udp = !service.listen.is_empty()
+                && transports.clone().all(|spoken| spoken == Transport::Udp);
             if !service.accept_proxy.is_empty() && only_udp {
                 let why = "it is told for streams only, and this service listens for datagrams";
                 self.errors.push(ConfigError(format!("{}: {why}", at("accept_proxy"))));
@@ -213,11 +233,16 @@ fn listens_overlap(one: &ServiceSettings, other: &ServiceSettings) -> bool {
 
 /// What to say of a key that does not exist: the one that was probably meant.
 fn unknown_key(key: &str) -> String {
-    let name = key.strip_prefix("service_").and_then(|rest| rest.split('_').next()).unwrap_or("NAME");
-    let near =
-        keys::all().map(|known| known.name.replace("NAME", name)).map(|known| (distance(key, &known), known)).min();
+    let name =
+        key.strip_prefix("service_").and_then(|rest| rest.split('_').next()).unwrap_or("NAME");
+    let near = keys::all()
+        .map(|known| known.name.replace("NAME", name))
+        .map(|known| (distance(key, &known), known))
+        .min();
     match near {
-        Some((distance, near)) if distance <= near.len() / 3 => format!("no such key; did you mean {near}?"),
+        Some((distance, near)) if distance <= near.len() / 3 => {
+            format!("no such key; did you mean {near}?")
+        }
         _ => "no such key (`pegasus help config` shows all)".into(),
     }
 }
@@ -264,15 +289,23 @@ mod tests {
         assert_eq!(settings.queue.scheduler.to_string(), "round-robin");
         assert!(settings.redirect.wait.is_zero());
         let app = settings.service("my-app".parse().unwrap()).unwrap();
-        assert_eq!((app.rise, app.effective_check(), app.listen.len()), (3, Some(Check::Tcp(Some(80))), 2));
-        assert_eq!(settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(), ["my-app"]);
+        assert_eq!(
+            (app.rise, app.effective_check(), app.listen.len()),
+            (3, Some(Check::Tcp(Some(80))), 2)
+        );
+        assert_eq!(
+            settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(),
+            ["my-app"]
+        );
     }
 
     #[test]
     fn where_the_log_is_can_be_read_among_mistakes() {
-        let assignments = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let assignments =
+            |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let log = |words: &[&str]| {
-            Settings::log_destination(Some(Path::new("/no/such.conf")), &assignments(words)).to_string()
+            Settings::log_destination(Some(Path::new("/no/such.conf")), &assignments(words))
+                .to_string()
         };
         assert_eq!(log(&["queue_listn=*:1", "log=/var/log/queue", "nonsense"]), "/var/log/queue");
         assert_eq!(log(&["log="]), "stderr");
@@ -325,13 +358,20 @@ mod tests {
     fn the_core_has_the_same_defaults() {
         let settings = Settings::load(None, &["service_web_fallback=".into()]).unwrap();
         assert_eq!(format!("{:#?}", settings.queue), format!("{:#?}", QueueOptions::default()));
-        assert_eq!(format!("{:#?}", settings.redirect), format!("{:#?}", RedirectOptions::default()));
-        assert_eq!(format!("{:#?}", settings.services[0].udp), format!("{:#?}", FlowLimits::default()));
+        assert_eq!(
+            format!("{:#?}", settings.redirect),
+            format!("{:#?}", RedirectOptions::default())
+        );
+        assert_eq!(
+            format!("{:#?}", settings.services[0].udp),
+            format!("{:#?}", FlowLimits::default())
+        );
     }
 
     #[test]
     fn the_command_line_wins() {
-        let settings = Settings::load(None, &["redirect_wait=2s".into(), "redirect_wait=3s".into()]).unwrap();
+        let settings =
+            Settings::load(None, &["redirect_wait=2s".into(), "redirect_wait=3s".into()]).unwrap();
         assert_eq!(settings.redirect.wait, Span::from_secs(3));
         assert!(Settings::load(None, &["redirect_wait".into()]).is_err());
         assert_eq!(Settings::load(None, &[]).unwrap().redirect.wait, Span::from_secs(1));

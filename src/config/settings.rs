@@ -64,7 +64,8 @@ pub fn load_sources(text: &str) -> Result<Vec<LoadSource>, String> {
         Some(at) if at == 0 || text[..at].ends_with(char::is_whitespace) => text.split_at(at),
         _ => (text, ""),
     };
-    let mut sources: Vec<LoadSource> = words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let mut sources: Vec<LoadSource> =
+        words.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     if !command.is_empty() {
         sources.push(command.trim_end().parse()?);
     }

@@ -58,14 +58,20 @@ impl ConfigSource {
         parts: &[&str],
         prepare: impl FnOnce(&Settings) -> io::Result<T>,
     ) -> Option<(Settings, T)> {
-        let read = self.load().map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
+        let read = self
+            .load()
+            .map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
         let prepared = read.and_then(|settings| match prepare(&settings) {
             Ok(prepared) => Ok((settings, prepared)),
             Err(error) => Err(vec![error.to_string()]),
         });
         match prepared {
             Ok((mut settings, prepared)) => {
-                logging::start_or_fall_back(&settings.log, settings.log_level, self.stderr_was_client);
+                logging::start_or_fall_back(
+                    &settings.log,
+                    settings.log_level,
+                    self.stderr_was_client,
+                );
                 info!(target: "config", "read again");
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "{key} changes at the next start");

@@ -37,7 +37,10 @@ impl BackgroundCommand {
     /// What it printed, or why it failed; `None`: it runs.
     pub fn result(&self) -> Option<Result<String, String>> {
         let abandoned = Arc::strong_count(&self.0) == 1;
-        self.0.get().cloned().or_else(|| abandoned.then(|| Err("no thread can be had for it".into())))
+        self.0
+            .get()
+            .cloned()
+            .or_else(|| abandoned.then(|| Err("no thread can be had for it".into())))
     }
 }
 
@@ -48,7 +51,11 @@ impl BackgroundCommand {
 pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let mut prepared = Command::new(shell);
-    prepared.args([option, command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    prepared
+        .args([option, command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     child::separate(&mut prepared);
     let mut child = prepared.spawn().map_err(|error| error.to_string())?;
     let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
@@ -84,14 +91,20 @@ mod tests {
     #[test]
     fn a_command_says_what_it_prints_or_fails() {
         assert_eq!(run("echo 0.5", LONG).as_deref(), Ok("0.5\n"));
-        assert_eq!(run("echo 0.5; exit 3", LONG), Err("the command failed (exit status: 3)".into()));
+        assert_eq!(
+            run("echo 0.5; exit 3", LONG),
+            Err("the command failed (exit status: 3)".into())
+        );
         assert!(run("no-such-command-here", LONG).is_err());
     }
 
     #[test]
     fn neither_a_slow_command_nor_what_it_started_holds_anybody_up() {
         let start = Instant::now();
-        assert_eq!(run("sleep 100", Duration::from_millis(20)), Err("the command took longer than 20ms".into()));
+        assert_eq!(
+            run("sleep 100", Duration::from_millis(20)),
+            Err("the command took longer than 20ms".into())
+        );
         assert_eq!(run("sleep 100 & echo here", LONG).as_deref(), Ok("here\n"));
         assert!(run("yes", Duration::from_millis(100)).is_err());
         assert!(start.elapsed() < LONG);

@@ -62,7 +62,12 @@ pub trait Handler {
         cx: &mut Context,
     );
     /// Another thread, or a signal, asks for this.
-    fn on_command(&mut self, command: Self::Command, state_machine: &mut Self::StateMachine, cx: &mut Context);
+    fn on_command(
+        &mut self,
+        command: Self::Command,
+        state_machine: &mut Self::StateMachine,
+        cx: &mut Context,
+    );
     /// Time passed.
     fn on_timeout(&mut self, state_machine: &mut Self::StateMachine, cx: &mut Context);
     /// When [`on_timeout`](Handler::on_timeout) must be called.
@@ -134,9 +139,16 @@ impl<C> EventLoop<C> {
     ///
     /// # Errors
     /// Returns the OS error.
-    pub fn catch_signals(&mut self, on_signal: impl FnMut(Signal) -> Option<C> + Send + 'static) -> io::Result<()> {
-        let signals =
-            Signals::install(&self.cx.registry, SIGNAL, &self.loop_handle.waker, service_manager::is_managed())?;
+    pub fn catch_signals(
+        &mut self,
+        on_signal: impl FnMut(Signal) -> Option<C> + Send + 'static,
+    ) -> io::Result<()> {
+        let signals = Signals::install(
+            &self.cx.registry,
+            SIGNAL,
+            &self.loop_handle.waker,
+            service_manager::is_managed(),
+        )?;
         self.signals = Some((signals, Box::new(on_signal)));
         Ok(())
     }
@@ -170,7 +182,8 @@ impl<C> EventLoop<C> {
             if finished {
                 return Ok(());
             }
-            let deadline = state_machine.next_timeout().into_iter().chain(handler.next_timeout()).min();
+            let deadline =
+                state_machine.next_timeout().into_iter().chain(handler.next_timeout()).min();
             let sleep = match deadline {
                 _ if self.cx.skip_sleep => Some(Duration::ZERO),
                 None | Some(Moment::NEVER) => None,
@@ -178,7 +191,11 @@ impl<C> EventLoop<C> {
                 // or one cut from 0.4 ms to none would spin until its time.
                 Some(at) => {
                     let remaining = Duration::from(at.since(self.context().now));
-                    Some(if remaining.is_zero() { remaining } else { remaining.max(Duration::from_millis(1)) })
+                    Some(if remaining.is_zero() {
+                        remaining
+                    } else {
+                        remaining.max(Duration::from_millis(1))
+                    })
                 }
             };
             match self.poll.poll(&mut events, sleep) {

@@ -94,8 +94,10 @@ pub fn bind<S: Bind>(listen: &ListenAddr) -> io::Result<Vec<S>> {
             continue;
         }
         let address = || format!("{}:{port}", listen.host);
-        let found: Vec<SocketAddr> =
-            (listen.host.as_str(), port).to_socket_addrs().map_err(|error| listen_error(error, address()))?.collect();
+        let found: Vec<SocketAddr> = (listen.host.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|error| listen_error(error, address()))?
+            .collect();
         for resolved in &found {
             sockets.push(bind_one(*resolved)?);
         }
@@ -195,7 +197,8 @@ impl<T: Copy> Listeners<T> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         cx.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.insert(number, Listener { socket, address, owner, readable: true, closing_at: None });
+        self.listeners
+            .insert(number, Listener { socket, address, owner, readable: true, closing_at: None });
         Ok(())
     }
 
@@ -251,18 +254,27 @@ impl<T: Copy> Listeners<T> {
 
     /// Takes clients in while `acquire` has a permit for one more.
     /// Whoever is left waits in the backlog until the next turn.
-    pub fn accept<P>(&mut self, cx: &mut Context, acquire: impl FnMut() -> Option<P>) -> Vec<Accepted<T, P>> {
+    pub fn accept<P>(
+        &mut self,
+        cx: &mut Context,
+        acquire: impl FnMut() -> Option<P>,
+    ) -> Vec<Accepted<T, P>> {
         let accepted = self.accept_ready(cx, acquire);
         if self.closing {
-            let is_open =
-                |listener: &Listener<T>| listener.closing_at.is_none_or(|until| listener.readable && cx.now < until);
+            let is_open = |listener: &Listener<T>| {
+                listener.closing_at.is_none_or(|until| listener.readable && cx.now < until)
+            };
             self.listeners.retain(|_, listener| is_open(listener));
             self.closing = self.listeners.values().any(|listener| listener.closing_at.is_some());
         }
         accepted
     }
 
-    fn accept_ready<P>(&mut self, cx: &mut Context, mut acquire: impl FnMut() -> Option<P>) -> Vec<Accepted<T, P>> {
+    fn accept_ready<P>(
+        &mut self,
+        cx: &mut Context,
+        mut acquire: impl FnMut() -> Option<P>,
+    ) -> Vec<Accepted<T, P>> {
         let mut accepted = Vec::new();
         if self.paused_until.is_some_and(|until| cx.now < until) {
             return accepted;
@@ -287,7 +299,9 @@ impl<T: Copy> Listeners<T> {
                         let (owner, port) = (listener.owner, listener.address.port());
                         accepted.push(Accepted::Client { owner, port, stream, from, permit });
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.readable = false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        listener.readable = false
+                    }
                     Err(error) if socket::is_out_of_sockets(&error) => {
                         // Readiness is out_of_sockets_log once: it stays noted, and a timer looks again.
                         self.paused_until = Some(cx.now + PAUSE);
@@ -298,7 +312,10 @@ impl<T: Copy> Listeners<T> {
                     }
                     // The client is gone again, or the call was interrupted.
                     Err(error)
-                        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                        if matches!(
+                            error.kind(),
+                            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                        ) => {}
                     Err(_) => {
                         self.paused_until = Some(cx.now + PAUSE);
                         return accepted;
@@ -313,7 +330,12 @@ impl<T: Copy> Listeners<T> {
 /// Takes a client in, also where the system or its guard lacks the newer call.
 fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     match listener.accept() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+            ) =>
+        {
             let (stream, from) = socket::accept(listener)?;
             Ok((TcpStream::from_std(stream), from))
         }

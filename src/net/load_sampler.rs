@@ -65,17 +65,23 @@ impl FromStr for LoadSource {
 
     fn from_str(text: &str) -> Result<LoadSource, String> {
         match text.split_once(':') {
-            None if text == "cpu" && cpu::MECHANISM == "none" => Err("this system does not tell `cpu`".into()),
+            None if text == "cpu" && cpu::MECHANISM == "none" => {
+                Err("this system does not tell `cpu`".into())
+            }
             None if text == "cpu" => Ok(LoadSource::Cpu),
             None if text == "loadavg" && loadavg::MECHANISM == "none" => {
                 Err("this system does not tell `loadavg`".into())
             }
             None if text == "loadavg" => Ok(LoadSource::Loadavg),
-            None if text == "psi" && !cfg!(target_os = "linux") => Err("this system does not tell `psi`".into()),
+            None if text == "psi" && !cfg!(target_os = "linux") => {
+                Err("this system does not tell `psi`".into())
+            }
             None if text == "psi" => Ok(LoadSource::Psi),
             Some(("file", path)) if !path.is_empty() => Ok(LoadSource::File(path.into())),
             Some(("exec", command)) if !command.is_empty() => Ok(LoadSource::Exec(command.into())),
-            _ => Err(format!("no such load source: `{text}` (cpu, loadavg, psi, file:PATH, exec:COMMAND)")),
+            _ => Err(format!(
+                "no such load source: `{text}` (cpu, loadavg, psi, file:PATH, exec:COMMAND)"
+            )),
         }
     }
 }
@@ -97,7 +103,10 @@ impl Reading {
     fn parse(text: &str) -> Option<Reading> {
         let line = text.lines().next()?.trim();
         if !line.contains('=') {
-            return Some(Reading { full: Some(decimal::parse(line)?.min(1.0)), ..Reading::default() });
+            return Some(Reading {
+                full: Some(decimal::parse(line)?.min(1.0)),
+                ..Reading::default()
+            });
         }
         let mut reading = Reading::default();
         for word in line.split_whitespace() {
@@ -194,7 +203,8 @@ impl LoadSampler {
         for load_command in &mut self.commands {
             if let Some(output) = load_command.run.as_ref().and_then(BackgroundCommand::result) {
                 load_command.run = None;
-                let parse = |text: String| Reading::parse(&text).ok_or_else(|| invalid_reading(&text));
+                let parse =
+                    |text: String| Reading::parse(&text).ok_or_else(|| invalid_reading(&text));
                 match output.and_then(parse) {
                     Ok(reading) => load_command.last = Some((now, reading)),
                     Err(why) => load_command.why = why,
@@ -202,40 +212,58 @@ impl LoadSampler {
             }
             if load_command.run.is_none() && now >= load_command.next_start {
                 load_command.next_start = now + self.interval;
-                load_command.run =
-                    Some(BackgroundCommand::start(&load_command.command, timeout.into(), self.waker.clone()));
+                load_command.run = Some(BackgroundCommand::start(
+                    &load_command.command,
+                    timeout.into(),
+                    self.waker.clone(),
+                ));
             }
         }
     }
 
     /// Whether every command has given a reading, or had the time to.
     pub fn is_ready(&self) -> bool {
-        self.commands.iter().all(|load_command| load_command.last.is_some() || load_command.run.is_none())
+        self.commands
+            .iter()
+            .all(|load_command| load_command.last.is_some() || load_command.run.is_none())
     }
 
     /// What was seen since the last sample. With several sources the fullest counts.
     pub fn sample(&mut self, now: Moment) -> Sample {
-        let mut sample = Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
+        let mut sample =
+            Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
         let stale = self.interval.times(STALE_INTERVALS);
         for source in self.sources.clone() {
             let reading = match &source {
                 LoadSource::Cpu => Ok(self.read_cpus()),
                 LoadSource::Loadavg => {
                     sample.load = loadavg::averages().map(|averages| averages[0]);
-                    sample.load.map(|_| Reading::default()).ok_or_else(|| "the system does not tell it".to_string())
+                    sample
+                        .load
+                        .map(|_| Reading::default())
+                        .ok_or_else(|| "the system does not tell it".to_string())
                 }
-                LoadSource::Psi => pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string()),
+                LoadSource::Psi => {
+                    pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string())
+                }
                 LoadSource::File(path) => read_file(path, stale),
                 LoadSource::Exec(command) => {
-                    match self.commands.iter().find(|load_command| load_command.command == *command) {
-                        Some(LoadCommand { last: Some((at, reading)), .. }) if now.since(*at) <= stale => Ok(*reading),
+                    match self.commands.iter().find(|load_command| load_command.command == *command)
+                    {
+                        Some(LoadCommand { last: Some((at, reading)), .. })
+                            if now.since(*at) <= stale =>
+                        {
+                            Ok(*reading)
+                        }
                         Some(LoadCommand { why, .. }) if !why.is_empty() => Err(why.clone()),
                         _ => Err(format!("nothing new for {stale}")),
                     }
                 }
             };
             let reading = self.accept_reading(source, reading);
-            let larger = |one: Option<f64>, other: Option<f64>| one.into_iter().chain(other).reduce(f64::max);
+            let larger = |one: Option<f64>, other: Option<f64>| {
+                one.into_iter().chain(other).reduce(f64::max)
+            };
             sample.full = larger(sample.full, reading.full);
             sample.utilisation = larger(sample.utilisation, reading.utilisation);
             sample.queued = larger(sample.queued, reading.queued);
@@ -256,7 +284,8 @@ impl LoadSampler {
             }
             (Err(why), position) => {
                 if position.is_none() {
-                    self.log_lines.push(format!("monitor_load={source}: {why}; the machine counts as full"));
+                    self.log_lines
+                        .push(format!("monitor_load={source}: {why}; the machine counts as full"));
                     self.failed.push(source);
                 }
                 Reading::FULL
@@ -273,7 +302,10 @@ impl LoadSampler {
         let times = cpu::times();
         // Before the first tick nothing is position, and nothing can be learned.
         let utilisation = times.and_then(|times| times.utilisation(&self.times?));
-        let mut reading = Reading { utilisation: times.map(|_| utilisation.unwrap_or(0.0)), ..Reading::default() };
+        let mut reading = Reading {
+            utilisation: times.map(|_| utilisation.unwrap_or(0.0)),
+            ..Reading::default()
+        };
         if self.readings > 0 {
             let runnable = self.runnable as f64 / self.readings as f64;
             let busy = reading.utilisation.unwrap_or(0.0) * self.cpus;
@@ -308,7 +340,9 @@ fn read_file(path: &Path, stale: Span) -> Result<Reading, String> {
         return Err(format!("older than {stale}"));
     }
     let mut text = String::new();
-    fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)).map_err(message)?;
+    fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
+        .map_err(message)?;
     Reading::parse(&text).ok_or_else(|| invalid_reading(&text))
 }
 
@@ -321,7 +355,10 @@ mod tests {
         let full = |number| Some(Reading { full: Some(number), ..Reading::default() });
         assert_eq!((Reading::parse("0.25\n"), Reading::parse("7")), (full(0.25), full(1.0)));
         let reading = Reading::parse("u=0.5 q=3 c=4\nmore").unwrap();
-        assert_eq!((reading.utilisation, reading.queued, reading.cpus), (Some(0.5), Some(3.0), Some(4.0)));
+        assert_eq!(
+            (reading.utilisation, reading.queued, reading.cpus),
+            (Some(0.5), Some(3.0), Some(4.0))
+        );
         for bad in ["", "busy", "-1", "NaN", "u=0.5 x=1", "u=", "u=0.5 0.3"] {
             assert_eq!(Reading::parse(bad), None, "{bad:?} was taken");
         }

@@ -101,7 +101,10 @@ mod tests {
         there.close();
         assert!(!there.put(500) && !there.try_put(500));
         echo.join().unwrap();
-        assert_eq!((0..500).map(|_| back.take()).collect::<Option<Vec<_>>>(), Some((0..500).collect()));
+        assert_eq!(
+            (0..500).map(|_| back.take()).collect::<Option<Vec<_>>>(),
+            Some((0..500).collect())
+        );
         assert_eq!((back.is_over(), back.take(), back.try_take()), (true, None, None));
     }
 

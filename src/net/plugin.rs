@@ -130,7 +130,11 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let line = if cfg!(windows) { command.to_string() } else { format!("exec {command}") };
     let mut prepared = Command::new(shell);
-    prepared.args([option, &line]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    prepared
+        .args([option, &line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     child::separate(&mut prepared);
     let mut child = prepared.spawn().ok()?;
     let (mut stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
@@ -163,7 +167,9 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
             line.clear();
             let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
             let text = match read {
-                Ok(1..) if line.ends_with(b"\n") => String::from_utf8_lossy(&line).trim().to_string(),
+                Ok(1..) if line.ends_with(b"\n") => {
+                    String::from_utf8_lossy(&line).trim().to_string()
+                }
                 // The end, or a line beyond measure.
                 _ => break,
             };
@@ -175,8 +181,9 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
         incoming.close();
         let _ = waker.wake();
     };
-    let spawn =
-        |name: &str, work: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.into()).spawn(work).is_ok();
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        thread::Builder::new().name(name.into()).spawn(work).is_ok()
+    };
     let both = spawn("plugin-writer", Box::new(writer)) && spawn("plugin-reader", Box::new(reader));
     both.then_some(process)
 }
@@ -225,10 +232,16 @@ mod tests {
     fn one_that_does_not_exist_or_talks_without_end_is_gone() {
         let (mut missing, mut poll) = plugin("/no/such/program");
         assert_eq!(next_event(&mut missing, &mut poll, Moment::ZERO), PluginEvent::Started);
-        assert_eq!(next_event(&mut missing, &mut poll, Moment::ZERO), PluginEvent::Gone("it ended"));
+        assert_eq!(
+            next_event(&mut missing, &mut poll, Moment::ZERO),
+            PluginEvent::Gone("it ended")
+        );
         let (mut endless, mut poll) = plugin("sh -c 'tr \"\\0\" x </dev/zero'");
         assert_eq!(next_event(&mut endless, &mut poll, Moment::ZERO), PluginEvent::Started);
-        assert_eq!(next_event(&mut endless, &mut poll, Moment::ZERO), PluginEvent::Gone("it ended"));
+        assert_eq!(
+            next_event(&mut endless, &mut poll, Moment::ZERO),
+            PluginEvent::Gone("it ended")
+        );
     }
 
     #[test]
@@ -238,6 +251,9 @@ mod tests {
         let line = "x".repeat(1000);
         let sent = (0..3 * LINES_MAX).take_while(|_| deaf.send_line(line.clone())).count();
         assert!(sent < 3 * LINES_MAX, "what it does not read must not pile up");
-        assert_eq!(deaf.stop(Moment::ZERO, "it does not read"), PluginEvent::Gone("it does not read"));
+        assert_eq!(
+            deaf.stop(Moment::ZERO, "it does not read"),
+            PluginEvent::Gone("it does not read")
+        );
     }
 }

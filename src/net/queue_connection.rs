@@ -109,7 +109,8 @@ impl<T> QueueConnection<T> {
     /// Another patience from now on. While answers are due it is not made
     /// shorter: they were asked for with the time that there was then.
     pub fn set_silence_max(&mut self, silence_max: Span) {
-        self.silence_max = if self.replies_due == 0 { silence_max } else { silence_max.max(self.silence_max) };
+        self.silence_max =
+            if self.replies_due == 0 { silence_max } else { silence_max.max(self.silence_max) };
     }
 
     /// Our address on this connection, while there is one.
@@ -154,9 +155,9 @@ impl<T> QueueConnection<T> {
             State::Idle { retry } => Some(*retry),
             State::Resolving(_) => None,
             State::Connecting { until, .. } => Some(*until),
-            State::Up(_) => {
-                self.flush_at.or_else(|| (self.replies_due > 0).then(|| self.silent_since + self.silence_max))
-            }
+            State::Up(_) => self
+                .flush_at
+                .or_else(|| (self.replies_due > 0).then(|| self.silent_since + self.silence_max)),
         }
     }
 
@@ -167,7 +168,9 @@ impl<T> QueueConnection<T> {
                 self.state = State::Resolving(Lookup::start(&self.host_port, cx.waker()));
             }
             State::Connecting { until, .. } if cx.now >= *until => self.try_next(cx, "no answer"),
-            State::Up(_) if self.replies_due > 0 && cx.now.since(self.silent_since) >= self.silence_max => {
+            State::Up(_)
+                if self.replies_due > 0 && cx.now.since(self.silent_since) >= self.silence_max =>
+            {
                 self.connection_lost(cx, "it does not answer");
             }
             _ => {}

@@ -28,7 +28,8 @@ impl Lookup {
         let (host, port, cell) = (target.host.clone(), target.port, result.clone());
         // If no thread can be had nobody else holds the result: no result.
         let _ = std::thread::Builder::new().name("resolver".into()).spawn(move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+            let found =
+                (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
             let _ = cell.set(found);
             drop(cell);
             let _ = waker.wake();

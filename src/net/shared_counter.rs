@@ -45,7 +45,11 @@ mod tests {
         let four = || {
             std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..4)
-                    .map(|_| scope.spawn(|| (0..100).filter_map(|_| counter.try_acquire(150)).collect::<Vec<_>>()))
+                    .map(|_| {
+                        scope.spawn(|| {
+                            (0..100).filter_map(|_| counter.try_acquire(150)).collect::<Vec<_>>()
+                        })
+                    })
                     .collect();
                 threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
             })

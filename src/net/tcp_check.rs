@@ -58,7 +58,10 @@ impl TcpChecks {
 
     /// A service whose attempt took too long.
     pub fn pop_expired(&mut self, now: Moment) -> Option<usize> {
-        let late = self.pending.iter().position(|check| check.as_ref().is_some_and(|(_, until)| now >= *until))?;
+        let late = self
+            .pending
+            .iter()
+            .position(|check| check.as_ref().is_some_and(|(_, until)| now >= *until))?;
         self.pending[late] = None;
         Some(late)
     }

@@ -155,9 +155,11 @@ impl Tunnel {
         self.up.discard_header();
         let Ok(count) = self.read_early_data(buffers) else { return Ok(ConnectStatus::ClientGone) };
         let pending = self.up.pending.take();
-        let early_data =
-            pending.as_ref().map_or(&buffers.read_buffer[..count], |pending| &pending.bytes[pending.sent..]);
-        let (header, silent) = (self.header.as_ref().map_or(0, |header| header.len()), early_data.is_empty());
+        let early_data = pending
+            .as_ref()
+            .map_or(&buffers.read_buffer[..count], |pending| &pending.bytes[pending.sent..]);
+        let (header, silent) =
+            (self.header.as_ref().map_or(0, |header| header.len()), early_data.is_empty());
         let headed = self.header.as_ref().map(|header| [header, early_data].concat());
         let bytes = headed.as_deref().unwrap_or(early_data);
         let connected = connect(!bytes.is_empty());
@@ -168,7 +170,8 @@ impl Tunnel {
         let taken = sent.unwrap_or(0);
         if taken < bytes.len() {
             let header = header.saturating_sub(taken);
-            self.up.pending = Some(Box::new(Pending { header, ..*Pending::new(bytes[taken..].to_vec()) }));
+            self.up.pending =
+                Some(Box::new(Pending { header, ..*Pending::new(bytes[taken..].to_vec()) }));
         }
         self.up.moved += taken.saturating_sub(header) as u64;
         self.up.closed = false;
@@ -176,7 +179,8 @@ impl Tunnel {
         let provider = self.provider.insert(connected?);
         // Behind a header that left alone the client's first bytes would wait.
         let nagle_on = header == 0 || !silent || provider.set_nodelay(true).is_err();
-        self.provider_readiness = Readiness { nagle_on, write: taken > 0 || self.up.pending.is_none(), ..UNKNOWN };
+        self.provider_readiness =
+            Readiness { nagle_on, write: taken > 0 || self.up.pending.is_none(), ..UNKNOWN };
         Ok(match sent {
             Err(()) => ConnectStatus::Refused,
             Ok(0) => ConnectStatus::Pending,
@@ -196,7 +200,9 @@ impl Tunnel {
                 self.up.on_read(count, buffers, &mut self.client_readiness);
                 return Ok(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.client_readiness.read = false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.client_readiness.read = false
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Err(()),
         }
@@ -215,7 +221,15 @@ impl Tunnel {
         let mut unfinished = false;
 
         let at_eof = at_eof_after(self.reset, &self.down);
-        match transfer(client, client_readiness, provider, provider_readiness, &mut self.up, buffers, at_eof) {
+        match transfer(
+            client,
+            client_readiness,
+            provider,
+            provider_readiness,
+            &mut self.up,
+            buffers,
+            at_eof,
+        ) {
             Step::Blocked => {}
             Step::Unfinished => unfinished = true,
             Step::SourceFailed => return self.client_failed(),
@@ -230,7 +244,15 @@ impl Tunnel {
             }
         }
         let at_eof = at_eof_after(self.reset, &self.up);
-        match transfer(provider, provider_readiness, client, client_readiness, &mut self.down, buffers, at_eof) {
+        match transfer(
+            provider,
+            provider_readiness,
+            client,
+            client_readiness,
+            &mut self.down,
+            buffers,
+            at_eof,
+        ) {
             Step::Blocked => {}
             Step::Unfinished => unfinished = true,
             Step::SourceFailed => return self.provider_failed(),

@@ -63,7 +63,13 @@ pub unsafe fn read(sockaddr: *const libc::sockaddr) -> Option<SocketAddr> {
         libc::AF_INET => {
             // SAFETY: the family says which structure is there.
             let v4: libc::sockaddr_in = unsafe { ptr::read_unaligned(sockaddr.cast()) };
-            Some(SocketAddrV4::new(u32::from_be(v4.sin_addr.s_addr).into(), u16::from_be(v4.sin_port)).into())
+            Some(
+                SocketAddrV4::new(
+                    u32::from_be(v4.sin_addr.s_addr).into(),
+                    u16::from_be(v4.sin_port),
+                )
+                .into(),
+            )
         }
         libc::AF_INET6 => {
             // SAFETY: as above.

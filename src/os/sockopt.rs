@@ -8,10 +8,17 @@ use std::os::fd::AsRawFd;
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn set<T: Copy>(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+pub fn set<T: Copy>(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: T,
+) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the value lives for the call and has the length that is told.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) } {
+    match unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

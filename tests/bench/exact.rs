@@ -13,7 +13,8 @@ const LONGEST: Duration = Duration::from_millis(200);
 
 /// Waits for events, at the most until a moment.
 pub fn wait(poll: &mut Poll, events: &mut Events, until: Option<Instant>) {
-    let left = until.map_or(LONGEST, |until| until.saturating_duration_since(Instant::now())).min(LONGEST);
+    let left =
+        until.map_or(LONGEST, |until| until.saturating_duration_since(Instant::now())).min(LONGEST);
     let mut descriptor = libc::pollfd { fd: poll.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let left = libc::timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ };
     // SAFETY: one descriptor, a valid time, no signal mask.

@@ -25,7 +25,8 @@ pub fn chosen<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
 pub fn processor_time() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or("");
-    let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<f64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
     let idle: f64 = ticks.iter().skip(3).take(2).sum();
     let all: f64 = ticks.iter().sum();
     (all - idle, all)
@@ -39,7 +40,8 @@ pub fn own_time() -> Duration {
 /// Its processors and its system, in a line.
 pub fn describe() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let system = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{count} x {}, Linux {}", model.map_or("processor", |(_, model)| model), system.trim())

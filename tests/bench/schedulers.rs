@@ -10,10 +10,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 /// Providers, and the choices to take the mean of.
-const SIZES: [(u32, u32); 5] = [(3, 400_000), (10, 400_000), (64, 200_000), (1000, 200_000), (100_000, 300_000)];
+const SIZES: [(u32, u32); 5] =
+    [(3, 400_000), (10, 400_000), (64, 200_000), (1000, 200_000), (100_000, 300_000)];
 
 fn offer(number: u32) -> Offer {
-    let provider = Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: Some(80) };
+    let provider =
+        Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: Some(80) };
     let tickets = 1 + number % 40;
     Offer { provider, tickets, capacity: 4 * tickets, lease: Span::from_secs(1000) }
 }
@@ -45,10 +47,14 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
 #[test]
 #[ignore = "a bench"]
 fn bench_schedulers() {
-    println!("\nns per grant and done{}", SIZES.map(|(providers, _)| format!("{providers:>9}")).concat());
+    println!(
+        "\nns per grant and done{}",
+        SIZES.map(|(providers, _)| format!("{providers:>9}")).concat()
+    );
     for entry in SCHEDULERS {
         let name: SchedulerName = entry.names[0].parse().unwrap();
-        let nanos = SIZES.map(|(providers, rounds)| format!("{:>9.0}", nanos(&name, providers, rounds)));
+        let nanos =
+            SIZES.map(|(providers, rounds)| format!("{:>9.0}", nanos(&name, providers, rounds)));
         println!("{:<21}{}", entry.names[0], nanos.concat());
     }
 }

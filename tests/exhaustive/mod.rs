@@ -54,15 +54,24 @@ struct Pair {
 
 impl Pair {
     fn new(scheduler: &str) -> Pair {
-        let options = QueueOptions { scheduler: scheduler.parse().expect("a scheduler"), ..QueueOptions::default() };
+        let options = QueueOptions {
+            scheduler: scheduler.parse().expect("a scheduler"),
+            ..QueueOptions::default()
+        };
         let mut queue = TicketQueue::new(options, 0);
         let connection = Slab::default().insert(());
-        queue.handle_input(Input::Connected { connection, peer: IpAddr::from([127, 0, 0, 1]) }, Moment::ZERO);
+        queue.handle_input(
+            Input::Connected { connection, peer: IpAddr::from([127, 0, 0, 1]) },
+            Moment::ZERO,
+        );
         Pair { queue, connection, model: Model::default(), asked: 0, answers: Vec::new() }
     }
 
     fn ask(&mut self, order: Option<u64>, request: Request) {
-        self.queue.handle_input(Input::Request { connection: self.connection, slot: order, request }, self.model.now);
+        self.queue.handle_input(
+            Input::Request { connection: self.connection, slot: order, request },
+            self.model.now,
+        );
         self.collect();
     }
 
@@ -90,7 +99,9 @@ impl Pair {
         };
         let place = self.answers.iter().position(is_it)?;
         match self.answers.remove(place).1 {
-            Reply::Provider { provider, .. } => (0..3).find(|number| address(*number) == provider).map(Some),
+            Reply::Provider { provider, .. } => {
+                (0..3).find(|number| address(*number) == provider).map(Some)
+            }
             _ => Some(None),
         }
     }
@@ -99,7 +110,8 @@ impl Pair {
     fn granted(&mut self, ask: Ask) {
         let candidates = self.model.candidates(ask.counted);
         let answer = self.answer(ask.number);
-        let provider = answer.flatten().unwrap_or_else(|| panic!("{ask:?} got {answer:?} of {candidates:?}"));
+        let provider =
+            answer.flatten().unwrap_or_else(|| panic!("{ask:?} got {answer:?} of {candidates:?}"));
         assert!(candidates.contains(&provider), "{ask:?} got {provider} of {candidates:?}");
         self.model.grant(ask, provider);
     }
@@ -118,8 +130,12 @@ impl Pair {
             Event::Ticket(provider, tickets, capacity) => {
                 let expected = self.model.ticket(provider, tickets, capacity);
                 let provider = ProviderSpec::from(address(provider));
-                self.ask(Some(0), Request::Ticket { provider, service, tickets, capacity, lease: Some(LEASE) });
-                let Reply::Feedback(Feedback { active, granted, waiting, mode }) = self.reply() else {
+                self.ask(
+                    Some(0),
+                    Request::Ticket { provider, service, tickets, capacity, lease: Some(LEASE) },
+                );
+                let Reply::Feedback(Feedback { active, granted, waiting, mode }) = self.reply()
+                else {
                     panic!("no standing")
                 };
                 if let Some(expected) = expected {
@@ -131,7 +147,8 @@ impl Pair {
             Event::Next { counted, waits } => {
                 self.asked += 1;
                 let number = self.asked;
-                let (id, order) = if counted { (Some(number), None) } else { (None, Some(u64::from(number))) };
+                let (id, order) =
+                    if counted { (Some(number), None) } else { (None, Some(u64::from(number))) };
                 let wait = if waits { WAIT } else { Span::ZERO };
                 let ask = Ask { number, counted, since: self.model.now };
                 let next = Next { service, wait, id, client: None, avoid: Vec::new() };
@@ -182,13 +199,24 @@ impl Pair {
     /// Time passes, with everything that the queue or the model wants to do meanwhile.
     fn pass(&mut self, to: Moment) {
         loop {
-            let next = self.queue.next_timeout().into_iter().chain(self.model.next_change()).chain([to]).min();
+            let next = self
+                .queue
+                .next_timeout()
+                .into_iter()
+                .chain(self.model.next_change())
+                .chain([to])
+                .min();
             let next = next.expect("the end at least").max(self.model.now);
             self.model.pass(next);
             self.queue.handle_timeout(next);
             self.collect();
-            let over: Vec<u32> =
-                self.model.line.iter().filter(|ask| ask.since + WAIT <= next).map(|ask| ask.number).collect();
+            let over: Vec<u32> = self
+                .model
+                .line
+                .iter()
+                .filter(|ask| ask.since + WAIT <= next)
+                .map(|ask| ask.number)
+                .collect();
             for number in over {
                 assert_eq!(self.answer(number), Some(None), "{number} waited long enough");
                 self.model.leave(number);
@@ -206,13 +234,19 @@ impl Pair {
         let Reply::Status(status) = self.reply() else { panic!("no status") };
         let mut seen = 0;
         for line in status.lines().filter(|line| line.starts_with("provider ")) {
-            let value = |key: &str| line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair");
+            let value = |key: &str| {
+                line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair")
+            };
             let number = |key| value(key).parse::<u32>().expect("a number");
             let found = (0..3).find(|place| address(*place).to_string() == value("address="));
             let place = found.expect("one of ours");
             assert_eq!((number("active="), number("spent=")), self.model.used(place), "{line}");
             assert_eq!(number("free="), self.model.free(place), "{line}");
-            assert_eq!(number("offered="), number("free=") + number("active=") + number("spent="), "{line}");
+            assert_eq!(
+                number("offered="),
+                number("free=") + number("active=") + number("spent="),
+                "{line}"
+            );
             seen += number("active=");
         }
         assert_eq!(seen, (0..3).map(|place| self.model.used(place).0).sum());
@@ -221,9 +255,13 @@ impl Pair {
 
 /// Whether this event can mean something after these.
 fn means(past: &[Event], event: Event) -> bool {
-    let known = |provider: usize| past.iter().any(|event| matches!(event, Event::Ticket(p, ..) if *p == provider));
-    let counted = past.iter().filter(|event| matches!(event, Event::Next { counted: true, .. })).count();
-    let over = past.iter().filter(|event| matches!(event, Event::Done | Event::FailureWith)).count();
+    let known = |provider: usize| {
+        past.iter().any(|event| matches!(event, Event::Ticket(p, ..) if *p == provider))
+    };
+    let counted =
+        past.iter().filter(|event| matches!(event, Event::Next { counted: true, .. })).count();
+    let over =
+        past.iter().filter(|event| matches!(event, Event::Done | Event::FailureWith)).count();
     match event {
         Event::Ticket(provider, ..) => provider == 0 || known(provider - 1),
         Event::Failure(provider) => known(provider),
@@ -329,6 +367,11 @@ fn all_histories_of_one_provider_and_five_events_with_every_scheduler() {
         Event::Time(LONG),
     ];
     for entry in SCHEDULERS {
-        enumerate(entry.names[0], &alphabet, if cfg!(debug_assertions) { 4 } else { 5 }, &mut Vec::new());
+        enumerate(
+            entry.names[0],
+            &alphabet,
+            if cfg!(debug_assertions) { 4 } else { 5 },
+            &mut Vec::new(),
+        );
     }
 }

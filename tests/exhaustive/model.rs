@@ -85,7 +85,11 @@ impl Model {
 
     fn within(&self, provider: usize, more: u32) -> bool {
         let p = &self.providers[provider];
-        let probing = self.active.iter().filter(|active| active.provider == provider && !active.stale).count() as u32;
+        let probing = self
+            .active
+            .iter()
+            .filter(|active| active.provider == provider && !active.stale)
+            .count() as u32;
         let open = self.now < p.lease_end && self.now >= p.hold_end;
         open && p.limit.is_none_or(|limit| probing + more < limit)
     }
@@ -93,8 +97,9 @@ impl Model {
     /// Whether the queue may choose this one for such a request.
     pub fn candidates(&self, counted: bool) -> Vec<usize> {
         let room = |p: &usize| self.actives(*p) < self.providers[*p].capacity;
-        let ticket =
-            |p: &usize| self.within(*p, self.providers[*p].spent) && self.free(*p) > 0 && (!counted || room(p));
+        let ticket = |p: &usize| {
+            self.within(*p, self.providers[*p].spent) && self.free(*p) > 0 && (!counted || room(p))
+        };
         let with_ticket: Vec<usize> = (0..3).filter(ticket).collect();
         if !with_ticket.is_empty() || !counted {
             return with_ticket;
@@ -107,7 +112,8 @@ impl Model {
         let oldest = self.line.first()?;
         let late = self.now.since(oldest.since) > (oldest.since + WAIT).since(self.now);
         let served = |ask: &&Ask| !self.candidates(ask.counted).is_empty();
-        if late { self.line.iter().rev().find(served) } else { self.line.iter().find(served) }.copied()
+        if late { self.line.iter().rev().find(served) } else { self.line.iter().find(served) }
+            .copied()
     }
 
     pub fn leave(&mut self, number: u32) {
@@ -199,7 +205,10 @@ impl Model {
         }
         let free = self.free(provider);
         let now = self.now;
-        self.active.iter_mut().filter(|active| active.provider == provider).for_each(|active| active.stale = true);
+        self.active
+            .iter_mut()
+            .filter(|active| active.provider == provider)
+            .for_each(|active| active.stale = true);
         let p = &mut self.providers[provider];
         if now >= p.hold_end {
             p.row += 1;

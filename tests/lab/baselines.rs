@@ -46,13 +46,16 @@ impl Turns {
     pub fn plain(setting: &Setting, seed: u64) -> Turns {
         let mut random = Random::new(seed);
         let weights = vec![1.0; setting.hosts.len()];
-        let credit = (0..setting.balancers).map(|_| weights.iter().map(|_| random.unit()).collect()).collect();
+        let credit = (0..setting.balancers)
+            .map(|_| weights.iter().map(|_| random.unit()).collect())
+            .collect();
         Turns { weights, credit }
     }
 
     /// The weights that a careful operator would configure: cores times speed.
     pub fn weighted(setting: &Setting) -> Turns {
-        let weights: Vec<f64> = setting.hosts.iter().map(|build| build.cpus * build.speed).collect();
+        let weights: Vec<f64> =
+            setting.hosts.iter().map(|build| build.cpus * build.speed).collect();
         Turns { credit: vec![vec![0.0; weights.len()]; setting.balancers], weights }
     }
 }
@@ -110,7 +113,10 @@ pub struct TwoChoices {
 
 impl TwoChoices {
     pub fn new(setting: &Setting, seed: u64) -> TwoChoices {
-        TwoChoices { random: Random::new(seed), active: vec![vec![0; setting.hosts.len()]; setting.balancers] }
+        TwoChoices {
+            random: Random::new(seed),
+            active: vec![vec![0; setting.hosts.len()]; setting.balancers],
+        }
     }
 }
 
@@ -149,9 +155,15 @@ impl Central {
 
 impl Baseline for Central {
     fn choose(&mut self, _: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let idle = |provider: &usize| usable(*provider) && self.active[*provider] + 1.0 <= self.slots[*provider].1;
-        let key = |provider: usize| (self.slots[provider].0, 1.0 - self.active[provider] / self.slots[provider].1);
-        let best = (0..self.slots.len()).filter(idle).max_by(|a, b| key(*a).partial_cmp(&key(*b)).expect("numbers"))?;
+        let idle = |provider: &usize| {
+            usable(*provider) && self.active[*provider] + 1.0 <= self.slots[*provider].1
+        };
+        let key = |provider: usize| {
+            (self.slots[provider].0, 1.0 - self.active[provider] / self.slots[provider].1)
+        };
+        let best = (0..self.slots.len())
+            .filter(idle)
+            .max_by(|a, b| key(*a).partial_cmp(&key(*b)).expect("numbers"))?;
         self.active[best] += 1.0;
         Some(best)
     }

@@ -74,8 +74,12 @@ impl Cluster {
             let connections: Vec<Key> = (0..=providers).map(|_| keys.insert(())).collect();
             let mut host = TicketQueue::new(options.clone(), balancer as u64);
             for (place, connection) in connections.iter().enumerate() {
-                let peer = if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
-                host.handle_input(ticket_queue::Input::Connected { connection: *connection, peer }, Moment::ZERO);
+                let peer =
+                    if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
+                host.handle_input(
+                    ticket_queue::Input::Connected { connection: *connection, peer },
+                    Moment::ZERO,
+                );
             }
             Queue { host, connections, wakes: Moment::NEVER }
         };
@@ -88,12 +92,18 @@ impl Cluster {
             fall: 1,
         }];
         let balancers = setting.balancers;
-        let options =
-            MonitorOptions { interval: setting.interval, balancers, services, drain_timeout: Span::from_secs(10) };
+        let options = MonitorOptions {
+            interval: setting.interval,
+            balancers,
+            services,
+            drain_timeout: Span::from_secs(10),
+        };
         let mut monitors = Vec::new();
         for (provider, build) in setting.hosts.iter().enumerate() {
             let mut monitor = Monitor::new(options.clone(), build.cpus, ground.random.bits());
-            (0..balancers).for_each(|balancer| monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO));
+            (0..balancers).for_each(|balancer| {
+                monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO)
+            });
             monitors.push(monitor);
             // They do not all start at once.
             let start = Span::from_secs_f64(setting.interval.as_secs_f64() * ground.random.unit());
@@ -111,7 +121,14 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, balancer: usize, connection: usize, order: Option<u64>, request: Request, ground: &mut Ground) {
+    fn ask(
+        &mut self,
+        balancer: usize,
+        connection: usize,
+        order: Option<u64>,
+        request: Request,
+        ground: &mut Ground,
+    ) {
         let connection = self.queues[balancer].connections[connection];
         let input = ticket_queue::Input::Request { connection, slot: order, request };
         self.queues[balancer].host.handle_input(input, ground.now);
@@ -119,7 +136,14 @@ impl Cluster {
     }
 
     /// A request wants a provider.
-    pub fn next(&mut self, balancer: usize, request: usize, client: IpAddr, avoid: &[usize], ground: &mut Ground) {
+    pub fn next(
+        &mut self,
+        balancer: usize,
+        request: usize,
+        client: IpAddr,
+        avoid: &[usize],
+        ground: &mut Ground,
+    ) {
         self.ledger.asked(request, ground.now);
         let provider = |number: &usize| Provider { ip: address(*number), port: Some(PORT) };
         let next = Request::Next(Next {
@@ -136,30 +160,55 @@ impl Cluster {
     pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
-            self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1, unused: false }, ground);
+            self.ask(
+                balancer,
+                0,
+                Some(0),
+                Request::Done { id: request as u32 + 1, unused: false },
+                ground,
+            );
         }
     }
 
     /// A request's provider cannot be reached.
-    pub fn failed(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
+    pub fn failed(
+        &mut self,
+        balancer: usize,
+        request: usize,
+        provider: usize,
+        ground: &mut Ground,
+    ) {
         let id = (!ground.setting.paper).then_some(request as u32 + 1);
         if id.is_some() {
             self.ledger.ended(balancer, provider);
         }
         self.ledger.failed(balancer, provider, ground.now);
         let provider = ProviderSpec { ip: Some(address(provider)), port: Some(PORT) };
-        self.ask(balancer, 0, Some(0), Request::Failure { provider, service: self.service, id }, ground);
+        self.ask(
+            balancer,
+            0,
+            Some(0),
+            Request::Failure { provider, service: self.service, id },
+            ground,
+        );
     }
 
     /// A monitor's words reach a queue.
-    pub fn said(&mut self, balancer: usize, provider: usize, request: Request, ground: &mut Ground) {
+    pub fn said(
+        &mut self,
+        balancer: usize,
+        provider: usize,
+        request: Request,
+        ground: &mut Ground,
+    ) {
         self.ledger.offered(balancer, provider, &request, ground.now);
         self.ask(balancer, provider + 1, Some(0), request, ground);
     }
 
     /// A queue's answer reaches a monitor.
     pub fn told(&mut self, balancer: usize, provider: usize, reply: Reply, ground: &mut Ground) {
-        self.monitors[provider].handle_input(monitor::Input::QueueReply { balancer, service: 0, reply }, ground.now);
+        self.monitors[provider]
+            .handle_input(monitor::Input::QueueReply { balancer, service: 0, reply }, ground.now);
         self.heed_monitor(provider, ground);
     }
 
@@ -187,15 +236,19 @@ impl Cluster {
         let first = connections[0];
         let mut answers = Vec::new();
         while let Some(output) = self.queues[balancer].host.poll_output() {
-            let ticket_queue::Output::Reply { connection, slot: order, reply } = output else { continue };
+            let ticket_queue::Output::Reply { connection, slot: order, reply } = output else {
+                continue;
+            };
             match reply {
                 Reply::Provider { provider, id } if connection == first => {
-                    let request = id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
+                    let request =
+                        id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
                     answers.push((request, Some(number_of(provider.ip))));
                 }
                 Reply::Error { error: refusal, id } => {
                     assert_eq!(connection, first, "a monitor was refused: {refusal:?}");
-                    let request = id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
+                    let request =
+                        id.map_or_else(|| order.expect("an order") as usize, |id| id as usize - 1);
                     answers.push((request, None));
                 }
                 Reply::Feedback(_) => {
@@ -210,7 +263,8 @@ impl Cluster {
         }
         self.answers.extend(answers);
         let queue = &mut self.queues[balancer];
-        if let Some(deadline) = queue.host.next_timeout().filter(|deadline| *deadline < queue.wakes) {
+        if let Some(deadline) = queue.host.next_timeout().filter(|deadline| *deadline < queue.wakes)
+        {
             queue.wakes = deadline;
             ground.at(deadline.max(ground.now), Event::QueueWakes(balancer));
         }
@@ -229,7 +283,9 @@ impl Cluster {
         let mut said = Vec::new();
         while let Some(output) = self.monitors[provider].poll_output() {
             let input = match output {
-                monitor::Output::TakeSample => monitor::Input::Sampled(self.sample(provider, ground)),
+                monitor::Output::TakeSample => {
+                    monitor::Input::Sampled(self.sample(provider, ground))
+                }
                 monitor::Output::Check { service } => {
                     monitor::Input::Checked { service, good: ground.hosts[provider].up }
                 }
@@ -249,7 +305,8 @@ impl Cluster {
             self.messages += 1;
             self.send(provider, Event::Said(balancer, provider, request), ground);
         }
-        if let Some(deadline) = self.monitors[provider].next_timeout().filter(|at| *at != self.monitor_wakes[provider])
+        if let Some(deadline) =
+            self.monitors[provider].next_timeout().filter(|at| *at != self.monitor_wakes[provider])
         {
             self.monitor_wakes[provider] = deadline;
             ground.at(deadline.max(now), Event::MonitorWakes(provider));
@@ -260,19 +317,35 @@ impl Cluster {
     fn sample(&self, provider: usize, ground: &mut Ground) -> Sample {
         let (seen, cpus) = (ground.hosts[provider].look(ground.now), ground.hosts[provider].cpus);
         if ground.setting.load_average {
-            return Sample { cpus, utilisation: None, queued: None, load: Some(seen.load), full: None };
+            return Sample {
+                cpus,
+                utilisation: None,
+                queued: None,
+                load: Some(seen.load),
+                full: None,
+            };
         }
         let noise = ground.setting.noise;
         let mut wrong = |value: f64| value * (1.0 + noise * (2.0 * ground.random.unit() - 1.0));
         let (utilisation, queued) = (wrong(seen.utilisation).min(1.0), wrong(seen.queued));
-        Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None }
+        Sample {
+            cpus,
+            utilisation: Some(utilisation),
+            queued: Some(queued),
+            load: None,
+            full: None,
+        }
     }
 
     /// Compares the books of all queues with ours.
     pub fn audit(&mut self, ground: &mut Ground) {
         for (balancer, queue) in self.queues.iter_mut().enumerate() {
             let request = Request::Status { service: None };
-            let input = ticket_queue::Input::Request { connection: queue.connections[0], slot: Some(0), request };
+            let input = ticket_queue::Input::Request {
+                connection: queue.connections[0],
+                slot: Some(0),
+                request,
+            };
             queue.host.handle_input(input, ground.now);
             match queue.host.poll_output() {
                 Some(ticket_queue::Output::Reply { reply: Reply::Status(status), .. }) => {

@@ -48,9 +48,11 @@ impl Figures {
     /// What only Pegasus has.
     pub fn observe(&mut self, cluster: &Cluster) {
         let ledger = &cluster.ledger;
-        self.slots = ledger.tickets.iter().map(|(sum, bids)| *sum as f64 / (*bids).max(1) as f64).collect();
+        self.slots =
+            ledger.tickets.iter().map(|(sum, bids)| *sum as f64 / (*bids).max(1) as f64).collect();
         self.overshoot = ledger.overshoot;
-        self.late_grants = (0..self.slots.len()).map(|provider| ledger.grants_after_tickets(provider)).collect();
+        self.late_grants =
+            (0..self.slots.len()).map(|provider| ledger.grants_after_tickets(provider)).collect();
         self.grants.clone_from(&ledger.grants);
         self.messages = cluster.messages;
     }

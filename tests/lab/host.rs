@@ -126,7 +126,9 @@ impl Host {
     pub fn completed(&mut self, now: Moment) -> Vec<usize> {
         self.advance(now);
         let mut completed = Vec::new();
-        while let Some(Reverse((Work(_), request))) = self.running.peek().filter(|next| next.0 .0 .0 <= self.done) {
+        while let Some(Reverse((Work(_), request))) =
+            self.running.peek().filter(|next| next.0 .0 .0 <= self.done)
+        {
             completed.push(*request);
             self.running.pop();
         }
@@ -152,7 +154,11 @@ impl Host {
     pub fn look(&mut self, now: Moment) -> Seen {
         self.advance(now);
         let seconds = now.since(self.looked).as_secs_f64().max(1e-9);
-        let seen = Seen { utilisation: self.busy / seconds, queued: self.queued / seconds, load: self.load };
+        let seen = Seen {
+            utilisation: self.busy / seconds,
+            queued: self.queued / seconds,
+            load: self.load,
+        };
         (self.busy, self.queued, self.looked) = (0.0, 0.0, now);
         seen
     }

@@ -32,7 +32,9 @@ struct Place {
 
 impl Place {
     fn free(&self, now: Moment) -> bool {
-        now < self.lease_end && self.active + self.spent < self.tickets && self.active < self.capacity
+        now < self.lease_end
+            && self.active + self.spent < self.tickets
+            && self.active < self.capacity
     }
 }
 
@@ -103,12 +105,18 @@ impl Ledger {
 
     /// A request asks for a provider.
     pub fn asked(&mut self, request: usize, now: Moment) {
-        assert!(self.open.insert(request, now).is_none(), "request {request} asked before its answer");
+        assert!(
+            self.open.insert(request, now).is_none(),
+            "request {request} asked before its answer"
+        );
     }
 
     /// It got its answer.
     pub fn answered(&mut self, request: usize, now: Moment) {
-        let asked = self.open.remove(&request).unwrap_or_else(|| panic!("a second answer to request {request}"));
+        let asked = self
+            .open
+            .remove(&request)
+            .unwrap_or_else(|| panic!("a second answer to request {request}"));
         assert!(now.since(asked) <= self.wait, "request {request} waited {}", now.since(asked));
     }
 
@@ -118,7 +126,11 @@ impl Ledger {
         let places = &mut self.places[balancer];
         let place = places[provider];
         assert!(!avoid.contains(&provider), "provider {provider} was to be avoided");
-        assert!(now < place.lease_end, "provider {provider}: the lease ended {}", now.since(place.lease_end));
+        assert!(
+            now < place.lease_end,
+            "provider {provider}: the lease ended {}",
+            now.since(place.lease_end)
+        );
         assert!(now >= place.hold_end, "provider {provider} is held");
         if self.paper {
             assert!(place.spent < place.tickets, "provider {provider} has no ticket left");
@@ -127,8 +139,9 @@ impl Ledger {
             assert!(place.active < place.capacity, "provider {provider} has no capacity left");
             if !place.free(now) && places.len() <= SEARCHED_MAX {
                 // On probation tickets are not to be had, so providers that failed do not count.
-                let elsewhere =
-                    |other: &usize| places[*other].free(now) && !places[*other].failed && !avoid.contains(other);
+                let elsewhere = |other: &usize| {
+                    places[*other].free(now) && !places[*other].failed && !avoid.contains(other)
+                };
                 let other = (0..places.len()).find(elsewhere);
                 assert_eq!(other, None, "a free ticket, while {provider} got the request");
             }
@@ -136,7 +149,12 @@ impl Ledger {
         }
         let place = &mut places[provider];
         place.last_grant = now;
-        assert!(self.paper || place.active <= place.allowed, "active {} of {}", place.active, place.allowed);
+        assert!(
+            self.paper || place.active <= place.allowed,
+            "active {} of {}",
+            place.active,
+            place.allowed
+        );
         self.over_all(provider);
     }
 
@@ -180,7 +198,9 @@ impl Ledger {
     pub fn audit(&self, balancer: usize, status: &str, now: Moment) {
         let mut seen = 0;
         for line in status.lines().filter(|line| line.starts_with("provider ")) {
-            let value = |key: &str| line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair");
+            let value = |key: &str| {
+                line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair")
+            };
             let number = |key| value(key).parse::<u32>().expect("a number");
             let provider = super::cluster::number(value("address="));
             let place = &self.places[balancer][provider];

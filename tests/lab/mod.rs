@@ -36,7 +36,10 @@ struct Replay(u64, &'static str);
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("replay: PEGASUS_SEED={:#x} cargo test --release {} -- --include-ignored", self.0, self.1);
+            println!(
+                "replay: PEGASUS_SEED={:#x} cargo test --release {} -- --include-ignored",
+                self.0, self.1
+            );
         }
     }
 }
@@ -57,7 +60,12 @@ fn meets(setting: Setting, test: &'static str) {
     let mut text = String::new();
     verdicts.iter().for_each(|verdict| writeln!(text, "{verdict}").expect("text"));
     println!("{}: {}\n{text}", lab.setting.name, lab.setting.title);
-    assert!(verdicts.iter().all(targets::Verdict::holds), "{}: {}\n{text}", lab.setting.name, lab.setting.title);
+    assert!(
+        verdicts.iter().all(targets::Verdict::holds),
+        "{}: {}\n{text}",
+        lab.setting.name,
+        lab.setting.title
+    );
 }
 
 /// A test for each target, a hundred seconds long.
@@ -105,7 +113,8 @@ fn laws_hold_for_every_scheduler() {
     let _replay = Replay(seed(), "laws_hold_for_every_scheduler");
     for name in ["T9d", "T7", "T10"] {
         let setting = Setting::named(name).shortened();
-        let mut lab = Lab::new(Setting { length: setting.warm + LAWS, loss: 0.1, ..setting }, seed());
+        let mut lab =
+            Lab::new(Setting { length: setting.warm + LAWS, loss: 0.1, ..setting }, seed());
         for scheduler in SCHEDULERS.iter().map(|entry| entry.names[0]) {
             let figures = lab.figures(Policy::Pegasus(scheduler));
             // Laws that hold because nothing happens would prove nothing.
@@ -125,7 +134,10 @@ fn a_thousand_providers() {
     let took = start.elapsed();
     let theirs = lab.figures(Policy::LeastConn).mean();
     let (mean, count) = (ours.mean(), ours.answered_count());
-    println!("{count} requests, mean {mean:.1} ms, leastconn {theirs:.1} ms, {} messages, {took:?}", ours.messages);
+    println!(
+        "{count} requests, mean {mean:.1} ms, leastconn {theirs:.1} ms, {} messages, {took:?}",
+        ours.messages
+    );
     assert_eq!(ours.refused, 0);
     assert!(mean <= 0.8 * theirs, "{mean} against {theirs}");
 }

@@ -95,11 +95,15 @@ fn same(count: usize) -> Vec<Build> {
 
 /// A third of each speed.
 pub fn speeds(count: usize) -> Vec<Build> {
-    (0..count).map(|place| Build { cpus: 4.0, speed: [1.0, 2.0, 4.0][place % 3], hogs: 0.0 }).collect()
+    (0..count)
+        .map(|place| Build { cpus: 4.0, speed: [1.0, 2.0, 4.0][place % 3], hogs: 0.0 })
+        .collect()
 }
 
 fn cores() -> Vec<Build> {
-    (0..12).map(|place| Build { cpus: [1.0, 2.0, 4.0, 8.0][place % 4], speed: 1.0, hogs: 0.0 }).collect()
+    (0..12)
+        .map(|place| Build { cpus: [1.0, 2.0, 4.0, 8.0][place % 4], speed: 1.0, hogs: 0.0 })
+        .collect()
 }
 
 fn antagonists() -> Vec<Build> {
@@ -107,9 +111,18 @@ fn antagonists() -> Vec<Build> {
 }
 
 /// One provider, on and off.
-fn flapping(what: Misfortune, ill: u64, every: u64, until: u64) -> Vec<(Moment, usize, Misfortune)> {
+fn flapping(
+    what: Misfortune,
+    ill: u64,
+    every: u64,
+    until: u64,
+) -> Vec<(Moment, usize, Misfortune)> {
     let starts = (20..until).step_by(every as usize);
-    starts.flat_map(|start| [(seconds(start), 0, what), (seconds(start + ill), 0, Misfortune::Recovers)]).collect()
+    starts
+        .flat_map(|start| {
+            [(seconds(start), 0, what), (seconds(start + ill), 0, Misfortune::Recovers)]
+        })
+        .collect()
 }
 
 impl Setting {
@@ -141,12 +154,22 @@ impl Setting {
     /// The scenarios with targets, T1 to T12, and some without.
     pub fn all() -> Vec<Setting> {
         let six = |setting: Setting| Setting { hosts: same(6), rho: 0.6, ..setting };
-        let ill = |what, from, until| vec![(seconds(from), 0, what), (seconds(until), 0, Misfortune::Recovers)];
+        let ill = |what, from, until| {
+            vec![(seconds(from), 0, what), (seconds(until), 0, Misfortune::Recovers)]
+        };
         vec![
             Setting::usual("T1", "same machines, B=1, rho 0.9"),
             Setting { balancers: 16, ..Setting::usual("T2", "same machines, B=16, rho 0.9") },
-            Setting { hosts: speeds(12), rho: 0.5, ..Setting::usual("T3", "speeds 1:2:4, B=1, rho 0.5") },
-            Setting { hosts: cores(), balancers: 4, ..Setting::usual("T4", "cores 1:2:4:8, B=4, rho 0.9") },
+            Setting {
+                hosts: speeds(12),
+                rho: 0.5,
+                ..Setting::usual("T3", "speeds 1:2:4, B=1, rho 0.5")
+            },
+            Setting {
+                hosts: cores(),
+                balancers: 4,
+                ..Setting::usual("T4", "cores 1:2:4:8, B=4, rho 0.9")
+            },
             Setting {
                 hosts: speeds(12),
                 balancers: 4,
@@ -196,7 +219,10 @@ impl Setting {
             six(Setting {
                 misfortunes: vec![(seconds(20), 0, Misfortune::TicketsStop)],
                 length: Span::from_secs(40),
-                ..Setting::usual("T11", "the tickets of one provider stop: 6 same machines, B=1, rho 0.6")
+                ..Setting::usual(
+                    "T11",
+                    "the tickets of one provider stop: 6 same machines, B=1, rho 0.6",
+                )
             }),
             Setting {
                 hosts: antagonists(),
@@ -206,7 +232,10 @@ impl Setting {
             Setting {
                 hosts: speeds(12),
                 loss: 0.3,
-                ..Setting::usual("X1", "30 % of the ticket messages lost: speeds 1:2:4, B=1, rho 0.9")
+                ..Setting::usual(
+                    "X1",
+                    "30 % of the ticket messages lost: speeds 1:2:4, B=1, rho 0.9",
+                )
             },
             Setting {
                 hosts: antagonists(),
@@ -237,7 +266,8 @@ impl Setting {
     /// A short time of it, still with all its misfortunes but those that repeat late.
     pub fn shortened(self) -> Setting {
         let length = if self.misfortunes.is_empty() { 16 } else { 28 };
-        let misfortunes = self.misfortunes.iter().filter(|(at, ..)| *at <= seconds(length)).copied().collect();
+        let misfortunes =
+            self.misfortunes.iter().filter(|(at, ..)| *at <= seconds(length)).copied().collect();
         Setting { length: Span::from_secs(length), misfortunes, ..self }
     }
 
@@ -268,12 +298,18 @@ impl Setting {
         let mut at = Moment::after_start(Setting::FIRST);
         loop {
             at = at + Span::from_secs_f64(exponential(&mut random, mean_gap));
-            let (work, balancer) = (exponential(&mut random, self.mean), random.below(self.balancers));
+            let (work, balancer) =
+                (exponential(&mut random, self.mean), random.below(self.balancers));
             let client = IpAddr::from([10, 200, random.below(4) as u8, random.below(250) as u8]);
             if at >= Moment::after_start(self.length) {
                 return arrivals;
             }
-            arrivals.push(Arrival { at, balancer: if self.one_sided { 0 } else { balancer }, work, client });
+            arrivals.push(Arrival {
+                at,
+                balancer: if self.one_sided { 0 } else { balancer },
+                work,
+                client,
+            });
         }
     }
 }

@@ -19,7 +19,8 @@ const BASELINES: [(&str, Policy); 6] = [
 
 /// Whether PEGASUS_ONLY (names with spaces between) asks for this scenario.
 fn wanted(setting: &Setting) -> bool {
-    std::env::var("PEGASUS_ONLY").map_or(true, |only| only.split(' ').any(|name| name == setting.name))
+    std::env::var("PEGASUS_ONLY")
+        .map_or(true, |only| only.split(' ').any(|name| name == setting.name))
 }
 
 #[test]
@@ -38,8 +39,8 @@ fn lab_table() {
         println!("  {:<22} {}", "", columns.map(|column| format!("{column:>9}")).join(" "));
         for (name, policy) in &policies {
             let figures = lab.figures(*policy);
-            let values =
-                [figures.mean(), figures.quantile(0.99), figures.quantile(0.999)].map(|ms| format!("{ms:>9.1}"));
+            let values = [figures.mean(), figures.quantile(0.99), figures.quantile(0.999)]
+                .map(|ms| format!("{ms:>9.1}"));
             println!(
                 "  {name:<22} {} {:>9.3} {:>9.2} {:>9.3} {:>9} {:>9.2}",
                 values.join(" "),

@@ -81,21 +81,30 @@ impl Lab {
             "T1" => {
                 say("mean / leastconn", to_leastconn(self), 1.03, most);
                 say("refused, %", ours.refused_percent(), 0.0, most);
-                let (fewest, all) = (ours.grants.iter().min().copied().unwrap_or(0), ours.grants.iter().sum::<u64>());
+                let (fewest, all) = (
+                    ours.grants.iter().min().copied().unwrap_or(0),
+                    ours.grants.iter().sum::<u64>(),
+                );
                 let fair = all as f64 / ours.grants.len() as f64;
                 say("fewest grants of a provider / fair share", fewest as f64 / fair, 0.75, least);
             }
             "T2" => say("mean / leastconn", to_leastconn(self), 1.0, most),
             "T3" => {
                 say("mean / leastconn", to_leastconn(self), 0.75, most);
-                say("mean / ideal central queue", ours.mean() / self.mean(Policy::Ideal), 1.15, most);
+                say(
+                    "mean / ideal central queue",
+                    ours.mean() / self.mean(Policy::Ideal),
+                    1.15,
+                    most,
+                );
             }
             "T4" => say("mean / leastconn", to_leastconn(self), 0.60, most),
             "T5" => {
                 say("mean / leastconn", to_leastconn(self), 0.75, most);
                 for place in 0..3 {
                     let right = self.setting.slots(&self.setting.hosts[place]);
-                    let learned: Vec<f64> = ours.slots.iter().skip(place).step_by(3).copied().collect();
+                    let learned: Vec<f64> =
+                        ours.slots.iter().skip(place).step_by(3).copied().collect();
                     let mean = learned.iter().sum::<f64>() / learned.len() as f64;
                     say(
                         &format!("learned slots, {mean:.1} for {right}, off by"),
@@ -108,7 +117,12 @@ impl Lab {
             "T6" => say("refused, %", ours.refused_percent(), 0.1, most),
             "T7" => {
                 say("answered within 1 s, %", ours.good_percent(), 80.0, least);
-                say("leastconn answers within 1 s, %", self.figures(Policy::LeastConn).good_percent(), 40.0, most);
+                say(
+                    "leastconn answers within 1 s, %",
+                    self.figures(Policy::LeastConn).good_percent(),
+                    40.0,
+                    most,
+                );
             }
             "T8" => {
                 say("mean / leastconn", to_leastconn(self), 0.80, most);
@@ -116,18 +130,33 @@ impl Lab {
             }
             "T9a" | "T9c" => {
                 say("retried, %", ours.retried_percent(), 0.1, most);
-                say("refused or without provider", (ours.refused + ours.unserved) as f64, 0.0, most);
+                say(
+                    "refused or without provider",
+                    (ours.refused + ours.unserved) as f64,
+                    0.0,
+                    most,
+                );
             }
             "T9b" | "T9d" => {
                 let theirs = self.figures(Policy::LeastConn).retried_percent();
                 say("retried, % (that of leastconn)", ours.retried_percent(), theirs, most);
-                say("refused or without provider", (ours.refused + ours.unserved) as f64, 0.0, most);
+                say(
+                    "refused or without provider",
+                    (ours.refused + ours.unserved) as f64,
+                    0.0,
+                    most,
+                );
                 let theirs = self.figures(Policy::LeastConn).quantile(0.999);
                 say("p99.9 / leastconn", ours.quantile(0.999) / theirs, 1.0, most);
             }
             "T10" => {
                 say("refused, %", ours.refused_percent(), 0.5, most);
-                say("mean / WRR with true weights", ours.mean() / self.mean(Policy::Weighted), 1.2, most);
+                say(
+                    "mean / WRR with true weights",
+                    ours.mean() / self.mean(Policy::Weighted),
+                    1.2,
+                    most,
+                );
             }
             "T11" => {
                 let late = ours.late_grants[0].as_secs_f64();

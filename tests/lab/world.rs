@@ -106,7 +106,9 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
         Policy::Ideal => Some(Box::new(Central::new(setting))),
     };
     let side = match (baseline, policy) {
-        (None, Policy::Pegasus(scheduler)) => Side::Cluster(Box::new(Cluster::new(scheduler, &mut ground))),
+        (None, Policy::Pegasus(scheduler)) => {
+            Side::Cluster(Box::new(Cluster::new(scheduler, &mut ground)))
+        }
         (baseline, _) => {
             ground.after(CHECK, Event::Checks);
             Side::Baseline(baseline.expect("a baseline"))
@@ -202,8 +204,12 @@ impl World<'_> {
         match event {
             Event::QueueWakes(balancer) => cluster.wake_queue(balancer, ground),
             Event::MonitorWakes(provider) => cluster.wake_monitor(provider, ground),
-            Event::Said(balancer, provider, request) => cluster.said(balancer, provider, request, ground),
-            Event::Told(balancer, provider, reply) => cluster.told(balancer, provider, reply, ground),
+            Event::Said(balancer, provider, request) => {
+                cluster.said(balancer, provider, request, ground)
+            }
+            Event::Told(balancer, provider, reply) => {
+                cluster.told(balancer, provider, reply, ground)
+            }
             Event::Audit => cluster.audit(ground),
             other => unreachable!("{other:?}"),
         }
@@ -219,7 +225,9 @@ impl World<'_> {
         let Arrival { balancer, client, .. } = self.arrivals[request];
         let avoid = &self.ways[request].avoid;
         match &mut self.side {
-            Side::Cluster(cluster) => cluster.next(balancer, request, client, avoid, &mut self.ground),
+            Side::Cluster(cluster) => {
+                cluster.next(balancer, request, client, avoid, &mut self.ground)
+            }
             Side::Baseline(baseline) => {
                 let checked = &self.checked;
                 let usable = |provider: usize| checked[provider].well && !avoid.contains(&provider);
@@ -244,7 +252,12 @@ impl World<'_> {
             };
             if let Side::Cluster(cluster) = &mut self.side {
                 let balancer = self.arrivals[request].balancer;
-                cluster.ledger.granted(balancer, provider, &self.ways[request].avoid, self.ground.now);
+                cluster.ledger.granted(
+                    balancer,
+                    provider,
+                    &self.ways[request].avoid,
+                    self.ground.now,
+                );
             }
             self.depart(request, provider);
         }
@@ -323,7 +336,9 @@ impl World<'_> {
             self.ground.hosts[provider].lose(now);
             self.ground.announce(provider);
             for request in 0..self.came {
-                if self.ways[request].provider == provider && std::mem::take(&mut self.ways[request].inside) {
+                if self.ways[request].provider == provider
+                    && std::mem::take(&mut self.ways[request].inside)
+                {
                     self.ground.after(self.delay, Event::Breaks(request));
                 }
             }

@@ -119,7 +119,9 @@ impl Expected {
     pub fn fits(self, reply: &Reply) -> bool {
         match self {
             Expected::Provider(port) => match reply {
-                Reply::Provider { provider: Provider { port: found, .. }, id: None } => *found == Some(port),
+                Reply::Provider { provider: Provider { port: found, .. }, id: None } => {
+                    *found == Some(port)
+                }
                 _ => matches!(reply, Reply::Error { id: None, .. }),
             },
             Expected::Discarded => matches!(reply, Reply::Discarded(_)),

@@ -61,7 +61,9 @@ impl Account {
     }
 
     fn on_ticket(&self, counted: bool, now: Moment) -> bool {
-        let place = self.open(now) && self.free() > 0 && self.probing + u64::from(self.spent) < self.probation;
+        let place = self.open(now)
+            && self.free() > 0
+            && self.probing + u64::from(self.spent) < self.probation;
         place && (!counted || self.on_capacity(now))
     }
 
@@ -111,7 +113,15 @@ pub struct Ledger {
 
 impl Ledger {
     /// The queue hears a request. `wait_max` is the longest wait.
-    pub fn asked(&mut self, key: Key, order: ReplySlot, peer: IpAddr, request: &Request, wait_max: Span, now: Moment) {
+    pub fn asked(
+        &mut self,
+        key: Key,
+        order: ReplySlot,
+        peer: IpAddr,
+        request: &Request,
+        wait_max: Span,
+        now: Moment,
+    ) {
         let mut granted_before = None;
         match request {
             Request::Next(next) => {
@@ -123,7 +133,10 @@ impl Ledger {
                     counted: next.id.is_some(),
                     given_up: false,
                 };
-                assert!(self.pending.insert(question, pending).is_none(), "a question twice at once");
+                assert!(
+                    self.pending.insert(question, pending).is_none(),
+                    "a question twice at once"
+                );
                 return;
             }
             Request::Ticket { provider, service, tickets, capacity, lease } => {
@@ -133,8 +146,13 @@ impl Ledger {
                 if account.hold_end <= now {
                     (0..account.spent.min(64)).for_each(|_| account.good());
                 }
-                (account.tickets, account.capacity, account.spent, account.granted) = (*tickets, *capacity, 0, 0);
-                let lease = if *capacity == 0 { Span::ZERO } else { lease.expect("monitors say their lease") };
+                (account.tickets, account.capacity, account.spent, account.granted) =
+                    (*tickets, *capacity, 0, 0);
+                let lease = if *capacity == 0 {
+                    Span::ZERO
+                } else {
+                    lease.expect("monitors say their lease")
+                };
                 account.lease_end = now + lease;
             }
             Request::Withdraw { provider, service } => {
@@ -145,18 +163,22 @@ impl Ledger {
             Request::Done { id, unused } => self.ends(key, *id, !unused),
             Request::Failure { provider, service, id } => {
                 let whose = (*service, provider.resolve(peer));
-                let known =
-                    id.and_then(|id| self.granted.get(&(key, id)).map(|granted| (granted.whose, granted.deaths)));
+                let known = id.and_then(|id| {
+                    self.granted.get(&(key, id)).map(|granted| (granted.whose, granted.deaths))
+                });
                 if let Some(id) = id {
                     self.ends(key, *id, false);
                 }
                 if let Some(account) = self.accounts.get_mut(&whose) {
-                    let stale = known.is_some_and(|(of, deaths)| of == whose && deaths != account.deaths);
+                    let stale =
+                        known.is_some_and(|(of, deaths)| of == whose && deaths != account.deaths);
                     if !stale {
-                        (account.deaths, account.probation, account.probing) = (account.deaths + 1, 1, 0);
+                        (account.deaths, account.probation, account.probing) =
+                            (account.deaths + 1, 1, 0);
                         if account.hold_end <= now {
                             account.failures_in_row += 1;
-                            let hold = Span::from_millis(500).times(1 << (account.failures_in_row - 1).min(10));
+                            let hold = Span::from_millis(500)
+                                .times(1 << (account.failures_in_row - 1).min(10));
                             account.hold_end = now + hold.min(Span::from_secs(30));
                         }
                         account.discard(now);
@@ -175,7 +197,8 @@ impl Ledger {
             pending.given_up = true;
         }
         if let Some(granted) = self.granted.remove(&(key, id)) {
-            let account = self.accounts.get_mut(&granted.whose).expect("an account of whom was granted");
+            let account =
+                self.accounts.get_mut(&granted.whose).expect("an account of whom was granted");
             account.active -= 1;
             if granted.deaths == account.deaths {
                 account.probing -= 1;
@@ -202,7 +225,10 @@ impl Ledger {
             .unwrap_or_else(|| panic!("answered twice: {reply}"));
         match (&request, reply) {
             (Request::Ticket { .. }, Reply::Feedback(standing)) => {
-                assert!(granted.is_none_or(|granted| granted == standing.granted), "{granted:?} grants, not {reply}");
+                assert!(
+                    granted.is_none_or(|granted| granted == standing.granted),
+                    "{granted:?} grants, not {reply}"
+                );
             }
             (Request::Withdraw { .. } | Request::Failure { .. }, Reply::Discarded(_)) => {}
             (Request::Done { .. }, Reply::Ok | Reply::Error { .. }) => {}
@@ -210,25 +236,48 @@ impl Ledger {
         }
     }
 
-    fn settled(&mut self, key: Key, id: Option<u32>, pending: &Pending, reply: &Reply, now: Moment) {
+    fn settled(
+        &mut self,
+        key: Key,
+        id: Option<u32>,
+        pending: &Pending,
+        reply: &Reply,
+        now: Moment,
+    ) {
         match reply {
             Reply::Provider { provider, .. } => {
                 let whose = (pending.service, *provider);
                 assert!(!pending.avoid.contains(provider), "{provider} was to be avoided");
-                assert!(!self.draining && !pending.given_up && now <= pending.deadline, "a grant too late");
+                assert!(
+                    !self.draining && !pending.given_up && now <= pending.deadline,
+                    "a grant too late"
+                );
                 let on_ticket = self.candidate(pending, true, now);
-                let account = self.accounts.get_mut(&whose).unwrap_or_else(|| panic!("{provider} never offered"));
+                let account = self
+                    .accounts
+                    .get_mut(&whose)
+                    .unwrap_or_else(|| panic!("{provider} never offered"));
                 assert!(now < account.lease_end, "the lease of {provider} is over");
                 assert!(account.hold_end <= now, "{provider} is held");
-                let fits = if on_ticket { account.on_ticket(pending.counted, now) } else { account.on_capacity(now) };
-                assert!(fits && (on_ticket || pending.counted), "{provider} has no place: {account:?}");
+                let fits = if on_ticket {
+                    account.on_ticket(pending.counted, now)
+                } else {
+                    account.on_capacity(now)
+                };
+                assert!(
+                    fits && (on_ticket || pending.counted),
+                    "{provider} has no place: {account:?}"
+                );
                 account.granted += 1;
                 if let Some(id) = id {
                     account.active += 1;
                     account.probing += 1;
                     assert!(account.active <= account.capacity);
                     let granted = Granted { whose, deaths: account.deaths };
-                    assert!(self.granted.insert((key, id), granted).is_none(), "an id granted twice");
+                    assert!(
+                        self.granted.insert((key, id), granted).is_none(),
+                        "an id granted twice"
+                    );
                 } else {
                     account.spent += 1;
                 }
@@ -239,7 +288,10 @@ impl Ledger {
                     ErrorCode::NoTicket if pending.given_up => {}
                     ErrorCode::NoTicket => {
                         assert!(now >= pending.deadline, "an error before its time");
-                        assert!(!self.any_candidate(pending, now), "an error although there is a place");
+                        assert!(
+                            !self.any_candidate(pending, now),
+                            "an error although there is a place"
+                        );
                     }
                     ErrorCode::Draining => assert!(self.draining),
                     _ => panic!("{reply}"),
@@ -274,7 +326,8 @@ impl Ledger {
         if gone {
             self.pending.retain(|(of, _), _| *of != key);
             self.owed.retain(|(of, _), _| *of != key);
-            let held: Vec<u32> = self.granted.keys().filter(|(of, _)| *of == key).map(|(_, id)| *id).collect();
+            let held: Vec<u32> =
+                self.granted.keys().filter(|(of, _)| *of == key).map(|(_, id)| *id).collect();
             held.into_iter().for_each(|id| self.ends(key, id, false));
         }
     }
@@ -296,7 +349,10 @@ impl Ledger {
     pub fn check_waiting(&self, now: Moment) {
         for (question, pending) in &self.pending {
             assert!(now <= pending.deadline, "{question:?} got no answer in time");
-            assert!(!self.any_candidate(pending, now), "{question:?} waits although there is a place");
+            assert!(
+                !self.any_candidate(pending, now),
+                "{question:?} waits although there is a place"
+            );
         }
         assert!(self.owed.is_empty(), "not answered at once: {:?}", self.owed);
     }
@@ -312,8 +368,12 @@ impl Ledger {
             match line.split(' ').next() {
                 Some("provider") => {
                     shown += 1;
-                    let service = key_value::find(line, "service").and_then(|text| text.parse().ok()).expect(line);
-                    let provider = key_value::find(line, "address").and_then(|text| text.parse().ok()).expect(line);
+                    let service = key_value::find(line, "service")
+                        .and_then(|text| text.parse().ok())
+                        .expect(line);
+                    let provider = key_value::find(line, "address")
+                        .and_then(|text| text.parse().ok())
+                        .expect(line);
                     let account = self.accounts.get(&(service, provider)).expect(line);
                     let offers = now < account.lease_end;
                     let free = if offers { account.free() } else { 0 };
@@ -325,12 +385,18 @@ impl Ledger {
                         ("spent", account.spent),
                         ("offered", free + account.active + account.spent),
                     ] {
-                        assert_eq!(number(line, key), u64::from(value), "{key} in {line}\nbut {account:?}");
+                        assert_eq!(
+                            number(line, key),
+                            u64::from(value),
+                            "{key} in {line}\nbut {account:?}"
+                        );
                     }
                     let held = account.hold_end.since(now).to_string();
                     assert_eq!(key_value::find(line, "held"), Some(held.as_str()), "{line}");
                 }
-                Some("queue") => assert_eq!(number(line, "waiting"), self.pending.len() as u64, "{line}"),
+                Some("queue") => {
+                    assert_eq!(number(line, "waiting"), self.pending.len() as u64, "{line}")
+                }
                 _ => {}
             }
         }

@@ -74,7 +74,15 @@ pub struct Network {
 impl Network {
     /// A new connection.
     pub fn open(&mut self, asker: Asker, queue: usize, connection: Key, now: Moment) -> Key {
-        let link = Link { asker, queue, connection, open: [true; 2], broken: false, lost: false, arrival: [now; 2] };
+        let link = Link {
+            asker,
+            queue,
+            connection,
+            open: [true; 2],
+            broken: false,
+            lost: false,
+            arrival: [now; 2],
+        };
         self.links.insert(link)
     }
 
@@ -103,7 +111,9 @@ impl Network {
         random: &mut Random,
         now: Moment,
     ) -> Vec<(Moment, Arrival)> {
-        let Some(link) = self.links.get_mut(key).filter(|link| !link.broken) else { return Vec::new() };
+        let Some(link) = self.links.get_mut(key).filter(|link| !link.broken) else {
+            return Vec::new();
+        };
         let (mut rest, mut arrivals) = (bytes, Vec::new());
         while !rest.is_empty() {
             let most = if random.below(4) == 0 { 1 + random.below(rest.len()) } else { rest.len() };
@@ -117,7 +127,13 @@ impl Network {
     }
 
     /// The other end than `to` sends no more: when `to` hears of it.
-    pub fn half_close(&mut self, key: Key, to: End, random: &mut Random, now: Moment) -> Option<Moment> {
+    pub fn half_close(
+        &mut self,
+        key: Key,
+        to: End,
+        random: &mut Random,
+        now: Moment,
+    ) -> Option<Moment> {
         let link = self.links.get_mut(key).filter(|link| !link.broken)?;
         let arrival = &mut link.arrival[to as usize];
         *arrival = (*arrival).max(now + delay(random));
@@ -126,13 +142,19 @@ impl Network {
 
     /// It breaks now: each end that is open hears of it, at its own time.
     pub fn cut(&mut self, key: Key, random: &mut Random, now: Moment) -> Vec<(Moment, End)> {
-        let Some(link) = self.links.get_mut(key).filter(|link| !link.broken) else { return Vec::new() };
+        let Some(link) = self.links.get_mut(key).filter(|link| !link.broken) else {
+            return Vec::new();
+        };
         link.broken = true;
         link.lost = random.below(2) == 0;
         let mut told = Vec::new();
         for end in [End::Asker, End::Queue] {
             if link.open[end as usize] {
-                let slow = if random.below(5) == 0 { Span::from_millis(random.below(1500) as u64) } else { Span::ZERO };
+                let slow = if random.below(5) == 0 {
+                    Span::from_millis(random.below(1500) as u64)
+                } else {
+                    Span::ZERO
+                };
                 told.push((link.arrival[end as usize].max(now) + delay(random) + slow, end));
             }
         }

@@ -94,7 +94,9 @@ fn peer(asker: Asker) -> IpAddr {
 fn everybody(random: &mut Random) -> QueueOptions {
     let open = vec!["0.0.0.0/0".parse().expect("a network")];
     QueueOptions {
-        scheduler: SCHEDULERS[random.below(SCHEDULERS.len())].names[0].parse().expect("a scheduler"),
+        scheduler: SCHEDULERS[random.below(SCHEDULERS.len())].names[0]
+            .parse()
+            .expect("a scheduler"),
         wait_max: WAIT_MAX,
         allow_ticket: open.clone(),
         allow_next: open.clone(),
@@ -126,14 +128,25 @@ impl World {
         };
         world.meanness = world.random.below(4) as u64;
         for queue in 0..1 + world.random.below(3) {
-            world.queues.push(QueueHost { running: None, callers: Slab::default(), observer: no_key() });
+            world.queues.push(QueueHost {
+                running: None,
+                callers: Slab::default(),
+                observer: no_key(),
+            });
             world.queue_begins(queue);
         }
         for redirector in 0..1 + world.random.below(3) {
             let queue = world.random.below(world.queues.len());
             let machine = Redirector::new(world.redirect_options());
             let (asking, visitors) = (Requester::default(), Slab::default());
-            world.redirectors.push(RedirectHost { machine, life: 0, queue, link: None, asking, visitors });
+            world.redirectors.push(RedirectHost {
+                machine,
+                life: 0,
+                queue,
+                link: None,
+                asking,
+                visitors,
+            });
             world.soon(Event::Dial(Asker::Redirector(redirector)));
             world.soon(Event::ClientComes(redirector));
         }
@@ -173,7 +186,11 @@ impl World {
         (0..self.monitors.len()).for_each(|monitor| self.soon(Event::Heals(monitor)));
         self.until(self.now + Span::from_secs(20));
         for redirector in &self.redirectors {
-            assert_eq!((redirector.machine.count(), redirector.visitors.len()), (0, 0), "clients that never left");
+            assert_eq!(
+                (redirector.machine.count(), redirector.visitors.len()),
+                (0, 0),
+                "clients that never left"
+            );
         }
         for queue in 0..self.queues.len() {
             let status = self.status(queue);
@@ -183,7 +200,10 @@ impl World {
             self.tell_monitor(monitor, monitor::Input::Drain);
         }
         self.until(self.now + Span::from_secs(40));
-        assert!(self.monitors.iter().all(|monitor| monitor.machine.is_none()), "a monitor that does not end");
+        assert!(
+            self.monitors.iter().all(|monitor| monitor.machine.is_none()),
+            "a monitor that does not end"
+        );
         for queue in 0..self.queues.len() {
             let first = self.status(queue).lines().next().unwrap_or_default().to_string();
             assert!(first.contains(" waiting=0 "), "{first}");
@@ -191,7 +211,10 @@ impl World {
                 (0..2).for_each(|kind| self.answers[kind] += ledger.answers[kind]);
             }
         }
-        assert!(self.redirectors.iter().all(|redirector| redirector.machine.next_timeout().is_none()), "a timer left");
+        assert!(
+            self.redirectors.iter().all(|redirector| redirector.machine.next_timeout().is_none()),
+            "a timer left"
+        );
     }
 
     fn until(&mut self, end: Moment) {
@@ -199,15 +222,18 @@ impl World {
             let timers = self.timers();
             let timer = timers.iter().min().copied();
             let event = self.agenda.keys().next().copied();
-            let next = [timer.map(|(at, _)| at), event.map(|(at, _)| at)].into_iter().flatten().min();
+            let next =
+                [timer.map(|(at, _)| at), event.map(|(at, _)| at)].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             match timer.filter(|(at, _)| *at <= self.now) {
                 Some((_, host)) => self.expire(host),
                 None => {
-                    let (_, event) = event.and_then(|at| self.agenda.remove_entry(&at)).expect("an event");
+                    let (_, event) =
+                        event.and_then(|at| self.agenda.remove_entry(&at)).expect("an event");
                     let line = format!("{:?} {event:?}", self.now.since(Moment::ZERO));
-                    let digest = |sum: u64, c: u8| (sum ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
+                    let digest =
+                        |sum: u64, c: u8| (sum ^ u64::from(c)).wrapping_mul(0x0100_0000_01b3);
                     self.history = line.bytes().fold(self.history, digest);
                     self.past.push_back(line);
                     if self.past.len() > SHOWN {
@@ -222,14 +248,23 @@ impl World {
 
     /// When which machine wants to be woken: queues, redirectors, monitors.
     fn timers(&self) -> Vec<(Moment, (u8, usize))> {
-        let queues =
-            self.queues.iter().map(|host| host.running.as_ref().and_then(|(machine, _)| machine.next_timeout()));
+        let queues = self
+            .queues
+            .iter()
+            .map(|host| host.running.as_ref().and_then(|(machine, _)| machine.next_timeout()));
         let redirectors = self.redirectors.iter().map(|host| host.machine.next_timeout());
-        let monitors = self.monitors.iter().map(|host| host.machine.as_ref().and_then(StateMachine::next_timeout));
+        let monitors = self
+            .monitors
+            .iter()
+            .map(|host| host.machine.as_ref().and_then(StateMachine::next_timeout));
         let queues = queues.enumerate().map(|(number, at)| (at, (0, number)));
         let redirectors = redirectors.enumerate().map(|(number, at)| (at, (1, number)));
         let monitors = monitors.enumerate().map(|(number, at)| (at, (2, number)));
-        queues.chain(redirectors).chain(monitors).filter_map(|(at, host)| Some((at?, host))).collect()
+        queues
+            .chain(redirectors)
+            .chain(monitors)
+            .filter_map(|(at, host)| Some((at?, host)))
+            .collect()
     }
 
     fn expire(&mut self, (kind, host): (u8, usize)) {
@@ -275,7 +310,11 @@ impl World {
 
     fn redirect_options(&mut self) -> RedirectOptions {
         let wait = [0, 300, 1000, 2000][self.random.below(4)];
-        RedirectOptions { wait: Span::from_millis(wait), tries: 1 + self.random.below(4) as u32, ..Default::default() }
+        RedirectOptions {
+            wait: Span::from_millis(wait),
+            tries: 1 + self.random.below(4) as u32,
+            ..Default::default()
+        }
     }
 
     fn happens(&mut self, event: Event) {
@@ -288,7 +327,8 @@ impl World {
             }
             Event::Served { redirector, life, client, provider } => {
                 self.monitors[provider].running -= 1;
-                let outcome = if self.one_in(50) { Outcome::ProviderReset } else { Outcome::Complete };
+                let outcome =
+                    if self.one_in(50) { Outcome::ProviderReset } else { Outcome::Complete };
                 if let Some(visitor) = self.visitor(redirector, life, client) {
                     visitor.closed = true;
                     let input = redirector::Input::Closed { client, outcome, sent: 1, received: 1 };
@@ -353,7 +393,8 @@ impl World {
             6 => self.tell_monitor(monitor, monitor::Input::Drain),
             7 => self.redirector_ends(),
             _ => {
-                self.monitors[monitor].health = if self.one_in(2) { Health::Dead } else { Health::Silent };
+                self.monitors[monitor].health =
+                    if self.one_in(2) { Health::Dead } else { Health::Silent };
                 self.within(6000, Event::Heals(monitor));
             }
         }

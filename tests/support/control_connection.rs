@@ -84,7 +84,9 @@ impl Row {
     pub fn read(line: &str) -> Row {
         let mut words = line.split_whitespace();
         let kind = words.next().unwrap_or("").to_string();
-        let pair = |word: &str| word.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()));
+        let pair = |word: &str| {
+            word.split_once('=').map(|(key, value)| (key.to_string(), value.to_string()))
+        };
         Row { kind, pairs: words.filter_map(pair).collect() }
     }
 

@@ -117,9 +117,12 @@ impl Flows {
         for provider in providers {
             queue.offer(provider, 10_000);
         }
-        let (asks, listen) =
-            (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen={place}/udp"));
-        let settings: Vec<&str> = settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
+        let (asks, listen) = (
+            format!("redirect_queue={}", queue.address),
+            format!("service_{SERVICE}_listen={place}/udp"),
+        );
+        let settings: Vec<&str> =
+            settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
         let redirect = Redirect::of(&mut command("redirect", &settings));
         // So that its descriptors can be counted.
         until_some("it is connected to the queue", || {
@@ -137,7 +140,8 @@ impl Flows {
     /// Waits until it has this number of sockets for flows.
     #[track_caller]
     pub fn has_flows(&self, count: u64) {
-        let active = || self.queue.status().providers().map(|row| row.number("active")).sum::<u64>();
+        let active =
+            || self.queue.status().providers().map(|row| row.number("active")).sum::<u64>();
         until_some(&format!("{count} flows"), || (active() == count).then_some(()));
     }
 }

@@ -22,11 +22,14 @@ pub fn get(server: SocketAddr, path: &str) -> io::Result<Visit> {
 
 /// One GET over a connection that is there.
 pub fn fetch(stream: &mut TcpStream, path: &str) -> io::Result<String> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let text = String::from_utf8_lossy(&answer).into_owned();
-    let broken = |why: &str| io::Error::new(io::ErrorKind::UnexpectedEof, format!("{why}: {text:.100}"));
+    let broken =
+        |why: &str| io::Error::new(io::ErrorKind::UnexpectedEof, format!("{why}: {text:.100}"));
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Err(broken("no head")) };
     if !head.starts_with("HTTP/1.1 200 ") {
         return Err(broken("not found"));

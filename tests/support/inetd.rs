@@ -42,8 +42,10 @@ impl Inetd {
     #[track_caller]
     fn in_mode(mode: &str, queue: SocketAddr, settings: &[&str]) -> Inetd {
         let directory = Directory::new();
-        let (queue, log) = (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
-        let settings: Vec<&str> = settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
+        let (queue, log) =
+            (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
+        let settings: Vec<&str> =
+            settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
         let conf = pegasus::configuration(&directory, &settings);
         Inetd::in_directory(directory, mode, &format!("redirect -c {conf} -s {}", pegasus::SERVICE))
     }

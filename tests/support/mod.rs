@@ -66,12 +66,20 @@ pub fn free_ports(count: u16) -> Range<u16> {
     static GIVEN: LazyLock<Mutex<(HashSet<u16>, Random)>> =
         LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now())));
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let below = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768u64).max(11_000);
+    let below = range
+        .split_whitespace()
+        .next()
+        .and_then(|low| low.parse().ok())
+        .unwrap_or(32_768u64)
+        .max(11_000);
     let mut given = GIVEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     loop {
         let first = (10_000 + given.1.below(below - 10_000 - u64::from(count - 1))) as u16;
         let ports = first..first + count;
-        if ports.clone().all(|port| !given.0.contains(&port) && TcpListener::bind(("0.0.0.0", port)).is_ok()) {
+        if ports
+            .clone()
+            .all(|port| !given.0.contains(&port) && TcpListener::bind(("0.0.0.0", port)).is_ok())
+        {
             given.0.extend(ports.clone());
             return ports;
         }
@@ -85,7 +93,8 @@ impl Directory {
     pub fn new() -> Directory {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pegasus-test-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("pegasus-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Directory(path)
     }
@@ -116,8 +125,10 @@ impl Drop for Directory {
 /// Where a tool is, if it is installed.
 pub fn installed(name: &str) -> Option<PathBuf> {
     let places = std::env::var("PATH").unwrap_or_default();
-    let mut paths =
-        places.split(':').chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"]).map(|place| Path::new(place).join(name));
+    let mut paths = places
+        .split(':')
+        .chain(["/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+        .map(|place| Path::new(place).join(name));
     paths.find(|path| path.is_file())
 }
 

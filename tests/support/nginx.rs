@@ -50,9 +50,18 @@ impl Nginx {
     }
 
     #[track_caller]
-    fn at(name: &'static str, directory: Directory, ip: IpAddr, listen: &str, server: &str) -> Nginx {
+    fn at(
+        name: &'static str,
+        directory: Directory,
+        ip: IpAddr,
+        listen: &str,
+        server: &str,
+    ) -> Nginx {
         let address = SocketAddr::new(ip, free_port());
-        directory.write("nginx.conf", &configuration(&directory, &format!("{address} {listen}"), server));
+        directory.write(
+            "nginx.conf",
+            &configuration(&directory, &format!("{address} {listen}"), server),
+        );
         let mut nginx = Nginx { name, address, directory, process: None };
         nginx.start_again();
         nginx
@@ -64,9 +73,15 @@ impl Nginx {
         let (conf, log) = (self.directory.file("nginx.conf"), self.directory.file("error.log"));
         let prefix = self.directory.path().display().to_string();
         // One process, which can be killed by its id.
-        let mut process = Process::start(self.name, tool("nginx").args(["-p", &prefix, "-c", &conf, "-e", &log]));
+        let mut process =
+            Process::start(self.name, tool("nginx").args(["-p", &prefix, "-c", &conf, "-e", &log]));
         until(&format!("nginx {} listens", self.name), || {
-            assert!(process.runs(), "nginx: {:#?} {}", process.log(), fs::read_to_string(&log).unwrap_or_default());
+            assert!(
+                process.runs(),
+                "nginx: {:#?} {}",
+                process.log(),
+                fs::read_to_string(&log).unwrap_or_default()
+            );
             TcpStream::connect(self.address).is_ok()
         });
         self.process = Some(process);

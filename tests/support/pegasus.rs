@@ -172,8 +172,10 @@ pub struct Redirect {
 impl Redirect {
     #[track_caller]
     pub fn start(queue: SocketAddr, settings: &[&str]) -> Redirect {
-        let (queue, listen) = (format!("redirect_queue={queue}"), format!("service_{SERVICE}_listen=127.0.0.1:0"));
-        let settings: Vec<&str> = settings.iter().copied().chain([queue.as_str(), listen.as_str()]).collect();
+        let (queue, listen) =
+            (format!("redirect_queue={queue}"), format!("service_{SERVICE}_listen=127.0.0.1:0"));
+        let settings: Vec<&str> =
+            settings.iter().copied().chain([queue.as_str(), listen.as_str()]).collect();
         Redirect::of(&mut command("redirect", &settings))
     }
 
@@ -237,9 +239,16 @@ pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Pr
 /// A monitor of any service, whose provider may have no port. With longer
 /// intervals it is more patient with a busy machine.
 #[track_caller]
-pub fn monitor_of(service: &str, queue: SocketAddr, provider: impl Display, settings: &[&str]) -> Process {
-    let (balancer, place) = (format!("monitor_balancers={queue}"), format!("service_{service}_provider={provider}"));
-    let settings: Vec<&str> = settings.iter().copied().chain([balancer.as_str(), place.as_str()]).collect();
+pub fn monitor_of(
+    service: &str,
+    queue: SocketAddr,
+    provider: impl Display,
+    settings: &[&str],
+) -> Process {
+    let (balancer, place) =
+        (format!("monitor_balancers={queue}"), format!("service_{service}_provider={provider}"));
+    let settings: Vec<&str> =
+        settings.iter().copied().chain([balancer.as_str(), place.as_str()]).collect();
     let mut process = Process::start("monitor", &mut command("monitor", &settings));
     process.says(&["[monitor] ready "]);
     process

@@ -36,7 +36,8 @@ pub fn used(id: u32) -> Duration {
     let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
     // SAFETY: both fill in what they are given.
     let told = unsafe {
-        libc::clock_getcpuclockid(id as i32, &raw mut clock) == 0 && libc::clock_gettime(clock, &raw mut time) == 0
+        libc::clock_getcpuclockid(id as i32, &raw mut clock) == 0
+            && libc::clock_gettime(clock, &raw mut time) == 0
     };
     if !told {
         return Duration::ZERO;
@@ -54,7 +55,8 @@ impl Process {
     /// With the descriptors that the command has already.
     #[track_caller]
     pub fn start_as_is(name: &str, command: &mut Command) -> Process {
-        let mut child = bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child =
+            bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         let reader = child.stderr.take().map(|stderr| {
             let lines = lines.clone();
@@ -87,9 +89,15 @@ impl Process {
     pub fn says(&mut self, words: &[&str]) -> String {
         until_some(&format!("{} says {words:?}", self.name), || {
             // What it said before it ended is read when the pipe is at its end.
-            let over = self.over().is_some() && self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+            let over =
+                self.over().is_some() && self.reader.as_ref().is_none_or(JoinHandle::is_finished);
             let found = self.log_with(words).into_iter().next();
-            assert!(found.is_some() || !over, "{} ended and did not say {words:?}: {:#?}", self.name, self.log());
+            assert!(
+                found.is_some() || !over,
+                "{} ended and did not say {words:?}: {:#?}",
+                self.name,
+                self.log()
+            );
             found
         })
     }
@@ -97,7 +105,9 @@ impl Process {
     /// A foreign program gets Ctrl-C for TERM; it has none of the others.
     #[track_caller]
     pub fn signal(&self, mut signal: i32) {
-        if self.foreign && [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2].contains(&signal) {
+        if self.foreign
+            && [libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2].contains(&signal)
+        {
             assert_eq!(signal, libc::SIGTERM, "{} cannot be sent this signal", self.name);
             signal = libc::SIGINT;
         }
@@ -137,7 +147,8 @@ impl Process {
 
     /// How many of them are of a kind, as "socket:" or "pipe:".
     pub fn open(&self, kind: &str) -> usize {
-        let entries = fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
+        let entries =
+            fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
         let targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with(kind)).count()
     }
@@ -183,7 +194,8 @@ impl Drop for Process {
 pub fn run(command: &mut Command, input: &[u8]) -> (i32, String, String) {
     use std::io::{Read, Write};
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut child =
+        bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
     let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     // A program that does not want its input may be gone before it has it.

@@ -11,7 +11,8 @@ impl Random {
     }
 
     pub fn of_now() -> Random {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         Random(now ^ u64::from(std::process::id()).rotate_left(40))
     }
 

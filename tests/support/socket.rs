@@ -32,7 +32,9 @@ pub fn reset(stream: TcpStream) {
 fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
     let length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the descriptor is open, and the option is of the size that is told.
-    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length)
+    };
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
@@ -116,7 +118,9 @@ pub fn drain(stream: &mut TcpStream) -> (Vec<u8>, End) {
         match stream.read(&mut buffer) {
             Ok(0) => return (bytes, End::Fin),
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return (bytes, End::Reset),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return (bytes, End::Reset)
+            }
             // A read with a timeout says so when the process was stopped for a moment.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => panic!("after {} bytes: {error}", bytes.len()),
@@ -129,7 +133,9 @@ pub fn raise_descriptors() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid structure.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0
+            && limit.rlim_cur < limit.rlim_max
+        {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }

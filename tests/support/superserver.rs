@@ -37,17 +37,25 @@ pub const STREAMS: &[Kind] = &[
     lent("inetutils-inetd wait", |job| job.inetutils("stream tcp wait")),
     each("xinetd wait=no", |job| job.xinetd("stream", "no")),
     lent("xinetd wait=yes", |job| job.xinetd("stream", "yes")),
-    each("busybox inetd nowait", |job| job.inetd("busybox", &["inetd", "-f", "-e"], "stream tcp nowait")),
-    lent("busybox inetd wait", |job| job.inetd("busybox", &["inetd", "-f", "-e"], "stream tcp wait")),
+    each("busybox inetd nowait", |job| {
+        job.inetd("busybox", &["inetd", "-f", "-e"], "stream tcp nowait")
+    }),
+    lent("busybox inetd wait", |job| {
+        job.inetd("busybox", &["inetd", "-f", "-e"], "stream tcp wait")
+    }),
     each("busybox tcpsvd", |job| job.with_place("busybox", &["tcpsvd", "-c", "1000", "-b", "128"])),
     each("tcpsvd", |job| job.with_place("tcpsvd", &["-c", "1000", "-b", "128", "-l", "0"])),
-    each("tcpserver", |job| job.with_place("tcpserver", &["-H", "-R", "-l", "0", "-c", "1000", "-b", "128"])),
+    each("tcpserver", |job| {
+        job.with_place("tcpserver", &["-H", "-R", "-l", "0", "-c", "1000", "-b", "128"])
+    }),
     each("s6-tcpserver", |job| job.with_place("s6-tcpserver", &["-c", "1000"])),
     each("systemd-socket-activate", |job| job.systemd(&[])),
     each("systemd-socket-activate --accept", |job| job.systemd(&["--accept"])),
     each("systemd-socket-activate --inetd", |job| job.systemd(&["--inetd"])),
     each("systemd-socket-activate --inetd --accept", |job| job.systemd(&["--inetd", "--accept"])),
-    each("like launchd, Wait false", |job| job.imitation(Imitated::Connections, [true, true, true])),
+    each("like launchd, Wait false", |job| {
+        job.imitation(Imitated::Connections, [true, true, true])
+    }),
     lent("like launchd, Wait true", |job| job.imitation(Imitated::Listener, [true, true, true])),
     each("like s6-tcpserver", |job| job.imitation(Imitated::Connections, [true, true, false])),
     lent("like busybox inetd wait", |job| job.imitation(Imitated::Listener, [true, true, false])),
@@ -58,8 +66,12 @@ pub const DATAGRAMS: &[Kind] = &[
     lent("openbsd-inetd dgram wait", |job| job.inetd("inetd", &["-d", "-i"], "dgram udp wait")),
     lent("inetutils-inetd dgram wait", |job| job.inetutils("dgram udp wait")),
     lent("xinetd dgram wait=yes", |job| job.xinetd("dgram", "yes")),
-    lent("busybox inetd dgram wait", |job| job.inetd("busybox", &["inetd", "-f", "-e"], "dgram udp wait")),
-    each("busybox inetd dgram nowait", |job| job.inetd("busybox", &["inetd", "-f", "-e"], "dgram udp nowait")),
+    lent("busybox inetd dgram wait", |job| {
+        job.inetd("busybox", &["inetd", "-f", "-e"], "dgram udp wait")
+    }),
+    each("busybox inetd dgram nowait", |job| {
+        job.inetd("busybox", &["inetd", "-f", "-e"], "dgram udp nowait")
+    }),
     each("busybox udpsvd", |job| job.with_place("busybox", &["udpsvd", "-c", "100"])),
     lent("udpsvd", |job| job.with_place("udpsvd", &["-l", "0"])),
     each("systemd-socket-activate --datagram", |job| job.systemd(&["--datagram"])),
@@ -96,8 +108,10 @@ impl Kind {
     #[track_caller]
     pub fn start(&self, queue: SocketAddr, settings: &[&str]) -> Option<Superserver> {
         let directory = Directory::new();
-        let (queue, log) = (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
-        let settings: Vec<&str> = settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
+        let (queue, log) =
+            (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
+        let settings: Vec<&str> =
+            settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
         let conf = pegasus::configuration(&directory, &settings);
         let words = [pegasus::path(), "redirect", "-c", &conf].map(str::to_string).to_vec();
         let (port, datagrams) = (free_port(), DATAGRAMS.iter().any(|kind| kind.name == self.name));
@@ -155,7 +169,11 @@ impl Job {
             return None;
         }
         let (path, arguments) = (&self.words[0], self.words[1..].join(" "));
-        let line = format!("127.0.0.1:{} {mode} {} {path} pegasus {arguments} -s web\n", self.port, user());
+        let line = format!(
+            "127.0.0.1:{} {mode} {} {path} pegasus {arguments} -s web\n",
+            self.port,
+            user()
+        );
         let conf = self.directory.write("inetd.conf", &line);
         self.real(Command::new(program).args(options).arg(conf))
     }
@@ -187,7 +205,11 @@ impl Job {
             return None;
         }
         let mut command = Command::new(program);
-        command.args(options).args(["127.0.0.1", &self.port.to_string()]).args(&self.words).args(["-s", "web"]);
+        command
+            .args(options)
+            .args(["127.0.0.1", &self.port.to_string()])
+            .args(&self.words)
+            .args(["-s", "web"]);
         self.real(&mut command)
     }
 
@@ -251,7 +273,12 @@ impl Imitation {
     /// `descriptors`: which of 0, 1 and 2 are the socket; the others are the null
     /// device.
     #[track_caller]
-    pub fn start(port: u16, what: Imitated, descriptors: [bool; 3], words: Vec<String>) -> Imitation {
+    pub fn start(
+        port: u16,
+        what: Imitated,
+        descriptors: [bool; 3],
+        words: Vec<String>,
+    ) -> Imitation {
         let place = (Ipv4Addr::LOCALHOST, port);
         let door = match what {
             Imitated::Datagrams => Door::Datagram(UdpSocket::bind(place).unwrap()),
@@ -267,11 +294,19 @@ impl Imitation {
                     continue;
                 }
                 let socket: OwnedFd = match (&door, what) {
-                    (Door::Stream(listener), Imitated::Connections) => listener.accept().unwrap().0.into(),
+                    (Door::Stream(listener), Imitated::Connections) => {
+                        listener.accept().unwrap().0.into()
+                    }
                     (Door::Stream(listener), _) => listener.try_clone().unwrap().into(),
                     (Door::Datagram(socket), _) => socket.try_clone().unwrap().into(),
                 };
-                let of = |ours: bool| if ours { socket.try_clone().unwrap().into() } else { Stdio::null() };
+                let of = |ours: bool| {
+                    if ours {
+                        socket.try_clone().unwrap().into()
+                    } else {
+                        Stdio::null()
+                    }
+                };
                 let mut command = Command::new(&words[0]);
                 command
                     .args(&words[1..])

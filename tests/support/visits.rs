@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 
 /// Says something to an echo, and hears it back. What went wrong, if anything.
 pub fn visit(to: SocketAddr, words: &str) -> Result<(), String> {
-    let mut stream = TcpStream::connect(to).map_err(|error| format!("{words}: connect: {error}"))?;
+    let mut stream =
+        TcpStream::connect(to).map_err(|error| format!("{words}: connect: {error}"))?;
     let _ = stream.set_read_timeout(Some(super::PATIENCE));
     stream.write_all(words.as_bytes()).map_err(|error| format!("{words}: write: {error}"))?;
     // One that was reset says so when it is read.

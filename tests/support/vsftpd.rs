@@ -18,7 +18,13 @@ impl Vsftpd {
     /// Listens on `control` of its own address, and for data on one of `passive`.
     /// As a provider behind a balancer it names the balancer's address, 127.0.0.1.
     #[track_caller]
-    pub fn start(name: &'static str, ip: Ipv4Addr, control: u16, passive: &Range<u16>, data: &[u8]) -> Vsftpd {
+    pub fn start(
+        name: &'static str,
+        ip: Ipv4Addr,
+        control: u16,
+        passive: &Range<u16>,
+        data: &[u8],
+    ) -> Vsftpd {
         let directory = Directory::new();
         for folder in ["root", "empty"] {
             fs::create_dir(directory.path().join(folder)).unwrap();
@@ -34,7 +40,8 @@ impl Vsftpd {
              run_as_launching_user=YES\nseccomp_sandbox=NO\n",
             passive.start
         );
-        let mut process = Process::start(name, tool("vsftpd").arg(directory.write("vsftpd.conf", &text)));
+        let mut process =
+            Process::start(name, tool("vsftpd").arg(directory.write("vsftpd.conf", &text)));
         until(&format!("vsftpd {name} listens"), || {
             assert!(process.runs(), "vsftpd ended: {:#?}", process.log());
             TcpStream::connect((ip, control)).is_ok()

@@ -92,7 +92,8 @@ impl Side {
         let (now, mut moved) = (Instant::now(), false);
         if self.may_send() && self.until[0] <= now {
             let kept = self.holds.filter(|_| !self.ended).unwrap_or(0);
-            let most = (1 + random.below(self.pieces[0] as u64) as usize).min(self.sends.1 - kept - self.sent);
+            let most = (1 + random.below(self.pieces[0] as u64) as usize)
+                .min(self.sends.1 - kept - self.sent);
             if self.sent == self.sends.1 {
                 self.stream.shutdown(Shutdown::Write).map_err(|error| format!("end: {error}"))?;
                 (self.told, moved) = (true, true);
@@ -146,9 +147,13 @@ impl Side {
     fn waits(&self, now: Instant) -> (libc::pollfd, Option<Instant>) {
         let wants = [self.may_send(), !self.ended];
         let events = [libc::POLLOUT, libc::POLLIN];
-        let ready = (0..2).filter(|&which| wants[which] && self.until[which] <= now).map(|which| events[which]);
+        let ready = (0..2)
+            .filter(|&which| wants[which] && self.until[which] <= now)
+            .map(|which| events[which]);
         let poll = libc::pollfd { fd: self.stream.as_raw_fd(), events: ready.sum(), revents: 0 };
-        let pauses = (0..2).filter(|&which| wants[which] && self.until[which] > now).map(|which| self.until[which]);
+        let pauses = (0..2)
+            .filter(|&which| wants[which] && self.until[which] > now)
+            .map(|which| self.until[which]);
         (poll, pauses.min())
     }
 }
@@ -181,7 +186,12 @@ fn exchange(sides: &mut [Side; 2], random: &mut Random, buffer: &mut [u8]) -> Re
 }
 
 /// One connection, the same for the same seed.
-fn connection(seed: u64, place: SocketAddrV4, listener: &TcpListener, buffer: &mut [u8]) -> Result<(), String> {
+fn connection(
+    seed: u64,
+    place: SocketAddrV4,
+    listener: &TcpListener,
+    buffer: &mut [u8],
+) -> Result<(), String> {
     let random = &mut Random::new(seed);
     let (ours, theirs) = (room(random), room(random));
     let starts = [(); 2].map(|()| random.below(BYTES.len() as u64) as usize);
@@ -233,7 +243,10 @@ fn connection(seed: u64, place: SocketAddrV4, listener: &TcpListener, buffer: &m
 }
 
 fn all_arrive(splice: &str) {
-    let count = std::env::var("PEGASUS_CHUNKS").ok().and_then(|count| count.parse().ok()).unwrap_or(CONNECTIONS);
+    let count = std::env::var("PEGASUS_CHUNKS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(CONNECTIONS);
     let seed = Random::told().next();
     let (queue, ports) = (Queue::start(&[]), free_ports(WORKERS));
     let listeners: Vec<TcpListener> =
@@ -241,7 +254,9 @@ fn all_arrive(splice: &str) {
     let mut settings = vec![splice.to_string(), format!("redirect_queue={}", queue.address)];
     for (listener, port) in listeners.iter().zip(ports.clone()) {
         let (provider, service) = (listener.local_addr().unwrap(), format!("w{port}"));
-        let answer = queue.ask(&format!("ticket?provider={provider}&service={service}&tickets=9&capacity=9&lease=10m"));
+        let answer = queue.ask(&format!(
+            "ticket?provider={provider}&service={service}&tickets=9&capacity=9&lease=10m"
+        ));
         assert!(answer.starts_with("ok "), "{answer}");
         settings.push(format!("service_{service}_listen=127.0.0.1:{port}"));
     }
@@ -270,7 +285,11 @@ fn all_arrive(splice: &str) {
     });
     let complete = || redirect.log_with(&["closed service=", "outcome=complete"]).len() as u64;
     until("all are complete", || complete() == count);
-    assert_eq!(redirect.open("pipe:") > pipes, splice == "redirect_splice=auto", "the other data path was taken");
+    assert_eq!(
+        redirect.open("pipe:") > pipes,
+        splice == "redirect_splice=auto",
+        "the other data path was taken"
+    );
     let active = || queue.status().providers().map(|row| row.number("active")).sum::<u64>();
     until("nothing in progress", || active() == 0);
 }

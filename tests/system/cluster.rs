@@ -30,7 +30,10 @@ impl Cluster {
     #[track_caller]
     pub fn with(queue: Queue) -> Cluster {
         let servers: Vec<Nginx> = NAMES.into_iter().map(Nginx::start).collect();
-        let monitors = servers.iter().map(|server| monitor(queue.address, server.address, &[CAPACITY])).collect();
+        let monitors = servers
+            .iter()
+            .map(|server| monitor(queue.address, server.address, &[CAPACITY]))
+            .collect();
         let cluster = Cluster { queue, monitors, servers };
         cluster.registers();
         cluster
@@ -56,7 +59,8 @@ fn bench(cluster: &Cluster, place: SocketAddr, path: &str) {
     let before: Vec<usize> = cluster.servers.iter().map(Nginx::answered).collect();
     let (requests, clients) = (REQUESTS.to_string(), CLIENTS.to_string());
     let url = format!("http://{place}{path}");
-    let (status, out, err) = run(tool("ab").args(["-q", "-n", &requests, "-c", &clients, &url]), b"");
+    let (status, out, err) =
+        run(tool("ab").args(["-q", "-n", &requests, "-c", &clients, &url]), b"");
     let number = |name: &str| {
         let line = out.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok())
@@ -66,7 +70,12 @@ fn bench(cluster: &Cluster, place: SocketAddr, path: &str) {
     assert_eq!(number("Non-2xx responses:"), None, "{out}");
     let mut counts = Vec::new();
     until("all are in the access logs", || {
-        counts = cluster.servers.iter().zip(&before).map(|(server, before)| server.answered() - before).collect();
+        counts = cluster
+            .servers
+            .iter()
+            .zip(&before)
+            .map(|(server, before)| server.answered() - before)
+            .collect();
         counts.iter().sum::<usize>() >= REQUESTS
     });
     assert_eq!(counts.iter().sum::<usize>(), REQUESTS, "{counts:?}");
@@ -78,7 +87,9 @@ fn a_thousand_requests_through_a_redirector_of_its_own() {
     let cluster = Cluster::start();
     let redirect = Redirect::start(cluster.queue.address, &[PATIENT]);
     bench(&cluster, redirect.address, "/slow");
-    until("nothing in progress", || cluster.queue.status().providers().all(|row| row.number("active") == 0));
+    until("nothing in progress", || {
+        cluster.queue.status().providers().all(|row| row.number("active") == 0)
+    });
     // The benchmark opens some connections that it does not need in the end.
     let closed = redirect.log_with(&["closed service=web", "outcome=complete"]).len();
     assert!(closed > REQUESTS, "{closed}");
@@ -89,7 +100,9 @@ fn a_thousand_requests_through_inetd() {
     let cluster = Cluster::start();
     let inetd = Inetd::redirect(cluster.queue.address, &[PATIENT]);
     bench(&cluster, inetd.address, "/slow");
-    until("nothing in progress", || cluster.queue.status().providers().all(|row| row.number("active") == 0));
+    until("nothing in progress", || {
+        cluster.queue.status().providers().all(|row| row.number("active") == 0)
+    });
     until("all are gone", || cluster.queue.status().queue().number("connections") == 4);
     let closed = inetd.log().matches("outcome=complete").count();
     assert!(closed > REQUESTS, "{closed}");
@@ -121,9 +134,11 @@ fn curl_meets_all_three() {
 #[test]
 fn one_daemon_may_be_queue_and_redirector() {
     use crate::support::pegasus::command;
-    let settings = ["redirect_queue=embedded", "queue_listen=127.0.0.1:0", "service_web_listen=127.0.0.1:0"];
+    let settings =
+        ["redirect_queue=embedded", "queue_listen=127.0.0.1:0", "service_web_listen=127.0.0.1:0"];
     let mut daemon = Process::start("balancer", &mut command("redirect", &settings));
-    let address = |line: String| -> SocketAddr { line.rsplit([' ', '=']).next().unwrap().parse().unwrap() };
+    let address =
+        |line: String| -> SocketAddr { line.rsplit([' ', '=']).next().unwrap().parse().unwrap() };
     let queue = address(daemon.says(&["[queue] ready"]));
     let place = address(daemon.says(&["[redirect] ready"]));
     let server = Nginx::start("alpha");

@@ -29,7 +29,12 @@ fn the_sample_is_good() {
     let directory = Directory::new();
     let all: String = sample
         .lines()
-        .filter(|line| line.starts_with('#') && line.contains('=') && !line.contains(' ') && !line.ends_with('='))
+        .filter(|line| {
+            line.starts_with('#')
+                && line.contains('=')
+                && !line.contains(' ')
+                && !line.ends_with('=')
+        })
         .map(|line| line.trim_start_matches('#').replace("NAME", "web") + "\n")
         .filter(|line| !line.starts_with("service_web_check="))
         .collect();
@@ -52,7 +57,10 @@ fn whom_this_host_does_not_know_nobody_can_become() {
         for name in ["queue", "redirect", "monitor"] {
             for arguments in [&[name, "-t", "-c", &conf][..], &[name, "-c", &conf]] {
                 let (status, _, err) = pegasus(arguments);
-                assert_eq!((status, err), (78, format!("pegasus: {conf}:2: user={user}: {mistake}\n")));
+                assert_eq!(
+                    (status, err),
+                    (78, format!("pegasus: {conf}:2: user={user}: {mistake}\n"))
+                );
             }
         }
     }
@@ -63,17 +71,23 @@ fn whom_this_host_does_not_know_nobody_can_become() {
 #[test]
 fn every_mistake_is_reported_with_its_place() {
     let directory = Directory::new();
-    let conf =
-        directory.write("bad.conf", "queue_lesae=1m\nqueue_lease=soon\nlog_level=warn\nredirect_tries=0\nwhat\n");
+    let conf = directory.write(
+        "bad.conf",
+        "queue_lesae=1m\nqueue_lease=soon\nlog_level=warn\nredirect_tries=0\nwhat\n",
+    );
     for name in ["queue", "redirect", "monitor"] {
         let (status, out, err) = pegasus(&[name, "-t", "-c", &conf, "-o", "queue_scheduler=best"]);
         assert_eq!((status, out.as_str()), (78, ""));
-        let places: Vec<String> = [1, 2, 4, 5].iter().map(|line| format!("{conf}:{line}: ")).collect();
+        let places: Vec<String> =
+            [1, 2, 4, 5].iter().map(|line| format!("{conf}:{line}: ")).collect();
         for place in &places {
             assert!(err.contains(place), "{err}");
         }
         assert_eq!(err.lines().count(), 5, "{err}");
-        assert!(err.contains("did you mean queue_lease?") && err.contains("-o queue_scheduler=best"), "{err}");
+        assert!(
+            err.contains("did you mean queue_lease?") && err.contains("-o queue_scheduler=best"),
+            "{err}"
+        );
         let (status, _, without_test) = pegasus(&[name, "-c", &conf, "-o", "queue_scheduler=best"]);
         assert_eq!((status, without_test), (78, err), "the same when it should start");
     }
@@ -102,7 +116,13 @@ fn wrong_usage_is_told_with_its_status() {
         assert_eq!((status, out.as_str()), (64, ""), "{arguments:?}");
         assert!(err.starts_with("pegasus: "), "{err}");
     }
-    for arguments in [["help"].as_slice(), &["--help"], &["--version"], &["queue", "--help"], &["help", "protocol"]] {
+    for arguments in [
+        ["help"].as_slice(),
+        &["--help"],
+        &["--version"],
+        &["queue", "--help"],
+        &["help", "protocol"],
+    ] {
         let (status, out, err) = pegasus(arguments);
         assert_eq!((status, err.as_str()), (0, ""), "{arguments:?}");
         assert!(!out.is_empty());
@@ -119,7 +139,8 @@ fn nothing_to_serve_or_offer_is_a_configuration_error() {
 fn the_command_line_wins_over_the_file() {
     let directory = Directory::new();
     let conf = directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
-    let queue = Queue::of(program().args(["queue", "-c", &conf, "-o", "queue_scheduler=round-robin"]));
+    let queue =
+        Queue::of(program().args(["queue", "-c", &conf, "-o", "queue_scheduler=round-robin"]));
     queue.offer("10.0.0.7", 1);
     assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
 }
@@ -156,7 +177,8 @@ fn a_bad_file_changes_nothing_and_says_why() {
     let directory = Directory::new();
     let mut queue = configured(&directory, "queue_scheduler=fifo\n");
     queue.offer("10.0.0.7", 5);
-    let conf = directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\nqueue_lease=soon\n");
+    let conf = directory
+        .write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\nqueue_lease=soon\n");
     queue.signal(libc::SIGHUP);
     queue.says(&["ERROR", &format!("{conf}:3: queue_lease=soon: ")]);
     queue.says(&["ERROR", "the old configuration stays"]);
@@ -194,7 +216,8 @@ fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
     };
     let conf = directory.write("pegasus.conf", &text("old"));
     let monitor = Process::start("monitor", program().args(["monitor", "-c", &conf]));
-    let offers = |service: &str| queue.status().service(service).map_or(0, |row| row.number("tickets"));
+    let offers =
+        |service: &str| queue.status().service(service).map_or(0, |row| row.number("tickets"));
     until("the old service", || offers("old") > 0);
     directory.write("pegasus.conf", &text("new"));
     monitor.signal(libc::SIGHUP);
@@ -250,7 +273,8 @@ fn quieter_and_louder() {
     queue(&[]).says(&["INFO", "ready"]);
     queue(&["-v"]).says(&["INFO", "ready"]);
     let place = format!("127.0.0.1:{}", crate::support::free_port());
-    let mut quiet = Process::start("queue", command("queue", &[&format!("queue_listen={place}")]).arg("-q"));
+    let mut quiet =
+        Process::start("queue", command("queue", &[&format!("queue_listen={place}")]).arg("-q"));
     until("it listens", || pegasus(&["send", &format!("pegasus://{place}/status")]).0 == 0);
     quiet.signal(libc::SIGTERM);
     assert_eq!(quiet.ends(), 0);

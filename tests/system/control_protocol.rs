@@ -66,8 +66,10 @@ fn a_thousand_requests_in_one_piece_are_answered_in_order() {
     let mut line = queue.connect();
     let mut text = String::new();
     for number in 1..=500 {
-        text +=
-            &format!("pegasus://b/ticket?service=s{}&provider=10.0.0.1:{number}&tickets=1&capacity=1\n", number % 9);
+        text += &format!(
+            "pegasus://b/ticket?service=s{}&provider=10.0.0.1:{number}&tickets=1&capacity=1\n",
+            number % 9
+        );
         text += &format!("pegasus://b/next?service=s{}\n", number % 9);
     }
     line.write(text.as_bytes()).unwrap();
@@ -104,7 +106,10 @@ fn a_request_with_an_id_is_active_until_it_is_done() {
     assert!(line.ask("done?id=5").starts_with("error bad-parameter "));
     assert_eq!(line.ask("next?id=5"), "10.0.0.7 id=5", "the ticket is free again");
     let status = queue.status();
-    assert_eq!((status.active("10.0.0.7"), status.provider("10.0.0.7").unwrap().number("granted")), (1, 2));
+    assert_eq!(
+        (status.active("10.0.0.7"), status.provider("10.0.0.7").unwrap().number("granted")),
+        (1, 2)
+    );
 }
 
 #[test]
@@ -113,7 +118,10 @@ fn requests_with_an_id_go_beyond_the_tickets_up_to_the_capacity() {
     let mut line = queue.connect();
     line.ask("ticket?provider=10.0.0.7&tickets=1&capacity=3");
     let answers: Vec<String> = (1..=4).map(|id| line.ask(&format!("next?id={id}"))).collect();
-    assert_eq!(answers, ["10.0.0.7 id=1", "10.0.0.7 id=2", "10.0.0.7 id=3", "error no-ticket id=4"]);
+    assert_eq!(
+        answers,
+        ["10.0.0.7 id=1", "10.0.0.7 id=2", "10.0.0.7 id=3", "error no-ticket id=4"]
+    );
     assert_eq!(line.ask("next"), "error no-ticket");
 }
 
@@ -213,12 +221,20 @@ fn a_lease_ends_and_its_tickets_with_it() {
 
 #[test]
 fn every_error_word() {
-    let queue = Queue::start(&["queue_waiting_max=1", "queue_services_max=2", "queue_allow_status="]);
+    let queue =
+        Queue::start(&["queue_waiting_max=1", "queue_services_max=2", "queue_allow_status="]);
     let word = |message: &str| queue.ask(message).split(' ').take(2).collect::<Vec<_>>().join(" ");
     assert_eq!(word("next"), "error no-ticket");
     assert_eq!(word("status"), "error denied");
     assert_eq!(word("nonsense"), "error unknown-command");
-    for message in ["next?wait=soon", "next?id=0", "next?nonsense=1", "next?id=1&id=2", "failure", "ticket?tickets=1"] {
+    for message in [
+        "next?wait=soon",
+        "next?id=0",
+        "next?nonsense=1",
+        "next?id=1&id=2",
+        "failure",
+        "ticket?tickets=1",
+    ] {
         assert_eq!(word(message), "error bad-parameter", "{message}");
     }
     let mut line = queue.connect();

@@ -18,7 +18,8 @@ fn thousands_of_idle_connections_stop_nobody() {
     let (descriptors, memory) = (queue.descriptors(), queue.memory());
     queue.ask("ticket?provider=10.0.0.7&tickets=1000&capacity=1000");
     until("the first is gone", || queue.status().queue().number("connections") == 1);
-    let idle: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(queue.address).unwrap()).collect();
+    let idle: Vec<TcpStream> =
+        (0..count).map(|_| TcpStream::connect(queue.address).unwrap()).collect();
     let mut line = queue.connect();
     until("all are counted", || line.status().queue().number("connections") == count + 1);
     for _ in 0..100 {
@@ -89,7 +90,10 @@ fn all_are_served(redirect: &Redirect, count: usize) {
 #[test]
 fn clients_beyond_the_limit_wait_to_be_accepted() {
     let provider = Provider::echo();
-    let balancer = Balancer::before(&[provider.address], &["redirect_connections_max=2", "redirect_threads=1"]);
+    let balancer = Balancer::before(
+        &[provider.address],
+        &["redirect_connections_max=2", "redirect_threads=1"],
+    );
     let mut first: Vec<TcpStream> = (0..2).map(|_| connect(balancer.address())).collect();
     for client in &mut first {
         client.write_all(b"x").unwrap();
@@ -111,9 +115,21 @@ fn few_descriptors_make_clients_wait_and_break_nothing() {
     let (queue, provider) = (Queue::start(&[]), Provider::echo());
     queue.offer(provider.address, 1000);
     let mut limited = tool("prlimit");
-    limited.args(["--nofile=48:48", path(), "redirect", "-c", "/dev/null", "-o", "service_web_listen=127.0.0.1:0"]);
+    limited.args([
+        "--nofile=48:48",
+        path(),
+        "redirect",
+        "-c",
+        "/dev/null",
+        "-o",
+        "service_web_listen=127.0.0.1:0",
+    ]);
     let redirect = Redirect::of(limited.args(["-o", &format!("redirect_queue={}", queue.address)]));
     all_are_served(&redirect, 200);
     until("nothing in progress", || queue.status().active(provider.address) == 0);
-    assert!(redirect.log_with(&["accepting pauses"]).len() <= 2, "{:#?}", redirect.log_with(&["pauses"]));
+    assert!(
+        redirect.log_with(&["accepting pauses"]).len() <= 2,
+        "{:#?}",
+        redirect.log_with(&["pauses"])
+    );
 }

@@ -17,7 +17,8 @@ use std::time::Duration;
 #[test]
 fn a_flow_keeps_its_provider_and_each_client_has_its_own() {
     let providers = [Sink::named("a"), Sink::named("b"), Sink::named("c")];
-    let mut flows = Flows::before(&providers.each_ref().map(|sink| sink.address), &["service_web_udp_idle=1s"]);
+    let mut flows =
+        Flows::before(&providers.each_ref().map(|sink| sink.address), &["service_web_udp_idle=1s"]);
     let clients: Vec<UdpSocket> = (0..6).map(|_| flows.client()).collect();
     let first: Vec<Vec<u8>> = clients.iter().map(|client| ask(client, b"?")).collect();
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), 3, "all are used: {first:?}");
@@ -170,7 +171,10 @@ fn more_sources_than_flows() {
     flows.has_flows(40);
     flows.redirect.closed(&["outcome=evicted"]);
     let port = faithful.local_addr().unwrap().port();
-    assert!(flows.log_with(&["closed", &format!("client=127.0.0.1:{port} ")]).is_empty(), "it was never silent");
+    assert!(
+        flows.log_with(&["closed", &format!("client=127.0.0.1:{port} ")]).is_empty(),
+        "it was never silent"
+    );
     flows.idles();
 }
 
@@ -229,7 +233,10 @@ fn inetd_lends_its_socket_and_gets_it_back() {
     let provider = Sink::echo();
     let queue = Queue::start(&[]);
     queue.offer(provider.address, 1000);
-    let inetd = Inetd::redirect_datagrams(queue.address, &["redirect_linger=300ms", "service_web_udp_idle=300ms"]);
+    let inetd = Inetd::redirect_datagrams(
+        queue.address,
+        &["redirect_linger=300ms", "service_web_udp_idle=300ms"],
+    );
     for round in 0..3 {
         let clients: Vec<UdpSocket> = (0..20).map(|_| client(inetd.address)).collect();
         for client in &clients {
@@ -237,7 +244,8 @@ fn inetd_lends_its_socket_and_gets_it_back() {
         }
         // One process served them all, and leaves.
         until("it left", || {
-            inetd.log().lines().filter(|line| line.contains("outcome=idle")).count() == 20 * (round + 1)
+            inetd.log().lines().filter(|line| line.contains("outcome=idle")).count()
+                == 20 * (round + 1)
         });
         until("nobody is connected", || queue.status().queue().number("connections") == 1);
         assert_eq!(inetd.log().lines().filter(|line| line.contains("] ready ")).count(), round + 1);
@@ -270,7 +278,10 @@ fn a_connected_socket_has_one_client() {
     let client = client(ours.local_addr().unwrap());
     ours.connect(client.local_addr().unwrap()).unwrap();
     client.send(b"first").unwrap();
-    let mut command = command("redirect", &[&format!("redirect_queue={}", queue.address), "redirect_linger=200ms"]);
+    let mut command = command(
+        "redirect",
+        &[&format!("redirect_queue={}", queue.address), "redirect_linger=200ms"],
+    );
     command.args(["-s", "web", "-o", "service_web_udp_idle=200ms"]);
     command.stdin(Stdio::from(OwnedFd::from(ours))).stderr(Stdio::piped());
     let mut redirect = Process::start_as_is("redirect", &mut command);

@@ -7,7 +7,10 @@ use crate::support::pegasus::pegasus;
 fn requests(out: &str, name: &str) -> u64 {
     let line = out.lines().rev().find(|line| line.starts_with(&format!("{name} ")));
     let line = line.unwrap_or_else(|| panic!("no {name}:\n{out}"));
-    line.split_whitespace().nth(4).and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    line.split_whitespace()
+        .nth(4)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("{line}"))
 }
 
 #[test]

@@ -16,7 +16,12 @@ use std::process::{Command, Stdio};
 /// Starts it by a shell, with the socket on descriptor 0 and, until the shell
 /// moves them, another file on 1. Standard error is kept unless it is moved.
 #[track_caller]
-fn start(socket: impl Into<OwnedFd>, other: impl Into<OwnedFd>, moves: &str, program: &Command) -> Process {
+fn start(
+    socket: impl Into<OwnedFd>,
+    other: impl Into<OwnedFd>,
+    moves: &str,
+    program: &Command,
+) -> Process {
     start_with("", socket, other, moves, program)
 }
 
@@ -34,7 +39,10 @@ fn start_with(
         .args(["-c", &format!("{variables} exec \"$@\" {moves}"), "sh"])
         .arg(program.get_program())
         .args(program.get_args());
-    shell.stdin(Stdio::from(socket.into())).stdout(Stdio::from(other.into())).stderr(Stdio::piped());
+    shell
+        .stdin(Stdio::from(socket.into()))
+        .stdout(Stdio::from(other.into()))
+        .stderr(Stdio::piped());
     Process::start_as_is("redirect", &mut shell)
 }
 
@@ -48,7 +56,8 @@ fn descriptors_that_were_closed_do_not_become_a_client() {
     let (queue, provider) = (Queue::start(&[]), Provider::echo());
     queue.offer(provider.address, 100);
     let at = format!("redirect_queue={}", queue.address);
-    let mut redirect = command("redirect", &[&at, "redirect_linger=0", "log_level=trace", "log=stderr"]);
+    let mut redirect =
+        command("redirect", &[&at, "redirect_linger=0", "log_level=trace", "log=stderr"]);
     redirect.args(["-s", "web", "-vvv"]);
     for moves in ["1>&-", "2>&-", "1>&- 2>&-", "1>&0 2>&-", "1>&- 2>&0", "1>&0 2>&0"] {
         let (mut client, server) = pair();
@@ -72,7 +81,9 @@ fn descriptors_that_were_closed_do_not_become_a_client() {
 fn leading_to(process: &Process, file: &impl AsRawFd) -> usize {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().flatten();
-    descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link == target)).count()
+    descriptors
+        .filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link == target))
+        .count()
 }
 
 /// As those of udpsvd, which leaves the next client's socket open.
@@ -91,8 +102,13 @@ fn sockets_of_others_are_closed_and_the_null_device_stands_where_the_client_was(
         ("LISTEN_PID=$$ LISTEN_FDS=1", "3<&0 4<&1 1>&0 2>&0"),
     ] {
         let (mut client, server) = pair();
-        let mut process =
-            start_with(variables, server.try_clone().unwrap(), stranger.try_clone().unwrap(), moves, &redirect);
+        let mut process = start_with(
+            variables,
+            server.try_clone().unwrap(),
+            stranger.try_clone().unwrap(),
+            moves,
+            &redirect,
+        );
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0; 1]).unwrap();
         assert_eq!(leading_to(&process, &stranger), 0, "{moves}");
@@ -128,7 +144,9 @@ fn a_panic_is_a_line_for_the_logger_and_nothing_for_the_client() {
 
 #[test]
 fn usage_and_configuration_errors_reach_the_logger_on_descriptor_2() {
-    for (arguments, word) in [(vec!["--nonsense"], "nonsense"), (vec!["-o", "redirect_quue=1"], "redirect_queue")] {
+    for (arguments, word) in
+        [(vec!["--nonsense"], "nonsense"), (vec!["-o", "redirect_quue=1"], "redirect_queue")]
+    {
         let (mut client, server) = pair();
         let mut redirect = command("redirect", &[]);
         let mut process = start(server, null(), "1>&0", redirect.args(&arguments));
@@ -145,14 +163,25 @@ fn a_client_of_datagrams_gets_no_line_either() {
     let client = client(ours.local_addr().unwrap());
     ours.connect(client.local_addr().unwrap()).unwrap();
     let away = format!("redirect_queue={}", nobody());
-    for arguments in [["--nonsense", "-vvv"], ["-o", "redirect_quue=1"], ["-o", "redirect_queue_timeout=100ms"]] {
+    for arguments in
+        [["--nonsense", "-vvv"], ["-o", "redirect_quue=1"], ["-o", "redirect_queue_timeout=100ms"]]
+    {
         client.send(b"hello").unwrap();
-        let mut redirect = command("redirect", &[&away, "service_web_udp_idle=100ms", "redirect_linger=0"]);
-        let mut process =
-            start(ours.try_clone().unwrap(), null(), "1>&0 2>&0", redirect.args(["-s", "web"]).args(arguments));
+        let mut redirect =
+            command("redirect", &[&away, "service_web_udp_idle=100ms", "redirect_linger=0"]);
+        let mut process = start(
+            ours.try_clone().unwrap(),
+            null(),
+            "1>&0 2>&0",
+            redirect.args(["-s", "web"]).args(arguments),
+        );
         process.ends();
         client.set_nonblocking(true).unwrap();
-        assert_eq!(client.recv(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "{arguments:?}");
+        assert_eq!(
+            client.recv(&mut [0; 1]).unwrap_err().kind(),
+            ErrorKind::WouldBlock,
+            "{arguments:?}"
+        );
     }
 }
 
@@ -165,7 +194,11 @@ fn without_a_null_device_the_client_hears_its_provider_only() {
     let conf = configuration(&directory, &[&at, "log=stderr", "log_level=trace"]);
     let mut redirect = program();
     redirect.args(["redirect", "-c", &conf, "-s", "web", "-vvv"]);
-    let strace = faulty(&directory, &["-P", "/dev/null", "-e", "inject=open,openat:error=ENOENT"], &redirect);
+    let strace = faulty(
+        &directory,
+        &["-P", "/dev/null", "-e", "inject=open,openat:error=ENOENT"],
+        &redirect,
+    );
     let (mut client, server) = pair();
     let mut process = start(server, null(), "1>&0 2>&0", &strace);
     client.write_all(b"hello").unwrap();

@@ -18,7 +18,13 @@ impl Dnsmasq {
     fn start(number: u8) -> Dnsmasq {
         let port = free_port();
         let mut command = tool("dnsmasq");
-        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+        ]);
         command.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--user=", "--group="]);
         command.arg(format!("--port={port}")).arg(format!("--address=/who.test/10.0.0.{number}"));
         let process = Process::start("dnsmasq", &mut command);
@@ -32,7 +38,11 @@ impl Dnsmasq {
 
 /// Asks for the address of `who.test`.
 fn query(id: u16) -> Vec<u8> {
-    [&id.to_be_bytes()[..], b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03who\x04test\x00\x00\x01\x00\x01"].concat()
+    [
+        &id.to_be_bytes()[..],
+        b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03who\x04test\x00\x00\x01\x00\x01",
+    ]
+    .concat()
 }
 
 /// The last number of the address that comes.
@@ -63,7 +73,11 @@ fn crowd(place: SocketAddr, queries: usize) -> HashMap<u8, usize> {
     let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(ask)).collect();
     let mut counts = HashMap::new();
     for thread in threads {
-        thread.join().unwrap().into_iter().for_each(|number| *counts.entry(number).or_default() += 1);
+        thread
+            .join()
+            .unwrap()
+            .into_iter()
+            .for_each(|number| *counts.entry(number).or_default() += 1);
     }
     counts
 }
@@ -77,18 +91,25 @@ fn queries(count: usize) {
 
     let counts = crowd(place, count);
     assert!(counts.values().sum::<usize>() >= count);
-    assert!((1..=3).all(|number| counts.get(&number).is_some_and(|share| *share > count / 4)), "{counts:?}");
+    assert!(
+        (1..=3).all(|number| counts.get(&number).is_some_and(|share| *share > count / 4)),
+        "{counts:?}"
+    );
     flows.has_flows(0);
     until("every socket is closed", || flows.descriptors() == descriptors);
 
     let address = place.port().to_string();
-    let dig = output(tool("dig").args(["@127.0.0.1", "-p", &address, "+short", "+tries=1", "who.test"]));
+    let dig =
+        output(tool("dig").args(["@127.0.0.1", "-p", &address, "+short", "+tries=1", "who.test"]));
     assert!(dig.starts_with("10.0.0."), "{dig}");
 
     servers[1].process.kill();
     let counts = crowd(place, count);
     assert!(counts.values().sum::<usize>() >= count && !counts.contains_key(&2), "{counts:?}");
-    assert!((1..=2).contains(&flows.log_with(&["failure service=web"]).len()), "each thread reports it once at most");
+    assert!(
+        (1..=2).contains(&flows.log_with(&["failure service=web"]).len()),
+        "each thread reports it once at most"
+    );
     flows.has_flows(0);
     until("every socket is closed", || flows.descriptors() == descriptors);
 }

@@ -21,7 +21,11 @@ fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
     for _ in 0..10 {
         assert_eq!(drain(&mut connect(balancer.address())).0, b"alive");
     }
-    assert_eq!(balancer.redirect.log_with(&["failure service="]).len(), 1, "nobody is led there again");
+    assert_eq!(
+        balancer.redirect.log_with(&["failure service="]).len(),
+        1,
+        "nobody is led there again"
+    );
 }
 
 #[test]
@@ -61,7 +65,11 @@ fn a_provider_that_resets_before_a_byte_is_one_that_failed() {
     let (rude, kind) = (Provider::start(reset), Provider::echo());
     let mut balancer = Balancer::before(&[rude.address, kind.address], &[]);
     let mut client = connect(balancer.address());
-    balancer.redirect.says(&["failure service=web", &format!("provider={}", rude.address), "why=re"]);
+    balancer.redirect.says(&[
+        "failure service=web",
+        &format!("provider={}", rude.address),
+        "why=re",
+    ]);
     client.write_all(b"hello").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client), (b"hello".to_vec(), End::Fin));
@@ -113,9 +121,17 @@ fn no_ticket_in_time_is_a_reset_and_one_line() {
             client.write_all(b"hello").unwrap();
         }
         assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
-        let line = balancer.redirect.closed(&["WARN", "outcome=no-ticket", &format!("client=127.0.0.1:{port} ")]);
+        let line = balancer.redirect.closed(&[
+            "WARN",
+            "outcome=no-ticket",
+            &format!("client=127.0.0.1:{port} "),
+        ]);
         assert_eq!(Row::read(&line).text("provider"), "-");
-        assert_eq!(balancer.redirect.log_with(&["[redirect]"]).len(), 2, "the ready line and this one");
+        assert_eq!(
+            balancer.redirect.log_with(&["[redirect]"]).len(),
+            2,
+            "the ready line and this one"
+        );
     }
 }
 
@@ -147,7 +163,8 @@ fn who_waits_and_breaks_off_gives_its_place_back() {
 fn static_providers_serve_when_the_queue_is_away() {
     let provider = Provider::named("static");
     let fallback = format!("service_web_fallback={} {}", nobody(), provider.address);
-    let mut redirect = Redirect::start(nobody(), &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"]);
+    let mut redirect =
+        Redirect::start(nobody(), &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"]);
     redirect.says(&["WARN", "queue 127.0.0.1:", "trying again"]);
     for _ in 0..10 {
         assert_eq!(drain(&mut connect(redirect.address)), (b"static".to_vec(), End::Fin));

@@ -37,7 +37,8 @@ fn a_provider_that_withdraws_loses_its_flows() {
 fn one_way_senders_move_when_they_pause_and_at_the_latest_at_their_age() {
     let providers = [Sink::silent(), Sink::silent()];
     let places = providers.each_ref().map(|sink| sink.address);
-    let mut flows = Flows::before(&places, &["service_web_udp_idle=300ms", "service_web_udp_age=2s"]);
+    let mut flows =
+        Flows::before(&places, &["service_web_udp_idle=300ms", "service_web_udp_age=2s"]);
     let sender = flows.client();
     sender.send(b"one").unwrap();
     flows.redirect.closed(&["outcome=idle"]);
@@ -56,7 +57,8 @@ fn one_way_senders_move_when_they_pause_and_at_the_latest_at_their_age() {
 fn a_client_meets_one_provider_by_tcp_and_by_udp() {
     const NAMES: [&str; 3] = ["alpha", "bravo", "carol"];
     let streams = NAMES.map(Provider::named);
-    let datagrams = [0, 1, 2].map(|at| Sink::start(&streams[at].address.to_string(), move |_| Some(NAMES[at].into())));
+    let datagrams = [0, 1, 2]
+        .map(|at| Sink::start(&streams[at].address.to_string(), move |_| Some(NAMES[at].into())));
     let places = datagrams.each_ref().map(|sink| sink.address);
     let port = free_port();
     let queue = Queue::start(&["queue_scheduler=round-robin", "service_web_affinity=source"]);
@@ -133,16 +135,22 @@ fn flood(count: usize) {
     let teller = Teller::start();
     let queue = Queue::start(&[]);
     queue.offer(teller.address, 100_000);
-    let (place, at) =
-        (SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), format!("redirect_queue={}", queue.address));
-    let (most, listen) = (format!("redirect_flows_max={FLOWS_MAX}"), format!("service_web_listen={place}/udp"));
+    let (place, at) = (
+        SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())),
+        format!("redirect_queue={}", queue.address),
+    );
+    let (most, listen) =
+        (format!("redirect_flows_max={FLOWS_MAX}"), format!("service_web_listen={place}/udp"));
     // The log of a million flows would be what grows.
     let settings = [&at, &most, &listen, "log_level=warn"];
     let redirect = Process::start("redirect", &mut command("redirect", &settings));
     until("it listens", || UdpSocket::bind(place).is_err());
     let faithful: Vec<UdpSocket> = (0..20).map(|_| client(place)).collect();
     let ports: Vec<Vec<u8>> = faithful.iter().map(|client| ask(client, b"which port?")).collect();
-    faithful.iter().zip(&ports).for_each(|(client, port)| assert_eq!(&ask(client, b"which port?"), port));
+    faithful
+        .iter()
+        .zip(&ports)
+        .for_each(|(client, port)| assert_eq!(&ask(client, b"which port?"), port));
     let descriptors = redirect.descriptors() - faithful.len();
     let mut memory = 0;
     for number in 0..count {

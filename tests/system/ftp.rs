@@ -31,14 +31,22 @@ struct Ftp {
 impl Ftp {
     #[track_caller]
     fn start(settings: &[&str]) -> Ftp {
-        let (control, passive, data) = (free_port(), free_ports(PASSIVE), Random::told().bytes(DATA_BYTES));
-        let server = |(name, last)| Vsftpd::start(name, Ipv4Addr::new(127, 0, 0, last), control, &passive, &data);
+        let (control, passive, data) =
+            (free_port(), free_ports(PASSIVE), Random::told().bytes(DATA_BYTES));
+        let server = |(name, last)| {
+            Vsftpd::start(name, Ipv4Addr::new(127, 0, 0, last), control, &passive, &data)
+        };
         let servers: Vec<Vsftpd> = NAMES.into_iter().zip(2..).map(server).collect();
         let own = settings.iter().copied().filter(|setting| setting.starts_with("service_"));
         let queue = Queue::start(&own.collect::<Vec<_>>());
         let at = format!("redirect_queue={}", queue.address);
-        let listen = format!("service_ftp_listen=127.0.0.1:{control} 127.0.0.1:{}-{}", passive.start, passive.end - 1);
-        let settings: Vec<&str> = settings.iter().copied().chain([at.as_str(), listen.as_str()]).collect();
+        let listen = format!(
+            "service_ftp_listen=127.0.0.1:{control} 127.0.0.1:{}-{}",
+            passive.start,
+            passive.end - 1
+        );
+        let settings: Vec<&str> =
+            settings.iter().copied().chain([at.as_str(), listen.as_str()]).collect();
         let redirect = Redirect::of(&mut command("redirect", &settings));
         Ftp { queue, redirect, servers, control, data }
     }
@@ -49,7 +57,8 @@ impl Ftp {
         let directory = Directory::new();
         let (file, root) = (directory.file("data"), format!("ftp://127.0.0.1:{}", self.control));
         let mut curl = tool("curl");
-        curl.args(["-sS", "--fail-early", "--max-time", "25", "--interface", &client.to_string()]).args(options);
+        curl.args(["-sS", "--fail-early", "--max-time", "25", "--interface", &client.to_string()])
+            .args(options);
         curl.args(["-o", &file, &format!("{root}/data"), "-o", "-", &format!("{root}/name")]);
         let (status, name, err) = run(&mut curl, b"");
         if status != 0 {
@@ -71,7 +80,8 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
     let check = format!("service_ftp_check=tcp:{}", ftp.control);
     // Room enough, however busy this machine is: a full home would send its guests away.
     let settings = [check.as_str(), "monitor_load=exec:echo c=25", "monitor_interval=4s"];
-    let monitors = ftp.servers.iter().map(|server| monitor_of("ftp", ftp.queue.address, server.ip, &settings));
+    let monitors =
+        ftp.servers.iter().map(|server| monitor_of("ftp", ftp.queue.address, server.ip, &settings));
     let _monitors: Vec<Process> = monitors.collect();
     let offered = |ftp: &Ftp| {
         let status = ftp.queue.status();
@@ -88,16 +98,24 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
         (0..SESSIONS).map(session).collect::<Vec<String>>()
     };
     let all: BTreeMap<u8, Vec<String>> = thread::scope(|scope| {
-        let clients: Vec<_> = (1..=CLIENTS).map(|number| (number, scope.spawn(move || met(number)))).collect();
+        let clients: Vec<_> =
+            (1..=CLIENTS).map(|number| (number, scope.spawn(move || met(number)))).collect();
         clients.into_iter().map(|(number, client)| (number, client.join().unwrap())).collect()
     });
     for (number, met) in &all {
-        assert!(met.iter().all(|name| *name == met[0]), "client {number} keeps its server: {met:?}");
+        assert!(
+            met.iter().all(|name| *name == met[0]),
+            "client {number} keeps its server: {met:?}"
+        );
     }
     for name in NAMES {
         assert!(all.values().any(|met| met[0] == name), "all three are used: {all:?}");
     }
-    assert_eq!(ftp.redirect.log_with(&["failure service="]), Vec::<String>::new(), "nobody was led astray");
+    assert_eq!(
+        ftp.redirect.log_with(&["failure service="]),
+        Vec::<String>::new(),
+        "nobody was led astray"
+    );
 
     // Who was at home at a server that died moves, control and data together.
     let lost = all[&1][0].clone();
@@ -118,8 +136,10 @@ fn without_affinity_sessions_break() {
     // others, which count as dead then.
     let ftp = Ftp::start(&["redirect_tries=1"]);
     for server in &ftp.servers {
-        let answer =
-            ftp.queue.ask(&format!("ticket?provider={}&service=ftp&tickets=100&capacity=100&lease=10m", server.ip));
+        let answer = ftp.queue.ask(&format!(
+            "ticket?provider={}&service=ftp&tickets=100&capacity=100&lease=10m",
+            server.ip
+        ));
         assert!(answer.starts_with("ok "), "{answer}");
     }
     let broken = (1..=10).find_map(|number| ftp.session(client(number), &[]).err());

@@ -52,11 +52,19 @@ fn random_line(random: &mut Random) -> Vec<u8> {
 }
 
 fn plausible(random: &mut Random) -> String {
-    let mut text = String::from(random.pick(&["pegasus://b/", "PEGASUS://[::1]:9/", "pegasus://", "http://b/"]));
-    text += random.pick(&["ticket", "next", "failure", "done", "withdraw", "status", "", "..", "%00"]);
+    let mut text = String::from(random.pick(&[
+        "pegasus://b/",
+        "PEGASUS://[::1]:9/",
+        "pegasus://",
+        "http://b/",
+    ]));
+    text +=
+        random.pick(&["ticket", "next", "failure", "done", "withdraw", "status", "", "..", "%00"]);
     for number in 0..random.below(5) {
         text += if number == 0 { "?" } else { "&" };
-        text += random.pick(&["provider", "tickets", "capacity", "service", "lease", "wait", "id", "client", "avoid"]);
+        text += random.pick(&[
+            "provider", "tickets", "capacity", "service", "lease", "wait", "id", "client", "avoid",
+        ]);
         text += "=";
         text += random.pick(&[
             "10.0.0.7",

@@ -142,10 +142,16 @@ fn a_queue_that_is_killed_is_missed_by_newcomers_only() {
     cluster.queue.kill();
     let place = redirect.address;
     let newcomers: Vec<_> = (0..20).map(|_| connect(place)).collect();
-    let clients: Vec<_> =
-        newcomers.into_iter().map(|mut stream| thread::spawn(move || fetch(&mut stream, "/"))).collect();
+    let clients: Vec<_> = newcomers
+        .into_iter()
+        .map(|mut stream| thread::spawn(move || fetch(&mut stream, "/")))
+        .collect();
     go.send(()).unwrap();
-    assert_eq!(drain(&mut running), (REST.to_vec(), End::Fin), "who was joined already is untouched");
+    assert_eq!(
+        drain(&mut running),
+        (REST.to_vec(), End::Fin),
+        "who was joined already is untouched"
+    );
     assert!(clients.iter().all(|client| !client.is_finished()), "without a queue nobody is served");
 
     cluster.queue = Queue::at(port, &[]);
@@ -178,7 +184,8 @@ fn without_a_queue_clients_are_turned_away_in_time() {
 fn a_queue_that_hangs_is_one_that_is_away() {
     let (queue, provider) = (Queue::start(&[]), Provider::named("served"));
     queue.offer(provider.address, 10);
-    let mut redirect = Redirect::start(queue.address, &["redirect_queue_timeout=300ms", "redirect_wait=300ms"]);
+    let mut redirect =
+        Redirect::start(queue.address, &["redirect_queue_timeout=300ms", "redirect_wait=300ms"]);
     assert_eq!(drain(&mut connect(redirect.address)).0, b"served");
     queue.signal(libc::SIGSTOP);
     assert_eq!(drain(&mut connect(redirect.address)), (Vec::new(), End::Reset));

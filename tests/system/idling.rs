@@ -54,7 +54,8 @@ fn with_clients_who_wait_for_a_ticket_and_ended_their_side() {
 #[test]
 fn with_a_client_who_does_not_read() {
     for splice in ["redirect_splice=auto", "redirect_splice=off"] {
-        let provider = Provider::start(|mut stream| while stream.write_all(&[b'x'; 65_536]).is_ok() {});
+        let provider =
+            Provider::start(|mut stream| while stream.write_all(&[b'x'; 65_536]).is_ok() {});
         let balancer = Balancer::before(&[provider.address], &[splice]);
         let _client = connect(balancer.address());
         until("it is joined", || provider.clients() == 1);

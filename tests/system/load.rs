@@ -42,7 +42,9 @@ fn look(interval: &str, settings: &[&str]) -> String {
 #[track_caller]
 fn word<'a>(out: &'a str, key: &str) -> &'a str {
     let mut words = out.split([' ', '\n', '?', '&']);
-    words.find_map(|word| word.strip_prefix(key)?.strip_prefix('=')).unwrap_or_else(|| panic!("no {key}: {out}"))
+    words
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        .unwrap_or_else(|| panic!("no {key}: {out}"))
 }
 
 #[track_caller]
@@ -88,14 +90,20 @@ impl Kept {
     }
 
     fn dated(&self, when: SystemTime, name: &str) {
-        fs::File::options().write(true).open(self.0.file(name)).unwrap().set_modified(when).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(self.0.file(name))
+            .unwrap()
+            .set_modified(when)
+            .unwrap();
     }
 }
 
 /// A queue and a monitor that reads this.
 fn bidding(source: &str) -> (Queue, Process) {
     let queue = Queue::start(&[]);
-    let monitor = monitor(queue.address, provider(), &[&format!("monitor_load={source}"), UNCHECKED]);
+    let monitor =
+        monitor(queue.address, provider(), &[&format!("monitor_load={source}"), UNCHECKED]);
     (queue, monitor)
 }
 
@@ -108,7 +116,9 @@ fn slots() -> f64 {
 fn tickets_follow_a_file() {
     let (kept, all) = (Kept::with("0\n"), slots());
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
-    for (text, slots) in [("0", all), ("0.5\n", all * 0.5), ("1\n", 0.0), ("0.25\nmore", all * 0.75), ("17", 0.0)] {
+    for (text, slots) in
+        [("0", all), ("0.5\n", all * 0.5), ("1\n", 0.0), ("0.25\nmore", all * 0.75), ("17", 0.0)]
+    {
         kept.say(text);
         offers(&queue, slots);
     }
@@ -152,7 +162,8 @@ fn tickets_follow_a_command_and_none_are_offered_when_it_says_nothing() {
 #[test]
 fn a_command_that_hangs_is_one_that_says_nothing() {
     let (kept, all) = (Kept::with("0"), slots());
-    let (queue, monitor) = bidding(&format!("exec:test ! -e '{0}.hang' || sleep 10; cat '{0}'", kept.path()));
+    let (queue, monitor) =
+        bidding(&format!("exec:test ! -e '{0}.hang' || sleep 10; cat '{0}'", kept.path()));
     offers(&queue, all);
     kept.0.write("load.hang", "");
     offers(&queue, 0.0);
@@ -188,7 +199,10 @@ fn of_several_sources_the_fullest_counts() {
     assert_eq!(number(&look(QUICK, &[UNCHECKED, &all]), "full"), 0.4);
     fs::remove_file(calm).unwrap();
     let out = look(QUICK, &[UNCHECKED, &all]);
-    assert_eq!((number(&out, "full"), word(&out, "tickets"), word(&out, "capacity")), (1.0, "0", "0"));
+    assert_eq!(
+        (number(&out, "full"), word(&out, "tickets"), word(&out, "capacity")),
+        (1.0, "0", "0")
+    );
 }
 
 #[test]
@@ -196,11 +210,15 @@ fn the_system_tells_its_load_average_and_pressure() {
     let out = look(QUICK, &[UNCHECKED, "monitor_load=loadavg"]);
     let load = number(&out, "load");
     let offered = SLOTS_PER_CPU * (number(&out, "cpus") - load).max(0.0);
-    assert!((number(&out, "tickets") - offered).abs() <= 1.0, "what the load leaves of the CPUs: {out}");
+    assert!(
+        (number(&out, "tickets") - offered).abs() <= 1.0,
+        "what the load leaves of the CPUs: {out}"
+    );
     assert_eq!((word(&out, "utilisation"), word(&out, "full")), ("-", "-"));
 
     let out = look(QUICK, &[UNCHECKED, "monitor_load=psi"]);
-    let told = fs::read_to_string("/proc/pressure/cpu").is_ok_and(|text| text.contains("some avg10="));
+    let told =
+        fs::read_to_string("/proc/pressure/cpu").is_ok_and(|text| text.contains("some avg10="));
     let full = number(&out, "full");
     assert!(if told { (0.0..=1.0).contains(&full) } else { full == 1.0 }, "{out}");
 
@@ -240,15 +258,22 @@ fn a_failing_check_withdraws_and_passing_ones_bring_it_back() {
     monitor.signal(libc::SIGTERM);
     assert_eq!(monitor.ends(), 0);
     assert_eq!(held(&queue).0, 0.0);
-    for (check, well) in [("service_web_check=exec:exit 0", true), ("service_web_check=exec:exit 1", false)] {
+    for (check, well) in
+        [("service_web_check=exec:exit 0", true), ("service_web_check=exec:exit 1", false)]
+    {
         let out = look(UNHURRIED, &[check]);
-        assert_eq!((word(&out, "well") == "yes", number(&out, "capacity") > 0.0), (well, well), "{out}");
+        assert_eq!(
+            (word(&out, "well") == "yes", number(&out, "capacity") > 0.0),
+            (well, well),
+            "{out}"
+        );
     }
 }
 
 #[test]
 fn one_look_prints_the_message_to_each_balancer() {
-    let settings = ["monitor_balancers=127.0.0.1:1 lb2.example:2", "monitor_load=exec:echo c=1", UNCHECKED];
+    let settings =
+        ["monitor_balancers=127.0.0.1:1 lb2.example:2", "monitor_load=exec:echo c=1", UNCHECKED];
     let out = look(UNHURRIED, &settings);
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines[0], "sample cpus=1 utilisation=- queued=- load=- full=-");

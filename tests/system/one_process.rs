@@ -23,11 +23,14 @@ fn a_balancer_is_one_process_and_a_provider_another() {
     let provider = Provider::echo();
     let settings = ["queue_listen=127.0.0.1:0", "service_web_listen=127.0.0.1:0"];
     let mut balancer = Process::start("redirect", &mut command("redirect", &settings));
-    let address = |line: String| -> SocketAddr { line.rsplit([' ', '=']).next().unwrap().parse().unwrap() };
+    let address =
+        |line: String| -> SocketAddr { line.rsplit([' ', '=']).next().unwrap().parse().unwrap() };
     let queue = address(balancer.says(&["[queue] ready"]));
     let place = address(balancer.says(&["[redirect] ready"]));
     let mut monitor = monitor(queue, provider.address, &[]);
-    until("the queue has its provider", || ControlConnection::to(queue).status().tickets(provider.address) > 0);
+    until("the queue has its provider", || {
+        ControlConnection::to(queue).status().tickets(provider.address) > 0
+    });
     assert_eq!(visit(place, "through one process"), Ok(()));
     for process in [&mut monitor, &mut balancer] {
         process.signal(libc::SIGTERM);
@@ -42,12 +45,17 @@ fn a_control_address_that_is_taken_is_explained() {
     let key = format!("redirect_queue={}", queue.address);
     for host in ["127.0.0.1", "*", "0.0.0.0"] {
         let listen = format!("queue_listen={host}:{}", queue.address.port());
-        let (status, _, errors) = run(&mut command("redirect", &[&listen, "service_web_listen=127.0.0.1:0"]), b"");
+        let (status, _, errors) =
+            run(&mut command("redirect", &[&listen, "service_web_listen=127.0.0.1:0"]), b"");
         assert_eq!(status, 71, "{errors}");
-        let advice = format!("if that is a pegasus queue, set {key}; otherwise another queue_listen");
+        let advice =
+            format!("if that is a pegasus queue, set {key}; otherwise another queue_listen");
         assert!(errors.contains("cannot listen on ") && errors.contains(&advice), "{errors}");
         let (status, _, errors) = run(&mut command("queue", &[&listen]), b"");
-        assert!(status == 71 && !errors.contains("redirect_queue"), "a queue cannot ask another one: {errors}");
+        assert!(
+            status == 71 && !errors.contains("redirect_queue"),
+            "a queue cannot ask another one: {errors}"
+        );
     }
     let advised = Redirect::start(queue.address, &[&format!("queue_listen={}", queue.address)]);
     assert_eq!(visit(advised.address, "as advised"), Ok(()));
@@ -57,7 +65,17 @@ fn a_control_address_that_is_taken_is_explained() {
 fn without_connections(trace: &str, redirect: &Command) -> Command {
     let mut strace = tool("strace");
     // The tracer is no parent: what the test holds is the program itself.
-    strace.args(["-D", "-f", "-qq", "-e", "trace=connect", "-e", "inject=connect:error=ECONNREFUSED", "-o", trace]);
+    strace.args([
+        "-D",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=connect",
+        "-e",
+        "inject=connect:error=ECONNREFUSED",
+        "-o",
+        trace,
+    ]);
     strace.arg(redirect.get_program()).args(redirect.get_args());
     strace
 }
@@ -80,21 +98,26 @@ fn asks(directory: &Directory, stdin: OwnedFd, variables: &str, redirect: &Comma
         called().lines().filter(whole).map(str::to_string).collect()
     };
     until("it calls a queue", || !calls().is_empty());
-    let this_host =
-        |line: &String| line.contains("sin_port=htons(7347)") && line.contains("sin_addr=inet_addr(\"127.0.0.1\")");
+    let this_host = |line: &String| {
+        line.contains("sin_port=htons(7347)") && line.contains("sin_addr=inet_addr(\"127.0.0.1\")")
+    };
     let others = calls().into_iter().find(|line| !this_host(line));
     assert_eq!(others, None);
 }
 
 #[test]
 fn a_superserver_starts_what_asks_the_queue_of_this_host() {
-    let (status, _, errors) = run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
+    let (status, _, errors) =
+        run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
     if status != 0 {
         eprintln!("SKIPPED: strace cannot trace here: {errors}");
         return;
     }
     let directory = Directory::new();
-    let redirect = command("redirect", &["redirect_queue_timeout=100ms", "redirect_linger=30s", "drain_timeout=0"]);
+    let redirect = command(
+        "redirect",
+        &["redirect_queue_timeout=100ms", "redirect_linger=30s", "drain_timeout=0"],
+    );
     // inetd nowait.
     let (_client, server) = pair();
     asks(&directory, server.into(), "", &redirect);
@@ -113,12 +136,18 @@ fn a_queue_for_one_client_is_refused_and_the_reason_told() {
     let log = directory.file("log");
     let (mut client, server) = pair();
     let mut redirect = command("redirect", &["redirect_queue=embedded", &format!("log={log}")]);
-    let mut process = Process::start_as_is("redirect", redirect.stdin(OwnedFd::from(server)).stdout(Stdio::null()));
+    let mut process = Process::start_as_is(
+        "redirect",
+        redirect.stdin(OwnedFd::from(server)).stdout(Stdio::null()),
+    );
     drop(redirect);
     assert_eq!(process.ends(), 78);
     assert_eq!(drain(&mut client).0, b"");
     let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("redirect_queue=embedded: ") && said.contains("would end with that client"), "{said}");
+    assert!(
+        said.contains("redirect_queue=embedded: ") && said.contains("would end with that client"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -127,7 +156,9 @@ fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
     let listen = format!("service_web_listen={}\n", places[0]);
     let configured = Configured::start(&[provider.address], &listen);
     // What it did by default until then is another default now.
-    configured.directory.write("pegasus.conf", &format!("queue_listen={}\n{listen}", configured.queue.address));
+    configured
+        .directory
+        .write("pegasus.conf", &format!("queue_listen={}\n{listen}", configured.queue.address));
     let mut successors = Successors::default();
     successors.upgrade(&configured.redirect);
     let told = format!("set redirect_queue={}", configured.queue.address);

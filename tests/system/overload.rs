@@ -29,7 +29,8 @@ fn a_thousand_clients_and_256_descriptors() {
     limited.args(["--nofile=256:256", path(), "redirect", "-c", "/dev/null", "-o", &asks]);
     // Its threads find all of them at the door at the same time.
     let threads = "redirect_threads=4";
-    let redirect = Redirect::of(limited.args(["-o", threads, "-o", "service_web_listen=127.0.0.1:0"]));
+    let redirect =
+        Redirect::of(limited.args(["-o", threads, "-o", "service_web_listen=127.0.0.1:0"]));
     redirect.signal(libc::SIGSTOP);
     let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(redirect.address)).collect();
     for (number, client) in clients.iter_mut().enumerate() {
@@ -55,7 +56,11 @@ fn a_thousand_clients_and_256_descriptors() {
 #[track_caller]
 fn limit(process: &Process, most: Option<usize>) {
     let most = most.map_or("4096".into(), |most| most.to_string());
-    output(tool("prlimit").args(["--pid", &process.id().to_string(), &format!("--nofile={most}:")]));
+    output(tool("prlimit").args([
+        "--pid",
+        &process.id().to_string(),
+        &format!("--nofile={most}:"),
+    ]));
 }
 
 /// A client that was accepted, and has no provider yet, for whom there will be
@@ -68,7 +73,8 @@ fn stuck(balancer: &mut Balancer, provider: SocketAddr) -> TcpStream {
     until("it waits for a ticket", || balancer.queue.status().queue().number("waiting") == 1);
     // Descriptors are given from the lowest: none is free below the highest.
     let highest = std::fs::read_dir(format!("/proc/{}/fd", balancer.redirect.id())).unwrap();
-    let names = highest.map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<usize>().unwrap());
+    let names =
+        highest.map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<usize>().unwrap());
     let taken: Vec<usize> = names.collect();
     let first_free = (0..).find(|number| !taken.contains(number)).unwrap();
     limit(&balancer.redirect, Some(first_free));
@@ -113,8 +119,10 @@ fn a_source_has_so_many_clients_and_no_more() {
     queue.offer(provider.address, 1000);
     let asks = format!("redirect_queue={}", queue.address);
     let places = "service_web_listen=[::1]:0 127.0.0.1:0";
-    let redirect =
-        Redirect::of(&mut command("redirect", &["redirect_per_source_max=2", "redirect_threads=4", &asks, places]));
+    let redirect = Redirect::of(&mut command(
+        "redirect",
+        &["redirect_per_source_max=2", "redirect_threads=4", &asks, places],
+    ));
     let ready = redirect.log_with(&["] ready "]).pop().unwrap();
     let of_ipv6 = ready.split("web=").nth(1).unwrap().trim().parse().unwrap();
     let first = [running(redirect.address), running(redirect.address)];

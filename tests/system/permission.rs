@@ -44,9 +44,13 @@ fn the_whole_of_127_is_this_host() {
 #[test]
 fn a_list_tells_networks_apart() {
     let queue = Queue::start(&["queue_allow_next=127.0.0.2/32 127.0.4.0/22"]);
-    for (source, may) in
-        [("127.0.0.1", false), ("127.0.0.2", true), ("127.0.0.3", false), ("127.0.7.255", true), ("127.0.8.0", false)]
-    {
+    for (source, may) in [
+        ("127.0.0.1", false),
+        ("127.0.0.2", true),
+        ("127.0.0.3", false),
+        ("127.0.7.255", true),
+        ("127.0.8.0", false),
+    ] {
         let answer = from(source, &queue, "next");
         let expected = if may { "error no-ticket" } else { "error denied" };
         assert!(answer.starts_with(expected), "{source}: {answer}");
@@ -56,7 +60,8 @@ fn a_list_tells_networks_apart() {
 #[test]
 fn this_host_may_speak_for_any_provider() {
     let queue = Queue::start(&[]);
-    assert!(from("127.0.0.2", &queue, "ticket?provider=10.0.0.7:80&tickets=1&capacity=1").starts_with("ok "));
+    assert!(from("127.0.0.2", &queue, "ticket?provider=10.0.0.7:80&tickets=1&capacity=1")
+        .starts_with("ok "));
     assert_eq!(queue.ask("next"), "10.0.0.7:80");
 }
 

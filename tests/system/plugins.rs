@@ -64,15 +64,21 @@ fn a_shell_script_fills_one_provider_before_the_next() {
 
 #[test]
 fn a_perl_script_finds_the_nearest_and_among_equals_the_idlest() {
-    let queue = Queue::start(&[&sample("nearest.pl").replace("queue_scheduler", "service_web_scheduler"), UNHURRIED]);
+    let queue = Queue::start(&[
+        &sample("nearest.pl").replace("queue_scheduler", "service_web_scheduler"),
+        UNHURRIED,
+    ]);
     for provider in ["10.2.0.1:80", "10.1.0.1:80", "192.168.0.1:80", "192.168.0.1:81"] {
         queue.offer(provider, 10);
     }
     let from = |client: &str| format!("{NEXT}&client={client}");
     chooses(&queue, &from("10.1.77.7"), "10.1.0.1:80");
-    for (client, nearest) in
-        [("10.2.200.1", "10.2.0.1:80"), ("10.1.0.2", "10.1.0.1:80"), ("10.3.0.1", "10.2.0.1:80"), ("8.8.8.8", "10.")]
-    {
+    for (client, nearest) in [
+        ("10.2.200.1", "10.2.0.1:80"),
+        ("10.1.0.2", "10.1.0.1:80"),
+        ("10.3.0.1", "10.2.0.1:80"),
+        ("8.8.8.8", "10."),
+    ] {
         assert!(queue.ask(&from(client)).starts_with(nearest), "{client}");
     }
     let mut line = queue.connect();
@@ -128,9 +134,14 @@ fn one_that_is_killed_under_load_leaves_no_question_open_and_comes_back() {
             // SAFETY: plain numbers; it is a child of the queue, who has not
             // reaped it as long as it is found.
             unsafe { libc::kill(program, libc::SIGKILL) };
-            until("it answers again", || queue.log_with(&["INFO", "answers again for service web"]).len() == kills);
+            until("it answers again", || {
+                queue.log_with(&["INFO", "answers again for service web"]).len() == kills
+            });
             // It is missed first by who reads from it, or by who writes to it.
-            assert_eq!(queue.log_with(&["WARN", "service web is scheduled without it"]).len(), kills);
+            assert_eq!(
+                queue.log_with(&["WARN", "service web is scheduled without it"]).len(),
+                kills
+            );
             until("questions are answered", || answered() > before + 100);
         }
     });
@@ -140,9 +151,11 @@ fn one_that_is_killed_under_load_leaves_no_question_open_and_comes_back() {
 #[test]
 fn one_that_never_answers_costs_its_time_and_one_warning() {
     let directory = Directory::new();
-    let starts = || fs::read_to_string(directory.file("starts")).map_or(0, |text| text.lines().count());
+    let starts =
+        || fs::read_to_string(directory.file("starts")).map_or(0, |text| text.lines().count());
     let program = format!("sh -c 'echo >>{}; sleep 60'", directory.file("starts"));
-    let mut queue = Queue::start(&[&format!("queue_scheduler=exec:{program}"), "queue_plugin_timeout=20ms"]);
+    let mut queue =
+        Queue::start(&[&format!("queue_scheduler=exec:{program}"), "queue_plugin_timeout=20ms"]);
     offer(&queue, PLENTY);
     under_load(&queue, |answered| {
         until("it is started anew, and is no better", || starts() >= 3);
@@ -159,9 +172,11 @@ fn one_that_never_answers_costs_its_time_and_one_warning() {
 
 #[test]
 fn one_that_does_not_exist_or_talks_nonsense_is_done_without() {
-    for (scheduler, why) in
-        [("exec:/no/such/program", "it ended"), ("exec:yes", "no answer"), ("exec:echo id=0 provider=9.9.9.9", "it ")]
-    {
+    for (scheduler, why) in [
+        ("exec:/no/such/program", "it ended"),
+        ("exec:yes", "no answer"),
+        ("exec:echo id=0 provider=9.9.9.9", "it "),
+    ] {
         let mut queue = Queue::start(&[&format!("queue_scheduler={scheduler}"), UNHURRIED]);
         offer(&queue, PLENTY);
         queue.says(&["WARN", why]);
@@ -178,7 +193,8 @@ fn one_that_does_not_exist_or_talks_nonsense_is_done_without() {
 fn hup_takes_a_program_and_leaves_it_again() {
     let directory = Directory::new();
     let write = |scheduler: &str| {
-        directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{UNHURRIED}\n{scheduler}\n"))
+        directory
+            .write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{UNHURRIED}\n{scheduler}\n"))
     };
     let conf = write("queue_scheduler=fifo");
     let queue = Queue::of(crate::support::pegasus::program().args(["queue", "-c", &conf]));
@@ -188,7 +204,10 @@ fn hup_takes_a_program_and_leaves_it_again() {
     for round in 1..=3 {
         // There is always a question open when the one or the other is taken away.
         under_load(&queue, |answered| {
-            write(&format!("queue_scheduler=\"exec:{}/conf/plugins/first.sh\"", env!("CARGO_MANIFEST_DIR")));
+            write(&format!(
+                "queue_scheduler=\"exec:{}/conf/plugins/first.sh\"",
+                env!("CARGO_MANIFEST_DIR")
+            ));
             queue.signal(libc::SIGHUP);
             chooses(&queue, NEXT, FIRST);
             assert_eq!(ask_many(&mut queue.connect(), 50), [FIRST; 50]);
@@ -207,7 +226,8 @@ fn hup_takes_a_program_and_leaves_it_again() {
 
 #[test]
 fn a_program_ends_with_its_queue() {
-    let mut queue = Queue::of(&mut command("queue", &["queue_listen=127.0.0.1:0", &sample("first.sh")]));
+    let mut queue =
+        Queue::of(&mut command("queue", &["queue_listen=127.0.0.1:0", &sample("first.sh")]));
     offer(&queue, 1);
     let program = until_some("it runs", || program(&queue));
     queue.signal(libc::SIGTERM);

@@ -26,12 +26,15 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The header of version 1 that a provider must receive.
 fn v1(client: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let family = if client.is_ipv4() { 4 } else { 6 };
-    format!("PROXY TCP{family} {} {} {} {}\r\n", client.ip(), to.ip(), client.port(), to.port()).into_bytes()
+    format!("PROXY TCP{family} {} {} {} {}\r\n", client.ip(), to.ip(), client.port(), to.port())
+        .into_bytes()
 }
 
 /// The same of version 2, over IPv4.
 fn v2(datagrams: bool, client: SocketAddr, to: SocketAddr) -> Vec<u8> {
-    let (IpAddr::V4(from), IpAddr::V4(at)) = (client.ip(), to.ip()) else { panic!("{client} {to}") };
+    let (IpAddr::V4(from), IpAddr::V4(at)) = (client.ip(), to.ip()) else {
+        panic!("{client} {to}")
+    };
     let (from, at) = (from.octets(), at.octets());
     let ports = [client.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     [SIGNATURE, &[0x21, 0x11 + u8::from(datagrams), 0, 12], &from, &at, &ports].concat()
@@ -49,8 +52,10 @@ fn header(version: &str, client: &TcpStream) -> Vec<u8> {
 /// A redirector on this address, which may be `*`.
 #[track_caller]
 fn listening(place: &str, queue: &Queue, settings: &[&str]) -> Redirect {
-    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_web_listen={place}"));
-    let settings: Vec<&str> = settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
+    let (asks, listen) =
+        (format!("redirect_queue={}", queue.address), format!("service_web_listen={place}"));
+    let settings: Vec<&str> =
+        settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
     Redirect::of(&mut command("redirect", &settings))
 }
 
@@ -68,9 +73,12 @@ fn nginx_learns_who_the_client_is() {
         queue.offer(nginx.address, 1000);
         for version in [V1, V2] {
             // Also of the family that the provider is not of, and of both.
-            for (place, from) in
-                [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("*:0", "127.0.0.1"), ("*:0", "::1")]
-            {
+            for (place, from) in [
+                ("127.0.0.1:0", "127.0.0.1"),
+                ("[::1]:0", "::1"),
+                ("*:0", "127.0.0.1"),
+                ("*:0", "::1"),
+            ] {
                 let redirect = listening(place, &queue, &[version]);
                 let to = SocketAddr::new(from.parse().unwrap(), redirect.address.port());
                 let (told, right) = who(to);
@@ -132,7 +140,8 @@ fn a_provider_that_knows_no_header_gets_none() {
 
 #[test]
 fn one_process_of_inetd_for_each_client_tells_and_is_told() {
-    let (queue, nginx) = (Queue::start(&[]), Nginx::behind_proxies("nginx", Ipv4Addr::LOCALHOST.into()));
+    let (queue, nginx) =
+        (Queue::start(&[]), Nginx::behind_proxies("nginx", Ipv4Addr::LOCALHOST.into()));
     queue.offer(nginx.address, 1000);
     let (inner, outer) = (Inetd::redirect(queue.address, &[ACCEPT, V1]), Queue::start(&[]));
     outer.offer(inner.address, 1000);
@@ -183,7 +192,10 @@ fn the_header_leaves_in_one_piece_with_what_the_client_said() {
             client.write_all(b"hello").unwrap();
             until("it waits", || balancer.queue.status().queue().number("waiting") == 1);
             balancer.queue.offer(provider.address, 1);
-            assert_eq!(pieces.recv_timeout(PATIENCE).unwrap(), [&header(version, &client)[..], b"hello"].concat());
+            assert_eq!(
+                pieces.recv_timeout(PATIENCE).unwrap(),
+                [&header(version, &client)[..], b"hello"].concat()
+            );
         }
     }
 }
@@ -205,7 +217,11 @@ fn a_header_spoils_no_failover_and_each_provider_gets_its_own() {
         let mut client = connect(balancer.address());
         let header = header(version, &client);
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), header);
-        balancer.redirect.says(&["failure service=web", &format!("provider={}", rude.address), "why=re"]);
+        balancer.redirect.says(&[
+            "failure service=web",
+            &format!("provider={}", rude.address),
+            "why=re",
+        ]);
         client.write_all(b"hello").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(drain(&mut client), ([&header[..], b"hello"].concat(), End::Fin));
@@ -234,11 +250,17 @@ fn much_behind_a_header_arrives_as_it_was_sent() {
     const COUNT: u64 = 32 << 20;
     for (version, splice) in [(V1, "auto"), (V1, "off"), (V2, "auto"), (V2, "off")] {
         let provider = Provider::echo();
-        let mut inner = Balancer::before(&[provider.address], &[ACCEPT, &format!("redirect_splice={splice}")]);
-        let outer = Balancer::before(&[inner.address()], &[version, &format!("redirect_splice={splice}")]);
+        let mut inner =
+            Balancer::before(&[provider.address], &[ACCEPT, &format!("redirect_splice={splice}")]);
+        let outer =
+            Balancer::before(&[inner.address()], &[version, &format!("redirect_splice={splice}")]);
         let client = connect(outer.address());
         assert_eq!(exchange(&client, 1, 1, COUNT), COUNT);
-        inner.redirect.closed(&["outcome=complete", &format!("sent={COUNT} "), &format!("received={COUNT} ")]);
+        inner.redirect.closed(&[
+            "outcome=complete",
+            &format!("sent={COUNT} "),
+            &format!("received={COUNT} "),
+        ]);
     }
 }
 
@@ -305,7 +327,8 @@ fn who_has_no_header_is_refused_with_one_line() {
     let before = balancer.redirect.descriptors();
     let mut random = Random::told();
     let long = [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 100]].concat();
-    let mut wrong: Vec<Vec<u8>> = vec![b"GET / HTTP/1.0\r\n\r\n".to_vec(), b"PROXY TCP4 1.2.3.4\r\n".to_vec(), long];
+    let mut wrong: Vec<Vec<u8>> =
+        vec![b"GET / HTTP/1.0\r\n\r\n".to_vec(), b"PROXY TCP4 1.2.3.4\r\n".to_vec(), long];
     wrong.extend((0..50).map(|_| {
         // It differs within its first bytes, whatever they are.
         let length = 1 + random.below(600) as usize;
@@ -316,7 +339,8 @@ fn who_has_no_header_is_refused_with_one_line() {
         let port = client.local_addr().unwrap().port();
         client.write_all(&bytes).unwrap();
         assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
-        let words = ["WARN", "refused service=web", &format!("client=127.0.0.1:{port}: no PROXY header: ")];
+        let words =
+            ["WARN", "refused service=web", &format!("client=127.0.0.1:{port}: no PROXY header: ")];
         balancer.redirect.says(&words);
         assert_eq!(balancer.redirect.log_with(&[&format!("127.0.0.1:{port}")]).len(), 1);
     }
@@ -378,7 +402,11 @@ fn who_is_slow_with_its_header_is_refused() {
         assert_eq!(drain(client), (Vec::new(), End::Reset));
     }
     until("both are told", || {
-        balancer.redirect.log_with(&["WARN", "refused service=web", "no PROXY header within 5s"]).len() == 2
+        balancer
+            .redirect
+            .log_with(&["WARN", "refused service=web", "no PROXY header within 5s"])
+            .len()
+            == 2
     });
     assert_eq!((provider.clients(), balancer.queue.status().queue().number("asked")), (0, 0));
 }
@@ -386,7 +414,8 @@ fn who_is_slow_with_its_header_is_refused() {
 #[test]
 fn a_strangers_header_is_not_believed() {
     let provider = Provider::echo();
-    let mut balancer = Balancer::before(&[provider.address], &["service_web_accept_proxy=192.0.2.0/24", V1]);
+    let mut balancer =
+        Balancer::before(&[provider.address], &["service_web_accept_proxy=192.0.2.0/24", V1]);
     let mut client = connect(balancer.address());
     let (own, port) = (header(V1, &client), client.local_addr().unwrap().port());
     let forged = v1("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
@@ -400,7 +429,9 @@ fn a_strangers_header_is_not_believed() {
 fn hup_changes_what_later_clients_bring() {
     let (directory, provider, queue) = (Directory::new(), Provider::echo(), Queue::start(&[]));
     queue.offer(provider.address, 1000);
-    let text = |more: &str| format!("redirect_queue={}\nservice_web_listen=127.0.0.1:0\n{more}\n", queue.address);
+    let text = |more: &str| {
+        format!("redirect_queue={}\nservice_web_listen=127.0.0.1:0\n{more}\n", queue.address)
+    };
     let conf = directory.write("pegasus.conf", &text(""));
     let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf]));
     let echoed = |redirect: &Redirect| {
@@ -419,8 +450,14 @@ fn hup_changes_what_later_clients_bring() {
 fn what_cannot_be_is_a_mistake_of_the_configuration() {
     let directory = Directory::new();
     for (lines, mistake) in [
-        ("service_web_proxy_protocol=v3\n", "1: service_web_proxy_protocol=v3: neither off nor v1 nor v2"),
-        ("service_web_accept_proxy=front\n", "1: service_web_accept_proxy=front: `front` is not a network"),
+        (
+            "service_web_proxy_protocol=v3\n",
+            "1: service_web_proxy_protocol=v3: neither off nor v1 nor v2",
+        ),
+        (
+            "service_web_accept_proxy=front\n",
+            "1: service_web_accept_proxy=front: `front` is not a network",
+        ),
         (
             "service_web_proxy_protocol=v1\nservice_web_listen=\"*:53 *:53/udp\"\n",
             "1: service_web_proxy_protocol=v1: v1 knows no datagrams",
@@ -493,7 +530,9 @@ fn inherited_datagrams_and_v1_are_a_mistake_too() {
     let inetd = Inetd::redirect_datagrams(queue.address, &[V1]);
     let client = crate::support::datagram::client(inetd.address);
     client.send(b"hello").unwrap();
-    until("it says so", || inetd.log().contains("service_web_proxy_protocol=v1: it knows no datagrams"));
+    until("it says so", || {
+        inetd.log().contains("service_web_proxy_protocol=v1: it knows no datagrams")
+    });
     until("inetd listens again", || inetd.ended() > 0);
     client.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     assert!(client.recv(&mut [0; 10]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));

@@ -100,7 +100,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
     let mut random = Random::told();
     through(nginx.address, |redirect| {
         let last = |number| if number + 1 == COUNT { "Connection: close\r\n" } else { "" };
-        let request = |number| format!("GET /echo/{number} HTTP/1.1\r\nHost: a\r\n{}\r\n", last(number));
+        let request =
+            |number| format!("GET /echo/{number} HTTP/1.1\r\nHost: a\r\n{}\r\n", last(number));
         let requests: String = (0..COUNT).map(request).collect();
         let (mut stream, mut left) = (connect(redirect.address), requests.as_bytes());
         while !left.is_empty() {
@@ -110,7 +111,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
         }
         let (answers, end) = drain(&mut stream);
         let text = String::from_utf8(answers).unwrap();
-        let paths: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("/echo/")).collect();
+        let paths: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("/echo/")).collect();
         let expected: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
         assert_eq!((paths, end), (expected.iter().map(String::as_str).collect(), End::Fin));
     });
@@ -121,8 +123,25 @@ fn tls_reaches_the_provider_as_it_is() {
     let directory = Directory::new();
     let (key, certificate) = (directory.file("key.pem"), directory.file("certificate.pem"));
     let mut openssl = tool("openssl");
-    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=provider"]);
-    output(openssl.args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key, "-out", &certificate]));
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=provider",
+    ]);
+    output(openssl.args([
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ]));
     let much = file(&directory, "much", MUCH);
     let (got, echo) = (directory.path().join("got"), directory.file("got-too"));
     let directives = format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n");
@@ -131,8 +150,19 @@ fn tls_reaches_the_provider_as_it_is() {
         for version in ["1.1", "2"] {
             // The certificate is checked: nobody stands in between.
             let (mut curl, url) = (tool("curl"), format!("https://{}", redirect.address));
-            curl.args(["-sSf", "--cacert", &certificate, &format!("--http{version}"), "-w", "%{http_version} "]);
-            curl.arg(format!("{url}/much")).arg("-o").arg(&got).arg(format!("{url}/echo/1")).args(["-o", &echo]);
+            curl.args([
+                "-sSf",
+                "--cacert",
+                &certificate,
+                &format!("--http{version}"),
+                "-w",
+                "%{http_version} ",
+            ]);
+            curl.arg(format!("{url}/much"))
+                .arg("-o")
+                .arg(&got)
+                .arg(format!("{url}/echo/1"))
+                .args(["-o", &echo]);
             assert_eq!(client(&mut curl).trim(), format!("{version} {version}"));
             assert_eq!(fs::read(&echo).unwrap(), b"/echo/1\n");
             same(&got, &much);
@@ -153,14 +183,19 @@ impl Postgres {
     #[track_caller]
     fn start() -> Postgres {
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let bins = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file());
-        let bin = bins.max().expect("PostgreSQL is not installed; tests/run installs what the system tests need");
+        let bins = versions
+            .map(|version| version.path().join("bin"))
+            .filter(|bin| bin.join("initdb").is_file());
+        let bin = bins
+            .max()
+            .expect("PostgreSQL is not installed; tests/run installs what the system tests need");
         let directory = Directory::new();
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
         // It refuses to serve root.
         let root = output(tool("id").arg("-u")).trim() == "0";
-        let number = |flag| output(tool("id").args([flag, "postgres"])).trim().parse::<u32>().unwrap();
+        let number =
+            |flag| output(tool("id").args([flag, "postgres"])).trim().parse::<u32>().unwrap();
         let user = root.then(|| (number("-u"), number("-g")));
         if let Some((user, group)) = user {
             std::os::unix::fs::chown(&data, Some(user), Some(group)).unwrap();
@@ -173,7 +208,15 @@ impl Postgres {
             }
             command
         };
-        client(command("initdb").args(["-A", "trust", "-U", "postgres", "-N", "--locale=C", "--no-instructions"]));
+        client(command("initdb").args([
+            "-A",
+            "trust",
+            "-U",
+            "postgres",
+            "-N",
+            "--locale=C",
+            "--no-instructions",
+        ]));
         let (process, address) = serve("postgres", |port| {
             let mut postgres = command("postgres");
             postgres.args(["-F", "-h", "127.0.0.1", "-k", "", "-p", &port.to_string()]);
@@ -206,7 +249,9 @@ fn postgresql_is_benchmarked_by_its_own_client() {
         client(postgres.pgbench(redirect.address).args(["-i", "-q", "postgres"]));
         for mode in ["simple", "prepared"] {
             let mut pgbench = postgres.pgbench(redirect.address);
-            let report = client(pgbench.args(["-n", "-c", "8", "-j", "2", "-t", "25", "-M", mode, "postgres"]));
+            let report = client(
+                pgbench.args(["-n", "-c", "8", "-j", "2", "-t", "25", "-M", mode, "postgres"]),
+            );
             assert!(report.contains("actually processed: 200/200"), "{report}");
             assert!(!report.contains("transactions: 1"), "{report}");
         }
@@ -218,7 +263,16 @@ fn redis_executes_each_command_once() {
     let directory = Directory::new();
     let (_process, address) = serve("redis", |port| {
         let mut redis = tool("redis-server");
-        redis.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        redis.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
         redis.arg("--dir").arg(directory.path());
         redis
     });
@@ -226,9 +280,12 @@ fn redis_executes_each_command_once() {
         let port = redirect.address.port().to_string();
         let benchmark = |arguments: &[&str]| {
             let mut benchmark = tool("redis-benchmark");
-            client(benchmark.args(["-h", "127.0.0.1", "-p", &port, "-q", "-c", "20"]).args(arguments));
+            client(
+                benchmark.args(["-h", "127.0.0.1", "-p", &port, "-q", "-c", "20"]).args(arguments),
+            );
         };
-        let ask = |arguments: &[&str]| client(tool("redis-cli").args(["-p", &port]).args(arguments));
+        let ask =
+            |arguments: &[&str]| client(tool("redis-cli").args(["-p", &port]).args(arguments));
         ask(&["del", "count"]);
         benchmark(&["-P", "16", "-n", "20000", "incr", "count"]);
         assert_eq!(ask(&["get", "count"]).trim(), "20000");
@@ -242,7 +299,15 @@ fn ssh_copies_files_both_ways() {
     const COUNT: usize = 32 << 20;
     let directory = Directory::new();
     for name in ["host", "user"] {
-        output(tool("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &directory.file(name)]));
+        output(tool("ssh-keygen").args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-f",
+            &directory.file(name),
+        ]));
     }
     let public = |name: &str| fs::read_to_string(directory.file(name) + ".pub").unwrap();
     directory.write("authorized", &public("user"));
@@ -270,7 +335,9 @@ fn ssh_copies_files_both_ways() {
             let mut scp = tool("scp");
             scp.args(["-q", "-F", "/dev/null", "-i", &directory.file("user"), "-P"]);
             scp.arg(redirect.address.port().to_string());
-            for option in ["BatchMode=yes", "HostKeyAlias=provider", &format!("UserKnownHostsFile={known}")] {
+            for option in
+                ["BatchMode=yes", "HostKeyAlias=provider", &format!("UserKnownHostsFile={known}")]
+            {
                 scp.args(["-o", option]);
             }
             scp
@@ -288,12 +355,21 @@ fn ssh_copies_files_both_ways() {
 fn smtp_begins_with_the_server_and_delivers_mail() {
     const LINES: usize = 20_000;
     let directory = Directory::new();
-    let mail: String = (0..LINES).map(|number| format!("line {number} of a long letter\r\n")).collect();
+    let mail: String =
+        (0..LINES).map(|number| format!("line {number} of a long letter\r\n")).collect();
     let letter = directory.write("letter", &format!("Subject: test\r\n\r\n{mail}"));
     let inbox = directory.path().join("inbox");
     let (_process, address) = serve("aiosmtpd", |port| {
         let mut server = Command::new(PYTHON);
-        server.args(["-m", "aiosmtpd", "-n", "-l", &format!("127.0.0.1:{port}"), "-c", "aiosmtpd.handlers.Mailbox"]);
+        server.args([
+            "-m",
+            "aiosmtpd",
+            "-n",
+            "-l",
+            &format!("127.0.0.1:{port}"),
+            "-c",
+            "aiosmtpd.handlers.Mailbox",
+        ]);
         server.arg(&inbox);
         server
     });
@@ -309,7 +385,8 @@ fn smtp_begins_with_the_server_and_delivers_mail() {
             let text = fs::read_to_string(mail.path()).unwrap();
             let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("line ")).collect();
             assert_eq!(lines.len(), LINES);
-            let right = |(number, line): (usize, &&str)| *line == format!("line {number} of a long letter");
+            let right =
+                |(number, line): (usize, &&str)| *line == format!("line {number} of a long letter");
             assert!(lines.iter().enumerate().all(right));
         }
     });

@@ -33,7 +33,10 @@ fn check(mut stream: &TcpStream, seed: u64) -> u64 {
         match stream.read(&mut buffer).unwrap() {
             0 => return count,
             read => {
-                assert!(expected.continues(&buffer[..read]), "wrong within {read} bytes after {count}");
+                assert!(
+                    expected.continues(&buffer[..read]),
+                    "wrong within {read} bytes after {count}"
+                );
                 count += read as u64;
             }
         }
@@ -65,7 +68,11 @@ fn much_both_ways_at_once(settings: &[&str]) {
     let client = connect(balancer.address());
     assert_eq!(exchange(&client, 1, 2, MUCH), MUCH);
     assert_eq!(came.recv().unwrap(), MUCH);
-    balancer.redirect.closed(&["outcome=complete", &format!("sent={MUCH} "), &format!("received={MUCH} ")]);
+    balancer.redirect.closed(&[
+        "outcome=complete",
+        &format!("sent={MUCH} "),
+        &format!("received={MUCH} "),
+    ]);
     assert!(balancer.redirect.memory() < 64 * 1024, "{} KiB", balancer.redirect.memory());
 }
 
@@ -300,5 +307,7 @@ fn who_connects_and_leaves_leaves_nothing_behind() {
         }
     }
     balancer.settles();
-    crate::support::until("all descriptors are closed", || balancer.redirect.descriptors() <= before + 2);
+    crate::support::until("all descriptors are closed", || {
+        balancer.redirect.descriptors() <= before + 2
+    });
 }

@@ -92,13 +92,17 @@ fn a_hundred_reloads_fail_nobody() {
 fn places_come_and_go_and_connections_stay() {
     let (provider, places) = (Provider::echo(), places(4));
     let ports: Vec<u16> = places.iter().map(SocketAddr::port).collect();
-    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let mut client = running(places[0]);
     configured.reload(&format!(
         "service_web_listen='localhost:{}-{}'\nservice_shop_listen=*:{}\n",
         ports[1], ports[2], ports[3]
     ));
-    configured.queue.ask(&format!("ticket?provider={}&service=shop&tickets=9&capacity=9&lease=10m", provider.address));
+    configured.queue.ask(&format!(
+        "ticket?provider={}&service=shop&tickets=9&capacity=9&lease=10m",
+        provider.address
+    ));
     for place in &places[1..] {
         assert_eq!(visit(*place, "new place"), Ok(()));
     }
@@ -156,13 +160,20 @@ fn whoever_waits_when_it_is_told_to_end_is_served() {
 #[test]
 fn a_place_that_cannot_be_had_changes_nothing() {
     let (provider, places) = (Provider::echo(), places(3));
-    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let taken = TcpListener::bind(places[2]).unwrap();
-    let text = format!("service_web_listen='{} {}'\nredirect_threads=7\nredirect_splice=off\n", places[1], places[2]);
+    let text = format!(
+        "service_web_listen='{} {}'\nredirect_threads=7\nredirect_splice=off\n",
+        places[1], places[2]
+    );
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
     configured.redirect.says(&["ERROR", "the old configuration stays"]);
-    assert!(configured.redirect.log_with(&["redirect_threads"]).is_empty(), "nothing of it is taken");
+    assert!(
+        configured.redirect.log_with(&["redirect_threads"]).is_empty(),
+        "nothing of it is taken"
+    );
     assert!(refused(places[1]), "what could be opened is closed again");
     assert_eq!(visit(places[0], "the old place"), Ok(()));
     configured.reload("");
@@ -177,9 +188,14 @@ fn a_place_that_cannot_be_had_changes_nothing() {
 #[test]
 fn datagrams_and_streams_may_come_later() {
     let (stream, sink, places) = (Provider::echo(), Sink::echo(), places(3));
-    let mut configured = Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
-    configured.queue.ask(&format!("ticket?provider={}&service=dns&tickets=9&capacity=9&lease=10m", sink.address));
-    let udp = |place: SocketAddr| format!("service_dns_listen={place}/udp\nservice_dns_udp_idle=2s\n");
+    let mut configured =
+        Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
+    configured.queue.ask(&format!(
+        "ticket?provider={}&service=dns&tickets=9&capacity=9&lease=10m",
+        sink.address
+    ));
+    let udp =
+        |place: SocketAddr| format!("service_dns_listen={place}/udp\nservice_dns_udp_idle=2s\n");
     configured.reload(&format!("service_web_listen={}\n{}", places[0], udp(places[1])));
     let flow = sender(places[1]);
     assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
@@ -216,14 +232,18 @@ fn sockets_at(place: SocketAddr) -> usize {
     let end = format!(":{:04X}", place.port());
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
     let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.filter(|row| row[1].ends_with(&end)).map(|row| row[9].to_string()).collect::<HashSet<_>>().len()
+    rows.filter(|row| row[1].ends_with(&end))
+        .map(|row| row[9].to_string())
+        .collect::<HashSet<_>>()
+        .len()
 }
 
 #[test]
 fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
     let (sink, places) = (Sink::echo(), places(2));
-    let text =
-        |place: SocketAddr| format!("service_web_listen={place}/udp\nredirect_threads=8\nservice_web_udp_idle=1s\n");
+    let text = |place: SocketAddr| {
+        format!("service_web_listen={place}/udp\nredirect_threads=8\nservice_web_udp_idle=1s\n")
+    };
     let configured = Configured::start(&[sink.address], &text(places[0]));
     until("it has a socket for each thread", || sockets_at(places[0]) == 8);
     let clients: Vec<_> = (0..40).map(|_| sender(places[0])).collect();
@@ -234,11 +254,15 @@ fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
     configured.reload(&text(places[1]));
     let ended = || configured.redirect.log_with(&["closed service=web", "outcome=idle"]).len();
     until("the others are over", || {
-        clients[..2].iter().for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
+        clients[..2]
+            .iter()
+            .for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
         ended() >= 38
     });
     for _ in 0..20 {
-        clients[..2].iter().for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
+        clients[..2]
+            .iter()
+            .for_each(|client| assert_eq!(ask(client, b"still here?"), b"still here?"));
     }
     until("its sockets are closed", || sockets_at(places[0]) == 0);
     assert_eq!(ended(), 40);
@@ -248,7 +272,10 @@ fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
 #[test]
 fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
     let (provider, places) = (Provider::echo(), places(1));
-    let text = format!("service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n", places[0]);
+    let text = format!(
+        "service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n",
+        places[0]
+    );
     let mut configured = Configured::start(&[], &format!("{text}redirect_wait=200ms\n"));
     configured.reload(&format!("{text}redirect_wait=30s\n"));
     let mut client = connect(places[0]);
@@ -267,7 +294,8 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
 fn a_full_process_that_ends_takes_nobody_in_for_long() {
     let (provider, places) = (Provider::echo(), places(2));
     let text = |list: &str| format!("redirect_connections_max=1\nservice_web_listen='{list}'\n");
-    let mut configured = Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
+    let mut configured =
+        Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
     let mut first = running(places[0]);
     let _waits = connect(places[1]);
     configured.reload(&text(&places[0].to_string()));
@@ -286,7 +314,8 @@ fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
     let (provider, places, directory) = (Provider::echo(), places(3), Directory::new());
     let file = |text: String| {
         let first = format!("redirect_queue=embedded\nqueue_listen={}\n", places[0]);
-        directory.write("pegasus.conf", &format!("{first}service_dns_listen={}/udp\n{text}", places[1]))
+        directory
+            .write("pegasus.conf", &format!("{first}service_dns_listen={}/udp\n{text}", places[1]))
     };
     let conf = file("redirect_threads=1\n".into());
     let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf]));

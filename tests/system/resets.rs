@@ -99,7 +99,9 @@ fn provider_who(act: impl Fn(TcpStream) + Send + Sync + 'static) -> (Provider, R
 fn balancer(providers: &[SocketAddr], settings: &[&str]) -> (Balancer, usize) {
     let settings: Vec<&str> = settings.iter().copied().chain(["redirect_threads=1"]).collect();
     let balancer = Balancer::before(providers, &settings);
-    until("it is connected to the queue", || balancer.queue.status().queue().number("connections") >= 2);
+    until("it is connected to the queue", || {
+        balancer.queue.status().queue().number("connections") >= 2
+    });
     let sockets = balancer.redirect.open("socket:");
     (balancer, sockets)
 }
@@ -113,7 +115,9 @@ fn nothing_is_left(balancer: &Balancer, sockets: usize) {
 
 /// Both know that they are joined, and then one of them breaks off.
 fn play(client_breaks: bool) {
-    for ((scene, breaks, hears), path) in SCENES.into_iter().flat_map(|scene| PATHS.map(|path| (scene, path))) {
+    for ((scene, breaks, hears), path) in
+        SCENES.into_iter().flat_map(|scene| PATHS.map(|path| (scene, path)))
+    {
         let (provider, done) = provider_who(move |mut stream| {
             stream.read_exact(&mut [0; 1]).unwrap();
             stream.write_all(b"b").unwrap();
@@ -138,7 +142,9 @@ fn play(client_breaks: bool) {
         }
         nothing_is_left(&balancer, sockets);
         let outcome = if client_breaks { "outcome=client-reset" } else { "outcome=provider-reset" };
-        until(&format!("all break off {scene}, {path}"), || balancer.redirect.log_with(&[outcome]).len() == TIMES);
+        until(&format!("all break off {scene}, {path}"), || {
+            balancer.redirect.log_with(&[outcome]).len() == TIMES
+        });
     }
 }
 
@@ -184,8 +190,13 @@ fn clients_whose_provider_is_called_may_break_off() {
     until("all call", || balancer.queue.status().active(deaf.address) == clients.len() as u64);
     clients.into_iter().for_each(reset);
     nothing_is_left(&balancer, sockets);
-    until("all are known to be gone", || balancer.redirect.log_with(&["outcome=gave-up"]).len() == 12);
-    assert_eq!(balancer.queue.status().provider(deaf.address).map_or(1, |row| row.number("failures")), 0);
+    until("all are known to be gone", || {
+        balancer.redirect.log_with(&["outcome=gave-up"]).len() == 12
+    });
+    assert_eq!(
+        balancer.queue.status().provider(deaf.address).map_or(1, |row| row.number("failures")),
+        0
+    );
 }
 
 #[test]
@@ -235,9 +246,13 @@ fn whoever_breaks_off_whenever_leaves_nothing_behind() {
     for path in PATHS {
         let number = AtomicU64::new(0);
         let provider = Provider::start(move |stream| {
-            behave(stream, &mut Random::new(seed ^ (CLIENTS + number.fetch_add(1, Ordering::Relaxed))));
+            behave(
+                stream,
+                &mut Random::new(seed ^ (CLIENTS + number.fetch_add(1, Ordering::Relaxed))),
+            );
         });
-        let (balancer, sockets) = balancer(&[provider.address], &[path, "redirect_idle_timeout=2s"]);
+        let (balancer, sockets) =
+            balancer(&[provider.address], &[path, "redirect_idle_timeout=2s"]);
         let address = balancer.address();
         thread::scope(|scope| {
             for worker in 0..8 {
@@ -253,6 +268,10 @@ fn whoever_breaks_off_whenever_leaves_nothing_behind() {
         balancer.queue.offer(provider.address, 1000);
         nothing_is_left(&balancer, sockets);
         // Empty pipes are kept for the next; as many as were ever in use.
-        assert!(balancer.redirect.open("pipe:") < 2 * 2 * 20, "{}", balancer.redirect.open("pipe:"));
+        assert!(
+            balancer.redirect.open("pipe:") < 2 * 2 * 20,
+            "{}",
+            balancer.redirect.open("pipe:")
+        );
     }
 }

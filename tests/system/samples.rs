@@ -33,11 +33,16 @@ impl Setting {
     fn new() -> Setting {
         let (queue, streams, datagrams, directory) =
             (Queue::start(&[]), Provider::echo(), Sink::echo(), Directory::new());
-        for (service, address) in [("web", streams.address), ("shop", streams.address), ("dns", datagrams.address)] {
-            queue.ask(&format!("ticket?service={service}&provider={address}&tickets=1000&capacity=1000&lease=10m"));
+        for (service, address) in
+            [("web", streams.address), ("shop", streams.address), ("dns", datagrams.address)]
+        {
+            queue.ask(&format!(
+                "ticket?service={service}&provider={address}&tickets=1000&capacity=1000&lease=10m"
+            ));
         }
         let at = format!("redirect_queue={}", queue.address);
-        let conf = configuration(&directory, &[&at, "redirect_linger=200ms", "service_dns_udp_replies=1"]);
+        let conf =
+            configuration(&directory, &[&at, "redirect_linger=200ms", "service_dns_udp_replies=1"]);
         Setting { directory, conf, _others: (queue, streams, datagrams) }
     }
 
@@ -45,7 +50,10 @@ impl Setting {
     /// the test.
     fn adapt(&self, text: &str) -> String {
         let named = format!("redirect -c {} -s ", self.conf);
-        let text = text.replace(PROGRAM, path()).replace("nobody", &user()).replace("redirect -s ", &named);
+        let text = text
+            .replace(PROGRAM, path())
+            .replace("nobody", &user())
+            .replace("redirect -s ", &named);
         text.replace("redirect_linger=1h", "redirect_linger=200ms")
     }
 }
@@ -74,7 +82,9 @@ fn until_listens(process: &mut Process, port: u16, datagrams: bool) {
 
 /// The lines of conf/inetd.conf, also those that are comments there.
 fn inetd_lines() -> Vec<String> {
-    let is_line = |line: &str| line.split_whitespace().nth(1).is_some_and(|word| word == "stream" || word == "dgram");
+    let is_line = |line: &str| {
+        line.split_whitespace().nth(1).is_some_and(|word| word == "stream" || word == "dgram")
+    };
     sample("inetd.conf")
         .lines()
         .map(|line| line.trim_start_matches('#').to_string())
@@ -84,7 +94,8 @@ fn inetd_lines() -> Vec<String> {
 
 /// One inetd with all lines that it knows.
 fn lines_of_inetd_conf(program: &str, options: &[&str]) {
-    let Some(inetd) = installed(program).filter(|_| program != "busybox" || busybox_has("inetd")) else {
+    let Some(inetd) = installed(program).filter(|_| program != "busybox" || busybox_has("inetd"))
+    else {
         return skipped(&format!("inetd of {program}"));
     };
     let (setting, mut text, mut places) = (Setting::new(), String::new(), Vec::new());
@@ -95,7 +106,11 @@ fn lines_of_inetd_conf(program: &str, options: &[&str]) {
             continue;
         }
         let rest = if program == "busybox" { rest.replace(".6000", "") } else { rest.to_string() };
-        let ip = if first.starts_with('[') { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        let ip = if first.starts_with('[') {
+            Ipv6Addr::LOCALHOST.into()
+        } else {
+            Ipv4Addr::LOCALHOST.into()
+        };
         let place = SocketAddr::new(ip, free_port());
         text += &setting.adapt(&format!("{place} {rest}\n"));
         places.push((place, rest.trim_start().starts_with("dgram")));
@@ -113,9 +128,13 @@ fn lines_of_inetd_conf(program: &str, options: &[&str]) {
 
 #[test]
 fn every_line_of_inetd_conf() {
-    let inetds: [(&str, &[&str]); 3] =
-        [("inetd", &["-d", "-i"]), ("inetutils-inetd", &["-d", "-R", "60000"]), ("busybox", &["inetd", "-f", "-e"])];
-    let threads = inetds.map(|(program, options)| thread::spawn(move || lines_of_inetd_conf(program, options)));
+    let inetds: [(&str, &[&str]); 3] = [
+        ("inetd", &["-d", "-i"]),
+        ("inetutils-inetd", &["-d", "-R", "60000"]),
+        ("busybox", &["inetd", "-f", "-e"]),
+    ];
+    let threads = inetds
+        .map(|(program, options)| thread::spawn(move || lines_of_inetd_conf(program, options)));
     threads.into_iter().for_each(|thread| thread.join().expect("what went wrong is above"));
 }
 
@@ -158,8 +177,11 @@ fn systemd_finds_nothing_wrong_with_the_units_and_their_sandbox() {
         return skipped("systemd-analyze");
     }
     let directory = Directory::new();
-    let files = UNITS.map(|name| directory.write(name, &sample(&format!("systemd/{name}")).replace(PROGRAM, path())));
-    let (status, _, said) = run(tool("systemd-analyze").args(["verify", "--man=no"]).args(&files), b"");
+    let files = UNITS.map(|name| {
+        directory.write(name, &sample(&format!("systemd/{name}")).replace(PROGRAM, path()))
+    });
+    let (status, _, said) =
+        run(tool("systemd-analyze").args(["verify", "--man=no"]).args(&files), b"");
     let said: Vec<&str> = said.lines().filter(|line| line.contains("pegasus")).collect();
     assert!(status == 0 && said.is_empty(), "{status}: {said:#?}");
     if !output(tool("systemd-analyze").arg("--help")).contains("--offline") {
@@ -188,13 +210,18 @@ fn what_the_units_start_serves_the_sockets_that_the_units_open() {
     let setting = Setting::new();
     // The sockets of one are listeners with a name, of the other connections.
     let name = format!("--fdname={}", unit("pegasus-redirect.socket", "FileDescriptorName"));
-    for (service, options) in
-        [("pegasus-redirect", vec![name.as_str()]), ("pegasus-client@", vec!["--inetd", "--accept"])]
-    {
+    for (service, options) in [
+        ("pegasus-redirect", vec![name.as_str()]),
+        ("pegasus-client@", vec!["--inetd", "--accept"]),
+    ] {
         let start = unit(&format!("{service}.service"), "ExecStart").replace(PROGRAM, path());
         let place: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()).into();
         let mut activate = tool("systemd-socket-activate");
-        activate.arg(format!("--listen={place}")).args(options).args(start.split(' ')).args(["-c", &setting.conf]);
+        activate
+            .arg(format!("--listen={place}"))
+            .args(options)
+            .args(start.split(' '))
+            .args(["-c", &setting.conf]);
         let mut process = Process::start("systemd-socket-activate", &mut activate);
         until_listens(&mut process, place.port(), false);
         serves(place, false);
@@ -203,7 +230,13 @@ fn what_the_units_start_serves_the_sockets_that_the_units_open() {
         let start = unit(&format!("{service}.service"), "ExecStart").replace(PROGRAM, path());
         let mut words = start.split(' ');
         let mut command = Command::new(words.next().unwrap());
-        output(command.args(words).args(["-t", "-c", &setting.conf, "-o", "service_web_provider=:80"]));
+        output(command.args(words).args([
+            "-t",
+            "-c",
+            &setting.conf,
+            "-o",
+            "service_web_provider=:80",
+        ]));
     }
 }
 
@@ -211,14 +244,16 @@ fn what_the_units_start_serves_the_sockets_that_the_units_open() {
 fn the_property_list_of_launchd() {
     let text = sample("launchd/net.pegasus.web.plist");
     if installed("xmllint").is_some() {
-        let (status, _, said) = run(tool("xmllint").args(["--noout", "--nonet", "-"]), text.as_bytes());
+        let (status, _, said) =
+            run(tool("xmllint").args(["--noout", "--nonet", "-"]), text.as_bytes());
         assert_eq!((status, said.as_str()), (0, ""));
     } else {
         skipped("xmllint");
     }
     // What launchd would start, with Wait true.
     assert!(text.replace(char::is_whitespace, "").contains("<key>Wait</key><true/>"));
-    let array = text.split_once("<key>ProgramArguments</key>").unwrap().1.split_once("</array>").unwrap().0;
+    let array =
+        text.split_once("<key>ProgramArguments</key>").unwrap().1.split_once("</array>").unwrap().0;
     let words = array.split("<string>").skip(1).map(|word| word.split_once("</string>").unwrap().0);
     let setting = Setting::new();
     let mut words: Vec<String> = words.map(|word| setting.adapt(word)).collect();
@@ -252,17 +287,27 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
     let daemon = "#!/bin/sh\nwhile getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
         shift $((OPTIND - 1)); timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
     let (rc, daemon) = (directory.write("rc.subr", rc), directory.write("daemon", daemon));
-    let script = sample("freebsd/pegasus").replace("/etc/rc.subr", &rc).replace("/var/run", &directory.file(""));
-    let script = directory.write("script", &script.replace("/usr/sbin/daemon", &format!("sh {daemon}")));
+    let script = sample("freebsd/pegasus")
+        .replace("/etc/rc.subr", &rc)
+        .replace("/var/run", &directory.file(""));
+    let script =
+        directory.write("script", &script.replace("/usr/sbin/daemon", &format!("sh {daemon}")));
     let (log, listen) = (directory.file("log"), format!("queue_listen=127.0.0.1:{port}"));
-    let conf = configuration(directory, &[&listen, &format!("log={log}"), "service_web_listen=127.0.0.1:0"]);
+    let conf = configuration(
+        directory,
+        &[&listen, &format!("log={log}"), "service_web_listen=127.0.0.1:0"],
+    );
     let rc = |word: &str| {
         let mut sh = tool("sh");
-        sh.args(["-eu", &script, word]).env("pegasus_program", path()).env("pegasus_configuration", &conf);
+        sh.args(["-eu", &script, word])
+            .env("pegasus_program", path())
+            .env("pegasus_configuration", &conf);
         output(&mut sh)
     };
     let says = |word: &str, times: usize| {
-        until(word, || std::fs::read_to_string(&log).is_ok_and(|text| text.matches(word).count() == times));
+        until(word, || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.matches(word).count() == times)
+        });
     };
     rc("start");
     // A redirector, and the queue in it.
@@ -279,7 +324,8 @@ fn the_run_scripts() {
     for (program, bound) in [("tcpserver", " 0 8080 "), ("s6-tcpserver", " 0.0.0.0 8080 ")] {
         let (setting, port) = (Setting::new(), free_port());
         let text = setting.adapt(&sample(&format!("run/{program}"))).replace("\\\n\t", " ");
-        let text = text.replace(bound, &format!(" 127.0.0.1 {port} ")).replace("-u 65534 -g 65534 ", "");
+        let text =
+            text.replace(bound, &format!(" 127.0.0.1 {port} ")).replace("-u 65534 -g 65534 ", "");
         let file = setting.directory.write("run", &text);
         output(tool("sh").args(["-n", &file]));
         if installed(program).is_none() {

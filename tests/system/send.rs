@@ -8,7 +8,8 @@ use crate::support::Directory;
 fn answers_go_to_standard_output_and_the_status_tells_errors() {
     let queue = Queue::start(&[]);
     let to = |message: &str| format!("pegasus://{}/{message}", queue.address);
-    let (status, out, _) = pegasus(&["send", &to("ticket?provider=10.0.0.7:80&tickets=1&capacity=1")]);
+    let (status, out, _) =
+        pegasus(&["send", &to("ticket?provider=10.0.0.7:80&tickets=1&capacity=1")]);
     assert_eq!(status, 0);
     assert!(out.starts_with("ok "), "{out}");
     let (status, out, err) = pegasus(&["send", &to("next"), &to("next")]);
@@ -36,7 +37,8 @@ fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
         let conf = directory.write("pegasus.conf", &text);
         let set = set.iter().flat_map(|set| ["-o", set]);
         let arguments: Vec<&str> = ["send", "-c", &conf].into_iter().chain(set).collect();
-        let (status, out, errors) = pegasus(&[&arguments[..], &["pegasus:///next?service=web"]].concat());
+        let (status, out, errors) =
+            pegasus(&[&arguments[..], &["pegasus:///next?service=web"]].concat());
         assert_eq!((status, out.as_str(), errors.as_str()), (0, "10.0.0.7:80\n", ""), "{text}");
     }
     let conf = directory.write("pegasus.conf", "nonsense\n");
@@ -48,7 +50,12 @@ fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
 
 #[test]
 fn what_is_no_message_is_wrong_usage() {
-    for text in ["http://127.0.0.1/next", "next", "pegasus:next", &format!("pegasus://b/{}", "x".repeat(2000))] {
+    for text in [
+        "http://127.0.0.1/next",
+        "next",
+        "pegasus:next",
+        &format!("pegasus://b/{}", "x".repeat(2000)),
+    ] {
         let (status, out, err) = pegasus(&["send", text]);
         assert_eq!((status, out.as_str()), (64, ""), "{text}: {err}");
         assert!(err.starts_with("pegasus: "), "{err}");

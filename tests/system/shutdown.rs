@@ -56,7 +56,8 @@ fn a_second_signal_ends_at_once() {
     // Most of the threads have nothing to do, and end earlier than the one that
     // has; which one that is, is chance.
     for _ in 0..4 {
-        let mut balancer = Balancer::before(&[provider.address], &["drain_timeout=10m", "redirect_threads=8"]);
+        let mut balancer =
+            Balancer::before(&[provider.address], &["drain_timeout=10m", "redirect_threads=8"]);
         let mut client = running(&balancer);
         balancer.redirect.signal(libc::SIGTERM);
         balancer.redirect.says(&["draining"]);

@@ -59,8 +59,10 @@ fn the_service_is_found_by_the_port_or_is_the_default() {
     let listen = format!("service_web_listen=127.0.0.1:{}", server.local_addr().unwrap().port());
     let descriptor = || Stdio::from(OwnedFd::from(server.try_clone().unwrap()));
     let mut redirect = command("redirect", &[&at, &listen]);
-    let _process =
-        Process::start_as_is("redirect", redirect.stdin(descriptor()).stdout(descriptor()).stderr(descriptor()));
+    let _process = Process::start_as_is(
+        "redirect",
+        redirect.stdin(descriptor()).stdout(descriptor()).stderr(descriptor()),
+    );
     drop((redirect, server));
     assert_eq!(drain(&mut client).0, b"by port");
 }
@@ -69,11 +71,18 @@ fn the_service_is_found_by_the_port_or_is_the_default() {
 fn names_of_the_program_choose_the_command() {
     use std::os::unix::process::CommandExt;
     let queue = Queue::start(&[]);
-    for name in ["pegasus-redirect", "pegasus.inetd", "redirect", "/usr/local/sbin/pegasus-redirect"] {
+    for name in
+        ["pegasus-redirect", "pegasus.inetd", "redirect", "/usr/local/sbin/pegasus-redirect"]
+    {
         let provider = Provider::named("served");
         queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
         let mut redirect = program();
-        redirect.arg0(name).args(["-c", "/dev/null", "-o", &format!("redirect_queue={}", queue.address)]);
+        redirect.arg0(name).args([
+            "-c",
+            "/dev/null",
+            "-o",
+            &format!("redirect_queue={}", queue.address),
+        ]);
         let (mut client, mut process) = serve(&mut redirect);
         assert_eq!(drain(&mut client).0, b"served", "{name}");
         drop(client);
@@ -86,7 +95,8 @@ fn a_logger_on_descriptor_2_gets_the_log_and_the_client_does_not() {
     let queue = Queue::start(&[]);
     let (mut client, server) = pair();
     let descriptor = || Stdio::from(OwnedFd::from(server.try_clone().unwrap()));
-    let mut redirect = command("redirect", &["redirect_wait=0", &format!("redirect_queue={}", queue.address)]);
+    let mut redirect =
+        command("redirect", &["redirect_wait=0", &format!("redirect_queue={}", queue.address)]);
     redirect.stdin(descriptor()).stdout(descriptor()).stderr(Stdio::piped());
     let mut process = Process::start_as_is("redirect", &mut redirect);
     drop((redirect, server));
@@ -120,8 +130,10 @@ fn a_log_that_cannot_be_written_keeps_nobody_from_being_served() {
     let queue = Queue::start(&[]);
     let provider = Provider::named("served");
     queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
-    let (mut client, _process) =
-        serve(&mut command("redirect", &["log=/nowhere/log", &format!("redirect_queue={}", queue.address)]));
+    let (mut client, _process) = serve(&mut command(
+        "redirect",
+        &["log=/nowhere/log", &format!("redirect_queue={}", queue.address)],
+    ));
     assert_eq!(drain(&mut client).0, b"served");
 }
 
@@ -163,7 +175,10 @@ fn nothing_when_an_option_stands_where_the_command_should() {
 #[test]
 fn nothing_when_another_command_is_started_for_a_client() {
     assert_eq!(hears_nothing(program().args(["queue", "--nonsense"])), 64);
-    assert_eq!(hears_nothing(program().args(["monitor", "-c", "/dev/null", "-o", "nonsense=1"])), 78);
+    assert_eq!(
+        hears_nothing(program().args(["monitor", "-c", "/dev/null", "-o", "nonsense=1"])),
+        78
+    );
 }
 
 #[test]
@@ -216,11 +231,17 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
 
     let text = std::fs::read_to_string(&trace).unwrap();
     let socket = format!("<TCP:[{there}->{here}]>");
-    let to_client: Vec<&str> =
-        text.lines().filter(|line| line.split_once(", ").is_some_and(|(call, _)| call.contains(&socket))).collect();
+    let to_client: Vec<&str> = text
+        .lines()
+        .filter(|line| line.split_once(", ").is_some_and(|(call, _)| call.contains(&socket)))
+        .collect();
     assert_eq!(to_client.len(), 1, "one piece, in one call:\n{text}");
     let answer = String::from_utf8_lossy(ANSWER);
-    assert!(to_client[0].contains(&format!("\"{}\"", answer.trim_end().to_string() + "\\n")), "{}", to_client[0]);
+    assert!(
+        to_client[0].contains(&format!("\"{}\"", answer.trim_end().to_string() + "\\n")),
+        "{}",
+        to_client[0]
+    );
     assert!(text.contains("hello"), "the others were traced as well:\n{text}");
 }
 

@@ -118,7 +118,8 @@ fn two_hundred_who_say_nothing_and_one_who_is_stuck_use_no_processor() {
 /// A web server that stands still: the system takes its clients in, as long as
 /// they fit, and nobody answers them.
 fn stopped(backlog: u32) -> Nginx {
-    let nginx = Nginx::serving("stopped", Directory::new(), &format!("backlog={backlog}"), "return 204;");
+    let nginx =
+        Nginx::serving("stopped", Directory::new(), &format!("backlog={backlog}"), "return 204;");
     nginx.process().unwrap().signal(libc::SIGSTOP);
     nginx
 }
@@ -145,7 +146,11 @@ fn a_provider_that_stands_still_and_is_full_is_replaced() {
     let mut balancer = Balancer::before(&[full.address, alive.address], &settings);
     // The first ones are taken in, and wait; the others are led elsewhere.
     let _clients: Vec<TcpStream> = (0..8).map(|_| connect(balancer.address())).collect();
-    balancer.redirect.says(&["failure service=web", &format!("provider={}", full.address), "why=timed-out"]);
+    balancer.redirect.says(&[
+        "failure service=web",
+        &format!("provider={}", full.address),
+        "why=timed-out",
+    ]);
     until("some are served by the other", || alive.clients() > 0);
     assert_eq!(drain(&mut connect(balancer.address())).0, b"alive");
 }

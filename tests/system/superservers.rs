@@ -60,7 +60,8 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
     for (round, signal) in [libc::SIGTERM, libc::SIGKILL, libc::SIGTERM].into_iter().enumerate() {
         let mut client = connect(inetd.address);
         begin(&mut client);
-        let process = until_some("inetd said what it started", || inetd.started().get(round).copied());
+        let process =
+            until_some("inetd said what it started", || inetd.started().get(round).copied());
         // SAFETY: plain numbers; inetd has not reaped it, as a client is with it.
         unsafe { libc::kill(process, signal) };
         if signal == libc::SIGKILL {
@@ -128,10 +129,14 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
     let (web, shop) = (Provider::echo(), Provider::named("shop"));
     let queue = Queue::start(&[]);
     queue.offer(web.address, 1000);
-    queue.ask(&format!("ticket?service=shop&provider={}&tickets=1000&capacity=1000&lease=10m", shop.address));
+    queue.ask(&format!(
+        "ticket?service=shop&provider={}&tickets=1000&capacity=1000&lease=10m",
+        shop.address
+    ));
     let (listeners, places) = kept();
     let at = format!("redirect_queue={}", queue.address);
-    let redirect = command("redirect", &[&at, "service_web_scheduler=fifo", "service_shop_scheduler=fifo"]);
+    let redirect =
+        command("redirect", &[&at, "service_web_scheduler=fifo", "service_shop_scheduler=fifo"]);
     let mut daemon = passed(copies(&listeners), FOR_THIS_PROCESS, &redirect);
     daemon.says(&["ready", &format!("web={}", places[0]), &format!("shop={}", places[1])]);
     let mut client = connect(places[0]);
@@ -162,7 +167,8 @@ fn a_connection_of_systemd_is_one_client() {
     };
     let (client, server) = pair();
     let sockets = [server.into(), OwnedFd::from(std::fs::File::open("/dev/null").unwrap())];
-    let mut process = passed(sockets, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=connection", &redirect);
+    let mut process =
+        passed(sockets, "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=connection", &redirect);
     finish(client, "hello");
     assert_eq!(process.ends(), 0);
 }
@@ -194,9 +200,15 @@ fn tcpserver_starts_one_for_each_client_and_keeps_the_log() {
     for (number, client) in clients.into_iter().enumerate() {
         finish(client, &format!("client {number}"));
     }
-    until("all are told", || process.log_with(&["closed service=web", "outcome=complete"]).len() >= 20);
+    until("all are told", || {
+        process.log_with(&["closed service=web", "outcome=complete"]).len() >= 20
+    });
     balancer.queue.ask(&format!("withdraw?service=web&provider={}", provider.address));
-    assert_eq!(drain(&mut connect(place)), (Vec::new(), End::Reset), "a client hears its provider, or nothing");
+    assert_eq!(
+        drain(&mut connect(place)),
+        (Vec::new(), End::Reset),
+        "a client hears its provider, or nothing"
+    );
     process.says(&["WARN", "closed service=web", "outcome=no-ticket"]);
     balancer.settles();
 }

@@ -29,7 +29,9 @@ fn play(stream: &mut TcpStream, word: &[u8], begins: bool, waits: bool) -> io::R
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut heard = Vec::new();
-    let say = |mut stream: &TcpStream| stream.write_all(word).and_then(|()| stream.shutdown(Shutdown::Write));
+    let say = |mut stream: &TcpStream| {
+        stream.write_all(word).and_then(|()| stream.shutdown(Shutdown::Write))
+    };
     match (begins, waits) {
         (true, true) => {
             say(stream)?;
@@ -62,7 +64,8 @@ struct Stage {
 
 impl Stage {
     fn new(seed: u64) -> Stage {
-        let (request, answer) = (Random::new(seed).bytes(BYTES), Random::new(seed + 1).bytes(BYTES + 1));
+        let (request, answer) =
+            (Random::new(seed).bytes(BYTES), Random::new(seed + 1).bytes(BYTES + 1));
         let (first, (tell, heard)) = (Arc::new(Mutex::new(First::Both)), channel());
         let (part, tell, word) = (first.clone(), Mutex::new(tell), answer.clone());
         let provider = Provider::start(move |mut stream| {
@@ -76,10 +79,14 @@ impl Stage {
     /// One client's visit.
     fn visit(&self, address: SocketAddr, first: First) -> Result<(), String> {
         *self.first.lock().unwrap() = first;
-        let mut stream = TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
+        let mut stream =
+            TcpStream::connect(address).map_err(|error| format!("connect: {error}"))?;
         let heard = play(&mut stream, &self.request, first == First::Client, first != First::Both)
             .map_err(|error| format!("the client: {error}"))?;
-        let reached = self.heard.recv_timeout(PATIENCE).map_err(|_| "the provider heard nobody".to_string())?;
+        let reached = self
+            .heard
+            .recv_timeout(PATIENCE)
+            .map_err(|_| "the provider heard nobody".to_string())?;
         let reached = reached.map_err(|error| format!("the provider: {error}"))?;
         let whole = |what, heard: &[u8], said: &[u8]| match heard == said {
             true => Ok(()),
@@ -119,8 +126,10 @@ fn row(kind: &Kind, splice: &str, seed: u64) -> Vec<String> {
 #[track_caller]
 fn table(rows: Vec<Box<dyn FnOnce() -> Vec<String> + Send>>) {
     let rows: Vec<_> = rows.into_iter().map(thread::spawn).collect();
-    let wrong: Vec<String> =
-        rows.into_iter().flat_map(|row| row.join().expect("the row's own words are above")).collect();
+    let wrong: Vec<String> = rows
+        .into_iter()
+        .flat_map(|row| row.join().expect("the row's own words are above"))
+        .collect();
     assert!(wrong.is_empty(), "{} cells failed:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -130,8 +139,9 @@ fn whoever_ends_first_both_hear_all_of_it_under_every_superserver() {
     println!("seed {seed}");
     for kinds in STREAMS.chunks(10) {
         let rows = kinds.iter().flat_map(|kind| {
-            ["redirect_splice=auto", "redirect_splice=off"]
-                .map(|splice| Box::new(move || row(kind, splice, seed)) as Box<dyn FnOnce() -> Vec<String> + Send>)
+            ["redirect_splice=auto", "redirect_splice=off"].map(|splice| {
+                Box::new(move || row(kind, splice, seed)) as Box<dyn FnOnce() -> Vec<String> + Send>
+            })
         });
         table(rows.collect());
     }
@@ -161,12 +171,17 @@ fn datagrams_of_every_length_under_every_superserver() {
                         let answer = client.send(&bytes).and_then(|_| client.recv(&mut heard));
                         if !answer.as_ref().is_ok_and(|count| heard[..*count] == bytes) {
                             let log = server.log();
-                            return vec![format!("{}, round {round}, {length} bytes: {answer:?}\n{log}", kind.name)];
+                            return vec![format!(
+                                "{}, round {round}, {length} bytes: {answer:?}\n{log}",
+                                kind.name
+                            )];
                         }
                     }
                 }
                 if kind.lends {
-                    until(&format!("{} has its socket back as it was", kind.name), || server.flags() == before);
+                    until(&format!("{} has its socket back as it was", kind.name), || {
+                        server.flags() == before
+                    });
                     until("the process left", || queue.status().queue().number("connections") == 1);
                 }
             }

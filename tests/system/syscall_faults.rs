@@ -22,7 +22,8 @@ const CLIENTS: usize = 6;
 
 /// Whether a process may be traced here.
 fn can_trace() -> bool {
-    let (status, _, errors) = run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
+    let (status, _, errors) =
+        run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
     if status != 0 {
         eprintln!("SKIPPED: strace cannot trace here: {errors}");
     }
@@ -44,7 +45,8 @@ fn traced(command: &Command, faults: &[&str]) -> Command {
 /// A redirector at this place that asks this queue, with calls that fail as told.
 #[track_caller]
 fn redirect_although(queue: &Queue, place: &str, faults: &[&str]) -> Redirect {
-    let (asks, listen) = (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen={place}"));
+    let (asks, listen) =
+        (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen={place}"));
     Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults))
 }
 
@@ -79,7 +81,12 @@ fn relays_although(faults: &[&str]) -> usize {
     });
     until("all are complete", || redirect.log_with(&["outcome=complete"]).len() == CLIENTS);
     until("nothing in progress", || queue.status().active(echo.address) == 0);
-    assert_eq!(redirect.log_with(&["failure service=", "why=refused"]).len(), 1, "{:#?}", redirect.log());
+    assert_eq!(
+        redirect.log_with(&["failure service=", "why=refused"]).len(),
+        1,
+        "{:#?}",
+        redirect.log()
+    );
     redirect.open("pipe:") - pipes
 }
 
@@ -112,8 +119,11 @@ fn a_system_with_small_pipes_splices_all_the_same() {
 /// A redirector that tries two providers, in their order. The first call of
 /// `connect` is for the queue.
 fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
-    let (queue, first, second) =
-        (Queue::start(&["queue_scheduler=fifo"]), Provider::named("first"), Provider::named("second"));
+    let (queue, first, second) = (
+        Queue::start(&["queue_scheduler=fifo"]),
+        Provider::named("first"),
+        Provider::named("second"),
+    );
     queue.offer(first.address, 1);
     queue.offer(second.address, 1);
     let redirect = redirect_although(&queue, "127.0.0.1:0", &[fault]);
@@ -123,7 +133,8 @@ fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
 #[test]
 fn a_provider_that_this_host_has_no_address_to_call_from_is_passed_over() {
     if can_trace() {
-        let (_queue, first, _second, redirect) = calling_although("connect:error=EADDRNOTAVAIL:when=2..3");
+        let (_queue, first, _second, redirect) =
+            calling_although("connect:error=EADDRNOTAVAIL:when=2..3");
         assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
         assert_eq!(redirect.log_with(&["failure service=", &first.address.to_string()]).len(), 1);
     }
@@ -154,7 +165,11 @@ fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
         let mut redirect = redirect_although(&queue, &format!("{place}:0/udp"), &faults);
         redirect.says(&["addresses have a socket each"]);
         let port = redirect.address.port();
-        let asked = [Some("127.0.0.1".parse().unwrap()), own, (place == "*").then_some("::1".parse().unwrap())];
+        let asked = [
+            Some("127.0.0.1".parse().unwrap()),
+            own,
+            (place == "*").then_some("::1".parse().unwrap()),
+        ];
         for address in asked.into_iter().flatten() {
             // A connected socket takes nothing from another address.
             let client = client(SocketAddr::new(address, port));
@@ -197,7 +212,8 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
 #[test]
 fn ports_that_are_used_up_are_no_provider_s_fault() {
     if can_trace() {
-        let (queue, first, _second, mut redirect) = calling_although("connect:error=EADDRNOTAVAIL:when=2");
+        let (queue, first, _second, mut redirect) =
+            calling_although("connect:error=EADDRNOTAVAIL:when=2");
         drain(&mut connect(redirect.address));
         redirect.closed(&["outcome=out-of-sockets"]);
         assert!(redirect.log_with(&["failure service="]).is_empty());
@@ -230,14 +246,21 @@ fn all_serve_although(faults: &[&str]) {
         format!("service_{SERVICE}_provider={}", echo.address),
         format!("service_dns_provider={}", sink.address),
     );
-    let settings =
-        ["monitor_interval=200ms", "drain_timeout=5s", "service_dns_check=exec:true", &balancer, &streams, &datagrams];
+    let settings = [
+        "monitor_interval=200ms",
+        "drain_timeout=5s",
+        "service_dns_check=exec:true",
+        &balancer,
+        &streams,
+        &datagrams,
+    ];
     let monitor = Process::start("monitor", &mut traced(&command("monitor", &settings), faults));
     queue.has(&[echo.address, sink.address]);
 
     let listen = format!("service_{SERVICE}_listen=127.0.0.1:0");
     let settings = [asks.as_str(), &listen, "service_dns_listen=*:0/udp"];
-    let mut redirect = Process::start("redirect", &mut traced(&command("redirect", &settings), faults));
+    let mut redirect =
+        Process::start("redirect", &mut traced(&command("redirect", &settings), faults));
     let line = redirect.says(&["] ready "]);
     let port = |service: &str| -> u16 {
         let place = line.split_whitespace().find_map(|word| word.strip_prefix(service)).unwrap();
@@ -275,12 +298,19 @@ fn newer() -> Vec<String> {
 /// What is tried, and done in another way where it fails.
 const OURS: [&str; 5] = ["accept4", "splice", "close_range", "recvmmsg", "sendmmsg"];
 /// What is asked, and done without if nobody answers.
-const ASKED: [&str; 6] = ["getrandom", "prlimit64", "sched_getaffinity", "sysinfo", "prctl", "madvise"];
+const ASKED: [&str; 6] =
+    ["getrandom", "prlimit64", "sched_getaffinity", "sysinfo", "prctl", "madvise"];
 
 #[test]
 fn calls_that_the_system_lacks_or_forbids() {
     if can_trace() {
-        let all = newer().iter().map(String::as_str).chain(OURS).chain(ASKED).collect::<Vec<_>>().join(",");
+        let all = newer()
+            .iter()
+            .map(String::as_str)
+            .chain(OURS)
+            .chain(ASKED)
+            .collect::<Vec<_>>()
+            .join(",");
         for error in ["ENOSYS", "EPERM"] {
             // The C library starts threads without clone3 where that is unknown,
             // not where it is forbidden.

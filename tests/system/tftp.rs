@@ -42,7 +42,8 @@ impl Tftp {
         for directory in &directories {
             fs::write(directory.path().join("file"), &file).unwrap();
         }
-        let (servers, places): (Vec<Process>, Vec<SocketAddr>) = directories.iter().filter_map(tftpd).unzip();
+        let (servers, places): (Vec<Process>, Vec<SocketAddr>) =
+            directories.iter().filter_map(tftpd).unzip();
         if servers.is_empty() {
             println!("SKIPPED: in.tftpd needs root");
             return None;
@@ -66,7 +67,12 @@ impl Tftp {
 
     fn store(&self, name: &str) {
         self.curl(name, &["--tftp-blksize", "8192", "-T", &self.here.file("mine")]);
-        let stored = || self.directories.iter().map(|directory| directory.path().join(name)).find(|path| path.exists());
+        let stored = || {
+            self.directories
+                .iter()
+                .map(|directory| directory.path().join(name))
+                .find(|path| path.exists())
+        };
         // The client is through when the server has yet to write.
         until("it is stored", || stored().is_some_and(|path| fs::read(path).unwrap() == self.file));
         fs::remove_file(stored().unwrap()).unwrap();
@@ -85,7 +91,8 @@ fn files_come_and_go_unchanged() {
     let kept = |number| tftp.here.file(&format!("kept{number}"));
     let script: String = (0..6).map(|number| format!("get file {}\n", kept(number))).collect();
     let port = tftp.flows.redirect.address.port().to_string();
-    let (status, out, errors) = run(tool("tftp").args(["-m", "binary", "127.0.0.1", &port]), script.as_bytes());
+    let (status, out, errors) =
+        run(tool("tftp").args(["-m", "binary", "127.0.0.1", &port]), script.as_bytes());
     assert_eq!(status, 0, "{out} {errors}");
     for number in 0..6 {
         assert!(fs::read(kept(number)).unwrap() == tftp.file, "{out} {errors}");

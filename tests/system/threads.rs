@@ -25,7 +25,10 @@ fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
-    assert_eq!([threads(&balancer.queue), threads(&balancer.redirect), threads(&monitor)], [1, 1, 1]);
+    assert_eq!(
+        [threads(&balancer.queue), threads(&balancer.redirect), threads(&monitor)],
+        [1, 1, 1]
+    );
 }
 
 #[test]

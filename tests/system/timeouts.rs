@@ -15,7 +15,9 @@ fn speechless() -> Provider {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         // It holds the connection until the other side is gone for good.
-        while stream.write_all(b"").is_ok() && stream.take_error().is_ok_and(|error| error.is_none()) {
+        while stream.write_all(b"").is_ok()
+            && stream.take_error().is_ok_and(|error| error.is_none())
+        {
             thread::sleep(Duration::from_millis(50));
             if stream.peer_addr().is_err() {
                 return;
@@ -73,7 +75,8 @@ fn an_answer_that_goes_on_is_not_cut_off_by_the_half_closed_timeout() {
             stream.write_all(b"y").unwrap();
         }
     });
-    let mut balancer = Balancer::before(&[provider.address], &["redirect_half_closed_timeout=1500ms"]);
+    let mut balancer =
+        Balancer::before(&[provider.address], &["redirect_half_closed_timeout=1500ms"]);
     let mut client = connect(balancer.address());
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client).0, b"yyyyyyyy");
@@ -84,8 +87,13 @@ fn an_answer_that_goes_on_is_not_cut_off_by_the_half_closed_timeout() {
 fn a_provider_that_does_not_answer_the_call_is_given_up() {
     let deaf = Deaf::start();
     let alive = Provider::named("alive");
-    let mut balancer = Balancer::before(&[deaf.address, alive.address], &["redirect_connect_timeout=300ms"]);
+    let mut balancer =
+        Balancer::before(&[deaf.address, alive.address], &["redirect_connect_timeout=300ms"]);
     assert_eq!(drain(&mut connect(balancer.address())).0, b"alive");
-    balancer.redirect.says(&["failure service=web", &format!("provider={}", deaf.address), "why=timed-out"]);
+    balancer.redirect.says(&[
+        "failure service=web",
+        &format!("provider={}", deaf.address),
+        "why=timed-out",
+    ]);
     balancer.settles();
 }

@@ -33,9 +33,12 @@ impl Successors {
         // SAFETY: plain numbers; the process is the test's own or its successor.
         unsafe { libc::kill(of, libc::SIGUSR2) };
         let started = until_some("a new process is started", || lines().into_iter().nth(before));
-        let id = started.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let id =
+            started.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
         self.0.push(id);
-        until("it serves", || process.log_with(&[&format!("process {id} serves from now on")]).len() == 1);
+        until("it serves", || {
+            process.log_with(&[&format!("process {id} serves from now on")]).len() == 1
+        });
         id
     }
 }
@@ -62,7 +65,8 @@ fn alive(id: i32) -> bool {
 #[test]
 fn ten_upgrades_fail_nobody() {
     let (provider, places) = (Provider::echo(), places(1));
-    let mut configured = Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let visits = Visits::start(places[0], 8);
     let mut successors = Successors::default();
     for round in 1..=10 {
@@ -72,7 +76,9 @@ fn ten_upgrades_fail_nobody() {
     assert_eq!(visits.end(), Vec::<String>::new());
     assert_eq!(visit(places[0], "still there"), Ok(()));
     until("the old one is gone", || !configured.redirect.runs());
-    until("only the last one is left", || successors.0.iter().filter(|id| alive(**id)).count() == 1);
+    until("only the last one is left", || {
+        successors.0.iter().filter(|id| alive(**id)).count() == 1
+    });
 }
 
 #[test]
@@ -114,7 +120,9 @@ fn a_new_process_that_does_not_serve_changes_nothing() {
     let configured = Configured::start(&[provider.address], &text);
     let failed = |count: usize, why: &str| {
         configured.redirect.signal(libc::SIGUSR2);
-        until("it says why", || configured.redirect.log_with(&["ERROR", "no upgrade"]).len() == count);
+        until("it says why", || {
+            configured.redirect.log_with(&["ERROR", "no upgrade"]).len() == count
+        });
         let line = configured.redirect.log_with(&["no upgrade"]).pop().unwrap();
         assert!(line.contains(why), "{line}");
         assert_eq!(visit(places[0], "as if nothing had happened"), Ok(()));
@@ -137,7 +145,12 @@ fn the_program_is_the_one_that_is_there_now() {
     let replace = |with: &str| {
         // By another process: what this one has open to write, a child that some other
         // test begins just now would have too, and nobody may run such a file.
-        assert!(Command::new("cp").arg(with).arg(directory.file("new")).status().unwrap().success());
+        assert!(Command::new("cp")
+            .arg(with)
+            .arg(directory.file("new"))
+            .status()
+            .unwrap()
+            .success());
         fs::rename(directory.file("new"), &program).unwrap();
     };
     replace(path());
@@ -145,7 +158,9 @@ fn the_program_is_the_one_that_is_there_now() {
     let configured = Configured::by(&program, &[provider.address], &text);
     replace("/bin/false");
     configured.redirect.signal(libc::SIGUSR2);
-    until("another program is no successor", || configured.redirect.log_with(&["no upgrade", "status: 1"]).len() == 1);
+    until("another program is no successor", || {
+        configured.redirect.log_with(&["no upgrade", "status: 1"]).len() == 1
+    });
     assert_eq!(visit(places[0], "as if nothing had happened"), Ok(()));
     fs::remove_file(&program).unwrap();
     configured.redirect.signal(libc::SIGUSR2);
@@ -164,7 +179,12 @@ fn who_is_told_to_end_takes_its_successor_along() {
     let program = directory.file("pegasus");
     let copy = |from: &str| {
         // By another process, for the reason above.
-        assert!(Command::new("cp").arg(from).arg(directory.file("new")).status().unwrap().success());
+        assert!(Command::new("cp")
+            .arg(from)
+            .arg(directory.file("new"))
+            .status()
+            .unwrap()
+            .success());
         fs::rename(directory.file("new"), &program).unwrap();
     };
     copy(path());
@@ -175,7 +195,9 @@ fn who_is_told_to_end_takes_its_successor_along() {
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
     copy(&slow);
     configured.redirect.signal(libc::SIGUSR2);
-    let started = until_some("it is started", || configured.redirect.log_with(&["is about to take over"]).pop());
+    let started = until_some("it is started", || {
+        configured.redirect.log_with(&["is about to take over"]).pop()
+    });
     let id = started.split("process ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     let _ended = Successors(vec![id]);
     configured.redirect.signal(libc::SIGTERM);
@@ -188,8 +210,10 @@ fn who_is_told_to_end_takes_its_successor_along() {
 fn a_queue_in_the_process_goes_along() {
     let (provider, places) = (Provider::echo(), places(2));
     let directory = crate::support::Directory::new();
-    let conf =
-        directory.write("pegasus.conf", &format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]));
+    let conf = directory.write(
+        "pegasus.conf",
+        &format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
+    );
     let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
     let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
     let mut old = running(places[1]);
@@ -216,17 +240,24 @@ fn what_its_queue_was_offered_goes_along() {
     let directory = crate::support::Directory::new();
     let conf = directory.write(
         "pegasus.conf",
-        &format!("redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
+        &format!(
+            "redirect_queue=embedded\nqueue_listen={}\nservice_web_listen={}\n",
+            places[0], places[1]
+        ),
     );
     // Nobody waits, and no monitor comes to the new one.
-    let redirect = Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", "redirect_wait=0"]));
+    let redirect =
+        Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", "redirect_wait=0"]));
     let offer = |tickets: u32, provider: SocketAddr| {
         format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=2000&lease=10m")
     };
     let dead = nobody();
     let mut line = ControlConnection::to(places[0]);
-    for message in [&offer(1000, provider.address), &offer(1000, dead), &format!("failure?service=web&provider={dead}")]
-    {
+    for message in [
+        &offer(1000, provider.address),
+        &offer(1000, dead),
+        &format!("failure?service=web&provider={dead}"),
+    ] {
         assert!(line.ask(message).starts_with("ok"));
     }
     let visits = Visits::start(places[1], 4);
@@ -234,7 +265,8 @@ fn what_its_queue_was_offered_goes_along() {
     for round in 1..=3 {
         until("clients come", || visits.count() > 10 * round);
         successors.upgrade(&redirect);
-        let registered = |provider| redirect.log_with(&["registered", &format!("provider={provider}")]).len();
+        let registered =
+            |provider| redirect.log_with(&["registered", &format!("provider={provider}")]).len();
         assert_eq!((registered(provider.address), registered(dead)), (1 + round, 1));
     }
     until("clients come", || visits.count() > 50);
@@ -269,7 +301,9 @@ fn flows_of_the_old_process_have_their_answers() {
 #[test]
 fn no_datagram_waits_at_a_socket_that_nobody_reads() {
     let (sink, places) = (Sink::echo(), places(1));
-    let text = |threads: usize| format!("service_web_listen={}/udp\nredirect_threads={threads}\n", places[0]);
+    let text = |threads: usize| {
+        format!("service_web_listen={}/udp\nredirect_threads={threads}\n", places[0])
+    };
     let configured = Configured::start(&[sink.address], &text(4));
     let mut successors = Successors::default();
     let clients: Vec<_> = (0..40).map(|_| sender(places[0])).collect();

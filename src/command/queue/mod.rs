@@ -151,7 +151,9 @@ impl Handler for ControlServer {
 
     fn on_command(&mut self, command: QueueCommand, queue: &mut SharedQueue, cx: &mut Context) {
         match command {
-            QueueCommand::Terminate if self.drain_until.is_some() => self.drain_until = Some(cx.now),
+            QueueCommand::Terminate if self.drain_until.is_some() => {
+                self.drain_until = Some(cx.now)
+            }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
                 self.listeners.close();
@@ -188,7 +190,9 @@ impl Handler for ControlServer {
             let Some(connection) = self.connections.get(key) else { continue };
             let over = match connection.linger_until {
                 Some(until) => cx.now >= until,
-                None => cx.now.since(connection.last_active) >= IDLE_MAX && !queue.has_requests(key),
+                None => {
+                    cx.now.since(connection.last_active) >= IDLE_MAX && !queue.has_requests(key)
+                }
             };
             if over {
                 self.close(key, queue, cx);
@@ -200,14 +204,19 @@ impl Handler for ControlServer {
         let refused = self.refused.front().map(|(until, _)| *until);
         let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
         let listeners = self.listeners.next_timeout();
-        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until].into_iter().flatten().min()
+        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn end_turn(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
         for accepted in self.listeners.accept(cx, || Some(())) {
             match accepted {
                 Accepted::Client { stream, from, .. } => self.admit(stream, from, queue, cx),
-                Accepted::OutOfSockets(error) => warn!(target: "queue", "accepting pauses: {error}"),
+                Accepted::OutOfSockets(error) => {
+                    warn!(target: "queue", "accepting pauses: {error}")
+                }
             }
         }
         for key in std::mem::take(&mut self.unfinished) {
@@ -218,7 +227,11 @@ impl Handler for ControlServer {
         }
         // At the end only what was said already is worth waiting for.
         self.drain_until.is_some_and(|until| {
-            cx.now >= until || self.connections.iter().all(|(_, connection)| connection.responder.out.is_empty())
+            cx.now >= until
+                || self
+                    .connections
+                    .iter()
+                    .all(|(_, connection)| connection.responder.out.is_empty())
         })
     }
 }
@@ -255,7 +268,13 @@ impl ControlServer {
         }
     }
 
-    fn admit(&mut self, mut stream: TcpStream, from: SocketAddr, queue: &mut SharedQueue, cx: &mut Context) {
+    fn admit(
+        &mut self,
+        mut stream: TcpStream,
+        from: SocketAddr,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) {
         if self.connections.len() >= self.connections_max && !self.displace(queue, cx) {
             // Kept for a moment: closed at once, the error could be lost.
             let _ = stream.write(b"error busy too many connections\n");
@@ -280,7 +299,9 @@ impl ControlServer {
         });
         let Some(connection) = self.connections.get_mut(key) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = cx.registry.register(&mut connection.stream, token(key.index(), false), interest) {
+        if let Err(error) =
+            cx.registry.register(&mut connection.stream, token(key.index(), false), interest)
+        {
             warn!(target: "queue", "{from}: {error}");
             self.connections.remove(key);
             return;
@@ -314,16 +335,15 @@ impl ControlServer {
             queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
         // Of those who left without a word, more than a few would pile up here.
-        while self
-            .newcomers
-            .front()
-            .is_some_and(|key| self.connections.get(*key).is_none_or(|connection| connection.has_sent))
-        {
+        while self.newcomers.front().is_some_and(|key| {
+            self.connections.get(*key).is_none_or(|connection| connection.has_sent)
+        }) {
             self.newcomers.pop_front();
         }
         if self.newcomers.len() > 2 * self.connections.len() + 64 {
             let connections = &self.connections;
-            self.newcomers.retain(|key| connections.get(*key).is_some_and(|connection| !connection.has_sent));
+            self.newcomers
+                .retain(|key| connections.get(*key).is_some_and(|connection| !connection.has_sent));
         }
     }
 
@@ -338,7 +358,9 @@ impl ControlServer {
         for reads in 0.. {
             self.handle_requests(key, queue, cx);
             let Some(connection) = self.connections.get_mut(key) else { return };
-            if !connection.readable || (connection.responder.is_backpressured() && connection.linger_until.is_none()) {
+            if !connection.readable
+                || (connection.responder.is_backpressured() && connection.linger_until.is_none())
+            {
                 return;
             }
             if reads == READS_MAX {
@@ -358,9 +380,12 @@ impl ControlServer {
                 Ok(_) if connection.linger_until.is_some() => {}
                 Ok(count) => {
                     connection.responder.receive(&self.buffer[..count]);
-                    connection.readable = connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
+                    connection.readable =
+                        connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.readable = false
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!(target: "queue", "{}: {error}", connection.from);
@@ -374,7 +399,9 @@ impl ControlServer {
     /// its answers hold up is seen before more is asked.
     fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         while let Some(connection) = self.connections.get_mut(key) {
-            let Some((slot, request)) = connection.responder.next_request() else { return self.mark_dirty(key) };
+            let Some((slot, request)) = connection.responder.next_request() else {
+                return self.mark_dirty(key);
+            };
             connection.has_sent = true;
             connection.last_active = cx.now;
             let mut outputs = std::mem::take(&mut self.outputs);
@@ -394,7 +421,9 @@ impl ControlServer {
         while connection.writable && !connection.responder.out.is_empty() {
             match connection.stream.write(connection.responder.out.bytes()) {
                 Ok(count) => connection.responder.out.sent(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.writable = false
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.connection_lost(key, queue, cx),
             }

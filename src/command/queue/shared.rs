@@ -77,7 +77,11 @@ impl StateMachine for SharedQueue {
 impl SharedQueue {
     /// `queue`, with room for so many threads besides the control
     /// connections, whose loop is woken by `server_waker`.
-    pub fn new(queue: TicketQueue, local_handles_max: usize, server_waker: Arc<Waker>) -> SharedQueue {
+    pub fn new(
+        queue: TicketQueue,
+        local_handles_max: usize,
+        server_waker: Arc<Waker>,
+    ) -> SharedQueue {
         SharedQueue(Arc::new(Mutex::new(Inner {
             queue,
             now: Moment::ZERO,
@@ -152,15 +156,16 @@ impl Inner {
         let slept = self.outputs.is_empty();
         while let Some(output) = self.queue.poll_output() {
             match output {
-                Output::Reply { connection, reply, .. } if connection.index() < self.local_handles_max => {
+                Output::Reply { connection, reply, .. }
+                    if connection.index() < self.local_handles_max =>
+                {
                     let Some(inbox) = self.inboxes.get_mut(connection) else { continue };
                     if inbox.events.is_empty() && caller != Some(connection) {
                         let _ = inbox.waker.wake();
                     }
                     inbox.events.push_back(QueueEvent::Answer(match reply {
-                        Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } => {
-                            Matched::ById(id, reply)
-                        }
+                        Reply::Provider { id: Some(id), .. }
+                        | Reply::Error { id: Some(id), .. } => Matched::ById(id, reply),
                         reply => Matched::InOrder((), reply),
                     }));
                 }

@@ -39,7 +39,9 @@ fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
         return error;
     }
     let queue = listen.from_this_host();
-    let advice = format!("if that is a pegasus queue, set redirect_queue={queue}; otherwise another queue_listen");
+    let advice = format!(
+        "if that is a pegasus queue, set redirect_queue={queue}; otherwise another queue_listen"
+    );
     io::Error::new(error.kind(), format!("{error}; {advice}"))
 }
 
@@ -49,11 +51,17 @@ impl QueueDaemon {
     ///
     /// # Errors
     /// Returns the OS error.
-    fn new(settings: &Settings, local_handles_max: usize, inherited: NamedListeners) -> io::Result<QueueDaemon> {
+    fn new(
+        settings: &Settings,
+        local_handles_max: usize,
+        inherited: NamedListeners,
+    ) -> io::Result<QueueDaemon> {
         let mut event_loop = EventLoop::new()?;
         let mut server = ControlServer::new(settings, local_handles_max);
         let (mut listeners, embedded) = (NamedListeners::new(), local_handles_max > 0);
-        for (listen, socket) in inherited.into_iter().filter(|(listen, _)| settings.queue_listen.contains(listen)) {
+        for (listen, socket) in
+            inherited.into_iter().filter(|(listen, _)| settings.queue_listen.contains(listen))
+        {
             socket.set_nonblocking(true)?;
             listeners.push((listen, socket));
         }
@@ -64,13 +72,24 @@ impl QueueDaemon {
             }
             for port in listen.first..=listen.last {
                 let one = ListenAddr { first: port, last: port, ..listen.clone() };
-                let bound =
-                    listeners::bind(&one).map_err(|error| if embedded { explain(&one, error) } else { error })?;
+                let bound = listeners::bind(&one).map_err(|error| {
+                    if embedded {
+                        explain(&one, error)
+                    } else {
+                        error
+                    }
+                })?;
                 listeners.extend(bound.into_iter().map(|socket| (listen.clone(), socket)));
             }
         }
         for (number, (_, socket)) in listeners.iter().enumerate() {
-            server.listeners.add(number, (), socket.try_clone()?, token(number, true), event_loop.context())?;
+            server.listeners.add(
+                number,
+                (),
+                socket.try_clone()?,
+                token(number, true),
+                event_loop.context(),
+            )?;
         }
         let addresses = server.listeners.addresses().collect();
         let queue = TicketQueue::new(settings.queue_options(), seed());
@@ -108,7 +127,9 @@ pub fn run(daemon: Daemon) -> i32 {
     let source = daemon.source;
     let options = settings.queue_options();
     let user = become_user(&settings);
-    let caught = queue_daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &mut settings));
+    let caught = queue_daemon
+        .event_loop
+        .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
     if let Err(error) = caught.and(user) {
         error!(target: "queue", "{error}");
         return exit::of(&error);
@@ -118,7 +139,11 @@ pub fn run(daemon: Daemon) -> i32 {
     queue_daemon.serve()
 }
 
-fn on_signal(signal: Signal, source: &ConfigSource, settings: &mut Settings) -> Option<QueueCommand> {
+fn on_signal(
+    signal: Signal,
+    source: &ConfigSource,
+    settings: &mut Settings,
+) -> Option<QueueCommand> {
     match SignalAction::of(signal, "queue")? {
         SignalAction::End => Some(QueueCommand::Terminate),
         SignalAction::Reload => {
@@ -132,7 +157,8 @@ fn on_signal(signal: Signal, source: &ConfigSource, settings: &mut Settings) -> 
 /// What is offered in these lines. Those of another version may be none, the last
 /// one may lack its end.
 fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
-    let lines = lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let lines =
+        lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let requests = lines.filter_map(|line| Request::parse(line).ok());
     requests.filter(|request| matches!(request, Request::Ticket { .. }))
 }
@@ -168,11 +194,15 @@ impl Embedded {
         if let Some(local_handle) = queue_daemon.queue.join(cx.waker(), cx.now) {
             parse_offers(offers).for_each(|offer| local_handle.ask(offer, cx.now));
         }
-        let (addresses, loop_handle, queue) =
-            (queue_daemon.addresses.clone(), queue_daemon.event_loop.loop_handle(), queue_daemon.queue.clone());
+        let (addresses, loop_handle, queue) = (
+            queue_daemon.addresses.clone(),
+            queue_daemon.event_loop.loop_handle(),
+            queue_daemon.queue.clone(),
+        );
         let listeners = std::mem::take(&mut queue_daemon.listeners);
         queue_daemon.log_ready(&settings.queue);
-        let thread = thread::Builder::new().name("queue".into()).spawn(move || queue_daemon.serve())?;
+        let thread =
+            thread::Builder::new().name("queue".into()).spawn(move || queue_daemon.serve())?;
         Ok(Embedded { addresses, loop_handle, queue, listeners, thread })
     }
 

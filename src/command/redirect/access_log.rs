@@ -68,11 +68,21 @@ impl AccessLog {
 /// nothing, as a check does all the time.
 pub fn log_note(note: &RedirectLog, is_check: bool) {
     match note {
-        RedirectLog::Closed { service, client, provider, outcome, sent, received, waited, lasted } => {
+        RedirectLog::Closed {
+            service,
+            client,
+            provider,
+            outcome,
+            sent,
+            received,
+            waited,
+            lasted,
+        } => {
             let level = match outcome {
-                Outcome::NoTicket | Outcome::NobodyLeft | Outcome::QueueUnreachable | Outcome::QueueRefused => {
-                    Level::Warn
-                }
+                Outcome::NoTicket
+                | Outcome::NobodyLeft
+                | Outcome::QueueUnreachable
+                | Outcome::QueueRefused => Level::Warn,
                 _ if is_check => Level::Debug,
                 _ => Level::Info,
             };

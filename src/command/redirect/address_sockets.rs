@@ -43,8 +43,11 @@ impl AddressSockets {
         let Ok(local) = wildcard.local_addr() else { return };
         let (v4, v6) = (local.is_ipv4() || socket::is_dual_stack(wildcard), local.is_ipv6());
         let serves = |address: &SocketAddr| if address.is_ipv4() { v4 } else { v6 };
-        let here: Vec<SocketAddr> =
-            addresses::of_this_host().into_iter().filter(serves).take(ADDRESS_SOCKETS_MAX).collect();
+        let here: Vec<SocketAddr> = addresses::of_this_host()
+            .into_iter()
+            .filter(serves)
+            .take(ADDRESS_SOCKETS_MAX)
+            .collect();
         self.0.retain(|(ip, _)| here.iter().any(|address| address.ip() == *ip));
         for mut address in here {
             if self.for_address(address.ip()).is_some() {

@@ -33,7 +33,13 @@ impl DeferredConnects {
     /// With the counts of all loops.
     pub fn new(source_limiter: Arc<Mutex<SourceLimiter>>) -> DeferredConnects {
         let (waiting_log, source_log) = Default::default();
-        DeferredConnects { waiting: VecDeque::new(), retry_at: Moment::NEVER, waiting_log, source_limiter, source_log }
+        DeferredConnects {
+            waiting: VecDeque::new(),
+            retry_at: Moment::NEVER,
+            waiting_log,
+            source_limiter,
+            source_log,
+        }
     }
 
     /// Whether a connect waits for a descriptor.
@@ -91,12 +97,22 @@ impl DeferredConnects {
     ///
     /// # Errors
     /// His source has `most` clients here already.
-    pub fn count_source(&mut self, from: SocketAddr, most: usize, now: Moment) -> Result<Option<SourceKey>, ()> {
+    pub fn count_source(
+        &mut self,
+        from: SocketAddr,
+        most: usize,
+        now: Moment,
+    ) -> Result<Option<SourceKey>, ()> {
         if most == 0 {
             return Ok(None);
         }
         let source = SourceKey::from(from.ip());
-        if self.source_limiter.lock().unwrap_or_else(PoisonError::into_inner).try_acquire(source, most) {
+        if self
+            .source_limiter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_acquire(source, most)
+        {
             return Ok(Some(source));
         }
         if let Some(count) = self.source_log.allow(now, LOG_INTERVAL) {

@@ -38,7 +38,13 @@ pub struct ExitPolicy {
 impl ExitPolicy {
     /// It has just begun.
     pub fn new(run_mode: RunMode) -> ExitPolicy {
-        ExitPolicy { run_mode, idle_since: None, recheck_at: None, drain_until: None, flushing_since: None }
+        ExitPolicy {
+            run_mode,
+            idle_since: None,
+            recheck_at: None,
+            drain_until: None,
+            flushing_since: None,
+        }
     }
 
     /// Whether it is somebody else who listens, and will again.
@@ -69,7 +75,14 @@ impl ExitPolicy {
     /// Whether nobody is left and all is `flushed` to the queue. So many are `here`,
     /// and so many with other loops; with nobody here it stays for `linger` where
     /// it does so.
-    pub fn poll_finished(&mut self, here: usize, others: usize, flushed: bool, linger: Span, now: Moment) -> bool {
+    pub fn poll_finished(
+        &mut self,
+        here: usize,
+        others: usize,
+        flushed: bool,
+        linger: Span,
+        now: Moment,
+    ) -> bool {
         self.recheck_at = None;
         if here > 0 {
             (self.idle_since, self.flushing_since) = (None, None);
@@ -117,14 +130,23 @@ mod tests {
     #[test]
     fn a_daemon_stays_until_it_is_told_and_everybody_is_gone() {
         let mut exit_policy = ExitPolicy::new(RunMode::Forever);
-        assert!(!exit_policy.poll_finished(0, 0, true, LINGER, at(0)) && exit_policy.next_timeout(LINGER).is_none());
+        assert!(
+            !exit_policy.poll_finished(0, 0, true, LINGER, at(0))
+                && exit_policy.next_timeout(LINGER).is_none()
+        );
         exit_policy.start_drain(Span::from_secs(30), at(0));
-        assert!(!exit_policy.poll_finished(1, 1, true, LINGER, at(1)) && !exit_policy.is_past_deadline(at(1)));
+        assert!(
+            !exit_policy.poll_finished(1, 1, true, LINGER, at(1))
+                && !exit_policy.is_past_deadline(at(1))
+        );
         assert_eq!(exit_policy.next_timeout(LINGER), Some(at(30_000)));
         // Its own are gone; it looks now and then after those of others.
         assert!(!exit_policy.poll_finished(0, 1, true, LINGER, at(2)));
         assert_eq!(exit_policy.next_timeout(LINGER), Some(at(2) + RECHECK_INTERVAL));
-        assert!(exit_policy.is_past_deadline(at(30_000)) && exit_policy.poll_finished(0, 1, true, LINGER, at(30_000)));
+        assert!(
+            exit_policy.is_past_deadline(at(30_000))
+                && exit_policy.poll_finished(0, 1, true, LINGER, at(30_000))
+        );
     }
 
     #[test]
@@ -145,7 +167,8 @@ mod tests {
         assert!(!exit_policy.poll_finished(0, 0, true, LINGER, at(0)));
         assert_eq!(exit_policy.next_timeout(LINGER), Some(at(10_000)));
         assert!(
-            !exit_policy.poll_finished(1, 0, true, LINGER, at(9_000)) && exit_policy.next_timeout(LINGER).is_none()
+            !exit_policy.poll_finished(1, 0, true, LINGER, at(9_000))
+                && exit_policy.next_timeout(LINGER).is_none()
         );
         assert!(
             !exit_policy.poll_finished(0, 0, true, LINGER, at(12_000))

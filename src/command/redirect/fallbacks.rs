@@ -43,7 +43,11 @@ impl Fallbacks {
     /// When [`resolve`](Fallbacks::resolve) must be called; it is called, too,
     /// when a look-up wakes the loop.
     pub fn next_timeout(&self) -> Option<Moment> {
-        self.0.iter().filter(|fallback| fallback.lookups.is_empty()).map(|fallback| fallback.next_lookup).min()
+        self.0
+            .iter()
+            .filter(|fallback| fallback.lookups.is_empty())
+            .map(|fallback| fallback.next_lookup)
+            .min()
     }
 
     /// Begins what is due, and tells what was found.
@@ -51,7 +55,8 @@ impl Fallbacks {
         let mut found_now = Vec::new();
         for fallback in &mut self.0 {
             if fallback.lookups.is_empty() && cx.now >= fallback.next_lookup {
-                fallback.lookups = fallback.hosts.iter().map(|host| Lookup::start(host, cx.waker())).collect();
+                fallback.lookups =
+                    fallback.hosts.iter().map(|host| Lookup::start(host, cx.waker())).collect();
                 fallback.addresses.clear();
             }
             while let Some(found) = fallback.lookups.last().and_then(Lookup::result) {

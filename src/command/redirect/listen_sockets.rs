@@ -93,17 +93,26 @@ fn configured(settings: &Settings) -> io::Result<Vec<(ServiceName, ListenAddr)>>
             let mut hosts = vec![listen.host.clone()];
             if listen.host != "*" {
                 let found = (listen.host.as_str(), listen.first).to_socket_addrs();
-                let found = found.map_err(|error| listeners::listen_error(error, listen.to_string()))?;
+                let found =
+                    found.map_err(|error| listeners::listen_error(error, listen.to_string()))?;
                 hosts = found.map(|address| address.ip().to_string()).collect();
             }
             if hosts.is_empty() {
-                return Err(listeners::listen_error(io::ErrorKind::AddrNotAvailable.into(), listen.to_string()));
+                return Err(listeners::listen_error(
+                    io::ErrorKind::AddrNotAvailable.into(),
+                    listen.to_string(),
+                ));
             }
             for port in listen.first..=listen.last {
                 for host in &hosts {
                     configured.push((
                         service.name,
-                        ListenAddr { host: host.clone(), first: port, last: port, ..listen.clone() },
+                        ListenAddr {
+                            host: host.clone(),
+                            first: port,
+                            last: port,
+                            ..listen.clone()
+                        },
                     ));
                 }
             }
@@ -152,15 +161,26 @@ impl ListenSockets {
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn adopt(&mut self, service: ServiceName, listen: ListenAddr, socket: Socket) -> io::Result<()> {
+    pub fn adopt(
+        &mut self,
+        service: ServiceName,
+        listen: ListenAddr,
+        socket: Socket,
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let at = socket.address()?;
         let same = |listen_socket: &&ListenSocket| {
-            listen_socket.listen == listen && listen_socket.socket.address().is_ok_and(|there| there == at)
+            listen_socket.listen == listen
+                && listen_socket.socket.address().is_ok_and(|there| there == at)
         };
-        let shards_in_use =
-            self.sockets.iter().find(same).map(|listen_socket| listen_socket.shards_in_use.clone()).unwrap_or_default();
-        let (number, shard, socket) = (self.next, shards_in_use.fetch_add(1, Ordering::Relaxed), Arc::new(socket));
+        let shards_in_use = self
+            .sockets
+            .iter()
+            .find(same)
+            .map(|listen_socket| listen_socket.shards_in_use.clone())
+            .unwrap_or_default();
+        let (number, shard, socket) =
+            (self.next, shards_in_use.fetch_add(1, Ordering::Relaxed), Arc::new(socket));
         self.sockets.push(ListenSocket { number, service, listen, shard, shards_in_use, socket });
         self.next += 1;
         Ok(())
@@ -177,7 +197,11 @@ impl ListenSockets {
     ///
     /// # Errors
     /// What the system says of it.
-    pub fn adopt_named(&mut self, name: &str, socket: Socket) -> io::Result<Option<(ListenAddr, TcpListener)>> {
+    pub fn adopt_named(
+        &mut self,
+        name: &str,
+        socket: Socket,
+    ) -> io::Result<Option<(ListenAddr, TcpListener)>> {
         let Some((service, listen)) = name.split_once('=') else { return Ok(None) };
         let Ok(listen) = listen.parse::<ListenAddr>() else { return Ok(None) };
         match (service.parse(), socket) {
@@ -221,18 +245,30 @@ impl ListenSockets {
     pub fn diff(&mut self, settings: &Settings) -> io::Result<ListenDiff> {
         let configured = configured(settings)?;
         if configured.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "nothing to serve: set service_NAME_listen"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "nothing to serve: set service_NAME_listen",
+            ));
         }
-        let open: HashSet<_> =
-            self.sockets.iter().map(|listen_socket| (listen_socket.service, &listen_socket.listen)).collect();
-        let missing: Vec<_> =
-            configured.iter().filter(|(service, listen)| !open.contains(&(*service, listen))).collect();
-        let kept: HashSet<_> = configured.iter().map(|(service, listen)| (*service, listen)).collect();
+        let open: HashSet<_> = self
+            .sockets
+            .iter()
+            .map(|listen_socket| (listen_socket.service, &listen_socket.listen))
+            .collect();
+        let missing: Vec<_> = configured
+            .iter()
+            .filter(|(service, listen)| !open.contains(&(*service, listen)))
+            .collect();
+        let kept: HashSet<_> =
+            configured.iter().map(|(service, listen)| (*service, listen)).collect();
         let fixed = missing.iter().filter(|(_, listen)| listen.first != 0);
-        let successors: HashMap<&ListenAddr, ServiceName> = fixed.map(|(service, listen)| (listen, *service)).collect();
+        let successors: HashMap<&ListenAddr, ServiceName> =
+            fixed.map(|(service, listen)| (listen, *service)).collect();
         let (mut diff, mut taken_over) = (ListenDiff::default(), HashSet::new());
-        for listen_socket in
-            self.sockets.iter().filter(|listen_socket| !kept.contains(&(listen_socket.service, &listen_socket.listen)))
+        for listen_socket in self
+            .sockets
+            .iter()
+            .filter(|listen_socket| !kept.contains(&(listen_socket.service, &listen_socket.listen)))
         {
             match successors.get(&listen_socket.listen) {
                 Some(successor) => {
@@ -243,7 +279,9 @@ impl ListenSockets {
             }
         }
         let mut next = self.next;
-        for (service, listen) in missing.into_iter().filter(|(_, listen)| !taken_over.contains(listen)) {
+        for (service, listen) in
+            missing.into_iter().filter(|(_, listen)| !taken_over.contains(listen))
+        {
             let sockets = match listen.transport {
                 Transport::Tcp => bind(listen, Socket::Tcp)?,
                 Transport::Udp => bind(listen, Socket::Udp)?,
@@ -251,7 +289,14 @@ impl ListenSockets {
             for socket in sockets {
                 let (service, listen, socket) = (*service, listen.clone(), Arc::new(socket));
                 let shards_in_use = Arc::new(AtomicUsize::new(1));
-                diff.opened.push(ListenSocket { number: next, service, listen, shard: 0, shards_in_use, socket });
+                diff.opened.push(ListenSocket {
+                    number: next,
+                    service,
+                    listen,
+                    shard: 0,
+                    shards_in_use,
+                    socket,
+                });
                 next += 1;
             }
         }
@@ -265,15 +310,22 @@ impl ListenSockets {
     pub fn apply(&mut self, diff: &ListenDiff) -> String {
         let list = |listen_sockets: &[&ListenSocket]| {
             let listed = listen_sockets.iter().filter(|listen_socket| listen_socket.shard == 0);
-            listed.map(|listen_socket| format!(" {}", listen_socket.display_address())).collect::<String>()
+            listed
+                .map(|listen_socket| format!(" {}", listen_socket.display_address()))
+                .collect::<String>()
         };
-        let removed: Vec<_> =
-            self.sockets.iter().filter(|listen_socket| diff.closed.contains(&listen_socket.number)).collect();
+        let removed: Vec<_> = self
+            .sockets
+            .iter()
+            .filter(|listen_socket| diff.closed.contains(&listen_socket.number))
+            .collect();
         let removed = list(&removed);
         self.sockets.retain(|listen_socket| !diff.closed.contains(&listen_socket.number));
         let mut reassigned = String::new();
         for listen_socket in &mut self.sockets {
-            if let Some((_, service)) = diff.reassigned.iter().find(|(number, _)| *number == listen_socket.number) {
+            if let Some((_, service)) =
+                diff.reassigned.iter().find(|(number, _)| *number == listen_socket.number)
+            {
                 listen_socket.service = *service;
                 reassigned += &list(&[listen_socket]);
             }
@@ -296,8 +348,10 @@ mod tests {
     use std::net::SocketAddr;
 
     fn settings(lists: &[(&str, &str)]) -> Settings {
-        let assignments: Vec<String> =
-            lists.iter().map(|(service, list)| format!("service_{service}_listen={list}")).collect();
+        let assignments: Vec<String> = lists
+            .iter()
+            .map(|(service, list)| format!("service_{service}_listen={list}"))
+            .collect();
         Settings::load(None, &assignments).unwrap()
     }
 
@@ -314,18 +368,28 @@ mod tests {
         let mut listen_sockets = ListenSockets::default();
         let some = ("web", "127.0.0.1:0 127.0.0.2:0/udp");
         assert_eq!(apply(&mut listen_sockets, &[some]), (2, 0, 0));
-        let before: Vec<SocketAddr> =
-            listen_sockets.iter().map(|listen_socket| listen_socket.socket.address().unwrap()).collect();
+        let before: Vec<SocketAddr> = listen_sockets
+            .iter()
+            .map(|listen_socket| listen_socket.socket.address().unwrap())
+            .collect();
         assert_eq!(apply(&mut listen_sockets, &[some]), (0, 0, 0));
         assert_eq!(
-            apply(&mut listen_sockets, &[("web", "127.0.0.2:0/udp 127.0.0.1:0"), ("dns", "127.0.0.1:0/udp")]),
+            apply(
+                &mut listen_sockets,
+                &[("web", "127.0.0.2:0/udp 127.0.0.1:0"), ("dns", "127.0.0.1:0/udp")]
+            ),
             (1, 0, 0)
         );
-        let after: Vec<SocketAddr> =
-            listen_sockets.iter().map(|listen_socket| listen_socket.socket.address().unwrap()).collect();
+        let after: Vec<SocketAddr> = listen_sockets
+            .iter()
+            .map(|listen_socket| listen_socket.socket.address().unwrap())
+            .collect();
         assert_eq!(after[..2], before);
         assert_eq!(apply(&mut listen_sockets, &[("dns", "127.0.0.1:0/udp")]), (0, 0, 2));
-        assert!(listen_sockets.has_transport(Transport::Udp) && !listen_sockets.has_transport(Transport::Tcp));
+        assert!(
+            listen_sockets.has_transport(Transport::Udp)
+                && !listen_sockets.has_transport(Transport::Tcp)
+        );
     }
 
     #[test]
@@ -346,7 +410,10 @@ mod tests {
             successor.adopt_named(&listen_socket.handover_name(), socket).unwrap();
         }
         successor.open_shards();
-        assert_eq!((successor.iter().count(), successor.first_shards().count(), successor.shard_count()), (5, 2, 4));
+        assert_eq!(
+            (successor.iter().count(), successor.first_shards().count(), successor.shard_count()),
+            (5, 2, 4)
+        );
         assert_eq!(apply(&mut successor, &[some]), (0, 0, 0));
         assert_eq!(apply(&mut successor, &[("web", "127.0.0.1:0")]), (0, 0, 4));
     }
@@ -367,7 +434,9 @@ mod tests {
         let taken = taken.local_addr().unwrap().to_string();
         let mut listen_sockets = ListenSockets::default();
         assert_eq!(apply(&mut listen_sockets, &[("web", "127.0.0.1:0")]), (1, 0, 0));
-        let error = listen_sockets.diff(&settings(&[("web", &format!("127.0.0.2:0 {taken}"))])).unwrap_err();
+        let error = listen_sockets
+            .diff(&settings(&[("web", &format!("127.0.0.2:0 {taken}"))]))
+            .unwrap_err();
         assert!(error.to_string().contains(&taken), "{error}");
         assert_eq!(listen_sockets.iter().count(), 1);
     }

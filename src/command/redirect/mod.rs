@@ -67,7 +67,13 @@ pub fn run(daemon: Daemon) -> i32 {
         Inherited::Sockets { listeners, datagrams, borrowed } => {
             let listeners = listeners.into_iter().map(|(name, socket)| (name, Socket::Tcp(socket)));
             let datagrams = datagrams.into_iter().map(|(name, socket)| (name, Socket::Udp(socket)));
-            serve_inherited(settings, &source, service, listeners.chain(datagrams).collect(), borrowed)
+            serve_inherited(
+                settings,
+                &source,
+                service,
+                listeners.chain(datagrams).collect(),
+                borrowed,
+            )
         }
         Inherited::Other(what) => {
             error!(target: "redirect", "inherited {what}: this version serves TCP and UDP");
@@ -82,7 +88,12 @@ pub fn run(daemon: Daemon) -> i32 {
 
 /// The service of an inherited socket: the one that was named, else the one
 /// that is configured to listen on its port.
-fn service_of(settings: &Settings, named: Option<ServiceName>, transport: Transport, port: u16) -> ServiceName {
+fn service_of(
+    settings: &Settings,
+    named: Option<ServiceName>,
+    transport: Transport,
+    port: u16,
+) -> ServiceName {
     let covers = |listen: &ListenAddr| listen.transport == transport && listen.covers(port);
     let by_port = settings.services.iter().find(|service| service.listen.iter().any(covers));
     named.or(by_port.map(|service| service.name)).unwrap_or(ServiceName::DEFAULT)
@@ -111,17 +122,29 @@ fn serve_one_client(
     let shared = SharedState::new(settings, QueueAccess::Remote(queue), RunMode::OneClient);
     let (mut event_loop, mut worker) = shared.tcp_worker(&ListenSockets::default(), 0)?;
     // A signal ends it within drain_timeout.
-    event_loop.catch_signals(|signal| (signal == Signal::Terminate).then_some(WorkerCommand::Terminate))?;
+    event_loop.catch_signals(|signal| {
+        (signal == Signal::Terminate).then_some(WorkerCommand::Terminate)
+    })?;
     let mut redirector = Redirector::new(shared.settings.redirect_options());
     let Some(permit) = shared.client_count.try_acquire(usize::MAX) else { return Ok(exit::OK) };
     let arrival = proxy_protocol::Arrival::new(service, from, local.port());
-    worker.admit(TcpStream::from_std(stream), arrival, permit, &mut redirector, event_loop.context());
+    worker.admit(
+        TcpStream::from_std(stream),
+        arrival,
+        permit,
+        &mut redirector,
+        event_loop.context(),
+    );
     event_loop.run(&mut redirector, &mut worker)?;
     Ok(exit::OK)
 }
 
 /// By itself, for all services; perhaps in the place of another process.
-fn standalone(settings: Settings, source: &ConfigSource, handover: Option<Handover>) -> io::Result<i32> {
+fn standalone(
+    settings: Settings,
+    source: &ConfigSource,
+    handover: Option<Handover>,
+) -> io::Result<i32> {
     let (mut listen_sockets, mut inherited) =
         (ListenSockets::with_shards(threads(&settings)), InheritedState::default());
     if let Some(handover) = handover {
@@ -137,8 +160,16 @@ fn standalone(settings: Settings, source: &ConfigSource, handover: Option<Handov
             error!(target: "config", "{error}, or start it from a superserver");
             Ok(exit::CONFIG)
         }
-        diff => diff
-            .and_then(|diff| serve_all(settings, source, listen_sockets, Some(diff), RunMode::Forever, &mut inherited)),
+        diff => diff.and_then(|diff| {
+            serve_all(
+                settings,
+                source,
+                listen_sockets,
+                Some(diff),
+                RunMode::Forever,
+                &mut inherited,
+            )
+        }),
     };
     if let (Err(error), Some(predecessor)) = (&result, &inherited.predecessor) {
         predecessor.report_failure(&error.to_string());
@@ -157,24 +188,41 @@ fn serve_inherited(
     let mut listen_sockets = ListenSockets::default();
     for (name, socket) in sockets {
         // What systemd itself puts where nobody chose a name.
-        let chosen = name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
+        let chosen =
+            name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
         let named = service.or(chosen.and_then(|name| name.parse().ok()));
         if let Socket::Tcp(listener) = &socket {
             socket::set_inherited_options(listener);
         }
         let address = socket.address()?;
-        let transport = if matches!(socket, Socket::Tcp(_)) { Transport::Tcp } else { Transport::Udp };
+        let transport =
+            if matches!(socket, Socket::Tcp(_)) { Transport::Tcp } else { Transport::Udp };
         let (host, port) = (address.ip().to_string(), address.port());
         let listen = ListenAddr { host, first: port, last: port, transport };
         listen_sockets.adopt(service_of(&settings, named, transport, port), listen, socket)?;
     }
     if !borrowed {
-        return serve_all(settings, source, listen_sockets, None, RunMode::Forever, &mut InheritedState::default());
+        return serve_all(
+            settings,
+            source,
+            listen_sockets,
+            None,
+            RunMode::Forever,
+            &mut InheritedState::default(),
+        );
     }
     // It is started anew all the time: one thread is quicker to start.
     settings.redirect_threads = Some(1);
-    let sockets: Vec<Arc<Socket>> = listen_sockets.iter().map(|listen_socket| listen_socket.socket.clone()).collect();
-    let status = serve_all(settings, source, listen_sockets, None, RunMode::Linger, &mut InheritedState::default());
+    let sockets: Vec<Arc<Socket>> =
+        listen_sockets.iter().map(|listen_socket| listen_socket.socket.clone()).collect();
+    let status = serve_all(
+        settings,
+        source,
+        listen_sockets,
+        None,
+        RunMode::Linger,
+        &mut InheritedState::default(),
+    );
     // Their starter expects calls on them to block.
     sockets.iter().for_each(|socket| drop(socket.set_nonblocking(false)));
     status
@@ -219,10 +267,16 @@ fn serve_all(
     drop(diff);
     let queue = embedded.as_ref().map(|embedded| embedded.queue.clone());
     let mut redirect_daemon = RedirectDaemon::start(settings, &listen_sockets, queue, run_mode)?;
-    let queue =
-        embedded.as_mut().map(|embedded| (embedded.loop_handle.clone(), std::mem::take(&mut embedded.listeners)));
-    let supervisor =
-        Supervisor::new(source.clone(), redirect_daemon.pool.clone(), listen_sockets, owns_listeners, queue);
+    let queue = embedded
+        .as_mut()
+        .map(|embedded| (embedded.loop_handle.clone(), std::mem::take(&mut embedded.listeners)));
+    let supervisor = Supervisor::new(
+        source.clone(),
+        redirect_daemon.pool.clone(),
+        listen_sockets,
+        owns_listeners,
+        queue,
+    );
     supervisor.apply(ListenDiff { closed, ..ListenDiff::default() });
     let listening = supervisor.describe_listeners();
     redirect_daemon.first.event_loop().catch_signals(move |signal| {
@@ -246,9 +300,11 @@ fn serve_all(
 /// may find the queue of that one at its control address: it asks it, too, so that
 /// the upgrade succeeds.
 fn embed(settings: &mut Settings, inherited: &mut InheritedState) -> io::Result<Option<Embedded>> {
-    let asked_another =
-        inherited.predecessor.is_some() && inherited.queue.is_empty() && settings.redirect_queue.is_none();
-    let (listeners, offers) = (std::mem::take(&mut inherited.queue), std::mem::take(&mut inherited.offers));
+    let asked_another = inherited.predecessor.is_some()
+        && inherited.queue.is_empty()
+        && settings.redirect_queue.is_none();
+    let (listeners, offers) =
+        (std::mem::take(&mut inherited.queue), std::mem::take(&mut inherited.offers));
     match Embedded::start(settings, local_handles_max(settings), listeners, &offers) {
         Err(error) if asked_another && error.kind() == io::ErrorKind::AddrInUse => {
             let queue = settings.own_queue();
@@ -311,12 +367,20 @@ impl SharedState {
         let host_port = match &self.queue {
             QueueAccess::Remote(host_port) => host_port.clone(),
             QueueAccess::Embedded(queue) => {
-                let local_handle = queue.join(cx.waker(), cx.now).ok_or(io::Error::other("too many threads"))?;
+                let local_handle =
+                    queue.join(cx.waker(), cx.now).ok_or(io::Error::other("too many threads"))?;
                 return Ok(QueueHandle::Embedded(local_handle));
             }
         };
         let silence_max = queue_handle::silence_max(&self.settings);
-        Ok(QueueHandle::Remote(Box::new(QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed))))
+        Ok(QueueHandle::Remote(Box::new(QueueConnection::new(
+            "redirect",
+            host_port,
+            token,
+            RETRY,
+            silence_max,
+            seed,
+        ))))
     }
 
     /// The process's id is different enough, jitter is all it is for.
@@ -332,7 +396,9 @@ impl SharedState {
     ) -> io::Result<(EventLoop<WorkerCommand>, TcpWorker)> {
         let mut event_loop = EventLoop::new()?;
         let mut worker = TcpWorker::new(self, SharedState::seed(number), event_loop.context())?;
-        listen_sockets.iter().try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
+        listen_sockets
+            .iter()
+            .try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
         Ok((event_loop, worker))
     }
 
@@ -345,7 +411,9 @@ impl SharedState {
         let mut event_loop = EventLoop::new()?;
         let seed = SharedState::seed(u64::from(u16::MAX) - shard.index as u64);
         let mut worker = UdpWorker::new(self, shard, seed, event_loop.context())?;
-        listen_sockets.iter().try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
+        listen_sockets
+            .iter()
+            .try_for_each(|listen_socket| worker.listen(listen_socket, event_loop.context()))?;
         Ok((event_loop, worker))
     }
 }
@@ -366,10 +434,11 @@ impl Worker {
     /// Runs it to its end.
     fn serve(self) -> i32 {
         let result = match self {
-            Worker::Tcp(mut event_loop, mut worker) => {
-                event_loop.run(&mut Redirector::new(worker.settings().redirect_options()), &mut *worker)
+            Worker::Tcp(mut event_loop, mut worker) => event_loop
+                .run(&mut Redirector::new(worker.settings().redirect_options()), &mut *worker),
+            Worker::Udp(mut event_loop, mut worker) => {
+                event_loop.run(&mut Flows::new(worker.options()), &mut *worker)
             }
-            Worker::Udp(mut event_loop, mut worker) => event_loop.run(&mut Flows::new(worker.options()), &mut *worker),
         };
         exit::after("redirect", result)
     }
@@ -408,9 +477,13 @@ impl WorkerPool {
             }
         }
         if !self.has_udp && listen_sockets.has_transport(Transport::Udp) {
-            let count = listen_sockets.shard_count().min(self.count).min(self.shared.settings.redirect_flows_max);
+            let count = listen_sockets
+                .shard_count()
+                .min(self.count)
+                .min(self.shared.settings.redirect_flows_max);
             for index in 0..count {
-                let (event_loop, worker) = self.shared.udp_worker(listen_sockets, Shard { index, count })?;
+                let (event_loop, worker) =
+                    self.shared.udp_worker(listen_sockets, Shard { index, count })?;
                 workers.push(Worker::Udp(event_loop, Box::new(worker)));
             }
         }
@@ -469,7 +542,9 @@ impl RedirectDaemon {
         let queue = match (settings.asked_queue(), queue) {
             (_, Some(queue)) => QueueAccess::Embedded(queue),
             (QueueLocation::Remote(queue), None) => QueueAccess::Remote(queue),
-            (QueueLocation::Embedded, None) => return Err(io::Error::other("no queue in this process")),
+            (QueueLocation::Embedded, None) => {
+                return Err(io::Error::other("no queue in this process"))
+            }
         };
         let addresses = listen_sockets
             .first_shards()
@@ -477,9 +552,12 @@ impl RedirectDaemon {
         let addresses = addresses.collect::<io::Result<_>>()?;
         let (count, shared) = (threads(&settings), SharedState::new(settings, queue, run_mode));
         let (loop_handles, threads) = Default::default();
-        let mut pool = WorkerPool { shared, count, has_tcp: false, has_udp: false, loop_handles, threads };
+        let mut pool =
+            WorkerPool { shared, count, has_tcp: false, has_udp: false, loop_handles, threads };
         let mut workers = pool.missing_workers(listen_sockets)?.into_iter();
-        let Some(mut first) = workers.next() else { return Err(io::Error::other("nothing to serve")) };
+        let Some(mut first) = workers.next() else {
+            return Err(io::Error::other("nothing to serve"));
+        };
         pool.register(&mut first);
         workers.try_for_each(|worker| pool.start(worker))?;
         Ok(RedirectDaemon { first, pool, addresses })
@@ -489,7 +567,8 @@ impl RedirectDaemon {
     pub fn serve(self) -> i32 {
         let mut status = self.first.serve();
         loop {
-            let thread = self.pool.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+            let thread =
+                self.pool.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
             let Some(thread) = thread else { return status };
             status = status.max(thread.join().unwrap_or(exit::SYSTEM));
         }

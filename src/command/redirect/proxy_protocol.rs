@@ -13,7 +13,9 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
-use pegasus_core::protocol::proxy_header::{parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX};
+use pegasus_core::protocol::proxy_header::{
+    parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX,
+};
 use pegasus_core::redirect::redirector::RedirectLog;
 use std::collections::HashMap;
 use std::io;
@@ -75,8 +77,11 @@ pub struct ProxyProtocol {
 impl ProxyProtocol {
     /// As in these settings.
     pub fn new(settings: &Settings) -> ProxyProtocol {
-        let mut proxy_protocol =
-            ProxyProtocol { rules: HashMap::new(), pending: HashMap::new(), timers: TimerQueue::default() };
+        let mut proxy_protocol = ProxyProtocol {
+            rules: HashMap::new(),
+            pending: HashMap::new(),
+            timers: TimerQueue::default(),
+        };
         proxy_protocol.reconfigure(settings);
         proxy_protocol
     }
@@ -86,15 +91,26 @@ impl ProxyProtocol {
         self.rules = (settings.services.iter())
             .filter(|service| service.proxy_protocol.is_some() || !service.accept_proxy.is_empty())
             .map(|service| {
-                let rules = ProxyRules { send_version: service.proxy_protocol, trusted: service.accept_proxy.clone() };
+                let rules = ProxyRules {
+                    send_version: service.proxy_protocol,
+                    trusted: service.accept_proxy.clone(),
+                };
                 (service.name, rules)
             })
             .collect();
     }
 
     /// Somebody came.
-    pub fn on_arrival(&mut self, key: Key, arrival: Arrival, tunnel: &mut Tunnel, now: Moment) -> Identified {
-        let Some(rules) = self.rules.get(&arrival.service) else { return Identified::Client(arrival) };
+    pub fn on_arrival(
+        &mut self,
+        key: Key,
+        arrival: Arrival,
+        tunnel: &mut Tunnel,
+        now: Moment,
+    ) -> Identified {
+        let Some(rules) = self.rules.get(&arrival.service) else {
+            return Identified::Client(arrival);
+        };
         if !rules.trusts(arrival.from) {
             if let Some(version) = rules.send_version {
                 tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel)));
@@ -115,14 +131,18 @@ impl ProxyProtocol {
 
     /// Somebody whose header is not whole yet says more, or left.
     pub fn read_header(&mut self, key: Key, tunnel: &mut Tunnel) -> Identified {
-        let Some((arrival, mut received)) = self.pending.remove(&key) else { return Identified::Rejected };
+        let Some((arrival, mut received)) = self.pending.remove(&key) else {
+            return Identified::Rejected;
+        };
         let mut buffer = [0; V2_BYTES_MAX];
         loop {
             // So many bytes are a header or garbled: what is taken here is bounded.
             let space = V2_BYTES_MAX - received.len();
             match tunnel.read_client(&mut buffer[..space]) {
                 Ok(0) if received.is_empty() => return reject_silent(&arrival),
-                Err(error) if received.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(error)
+                    if received.is_empty() && error.kind() == io::ErrorKind::ConnectionReset =>
+                {
                     return reject_silent(&arrival);
                 }
                 Ok(0) => return reject(&arrival, "it left before its PROXY header was whole"),
@@ -135,7 +155,9 @@ impl ProxyProtocol {
             }
             match parse(&received) {
                 ParseStatus::Incomplete => {}
-                ParseStatus::Invalid(why) => return reject(&arrival, &format!("no PROXY header: {why}")),
+                ParseStatus::Invalid(why) => {
+                    return reject(&arrival, &format!("no PROXY header: {why}"))
+                }
                 ParseStatus::Complete { length, addrs } => {
                     tunnel.unread(&received[length..]);
                     let addrs = addrs.unwrap_or_else(|| socket_addrs(arrival, tunnel));
@@ -157,7 +179,9 @@ impl ProxyProtocol {
     /// Whether this tells of a front proxy that spoke for itself, and said nothing:
     /// how some check all the time whether anybody is here.
     pub fn is_check(&self, note: &RedirectLog) -> bool {
-        let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else { return false };
+        let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else {
+            return false;
+        };
         self.rules.get(service).is_some_and(|rules| rules.trusts(*client))
     }
 
@@ -195,7 +219,10 @@ impl ProxyProtocol {
 /// As the system knows them.
 fn socket_addrs(arrival: Arrival, tunnel: &Tunnel) -> ProxyAddrs {
     let to = tunnel.client().local_addr();
-    ProxyAddrs::new(arrival.from, to.unwrap_or(SocketAddr::new(unspecified_like(arrival.from), arrival.port)))
+    ProxyAddrs::new(
+        arrival.from,
+        to.unwrap_or(SocketAddr::new(unspecified_like(arrival.from), arrival.port)),
+    )
 }
 
 /// An address that is not known, of the client's family.
@@ -209,8 +236,12 @@ fn unspecified_like(client: SocketAddr) -> IpAddr {
 /// What is wrong with these settings for whom datagrams come to, however their
 /// sockets were opened.
 pub fn config_error(settings: &Settings, listen_sockets: &ListenSockets) -> Option<String> {
-    let v1 = |service: ServiceName| settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1);
-    let mut datagrams = listen_sockets.iter().filter(|listen_socket| listen_socket.listen.transport == Transport::Udp);
+    let v1 = |service: ServiceName| {
+        settings.service(service)?.proxy_protocol.filter(|version| *version == Version::V1)
+    };
+    let mut datagrams = listen_sockets
+        .iter()
+        .filter(|listen_socket| listen_socket.listen.transport == Transport::Udp);
     let service = datagrams.find(|listen_socket| v1(listen_socket.service).is_some())?.service;
     Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))
 }

@@ -76,7 +76,8 @@ impl Supervisor {
         owns_listeners: bool,
         queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
     ) -> Supervisor {
-        let state = State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        let state =
+            State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -138,7 +139,8 @@ impl Supervisor {
                 Ok(ListenDiff::default())
             }
         };
-        let parts: &[&str] = if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
+        let parts: &[&str] =
+            if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
         let running = state.pool.shared.settings.clone();
         let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
         let fresh = Arc::new(fresh);
@@ -159,11 +161,15 @@ impl Supervisor {
             info!(target: "redirect", "process {} is about to take over", successor.id());
             let (supervisor, successor) = (self.clone(), Arc::new(successor));
             let waited_for = successor.clone();
-            thread::Builder::new().name("upgrade".into()).spawn(move || supervisor.hand_over(&waited_for))?;
+            thread::Builder::new()
+                .name("upgrade".into())
+                .spawn(move || supervisor.hand_over(&waited_for))?;
             Ok(successor)
         });
         match started {
-            Ok(successor) => (state.phase, state.successor) = (ProcessPhase::Upgrading, Some(successor)),
+            Ok(successor) => {
+                (state.phase, state.successor) = (ProcessPhase::Upgrading, Some(successor))
+            }
             Err(error) => error!(target: "redirect", "no upgrade: {error}"),
         }
     }
@@ -193,11 +199,14 @@ impl Supervisor {
 
 impl State {
     fn start_successor(&self) -> io::Result<Successor> {
-        let listen_sockets =
-            self.listen_sockets.iter().map(|listen_socket| (listen_socket.handover_name(), &*listen_socket.socket));
+        let listen_sockets = self
+            .listen_sockets
+            .iter()
+            .map(|listen_socket| (listen_socket.handover_name(), &*listen_socket.socket));
         let queue = self.queue.iter().flat_map(|(_, listeners)| listeners);
-        let queue: Vec<_> =
-            queue.map(|(listen, socket)| Ok((listen, Socket::Tcp(socket.try_clone()?)))).collect::<io::Result<_>>()?;
+        let queue: Vec<_> = queue
+            .map(|(listen, socket)| Ok((listen, Socket::Tcp(socket.try_clone()?))))
+            .collect::<io::Result<_>>()?;
         let queue = queue.iter().map(|(listen, socket)| (format!("={listen}"), socket));
         let offers = match &self.pool.shared.queue {
             QueueAccess::Embedded(queue) => queue.offers(),
@@ -216,7 +225,8 @@ impl State {
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         // These know of all listen sockets already.
         let started = self.pool.missing_workers(&self.listen_sockets);
-        let started = started.and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
+        let started = started
+            .and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
         if let Err(error) = started {
             error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
             let diff = ListenDiff { closed: opened, ..ListenDiff::default() };

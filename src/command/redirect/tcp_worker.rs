@@ -162,7 +162,12 @@ impl Handler for TcpWorker {
         }
     }
 
-    fn on_command(&mut self, command: WorkerCommand, redirector: &mut Redirector, cx: &mut Context) {
+    fn on_command(
+        &mut self,
+        command: WorkerCommand,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         match command {
             WorkerCommand::Terminate if self.exit_policy.is_draining() => {
                 self.exit_policy.start_drain(Span::ZERO, cx.now)
@@ -176,8 +181,12 @@ impl Handler for TcpWorker {
                 self.exit_policy.start_drain(self.settings.drain_timeout, cx.now);
             }
             WorkerCommand::UpdateListeners(diff) => {
-                diff.closed.iter().for_each(|number| self.listeners.close_when_empty(*number, cx.now));
-                diff.reassigned.iter().for_each(|(number, service)| self.listeners.reassign(*number, *service));
+                diff.closed
+                    .iter()
+                    .for_each(|number| self.listeners.close_when_empty(*number, cx.now));
+                diff.reassigned
+                    .iter()
+                    .for_each(|(number, service)| self.listeners.reassign(*number, *service));
                 for listen_socket in &diff.opened {
                     if let Err(error) = self.listen(listen_socket, cx) {
                         error!(target: "redirect", "{}: {error}", listen_socket.listen);
@@ -196,8 +205,13 @@ impl Handler for TcpWorker {
                 // Who is here may have less time from now on.
                 self.timers = TimerQueue::default();
                 for key in self.clients.keys() {
-                    let client = self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying);
-                    let Some(most) = client.map(|client| self.silence_max(client)) else { continue };
+                    let client = self
+                        .clients
+                        .get(key)
+                        .filter(|client| client.phase == TunnelPhase::Relaying);
+                    let Some(most) = client.map(|client| self.silence_max(client)) else {
+                        continue;
+                    };
                     self.timers.schedule(cx.now + most.min(KEEPALIVE_AFTER), key);
                 }
             }
@@ -214,7 +228,9 @@ impl Handler for TcpWorker {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }
         while let Some(key) = self.timers.pop_due(cx.now) {
-            let Some(client) = self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying) else {
+            let Some(client) =
+                self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying)
+            else {
                 continue;
             };
             client.tunnel.keepalive();
@@ -256,7 +272,9 @@ impl Handler for TcpWorker {
                 Accepted::Client { owner, port, stream, from, permit } => {
                     self.admit(stream, Arrival::new(owner, from, port), permit, redirector, cx);
                 }
-                Accepted::OutOfSockets(error) => warn!(target: "redirect", "accepting pauses: {error}"),
+                Accepted::OutOfSockets(error) => {
+                    warn!(target: "redirect", "accepting pauses: {error}")
+                }
             }
         }
         if self.exit_policy.is_leaving() {
@@ -271,7 +289,13 @@ impl Handler for TcpWorker {
         }
         let all = self.client_count.count() + self.flow_count.load(Ordering::Relaxed);
         let linger = self.settings.redirect_linger;
-        self.exit_policy.poll_finished(self.clients.len(), all, self.queue.is_flushed(), linger, cx.now)
+        self.exit_policy.poll_finished(
+            self.clients.len(),
+            all,
+            self.queue.is_flushed(),
+            linger,
+            cx.now,
+        )
     }
 }
 
@@ -283,7 +307,13 @@ impl TcpWorker {
     pub fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Tcp(listener) = &*listen_socket.socket else { return Ok(()) };
         let token = token(listen_socket.number, TokenKind::Listener);
-        self.listeners.add(listen_socket.number, listen_socket.service, listener.try_clone()?, token, cx)
+        self.listeners.add(
+            listen_socket.number,
+            listen_socket.service,
+            listener.try_clone()?,
+            token,
+            cx,
+        )
     }
 
     /// Its settings.
@@ -337,13 +367,23 @@ impl TcpWorker {
         cx: &mut Context,
     ) {
         let index = self.clients.next_index();
-        if let Err(error) = cx.registry.register(&mut stream, token(index, TokenKind::Client), ALL_INTERESTS) {
+        if let Err(error) =
+            cx.registry.register(&mut stream, token(index, TokenKind::Client), ALL_INTERESTS)
+        {
             warn!(target: "redirect", "{}: {error}", arrival.from);
             return;
         }
         let (tunnel, phase, last_active) = (Tunnel::new(stream), TunnelPhase::Identifying, cx.now);
         let (half_closed, is_unfinished, source) = Default::default();
-        let client = Client { tunnel, phase, last_active, half_closed, is_unfinished, source, _permit: permit };
+        let client = Client {
+            tunnel,
+            phase,
+            last_active,
+            half_closed,
+            is_unfinished,
+            source,
+            _permit: permit,
+        };
         let key = self.clients.insert(client);
         debug_assert_eq!(key.index(), index);
         let Some(client) = self.clients.get_mut(key) else { return };
@@ -352,16 +392,29 @@ impl TcpWorker {
     }
 
     /// A client is identified, or not yet, or rejected.
-    fn on_identified(&mut self, key: Key, identified: Identified, redirector: &mut Redirector, cx: &mut Context) {
+    fn on_identified(
+        &mut self,
+        key: Key,
+        identified: Identified,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         match identified {
             Identified::Client(Arrival { service, from, port }) => {
-                match self.deferred_connects.count_source(from, self.settings.redirect_per_source_max, cx.now) {
+                match self.deferred_connects.count_source(
+                    from,
+                    self.settings.redirect_per_source_max,
+                    cx.now,
+                ) {
                     Ok(source) => client.source = source,
-                    Err(()) => return self.on_identified(key, Identified::Rejected, redirector, cx),
+                    Err(()) => {
+                        return self.on_identified(key, Identified::Rejected, redirector, cx)
+                    }
                 }
                 client.phase = TunnelPhase::Waiting;
-                redirector.handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
+                redirector
+                    .handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
             }
             Identified::Incomplete => {}
             Identified::Rejected => {
@@ -374,7 +427,8 @@ impl TcpWorker {
     /// Connects a client to a provider, in turn.
     fn connect(&mut self, key: Key, to: SocketAddr, redirector: &mut Redirector, cx: &mut Context) {
         // Connects that already wait get descriptors first.
-        let result = (!self.deferred_connects.any_waiting()).then(|| self.try_connect(key, to, redirector, cx));
+        let result = (!self.deferred_connects.any_waiting())
+            .then(|| self.try_connect(key, to, redirector, cx));
         if !matches!(result, Some(Ok(()))) {
             redirector.handle_input(Input::ConnectDeferred { client: key }, cx.now);
             self.deferred_connects.defer(key, to, result.and_then(Result::err).as_ref(), cx.now);
@@ -410,7 +464,11 @@ impl TcpWorker {
         client.phase = TunnelPhase::Connecting;
         let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
             let mut provider = connect(to, has_early_data)?;
-            cx.registry.register(&mut provider, token(key.index(), TokenKind::Provider), ALL_INTERESTS)?;
+            cx.registry.register(
+                &mut provider,
+                token(key.index(), TokenKind::Provider),
+                ALL_INTERESTS,
+            )?;
             io::Result::Ok(provider)
         });
         match result {
@@ -419,8 +477,12 @@ impl TcpWorker {
                 client.mark_unfinished(key, &mut self.unfinished);
                 self.on_connected(key, redirector, cx);
             }
-            Ok(ConnectStatus::Refused) => self.on_connect_failed(key, Failure::Refused, redirector, cx),
-            Ok(ConnectStatus::ClientGone) => redirector.handle_input(Input::ClientLeft { client: key }, cx.now),
+            Ok(ConnectStatus::Refused) => {
+                self.on_connect_failed(key, Failure::Refused, redirector, cx)
+            }
+            Ok(ConnectStatus::ClientGone) => {
+                redirector.handle_input(Input::ClientLeft { client: key }, cx.now)
+            }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 if socket::is_out_of_sockets(&error) {
@@ -431,7 +493,10 @@ impl TcpWorker {
                 // Nobody's fault, unless from here nobody there can be called at all.
                 let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
                 let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
-                redirector.handle_input(if stuck { Input::NoLocalPort { client: key } } else { failed }, cx.now);
+                redirector.handle_input(
+                    if stuck { Input::NoLocalPort { client: key } } else { failed },
+                    cx.now,
+                );
             }
         }
         Ok(())
@@ -439,7 +504,10 @@ impl TcpWorker {
 
     /// A connect succeeded, or did not.
     fn check_connect(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
-        let Some(provider) = self.clients.get(key).and_then(|client| client.tunnel.provider()) else { return };
+        let Some(provider) = self.clients.get(key).and_then(|client| client.tunnel.provider())
+        else {
+            return;
+        };
         match provider.take_error() {
             Ok(None) if provider.peer_addr().is_ok() => self.on_connected(key, redirector, cx),
             Ok(None) => {}
@@ -467,7 +535,13 @@ impl TcpWorker {
         redirector.handle_input(Input::Connected { client: key }, cx.now);
     }
 
-    fn on_connect_failed(&mut self, key: Key, why: Failure, redirector: &mut Redirector, cx: &mut Context) {
+    fn on_connect_failed(
+        &mut self,
+        key: Key,
+        why: Failure,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         if let Some(client) = self.clients.get_mut(key) {
             client.phase = TunnelPhase::Waiting;
             client.half_closed = false;
@@ -478,7 +552,9 @@ impl TcpWorker {
 
     /// Moves a client's bytes on, if it has a provider that answered.
     fn transfer(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
-        let Some(client) = self.clients.get_mut(key).filter(|client| client.phase == TunnelPhase::Relaying) else {
+        let Some(client) =
+            self.clients.get_mut(key).filter(|client| client.phase == TunnelPhase::Relaying)
+        else {
             return;
         };
         client.last_active = cx.now;
@@ -488,7 +564,9 @@ impl TcpWorker {
                 cx.skip_sleep = true;
                 client.mark_unfinished(key, &mut self.unfinished);
             }
-            TunnelStatus::ProviderFailed => return self.on_connect_failed(key, Failure::Reset, redirector, cx),
+            TunnelStatus::ProviderFailed => {
+                return self.on_connect_failed(key, Failure::Reset, redirector, cx)
+            }
             TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
         }
         let (client_token, provider_token) =
@@ -502,7 +580,13 @@ impl TcpWorker {
     }
 
     /// A client's visit is over.
-    fn finish(&mut self, key: Key, outcome: Outcome, redirector: &mut Redirector, cx: &mut Context) {
+    fn finish(
+        &mut self,
+        key: Key,
+        outcome: Outcome,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         let Some(client) = self.clients.get(key) else { return };
         let (sent, received) = client.tunnel.moved();
         self.drop_client(key);
@@ -526,7 +610,9 @@ impl TcpWorker {
                 QueueEvent::Answer(Matched::ById(id, reply)) => {
                     redirector.handle_input(Input::QueueReply { id, reply }, cx.now)
                 }
-                QueueEvent::Answer(Matched::InOrder((), reply)) => debug!(target: "redirect", "queue: {reply}"),
+                QueueEvent::Answer(Matched::InOrder((), reply)) => {
+                    debug!(target: "redirect", "queue: {reply}")
+                }
             }
         }
     }

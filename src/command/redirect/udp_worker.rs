@@ -261,7 +261,12 @@ impl UdpWorker {
     ///
     /// # Errors
     /// Too many loops ask the queue of this process.
-    pub fn new(shared: &SharedState, shard: Shard, seed: u64, cx: &Context) -> io::Result<UdpWorker> {
+    pub fn new(
+        shared: &SharedState,
+        shard: Shard,
+        seed: u64,
+        cx: &Context,
+    ) -> io::Result<UdpWorker> {
         Ok(UdpWorker {
             queue: shared.queue_handle(token(0, TokenKind::Queue), seed, cx)?,
             listeners: HashMap::new(),
@@ -288,7 +293,11 @@ impl UdpWorker {
     ///
     /// # Errors
     /// Returns the OS error.
-    pub fn listen(&mut self, listen_socket: &listen_sockets::ListenSocket, cx: &Context) -> io::Result<()> {
+    pub fn listen(
+        &mut self,
+        listen_socket: &listen_sockets::ListenSocket,
+        cx: &Context,
+    ) -> io::Result<()> {
         let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
@@ -298,11 +307,19 @@ impl UdpWorker {
         let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
         let (wildcard, port) = (local.ip().is_unspecified(), local.port());
         let mut socket = UdpSocket::from_std(socket);
-        cx.registry.register(&mut socket, token(listen_socket.number, TokenKind::Listener), Interest::READABLE)?;
+        cx.registry.register(
+            &mut socket,
+            token(listen_socket.number, TokenKind::Listener),
+            Interest::READABLE,
+        )?;
         let (service, shards_in_use) = (listen_socket.service, listen_socket.shards_in_use.clone());
         // A starter that lent its socket watches no other one.
-        let per_address = !knows_destination && !connected && !self.exit_policy.lingers() && self.shard.index == 0;
-        let (readable, closing_at, counted, address_sockets) = (true, None, true, AddressSockets::default());
+        let per_address = !knows_destination
+            && !connected
+            && !self.exit_policy.lingers()
+            && self.shard.index == 0;
+        let (readable, closing_at, counted, address_sockets) =
+            (true, None, true, AddressSockets::default());
         let listener = UdpListener {
             socket,
             service,
@@ -326,9 +343,15 @@ impl UdpWorker {
     /// Each address of this host has its own socket, where it has to.
     fn refresh_address_sockets(&mut self, cx: &Context) {
         self.refresh_at = None;
-        for (&number, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.per_address) {
+        for (&number, listener) in
+            self.listeners.iter_mut().filter(|(_, listener)| listener.per_address)
+        {
             let before = listener.address_sockets.count();
-            listener.address_sockets.refresh(&listener.socket, token(number, TokenKind::Listener), cx);
+            listener.address_sockets.refresh(
+                &listener.socket,
+                token(number, TokenKind::Listener),
+                cx,
+            );
             if listener.address_sockets.count() != before {
                 info!(target: "redirect", "port {}: {} addresses have a socket each", listener.port, listener.address_sockets.count());
             }
@@ -364,24 +387,35 @@ impl UdpWorker {
         FlowOptions {
             redirect: self.settings.redirect_options(),
             flows_max: (DescriptorBudget::of(&self.settings).flows / self.shard.count).max(1),
-            services: self.settings.services.iter().map(|service| (service.name, service.udp)).collect(),
+            services: self
+                .settings
+                .services
+                .iter()
+                .map(|service| (service.name, service.udp))
+                .collect(),
         }
     }
 
     /// A socket is to be closed, once its flows have ended; takes what is there.
     fn start_closing(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
         let Some(listener) = self.listeners.get_mut(&number) else { return };
-        (listener.closing_at, listener.readable) = (Some(cx.now + self.settings.drain_timeout), true);
+        (listener.closing_at, listener.readable) =
+            (Some(cx.now + self.settings.drain_timeout), true);
         self.receive(number, flows, cx);
         flows.handle_input(Input::StopNewFlows { socket: number }, cx.now);
     }
 
     /// Takes what clients sent to a listen socket.
     fn receive(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
-        let Some(listener) = self.listeners.get_mut(&number).filter(|listener| listener.readable) else { return };
+        let Some(listener) = self.listeners.get_mut(&number).filter(|listener| listener.readable)
+        else {
+            return;
+        };
         listener.readable = false;
         let mut more = false;
-        for address_socket in std::iter::once(None).chain((0..listener.address_sockets.count()).map(Some)) {
+        for address_socket in
+            std::iter::once(None).chain((0..listener.address_sockets.count()).map(Some))
+        {
             more |= self.receive_batch(number, address_socket, flows, cx);
         }
         if let Some(listener) = self.listeners.get_mut(&number) {
@@ -405,13 +439,17 @@ impl UdpWorker {
             } else if listener.wildcard {
                 datagram::receive(&listener.socket, &mut self.buffer)
             } else {
-                listener.socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, None))
+                listener
+                    .socket
+                    .recv_from(&mut self.buffer)
+                    .map(|(count, client)| (count, client, None))
             };
             match received {
                 Ok((count, client, local)) => {
                     let key = FlowKey { socket: number, client, local };
                     let datagram = &self.buffer[..count];
-                    let routed = flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
+                    let routed =
+                        flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
                     let Some((flow, to)) = routed else { continue };
                     let Some(upstream) = self.upstreams.get(flow) else { continue };
                     if upstream.send(datagram, to) == SendResult::Unreachable {
@@ -421,7 +459,9 @@ impl UdpWorker {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone: nobody's fault, and it is
                 // the next datagram that this call would have brought.
-                Err(error) if datagram::is_unreachable(&error) || error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error)
+                    if datagram::is_unreachable(&error)
+                        || error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     debug!(target: "redirect", "port {}: {error}", listener.port);
                     self.paused_until = Some(cx.now + PAUSE);
@@ -439,7 +479,9 @@ impl UdpWorker {
         let port_may_change = flows.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
-            Err(error) if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) => {
+            Err(error)
+                if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) =>
+            {
                 return flows.handle_input(Input::NoLocalPort { flow }, cx.now);
             }
             Err(error) => {
@@ -447,7 +489,9 @@ impl UdpWorker {
                 return flows.handle_input(Input::OpenFailed { flow }, cx.now);
             }
         };
-        let refused = flows.unconfirmed(flow).any(|datagram| upstream.send(datagram, to) == SendResult::Unreachable);
+        let refused = flows
+            .unconfirmed(flow)
+            .any(|datagram| upstream.send(datagram, to) == SendResult::Unreachable);
         flows.handle_input(Input::Opened { flow }, cx.now);
         if refused {
             flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
@@ -458,8 +502,20 @@ impl UdpWorker {
     fn header(&self, flow: Key, flows: &Flows) -> Option<Header> {
         let key = flows.key(flow)?;
         let listener = self.listeners.get(&key.socket)?;
-        let bound = || listener.socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
-        self.proxy_protocol.udp_header(listener.service, key.client, || key.local.or_else(bound), listener.port)
+        let bound = || {
+            listener
+                .socket
+                .local_addr()
+                .ok()
+                .map(|address| address.ip())
+                .filter(|ip| !ip.is_unspecified())
+        };
+        self.proxy_protocol.udp_header(
+            listener.service,
+            key.client,
+            || key.local.or_else(bound),
+            listener.port,
+        )
     }
 
     /// Takes what a flow's provider sent.
@@ -500,7 +556,9 @@ impl UdpWorker {
         let datagram = &self.buffer[..count];
         if listener.connected {
             let _ = listener.socket.send(datagram);
-        } else if let Some(socket) = key.local.and_then(|ip| listener.address_sockets.for_address(ip)) {
+        } else if let Some(socket) =
+            key.local.and_then(|ip| listener.address_sockets.for_address(ip))
+        {
             if let Err(error) = socket.send_to(datagram, key.client) {
                 debug!(target: "redirect", "{}: {error}", key.client);
             }
@@ -512,7 +570,10 @@ impl UdpWorker {
     fn send_replies(&mut self) {
         let (listener, replies) = &mut self.replies;
         if let Some(listener) = self.listeners.get(listener) {
-            replies.send(&listener.socket, |client, error| debug!(target: "redirect", "{client}: {error}"));
+            replies.send(
+                &listener.socket,
+                |client, error| debug!(target: "redirect", "{client}: {error}"),
+            );
         }
     }
 

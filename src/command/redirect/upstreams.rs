@@ -54,16 +54,29 @@ impl Upstream {
         token: Token,
         cx: &Context,
     ) -> io::Result<Upstream> {
-        let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any =
+            if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
         let connected = !datagram::prepare_upstream(&socket, to) && !port_may_change;
         if connected {
             // It has its port already: what is missing is an address to call from.
-            let unreachable = |error| if is_port_exhausted(&error) { ErrorKind::HostUnreachable.into() } else { error };
+            let unreachable = |error| {
+                if is_port_exhausted(&error) {
+                    ErrorKind::HostUnreachable.into()
+                } else {
+                    error
+                }
+            };
             socket.connect(to).map_err(unreachable)?;
         }
         udp_interest::register_readable(&cx.registry, &mut socket, token)?;
-        Ok(Upstream { flow, socket, connected, header: header.map(Box::new), reply_expected: false })
+        Ok(Upstream {
+            flow,
+            socket,
+            connected,
+            header: header.map(Box::new),
+            reply_expected: false,
+        })
     }
 
     /// Sends a datagram to the provider, behind the header if that is still due.
@@ -71,7 +84,13 @@ impl Upstream {
     /// the header then waits for the next one.
     pub fn send(&mut self, bytes: &[u8], to: SocketAddr) -> SendResult {
         self.reply_expected = true;
-        let send = |bytes: &[u8]| if self.connected { self.socket.send(bytes) } else { self.socket.send_to(bytes, to) };
+        let send = |bytes: &[u8]| {
+            if self.connected {
+                self.socket.send(bytes)
+            } else {
+                self.socket.send_to(bytes, to)
+            }
+        };
         let sent = match &self.header {
             None => send(bytes),
             Some(header) => send(&[header, bytes].concat()).inspect(|_| self.header = None),

@@ -67,7 +67,11 @@ impl FromStr for ProviderSpec {
             (Some(IpAddr::V6(ip)), "")
         } else {
             let (ip, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
-            let ip = if ip.is_empty() { None } else { Some(IpAddr::V4(ip.parse::<Ipv4Addr>().map_err(|_| WRONG)?)) };
+            let ip = if ip.is_empty() {
+                None
+            } else {
+                Some(IpAddr::V4(ip.parse::<Ipv4Addr>().map_err(|_| WRONG)?))
+            };
             (ip, rest)
         };
         let port = match rest.strip_prefix(':') {
@@ -98,7 +102,9 @@ impl FromStr for Provider {
 
     fn from_str(text: &str) -> Result<Provider, Self::Err> {
         let spec: ProviderSpec = text.parse()?;
-        let ip = spec.ip.ok_or("a provider's address is missing (IP, IP:PORT, [IPv6] or [IPv6]:PORT)")?;
+        let ip = spec
+            .ip
+            .ok_or("a provider's address is missing (IP, IP:PORT, [IPv6] or [IPv6]:PORT)")?;
         Ok(Provider { ip, port: spec.port })
     }
 }
@@ -106,7 +112,9 @@ impl FromStr for Provider {
 impl Provider {
     /// Appends it as it is displayed: providers are spec in every answer.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let IpAddr::V4(ip) = self.ip else { return out.extend_from_slice(self.to_string().as_bytes()) };
+        let IpAddr::V4(ip) = self.ip else {
+            return out.extend_from_slice(self.to_string().as_bytes());
+        };
         for (number, byte) in ip.octets().into_iter().enumerate() {
             if number > 0 {
                 out.push(b'.');
@@ -196,9 +204,9 @@ fn host_name(text: &str) -> bool {
 fn host_and_port(text: &str) -> Option<(&str, &str)> {
     match text.strip_prefix('[') {
         Some(inner) => inner.split_once("]:").filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok()),
-        None => text
-            .rsplit_once(':')
-            .filter(|(host, _)| *host == "*" || host_name(host) || host.parse::<Ipv4Addr>().is_ok()),
+        None => text.rsplit_once(':').filter(|(host, _)| {
+            *host == "*" || host_name(host) || host.parse::<Ipv4Addr>().is_ok()
+        }),
     }
 }
 
@@ -357,9 +365,10 @@ impl FromStr for Cidr {
         let ip: IpAddr = ip.parse().map_err(|_| WRONG)?;
         let most = if ip.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
-            Some(bits) => {
-                port(bits).and_then(|bits| u8::try_from(bits).ok()).filter(|bits| *bits <= most).ok_or(WRONG)?
-            }
+            Some(bits) => port(bits)
+                .and_then(|bits| u8::try_from(bits).ok())
+                .filter(|bits| *bits <= most)
+                .ok_or(WRONG)?,
             None => most,
         };
         Ok(Cidr { ip, bits })
@@ -399,7 +408,10 @@ mod tests {
     fn a_missing_address_is_the_source() {
         let source = "::ffff:192.0.2.9".parse().unwrap();
         assert_eq!(ProviderSpec::default().resolve(source).to_string(), "192.0.2.9");
-        assert_eq!(":81".parse::<ProviderSpec>().unwrap().resolve(source).to_string(), "192.0.2.9:81");
+        assert_eq!(
+            ":81".parse::<ProviderSpec>().unwrap().resolve(source).to_string(),
+            "192.0.2.9:81"
+        );
     }
 
     #[test]
@@ -432,16 +444,31 @@ mod tests {
         for text in ["*:40000-40020/udp", "127.0.0.1:0", "[::1]:80", "localhost:53/udp"] {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
-        for bad in ["80", ":80", "1.2.3:80", "*:90-80", "*:0-80", "*:80/sctp", "*:80/udp/tcp", "::1:80", "[::1]"] {
+        for bad in [
+            "80",
+            ":80",
+            "1.2.3:80",
+            "*:90-80",
+            "*:0-80",
+            "*:80/sctp",
+            "*:80/udp/tcp",
+            "::1:80",
+            "[::1]",
+        ] {
             assert!(bad.parse::<ListenAddr>().is_err(), "{bad:?} was taken");
         }
     }
 
     #[test]
     fn networks_contain_what_they_say() {
-        let inside = |net: &str, ip: &str| net.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
+        let inside =
+            |net: &str, ip: &str| net.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
         assert!(inside("10.0.0.0/8", "10.255.0.1") && !inside("10.0.0.0/8", "11.0.0.1"));
-        assert!(inside("0.0.0.0/0", "203.0.113.9") && inside("::/0", "2001:db8::1") && !inside("::/0", "1.2.3.4"));
+        assert!(
+            inside("0.0.0.0/0", "203.0.113.9")
+                && inside("::/0", "2001:db8::1")
+                && !inside("::/0", "1.2.3.4")
+        );
         assert!(inside("192.0.2.1", "::ffff:192.0.2.1") && !inside("192.0.2.1", "192.0.2.2"));
         for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/+8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad:?} was taken");

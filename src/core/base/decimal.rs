@@ -28,7 +28,8 @@ pub fn parse(text: &str) -> Option<f64> {
     let exponent = exponent.saturating_sub(i32::try_from(fraction.len()).ok()?);
     let power = 10f64.powi(exponent.saturating_abs());
     // A division by a power of ten is exact where a product with its inverse is not.
-    Some(if exponent < 0 { number / power } else { number * power }).filter(|number| number.is_finite())
+    Some(if exponent < 0 { number / power } else { number * power })
+        .filter(|number| number.is_finite())
 }
 
 /// A number with three digits after the point; what is not a number is 0.
@@ -67,8 +68,8 @@ mod tests {
             assert_eq!(parse(text), text.parse().ok(), "{text}");
         }
         for text in [
-            "", ".", "+", "e3", "-1", "1-", "0x1", "1e", "1e5.0", "nan", "inf", "1e400", "0e999", "1 ", "1,5", "++1",
-            "٣",
+            "", ".", "+", "e3", "-1", "1-", "0x1", "1e", "1e5.0", "nan", "inf", "1e400", "0e999",
+            "1 ", "1,5", "++1", "٣",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

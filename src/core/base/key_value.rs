@@ -27,7 +27,9 @@ pub fn read(text: &str) -> impl Iterator<Item = Result<Pair<'_>, (usize, String)
             return None;
         }
         Some(
-            pair(line).map(|(key, value)| Pair { line: line_number, key, value }).map_err(|wrong| (line_number, wrong)),
+            pair(line)
+                .map(|(key, value)| Pair { line: line_number, key, value })
+                .map_err(|wrong| (line_number, wrong)),
         )
     })
 }
@@ -39,9 +41,9 @@ fn pair(line: &str) -> Result<(&str, &str), String> {
         return Err(format!("`{key}` is not a key (letters, digits and _)"));
     }
     let (value, rest) = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => {
-            value[1..].split_once(quote).ok_or_else(|| format!("{key}: the closing {quote} is missing"))?
-        }
+        Some(quote @ ('"' | '\'')) => value[1..]
+            .split_once(quote)
+            .ok_or_else(|| format!("{key}: the closing {quote} is missing"))?,
         _ => value.split_at(value.find(char::is_whitespace).unwrap_or(value.len())),
     };
     if line.ends_with(value) && value.contains(['"', '\'']) {
@@ -67,7 +69,8 @@ pub fn assignment(text: &str) -> Result<(&str, &str), String> {
     if !is_key(key.trim()) {
         return Err(format!("`{}` is not a key (letters, digits and _)", key.trim()));
     }
-    let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    let bare =
+        ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     Ok((key.trim(), bare.unwrap_or(value)))
 }
 
@@ -93,7 +96,9 @@ fn append(line: &mut String, key: &str, value: &dyn Display) {
 
 /// The value of `key` in a line of pairs, as far as it is one word.
 pub fn find<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    line.split(' ').find_map(|word| word.split_once('=').filter(|(name, _)| *name == key)).map(|(_, value)| value)
+    line.split(' ')
+        .find_map(|word| word.split_once('=').filter(|(name, _)| *name == key))
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -102,11 +107,20 @@ mod tests {
 
     #[test]
     fn a_file_reads_as_sh_would() {
-        let file = "\u{feff}# a comment\r\n\n  a=1\nb = two # why\nc=\"x y\"  \nd='#q'\ne=\nf=a#b\n";
-        let pairs: Vec<_> = read(file).map(Result::unwrap).map(|pair| (pair.line, pair.key, pair.value)).collect();
+        let file =
+            "\u{feff}# a comment\r\n\n  a=1\nb = two # why\nc=\"x y\"  \nd='#q'\ne=\nf=a#b\n";
+        let pairs: Vec<_> =
+            read(file).map(Result::unwrap).map(|pair| (pair.line, pair.key, pair.value)).collect();
         assert_eq!(
             pairs,
-            [(3, "a", "1"), (4, "b", "two"), (5, "c", "x y"), (6, "d", "#q"), (7, "e", ""), (8, "f", "a#b")]
+            [
+                (3, "a", "1"),
+                (4, "b", "two"),
+                (5, "c", "x y"),
+                (6, "d", "#q"),
+                (7, "e", ""),
+                (8, "f", "a#b")
+            ]
         );
     }
 

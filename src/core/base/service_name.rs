@@ -44,7 +44,11 @@ impl FromStr for ServiceName {
         let mut bytes = [0; ServiceName::BYTES_MAX];
         let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         match text.bytes().next() {
-            Some(first) if first.is_ascii_lowercase() && text.len() <= bytes.len() && text.bytes().all(good) => {
+            Some(first)
+                if first.is_ascii_lowercase()
+                    && text.len() <= bytes.len()
+                    && text.bytes().all(good) =>
+            {
                 bytes[..text.len()].copy_from_slice(text.as_bytes());
                 Ok(ServiceName { length: text.len() as u8, bytes })
             }

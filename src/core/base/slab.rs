@@ -36,7 +36,11 @@ impl<T> Slab<T> {
     /// An empty one whose slot numbers begin at `first`, where others have the
     /// lower ones.
     pub fn with_reserved(first: usize) -> Slab<T> {
-        Slab { slots: std::iter::repeat_with(|| (0, None)).take(first).collect(), free: Vec::new(), first }
+        Slab {
+            slots: std::iter::repeat_with(|| (0, None)).take(first).collect(),
+            free: Vec::new(),
+            first,
+        }
     }
 
     /// How many values are in it.
@@ -110,7 +114,9 @@ impl<T> Slab<T> {
     /// All values with their keys, by slot number.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, value))| {
-            value.as_ref().map(|value| (Key { index: index as u32, generation: *generation }, value))
+            value
+                .as_ref()
+                .map(|value| (Key { index: index as u32, generation: *generation }, value))
         })
     }
 

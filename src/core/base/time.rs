@@ -137,7 +137,8 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Span, Self::Err> {
         const WRONG: &str = "not a duration (250ms, 30s, 5m, 2h; a bare number is seconds)";
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let digits =
+            text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit {
             "ms" => 1_000_000,
@@ -170,12 +171,20 @@ mod tests {
 
     #[test]
     fn spans_read_as_people_write_them() {
-        for (text, millis) in
-            [("250ms", 250), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("7", 7000), ("1.5s", 1500), ("0", 0)]
-        {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("7", 7000),
+            ("1.5s", 1500),
+            ("0", 0),
+        ] {
             assert_eq!(text.parse(), Ok(Span::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "5x", "-1s", "1.s", ".5s", "1..5", "1e3", " 1s", "99999999999999h", "١s"] {
+        for text in
+            ["", "s", "5x", "-1s", "1.s", ".5s", "1..5", "1e3", " 1s", "99999999999999h", "١s"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text:?} was taken");
         }
     }

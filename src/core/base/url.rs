@@ -77,12 +77,14 @@ impl<'a> Url<'a> {
         if !rest.bytes().all(|c| ALLOWED[usize::from(c)]) {
             return Err("a character that a URL may not contain");
         }
-        let (authority, tail) = rest.split_at(rest.bytes().position(|c| c == b'/' || c == b'?').unwrap_or(rest.len()));
+        let (authority, tail) =
+            rest.split_at(rest.bytes().position(|c| c == b'/' || c == b'?').unwrap_or(rest.len()));
         let path = tail.bytes().position(|c| c == b'?').unwrap_or(tail.len());
         let (path, query) = (&tail[..path], tail.get(path + 1..).unwrap_or(""));
         let (host, port) = match authority.strip_prefix('[') {
             Some(inner) => {
-                let (host, port) = inner.split_once(']').ok_or("the address lacks its closing bracket")?;
+                let (host, port) =
+                    inner.split_once(']').ok_or("the address lacks its closing bracket")?;
                 if host.parse::<std::net::Ipv6Addr>().is_err() {
                     return Err("not an IPv6 address between the brackets");
                 }
@@ -105,7 +107,9 @@ impl<'a> Url<'a> {
 
     /// The parameters of the query, decoded; an error for a pair without `=`
     /// or a broken percent-encoding.
-    pub fn pairs(&self) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), &'static str>> + 'a {
+    pub fn pairs(
+        &self,
+    ) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), &'static str>> + 'a {
         let query = self.query;
         query.split('&').filter(move |_| !query.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').ok_or("a parameter without =")?;
@@ -123,7 +127,12 @@ pub fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut bytes = text.bytes();
     while let Some(c) = bytes.next() {
         let c = if c == b'%' {
-            let mut digit = || bytes.next().and_then(|c| char::from(c).to_digit(16)).ok_or("a broken percent-encoding");
+            let mut digit = || {
+                bytes
+                    .next()
+                    .and_then(|c| char::from(c).to_digit(16))
+                    .ok_or("a broken percent-encoding")
+            };
             (digit()? * 16 + digit()?) as u8
         } else {
             c
@@ -147,7 +156,9 @@ impl<T: fmt::Display> fmt::Display for Encoded<T> {
             fn write_str(&mut self, text: &str) -> fmt::Result {
                 for c in text.bytes() {
                     match c {
-                        b'-' | b'.' | b'_' | b'~' | b':' | b',' => self.0.write_char(char::from(c))?,
+                        b'-' | b'.' | b'_' | b'~' | b':' | b',' => {
+                            self.0.write_char(char::from(c))?
+                        }
                         c if c.is_ascii_alphanumeric() => self.0.write_char(char::from(c))?,
                         c => write!(self.0, "%{c:02X}")?,
                     }
@@ -170,7 +181,8 @@ mod tests {
             (url.scheme, url.host, url.port, url.path, url.query),
             ("pegasus", "195.251.255.190", None, "/next", "")
         );
-        let url = Url::parse("pegasus://[2001:db8::1]:7348/next?service=web&client=%5B::1%5D").unwrap();
+        let url =
+            Url::parse("pegasus://[2001:db8::1]:7348/next?service=web&client=%5B::1%5D").unwrap();
         assert_eq!((url.host, url.port), ("2001:db8::1", Some(7348)));
         let pairs: Vec<_> = url.pairs().map(Result::unwrap).collect();
         assert_eq!(pairs, [("service".into(), "web".into()), ("client".into(), "[::1]".into())]);
@@ -202,8 +214,18 @@ mod tests {
         ] {
             assert!(Url::parse(bad).is_err(), "{bad:?} was taken");
         }
-        for bad in ["p://b/x?a", "p://b/x?a=1&", "p://b/x?a=%4", "p://b/x?a=%zz", "p://b/x?a=%0a", "p://b/x?a=%ff"] {
-            assert!(Url::parse(bad).unwrap().pairs().any(|pair| pair.is_err()), "{bad:?} was taken");
+        for bad in [
+            "p://b/x?a",
+            "p://b/x?a=1&",
+            "p://b/x?a=%4",
+            "p://b/x?a=%zz",
+            "p://b/x?a=%0a",
+            "p://b/x?a=%ff",
+        ] {
+            assert!(
+                Url::parse(bad).unwrap().pairs().any(|pair| pair.is_err()),
+                "{bad:?} was taken"
+            );
         }
     }
 

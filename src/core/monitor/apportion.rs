@@ -8,7 +8,10 @@ use crate::base::random::Random;
 pub fn shares(demand: &[f64]) -> Vec<f64> {
     let total: f64 = demand.iter().sum();
     let even = 1.0 / demand.len().max(1) as f64;
-    demand.iter().map(|demand| if total > 0.0 { 0.5 * even + 0.5 * demand / total } else { even }).collect()
+    demand
+        .iter()
+        .map(|demand| if total > 0.0 { 0.5 * even + 0.5 * demand / total } else { even })
+        .collect()
 }
 
 /// Rounds shares to whole numbers, each up or down at random with the right

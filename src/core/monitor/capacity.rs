@@ -94,7 +94,8 @@ impl CapacityEstimator {
     /// Requests that the host can take in an interval, for queues that
     /// count none in progress.
     pub fn per_interval(&self, sample: &Sample, interval: Span) -> f64 {
-        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0)).max(1.0)
+        (PAPER_MARGIN * self.per_second * interval.as_secs_f64() - sample.queued.unwrap_or(0.0))
+            .max(1.0)
             * spare(sample)
     }
 }
@@ -111,7 +112,13 @@ mod tests {
     use super::*;
 
     fn learned(cpus: f64, active: f64, utilisation: f64, queued: f64) -> f64 {
-        let sample = Sample { cpus, utilisation: Some(utilisation), queued: Some(queued), load: None, full: None };
+        let sample = Sample {
+            cpus,
+            utilisation: Some(utilisation),
+            queued: Some(queued),
+            load: None,
+            full: None,
+        };
         let mut estimator = CapacityEstimator::new(cpus);
         for _ in 0..60 {
             estimator.observe(&sample, active, 0.0, Span::from_secs(1));
@@ -139,7 +146,13 @@ mod tests {
     #[test]
     fn a_load_average_scales_four_slots_a_cpu() {
         let mut estimator = CapacityEstimator::new(2.0);
-        let sample = |load| Sample { cpus: 2.0, utilisation: None, queued: None, load: Some(load), full: None };
+        let sample = |load| Sample {
+            cpus: 2.0,
+            utilisation: None,
+            queued: None,
+            load: Some(load),
+            full: None,
+        };
         estimator.observe(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
         assert_eq!(
             (
@@ -154,7 +167,8 @@ mod tests {
 
     #[test]
     fn paper_mode_offers_a_quarter_more_than_the_machine_can_do() {
-        let sample = Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
+        let sample =
+            Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
         let mut estimator = CapacityEstimator::new(4.0);
         for _ in 0..60 {
             estimator.observe(&sample, 0.0, 40.0, Span::from_secs(1));

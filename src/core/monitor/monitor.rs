@@ -202,7 +202,9 @@ impl StateMachine for Monitor {
                     }
                 }
             }
-            Input::QueueReply { balancer, service, reply } => self.on_queue_reply(balancer, service, reply, now),
+            Input::QueueReply { balancer, service, reply } => {
+                self.on_queue_reply(balancer, service, reply, now)
+            }
             Input::Sampled(sample) => {
                 let active = self.balancer_states().map(|state| state.active).sum();
                 let paper = self
@@ -215,7 +217,8 @@ impl StateMachine for Monitor {
                 // of another would add their noises instead of cancelling them.
                 let last = self.sample.unwrap_or(sample);
                 self.estimator.observe(&last, active, paper, self.sampled_over);
-                self.sampled_over = self.sample.map_or(self.options.interval, |_| now.since(self.sampled_at));
+                self.sampled_over =
+                    self.sample.map_or(self.options.interval, |_| now.since(self.sampled_at));
                 self.sampled_at = now;
                 self.sample = Some(sample);
                 self.sampling = false;
@@ -257,11 +260,15 @@ impl StateMachine for Monitor {
             }
         }
         if now >= self.next_sample {
-            let interval = self.options.interval.as_secs_f64() * (1.0 + JITTER * (2.0 * self.random.unit() - 1.0));
+            let interval = self.options.interval.as_secs_f64()
+                * (1.0 + JITTER * (2.0 * self.random.unit() - 1.0));
             self.next_sample = now + Span::from_secs_f64(interval);
             // A check that is due with the next look belongs to it.
             for offer in &mut self.offers {
-                let close = offer.next_check.since(self.next_sample).max(self.next_sample.since(offer.next_check));
+                let close = offer
+                    .next_check
+                    .since(self.next_sample)
+                    .max(self.next_sample.since(offer.next_check));
                 if close <= self.options.interval.part(5) {
                     offer.next_check = self.next_sample;
                 }
@@ -307,7 +314,8 @@ impl Monitor {
             outputs: VecDeque::new(),
             options,
         };
-        monitor.offers = monitor.options.services.iter().map(|service| monitor.start(service)).collect();
+        monitor.offers =
+            monitor.options.services.iter().map(|service| monitor.start(service)).collect();
         monitor
     }
 
@@ -341,7 +349,11 @@ impl Monitor {
         let name = offer.options.service;
         let turned = offer.health.checked(good);
         if turned {
-            let note = if offer.health.well() { MonitorLog::Healthy(name) } else { MonitorLog::Unhealthy(name) };
+            let note = if offer.health.well() {
+                MonitorLog::Healthy(name)
+            } else {
+                MonitorLog::Unhealthy(name)
+            };
             self.outputs.push_back(Output::Log(note));
         }
         if self.draining.is_some() {
@@ -378,10 +390,14 @@ impl Monitor {
     pub fn offers(&mut self) -> Vec<(usize, usize, Request)> {
         let Some(sample) = self.sample else { return Vec::new() };
         let all_away = !self.up.contains(&true);
-        let balancers: Vec<usize> = (0..self.up.len()).filter(|balancer| all_away || self.up[*balancer]).collect();
+        let balancers: Vec<usize> =
+            (0..self.up.len()).filter(|balancer| all_away || self.up[*balancer]).collect();
         let lease = self.options.interval.times(LEASE_INTERVALS).max(LEASE_MIN);
-        let demand: Vec<f64> =
-            self.offers.iter().map(|offer| offer.balancers.iter().map(|state| state.demand).sum()).collect();
+        let demand: Vec<f64> = self
+            .offers
+            .iter()
+            .map(|offer| offer.balancers.iter().map(|state| state.demand).sum())
+            .collect();
         let host = self.estimator.slots(&sample);
         let mut offers = Vec::new();
         for (number, part) in apportion::shares(&demand).into_iter().enumerate() {
@@ -390,13 +406,16 @@ impl Monitor {
             let own = match offer.options.capacity {
                 // What nobody can measure is what the operator says, as far as the
                 // host is spare.
-                Some(capacity) if sample.utilisation.is_none() => f64::from(capacity) * capacity::spare(&sample),
+                Some(capacity) if sample.utilisation.is_none() => {
+                    f64::from(capacity) * capacity::spare(&sample)
+                }
                 _ => host * part,
             };
             // A host with less than one slot a service still serves each.
             let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
             let full = !offer.health.well() || slots <= 0.0;
-            let demand: Vec<f64> = balancers.iter().map(|balancer| offer.balancers[*balancer].demand).collect();
+            let demand: Vec<f64> =
+                balancers.iter().map(|balancer| offer.balancers[*balancer].demand).collect();
             let parts = apportion::shares(&demand);
             let shares: Vec<f64> = parts.iter().map(|part| slots * part).collect();
             let tickets = apportion::round(&shares, &mut self.random);
@@ -404,7 +423,9 @@ impl Monitor {
                 let (tickets, capacity) = if full {
                     (0, 0)
                 } else if offer.balancers[*balancer].mode == Mode::Paper {
-                    let requests = self.estimator.per_interval(&sample, self.options.interval) * part * parts[place];
+                    let requests = self.estimator.per_interval(&sample, self.options.interval)
+                        * part
+                        * parts[place];
                     let requests = requests.max(1.0) as u32;
                     (requests, requests)
                 } else {
@@ -429,9 +450,12 @@ impl Monitor {
         let Some(state) = offer.balancers.get_mut(balancer) else { return };
         match reply {
             Reply::Feedback(Feedback { active, granted, waiting, mode }) => {
-                let kept = (-now.since(state.replied_at).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
+                let kept = (-now.since(state.replied_at).as_secs_f64()
+                    / DEMAND_MEMORY.as_secs_f64())
+                .exp();
                 state.demand = state.demand * kept + (granted + waiting) as f64;
-                (state.active, state.granted, state.mode, state.replied_at) = (active, granted, mode, now);
+                (state.active, state.granted, state.mode, state.replied_at) =
+                    (active, granted, mode, now);
                 state.refused = false;
                 if let Some(drain) = &mut self.draining {
                     drain.asked = true;
@@ -458,15 +482,26 @@ impl Monitor {
     fn send_to_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
         for balancer in (0..self.up.len()).filter(|balancer| self.up[*balancer]) {
             for (service, offer) in self.offers.iter().enumerate() {
-                self.outputs.push_back(Output::SendToQueue { balancer, service, request: request(&offer.options) });
+                self.outputs.push_back(Output::SendToQueue {
+                    balancer,
+                    service,
+                    request: request(&offer.options),
+                });
             }
         }
     }
 
     fn drain(&mut self, now: Moment) {
         if self.draining.is_none() {
-            self.send_to_all(|offer| Request::Withdraw { provider: offer.provider, service: offer.service });
-            self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
+            self.send_to_all(|offer| Request::Withdraw {
+                provider: offer.provider,
+                service: offer.service,
+            });
+            self.draining = Some(Drain {
+                until: now + self.options.drain_timeout,
+                next_question: now,
+                asked: false,
+            });
             for offer in &mut self.offers {
                 for (state, up) in offer.balancers.iter_mut().zip(&self.up) {
                     // Nobody tells what a queue that is away has in progress.

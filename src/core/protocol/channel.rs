@@ -97,7 +97,10 @@ impl Responder {
             let parsed = match self.decoder.next_line()? {
                 Line::Line(line) => Request::parse(line),
                 Line::TooLong => {
-                    self.reply_now(Reply::error(ErrorCode::TooLong, "a line has at most 1024 bytes"));
+                    self.reply_now(Reply::error(
+                        ErrorCode::TooLong,
+                        "a line has at most 1024 bytes",
+                    ));
                     self.closing = true;
                     break;
                 }
@@ -237,7 +240,8 @@ impl<T> Requester<T> {
                 }
                 _ => Reply::parse(line)?,
             };
-            if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = reply {
+            if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = reply
+            {
                 return Ok(Some(Matched::ById(id, reply)));
             }
             let (purpose, _) = self.pending.pop_front().ok_or("an answer to nothing")?;
@@ -259,8 +263,10 @@ mod tests {
     #[test]
     fn answers_keep_the_order_of_requests_but_numbered_ones_overtake() {
         let mut channel = Responder::default();
-        channel.receive(b"pegasus://b/next?wait=1s\npegasus://b/done?id=1\npegasus://b/next?id=2\n");
-        let orders: Vec<ReplySlot> = std::iter::from_fn(|| channel.next_request()).map(|(slot, _)| slot).collect();
+        channel
+            .receive(b"pegasus://b/next?wait=1s\npegasus://b/done?id=1\npegasus://b/next?id=2\n");
+        let orders: Vec<ReplySlot> =
+            std::iter::from_fn(|| channel.next_request()).map(|(slot, _)| slot).collect();
         assert_eq!(orders, [Some(0), Some(1), None]);
         channel.reply(Some(1), Reply::Ok);
         assert_eq!(sent(&mut channel), "");
@@ -279,9 +285,21 @@ mod tests {
         channel.reply(slot, Reply::Status(String::new()));
         assert_eq!(channel.next_request(), None);
         assert!(channel.closing() && !channel.finished());
-        let answers: Vec<_> =
-            sent(&mut channel).lines().map(|line| line.chars().take(13).collect::<String>()).collect();
-        assert_eq!(answers, ["error bad-url", "error bad-url", ".", "error bad-url", "error bad-url", "error bad-url"]);
+        let answers: Vec<_> = sent(&mut channel)
+            .lines()
+            .map(|line| line.chars().take(13).collect::<String>())
+            .collect();
+        assert_eq!(
+            answers,
+            [
+                "error bad-url",
+                "error bad-url",
+                ".",
+                "error bad-url",
+                "error bad-url",
+                "error bad-url"
+            ]
+        );
         assert!(channel.finished());
     }
 
@@ -333,9 +351,18 @@ mod tests {
         assert_eq!(asking.next_reply(), Ok(None));
         asking.receive(b".\nerror denied\n.\nok\n");
         let lines = "queue waiting=0\nprovider address=10.0.0.7:80\n";
-        assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('a', Reply::Status(lines.into())))));
-        assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('b', Reply::error(ErrorCode::Denied, "")))));
-        assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('c', Reply::Status(String::new())))));
+        assert_eq!(
+            asking.next_reply(),
+            Ok(Some(Matched::InOrder('a', Reply::Status(lines.into()))))
+        );
+        assert_eq!(
+            asking.next_reply(),
+            Ok(Some(Matched::InOrder('b', Reply::error(ErrorCode::Denied, ""))))
+        );
+        assert_eq!(
+            asking.next_reply(),
+            Ok(Some(Matched::InOrder('c', Reply::Status(String::new()))))
+        );
         assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('d', Reply::Ok))));
         asking.send(&"b", &Request::Status { service: None }, 'e');
         for _ in 0..STATUS_BYTES_MAX / 1000 {

@@ -225,7 +225,8 @@ impl Request {
             }
         };
         for pair in url.pairs() {
-            let (name, value) = pair.map_err(|wrong| ProtocolError::new(ErrorCode::BadParameter, wrong))?;
+            let (name, value) =
+                pair.map_err(|wrong| ProtocolError::new(ErrorCode::BadParameter, wrong))?;
             parameters.enter(known, &name, value)?;
         }
         let p = &parameters;
@@ -243,7 +244,9 @@ impl Request {
                 id: p.id()?,
                 client: match p.text("client") {
                     None => None,
-                    Some(text) => Some(client(text).ok_or_else(|| wrong("client", "not an IP address"))?),
+                    Some(text) => {
+                        Some(client(text).ok_or_else(|| wrong("client", "not an IP address"))?)
+                    }
                 },
                 avoid: match p.text("avoid") {
                     None | Some("") => Vec::new(),
@@ -263,9 +266,10 @@ impl Request {
                     Some(_) => return Err(wrong("unused", "neither yes nor no")),
                 },
             },
-            "/withdraw" => {
-                Request::Withdraw { provider: p.optional("provider")?.unwrap_or_default(), service: p.service()? }
-            }
+            "/withdraw" => Request::Withdraw {
+                provider: p.optional("provider")?.unwrap_or_default(),
+                service: p.service()?,
+            },
             _ => Request::Status { service: p.optional("service")? },
         })
     }
@@ -314,7 +318,9 @@ impl Request {
                     add(&mut url, "client", &client);
                 }
                 if let Some((first, rest)) = next.avoid.split_first() {
-                    let list = rest.iter().fold(first.to_string(), |list, provider| format!("{list},{provider}"));
+                    let list = rest
+                        .iter()
+                        .fold(first.to_string(), |list, provider| format!("{list},{provider}"));
                     add(&mut url, "avoid", &list);
                 }
             }
@@ -371,10 +377,16 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    fn enter(&mut self, known: &'static [&'static str], name: &str, value: Cow<'a, str>) -> Result<(), ProtocolError> {
+    fn enter(
+        &mut self,
+        known: &'static [&'static str],
+        name: &str,
+        value: Cow<'a, str>,
+    ) -> Result<(), ProtocolError> {
         let Some(place) = known.iter().position(|known| *known == name) else {
             // The name is a stranger's text: it is shown only where it is a plain word.
-            let plain = name.len() <= 32 && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
+            let plain = name.len() <= 32
+                && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
             return Err(if plain {
                 wrong(name, "no such parameter")
             } else {
@@ -389,10 +401,17 @@ impl<'a> Parameters<'a> {
     }
 
     fn text(&self, name: &str) -> Option<&str> {
-        self.values.iter().flatten().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
+        self.values
+            .iter()
+            .flatten()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_ref())
     }
 
-    fn optional<T: FromStr<Err = &'static str>>(&self, name: &str) -> Result<Option<T>, ProtocolError> {
+    fn optional<T: FromStr<Err = &'static str>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, ProtocolError> {
         self.text(name).map(str::parse).transpose().map_err(|why| wrong(name, why))
     }
 
@@ -432,7 +451,11 @@ impl Reply {
             Reply::Feedback(s) => {
                 let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
                 let active = Thousandths(s.active);
-                write!(out, "ok active={active} granted={} waiting={} mode={mode}", s.granted, s.waiting)
+                write!(
+                    out,
+                    "ok active={active} granted={} waiting={} mode={mode}",
+                    s.granted, s.waiting
+                )
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
             Reply::Provider { provider, .. } => {
@@ -442,7 +465,9 @@ impl Reply {
             Reply::Error { error, .. } if error.explanation.is_empty() => {
                 write!(out, "error {}", error.code.word())
             }
-            Reply::Error { error, .. } => write!(out, "error {} {}", error.code.word(), error.explanation),
+            Reply::Error { error, .. } => {
+                write!(out, "error {} {}", error.code.word(), error.explanation)
+            }
             Reply::Status(lines) => write!(out, "{lines}."),
         };
         if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = self {
@@ -456,7 +481,8 @@ impl Reply {
     pub fn parse(line: &[u8]) -> Result<Reply, &'static str> {
         const WRONG: &str = "not an answer of a ticket queue";
         let text = std::str::from_utf8(line).map_err(|_| WRONG)?;
-        let last = text.rsplit_once(' ').and_then(|(rest, word)| Some((rest, word.strip_prefix("id=")?)));
+        let last =
+            text.rsplit_once(' ').and_then(|(rest, word)| Some((rest, word.strip_prefix("id=")?)));
         let (rest, id) = match last {
             Some((rest, id)) => (rest, Some(id.parse().ok().filter(|id| *id != 0).ok_or(WRONG)?)),
             None => (text, None),
@@ -464,7 +490,10 @@ impl Reply {
         if let Some(error) = rest.strip_prefix("error ") {
             let (word, explanation) = error.split_once(' ').unwrap_or((error, ""));
             let code = ErrorCode::ALL.into_iter().find(|code| code.word() == word).ok_or(WRONG)?;
-            return Ok(Reply::Error { error: ProtocolError::new(code, explanation.to_string()), id });
+            return Ok(Reply::Error {
+                error: ProtocolError::new(code, explanation.to_string()),
+                id,
+            });
         }
         if rest == "ok" {
             return Ok(Reply::Ok);
@@ -526,11 +555,17 @@ mod tests {
                 avoid: vec![]
             })
         );
-        let ticket =
-            Request::parse(b"pegasus://195.251.255.190/ticket?provider=195.255.100.10&tickets=100&capacity=100")
-                .unwrap();
-        let Request::Ticket { provider, tickets, capacity, .. } = &ticket else { panic!("{ticket:?}") };
-        assert_eq!((provider.to_string().as_str(), *tickets, *capacity), ("195.255.100.10", 100, 100));
+        let ticket = Request::parse(
+            b"pegasus://195.251.255.190/ticket?provider=195.255.100.10&tickets=100&capacity=100",
+        )
+        .unwrap();
+        let Request::Ticket { provider, tickets, capacity, .. } = &ticket else {
+            panic!("{ticket:?}")
+        };
+        assert_eq!(
+            (provider.to_string().as_str(), *tickets, *capacity),
+            ("195.255.100.10", 100, 100)
+        );
     }
 
     #[test]

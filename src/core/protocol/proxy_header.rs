@@ -42,7 +42,8 @@ pub struct ProxyAddrs {
 impl ProxyAddrs {
     /// Of these two, whose port counts and whose IPv6 scope does not.
     pub fn new(client: SocketAddr, to: SocketAddr) -> ProxyAddrs {
-        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let plain =
+            |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         ProxyAddrs { source: plain(client), destination: plain(to) }
     }
 
@@ -96,9 +97,13 @@ impl Header {
             Family::V4(from, at) => (0x10, [from.octets(), at.octets()].concat()),
             Family::V6(from, at) => (0x20, [from.octets(), at.octets()].concat()),
         };
-        let ports = [addrs.source.port().to_be_bytes(), addrs.destination.port().to_be_bytes()].concat();
+        let ports =
+            [addrs.source.port().to_be_bytes(), addrs.destination.port().to_be_bytes()].concat();
         let length = (addresses.len() + ports.len()) as u16;
-        Header::of([V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports].concat())
+        Header::of(
+            [V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports]
+                .concat(),
+        )
     }
 
     /// A header of a stream.
@@ -209,14 +214,20 @@ fn parse_v2(bytes: &[u8]) -> ParseStatus {
         Some(command @ (&LOCAL | &PROXY)) => *command,
         Some(_) => return ParseStatus::Invalid("of another version or command"),
     };
-    let Some((fixed, rest)) = bytes.split_at_checked(V2_FIXED_BYTES) else { return ParseStatus::Incomplete };
+    let Some((fixed, rest)) = bytes.split_at_checked(V2_FIXED_BYTES) else {
+        return ParseStatus::Incomplete;
+    };
     let body = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     let length = V2_FIXED_BYTES + body;
     if length > V2_BYTES_MAX {
         return ParseStatus::Invalid("longer than 536 bytes");
     }
     if command == LOCAL {
-        return if rest.len() < body { ParseStatus::Incomplete } else { ParseStatus::Complete { length, addrs: None } };
+        return if rest.len() < body {
+            ParseStatus::Incomplete
+        } else {
+            ParseStatus::Complete { length, addrs: None }
+        };
     }
     let (family, transport) = (fixed[13] >> 4, fixed[13] & 15);
     let least = match family {

@@ -51,8 +51,16 @@ impl Affinity {
 
     /// Where `client` is at home for `service`: a provider of it, or the address
     /// of one that it knows from another service.
-    pub fn assignment(&self, client: IpAddr, service: ServiceName, now: Moment) -> Option<Assignment> {
-        let visitor = self.visitors.get(&client).filter(|visitor| visitor.active > 0 || now < visitor.until)?;
+    pub fn assignment(
+        &self,
+        client: IpAddr,
+        service: ServiceName,
+        now: Moment,
+    ) -> Option<Assignment> {
+        let visitor = self
+            .visitors
+            .get(&client)
+            .filter(|visitor| visitor.active > 0 || now < visitor.until)?;
         match visitor.homes.iter().find(|(known, _)| *known == service) {
             Some((_, provider)) => Some(Assignment::Provider(*provider)),
             None => visitor.homes.last().map(|(_, provider)| Assignment::Address(provider.ip)),
@@ -73,7 +81,10 @@ impl Affinity {
         let until = now + timeout;
         if !self.visitors.contains_key(&client) {
             self.make_room();
-            self.visitors.insert(client, StickyClient { turn: self.next, until, active: 0, homes: Vec::new() });
+            self.visitors.insert(
+                client,
+                StickyClient { turn: self.next, until, active: 0, homes: Vec::new() },
+            );
         }
         let Some(visitor) = self.visitors.get_mut(&client) else { return };
         visitor.turn = self.next;
@@ -91,7 +102,9 @@ impl Affinity {
 
     fn forget_turns(&mut self) {
         let visitors = &self.visitors;
-        self.turns.retain(|(turn, client)| visitors.get(client).is_some_and(|visitor| visitor.turn == *turn));
+        self.turns.retain(|(turn, client)| {
+            visitors.get(client).is_some_and(|visitor| visitor.turn == *turn)
+        });
     }
 
     /// A counted request of `client` has ended.
@@ -151,7 +164,10 @@ mod tests {
         affinity.assign(ip(1), web, provider, false, at(0), Span::from_secs(10));
         assert_eq!(affinity.assignment(ip(1), web, at(9)), Some(Assignment::Provider(provider)));
         assert_eq!(affinity.assignment(ip(1), ftp, at(9)), Some(Assignment::Address(provider.ip)));
-        assert_eq!((affinity.assignment(ip(2), web, at(9)), affinity.assignment(ip(1), web, at(10))), (None, None));
+        assert_eq!(
+            (affinity.assignment(ip(2), web, at(9)), affinity.assignment(ip(1), web, at(10))),
+            (None, None)
+        );
         affinity.sweep(at(10));
         assert!(affinity.is_empty());
     }
@@ -178,6 +194,9 @@ mod tests {
         affinity.assign(ip(0), web, provider, false, at(1), HOUR);
         affinity.assign(ip(1 << 20), web, provider, false, at(1), HOUR);
         assert_eq!(affinity.len(), STICKY_CLIENTS_MAX);
-        assert!(affinity.assignment(ip(0), web, at(1)).is_some() && affinity.assignment(ip(1), web, at(1)).is_none());
+        assert!(
+            affinity.assignment(ip(0), web, at(1)).is_some()
+                && affinity.assignment(ip(1), web, at(1)).is_none()
+        );
     }
 }

@@ -71,7 +71,8 @@ impl Candidates for PoolView<'_> {
 
     fn candidate(&self, slot: usize) -> Option<&ProviderStats> {
         let suits = |stats: &&ProviderStats| {
-            self.availabilities.contains(&stats.availability) && !self.avoid.contains(&stats.provider)
+            self.availabilities.contains(&stats.availability)
+                && !self.avoid.contains(&stats.provider)
         };
         self.stats(slot).filter(suits)
     }
@@ -95,7 +96,8 @@ impl ProviderPool {
     /// Another scheduler from now on.
     pub fn set_scheduler(&mut self, scheduler: Box<dyn Scheduler>) {
         self.scheduler = scheduler;
-        let mut known: Vec<&ProviderStats> = self.members.iter().map(|(_, member)| &member.stats).collect();
+        let mut known: Vec<&ProviderStats> =
+            self.members.iter().map(|(_, member)| &member.stats).collect();
         known.sort_unstable_by_key(|stats| stats.last_grant_seq);
         known.into_iter().for_each(|stats| self.scheduler.on_update(stats));
     }
@@ -162,7 +164,11 @@ impl ProviderPool {
         let Some(member) = self.members.get_mut(key) else { return Feedback::default() };
         member.count_active(now);
         if member.granted_counted + member.granted_uncounted > 0 {
-            member.mode = if member.granted_uncounted > member.granted_counted { Mode::Paper } else { Mode::Slots };
+            member.mode = if member.granted_uncounted > member.granted_counted {
+                Mode::Paper
+            } else {
+                Mode::Slots
+            };
         }
         let feedback = Feedback {
             active: match now.since(member.offered_at).as_secs_f64() {
@@ -221,19 +227,30 @@ impl ProviderPool {
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
     /// counted request) within their capacity; nothing if there are none.
-    fn placement(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Placement> {
-        [true, false].map(|free_tickets_only| Placement { free_tickets_only, counted, client }).into_iter().find(
-            |placement| {
+    fn placement(
+        &self,
+        counted: bool,
+        client: Option<IpAddr>,
+        avoid: &[Provider],
+    ) -> Option<Placement> {
+        [true, false]
+            .map(|free_tickets_only| Placement { free_tickets_only, counted, client })
+            .into_iter()
+            .find(|placement| {
                 let availabilities = placement.availabilities();
-                let all: usize = availabilities.iter().map(|state| self.availability_counts[*state as usize]).sum();
+                let all: usize = availabilities
+                    .iter()
+                    .map(|state| self.availability_counts[*state as usize])
+                    .sum();
                 let view = PoolView { members: &self.members, availabilities, avoid: &[] };
                 let avoided = |provider: &&Provider| {
-                    self.by_provider.get(*provider).is_some_and(|key| view.candidate(key.index()).is_some())
+                    self.by_provider
+                        .get(*provider)
+                        .is_some_and(|key| view.candidate(key.index()).is_some())
                 };
                 // Mostly there are more than could be avoided, and nobody has to be counted.
                 all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
-            },
-        )
+            })
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
@@ -247,14 +264,23 @@ impl ProviderPool {
     ) -> Option<(Provider, Grant)> {
         self.advance(now);
         let placement = self.placement(counted, client, avoid)?;
-        let view = PoolView { members: &self.members, availabilities: placement.availabilities(), avoid };
-        let slot = self.scheduler.choose(&view, placement).filter(|slot| view.candidate(*slot).is_some())?;
+        let view =
+            PoolView { members: &self.members, availabilities: placement.availabilities(), avoid };
+        let slot = self
+            .scheduler
+            .choose(&view, placement)
+            .filter(|slot| view.candidate(*slot).is_some())?;
         self.allocate(self.members.key_at(slot)?, placement.free_tickets_only, counted, now)
     }
 
     /// A place for one request at this provider, on a free ticket or (for a
     /// counted one) within its capacity.
-    pub fn grant_at(&mut self, provider: Provider, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
+    pub fn grant_at(
+        &mut self,
+        provider: Provider,
+        counted: bool,
+        now: Moment,
+    ) -> Option<(Provider, Grant)> {
         self.advance(now);
         let key = *self.by_provider.get(&provider)?;
         let on_ticket = self.members.get(key)?.can_take(counted, now)?;
@@ -268,19 +294,32 @@ impl ProviderPool {
     }
 
     /// The candidates for a request, longest ago granted first.
-    pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&ProviderStats> {
+    pub fn candidates(
+        &mut self,
+        counted: bool,
+        avoid: &[Provider],
+        now: Moment,
+    ) -> Vec<&ProviderStats> {
         self.advance(now);
         let Some(placement) = self.placement(counted, None, avoid) else { return Vec::new() };
         let availabilities = placement.availabilities();
         let all = self.members.iter().map(|(_, member)| &member.stats);
         let mut found: Vec<_> = all
-            .filter(|stats| availabilities.contains(&stats.availability) && !avoid.contains(&stats.provider))
+            .filter(|stats| {
+                availabilities.contains(&stats.availability) && !avoid.contains(&stats.provider)
+            })
             .collect();
         found.sort_unstable_by_key(|stats| stats.last_grant_seq);
         found
     }
 
-    fn allocate(&mut self, key: Key, on_ticket: bool, counted: bool, now: Moment) -> Option<(Provider, Grant)> {
+    fn allocate(
+        &mut self,
+        key: Key,
+        on_ticket: bool,
+        counted: bool,
+        now: Moment,
+    ) -> Option<(Provider, Grant)> {
         self.grant_seq += 1;
         let member = self.members.get_mut(key)?;
         member.granted += 1;
@@ -296,7 +335,8 @@ impl ProviderPool {
         }
         debug_assert!(!counted || member.stats.active <= member.stats.capacity);
         let provider = member.stats.provider;
-        let grant = Grant { member: key, granted_at: now, on_ticket, failure_epoch: member.failure_epoch };
+        let grant =
+            Grant { member: key, granted_at: now, on_ticket, failure_epoch: member.failure_epoch };
         self.refresh(key, now);
         Some((provider, grant))
     }
@@ -344,7 +384,8 @@ impl ProviderPool {
             let stats = &mut member.stats;
             stats.samples += 1;
             let part = (1.0 / stats.samples as f64).max(0.02);
-            let (mean, held) = (stats.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
+            let (mean, held) =
+                (stats.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
             stats.service_time = Span::from_secs_f64(mean + part * (held - mean));
         }
         self.refresh(grant.member, now);
@@ -367,7 +408,8 @@ impl ProviderPool {
         if now >= member.hold_end {
             // Many clients may notice one death; it counts once.
             member.consecutive_failures = member.consecutive_failures.saturating_add(1);
-            let hold = HOLD_FIRST.times(1 << (member.consecutive_failures - 1).min(16)).min(HOLD_MAX);
+            let hold =
+                HOLD_FIRST.times(1 << (member.consecutive_failures - 1).min(16)).min(HOLD_MAX);
             member.hold_end = now + hold;
         }
         let free = member.close(now);

@@ -121,9 +121,15 @@ impl StateMachine for TicketQueue {
 
     fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
-            Input::Connected { connection, peer } => self.connected(connection, peer.to_canonical(), false),
-            Input::LocalConnected { connection } => self.connected(connection, Ipv4Addr::LOCALHOST.into(), true),
-            Input::Request { connection, slot, request } => self.on_request(connection, slot, request, now),
+            Input::Connected { connection, peer } => {
+                self.connected(connection, peer.to_canonical(), false)
+            }
+            Input::LocalConnected { connection } => {
+                self.connected(connection, Ipv4Addr::LOCALHOST.into(), true)
+            }
+            Input::Request { connection, slot, request } => {
+                self.on_request(connection, slot, request, now)
+            }
             Input::ReadClosed { connection } => self.disconnect(connection, false, now),
             Input::SendFailed { connection } => self.refund_unconfirmed(connection, now),
             Input::Disconnected { connection } => {
@@ -139,8 +145,10 @@ impl StateMachine for TicketQueue {
             Input::Drain => {
                 self.draining = true;
                 for service in self.services.keys() {
-                    while let Some((position, ())) =
-                        self.services.get(service).and_then(|state| state.waiting.next_to_serve(now, |_| Some(())))
+                    while let Some((position, ())) = self
+                        .services
+                        .get(service)
+                        .and_then(|state| state.waiting.next_to_serve(now, |_| Some(())))
                     {
                         self.reject(service, position, ErrorCode::Draining);
                     }
@@ -152,8 +160,12 @@ impl StateMachine for TicketQueue {
     fn handle_timeout(&mut self, now: Moment) {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::PluginTimeout { service, position } => self.plugin_timed_out(service, position, now),
-                Timer::WaitTimeout { service, position } => self.reject(service, position, ErrorCode::NoTicket),
+                Timer::PluginTimeout { service, position } => {
+                    self.plugin_timed_out(service, position, now)
+                }
+                Timer::WaitTimeout { service, position } => {
+                    self.reject(service, position, ErrorCode::NoTicket)
+                }
                 Timer::HoldEnds { service } => self.serve_waiting(service, now),
             }
         }
@@ -191,15 +203,22 @@ impl TicketQueue {
 
     /// Whether this connection holds a position, or waits for one.
     pub fn has_requests(&self, connection: Key) -> bool {
-        self.connection(connection).is_some_and(|conn| !conn.requests.is_empty() || !conn.waiting_uncounted.is_empty())
+        self.connection(connection)
+            .is_some_and(|conn| !conn.requests.is_empty() || !conn.waiting_uncounted.is_empty())
     }
 
     fn connection(&self, connection: Key) -> Option<&ConnectionState> {
-        self.connections_by_slot.get(connection.index())?.as_ref().filter(|conn| conn.key == connection)
+        self.connections_by_slot
+            .get(connection.index())?
+            .as_ref()
+            .filter(|conn| conn.key == connection)
     }
 
     fn connection_mut(&mut self, connection: Key) -> Option<&mut ConnectionState> {
-        self.connections_by_slot.get_mut(connection.index())?.as_mut().filter(|conn| conn.key == connection)
+        self.connections_by_slot
+            .get_mut(connection.index())?
+            .as_mut()
+            .filter(|conn| conn.key == connection)
     }
 
     fn connected(&mut self, key: Key, peer: IpAddr, own: bool) {
@@ -220,7 +239,10 @@ impl TicketQueue {
     }
 
     fn on_request(&mut self, connection: Key, slot: ReplySlot, request: Request, now: Moment) {
-        let Some((peer, own)) = self.connection(connection).map(|conn| (conn.peer, conn.is_local)) else { return };
+        let Some((peer, own)) = self.connection(connection).map(|conn| (conn.peer, conn.is_local))
+        else {
+            return;
+        };
         let (list, denial) = match &request {
             Request::Ticket { .. } | Request::Withdraw { .. } => {
                 (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
@@ -228,7 +250,9 @@ impl TicketQueue {
             Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
                 (&self.options.allow_next, "this address is not in queue_allow_next")
             }
-            Request::Status { .. } => (&self.options.allow_status, "this address is not in queue_allow_status"),
+            Request::Status { .. } => {
+                (&self.options.allow_status, "this address is not in queue_allow_status")
+            }
         };
         if !own && !allows(list, peer) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
@@ -236,21 +260,25 @@ impl TicketQueue {
             return self.reply(connection, slot, Reply::Error { error, id });
         }
         let reply = match request {
-            Request::Next(next) => return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now),
+            Request::Next(next) => {
+                return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now)
+            }
             Request::Ticket { provider, service, tickets, capacity, lease } => {
                 self.authorize_provider(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
                     self.offer(service, Offer { provider, tickets, capacity, lease }, now)
                 })
             }
-            Request::Withdraw { provider, service } => self.authorize_provider(provider, peer).map(|provider| {
-                let key = self.by_name.get(&service).copied();
-                let discarded = key
-                    .and_then(|key| self.services.get_mut(key))
-                    .map_or(0, |state| state.pool.withdraw(provider, now));
-                self.log_presence_change(service, provider, ProviderEvent::Withdrew);
-                Reply::Discarded(discarded)
-            }),
+            Request::Withdraw { provider, service } => {
+                self.authorize_provider(provider, peer).map(|provider| {
+                    let key = self.by_name.get(&service).copied();
+                    let discarded = key
+                        .and_then(|key| self.services.get_mut(key))
+                        .map_or(0, |state| state.pool.withdraw(provider, now));
+                    self.log_presence_change(service, provider, ProviderEvent::Withdrew);
+                    Reply::Discarded(discarded)
+                })
+            }
             Request::Failure { provider, service, id } => {
                 Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
@@ -266,7 +294,11 @@ impl TicketQueue {
     }
 
     /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn authorize_provider(&self, provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
+    fn authorize_provider(
+        &self,
+        provider: ProviderSpec,
+        peer: IpAddr,
+    ) -> Result<Provider, ProtocolError> {
         let provider = provider.resolve(peer);
         if provider.ip == peer || peer.is_loopback() {
             return Ok(provider);
@@ -313,10 +345,19 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
-    fn offer(&mut self, service: ServiceName, offer: Offer, now: Moment) -> Result<Reply, ProtocolError> {
+    fn offer(
+        &mut self,
+        service: ServiceName,
+        offer: Offer,
+        now: Moment,
+    ) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
-        let key = self.open_service(service).ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
-        let full = |state: &ServiceState| state.pool.len() >= providers_max && !state.pool.contains(offer.provider);
+        let key = self
+            .open_service(service)
+            .ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
+        let full = |state: &ServiceState| {
+            state.pool.len() >= providers_max && !state.pool.contains(offer.provider)
+        };
         if self.services.get(key).is_some_and(full) {
             self.sweep_service(key, now);
         }
@@ -336,7 +377,12 @@ impl TicketQueue {
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
-    fn log_presence_change(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
+    fn log_presence_change(
+        &mut self,
+        service: ServiceName,
+        provider: Provider,
+        event: ProviderEvent,
+    ) {
         let state = self.by_name.get(&service).and_then(|key| self.services.get_mut(*key));
         if let Some(member) = state.and_then(|state| state.pool.member_mut(provider)) {
             let present = event == ProviderEvent::Registered;
@@ -370,14 +416,17 @@ impl TicketQueue {
         } else {
             self.open_service(pending.next.service)
         };
-        let Some(key) = key else { return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, "")) };
+        let Some(key) = key else {
+            return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
+        };
         // Who comes later is served later: whoever waits goes first.
         let has_waiting = self.services.get(key).is_some_and(|state| !state.waiting.is_empty());
         if has_waiting {
             self.serve_waiting(key, now);
         }
         let waiting_max = self.options.waiting_max;
-        let may_wait = self.services.get(key).is_some_and(|state| state.waiting.len() < waiting_max);
+        let may_wait =
+            self.services.get(key).is_some_and(|state| state.waiting.len() < waiting_max);
         if may_wait
             && self.sticky_provider(key, &pending, now).is_none()
             && self.worth_asking_plugin(key, &pending, now)
@@ -400,7 +449,8 @@ impl TicketQueue {
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
-        let before: Vec<_> = self.services.iter().map(|(key, state)| (key, self.scheduler(state.name))).collect();
+        let before: Vec<_> =
+            self.services.iter().map(|(key, state)| (key, self.scheduler(state.name))).collect();
         self.options = options;
         for (key, before) in before {
             let Some(name) = self.services.get(key).map(|state| state.name) else { continue };
@@ -412,7 +462,10 @@ impl TicketQueue {
             if let Some(state) = self.services.get_mut(key) {
                 state.pool.set_scheduler(scheduler);
                 state.plugin = after.command().map(|command| (command.clone(), false));
-                self.outputs.push_back(Output::StartPlugin { service: name, command: after.command().cloned() });
+                self.outputs.push_back(Output::StartPlugin {
+                    service: name,
+                    command: after.command().cloned(),
+                });
                 // What the old program was asked, the new one will not answer.
                 self.set_plugin_up(name, false, now);
             }
@@ -435,7 +488,8 @@ impl TicketQueue {
 
     fn sweep_service(&mut self, key: Key, now: Moment) {
         let Some(state) = self.services.get_mut(key) else { return };
-        let over = state.pool.members_mut().filter(|member| member.present && now >= member.lease_end);
+        let over =
+            state.pool.members_mut().filter(|member| member.present && now >= member.lease_end);
         let over: Vec<Provider> = over.map(|member| member.stats.provider).collect();
         let service = state.name;
         for provider in over {

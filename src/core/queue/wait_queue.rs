@@ -93,9 +93,14 @@ impl<W> WaitQueue<W> {
     }
 
     /// The first in the order of service for whom `serve` finds something.
-    pub fn next_to_serve<T>(&self, now: Moment, mut serve: impl FnMut(&Waiter<W>) -> Option<T>) -> Option<(u64, T)> {
+    pub fn next_to_serve<T>(
+        &self,
+        now: Moment,
+        mut serve: impl FnMut(&Waiter<W>) -> Option<T>,
+    ) -> Option<(u64, T)> {
         let (_, oldest) = self.positions().next()?;
-        let mut found = |(position, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (position, what));
+        let mut found =
+            |(position, waiter): (u64, &Waiter<W>)| serve(waiter).map(|what| (position, what));
         if now.since(oldest.since) > oldest.deadline.since(now) {
             self.positions().rev().find_map(&mut found)
         } else {
@@ -117,7 +122,8 @@ mod tests {
             line.push(Waiter { since: at(since), deadline: at(since + 1000), request: what });
         }
         let order = |line: &mut WaitQueue<char>, now| {
-            let (position, what) = line.next_to_serve(at(now), |waiter| Some(waiter.request)).unwrap();
+            let (position, what) =
+                line.next_to_serve(at(now), |waiter| Some(waiter.request)).unwrap();
             line.remove(position);
             what
         };
@@ -125,15 +131,19 @@ mod tests {
         line.push(Waiter { since: at(500), deadline: at(1500), request: 'd' });
         assert_eq!(order(&mut line, 601), 'd', "b has waited more than half of its time");
         assert_eq!(order(&mut line, 601), 'c');
-        assert_eq!(line.next_to_serve(at(601), |waiter| (waiter.request != 'b').then_some(())), None);
+        assert_eq!(
+            line.next_to_serve(at(601), |waiter| (waiter.request != 'b').then_some(())),
+            None
+        );
     }
 
     #[test]
     fn whoever_leaves_takes_no_room() {
         let at = Moment::after_start(Span::ZERO);
         let mut line = WaitQueue::default();
-        let mut places: Vec<u64> =
-            (0..9).map(|what| line.push(Waiter { since: at, deadline: at, request: what })).collect();
+        let mut places: Vec<u64> = (0..9)
+            .map(|what| line.push(Waiter { since: at, deadline: at, request: what }))
+            .collect();
         for n in 0..1000 {
             // The first one stays; of the others one leaves and another comes.
             let position = places.remove(1 + n % 7);
@@ -142,6 +152,8 @@ mod tests {
             assert!(line.line.len() <= 2 * line.len() + 1 && line.get(position).is_none());
         }
         assert_eq!(line.positions().map(|(position, _)| position).collect::<Vec<_>>(), places);
-        assert!(places.into_iter().all(|position| line.remove(position).is_some()) && line.is_empty());
+        assert!(
+            places.into_iter().all(|position| line.remove(position).is_some()) && line.is_empty()
+        );
     }
 }

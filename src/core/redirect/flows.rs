@@ -111,10 +111,12 @@ impl StateMachine for Flows {
                 self.redirector.handle_input(redirector::Input::NoLocalPort { client: flow }, now)
             }
             Input::Fallback { service, addresses } => {
-                self.redirector.handle_input(redirector::Input::Fallback { service, addresses }, now);
+                self.redirector
+                    .handle_input(redirector::Input::Fallback { service, addresses }, now);
             }
             Input::Reconfigure(options) => {
-                self.redirector.handle_input(redirector::Input::Reconfigure(options.redirect.clone()), now);
+                self.redirector
+                    .handle_input(redirector::Input::Reconfigure(options.redirect.clone()), now);
                 self.options = options;
                 self.update_limits();
             }
@@ -152,7 +154,10 @@ impl StateMachine for Flows {
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        [self.timers.next_deadline(), self.redirector.next_timeout(), self.watch.deadline()].into_iter().flatten().min()
+        [self.timers.next_deadline(), self.redirector.next_timeout(), self.watch.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -161,7 +166,9 @@ impl StateMachine for Flows {
                 return Some(output);
             }
             match self.redirector.poll_output()? {
-                redirector::Output::SendToQueue(request) => return Some(Output::SendToQueue(request)),
+                redirector::Output::SendToQueue(request) => {
+                    return Some(Output::SendToQueue(request))
+                }
                 redirector::Output::Log(note) => return Some(Output::Log(note)),
                 redirector::Output::Connect { client, to } => {
                     if let Some(flow) = self.flows.get_mut(client) {
@@ -264,7 +271,8 @@ impl Flows {
         let flows = &self.flows;
         self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
         let from = SocketAddr::new(flow_key.client.ip().to_canonical(), flow_key.client.port());
-        self.redirector.handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
+        self.redirector
+            .handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
         self.on_known_flow(flow, bytes, now)
     }
 
@@ -291,7 +299,13 @@ impl Flows {
 
     /// `from` sent so many bytes to the flow's socket. The answer is to whom
     /// they are to be sent, if they belong to the flow.
-    pub fn on_reply(&mut self, key: Key, from: SocketAddr, bytes: usize, now: Moment) -> Option<FlowKey> {
+    pub fn on_reply(
+        &mut self,
+        key: Key,
+        from: SocketAddr,
+        bytes: usize,
+        now: Moment,
+    ) -> Option<FlowKey> {
         let flow = self.flows.get_mut(key).filter(|flow| flow.open)?;
         if from.ip().to_canonical() != flow.to.ip() {
             return None;
@@ -301,8 +315,10 @@ impl Flows {
         flow.replies = flow.replies.saturating_add(1);
         flow.sent += bytes as u64;
         flow.resend.clear(&mut self.resend_bytes);
-        let most = if flow.limits.per_datagram { flow.limits.replies.max(1) } else { flow.limits.replies };
-        let (flow_key, over) = (flow.key, most > 0 && flow.replies >= flow.datagrams.saturating_mul(most));
+        let most =
+            if flow.limits.per_datagram { flow.limits.replies.max(1) } else { flow.limits.replies };
+        let (flow_key, over) =
+            (flow.key, most > 0 && flow.replies >= flow.datagrams.saturating_mul(most));
         if over {
             self.finish(key, Outcome::Complete, now);
         } else {
@@ -341,7 +357,9 @@ impl Flows {
             return self.finish(key, Outcome::Complete, now);
         }
         let to = flow.to;
-        let same = |other: &(Key, &Flow)| other.0 != key && other.1.open && other.1.to == to && !other.1.port_changed();
+        let same = |other: &(Key, &Flow)| {
+            other.0 != key && other.1.open && other.1.to == to && !other.1.port_changed()
+        };
         let others: Vec<Key> = self.flows.iter().filter(same).map(|(key, _)| key).collect();
         self.lose_provider(key, true, now);
         others.into_iter().for_each(|other| self.lose_provider(other, false, now));
@@ -356,7 +374,12 @@ impl Flows {
         let fresh = flow.resend.fresh(now);
         if !fresh && reports {
             self.forget(key);
-            let lost = redirector::Input::ProviderLost { client: key, why: Failure::Refused, sent, received };
+            let lost = redirector::Input::ProviderLost {
+                client: key,
+                why: Failure::Refused,
+                sent,
+                received,
+            };
             return self.redirector.handle_input(lost, now);
         }
         if !fresh {
@@ -369,14 +392,19 @@ impl Flows {
 
     /// A flow goes on to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
-        self.redirector.handle_input(redirector::Input::ConnectFailed { client: key, why: Failure::Refused }, now);
+        self.redirector.handle_input(
+            redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
+            now,
+        );
     }
 
     /// Ends flows until there is room for one more.
     fn evict(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
             let flows = &self.flows;
-            let last = self.ranking.pop_least_active(flows.len(), |key| flows.get(key).map(Flow::activity));
+            let last = self
+                .ranking
+                .pop_least_active(flows.len(), |key| flows.get(key).map(Flow::activity));
             let Some(key) = last else { return };
             self.finish(key, Outcome::Evicted, now);
         }
@@ -412,14 +440,19 @@ impl Flows {
 
     /// No more time is left for flows between these.
     fn drained(&mut self, these: impl Fn(&FlowKey) -> bool, now: Moment) {
-        let keys: Vec<Key> = self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
+        let keys: Vec<Key> =
+            self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        let Some((sent, received)) = self.flows.get(key).map(|flow| (flow.sent, flow.received)) else { return };
+        let Some((sent, received)) = self.flows.get(key).map(|flow| (flow.sent, flow.received))
+        else {
+            return;
+        };
         self.forget(key);
-        self.redirector.handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        self.redirector
+            .handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
     }
 
     fn forget(&mut self, key: Key) {
@@ -439,7 +472,10 @@ fn is_tftp_request(bytes: &[u8]) -> bool {
     let Some([0, 1 | 2, rest @ ..]) = Some(bytes) else { return false };
     let mut words = rest.split(|byte| *byte == 0);
     let (name, mode) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    !name.is_empty() && [&b"octet"[..], b"netascii", b"mail"].iter().any(|known| mode.eq_ignore_ascii_case(known))
+    !name.is_empty()
+        && [&b"octet"[..], b"netascii", b"mail"]
+            .iter()
+            .any(|known| mode.eq_ignore_ascii_case(known))
 }
 
 mod eviction;

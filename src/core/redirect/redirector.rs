@@ -93,7 +93,11 @@ impl StateMachine for Redirector {
                 self.request_provider(client, now);
             }
             Input::QueueReply { id, reply } => {
-                let provider = if let Reply::Provider { provider, .. } = reply { Some(provider) } else { None };
+                let provider = if let Reply::Provider { provider, .. } = reply {
+                    Some(provider)
+                } else {
+                    None
+                };
                 if self.prefetch.on_reply(id, provider, now) {
                     return;
                 }
@@ -114,7 +118,9 @@ impl StateMachine for Redirector {
             }
             Input::QueueDown => self.queue_lost(QueueStatus::Down, now),
             Input::Connected { client } => {
-                if let Some(client) = self.client(client).filter(|client| client.state == ClientState::Connecting) {
+                if let Some(client) =
+                    self.client(client).filter(|client| client.state == ClientState::Connecting)
+                {
                     client.state = ClientState::Relaying;
                     client.connected = now;
                     client.deadline = Moment::NEVER;
@@ -127,7 +133,9 @@ impl StateMachine for Redirector {
             Input::NoLocalPort { client } => self.reset_client(client, Outcome::OutOfSockets, now),
             Input::ConnectDeferred { client: key } => {
                 let until = now + self.options.connect_timeout;
-                if let Some(client) = self.client(key).filter(|client| client.state == ClientState::Connecting) {
+                if let Some(client) =
+                    self.client(key).filter(|client| client.state == ClientState::Connecting)
+                {
                     client.state = ClientState::AwaitingSocket;
                     let until = *client.retry_state().stuck.get_or_insert(until);
                     self.arm(key, until);
@@ -135,7 +143,9 @@ impl StateMachine for Redirector {
             }
             Input::ConnectStarted { client: key } => {
                 let deadline = now + self.options.connect_timeout;
-                if let Some(client) = self.client(key).filter(|client| client.state == ClientState::AwaitingSocket) {
+                if let Some(client) =
+                    self.client(key).filter(|client| client.state == ClientState::AwaitingSocket)
+                {
                     client.state = ClientState::Connecting;
                     self.arm(key, deadline);
                 }
@@ -154,7 +164,9 @@ impl StateMachine for Redirector {
                 self.report_failure(client, why);
                 self.close(client, Outcome::ProviderReset, sent, received, now);
             }
-            Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
+            Input::Closed { client, outcome, sent, received } => {
+                self.close(client, outcome, sent, received, now)
+            }
             Input::Fallback { service, addresses } => {
                 let number = self.service_index(service);
                 self.services[usize::from(number)].providers = addresses;
@@ -211,12 +223,17 @@ impl Redirector {
 
     /// Whom the queue granted to a client, if it did.
     pub fn granted(&self, key: Key) -> Option<Provider> {
-        let (_, client) = self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
+        let (_, client) =
+            self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
         client.provider.filter(|_| client.grant.is_some())
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {
-        self.clients.get_mut(key.index())?.as_mut().filter(|(holder, _)| *holder == key).map(|(_, client)| client)
+        self.clients
+            .get_mut(key.index())?
+            .as_mut()
+            .filter(|(holder, _)| *holder == key)
+            .map(|(_, client)| client)
     }
 
     fn in_state(&self, state: impl Fn(ClientState) -> bool) -> Vec<(Moment, Key)> {
@@ -245,7 +262,9 @@ impl Redirector {
         if self.timers.len() > 4 * self.count + 1024 {
             let clients = &self.clients;
             self.timers.retain(|key| {
-                clients.get(key.index()).is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
+                clients
+                    .get(key.index())
+                    .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
             });
         }
     }
@@ -259,7 +278,8 @@ impl Redirector {
             client.state = ClientState::AwaitingQueue;
             // A queue that is back may need a moment to hear of its providers.
             client.wait_deadline = Moment::NEVER;
-            let (number, until) = (client.service, *client.retry_state().outage.get_or_insert(now + queue_timeout));
+            let (number, until) =
+                (client.service, *client.retry_state().outage.get_or_insert(now + queue_timeout));
             self.arm(key, until);
             if down && self.has_fallback(number) {
                 self.fall_back(key, Outcome::QueueUnreachable, now);
@@ -289,7 +309,13 @@ impl Redirector {
         client.grant = Some((id, connection));
         let (number, from) = (client.service, client.from.ip().to_canonical());
         let avoid = client.retry.as_ref().map_or(Vec::new(), |retry| retry.avoid.clone());
-        let next = Next { service: self.service_at(number), wait, id: Some(id), client: Some(from), avoid };
+        let next = Next {
+            service: self.service_at(number),
+            wait,
+            id: Some(id),
+            client: Some(from),
+            avoid,
+        };
         self.asked.insert(id, key);
         self.send_to_queue(Request::Next(next));
         self.arm(key, now + wait + queue_timeout);
@@ -303,9 +329,11 @@ impl Redirector {
     /// The service of a client that was not led to anybody yet, if tickets of it
     /// are asked for ahead.
     fn prefetch_service(&mut self, key: Key) -> Option<u16> {
-        let client = self.client(key).filter(|client| client.tries == 0 && client.retry.is_none())?;
+        let client =
+            self.client(key).filter(|client| client.tries == 0 && client.retry.is_none())?;
         let number = client.service;
-        (self.options.prefetch > 0 && !self.options.by_client.contains(&self.service_at(number))).then_some(number)
+        (self.options.prefetch > 0 && !self.options.by_client.contains(&self.service_at(number)))
+            .then_some(number)
     }
 
     /// Leads a client to a ticket that is at hand, if it may have one.
@@ -326,7 +354,8 @@ impl Redirector {
         for _ in 0..self.prefetch.wanted(number, self.options.prefetch) {
             let id = self.new_id();
             self.prefetch.requested(number, id);
-            let next = Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
+            let next =
+                Next { service, wait: Span::ZERO, id: Some(id), client: None, avoid: Vec::new() };
             self.send_to_queue(Request::Next(next));
         }
     }
@@ -351,7 +380,11 @@ impl Redirector {
                     ErrorCode::NoTicket | ErrorCode::Crowded if self.use_prefetched(key, now) => {}
                     ErrorCode::NoTicket | ErrorCode::Crowded => {
                         let tried = self.client(key).is_some_and(|client| client.tries > 0);
-                        self.fall_back(key, if tried { Outcome::NobodyLeft } else { Outcome::NoTicket }, now);
+                        self.fall_back(
+                            key,
+                            if tried { Outcome::NobodyLeft } else { Outcome::NoTicket },
+                            now,
+                        );
                     }
                     // It is about to be replaced: as if it were away already.
                     ErrorCode::Draining => self.queue_lost(QueueStatus::Unknown, now),
@@ -366,9 +399,9 @@ impl Redirector {
         self.queue = queue;
         self.asked.clear();
         self.prefetch.clear();
-        for (_, key) in
-            self.in_state(|state| matches!(state, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue))
-        {
+        for (_, key) in self.in_state(|state| {
+            matches!(state, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue)
+        }) {
             let Some(client) = self.client(key) else { continue };
             let (number, waits) = (client.service, client.state == ClientState::AwaitingQueue);
             // Whoever waits for the queue already goes on waiting as long as it was told to.
@@ -422,7 +455,8 @@ impl Redirector {
     fn report_failure(&mut self, key: Key, why: Failure) -> Option<Provider> {
         let id = self.take_grant(key);
         let client = self.client(key)?;
-        let (number, provider, from_queue) = (client.service, client.provider?, client.fallbacks() == 0);
+        let (number, provider, from_queue) =
+            (client.service, client.provider?, client.fallbacks() == 0);
         let service = self.service_at(number);
         self.outputs.push_back(Output::Log(RedirectLog::ProviderFailed { service, provider, why }));
         if from_queue {
@@ -457,7 +491,8 @@ impl Redirector {
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
         self.release_grant(key);
         let Some(client) = self.client(key) else { return };
-        let (number, used, first) = (client.service, client.fallbacks(), client.retry_state().first_fallback);
+        let (number, used, first) =
+            (client.service, client.fallbacks(), client.retry_state().first_fallback);
         let service = self.services.get_mut(usize::from(number));
         let service = service.filter(|service| (used as usize) < service.providers.len());
         let Some(ServiceFallbacks { providers: fallback, next: turn, .. }) = service else {

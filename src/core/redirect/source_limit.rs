@@ -55,7 +55,11 @@ mod tests {
     fn each_source_has_its_own_count() {
         let mut sources = SourceLimiter::default();
         let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));
-        assert!(sources.try_acquire(one, 2) && sources.try_acquire(one, 2) && !sources.try_acquire(one, 2));
+        assert!(
+            sources.try_acquire(one, 2)
+                && sources.try_acquire(one, 2)
+                && !sources.try_acquire(one, 2)
+        );
         assert!(sources.try_acquire(other, 2) && sources.try_acquire(one, 3));
         (0..3).for_each(|_| sources.release(one));
         assert!(sources.try_acquire(one, 1) && !sources.try_acquire(one, 1));

@@ -53,7 +53,8 @@ fn service_time(stats: &ProviderStats) -> Option<f64> {
 }
 
 fn step(stats: &ProviderStats) -> i16 {
-    service_time(stats).map_or(UNKNOWN, |service_time| (service_time.log2() * f64::from(STEPS)).round() as i16)
+    service_time(stats)
+        .map_or(UNKNOWN, |service_time| (service_time.log2() * f64::from(STEPS)).round() as i16)
 }
 
 /// `service_time` is a factor of `quickest`; to the nearest power of two.
@@ -76,8 +77,9 @@ impl Competitive {
         for stats in candidates.iter() {
             let on_ticket = placement.free_tickets_only;
             let weight = if on_ticket { stats.tickets } else { stats.capacity };
-            let class =
-                service_time(stats).filter(|_| on_ticket).map_or(0.0, |service_time| class(service_time, quickest));
+            let class = service_time(stats)
+                .filter(|_| on_ticket)
+                .map_or(0.0, |service_time| class(service_time, quickest));
             let least = (f64::from(stats.active) + 1.0) / f64::from(weight);
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
@@ -112,7 +114,9 @@ impl Competitive {
             return;
         }
         let counts = &mut self.available_by_step;
-        if let Some(at) = before.and_then(|step| counts.binary_search_by_key(&step, |(step, _)| *step).ok()) {
+        if let Some(at) =
+            before.and_then(|step| counts.binary_search_by_key(&step, |(step, _)| *step).ok())
+        {
             counts[at].1 -= 1;
             if counts[at].1 == 0 {
                 counts.remove(at);

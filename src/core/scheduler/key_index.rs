@@ -52,9 +52,11 @@ impl<K: Ord + Copy> KeyIndex<K> {
 
     /// The slot of the candidate with the lowest key.
     pub fn lowest(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
-        let indexes = placement.availabilities().iter().filter_map(|availability| self.of(*availability));
+        let indexes =
+            placement.availabilities().iter().filter_map(|availability| self.of(*availability));
         // Only the providers that the request avoids are passed over, and they are few.
-        let lowest = indexes.filter_map(|index| index.find(|slot| candidates.candidate(slot).is_some()));
+        let lowest =
+            indexes.filter_map(|index| index.find(|slot| candidates.candidate(slot).is_some()));
         lowest.min().map(|(_, slot)| slot)
     }
 }

@@ -79,7 +79,11 @@ impl LoadIndex {
         class: impl Fn(i16) -> i16,
     ) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
-        for index in placement.availabilities().iter().filter_map(|availability| self.index.of(*availability)) {
+        for index in placement
+            .availabilities()
+            .iter()
+            .filter_map(|availability| self.index.of(*availability))
+        {
             let mut from = (Rank::first_of(i16::MIN), 0);
             let mut probes = PROBES_MAX;
             while let Some((rank, slot)) = index.from(from.0, from.1).filter(|_| probes > 0) {

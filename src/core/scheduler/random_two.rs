@@ -29,9 +29,15 @@ impl RandomTwo {
     }
 
     /// Two different candidates, or one.
-    fn draw<'a>(&mut self, candidates: &'a dyn Candidates, placement: Placement) -> [Option<&'a ProviderStats>; 2] {
-        let pools =
-            placement.availabilities().iter().filter_map(|state| Some(self.pools[state.grantable()?].as_slice()));
+    fn draw<'a>(
+        &mut self,
+        candidates: &'a dyn Candidates,
+        placement: Placement,
+    ) -> [Option<&'a ProviderStats>; 2] {
+        let pools = placement
+            .availabilities()
+            .iter()
+            .filter_map(|state| Some(self.pools[state.grantable()?].as_slice()));
         let pools: [&[u32]; 2] = {
             let mut pools = pools.chain([&[][..], &[][..]]);
             [pools.next().unwrap_or_default(), pools.next().unwrap_or_default()]
@@ -49,8 +55,11 @@ impl RandomTwo {
 
 impl Scheduler for RandomTwo {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
-        let load = |stats: &&ProviderStats| (ratio(f64::from(stats.used()), stats.capacity), stats.last_grant_seq);
-        let drawn = (0..DRAWS).find_map(|_| self.draw(candidates, placement).into_iter().flatten().min_by_key(load));
+        let load = |stats: &&ProviderStats| {
+            (ratio(f64::from(stats.used()), stats.capacity), stats.last_grant_seq)
+        };
+        let drawn = (0..DRAWS)
+            .find_map(|_| self.draw(candidates, placement).into_iter().flatten().min_by_key(load));
         drawn.or_else(|| candidates.iter().min_by_key(load)).map(|stats| stats.slot)
     }
 

@@ -63,19 +63,31 @@ impl SchedulerDef {
 
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[SchedulerDef] = &[
-    define(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
+    define(&["competitive"], "quickest class first, then fewest active per ticket", |_| {
+        Box::<Competitive>::default()
+    }),
     define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
         Box::<LeastLoaded>::default()
     }),
-    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default())
-        .by_client(),
+    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| {
+        Box::<SourceHash>::default()
+    })
+    .by_client(),
     define(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
-    define(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Weighted>::default()),
+    define(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| {
+        Box::<Weighted>::default()
+    }),
     define(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
     define(&["fifo"], "the first ticket in the queue, strictly", |_| Box::new(fifo())),
-    define(&["random-two", "random"], "the less loaded of two random ones", |seed| Box::new(RandomTwo::new(seed))),
-    define(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| Box::new(shortest_delay())),
-    define(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| Box::new(never_queue())),
+    define(&["random-two", "random"], "the less loaded of two random ones", |seed| {
+        Box::new(RandomTwo::new(seed))
+    }),
+    define(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| {
+        Box::new(shortest_delay())
+    }),
+    define(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| {
+        Box::new(never_queue())
+    }),
 ];
 
 /// A scheduler that exists, by its name, or a program of the operator's
@@ -121,8 +133,12 @@ impl FromStr for SchedulerName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SchedulerName, String> {
-        if let Some(command) = text.strip_prefix(EXEC).filter(|command| !command.trim().is_empty()) {
-            return Ok(SchedulerName { command: Some(command.trim().into()), ..SchedulerName::DEFAULT });
+        if let Some(command) = text.strip_prefix(EXEC).filter(|command| !command.trim().is_empty())
+        {
+            return Ok(SchedulerName {
+                command: Some(command.trim().into()),
+                ..SchedulerName::DEFAULT
+            });
         }
         let known = definitions().find(|entry| entry.names.contains(&text));
         known.map(|entry| SchedulerName { definition: entry, command: None }).ok_or_else(|| {
@@ -154,7 +170,9 @@ mod tests {
     #[test]
     fn every_name_and_alias_is_there_once_and_finds_its_scheduler() {
         let mut names: Vec<_> = SCHEDULERS.iter().flat_map(|entry| entry.names).collect();
-        for (entry, name) in SCHEDULERS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name))) {
+        for (entry, name) in
+            SCHEDULERS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name)))
+        {
             let found: SchedulerName = name.parse().unwrap();
             assert_eq!(found.to_string(), entry.names[0]);
             found.make(0);

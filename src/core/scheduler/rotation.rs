@@ -55,7 +55,9 @@ impl Rotation {
 
     /// How many have waited longer than this one.
     pub fn rank(&self, slot: usize) -> usize {
-        let Some((_, position)) = self.by_slot.get(slot).copied().flatten() else { return self.len };
+        let Some((_, position)) = self.by_slot.get(slot).copied().flatten() else {
+            return self.len;
+        };
         let (mut at, mut before) = (position, 0);
         while at > 0 {
             before += self.tree[at as usize - 1];

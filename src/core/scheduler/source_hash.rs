@@ -64,7 +64,8 @@ impl SourceHash {
     fn refresh(&mut self) {
         self.choices_since_fill += 1;
         if self.changes_pending > 0
-            && (self.changes_pending * 8 >= self.count || self.choices_since_fill * 256 >= self.table.len())
+            && (self.changes_pending * 8 >= self.count
+                || self.choices_since_fill * 256 >= self.table.len())
         {
             (self.changes_pending, self.choices_since_fill) = (0, 0);
             self.fill();
@@ -75,7 +76,8 @@ impl SourceHash {
         // It never shrinks: another length would move every client.
         let length = if self.count * ENTRIES_MIN > LENGTHS[0] { LENGTHS[1] } else { LENGTHS[0] };
         let length = length.max(self.table.len());
-        let mut order: Vec<_> = self.providers.iter().enumerate().filter_map(|(slot, m)| Some(((*m)?, slot))).collect();
+        let mut order: Vec<_> =
+            self.providers.iter().enumerate().filter_map(|(slot, m)| Some(((*m)?, slot))).collect();
         order.sort_unstable_by_key(|(provider, _)| provider.provider);
         let mut walks: Vec<_> = order
             .iter()
@@ -114,7 +116,8 @@ impl SourceHash {
         let entries = self.table[start.min(self.table.len())..].iter().chain(&self.table[..start]);
         entries.take(PROBES_MAX).map(|slot| *slot as usize).find(|slot| {
             let provider = self.providers.get(*slot).and_then(Option::as_ref);
-            candidates.candidate(*slot).is_some() && provider.is_some_and(|provider| self.within(provider))
+            candidates.candidate(*slot).is_some()
+                && provider.is_some_and(|provider| self.within(provider))
         })
     }
 
@@ -142,7 +145,8 @@ impl Scheduler for SourceHash {
         }
         let open = stats.availability != Availability::Unavailable;
         let (capacity, used) = if open { (stats.capacity, stats.used()) } else { (0, 0) };
-        self.providers[stats.slot] = Some(HashedProvider { provider: stats.provider, capacity, used });
+        self.providers[stats.slot] =
+            Some(HashedProvider { provider: stats.provider, capacity, used });
         self.capacity += u64::from(capacity);
         self.used += u64::from(used);
     }

@@ -74,7 +74,12 @@ impl Weighted {
         let length = TURN / i128::from(weight);
         let number = queue;
         let queue = &mut self.run_queues[number];
-        let turn = Turn { run_queue: number, weight, start: queue.virtual_time + ahead.clamp(-length, length), length };
+        let turn = Turn {
+            run_queue: number,
+            weight,
+            start: queue.virtual_time + ahead.clamp(-length, length),
+            length,
+        };
         queue.weigh(queue.weight + u64::from(weight));
         queue.future.insert(turn.start, slot);
         self.turns[slot] = Ok(turn);
@@ -85,7 +90,9 @@ impl Scheduler for Weighted {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         for number in placement.availabilities().iter().filter_map(|state| state.grantable()) {
             let queue = &mut self.run_queues[number];
-            while let Some((start, slot)) = queue.future.first().filter(|(start, _)| *start <= queue.virtual_time) {
+            while let Some((start, slot)) =
+                queue.future.first().filter(|(start, _)| *start <= queue.virtual_time)
+            {
                 queue.future.remove(start, slot);
                 if let Ok(turn) = &self.turns[slot] {
                     queue.eligible.insert(turn.end(), slot);
@@ -93,7 +100,8 @@ impl Scheduler for Weighted {
             }
             // Only those whom the asker avoids are passed over, and they are few.
             let mut candidate = |slot| candidates.candidate(slot).is_some();
-            let found = queue.eligible.find(&mut candidate).or_else(|| queue.future.find(&mut candidate));
+            let found =
+                queue.eligible.find(&mut candidate).or_else(|| queue.future.find(&mut candidate));
             let Some((_, slot)) = found else { continue };
             let Ok(turn) = self.turns[slot] else { continue };
             if !queue.eligible.remove(turn.end(), slot) {

@@ -26,7 +26,8 @@ const PIPES_MAX: usize = 64;
 const READS_MAX: u32 = 16;
 /// What is wanted of a socket.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub const ALL_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+pub const ALL_INTERESTS: Interest =
+    Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 /// What is wanted of a socket.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub const ALL_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
@@ -63,8 +64,11 @@ impl Readiness {
             set_oob_inline(socket);
         }
         let closed = event.is_read_closed() || event.is_error();
-        self.redundant_events =
-            if self.read && event.is_readable() { self.redundant_events.saturating_add(1) } else { 0 };
+        self.redundant_events = if self.read && event.is_readable() {
+            self.redundant_events.saturating_add(1)
+        } else {
+            0
+        };
         self.read |= event.is_readable() || closed;
         self.write |= event.is_writable() || event.is_write_closed();
         self.ended |= closed;
@@ -75,8 +79,14 @@ impl Readiness {
     /// Asks for no more events that tell nothing new, and for all again as soon as
     /// they would: each of them is a wake-up, and a source that is quicker than
     /// its sink would bring one for every packet.
-    pub(super) fn update_interest(&mut self, socket: &mut TcpStream, registry: &Registry, token: Token) {
-        let turn_off = self.read && (self.read_interest_off || self.redundant_events >= REDUNDANT_EVENTS_MAX);
+    pub(super) fn update_interest(
+        &mut self,
+        socket: &mut TcpStream,
+        registry: &Registry,
+        token: Token,
+    ) {
+        let turn_off =
+            self.read && (self.read_interest_off || self.redundant_events >= REDUNDANT_EVENTS_MAX);
         if turn_off == self.read_interest_off {
             return;
         }
@@ -130,7 +140,13 @@ impl RelayBuffers {
     /// `splice`: long streams may pass through the system alone, where it can;
     /// otherwise everything is copied. `pipe_count`: the pipes of all loops.
     pub fn new(splice: bool, pipe_count: SharedCounter) -> RelayBuffers {
-        RelayBuffers { read_buffer: vec![0; BUFFER_BYTES], pipes: Vec::new(), pipe_count, pipes_max: 0, splice }
+        RelayBuffers {
+            read_buffer: vec![0; BUFFER_BYTES],
+            pipes: Vec::new(),
+            pipe_count,
+            pipes_max: 0,
+            splice,
+        }
     }
 
     /// How many pipes all loops may have, in use and kept.
@@ -156,8 +172,8 @@ impl RelayBuffers {
 
     /// Takes an empty pipe back.
     fn return_pipe(&mut self, pipe_in_use: Option<Box<PipeInUse>>) {
-        if let Some(pipe_in_use) =
-            pipe_in_use.filter(|pipe_in_use| pipe_in_use.buffered == 0 && self.pipes.len() < PIPES_MAX)
+        if let Some(pipe_in_use) = pipe_in_use
+            .filter(|pipe_in_use| pipe_in_use.buffered == 0 && self.pipes.len() < PIPES_MAX)
         {
             self.pipes.push(pipe_in_use.pipe);
         }
@@ -236,7 +252,9 @@ pub(super) fn transfer(
 ) -> Step {
     let mut reads = 0;
     loop {
-        if let Some(pipe_in_use) = direction.pipe_in_use.as_mut().filter(|pipe_in_use| pipe_in_use.buffered > 0) {
+        if let Some(pipe_in_use) =
+            direction.pipe_in_use.as_mut().filter(|pipe_in_use| pipe_in_use.buffered > 0)
+        {
             if !sink_readiness.write {
                 return Step::Blocked;
             }
@@ -251,19 +269,27 @@ pub(super) fn transfer(
                         buffers.return_pipe(direction.pipe_in_use.take());
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sink_readiness.write = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    sink_readiness.write = false
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Step::SinkFailed,
             }
             continue;
         }
         // A header waits for the client's first bytes if they are there already.
-        let waits = |pending: &Pending| pending.only_header() && source_readiness.read && !direction.ended;
+        let waits =
+            |pending: &Pending| pending.only_header() && source_readiness.read && !direction.ended;
         if let Some(pending) = direction.pending.as_ref().filter(|pending| !waits(pending)) {
             if !sink_readiness.write {
                 return Step::Blocked;
             }
-            match send_at_once(sink, sink_readiness, &pending.bytes[pending.sent..], direction.moved) {
+            match send_at_once(
+                sink,
+                sink_readiness,
+                &pending.bytes[pending.sent..],
+                direction.moved,
+            ) {
                 Ok(0) => sink_readiness.write = false,
                 Ok(count) => direction.pending_sent(count),
                 Err(()) => return Step::SinkFailed,
@@ -294,7 +320,9 @@ pub(super) fn transfer(
         }
         let buffer = &mut buffers.read_buffer;
         let taken = match &mut direction.pipe_in_use {
-            Some(pipe_in_use) => pipe_in_use.pipe.pipe.fill(source).inspect(|count| pipe_in_use.buffered = *count),
+            Some(pipe_in_use) => {
+                pipe_in_use.pipe.pipe.fill(source).inspect(|count| pipe_in_use.buffered = *count)
+            }
             None => source.read(buffer),
         };
         let count = match taken {
@@ -345,7 +373,12 @@ pub(super) fn transfer(
 }
 
 /// Sends what the system takes, as soon as it can.
-fn send_at_once(sink: &TcpStream, readiness: &mut Readiness, bytes: &[u8], moved: u64) -> Result<usize, ()> {
+fn send_at_once(
+    sink: &TcpStream,
+    readiness: &mut Readiness,
+    bytes: &[u8],
+    moved: u64,
+) -> Result<usize, ()> {
     if readiness.nagle_on && moved > 0 {
         readiness.nagle_on = false;
         let _ = sink.set_nodelay(true);
@@ -356,7 +389,10 @@ fn send_at_once(sink: &TcpStream, readiness: &mut Readiness, bytes: &[u8], moved
 /// Whether an error says that this system, or its guard, splices nothing, or not
 /// these sockets. The bytes are where they were, and can be copied.
 fn splice_refused(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied)
+    matches!(
+        kind,
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Sends what the system takes: nothing, if it would block.
@@ -365,7 +401,14 @@ pub(super) fn send(mut sink: &TcpStream, bytes: &[u8]) -> Result<usize, ()> {
         return match sink.write(bytes) {
             Ok(count) => Ok(count),
             // Some systems say so of a connection that does not stand yet.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => Ok(0),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                ) =>
+            {
+                Ok(0)
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => Err(()),
         };

@@ -57,7 +57,9 @@ impl Tunnel {
         while self.client_readiness.read {
             match self.client.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.client_readiness.read = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.client_readiness.read = false
+                }
                 result => return result,
             }
         }
@@ -111,7 +113,9 @@ mod tests {
     fn a_client_that_said_nothing_is_not_asked_again_before_an_event_says_that_it_did() {
         let (mut client, mut clients_end) = pair();
         let mut poll = Poll::new().unwrap();
-        poll.registry().register(&mut client, Token(0), Interest::READABLE | Interest::WRITABLE).unwrap();
+        poll.registry()
+            .register(&mut client, Token(0), Interest::READABLE | Interest::WRITABLE)
+            .unwrap();
         let (mut tunnel, mut buffer) = (Tunnel::new(client), [0; 10]);
         let blocks = |tunnel: &mut Tunnel, buffer: &mut [u8]| {
             tunnel.read_client(buffer).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
@@ -138,7 +142,8 @@ mod tests {
     #[test]
     fn a_header_that_had_to_wait_goes_before_what_the_client_says_meanwhile() {
         let (client, mut clients_end) = pair();
-        let (mut tunnel, mut buffers) = (Tunnel::new(client), RelayBuffers::new(true, Default::default()));
+        let (mut tunnel, mut buffers) =
+            (Tunnel::new(client), RelayBuffers::new(true, Default::default()));
         let header = Header::v2(
             Transport::Tcp,
             ProxyAddrs::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()),
@@ -147,13 +152,19 @@ mod tests {
 
         // The first provider fails before it took anything.
         let (provider, _theirs, _) = full();
-        assert_eq!(tunnel.connect(&mut buffers, |_| io::Result::Ok(provider)).unwrap(), ConnectStatus::Pending);
+        assert_eq!(
+            tunnel.connect(&mut buffers, |_| io::Result::Ok(provider)).unwrap(),
+            ConnectStatus::Pending
+        );
         tunnel.drop_provider();
 
         let (mut provider, mut theirs, count) = full();
         let mut poll = Poll::new().unwrap();
         poll.registry().register(&mut provider, Token(0), Interest::WRITABLE).unwrap();
-        assert_eq!(tunnel.connect(&mut buffers, |_| io::Result::Ok(provider)).unwrap(), ConnectStatus::Pending);
+        assert_eq!(
+            tunnel.connect(&mut buffers, |_| io::Result::Ok(provider)).unwrap(),
+            ConnectStatus::Pending
+        );
         clients_end.write_all(b"hello").unwrap();
         while tunnel.client().peek(&mut [0; 1]).is_err() {
             std::thread::yield_now();
@@ -161,7 +172,10 @@ mod tests {
         tunnel.client_readiness.read = true;
         assert_eq!(tunnel.transfer(&mut buffers), TunnelStatus::Open);
         let pending = tunnel.up.pending.as_ref().expect("it takes nothing yet");
-        assert_eq!((&pending.bytes, pending.header), (&[&header[..], b"hello"].concat(), header.len()));
+        assert_eq!(
+            (&pending.bytes, pending.header),
+            (&[&header[..], b"hello"].concat(), header.len())
+        );
         assert_eq!(tunnel.moved(), (0, 0));
 
         theirs.read_exact(&mut vec![0; count]).unwrap();

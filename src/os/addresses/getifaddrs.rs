@@ -20,7 +20,9 @@ pub fn list() -> io::Result<Vec<SocketAddr>> {
     // address of it has the length of its family, or is null.
     unsafe {
         while let Some(interface) = next.as_ref() {
-            if interface.ifa_flags as libc::c_int & libc::IFF_UP as libc::c_int != 0 && !interface.ifa_addr.is_null() {
+            if interface.ifa_flags as libc::c_int & libc::IFF_UP as libc::c_int != 0
+                && !interface.ifa_addr.is_null()
+            {
                 addresses.extend(sockaddr::read(interface.ifa_addr));
             }
             next = interface.ifa_next;

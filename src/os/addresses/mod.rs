@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn one_can_be_at_each_of_them() {
         let addresses = of_this_host();
-        assert!(addresses.iter().any(|address| address.ip() == Ipv4Addr::LOCALHOST), "{addresses:?}");
+        assert!(
+            addresses.iter().any(|address| address.ip() == Ipv4Addr::LOCALHOST),
+            "{addresses:?}"
+        );
         // An address of IPv6 may be too new to be used.
         for address in addresses.iter().filter(|address| address.is_ipv4()) {
             UdpSocket::bind(address).unwrap();

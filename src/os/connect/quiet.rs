@@ -20,7 +20,9 @@ pub fn connect(to: SocketAddr, has_early_data: bool) -> io::Result<TcpStream> {
     }
     let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is involved.
-    let socket = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    let socket = unsafe {
+        libc::socket(family, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0)
+    };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }

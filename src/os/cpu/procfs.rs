@@ -14,8 +14,12 @@ pub fn times() -> Option<Times> {
 
 fn parse(line: &str) -> Option<Times> {
     // user nice system idle iowait irq softirq steal; guest times are in user.
-    let ticks: Vec<u64> =
-        line.strip_prefix("cpu ")?.split_whitespace().take(8).map_while(|field| field.parse().ok()).collect();
+    let ticks: Vec<u64> = line
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .take(8)
+        .map_while(|field| field.parse().ok())
+        .collect();
     let total = ticks.iter().sum();
     let idle: u64 = ticks.get(3..5)?.iter().sum();
     Some(Times { busy: total - idle, total })

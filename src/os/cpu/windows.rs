@@ -2,7 +2,9 @@
 
 use super::Times;
 use std::mem::{offset_of, size_of};
-use windows_sys::Wdk::System::SystemInformation::{NtQuerySystemInformation, SystemProcessInformation};
+use windows_sys::Wdk::System::SystemInformation::{
+    NtQuerySystemInformation, SystemProcessInformation,
+};
 use windows_sys::Win32::Foundation::{FILETIME, STATUS_INFO_LENGTH_MISMATCH};
 use windows_sys::Win32::System::Threading::GetSystemTimes;
 use windows_sys::Win32::System::WindowsProgramming::{
@@ -45,7 +47,12 @@ fn list() -> Option<Vec<u8>> {
         let (mut bytes, mut used) = (vec![0u8; capacity as usize], 0);
         // SAFETY: the call writes at most as many bytes as it is told there are.
         let status = unsafe {
-            NtQuerySystemInformation(SystemProcessInformation, bytes.as_mut_ptr().cast(), capacity, &mut used)
+            NtQuerySystemInformation(
+                SystemProcessInformation,
+                bytes.as_mut_ptr().cast(),
+                capacity,
+                &mut used,
+            )
         };
         match status {
             0 => {
@@ -71,7 +78,9 @@ fn count(list: &[u8]) -> Option<u32> {
         let id = number(process, offset_of!(Process, UniqueProcessId))?;
         // Process 0 has the idle threads, one for each CPU, always ready.
         for thread in (0..threads).filter(|_| id != 0) {
-            let at = size_of::<Process>() + thread * size_of::<Thread>() + offset_of!(Thread, ThreadState);
+            let at = size_of::<Process>()
+                + thread * size_of::<Thread>()
+                + offset_of!(Thread, ThreadState);
             let state = number(process, at)?;
             wanting += u32::from(WANT_A_CPU.contains(&state));
             running |= state == RUNNING;
@@ -107,7 +116,9 @@ mod tests {
                 if index + 1 == processes.len() { 0 } else { length },
             );
             for (thread, state) in states.iter().enumerate() {
-                let at = size_of::<Process>() + thread * size_of::<Thread>() + offset_of!(Thread, ThreadState);
+                let at = size_of::<Process>()
+                    + thread * size_of::<Thread>()
+                    + offset_of!(Thread, ThreadState);
                 put(&mut entry, at, *state);
             }
             list.extend(entry);
@@ -133,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_windows() {
-        let (process, thread) = if cfg!(target_pointer_width = "64") { (256, 80) } else { (184, 64) };
+        let (process, thread) =
+            if cfg!(target_pointer_width = "64") { (256, 80) } else { (184, 64) };
         assert_eq!((size_of::<Process>(), size_of::<Thread>()), (process, thread));
     }
 

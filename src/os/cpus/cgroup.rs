@@ -16,7 +16,8 @@ fn affinity() -> f64 {
     // many as it is told that there are.
     let count = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
-        (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0).then(|| libc::CPU_COUNT(&set))
+        (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0)
+            .then(|| libc::CPU_COUNT(&set))
     };
     match count {
         Some(count @ 1..) => f64::from(count),
@@ -36,7 +37,9 @@ fn quota(root: &Path) -> Option<f64> {
         let mounts = root.join("sys/fs/cgroup");
         let (mount, read): (_, fn(&Path) -> Option<f64>) = match controllers {
             "" => (mounts, unified_quota),
-            _ if !controllers.split(',').any(|controller| controller == "cpu") => return Vec::new(),
+            _ if !controllers.split(',').any(|controller| controller == "cpu") => {
+                return Vec::new()
+            }
             _ if mounts.join("cpu").exists() => (mounts.join("cpu"), old_quota),
             _ => (mounts.join(controllers), old_quota),
         };
@@ -61,7 +64,8 @@ fn old_quota(group: &Path) -> Option<f64> {
 }
 
 fn ratio(quota: &str, period: &str) -> Option<f64> {
-    let (quota, period): (u32, u32) = (quota.trim_end().parse().ok()?, period.trim_end().parse().ok()?);
+    let (quota, period): (u32, u32) =
+        (quota.trim_end().parse().ok()?, period.trim_end().parse().ok()?);
     (period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
@@ -71,7 +75,8 @@ mod tests {
 
     /// What files like these say.
     fn of(name: &str, files: &[(&str, &str)]) -> Option<f64> {
-        let root = std::env::temp_dir().join(format!("pegasus-share-{name}-{}", std::process::id()));
+        let root =
+            std::env::temp_dir().join(format!("pegasus-share-{name}-{}", std::process::id()));
         for (path, text) in files {
             let path = root.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -83,7 +88,8 @@ mod tests {
     }
 
     const V2: (&str, &str) = ("proc/self/cgroup", "0::/a.slice/b.service\n");
-    const V1: (&str, &str) = ("proc/self/cgroup", "9:name=systemd:/x\n5:cpuset:/x\n2:cpu,cpuacct:/docker/1f\n0::/x\n");
+    const V1: (&str, &str) =
+        ("proc/self/cgroup", "9:name=systemd:/x\n5:cpuset:/x\n2:cpu,cpuacct:/docker/1f\n0::/x\n");
 
     #[test]
     fn a_quota_is_a_fraction_of_a_cpu() {
@@ -98,9 +104,16 @@ mod tests {
 
     #[test]
     fn the_least_of_the_groups_around_counts() {
-        let (inner, outer) = ("sys/fs/cgroup/a.slice/b.service/cpu.max", "sys/fs/cgroup/a.slice/cpu.max");
-        assert_eq!(of("outer", &[V2, (inner, "400000 100000\n"), (outer, "250000 100000\n")]), Some(2.5));
-        assert_eq!(of("inner", &[V2, (inner, "50000 100000\n"), (outer, "250000 100000\n")]), Some(0.5));
+        let (inner, outer) =
+            ("sys/fs/cgroup/a.slice/b.service/cpu.max", "sys/fs/cgroup/a.slice/cpu.max");
+        assert_eq!(
+            of("outer", &[V2, (inner, "400000 100000\n"), (outer, "250000 100000\n")]),
+            Some(2.5)
+        );
+        assert_eq!(
+            of("inner", &[V2, (inner, "50000 100000\n"), (outer, "250000 100000\n")]),
+            Some(0.5)
+        );
         assert_eq!(of("only-outer", &[V2, (outer, "250000 100000\n")]), Some(2.5));
     }
 
@@ -111,12 +124,15 @@ mod tests {
 
     #[test]
     fn the_old_groups_too() {
-        let (quota, period) = ("sys/fs/cgroup/cpu,cpuacct/docker/1f/cpu.cfs_quota_us", "cpu.cfs_period_us");
+        let (quota, period) =
+            ("sys/fs/cgroup/cpu,cpuacct/docker/1f/cpu.cfs_quota_us", "cpu.cfs_period_us");
         let period = quota.replace("cpu.cfs_quota_us", period);
         assert_eq!(of("old", &[V1, (quota, "350000\n"), (&period, "100000\n")]), Some(3.5));
         assert_eq!(of("old-none", &[V1, (quota, "-1\n"), (&period, "100000\n")]), None);
-        let mounted =
-            [("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "20000\n"), ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")];
+        let mounted = [
+            ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "20000\n"),
+            ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+        ];
         assert_eq!(of("old-mounted", &[V1, mounted[0], mounted[1]]), Some(0.2));
     }
 

@@ -113,7 +113,8 @@ mod tests {
         let address = client.local_addr().unwrap();
         let mut outgoing = Outgoing::default();
         for round in 0..2u8 {
-            let texts = [&[round, 1][..], b"", &[round, 2], &[round; 9000], b"lost", &[round, 3], b"lost"];
+            let texts =
+                [&[round, 1][..], b"", &[round, 2], &[round; 9000], b"lost", &[round, 3], b"lost"];
             for text in texts {
                 // Nobody can be at this port.
                 let to = if text == b"lost" { SocketAddr::new(address.ip(), 0) } else { address };
@@ -135,7 +136,9 @@ mod tests {
 
     #[test]
     fn it_is_full_before_it_grows() {
-        for (bytes, most) in [(&[0; 10][..], OUT_DATAGRAMS_MAX), (&[0; 30_000], 3), (&[0; DATAGRAM_BYTES], 1)] {
+        for (bytes, most) in
+            [(&[0; 10][..], OUT_DATAGRAMS_MAX), (&[0; 30_000], 3), (&[0; DATAGRAM_BYTES], 1)]
+        {
             let mut outgoing = Outgoing::default();
             while !outgoing.full() {
                 outgoing.push(bytes, "127.0.0.1:9".parse().unwrap(), None);
@@ -160,7 +163,9 @@ mod tests {
             assert_eq!(is_unreachable(&kind.into()), says, "{kind:?}");
         }
         if cfg!(windows) {
-            assert!([10_052, 10_054].into_iter().all(|code| is_unreachable(&Error::from_raw_os_error(code))));
+            assert!([10_052, 10_054]
+                .into_iter()
+                .all(|code| is_unreachable(&Error::from_raw_os_error(code))));
         }
     }
 }

@@ -64,11 +64,15 @@ pub fn clear_errors(socket: &UdpSocket) {
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+pub fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = CmsgBuffer([0; 64]);
     // SAFETY: zero is a valid start for both structures, which are filled by the call.
-    let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) =
+        unsafe { (mem::zeroed(), mem::zeroed()) };
     message.msg_name = (&raw mut sockaddr).cast();
     message.msg_namelen = mem::size_of_val(&sockaddr) as libc::socklen_t;
     message.msg_iov = &raw mut part;
@@ -80,7 +84,8 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Sock
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
     // SAFETY: the storage holds an address of any family, and was filled.
-    let from = unsafe { sockaddr::read((&raw const sockaddr).cast()) }.ok_or(io::ErrorKind::InvalidData)?;
+    let from = unsafe { sockaddr::read((&raw const sockaddr).cast()) }
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok((count, from, destination(&message)))
 }
 
@@ -115,7 +120,12 @@ fn destination(message: &libc::msghdr) -> Option<IpAddr> {
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, from: Option<IpAddr>) -> io::Result<()> {
+pub fn send(
+    socket: &UdpSocket,
+    bytes: &[u8],
+    to: SocketAddr,
+    from: Option<IpAddr>,
+) -> io::Result<()> {
     if from.is_none() {
         return socket.send_to(bytes, to).map(drop);
     }
@@ -140,10 +150,13 @@ pub fn send_many(socket: &UdpSocket, datagrams: &mut dyn Iterator<Item = OutData
         msg_hdr: buffers.as_msghdr(datagram.from),
         msg_len: 0,
     };
-    let mut messages: Vec<libc::mmsghdr> = buffers.iter_mut().zip(&datagrams).map(to_header).collect();
+    let mut messages: Vec<libc::mmsghdr> =
+        buffers.iter_mut().zip(&datagrams).map(to_header).collect();
     // SAFETY: the buffers, to which every pointer leads, stay where they are and
     // live for the call, which writes nothing but the lengths of the messages.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0) };
+    let sent = unsafe {
+        libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0)
+    };
     usize::try_from(sent).unwrap_or(0)
 }
 
@@ -224,19 +237,28 @@ mod tests {
         ] {
             let Ok(ours) = std::net::UdpSocket::bind(wildcard) else { continue };
             prepare(&ours);
-            let address = SocketAddr::new(asked.parse().unwrap(), ours.local_addr().unwrap().port());
+            let address =
+                SocketAddr::new(asked.parse().unwrap(), ours.local_addr().unwrap().port());
             let ours = UdpSocket::from_std(ours);
             let Ok(client) = std::net::UdpSocket::bind(from) else { continue };
             client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
             client.send_to(b"question", address).unwrap();
             let mut buffer = [0; 100];
             let (count, whom, to) = receive(&ours, &mut buffer).unwrap();
-            assert_eq!((&buffer[..count], to.map(|to| to.to_canonical())), (&b"question"[..], Some(address.ip())));
+            assert_eq!(
+                (&buffer[..count], to.map(|to| to.to_canonical())),
+                (&b"question"[..], Some(address.ip()))
+            );
             send(&ours, b"answer", whom, to).unwrap();
-            let datagrams = [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: whom, from: to });
+            let datagrams =
+                [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: whom, from: to });
             assert_eq!(send_many(&ours, &mut datagrams.into_iter()), 2);
             for text in [b"answer", b"second", b"third!"] {
-                assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, address), "{wildcard} {asked}");
+                assert_eq!(
+                    client.recv_from(&mut buffer).unwrap(),
+                    (6, address),
+                    "{wildcard} {asked}"
+                );
                 assert_eq!(&buffer[..6], text);
             }
         }
@@ -251,7 +273,8 @@ mod tests {
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::is_unreachable(&error), "{error}");
         // Until it is forgotten an event tells of it again and again.
-        let (mut poll, mut ours, mut events) = (Poll::new().unwrap(), ours, Events::with_capacity(1));
+        let (mut poll, mut ours, mut events) =
+            (Poll::new().unwrap(), ours, Events::with_capacity(1));
         udp_interest::register_readable(poll.registry(), &mut ours, Token(0)).unwrap();
         for forgotten in [false, false, true] {
             if forgotten {

@@ -25,7 +25,10 @@ pub fn clear_errors(_: &UdpSocket) {}
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+pub fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     socket.recv_from(buffer).map(|(count, from)| (count, from, None))
 }
 

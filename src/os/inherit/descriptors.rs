@@ -46,7 +46,11 @@ pub fn take() -> StartContext {
     } else if listens(socket) {
         // SAFETY: the descriptor is a listening stream socket that only we know.
         let listener = unsafe { TcpListener::from_raw_fd(socket) };
-        Inherited::Sockets { listeners: vec![(None, listener)], datagrams: Vec::new(), borrowed: true }
+        Inherited::Sockets {
+            listeners: vec![(None, listener)],
+            datagrams: Vec::new(),
+            borrowed: true,
+        }
     } else {
         // SAFETY: the descriptor is a connected stream socket that only we know.
         Inherited::Client(unsafe { TcpStream::from_raw_fd(socket) })
@@ -95,7 +99,8 @@ fn passed(count: RawFd) -> Inherited {
 /// whether 2 was. Without a null device (in a chroot) something else that cannot
 /// be written to stands there.
 fn redirect_stdio_to_null(socket: RawFd) -> bool {
-    let same: Vec<RawFd> = [1, 2, 0].into_iter().filter(|descriptor| same_file(socket, *descriptor)).collect();
+    let same: Vec<RawFd> =
+        [1, 2, 0].into_iter().filter(|descriptor| same_file(socket, *descriptor)).collect();
     let stderr_too = same.contains(&2);
     if same.is_empty() {
         return false;
@@ -118,13 +123,16 @@ fn redirect_stdio_to_null(socket: RawFd) -> bool {
 fn close_from(first: RawFd) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: nothing of ours is open yet, so that nobody's descriptor is closed.
-    if unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) } == 0 {
+    if unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) }
+        == 0
+    {
         return;
     }
     // Not every kernel knows that call.
     // What is open on it while it is read is closed when it was read.
     let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
-        let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let numbers =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         numbers.collect::<Vec<RawFd>>()
     });
     let all = listed.unwrap_or_else(|_| (first..DESCRIPTORS).collect());

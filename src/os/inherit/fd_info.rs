@@ -15,18 +15,22 @@ pub(super) fn socket_option(descriptor: RawFd, name: libc::c_int) -> Option<libc
     let mut value: libc::c_int = 0;
     let mut length = std::mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: value and length are ours and of the right size.
-    let failed = unsafe { libc::getsockopt(descriptor, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length) };
+    let failed = unsafe {
+        libc::getsockopt(descriptor, libc::SOL_SOCKET, name, (&raw mut value).cast(), &mut length)
+    };
     (failed == 0).then_some(value)
 }
 
 /// Whether it is a socket of IPv4 or IPv6.
 pub(super) fn is_internet(descriptor: RawFd) -> bool {
-    let family = address(descriptor, libc::getsockname).map(|address| libc::c_int::from(address.ss_family));
+    let family =
+        address(descriptor, libc::getsockname).map(|address| libc::c_int::from(address.ss_family));
     family.is_some_and(|family| [libc::AF_INET, libc::AF_INET6].contains(&family))
 }
 
 /// One of the two calls that tell a socket's addresses.
-type AddressCall = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+type AddressCall =
+    unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
 fn address(descriptor: RawFd, call: AddressCall) -> Option<libc::sockaddr_storage> {
     // SAFETY: zero is a valid start for the structure, which is filled by the call.

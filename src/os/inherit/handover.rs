@@ -78,7 +78,9 @@ fn program(name: &OsStr) -> io::Result<PathBuf> {
     let candidates = if path.components().count() > 1 {
         vec![path.to_path_buf()]
     } else {
-        env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join(path)).collect()
+        env::split_paths(&env::var_os("PATH").unwrap_or_default())
+            .map(|folder| folder.join(path))
+            .collect()
     };
     if let Some(found) = candidates.into_iter().find(|file| file.is_file()) {
         return Ok(found);
@@ -112,7 +114,11 @@ impl Successor {
             match (&self.line).read(&mut buffer) {
                 Ok(0) => break true,
                 Ok(count) => received += &String::from_utf8_lossy(&buffer[..count]),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(_) => break true,
             }
             if received == READY {
@@ -123,7 +129,8 @@ impl Successor {
         if !ended {
             let _ = child.kill();
         }
-        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status =
+            child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let why = if ended { status } else { format!("not ready within {within:?}") };
         let received = received.trim_end().replace('\n', "; ");
         Err(if received.is_empty() { why } else { format!("{why}: {received}") })
@@ -180,7 +187,10 @@ fn parse(text: OsString) -> Option<Handover> {
     let line = open(words.next()?)?;
     let mut sockets = Vec::new();
     for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
-        let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor)) else { continue };
+        let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor))
+        else {
+            continue;
+        };
         let socket = match socket_option(descriptor, libc::SO_TYPE) {
             // SAFETY: the descriptor is a listening stream socket that was left to
             // us, and nobody else in this process knows it.

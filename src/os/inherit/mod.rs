@@ -23,7 +23,9 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
 pub fn take() -> StartContext {
     match handover::take() {
-        Some(handover) => StartContext { inherited: Inherited::Handed(handover), stderr_was_client: false },
+        Some(handover) => {
+            StartContext { inherited: Inherited::Handed(handover), stderr_was_client: false }
+        }
         None => descriptors::take(),
     }
 }
@@ -74,10 +76,14 @@ impl StartContext {
     /// What a superserver lent: it starts this program for as long as somebody is
     /// there whom nobody takes.
     pub fn borrowed_socket(&self) -> Option<BorrowedSocket> {
-        let Inherited::Sockets { listeners, datagrams, borrowed: true } = &self.inherited else { return None };
-        let listener = listeners.first().map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Listener));
-        let socket =
-            listener.or(datagrams.first().map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Datagrams)));
+        let Inherited::Sockets { listeners, datagrams, borrowed: true } = &self.inherited else {
+            return None;
+        };
+        let listener =
+            listeners.first().map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Listener));
+        let socket = listener.or(datagrams
+            .first()
+            .map(|(_, socket)| socket.try_clone().map(BorrowedSocket::Datagrams)));
         socket?.ok()
     }
 }

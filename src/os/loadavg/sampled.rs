@@ -95,7 +95,10 @@ mod tests {
     #[test]
     fn one_long_step_is_as_many_short_ones() {
         let (long, short) = (damped(Some([3.0; 3]), 1.0, 3600.0), after([3.0; 3], 1.0, 720));
-        assert!(long.iter().zip(short).all(|(long, short)| (long - short).abs() < 1e-9), "{long:?} {short:?}");
+        assert!(
+            long.iter().zip(short).all(|(long, short)| (long - short).abs() < 1e-9),
+            "{long:?} {short:?}"
+        );
     }
 
     #[test]

@@ -15,8 +15,14 @@ pub fn averages() -> Option<[f64; 3]> {
 mod tests {
     #[test]
     fn it_says_what_proc_says() {
-        let (call, file) = (super::averages().expect("sysinfo(2)"), super::super::procfs::averages().expect("/proc"));
+        let (call, file) = (
+            super::averages().expect("sysinfo(2)"),
+            super::super::procfs::averages().expect("/proc"),
+        );
         // A quarter of a second of the kernel's sampling may lie between the two.
-        assert!(call.iter().zip(file).all(|(call, file)| (call - file).abs() < 1.0), "{call:?} {file:?}");
+        assert!(
+            call.iter().zip(file).all(|(call, file)| (call - file).abs() < 1.0),
+            "{call:?} {file:?}"
+        );
     }
 }

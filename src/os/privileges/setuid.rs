@@ -12,7 +12,8 @@ pub fn check_user(wanted: &str) -> io::Result<()> {
 }
 
 fn find(wanted: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
-    let (user, group) = wanted.split_once(':').map_or((wanted, None), |(user, group)| (user, Some(group)));
+    let (user, group) =
+        wanted.split_once(':').map_or((wanted, None), |(user, group)| (user, Some(group)));
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let (uid, own_group) = find_user(&passwd, user).ok_or_else(|| missing("user", user))?;
     let gid = match group {
@@ -35,7 +36,9 @@ pub fn become_user(wanted: &str) -> io::Result<()> {
         return Ok(());
     }
     // SAFETY: plain calls; the list has the one member that is told.
-    let failed = unsafe { libc::setgroups(1, &gid) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0 };
+    let failed = unsafe {
+        libc::setgroups(1, &gid) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0
+    };
     if failed {
         return Err(io::Error::last_os_error());
     }
@@ -60,11 +63,19 @@ fn entry<'a>(file: &'a str, name: &str) -> Option<Vec<&'a str>> {
 /// as they are: a static program must not load what the C library would.
 fn find_user(passwd: &str, name: &str) -> Option<(libc::uid_t, Option<libc::gid_t>)> {
     match entry(passwd, name) {
-        Some(fields) => Some((fields.first()?.parse().ok()?, fields.get(1).and_then(|group| group.parse().ok()))),
+        Some(fields) => Some((
+            fields.first()?.parse().ok()?,
+            fields.get(1).and_then(|group| group.parse().ok()),
+        )),
         None => {
             let uid = name.parse().ok()?;
-            let by_number = |line: &&str| line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid);
-            let group = passwd.lines().find(by_number).and_then(|line| line.split(':').nth(3)?.parse().ok());
+            let by_number = |line: &&str| {
+                line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid)
+            };
+            let group = passwd
+                .lines()
+                .find(by_number)
+                .and_then(|line| line.split(':').nth(3)?.parse().ok());
             Some((uid, group))
         }
     }
@@ -86,7 +97,10 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:44:www:/:/bin/false\n";
         assert_eq!(find_user(passwd, "www"), Some((33, Some(44))));
         assert_eq!(find_user(passwd, "33"), Some((33, Some(44))));
-        assert_eq!((find_user(passwd, "65534"), find_user(passwd, "ww")), (Some((65534, None)), None));
+        assert_eq!(
+            (find_user(passwd, "65534"), find_user(passwd, "ww")),
+            (Some((65534, None)), None)
+        );
         assert_eq!(
             (find_group("adm:x:4:\n", "adm"), find_group("", "5"), find_group("", "x")),
             (Some(4), Some(5), None)

@@ -44,7 +44,12 @@ pub fn bind_address(first: &impl AsRawFd, address: SocketAddr) -> io::Result<Udp
     unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
     set(&socket, libc::SOL_SOCKET, SHARED, 1)?;
     if address.is_ipv6() {
-        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(!is_dual_stack(first)))?;
+        set(
+            &socket,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_V6ONLY,
+            libc::c_int::from(!is_dual_stack(first)),
+        )?;
     }
     let sockaddr = SockAddr::from(address);
     let (pointer, length) = sockaddr.as_parts();
@@ -71,7 +76,8 @@ mod tests {
             let address = SocketAddr::new(ip.parse().unwrap(), port);
             let own = bind_address(&first, address).unwrap();
             own.set_nonblocking(false).unwrap();
-            let client = UdpSocket::bind((if address.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
+            let client =
+                UdpSocket::bind((if address.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
             client.send_to(b"own", address).unwrap();
             let (count, from) = own.recv_from(&mut [0; 10]).unwrap();
             assert_eq!((count, from), (3, client.local_addr().unwrap()), "{all} {ip}");
@@ -85,7 +91,9 @@ mod tests {
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn clients_are_divided_and_each_stays_where_it_was() {
-        for (address, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+        for (address, to) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")]
+        {
             let Ok(first) = UdpSocket::bind(address) else { continue };
             first.set_nonblocking(true).unwrap();
             let address = first.local_addr().unwrap();

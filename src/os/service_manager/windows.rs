@@ -29,7 +29,8 @@ static EXIT: AtomicI32 = AtomicI32::new(0);
 
 fn tell(state: u32, exit: i32) {
     let running = state == scm::SERVICE_RUNNING;
-    let accepted = scm::SERVICE_ACCEPT_STOP | scm::SERVICE_ACCEPT_SHUTDOWN | scm::SERVICE_ACCEPT_PARAMCHANGE;
+    let accepted =
+        scm::SERVICE_ACCEPT_STOP | scm::SERVICE_ACCEPT_SHUTDOWN | scm::SERVICE_ACCEPT_PARAMCHANGE;
     let status = scm::SERVICE_STATUS {
         dwServiceType: scm::SERVICE_WIN32_OWN_PROCESS,
         dwCurrentState: state,
@@ -63,7 +64,8 @@ unsafe extern "system" fn handle(control: u32, _: u32, _: *mut c_void, _: *mut c
 /// The manager calls it, on a thread of its own.
 unsafe extern "system" fn start(_: u32, _: *mut PWSTR) {
     // SAFETY: the name and the handler live as long as the process.
-    let name = unsafe { scm::RegisterServiceCtrlHandlerExW(NAME.as_ptr(), Some(handle), ptr::null()) };
+    let name =
+        unsafe { scm::RegisterServiceCtrlHandlerExW(NAME.as_ptr(), Some(handle), ptr::null()) };
     HANDLE.store(name, Ordering::SeqCst);
     // Who asks for a start and hears nothing better would call a service that
     // stops for its configuration well started.
@@ -112,7 +114,10 @@ pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
     if let Ok(mut kept) = MAIN.lock() {
         *kept = Some(Box::new(main));
     }
-    let entry = scm::SERVICE_TABLE_ENTRYW { lpServiceName: NAME.as_ptr().cast_mut(), lpServiceProc: Some(start) };
+    let entry = scm::SERVICE_TABLE_ENTRYW {
+        lpServiceName: NAME.as_ptr().cast_mut(),
+        lpServiceProc: Some(start),
+    };
     let table = [entry, scm::SERVICE_TABLE_ENTRYW::default()];
     // It returns when the service has stopped, or at once: nobody manages this
     // process, and what was to be run still is.

@@ -50,7 +50,12 @@ impl Signals {
     ///
     /// # Errors
     /// Returns the OS error.
-    pub fn install(registry: &Registry, token: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<Signals> {
+    pub fn install(
+        registry: &Registry,
+        token: Token,
+        waker: &Arc<Waker>,
+        managed: bool,
+    ) -> io::Result<Signals> {
         mechanism::install(registry, token, waker, managed).map(Signals)
     }
 

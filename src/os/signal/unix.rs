@@ -28,7 +28,12 @@ extern "C" fn handle(signal: libc::c_int) {
     }
 }
 
-pub(super) fn install(registry: &Registry, token: Token, _: &Arc<Waker>, _: bool) -> io::Result<SignalSource> {
+pub(super) fn install(
+    registry: &Registry,
+    token: Token,
+    _: &Arc<Waker>,
+    _: bool,
+) -> io::Result<SignalSource> {
     let (sender, mut receiver) = pipe::new()?;
     registry.register(&mut receiver, token, Interest::READABLE)?;
     PIPE.store(sender.into_raw_fd(), Ordering::Relaxed);

@@ -19,7 +19,8 @@ pub(super) struct SignalSource;
 unsafe extern "system" fn handle(event: u32) -> i32 {
     // Only services hear that a user, any user, logs off, and they stay. Of the
     // end of the system they hear by their manager, too: twice would be "at once".
-    if event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT && MANAGED.load(Ordering::Relaxed) {
+    if event == CTRL_LOGOFF_EVENT || event == CTRL_SHUTDOWN_EVENT && MANAGED.load(Ordering::Relaxed)
+    {
         return 1;
     }
     super::raise(Signal::Terminate);
@@ -37,7 +38,12 @@ pub(super) fn wake() {
     }
 }
 
-pub(super) fn install(_: &Registry, _: Token, waker: &Arc<Waker>, managed: bool) -> io::Result<SignalSource> {
+pub(super) fn install(
+    _: &Registry,
+    _: Token,
+    waker: &Arc<Waker>,
+    managed: bool,
+) -> io::Result<SignalSource> {
     MANAGED.store(managed, Ordering::Relaxed);
     let _ = WAKER.set(waker.clone());
     // A service may have been told to end before it listened.

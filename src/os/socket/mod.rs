@@ -4,14 +4,16 @@
 mod unix;
 #[cfg(unix)]
 pub use unix::{
-    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options, set_oob_inline,
+    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options,
+    set_oob_inline,
 };
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options, set_oob_inline,
+    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options,
+    set_oob_inline,
 };
 
 use std::io;
@@ -66,7 +68,8 @@ pub fn is_out_of_sockets(error: &std::io::Error) -> bool {
     #[cfg(windows)]
     const CODES: [i32; 2] = [10024, 10055];
     // No room for one more to be watched is the same trouble.
-    error.raw_os_error().is_some_and(|code| CODES.contains(&code)) || error.kind() == std::io::ErrorKind::StorageFull
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+        || error.kind() == std::io::ErrorKind::StorageFull
 }
 
 /// Whether a call failed for want of a local port, which is not the peer's
@@ -78,7 +81,11 @@ pub fn is_port_exhausted(error: &std::io::Error) -> bool {
 /// Whether this host has an address from which it could call `to`: without one
 /// (no IPv6, say) some systems complain of it as for want of a port. Sends nothing.
 pub fn has_address_for(to: SocketAddr) -> bool {
-    let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    let any = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    };
     // Streams use up no port of datagrams.
     UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(to)).is_ok()
 }

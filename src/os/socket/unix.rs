@@ -18,7 +18,9 @@ pub fn keepalive(socket: &impl AsRawFd) {
         target_os = "netbsd",
         target_os = "illumos"
     ))]
-    for (name, value) in [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 10), (libc::TCP_KEEPCNT, 3)] {
+    for (name, value) in
+        [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 10), (libc::TCP_KEEPCNT, 3)]
+    {
         let value: libc::c_int = value;
         let _ = set(socket, libc::IPPROTO_TCP, name, value);
     }
@@ -53,7 +55,8 @@ pub fn set_oob_inline(socket: &impl AsRawFd) {
 
 /// Closing this socket will reset the connection instead of ending it.
 pub fn reset_on_close(socket: &impl AsRawFd) {
-    let _ = set(socket, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
+    let _ =
+        set(socket, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too.
@@ -79,7 +82,8 @@ pub fn is_dual_stack(socket: &impl AsRawFd) -> bool {
 /// What the system says; `NotConnected` if the client is gone again.
 pub fn accept(listener: &impl AsRawFd) -> io::Result<(TcpStream, SocketAddr)> {
     // SAFETY: the call is told that there is no room for an address.
-    let descriptor = unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
+    let descriptor =
+        unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }

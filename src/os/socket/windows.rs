@@ -9,7 +9,13 @@ fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
     let length = std::mem::size_of::<T>() as i32;
     // SAFETY: the value lives for the call and has the length that is told.
     unsafe {
-        winsock::setsockopt(socket.as_raw_socket() as winsock::SOCKET, level, name, (&raw const value).cast(), length);
+        winsock::setsockopt(
+            socket.as_raw_socket() as winsock::SOCKET,
+            level,
+            name,
+            (&raw const value).cast(),
+            length,
+        );
     }
 }
 
@@ -43,7 +49,12 @@ pub fn set_oob_inline(socket: &impl AsRawSocket) {
 
 /// Closing this socket will reset the connection instead of ending it.
 pub fn reset_on_close(socket: &impl AsRawSocket) {
-    set(socket, winsock::SOL_SOCKET, winsock::SO_LINGER, winsock::LINGER { l_onoff: 1, l_linger: 0 });
+    set(
+        socket,
+        winsock::SOL_SOCKET,
+        winsock::SO_LINGER,
+        winsock::LINGER { l_onoff: 1, l_linger: 0 },
+    );
 }
 
 /// Whether a listener on the IPv6 wildcard takes IPv4 clients too: not here.

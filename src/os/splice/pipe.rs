@@ -23,7 +23,9 @@ impl Pipe {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptors are new and nobody else's.
-        let pipe = unsafe { Pipe { read: OwnedFd::from_raw_fd(ends[0]), write: OwnedFd::from_raw_fd(ends[1]) } };
+        let pipe = unsafe {
+            Pipe { read: OwnedFd::from_raw_fd(ends[0]), write: OwnedFd::from_raw_fd(ends[1]) }
+        };
         // SAFETY: a plain call on an open descriptor. Refused, the pipe keeps its usual size.
         unsafe { libc::fcntl(ends[1], libc::F_SETPIPE_SZ, PIPE_BYTES as libc::c_int) };
         Ok(pipe)
@@ -50,6 +52,7 @@ impl Pipe {
 fn splice(from: RawFd, to: RawFd, most: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
     // SAFETY: plain descriptors, no offsets.
-    let count = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), most, flags) };
+    let count =
+        unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), most, flags) };
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }

@@ -30,7 +30,9 @@ impl Syslog {
                 *socket = connect();
             }
             match socket.as_ref().map(|socket| socket.send(line.as_bytes())) {
-                Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => *socket = None,
+                Some(Err(error)) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                    *socket = None
+                }
                 _ => return,
             }
         }

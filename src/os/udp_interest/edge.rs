@@ -11,6 +11,10 @@ pub const LEVEL_TRIGGERED: bool = false;
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn register_readable(registry: &Registry, socket: &mut UdpSocket, token: Token) -> io::Result<()> {
+pub fn register_readable(
+    registry: &Registry,
+    socket: &mut UdpSocket,
+    token: Token,
+) -> io::Result<()> {
     registry.register(socket, token, Interest::READABLE)
 }

@@ -15,11 +15,21 @@ pub const LEVEL_TRIGGERED: bool = true;
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn register_readable(registry: &Registry, socket: &mut UdpSocket, token: Token) -> io::Result<()> {
+pub fn register_readable(
+    registry: &Registry,
+    socket: &mut UdpSocket,
+    token: Token,
+) -> io::Result<()> {
     let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
     // SAFETY: both descriptors are open, the event lives for the call.
-    let failed =
-        unsafe { libc::epoll_ctl(registry.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event) };
+    let failed = unsafe {
+        libc::epoll_ctl(
+            registry.as_raw_fd(),
+            libc::EPOLL_CTL_ADD,
+            socket.as_raw_fd(),
+            &raw mut event,
+        )
+    };
     if failed == 0 {
         Ok(())
     } else {

@@ -78,8 +78,10 @@ impl Balancer {
         match kind {
             Kind::Pegasus => {
                 let settings = ["redirect_threads=1", "redirect_connect_timeout=1s"];
-                balancer.redirects = places.iter().map(|queue| Redirect::start(*queue, &settings)).collect();
-                balancer.doors = balancer.redirects.iter().map(|redirect| redirect.address).collect();
+                balancer.redirects =
+                    places.iter().map(|queue| Redirect::start(*queue, &settings)).collect();
+                balancer.doors =
+                    balancer.redirects.iter().map(|redirect| redirect.address).collect();
             }
             Kind::Paper => {
                 balancer.papers = places.iter().map(|queue| Paper::start(*queue)).collect();
@@ -89,7 +91,8 @@ impl Balancer {
         }
         if kind.is_ours() {
             balancer.monitors = services.iter().map(|service| monitor(service, &places)).collect();
-            let addresses: Vec<SocketAddr> = services.iter().map(|service| service.address).collect();
+            let addresses: Vec<SocketAddr> =
+                services.iter().map(|service| service.address).collect();
             balancer.queues.iter().for_each(|queue| queue.has(&addresses));
         }
         balancer
@@ -138,9 +141,13 @@ impl Balancer {
 
     /// Calls to services that failed and were tried again.
     pub fn retries(&self) -> u64 {
-        let redirects = self.redirects.iter().map(|redirect| redirect.log_with(&["failure service="]).len() as u64);
+        let redirects = self
+            .redirects
+            .iter()
+            .map(|redirect| redirect.log_with(&["failure service="]).len() as u64);
         let papers = self.papers.iter().map(|paper| paper.failures.load(Ordering::SeqCst));
-        let haproxies = self.haproxies.iter().map(|(_, directory)| haproxy_retries(&directory.file("stats")));
+        let haproxies =
+            self.haproxies.iter().map(|(_, directory)| haproxy_retries(&directory.file("stats")));
         redirects.chain(papers).chain(haproxies).sum()
     }
 }
@@ -152,7 +159,10 @@ fn monitor(service: &Service, queues: &[SocketAddr]) -> Process {
         format!("monitor_load=file:{}", service.load.display()),
         format!("service_{SERVICE}_provider={}", service.address),
     ];
-    let mut process = Process::start("monitor", &mut command("monitor", &settings.each_ref().map(String::as_str)));
+    let mut process = Process::start(
+        "monitor",
+        &mut command("monitor", &settings.each_ref().map(String::as_str)),
+    );
     process.says(&["[monitor] ready "]);
     process
 }
@@ -167,7 +177,8 @@ fn haproxy_retries(socket: &str) -> u64 {
     asked.unwrap_or_else(|error| panic!("{socket}: {error}"));
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().unwrap_or("").split(',').collect();
-    let all: Vec<&str> = lines.find(|line| line.contains(",BACKEND,")).unwrap_or("").split(',').collect();
+    let all: Vec<&str> =
+        lines.find(|line| line.contains(",BACKEND,")).unwrap_or("").split(',').collect();
     let number = |name: &str| {
         let place = names.iter().position(|known| *known == name)?;
         all.get(place)?.parse::<u64>().ok()

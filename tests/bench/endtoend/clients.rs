@@ -79,7 +79,11 @@ impl Client {
             // Until it is connected there is nobody to write to.
             match self.stream.write(format!("{}\n", self.request.work.as_micros()).as_bytes()) {
                 Ok(_) => self.asked = true,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return None,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
+                {
+                    return None
+                }
                 Err(_) => return Some(End::Refused),
             }
         }
@@ -92,7 +96,9 @@ impl Client {
                 Err(_) => break,
             }
         }
-        let number = std::str::from_utf8(&self.answer).ok().and_then(|answer| answer.trim_end().parse().ok());
+        let number = std::str::from_utf8(&self.answer)
+            .ok()
+            .and_then(|answer| answer.trim_end().parse().ok());
         Some(number.map_or(End::Refused, End::Answered))
     }
 }
@@ -109,13 +115,19 @@ pub fn run(doors: &[SocketAddr], requests: &[Request], start: Instant) -> Vec<Vi
         let due = requests.get(next).map(|request| start + request.due);
         let timeout = timeouts.front().map(|(until, _)| *until);
         wait(&mut poll, &mut events, due.into_iter().chain(timeout).min());
-        let visit = |request: Request, end| Visit { due: request.due, took: start.elapsed() - request.due, end };
+        let visit = |request: Request, end| Visit {
+            due: request.due,
+            took: start.elapsed() - request.due,
+            end,
+        };
         for event in &events {
             let Token(number) = event.token();
             let Some(end) = clients.get_mut(&number).and_then(Client::go_on) else { continue };
             visits.extend(clients.remove(&number).map(|client| visit(client.request, end)));
         }
-        while let Some(request) = requests.get(next).filter(|request| start.elapsed() >= request.due) {
+        while let Some(request) =
+            requests.get(next).filter(|request| start.elapsed() >= request.due)
+        {
             let both = Interest::READABLE | Interest::WRITABLE;
             let stream = TcpStream::connect(doors[request.door]).and_then(|mut stream| {
                 poll.registry().register(&mut stream, Token(next), both)?;
@@ -124,14 +136,19 @@ pub fn run(doors: &[SocketAddr], requests: &[Request], start: Instant) -> Vec<Vi
             match stream {
                 Ok(stream) => {
                     let _ = stream.set_nodelay(true);
-                    clients.insert(next, Client { stream, request: *request, asked: false, answer: Vec::new() });
+                    clients.insert(
+                        next,
+                        Client { stream, request: *request, asked: false, answer: Vec::new() },
+                    );
                     timeouts.push_back((start + request.due + TIMEOUT, next));
                 }
                 Err(_) => visits.push(visit(*request, End::Refused)),
             }
             next += 1;
         }
-        while let Some((_, number)) = timeouts.front().copied().filter(|(until, _)| Instant::now() >= *until) {
+        while let Some((_, number)) =
+            timeouts.front().copied().filter(|(until, _)| Instant::now() >= *until)
+        {
             timeouts.pop_front();
             if let Some(client) = clients.remove(&number) {
                 visits.push(visit(client.request, End::TimedOut));

@@ -62,14 +62,17 @@ fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (
         .iter()
         .map(|kind| {
             let service = |(number, build)| Service::start(number, build, directory.path());
-            let services: Vec<Service> = scenario.builds.into_iter().enumerate().map(service).collect();
+            let services: Vec<Service> =
+                scenario.builds.into_iter().enumerate().map(service).collect();
             let balancer = Balancer::start(*kind, &services, scenario.balancers, &scenario.weights);
             Subject { kind: *kind, balancer, services }
         })
         .collect();
-    let requests = clients::requests(1 + round, scenario.rate, scenario.balancers, WARM_UP + measured);
+    let requests =
+        clients::requests(1 + round, scenario.rate, scenario.balancers, WARM_UP + measured);
     let (struck, returned) = (WARM_UP + measured / 3, WARM_UP + measured * 2 / 3);
-    let used = || own_time() + subjects.iter().map(|subject| subject.balancer.used()).sum::<Duration>();
+    let used =
+        || own_time() + subjects.iter().map(|subject| subject.balancer.used()).sum::<Duration>();
     let (before, used_before, start) = (processor_time(), used(), Instant::now());
     let visits = thread::scope(|scope| {
         let clients: Vec<_> = subjects
@@ -133,19 +136,25 @@ fn bench_endtoend() {
     let mut missed = 0;
     report::print_head();
     for scenario in SCENARIOS.iter().filter(|scenario| names.contains(&scenario.name)) {
-        let kinds: Vec<Kind> = scenario.kinds.iter().copied().filter(|kind| others || kind.is_ours()).collect();
-        let runs: Vec<(Results, Effort)> = (0..rounds).map(|round| run(scenario, &kinds, round, measured)).collect();
+        let kinds: Vec<Kind> =
+            scenario.kinds.iter().copied().filter(|kind| others || kind.is_ours()).collect();
+        let runs: Vec<(Results, Effort)> =
+            (0..rounds).map(|round| run(scenario, &kinds, round, measured)).collect();
         let results: Results = kinds
             .iter()
             .enumerate()
             .map(|(place, kind)| {
-                let figures: Vec<Figures> = runs.iter().map(|(results, _)| results[place].1).collect();
+                let figures: Vec<Figures> =
+                    runs.iter().map(|(results, _)| results[place].1).collect();
                 (*kind, Figures::mean(&figures))
             })
             .collect();
-        let mean = |of: fn(&Effort) -> f64| runs.iter().map(|(_, effort)| of(effort)).sum::<f64>() / rounds as f64;
+        let mean = |of: fn(&Effort) -> f64| {
+            runs.iter().map(|(_, effort)| of(effort)).sum::<f64>() / rounds as f64
+        };
         let (busy, own) = (mean(|effort| effort.all), mean(|effort| effort.own));
-        let efforts = format!("the machine was {:.0} % busy, {:.0} % with this", 100.0 * busy, 100.0 * own);
+        let efforts =
+            format!("the machine was {:.0} % busy, {:.0} % with this", 100.0 * busy, 100.0 * own);
         println!("{:<4} {}; {efforts}", scenario.name, scenario.what);
         if busy > BUSY_MOST {
             println!("{:<4} that is too busy: sleepers overslept", scenario.name);

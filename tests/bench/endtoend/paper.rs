@@ -58,7 +58,8 @@ fn serve(client: TcpStream, queue: SocketAddr, reported: &AtomicU64) {
             }
             Err(_) => {
                 reported.fetch_add(1, Ordering::SeqCst);
-                ControlConnection::to(queue).ask(&format!("failure?provider={address}&service={SERVICE}"));
+                ControlConnection::to(queue)
+                    .ask(&format!("failure?provider={address}&service={SERVICE}"));
             }
         }
     }

@@ -40,7 +40,9 @@ pub struct Circumstances {
 impl Figures {
     pub fn of(visits: &[Visit], run: &Circumstances) -> Figures {
         let visits: Vec<&Visit> = visits.iter().filter(|visit| visit.due >= run.warm_up).collect();
-        let count = |which: &dyn Fn(&Visit) -> bool| visits.iter().filter(|visit| which(visit)).count() as f64;
+        let count = |which: &dyn Fn(&Visit) -> bool| {
+            visits.iter().filter(|visit| which(visit)).count() as f64
+        };
         let mut times: Vec<f64> = visits
             .iter()
             // Who gave up waited at least so long; without them losing requests would pay.
@@ -49,8 +51,9 @@ impl Figures {
             .collect();
         times.sort_by(f64::total_cmp);
         let good = count(&|visit| matches!(visit.end, End::Answered(_)) && visit.took <= SLOW);
-        let slow =
-            count(&|visit| visit.end == End::TimedOut || matches!(visit.end, End::Answered(_)) && visit.took > SLOW);
+        let slow = count(&|visit| {
+            visit.end == End::TimedOut || matches!(visit.end, End::Answered(_)) && visit.took > SLOW
+        });
         let failed = count(&|visit| visit.end == End::Refused);
         let back = |visit: &Visit| visit.due >= run.returned + BACK_WITHIN;
         let answered_back = count(&|visit| back(visit) && matches!(visit.end, End::Answered(_)));
@@ -65,7 +68,8 @@ impl Figures {
             retries: run.retries as f64,
             good: good / sent,
             slow: (slow + failed - run.broken as f64).max(0.0),
-            share_back: count(&|visit| back(visit) && visit.end == End::Answered(0)) / answered_back.max(1.0),
+            share_back: count(&|visit| back(visit) && visit.end == End::Answered(0))
+                / answered_back.max(1.0),
         }
     }
 
@@ -100,24 +104,36 @@ pub fn judge(goal: &Goal, results: &Results) -> Option<(String, f64, bool)> {
     let ours = results.first()?.1;
     let most = |what: String, seen: f64, most: f64| Some((what, seen, seen <= most));
     match *goal {
-        Goal::Mean(other, limit) => {
-            most(format!("mean <= {limit:.2} of {}", other.name()), ours.mean / of(results, other)?.mean, limit)
-        }
-        Goal::P99(other, limit) => {
-            most(format!("p99 <= {limit:.2} of {}", other.name()), ours.p99 / of(results, other)?.p99, limit)
-        }
+        Goal::Mean(other, limit) => most(
+            format!("mean <= {limit:.2} of {}", other.name()),
+            ours.mean / of(results, other)?.mean,
+            limit,
+        ),
+        Goal::P99(other, limit) => most(
+            format!("p99 <= {limit:.2} of {}", other.name()),
+            ours.p99 / of(results, other)?.p99,
+            limit,
+        ),
         Goal::NoneRefused => most("nobody refused".into(), ours.refused, 0.0),
         Goal::Failed(limit) => most(format!("at most {limit} failed"), ours.failed, limit as f64),
-        Goal::Retries(limit) => most(format!("retries <= {limit} a request"), ours.retries / ours.sent, limit),
-        Goal::Slow(limit) => most(format!("at most {limit} slower than 1 s, of new ones"), ours.slow, limit as f64),
+        Goal::Retries(limit) => {
+            most(format!("retries <= {limit} a request"), ours.retries / ours.sent, limit)
+        }
+        Goal::Slow(limit) => {
+            most(format!("at most {limit} slower than 1 s, of new ones"), ours.slow, limit as f64)
+        }
         Goal::ShareBack(limit) => {
             let seen = ours.share_back;
             Some((format!("share 6 s after return >= {limit}"), seen, seen >= limit))
         }
-        Goal::Good(limit) => Some((format!("answered within 1 s >= {limit:.2}"), ours.good, ours.good >= limit)),
-        Goal::OtherGood(other, limit) => {
-            most(format!("{} within 1 s <= {limit:.2}", other.name()), of(results, other)?.good, limit)
+        Goal::Good(limit) => {
+            Some((format!("answered within 1 s >= {limit:.2}"), ours.good, ours.good >= limit))
         }
+        Goal::OtherGood(other, limit) => most(
+            format!("{} within 1 s <= {limit:.2}", other.name()),
+            of(results, other)?.good,
+            limit,
+        ),
     }
 }
 
@@ -125,7 +141,18 @@ pub fn judge(goal: &Goal, results: &Results) -> Option<(String, f64, bool)> {
 pub fn print_head() {
     println!(
         "{:<4} {:<19} {:>6} {:>8} {:>8} {:>7} {:>6} {:>6} {:>7} {:>6} {:>8} {:>8}",
-        "", "", "sent", "mean ms", "p99 ms", "refused", "failed", "lost", "retries", "good%", "/leastc.", "/weights"
+        "",
+        "",
+        "sent",
+        "mean ms",
+        "p99 ms",
+        "refused",
+        "failed",
+        "lost",
+        "retries",
+        "good%",
+        "/leastc.",
+        "/weights"
     );
 }
 
@@ -156,7 +183,11 @@ pub fn print(scenario: &Scenario, results: &Results) -> usize {
     for goal in scenario.goals {
         match judge(goal, results) {
             Some((what, seen, met)) => {
-                println!("{:<4}   {what}: {seen:.4}  {}", scenario.name, if met { "met" } else { "MISSED" });
+                println!(
+                    "{:<4}   {what}: {seen:.4}  {}",
+                    scenario.name,
+                    if met { "met" } else { "MISSED" }
+                );
                 missed += usize::from(!met);
             }
             None => println!("{:<4}   {goal:?}: not measured", scenario.name),
@@ -170,7 +201,8 @@ pub fn json(scenario: &Scenario, results: &Results, rounds: u64, busy: f64) -> S
     let mut text = String::new();
     let number = |value: f64| if value.is_finite() { format!("{value:.4}") } else { "null".into() };
     for (kind, figures) in results {
-        let _ = write!(text, "{{\"scenario\":\"{}\",\"balancer\":\"{}\"", scenario.name, kind.name());
+        let _ =
+            write!(text, "{{\"scenario\":\"{}\",\"balancer\":\"{}\"", scenario.name, kind.name());
         for (name, value) in [
             ("rounds", rounds as f64),
             ("sent", figures.sent),

@@ -56,7 +56,9 @@ impl Service {
     pub fn start(number: usize, build: Build, directory: &Path) -> Service {
         let poll = Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), WAKER).unwrap();
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, crate::support::free_port())).unwrap();
+        let listener =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, crate::support::free_port()))
+                .unwrap();
         let address = listener.local_addr().unwrap();
         let load = directory.join(format!("load-{number}-{}", address.port()));
         let broken = Arc::new(AtomicUsize::new(0));
@@ -185,7 +187,9 @@ impl Counter {
     }
 
     fn read(&mut self, client: usize) {
-        let Some(known) = self.clients.get_mut(&client).filter(|client| !client.working) else { return };
+        let Some(known) = self.clients.get_mut(&client).filter(|client| !client.working) else {
+            return;
+        };
         let mut buffer = [0; 64];
         loop {
             match known.stream.read(&mut buffer) {
@@ -195,7 +199,9 @@ impl Counter {
                 _ => return drop(self.clients.remove(&client)),
             }
             if known.line.ends_with(b"\n") {
-                let micros = std::str::from_utf8(&known.line).ok().and_then(|line| line.trim().parse::<u32>().ok());
+                let micros = std::str::from_utf8(&known.line)
+                    .ok()
+                    .and_then(|line| line.trim().parse::<u32>().ok());
                 known.working = true;
                 self.engine.add(client, f64::from(micros.unwrap_or(0)) / 1e6);
                 return;
@@ -235,7 +241,8 @@ impl Counter {
             Turn::FallSilent => {
                 self.count_broken();
                 set_backlog(self.listener.as_ref().unwrap(), 0);
-                let fillers = (0..2).filter_map(|_| TcpStream::connect(self.address).ok()).collect();
+                let fillers =
+                    (0..2).filter_map(|_| TcpStream::connect(self.address).ok()).collect();
                 self.silent = Some(Silence { answers: Vec::new(), _fillers: fillers });
             }
             Turn::Return => {
@@ -262,8 +269,10 @@ impl Counter {
             self.meters.pop_front();
         }
         let time = (now.at - before.at).max(1e-3);
-        let (busy, queued) =
-            ((now.busy - before.busy) / time / self.workers as f64, (now.queued - before.queued) / time);
+        let (busy, queued) = (
+            (now.busy - before.busy) / time / self.workers as f64,
+            (now.queued - before.queued) / time,
+        );
         // Whoever reads meanwhile reads all of the old one.
         let new = self.load.with_extension("new");
         let text = format!("u={busy:.4} q={queued:.4} c={}\n", self.workers);

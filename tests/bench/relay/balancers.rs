@@ -87,10 +87,15 @@ impl Balancer {
     }
 
     /// Waits until it serves; if it ends instead, what it said.
-    pub fn serves(mut self, name: &str, mut serves: impl FnMut() -> bool) -> Result<Balancer, Skipped> {
+    pub fn serves(
+        mut self,
+        name: &str,
+        mut serves: impl FnMut() -> bool,
+    ) -> Result<Balancer, Skipped> {
         let start = Instant::now();
         while !serves() {
-            let ended = self.processes.iter_mut().find_map(|process| (!process.runs()).then_some(process));
+            let ended =
+                self.processes.iter_mut().find_map(|process| (!process.runs()).then_some(process));
             if let Some(ended) = ended {
                 // The rest of what it said may still be on its way.
                 ended.ends();
@@ -144,7 +149,12 @@ fn answers(scene: &Scene, door: SocketAddr) -> bool {
 }
 
 fn direct(scene: &Scene) -> Result<Balancer, Skipped> {
-    Ok(Balancer { doors: scene.providers.to_vec(), processes: Vec::new(), question: "", _files: None })
+    Ok(Balancer {
+        doors: scene.providers.to_vec(),
+        processes: Vec::new(),
+        question: "",
+        _files: None,
+    })
 }
 
 /// For each provider, a piece of configuration.
@@ -157,7 +167,10 @@ fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
     let most = scene.connections;
     // `option splice-auto` alone does not splice this load.
     let (global, defaults) = match splice {
-        true => (" maxpipes 64\n tune.pipesize 1048576\n", " option splice-request\n option splice-response\n"),
+        true => (
+            " maxpipes 64\n tune.pipesize 1048576\n",
+            " option splice-request\n option splice-response\n",
+        ),
         false => ("", ""),
     };
     let servers = each(scene, |number, provider| format!(" server s{number} {provider}\n"));
@@ -175,7 +188,11 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
     let (program, directory, port) = (find("nginx")?, Directory::new(), free_port());
     let servers = each(scene, |_, provider| format!("server {provider}; "));
     let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
-    let module = if module.is_file() { format!("load_module {};\n", module.display()) } else { String::new() };
+    let module = if module.is_file() {
+        format!("load_module {};\n", module.display())
+    } else {
+        String::new()
+    };
     // Two a connection, and a few of its own. One process, which ends with this one.
     let (place, most) = (directory.path().display().to_string(), 2 * scene.connections + 64);
     let kind = if scene.datagrams { "udp" } else { "backlog=4096" };
@@ -186,7 +203,13 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
          \x20 server {{ listen 127.0.0.1:{port} {kind}; proxy_pass all; }}\n}}\n"
     );
     let (conf, log) = (directory.write("nginx.conf", &text), directory.file("error.log"));
-    start(scene, "nginx", Command::new(program).args(["-p", &place, "-c", &conf, "-e", &log]), port, directory)
+    start(
+        scene,
+        "nginx",
+        Command::new(program).args(["-p", &place, "-c", &conf, "-e", &log]),
+        port,
+        directory,
+    )
 }
 
 fn pen(scene: &Scene) -> Result<Balancer, Skipped> {
@@ -240,7 +263,8 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
 fn redirect(scene: &Scene, settings: &[String]) -> (Process, SocketAddr) {
     let door = local(free_port());
     let most = format!("redirect_connections_max={}", scene.connections);
-    let listen = format!("service_{SERVICE}_listen={door}{}", if scene.datagrams { "/udp" } else { "" });
+    let listen =
+        format!("service_{SERVICE}_listen={door}{}", if scene.datagrams { "/udp" } else { "" });
     let own = ["log=none", "redirect_threads=1", &most, &listen];
     let settings: Vec<&str> = own.into_iter().chain(settings.iter().map(String::as_str)).collect();
     (Process::start("redirect", &mut command("redirect", &settings)), door)

@@ -99,12 +99,14 @@ impl Run<'_> {
             balancers::offer(balancer.doors[0], "default", self.scene().providers);
         }
         let others = || own_time() + self.providers.process().used();
-        let (machine, ours, used, start) = (processor_time(), others(), balancer.used(), Instant::now());
+        let (machine, ours, used, start) =
+            (processor_time(), others(), balancer.used(), Instant::now());
         let mut sample = clients(&self.scenario.load, balancer, lasting);
         thread::sleep(SETTLE);
         let used = (balancer.used().saturating_sub(used)).as_secs_f64();
         let after = processor_time();
-        let all = start.elapsed().as_secs_f64() * thread::available_parallelism().map_or(1, usize::from) as f64;
+        let all = start.elapsed().as_secs_f64()
+            * thread::available_parallelism().map_or(1, usize::from) as f64;
         self.effort.all += all;
         self.effort.busy += all * (after.0 - machine.0) / (after.1 - machine.1).max(1.0);
         self.effort.ours += (others() - ours).as_secs_f64() + used;
@@ -136,7 +138,13 @@ impl Run<'_> {
     }
 
     /// All rounds. Whoever cannot be started is left out.
-    fn rounds(&mut self, rows: &[&'static Row], rounds: usize, lasting: Duration, random: &mut Random) -> Results {
+    fn rounds(
+        &mut self,
+        rows: &[&'static Row],
+        rounds: usize,
+        lasting: Duration,
+        random: &mut Random,
+    ) -> Results {
         let mut started: Vec<(&'static Row, Balancer)> = Vec::new();
         for row in rows {
             match (row.start)(&self.scene()) {
@@ -148,7 +156,9 @@ impl Run<'_> {
         let idle = matches!(self.scenario.load, Load::Idle);
         if !idle {
             // Tables grow, pipes are made, the cache is warm.
-            started.iter_mut().for_each(|(row, balancer)| drop(self.measure(balancer, row, lasting / 4)));
+            started
+                .iter_mut()
+                .for_each(|(row, balancer)| drop(self.measure(balancer, row, lasting / 4)));
             self.effort = Effort::default();
         }
         for _ in 0..if idle { rounds.min(IDLE_ROUNDS) } else { rounds } {
@@ -171,15 +181,21 @@ fn clients(load: &Load, balancer: &Balancer, lasting: Duration) -> Sample {
         Load::Bulk(streams) => bulk::run(doors, streams, lasting),
         Load::Datagrams(flows, size) => datagrams::run(doors, flows, &vec![b'?'; size], lasting),
         Load::Ping(connections, size) => {
-            let streams = talk::open_echoing(doors, connections).unwrap_or_else(|error| panic!("{doors:?}: {error}"));
+            let streams = talk::open_echoing(doors, connections)
+                .unwrap_or_else(|error| panic!("{doors:?}: {error}"));
             let question = vec![b'?'; size];
-            let talk = Talk { question: &question, answered: Answered::Bytes(size), most: u64::MAX };
+            let talk =
+                Talk { question: &question, answered: Answered::Bytes(size), most: u64::MAX };
             talk::run(streams, &talk, lasting)
         }
         Load::Queue(connections, depth) => {
             let question = balancer.question.repeat(depth);
             let streams = (0..connections).map(|_| connect(doors[0])).collect();
-            let talk = Talk { question: question.as_bytes(), answered: Answered::Lines(depth), most: QUESTIONS };
+            let talk = Talk {
+                question: question.as_bytes(),
+                answered: Answered::Lines(depth),
+                most: QUESTIONS,
+            };
             talk::run(streams, &talk, lasting)
         }
         Load::Idle => unreachable!("it has no clients that do anything"),
@@ -207,9 +223,11 @@ fn bench_relay() {
     let mut missed = 0;
     for scenario in SCENARIOS.iter().filter(|scenario| names.contains(&scenario.name)) {
         println!("\n### {}: {}\n", scenario.name, scenario.what);
-        let mut run = Run { scenario, providers: &providers, connections, effort: Effort::default() };
+        let mut run =
+            Run { scenario, providers: &providers, connections, effort: Effort::default() };
         let names = scenario.rows.iter().filter(|name| balancers.contains(name));
-        let rows: Vec<&'static Row> = names.filter_map(|name| ROWS.iter().find(|row| row.name == *name)).collect();
+        let rows: Vec<&'static Row> =
+            names.filter_map(|name| ROWS.iter().find(|row| row.name == *name)).collect();
         let results = run.rounds(&rows, rounds, lasting, &mut random);
         if !matches!(scenario.load, Load::Idle) {
             println!("Others used {:.0} % of the machine.\n", 100.0 * run.effort.others());

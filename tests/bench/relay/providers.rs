@@ -130,7 +130,15 @@ impl Counter {
         let head = "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ";
         let head = format!("{head}{}\r\n\r\n", ANSWER - head.len() - 7);
         let answer = format!("{head:.<ANSWER$}").into_bytes();
-        Counter { poll, listeners, sockets, clients: Vec::new(), free: Vec::new(), answer, download: download() }
+        Counter {
+            poll,
+            listeners,
+            sockets,
+            clients: Vec::new(),
+            free: Vec::new(),
+            answer,
+            download: download(),
+        }
     }
 
     fn run(mut self) {
@@ -145,7 +153,9 @@ impl Counter {
             for event in &events {
                 match event.token().0 {
                     listener if listener < self.listeners.len() => self.accept(listener),
-                    socket if socket < first => echo(&self.sockets[socket - self.listeners.len()], &mut buffer),
+                    socket if socket < first => {
+                        echo(&self.sockets[socket - self.listeners.len()], &mut buffer)
+                    }
                     client => self.serve(client - first, event, &mut buffer),
                 }
             }
@@ -229,7 +239,9 @@ impl Client {
             let mut offset = *sent as libc::off_t;
             let left = (DOWNLOAD - *sent) as usize;
             // SAFETY: both descriptors are open, and the offset is there while it runs.
-            let count = unsafe { libc::sendfile(self.stream.as_raw_fd(), file.as_raw_fd(), &raw mut offset, left) };
+            let count = unsafe {
+                libc::sendfile(self.stream.as_raw_fd(), file.as_raw_fd(), &raw mut offset, left)
+            };
             let count = usize::try_from(count).map_err(|_| io::Error::last_os_error());
             match now(count)? {
                 None => return Ok(false),

@@ -61,7 +61,11 @@ impl Ratio {
             return None;
         }
         let mut random = Random::new(1);
-        let mut sample = || median(ratios.iter().map(|_| ratios[random.below(ratios.len() as u64) as usize]).collect());
+        let mut sample = || {
+            median(
+                ratios.iter().map(|_| ratios[random.below(ratios.len() as u64) as usize]).collect(),
+            )
+        };
         let mut medians: Vec<f64> = (0..SAMPLES).map(|_| sample()).collect();
         medians.sort_by(f64::total_cmp);
         let (low, high) = (medians[SAMPLES / 40], medians[SAMPLES - 1 - SAMPLES / 40]);
@@ -95,7 +99,9 @@ fn figure(column: &Column, value: f64) -> String {
 fn comparisons(scenario: &Scenario, results: &Results) -> Vec<(&'static str, &'static Column)> {
     let there = scenario.ours.iter().filter(|ours| results.iter().any(|(name, _)| name == *ours));
     let column = |metric: &Metric| scenario.columns.iter().find(|column| column.metric == *metric);
-    there.flat_map(|ours| scenario.compared.iter().filter_map(column).map(|column| (*ours, column))).collect()
+    there
+        .flat_map(|ours| scenario.compared.iter().filter_map(column).map(|column| (*ours, column)))
+        .collect()
 }
 
 /// The table of a scenario.
@@ -113,7 +119,8 @@ pub fn table(scenario: &Scenario, results: &Results) -> String {
     for (name, _) in results {
         let _ = write!(text, "\n| {name} |");
         for column in scenario.columns {
-            let value = series(results, name, column.metric).map_or(f64::NAN, |values| whole(column.metric, values));
+            let value = series(results, name, column.metric)
+                .map_or(f64::NAN, |values| whole(column.metric, values));
             let _ = write!(text, " {} |", figure(column, value));
         }
         for (ours, column) in &comparisons {
@@ -137,8 +144,11 @@ fn judge(scenario: &Scenario, goal: &Goal, results: &Results) -> Option<Verdict>
     let column = |metric| scenario.columns.iter().find(|column| column.metric == metric);
     let compare = |metric, ours, other, at_most: bool, limit: f64| {
         let ratio = Ratio::of(results, metric, ours, other)?;
-        let (word, met) =
-            if at_most { ("at most", ratio.median <= limit) } else { ("at least", ratio.median >= limit) };
+        let (word, met) = if at_most {
+            ("at most", ratio.median <= limit)
+        } else {
+            ("at least", ratio.median >= limit)
+        };
         let what = format!("{} of {ours} {word} {limit:.2} of {other}", metric.word());
         Some(Verdict { what, seen: ratio.median, interval: Some(ratio), met })
     };
@@ -156,11 +166,17 @@ fn judge(scenario: &Scenario, goal: &Goal, results: &Results) -> Option<Verdict>
 
 /// The goals of a scenario as a list, and how many were missed.
 pub fn goals(scenario: &Scenario, results: &Results) -> (String, usize) {
-    let verdicts: Vec<Verdict> = scenario.goals.iter().filter_map(|goal| judge(scenario, goal, results)).collect();
+    let verdicts: Vec<Verdict> =
+        scenario.goals.iter().filter_map(|goal| judge(scenario, goal, results)).collect();
     let mut text = String::new();
     for verdict in &verdicts {
         let seen = verdict.interval.map_or(format!("{:.3}", verdict.seen), |ratio| ratio.text());
-        let _ = writeln!(text, "- {}: {seen} {}", verdict.what, if verdict.met { "met" } else { "MISSED" });
+        let _ = writeln!(
+            text,
+            "- {}: {seen} {}",
+            verdict.what,
+            if verdict.met { "met" } else { "MISSED" }
+        );
     }
     let unknown = scenario.goals.len() - verdicts.len();
     if unknown > 0 {
@@ -192,7 +208,8 @@ pub fn json(scenario: &Scenario, results: &Results, others: f64) -> String {
     for (name, _) in results {
         for column in scenario.columns {
             let Some(values) = series(results, name, column.metric) else { continue };
-            let rounds: Vec<String> = values.iter().map(|value| number(value * column.scale)).collect();
+            let rounds: Vec<String> =
+                values.iter().map(|value| number(value * column.scale)).collect();
             let _ = writeln!(
                 text,
                 r#"{{"scenario":"{}","balancer":"{name}","figure":"{}","value":{},"rounds":[{}],"machine_others":{}}}"#,

@@ -102,10 +102,19 @@ pub struct Scenario {
 use Goal::{AtLeast, AtMost, Most};
 use Metric::{AtStart, Cpu, PerConnection, Rate};
 
-const TCP: &[&str] = &["direct", "haproxy", "haproxy-splice", "nginx", "pen", "pegasus", "pegasus-daemon"];
+const TCP: &[&str] =
+    &["direct", "haproxy", "haproxy-splice", "nginx", "pen", "pegasus", "pegasus-daemon"];
 /// With a redirector that asks nobody.
-const FRESH: &[&str] =
-    &["direct", "haproxy", "haproxy-splice", "nginx", "pen", "pegasus-unasked", "pegasus", "pegasus-daemon"];
+const FRESH: &[&str] = &[
+    "direct",
+    "haproxy",
+    "haproxy-splice",
+    "nginx",
+    "pen",
+    "pegasus-unasked",
+    "pegasus",
+    "pegasus-daemon",
+];
 const BOTH: &[&str] = &["pegasus", "pegasus-daemon"];
 const CLOSED_LOOP: Fresh = Fresh { at_once: 64, rate: None, half_close: false };
 

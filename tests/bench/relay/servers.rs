@@ -11,11 +11,15 @@ fn inetd(directory: Directory, program: &str, arguments: &str) -> Result<Balance
     let (inetd, port) = (find("inetd")?, free_port());
     let user = output(Command::new(find("id")?).arg("-un"));
     // Without a number it allows 256 starts a minute.
-    let line = format!("127.0.0.1:{port} stream tcp nowait.1000000 {} {program} {arguments}\n", user.trim());
+    let line = format!(
+        "127.0.0.1:{port} stream tcp nowait.1000000 {} {program} {arguments}\n",
+        user.trim()
+    );
     let conf = directory.write("inetd.conf", &line);
     let mut command = Command::new(inetd);
     command.args(["-i", "-q", "1024", "-R", "1000000", &conf]);
-    let balancer = Balancer::of(local(port), Process::start("inetd", &mut command), Some(directory));
+    let balancer =
+        Balancer::of(local(port), Process::start("inetd", &mut command), Some(directory));
     balancer.serves("inetd", || listens(local(port)))
 }
 
@@ -36,7 +40,8 @@ pub fn inetd_pegasus(scene: &Scene) -> Result<Balancer, Skipped> {
     let directory = Directory::new();
     let place = format!("redirect_queue={}", queue.doors[0]);
     let conf = configuration(&directory, &["log=none", &place]);
-    let mut balancer = inetd(directory, path(), &format!("pegasus redirect -c {conf} -s {SERVICE}"))?;
+    let mut balancer =
+        inetd(directory, path(), &format!("pegasus redirect -c {conf} -s {SERVICE}"))?;
     balancer.processes.append(&mut queue.processes);
     Ok(balancer)
 }
@@ -45,9 +50,15 @@ pub fn inetd_pegasus(scene: &Scene) -> Result<Balancer, Skipped> {
 pub fn redis(_: &Scene) -> Result<Balancer, Skipped> {
     let (program, directory, port) = (find("redis-server")?, Directory::new(), free_port());
     let mut command = Command::new(program);
-    command.current_dir(directory.path()).args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+    command.current_dir(directory.path()).args([
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+    ]);
     command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
-    let mut balancer = Balancer::of(local(port), Process::start("redis-server", &mut command), Some(directory));
+    let mut balancer =
+        Balancer::of(local(port), Process::start("redis-server", &mut command), Some(directory));
     balancer.question = "LPOP q\r\n";
     balancer.serves("redis-server", || listens(local(port)))
 }

@@ -15,7 +15,9 @@ impl World {
         let queue = match asker {
             Asker::Redirector(redirector) if self.redirectors[redirector].link.is_some() => return,
             Asker::Redirector(redirector) => self.redirectors[redirector].queue,
-            Asker::Monitor(monitor, queue) if self.monitors[monitor].links[queue].is_some() => return,
+            Asker::Monitor(monitor, queue) if self.monitors[monitor].links[queue].is_some() => {
+                return
+            }
             Asker::Monitor(monitor, _) if self.monitors[monitor].machine.is_none() => return,
             Asker::Monitor(_, queue) => queue,
             Asker::Plain(_) if self.quiet => return,
@@ -23,21 +25,33 @@ impl World {
         };
         if self.queues[queue].running.is_none() {
             match asker {
-                Asker::Redirector(redirector) => self.tell_redirector(redirector, redirector::Input::QueueDown),
-                Asker::Monitor(monitor, balancer) => self.tell_monitor(monitor, monitor::Input::Down { balancer }),
+                Asker::Redirector(redirector) => {
+                    self.tell_redirector(redirector, redirector::Input::QueueDown)
+                }
+                Asker::Monitor(monitor, balancer) => {
+                    self.tell_monitor(monitor, monitor::Input::Down { balancer })
+                }
                 Asker::Plain(_) => {}
             }
             return self.within(800, Event::Dial(asker));
         }
         let now = self.now;
-        let caller = Caller { link: no_key(), peer: peer(asker), channel: Responder::default(), ended: false };
+        let caller = Caller {
+            link: no_key(),
+            peer: peer(asker),
+            channel: Responder::default(),
+            ended: false,
+        };
         let connection = self.queues[queue].callers.insert(caller);
         let link = self.network.open(asker, queue, connection, now);
         if let Some(caller) = self.queues[queue].callers.get_mut(connection) {
             caller.link = link;
         }
         if let Some((machine, _)) = &mut self.queues[queue].running {
-            machine.handle_input(ticket_queue::Input::Connected { connection, peer: peer(asker) }, now);
+            machine.handle_input(
+                ticket_queue::Input::Connected { connection, peer: peer(asker) },
+                now,
+            );
         }
         match asker {
             Asker::Redirector(redirector) => {
@@ -124,17 +138,29 @@ impl World {
         match asker {
             Asker::Redirector(redirector) => {
                 self.redirectors[redirector].asking.receive(bytes);
-                while let Some(answer) = self.redirectors[redirector].asking.next_reply().expect("an answer") {
+                while let Some(answer) =
+                    self.redirectors[redirector].asking.next_reply().expect("an answer")
+                {
                     if let Matched::ById(id, reply) = answer {
-                        self.tell_redirector(redirector, redirector::Input::QueueReply { id, reply });
+                        self.tell_redirector(
+                            redirector,
+                            redirector::Input::QueueReply { id, reply },
+                        );
                     }
                 }
             }
             Asker::Monitor(monitor, balancer) => {
                 self.monitors[monitor].asking[balancer].receive(bytes);
-                while let Some(answer) = self.monitors[monitor].asking[balancer].next_reply().expect("an answer") {
-                    let Matched::InOrder(service, reply) = answer else { panic!("a number that no monitor gave") };
-                    self.tell_monitor(monitor, monitor::Input::QueueReply { balancer, service, reply });
+                while let Some(answer) =
+                    self.monitors[monitor].asking[balancer].next_reply().expect("an answer")
+                {
+                    let Matched::InOrder(service, reply) = answer else {
+                        panic!("a number that no monitor gave")
+                    };
+                    self.tell_monitor(
+                        monitor,
+                        monitor::Input::QueueReply { balancer, service, reply },
+                    );
                 }
             }
             Asker::Plain(plain) => {
@@ -144,10 +170,17 @@ impl World {
                     host.waiting -= 1;
                     match answer {
                         Matched::ById(id, _) => {
-                            assert_eq!(host.ids.insert(id, true), Some(false), "two answers for one id");
+                            assert_eq!(
+                                host.ids.insert(id, true),
+                                Some(false),
+                                "two answers for one id"
+                            );
                         }
                         Matched::InOrder(expected, reply) => {
-                            assert!(expected.fits(&reply), "{reply} where {expected:?} was expected");
+                            assert!(
+                                expected.fits(&reply),
+                                "{reply} where {expected:?} was expected"
+                            );
                         }
                     }
                 }

@@ -10,7 +10,9 @@ use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptio
 
 impl World {
     pub(super) fn monitor_begins(&mut self, monitor: usize) {
-        if self.monitors[monitor].machine.is_some() || (self.quiet && self.monitors[monitor].life > 0) {
+        if self.monitors[monitor].machine.is_some()
+            || (self.quiet && self.monitors[monitor].life > 0)
+        {
             return;
         }
         let capacity = [None, Some(1), Some(2), Some(6)][self.random.below(4)];
@@ -58,12 +60,15 @@ impl World {
     }
 
     pub(super) fn act_monitor(&mut self, monitor: usize) {
-        while let Some(output) = self.monitors[monitor].machine.as_mut().and_then(StateMachine::poll_output) {
+        while let Some(output) =
+            self.monitors[monitor].machine.as_mut().and_then(StateMachine::poll_output)
+        {
             let life = self.monitors[monitor].life;
             match output {
                 monitor::Output::TakeSample => self.soon(Event::Looked(monitor, life)),
                 monitor::Output::Check { service } => {
-                    let millis = if self.monitors[monitor].health == Health::Silent { 1000 } else { 30 };
+                    let millis =
+                        if self.monitors[monitor].health == Health::Silent { 1000 } else { 30 };
                     self.within(millis, Event::Checked(monitor, life, service));
                 }
                 monitor::Output::SendToQueue { balancer, service, request } => {
@@ -74,7 +79,9 @@ impl World {
                     host.asking[balancer].out.sent(bytes.len());
                     self.send(link, End::Queue, &bytes);
                 }
-                monitor::Output::Log(monitor::MonitorLog::Refused { answer, .. }) => panic!("{answer}"),
+                monitor::Output::Log(monitor::MonitorLog::Refused { answer, .. }) => {
+                    panic!("{answer}")
+                }
                 monitor::Output::Log(_) => {}
                 monitor::Output::Finished => self.monitor_ends(monitor),
             }

@@ -10,10 +10,13 @@ use pegasus_core::protocol::message::{Next, Request};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {
-        let Some(link) = self.plains[plain].link.filter(|_| !self.plains[plain].ended) else { return };
+        let Some(link) = self.plains[plain].link.filter(|_| !self.plains[plain].ended) else {
+            return;
+        };
         if self.one_in(8) {
             self.plains[plain].ended = true;
-            if let Some(at) = self.network.half_close(link, End::Queue, &mut self.random, self.now) {
+            if let Some(at) = self.network.half_close(link, End::Queue, &mut self.random, self.now)
+            {
                 self.at(at, Event::Arrives(link, End::Queue, Arrival::Half));
             }
             return;
@@ -23,8 +26,10 @@ impl World {
         for _ in 0..1 + self.random.below(3) {
             let number = self.random.below(SERVICES.len());
             let wait = Span::from_millis([0, 0, 300, 9000][self.random.below(4)]);
-            let someone =
-                Provider { ip: address(self.random.below(self.monitors.len())), port: Some(SERVICES[number].1) };
+            let someone = Provider {
+                ip: address(self.random.below(self.monitors.len())),
+                port: Some(SERVICES[number].1),
+            };
             let avoid = if self.one_in(4) { vec![someone] } else { Vec::new() };
             let next = Next { service: service(number), wait, id: None, client: None, avoid };
             let kind = self.random.below(20);
@@ -52,7 +57,11 @@ impl World {
                 _ => Request::Next(next),
             };
             host.asking.send(&"b", &request, expected);
-            let line = if expected == Expected::Mistake { b"next please\r\n" } else { host.asking.out.bytes() };
+            let line = if expected == Expected::Mistake {
+                b"next please\r\n"
+            } else {
+                host.asking.out.bytes()
+            };
             bytes.extend_from_slice(line);
             host.asking.out.sent(usize::MAX / 2);
         }

@@ -15,11 +15,18 @@ impl World {
     pub(super) fn queue_begins(&mut self, queue: usize) {
         let options = everybody(&mut self.random);
         let host = &mut self.queues[queue];
-        let caller =
-            Caller { link: no_key(), peer: IpAddr::from([127, 0, 0, 1]), channel: Responder::default(), ended: false };
+        let caller = Caller {
+            link: no_key(),
+            peer: IpAddr::from([127, 0, 0, 1]),
+            channel: Responder::default(),
+            ended: false,
+        };
         host.observer = host.callers.insert(caller);
         let mut machine = TicketQueue::new(options, queue as u64);
-        let came = ticket_queue::Input::Connected { connection: host.observer, peer: IpAddr::from([127, 0, 0, 1]) };
+        let came = ticket_queue::Input::Connected {
+            connection: host.observer,
+            peer: IpAddr::from([127, 0, 0, 1]),
+        };
         machine.handle_input(came, self.now);
         host.running = Some((machine, Ledger::default()));
     }
@@ -46,7 +53,10 @@ impl World {
             let Some((order, request)) = request else { break };
             let Some((machine, ledger)) = &mut host.running else { return };
             ledger.asked(connection, order, peer, &request, WAIT_MAX, self.now);
-            machine.handle_input(ticket_queue::Input::Request { connection, slot: order, request }, self.now);
+            machine.handle_input(
+                ticket_queue::Input::Request { connection, slot: order, request },
+                self.now,
+            );
             self.act_queue(queue);
         }
         self.flush(queue, connection);
@@ -57,7 +67,9 @@ impl World {
         let Some((machine, ledger)) = &mut host.running else { return };
         let mut touched = Vec::new();
         while let Some(output) = machine.poll_output() {
-            let ticket_queue::Output::Reply { connection, slot: order, reply } = output else { continue };
+            let ticket_queue::Output::Reply { connection, slot: order, reply } = output else {
+                continue;
+            };
             ledger.answered(connection, order, &reply, self.now);
             if let Some(caller) = host.callers.get_mut(connection) {
                 caller.channel.reply(order, reply);
@@ -78,10 +90,12 @@ impl World {
         caller.channel.out.sent(bytes.len());
         let finished = caller.channel.finished();
         self.send(link, End::Asker, &bytes);
-        let holds =
-            |queue: &QueueHost| queue.running.as_ref().is_some_and(|(machine, _)| machine.has_requests(connection));
+        let holds = |queue: &QueueHost| {
+            queue.running.as_ref().is_some_and(|(machine, _)| machine.has_requests(connection))
+        };
         if finished && !holds(&self.queues[queue]) {
-            if let Some(at) = self.network.half_close(link, End::Asker, &mut self.random, self.now) {
+            if let Some(at) = self.network.half_close(link, End::Asker, &mut self.random, self.now)
+            {
                 self.at(at, Event::Arrives(link, End::Asker, Arrival::Half));
             }
             self.caller_gone(queue, connection);
@@ -101,10 +115,15 @@ impl World {
 
     pub(super) fn status(&mut self, queue: usize) -> String {
         let host = &mut self.queues[queue];
-        let Some((machine, _)) = &mut host.running else { return String::from("queue waiting=0 \n") };
+        let Some((machine, _)) = &mut host.running else {
+            return String::from("queue waiting=0 \n");
+        };
         let (connection, order) = (host.observer, Some(0));
         let request = Request::Status { service: None };
-        machine.handle_input(ticket_queue::Input::Request { connection, slot: order, request }, self.now);
+        machine.handle_input(
+            ticket_queue::Input::Request { connection, slot: order, request },
+            self.now,
+        );
         match machine.poll_output() {
             Some(ticket_queue::Output::Reply { reply: Reply::Status(status), .. }) => status,
             other => panic!("{other:?}"),

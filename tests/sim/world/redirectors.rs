@@ -36,14 +36,24 @@ impl World {
         let host = &mut self.redirectors[redirector];
         let (client, life) = (host.visitors.insert(visitor), host.life);
         let from = SocketAddr::new(IpAddr::from(number.to_be_bytes()), 1);
-        let input = redirector::Input::Arrived { client, service: service(wanted), from, port: SERVICES[wanted].1 };
+        let input = redirector::Input::Arrived {
+            client,
+            service: service(wanted),
+            from,
+            port: SERVICES[wanted].1,
+        };
         self.tell_redirector(redirector, input);
         if self.one_in(10) {
             self.within(1000, Event::ClientLeaves { redirector, life, client });
         }
     }
 
-    pub(super) fn visitor(&mut self, redirector: usize, life: u32, client: Key) -> Option<&mut Visitor> {
+    pub(super) fn visitor(
+        &mut self,
+        redirector: usize,
+        life: u32,
+        client: Key,
+    ) -> Option<&mut Visitor> {
         let host = &mut self.redirectors[redirector];
         host.visitors.get_mut(client).filter(|_| host.life == life)
     }
@@ -68,8 +78,14 @@ impl World {
                 // A call that is answered too late is ignored: see `called`.
                 redirector::Output::AbortConnect { .. } => {}
                 redirector::Output::ResetClient { client } => {
-                    let visitor = self.redirectors[redirector].visitors.get_mut(client).expect("a client turned away");
-                    assert!(!std::mem::replace(&mut visitor.turned_away, true), "turned away twice");
+                    let visitor = self.redirectors[redirector]
+                        .visitors
+                        .get_mut(client)
+                        .expect("a client turned away");
+                    assert!(
+                        !std::mem::replace(&mut visitor.turned_away, true),
+                        "turned away twice"
+                    );
                 }
                 redirector::Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
                     self.gone(redirector, client, outcome)
@@ -77,9 +93,15 @@ impl World {
                 redirector::Output::Log(RedirectLog::ProviderFailed { .. }) => {}
             }
         }
-        for (_, visitor) in self.redirectors[redirector].visitors.iter().filter(|(_, visitor)| !visitor.relaying) {
+        for (_, visitor) in
+            self.redirectors[redirector].visitors.iter().filter(|(_, visitor)| !visitor.relaying)
+        {
             let waited = self.now.since(visitor.since);
-            assert!(waited <= CLIENT_WAIT_MAX, "client {} has waited {waited} for nothing", visitor.number);
+            assert!(
+                waited <= CLIENT_WAIT_MAX,
+                "client {} has waited {waited} for nothing",
+                visitor.number
+            );
         }
     }
 
@@ -92,16 +114,25 @@ impl World {
     pub(super) fn gone(&mut self, redirector: usize, from: SocketAddr, outcome: Outcome) {
         let visitors = &mut self.redirectors[redirector].visitors;
         let same = |visitor: &Visitor| IpAddr::from(visitor.number.to_be_bytes()) == from.ip();
-        let key = visitors.iter().find(|(_, visitor)| same(visitor)).map(|(key, _)| key).expect("gone once");
+        let key = visitors
+            .iter()
+            .find(|(_, visitor)| same(visitor))
+            .map(|(key, _)| key)
+            .expect("gone once");
         let visitor = visitors.remove(key).expect("gone once");
-        assert!(visitor.turned_away != visitor.closed, "{outcome}: closed by the relay or turned away, one of both");
+        assert!(
+            visitor.turned_away != visitor.closed,
+            "{outcome}: closed by the relay or turned away, one of both"
+        );
         let complete = matches!(outcome, Outcome::Complete | Outcome::ProviderReset);
         assert_eq!(complete, visitor.closed, "{outcome}");
         self.ended[usize::from(!complete)] += 1;
     }
 
     pub(super) fn call(&mut self, redirector: usize, client: Key, to: SocketAddr) {
-        let provider = (0..self.monitors.len()).find(|monitor| address(*monitor) == to.ip()).expect("a provider");
+        let provider = (0..self.monitors.len())
+            .find(|monitor| address(*monitor) == to.ip())
+            .expect("a provider");
         let health = self.monitors[provider].health;
         let (fails, stuck) = (self.one_in(200), self.one_in(300));
         let host = &mut self.redirectors[redirector];
@@ -109,7 +140,10 @@ impl World {
         let visitor = host.visitors.get_mut(client).expect("a client that is not gone");
         assert!(!visitor.relaying && !visitor.turned_away, "a call for nobody");
         assert!(!visitor.failed.contains(&to), "led to {to} again, which failed");
-        let port = SERVICES.iter().find(|(name, _)| *name == visitor.service.as_str()).map(|(_, port)| *port);
+        let port = SERVICES
+            .iter()
+            .find(|(name, _)| *name == visitor.service.as_str())
+            .map(|(_, port)| *port);
         assert_eq!(Some(to.port()), port, "another service");
         visitor.calls += 1;
         visitor.since = self.now;
@@ -126,8 +160,10 @@ impl World {
         }
         if result == Err(Failure::Refused) && self.one_in(2) {
             // A deed that fails at once is an input in the same turn.
-            return self
-                .tell_redirector(redirector, redirector::Input::ConnectFailed { client, why: Failure::Refused });
+            return self.tell_redirector(
+                redirector,
+                redirector::Input::ConnectFailed { client, why: Failure::Refused },
+            );
         }
         let event = Event::Called { redirector, life, client, call, result };
         match result {
@@ -146,7 +182,9 @@ impl World {
         result: Result<usize, Failure>,
     ) {
         let now = self.now;
-        let Some(visitor) = self.visitor(redirector, life, client).filter(|visitor| visitor.calls == call) else {
+        let Some(visitor) =
+            self.visitor(redirector, life, client).filter(|visitor| visitor.calls == call)
+        else {
             return;
         };
         match result {

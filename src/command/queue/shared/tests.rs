@@ -27,7 +27,13 @@ const NOW: Moment = Moment::ZERO;
 
 fn ticket(tickets: u32) -> Request {
     let provider = "10.0.0.7:80".parse().unwrap();
-    Request::Ticket { provider, service: ServiceName::DEFAULT, tickets, capacity: tickets, lease: None }
+    Request::Ticket {
+        provider,
+        service: ServiceName::DEFAULT,
+        tickets,
+        capacity: tickets,
+        lease: None,
+    }
 }
 
 fn next(id: Option<u32>, wait: Span) -> Request {
@@ -36,7 +42,9 @@ fn next(id: Option<u32>, wait: Span) -> Request {
 
 fn heard(local_handle: &LocalHandle) -> Vec<String> {
     let text = |event| match event {
-        QueueEvent::Answer(Matched::ById(id, Reply::Provider { provider, .. })) => format!("{id}: {provider}"),
+        QueueEvent::Answer(Matched::ById(id, Reply::Provider { provider, .. })) => {
+            format!("{id}: {provider}")
+        }
         QueueEvent::Answer(Matched::ById(id, reply)) => format!("{id}: {reply}"),
         QueueEvent::Answer(Matched::InOrder((), reply)) => reply.to_string(),
         QueueEvent::Up => "up".into(),
@@ -47,14 +55,24 @@ fn heard(local_handle: &LocalHandle) -> Vec<String> {
 
 #[test]
 fn threads_ask_without_a_connection_and_whatever_the_lists_say() {
-    let nobody = QueueOptions { allow_ticket: Vec::new(), allow_next: Vec::new(), ..QueueOptions::default() };
+    let nobody = QueueOptions {
+        allow_ticket: Vec::new(),
+        allow_next: Vec::new(),
+        ..QueueOptions::default()
+    };
     let (mut control, mut sleeper) = (Sleeper::new(), Sleeper::new());
     let shared = SharedQueue::new(TicketQueue::new(nobody, 1), 2, control.1.clone());
-    let (one, two) = (shared.join(sleeper.1.clone(), NOW).unwrap(), shared.join(control.1.clone(), NOW).unwrap());
+    let (one, two) = (
+        shared.join(sleeper.1.clone(), NOW).unwrap(),
+        shared.join(control.1.clone(), NOW).unwrap(),
+    );
     assert!(shared.join(sleeper.1.clone(), NOW).is_none(), "no more than were to come");
     one.ask(ticket(1), NOW);
     one.ask(next(Some(7), Span::ZERO), NOW);
-    assert_eq!(heard(&one), ["up", "ok active=0.000 granted=0 waiting=0 mode=slots", "7: 10.0.0.7:80"]);
+    assert_eq!(
+        heard(&one),
+        ["up", "ok active=0.000 granted=0 waiting=0 mode=slots", "7: 10.0.0.7:80"]
+    );
     assert!(!sleeper.woken(), "whoever asks looks for the answer himself");
     two.ask(next(Some(7), Span::ZERO), NOW);
     assert_eq!(heard(&two), ["up", "7: error no-ticket id=7"]);
@@ -68,8 +86,12 @@ fn threads_ask_without_a_connection_and_whatever_the_lists_say() {
 #[test]
 fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     let (mut control, mut sleeper) = (Sleeper::new(), Sleeper::new());
-    let mut shared = SharedQueue::new(TicketQueue::new(QueueOptions::default(), 1), 2, control.1.clone());
-    let (one, two) = (shared.join(sleeper.1.clone(), NOW).unwrap(), shared.join(control.1.clone(), NOW).unwrap());
+    let mut shared =
+        SharedQueue::new(TicketQueue::new(QueueOptions::default(), 1), 2, control.1.clone());
+    let (one, two) = (
+        shared.join(sleeper.1.clone(), NOW).unwrap(),
+        shared.join(control.1.clone(), NOW).unwrap(),
+    );
     one.ask(ticket(1), NOW);
     while shared.poll_output().is_some() {}
     two.ask(next(Some(1), Span::ZERO), NOW);

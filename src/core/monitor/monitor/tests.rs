@@ -28,7 +28,12 @@ fn service(name: &str, check: bool) -> ServiceOptions {
 }
 
 fn options(balancers: usize, services: Vec<ServiceOptions>) -> MonitorOptions {
-    MonitorOptions { interval: Span::from_secs(1), balancers, services, drain_timeout: Span::from_secs(30) }
+    MonitorOptions {
+        interval: Span::from_secs(1),
+        balancers,
+        services,
+        drain_timeout: Span::from_secs(30),
+    }
 }
 
 impl Story {
@@ -41,7 +46,13 @@ impl Story {
             looks: Vec::new(),
             checks: Vec::new(),
             finished: false,
-            sample: Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None },
+            sample: Sample {
+                cpus: CPUS,
+                utilisation: Some(0.0),
+                queued: Some(0.0),
+                load: None,
+                full: None,
+            },
         }
     }
 
@@ -67,7 +78,8 @@ impl Story {
                 Output::SendToQueue { balancer, request, .. } => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
-                    self.said.push((balancer, String::from_utf8(line).unwrap().trim_end().to_string()));
+                    self.said
+                        .push((balancer, String::from_utf8(line).unwrap().trim_end().to_string()));
                 }
                 Output::Log(note) => self.notes.push(note),
                 Output::Finished => self.finished = true,
@@ -77,7 +89,9 @@ impl Story {
 
     fn until(&mut self, millis: u64) {
         let to = Moment::after_start(Span::from_millis(millis));
-        while let Some(next) = self.monitor.next_timeout().filter(|next| *next <= to && !self.finished) {
+        while let Some(next) =
+            self.monitor.next_timeout().filter(|next| *next <= to && !self.finished)
+        {
             self.now = self.now.max(next);
             self.monitor.handle_timeout(self.now);
             self.collect();
@@ -108,7 +122,8 @@ impl Story {
 fn the_first_bid_comes_at_once_with_25_slots_and_a_lease_of_five_intervals() {
     let mut story = Story::up(1, vec![service("web", false)]);
     story.until(0);
-    let offer = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
+    let offer =
+        "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
     assert_eq!(story.said(), [(0, offer.to_string())]);
     for (interval, lease) in [(100, "5s"), (1000, "5s"), (2000, "10s")] {
         let mut options = options(1, vec![service("web", false)]);
@@ -139,8 +154,12 @@ fn a_balancer_that_comes_later_or_again_is_told_at_once() {
 fn intervals_keep_within_five_percent() {
     let mut story = Story::up(1, vec![service("web", false)]);
     story.until(200_000);
-    let steps: Vec<f64> = story.looks.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64()).collect();
-    assert!(steps.len() > 150 && steps.iter().all(|step| (0.95..=1.05).contains(step)), "{steps:?}");
+    let steps: Vec<f64> =
+        story.looks.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64()).collect();
+    assert!(
+        steps.len() > 150 && steps.iter().all(|step| (0.95..=1.05).contains(step)),
+        "{steps:?}"
+    );
     assert!(steps.iter().any(|step| *step < 0.97) && steps.iter().any(|step| *step > 1.03));
 }
 
@@ -159,7 +178,10 @@ fn a_service_is_offered_once_its_check_is_in_and_withdrawn_at_once_when_one_fail
     story.tell(Input::Checked { service: 0, good: true });
     assert_eq!(story.offered(0), (25, 100));
     let web = "web".parse().unwrap();
-    assert_eq!(story.notes, [MonitorLog::Healthy(web), MonitorLog::Unhealthy(web), MonitorLog::Healthy(web)]);
+    assert_eq!(
+        story.notes,
+        [MonitorLog::Healthy(web), MonitorLog::Unhealthy(web), MonitorLog::Healthy(web)]
+    );
 }
 
 #[test]
@@ -174,16 +196,21 @@ fn a_check_between_two_bids_that_fails_does_not_wait_for_the_next() {
     story.tell(Input::Checked { service: 0, good: false });
     let said = story.said();
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].1.contains("service=web&tickets=0&capacity=0") && said[1].1.contains("service=mail&tickets=1"));
+    assert!(
+        said[0].1.contains("service=web&tickets=0&capacity=0")
+            && said[1].1.contains("service=mail&tickets=1")
+    );
 }
 
 #[test]
 fn a_bid_waits_for_the_look_of_its_turn() {
     let mut monitor = Monitor::new(options(1, vec![service("web", true)]), CPUS, 7);
     let said = |monitor: &mut Monitor| {
-        std::iter::from_fn(|| monitor.poll_output()).any(|output| matches!(output, Output::SendToQueue { .. }))
+        std::iter::from_fn(|| monitor.poll_output())
+            .any(|output| matches!(output, Output::SendToQueue { .. }))
     };
-    let sample = Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None };
+    let sample =
+        Sample { cpus: CPUS, utilisation: Some(0.0), queued: Some(0.0), load: None, full: None };
     monitor.handle_input(Input::Up { balancer: 0 }, Moment::ZERO);
     for turn in 0..3 {
         let now = Moment::after_start(Span::from_secs(2 * turn));
@@ -198,7 +225,8 @@ fn a_bid_waits_for_the_look_of_its_turn() {
 #[test]
 fn a_machine_that_its_load_calls_full_offers_nothing() {
     let mut story = Story::up(1, vec![service("web", false)]);
-    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS), full: None };
+    story.sample =
+        Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS), full: None };
     story.until(0);
     assert_eq!(story.offered(0), (0, 0));
     story.sample.load = Some(1.0);
@@ -208,15 +236,18 @@ fn a_machine_that_its_load_calls_full_offers_nothing() {
 
 #[test]
 fn where_nothing_can_be_measured_the_configured_capacity_is_scaled_by_the_load() {
-    let mut story = Story::up(1, vec![ServiceOptions { capacity: Some(8), ..service("web", false) }]);
-    story.sample = Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS / 2.0), full: None };
+    let mut story =
+        Story::up(1, vec![ServiceOptions { capacity: Some(8), ..service("web", false) }]);
+    story.sample =
+        Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS / 2.0), full: None };
     story.until(0);
     assert_eq!(story.offered(0), (4, 16));
 }
 
 #[test]
 fn slots_are_bounded_by_the_configured_capacity() {
-    let mut story = Story::up(1, vec![ServiceOptions { capacity: Some(10), ..service("web", false) }]);
+    let mut story =
+        Story::up(1, vec![ServiceOptions { capacity: Some(10), ..service("web", false) }]);
     story.until(0);
     assert_eq!(story.offered(0), (10, 40));
 }
@@ -231,7 +262,10 @@ fn slots_follow_what_the_queues_report() {
         story.standing(1, 4.0, 10, Mode::Slots);
     }
     let total = story.offered(0).0 + story.offered(1).0;
-    assert!((19..=21).contains(&total), "10 in progress at half utilisation are 20 slots, not {total}");
+    assert!(
+        (19..=21).contains(&total),
+        "10 in progress at half utilisation are 20 slots, not {total}"
+    );
 }
 
 #[test]
@@ -284,13 +318,20 @@ fn a_queue_in_paper_mode_gets_requests_per_interval() {
         story.standing(0, 0.0, 40, Mode::Paper);
     }
     let (tickets, capacity) = story.offered(0);
-    assert!((95..=105).contains(&tickets) && capacity == tickets, "40/s at half load, a quarter more: {tickets}");
+    assert!(
+        (95..=105).contains(&tickets) && capacity == tickets,
+        "40/s at half load, a quarter more: {tickets}"
+    );
 }
 
 #[test]
 fn a_refusal_is_noted_once_until_it_is_over() {
     let mut story = Story::up(1, vec![service("web", false)]);
-    let denied = || Input::QueueReply { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "no") };
+    let denied = || Input::QueueReply {
+        balancer: 0,
+        service: 0,
+        reply: Reply::error(ErrorCode::Denied, "no"),
+    };
     story.tell(denied());
     story.tell(denied());
     assert_eq!(story.notes.len(), 1);
@@ -311,7 +352,10 @@ fn draining_withdraws_everywhere_and_ends_with_the_last_request() {
         story.until(story.now.since(Moment::ZERO).as_millis() + 200);
         story.standing(0, 0.0, 0, Mode::Slots);
         story.standing(1, 0.4, 0, Mode::Slots);
-        assert!(story.said().iter().all(|(_, line)| line.contains("&tickets=0&capacity=0")) && !story.finished);
+        assert!(
+            story.said().iter().all(|(_, line)| line.contains("&tickets=0&capacity=0"))
+                && !story.finished
+        );
     }
     story.standing(1, 0.0, 0, Mode::Slots);
     story.until(4400);
@@ -340,7 +384,11 @@ fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
 
     let mut story = Story::up(1, vec![service("web", false)]);
     story.tell(Input::Drain);
-    story.tell(Input::QueueReply { balancer: 0, service: 0, reply: Reply::error(ErrorCode::Denied, "") });
+    story.tell(Input::QueueReply {
+        balancer: 0,
+        service: 0,
+        reply: Reply::error(ErrorCode::Denied, ""),
+    });
     story.until(400);
     assert!(story.finished, "the queue never took a ticket");
 

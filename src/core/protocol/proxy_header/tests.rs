@@ -19,7 +19,12 @@ fn whole(bytes: &[u8]) -> (usize, Option<ProxyAddrs>) {
 
 #[track_caller]
 fn garbled(bytes: &[u8]) {
-    assert!(matches!(parse(bytes), ParseStatus::Invalid(_)), "{}: {:?}", bytes.escape_ascii(), parse(bytes));
+    assert!(
+        matches!(parse(bytes), ParseStatus::Invalid(_)),
+        "{}: {:?}",
+        bytes.escape_ascii(),
+        parse(bytes)
+    );
 }
 
 fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
@@ -52,17 +57,26 @@ fn of_two_families_both_are_written_in_ipv6() {
     assert_eq!(&*Header::v1(mixed), b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
     assert_eq!(whole(&Header::v1(mixed)).1, Some(mixed));
     assert_eq!(whole(&Header::v2(Transport::Tcp, mixed)).1, Some(mixed));
-    assert_eq!(addrs("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"), addrs("192.0.2.1:1", "192.0.2.2:2"));
+    assert_eq!(
+        addrs("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"),
+        addrs("192.0.2.1:1", "192.0.2.2:2")
+    );
 }
 
 #[test]
 fn who_speaks_for_itself_or_of_the_unknown_names_nobody() {
-    for line in ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 ffff::2 65535 1\r\n", "PROXY UNKNOWN \n \r \r\n"] {
+    for line in [
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ffff::1 ffff::2 65535 1\r\n",
+        "PROXY UNKNOWN \n \r \r\n",
+    ] {
         assert_eq!(whole(line.as_bytes()), (line.len(), None), "{line:?}");
     }
     assert_eq!(whole(b"PROXY UNKNOWN \xff\xfe\r\nGET /"), (18, None));
     // The family of LOCAL is not looked at, and its length is.
-    for (command, family, body) in [(0x20, 0, 0), (0x20, 0x11, 12), (0x20, 0xff, 7), (0x21, 0, 5), (0x21, 0x31, 216)] {
+    for (command, family, body) in
+        [(0x20, 0, 0), (0x20, 0x11, 12), (0x20, 0xff, 7), (0x21, 0, 5), (0x21, 0x31, 216)]
+    {
         let bytes = v2(command, family, &vec![7; body]);
         assert_eq!(whole(&bytes), (bytes.len(), None));
     }
@@ -72,7 +86,8 @@ fn who_speaks_for_itself_or_of_the_unknown_names_nobody() {
 
 #[test]
 fn what_version_2_adds_is_passed_over() {
-    let (header, additions) = (Header::v2(Transport::Tcp, addrs("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
+    let (header, additions) =
+        (Header::v2(Transport::Tcp, addrs("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
     for more in [1, 3, 500] {
         let bytes = v2(0x21, 0x11, &[&header[16..], &additions[..more]].concat());
         let with_more = [&bytes[..], b"GET /"].concat();
@@ -124,7 +139,8 @@ fn strangers_are_garbled_as_soon_as_they_differ() {
         garbled(&start(more));
     }
     // Less than the addresses of its family need.
-    for more in [[0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x21, 0x32, 0, 215], [0x21, 0x11, 2, 9]] {
+    for more in [[0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x21, 0x32, 0, 215], [0x21, 0x11, 2, 9]]
+    {
         garbled(&start(&more));
     }
 }
@@ -132,7 +148,11 @@ fn strangers_are_garbled_as_soon_as_they_differ() {
 fn some_ends(random: &mut Random) -> ProxyAddrs {
     let mut address = || {
         let bits = (u128::from(random.bits()) << 64) | u128::from(random.bits());
-        let ip = if bits % 2 == 0 { IpAddr::from(Ipv4Addr::from(bits as u32)) } else { Ipv6Addr::from(bits).into() };
+        let ip = if bits % 2 == 0 {
+            IpAddr::from(Ipv4Addr::from(bits as u32))
+        } else {
+            Ipv6Addr::from(bits).into()
+        };
         SocketAddr::new(ip, (bits >> 64) as u16)
     };
     ProxyAddrs::new(address(), address())
@@ -151,9 +171,17 @@ fn whatever_is_written_is_read_however_it_comes() {
     let mut random = Random::new(seed());
     for _ in 0..500 {
         let addrs = some_ends(&mut random);
-        for header in [Header::v1(addrs), Header::v2(Transport::Tcp, addrs), Header::v2(Transport::Udp, addrs)] {
+        for header in [
+            Header::v1(addrs),
+            Header::v2(Transport::Tcp, addrs),
+            Header::v2(Transport::Udp, addrs),
+        ] {
             for length in 0..header.len() {
-                assert_eq!(parse(&header[..length]), ParseStatus::Incomplete, "{length} bytes of {header:?}");
+                assert_eq!(
+                    parse(&header[..length]),
+                    ParseStatus::Incomplete,
+                    "{length} bytes of {header:?}"
+                );
             }
             assert_eq!(whole(&header), (header.len(), Some(addrs)));
             let with_more = [&header[..], b"\r\nmore"].concat();
@@ -187,7 +215,9 @@ fn whatever_comes_is_answered_within_bounds() {
                 ParseStatus::Incomplete => {
                     assert!(length < V2_BYTES_MAX && settled.is_none(), "{}", bytes.escape_ascii())
                 }
-                ParseStatus::Complete { length: found, .. } => assert!(found <= length && found <= V2_BYTES_MAX),
+                ParseStatus::Complete { length: found, .. } => {
+                    assert!(found <= length && found <= V2_BYTES_MAX)
+                }
                 ParseStatus::Invalid(_) => {}
             }
             // More bytes change nothing of what was said once.

@@ -49,7 +49,12 @@ pub struct PoolMember {
 
 impl PoolMember {
     /// Somebody who has not offered anything yet.
-    pub(super) fn new(provider: Provider, turn: u64, waited_before: u64, now: Moment) -> PoolMember {
+    pub(super) fn new(
+        provider: Provider,
+        turn: u64,
+        waited_before: u64,
+        now: Moment,
+    ) -> PoolMember {
         let stats = ProviderStats {
             slot: 0,
             provider,
@@ -96,8 +101,10 @@ impl PoolMember {
         if !self.is_open(now) {
             return Availability::Unavailable;
         }
-        let able = self.stats.active < self.stats.capacity && self.probation_active < self.probation;
-        let free = self.stats.free() > 0 && self.probation_active.saturating_add(self.stats.spent) < self.probation;
+        let able =
+            self.stats.active < self.stats.capacity && self.probation_active < self.probation;
+        let free = self.stats.free() > 0
+            && self.probation_active.saturating_add(self.stats.spent) < self.probation;
         match (free, able) {
             (true, true) => Availability::FreeTicket,
             (true, false) => Availability::UncountedOnly,
@@ -128,7 +135,8 @@ impl PoolMember {
     }
 
     pub(super) fn count_active(&mut self, now: Moment) {
-        self.active_seconds += f64::from(self.stats.active) * now.since(self.active_changed).as_secs_f64();
+        self.active_seconds +=
+            f64::from(self.stats.active) * now.since(self.active_changed).as_secs_f64();
         self.active_changed = now;
     }
 

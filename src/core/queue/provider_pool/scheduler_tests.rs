@@ -38,7 +38,8 @@ fn number(provider: Provider) -> u32 {
 
 /// The numbers of the providers granted one after the other; 0: nobody.
 fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
-    let mut granted = || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
+    let mut granted =
+        || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
     (0..count).map(|_| granted()).collect()
 }
 
@@ -58,7 +59,11 @@ fn whom_each_leads_to() {
         ("sed", unequal, [2, 1, 2, 2, 3, 1, 2, 2, 1, 2]),
         ("nq", unequal, [2, 1, 3, 2, 2, 1, 2, 2, 1, 2]),
     ] {
-        assert_eq!(grants(&mut book(scheduler, offers), true, 10), expected, "{scheduler} {offers:?}");
+        assert_eq!(
+            grants(&mut book(scheduler, offers), true, 10),
+            expected,
+            "{scheduler} {offers:?}"
+        );
     }
 }
 
@@ -71,7 +76,12 @@ fn every_scheduler_uses_all_there_is_and_no_more() {
             let served = granted.iter().take_while(|number| **number != 0).count();
             assert_eq!(served, most, "{} {granted:?}", member.names[0]);
             let whom = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
-            assert_eq!([whom(1), whom(2), whom(3), whom(4)], [3, 0, 5, 1], "free tickets first: {}", member.names[0]);
+            assert_eq!(
+                [whom(1), whom(2), whom(3), whom(4)],
+                [3, 0, 5, 1],
+                "free tickets first: {}",
+                member.names[0]
+            );
         }
     }
 }
@@ -81,7 +91,8 @@ fn the_table_tells_which_schedulers_look_at_the_client() {
     for member in SCHEDULERS {
         let first = |client: u8| {
             let mut book = book(member.names[0], [(9, 9); 5]);
-            book.grant(true, Some(IpAddr::from([192, 0, 2, client])), &[], at(0)).map(|(provider, _)| provider)
+            book.grant(true, Some(IpAddr::from([192, 0, 2, client])), &[], at(0))
+                .map(|(provider, _)| provider)
         };
         let differs = (1..100).any(|client| first(client) != first(0));
         assert_eq!(differs, member.uses_client, "{}", member.names[0]);
@@ -95,7 +106,8 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
         let granted = |number| book.grant(true, client(number), &avoid, at(0));
-        let whom: Vec<u32> = (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
+        let whom: Vec<u32> =
+            (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
         assert_eq!(whom.len(), 17, "{}", member.names[0]);
         assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", member.names[0]);
         assert!(book.has_candidate(true, &[], at(0)) && !book.has_candidate(true, &avoid, at(0)));
@@ -117,7 +129,11 @@ fn leases_and_holds_end_on_the_instant() {
         book.fail(provider(1), None, at(100));
         book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
         assert!(!book.any_available(at(599)) && book.grant(false, None, &[], at(599)).is_none());
-        assert!(book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", member.names[0]);
+        assert!(
+            book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(),
+            "{}",
+            member.names[0]
+        );
     }
 }
 
@@ -154,7 +170,9 @@ fn weighted_turns_survive_new_weights() {
     for _ in 0..2000 {
         let tickets = 900 + random.below(200) as u32;
         offer(&mut book, 1 + random.below(10) as u32, tickets, tickets);
-        grants(&mut book, false, 7).into_iter().for_each(|number| served[number as usize - 1] += 1.0);
+        grants(&mut book, false, 7)
+            .into_iter()
+            .for_each(|number| served[number as usize - 1] += 1.0);
     }
     assert!(served.iter().all(|count: &f64| (count - 1400.0).abs() < 30.0), "{served:?}");
 }
@@ -182,8 +200,9 @@ fn source_hash_moves_hardly_anybody_else() {
     }
     book.withdraw(provider(42), at(0));
     let elsewhere = homes(&mut book, CLIENTS);
-    let moved =
-        |after: &[u32]| before.iter().zip(after).filter(|(before, after)| **before != 42 && before != after).count();
+    let moved = |after: &[u32]| {
+        before.iter().zip(after).filter(|(before, after)| **before != 42 && before != after).count()
+    };
     assert_eq!(moved(&elsewhere), 0, "as long as it is remembered");
     book.sweep(at(0));
     let after = homes(&mut book, CLIENTS);
@@ -230,22 +249,29 @@ struct Naive<'a> {
 
 impl<'a> Naive<'a> {
     fn new(book: &'a ProviderPool, placement: Placement) -> Naive<'a> {
-        let mut turns: Vec<u64> = book.members().map(|member| member.stats.last_grant_seq).collect();
+        let mut turns: Vec<u64> =
+            book.members().map(|member| member.stats.last_grant_seq).collect();
         turns.sort_unstable();
         let mut naive = Naive { book, placement, turns, quickest: f64::INFINITY };
         let able = book.members().filter(|member| member.stats.is_available());
-        naive.quickest = able.filter_map(|member| naive.octaves(&member.stats)).fold(f64::INFINITY, f64::min);
+        naive.quickest =
+            able.filter_map(|member| naive.octaves(&member.stats)).fold(f64::INFINITY, f64::min);
         naive
     }
 
     fn turn(&self, stats: &ProviderStats) -> f64 {
-        self.turns.partition_point(|turn| *turn < stats.last_grant_seq) as f64 / self.turns.len() as f64
+        self.turns.partition_point(|turn| *turn < stats.last_grant_seq) as f64
+            / self.turns.len() as f64
     }
 
     fn octaves(&self, stats: &ProviderStats) -> Option<f64> {
         let octaves = stats.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
         let rounded = self.book.members.slots() > SCAN_MAX;
-        (stats.samples >= 10).then_some(if rounded { (octaves * 8.0).round() / 8.0 } else { octaves })
+        (stats.samples >= 10).then_some(if rounded {
+            (octaves * 8.0).round() / 8.0
+        } else {
+            octaves
+        })
     }
 
     fn competitive(&self, stats: &ProviderStats) -> (f64, f64, u64) {
@@ -261,7 +287,11 @@ impl<'a> Naive<'a> {
 const LAWS: [(&str, Law); 7] = [
     ("competitive", |naive, stats| naive.competitive(stats)),
     ("least-loaded", |naive, stats| {
-        (0.0, (f64::from(stats.used()) + 1.0 + naive.turn(stats)) / f64::from(stats.capacity), stats.last_grant_seq)
+        (
+            0.0,
+            (f64::from(stats.used()) + 1.0 + naive.turn(stats)) / f64::from(stats.capacity),
+            stats.last_grant_seq,
+        )
     }),
     ("first", |_, stats| (f64::from(number(stats.provider)), 0.0, 0)),
     ("round-robin", |_, stats| (0.0, 0.0, stats.last_grant_seq)),
@@ -286,16 +316,25 @@ fn candidates<'a>(
         let stats = &member.stats;
         let open = now < member.lease_end && now >= member.hold_end;
         let able = stats.active < stats.capacity && member.probation_active < member.probation;
-        let free =
-            stats.tickets > stats.active + stats.spent && member.probation_active + stats.spent < member.probation;
-        let place =
-            if placement.free_tickets_only { free && (able || !placement.counted) } else { able && placement.counted };
+        let free = stats.tickets > stats.active + stats.spent
+            && member.probation_active + stats.spent < member.probation;
+        let place = if placement.free_tickets_only {
+            free && (able || !placement.counted)
+        } else {
+            able && placement.counted
+        };
         open && place && !avoid.contains(&stats.provider)
     };
     book.members().filter(fits).map(|member| &member.stats).collect()
 }
 
-fn wanted(book: &ProviderPool, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
+fn wanted(
+    book: &ProviderPool,
+    law: Law,
+    counted: bool,
+    avoid: &[Provider],
+    now: Moment,
+) -> Option<Provider> {
     [true, false].into_iter().find_map(|free_tickets_only| {
         let placement = Placement { free_tickets_only, counted, client: None };
         let naive = Naive::new(book, placement);
@@ -326,7 +365,9 @@ fn history(name: &str, law: Law, seed: u64) {
             8 => drop(book.withdraw(whom, now)),
             9 => drop(book.fail(whom, None, now)),
             10 => book.sweep(now),
-            11 if random.below(20) == 0 => book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1)),
+            11 if random.below(20) == 0 => {
+                book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1))
+            }
             12..=57 if !running.is_empty() => {
                 // Some are quicker than others, so that there are classes.
                 let any = [(); 3].map(|()| random.below(running.len()));
@@ -335,7 +376,9 @@ fn history(name: &str, law: Law, seed: u64) {
                 book.release(grant, random.below(10) > 0, now);
             }
             _ => {
-                let avoid: Vec<_> = (0..random.below(3)).map(|_| provider(random.below(providers) as u32)).collect();
+                let avoid: Vec<_> = (0..random.below(3))
+                    .map(|_| provider(random.below(providers) as u32))
+                    .collect();
                 let counted = counted_only || random.below(4) > 0;
                 book.advance(now);
                 let expected = wanted(&book, law, counted, &avoid, now);
@@ -343,7 +386,9 @@ fn history(name: &str, law: Law, seed: u64) {
                 let granted = book.grant(counted, None, &avoid, now);
                 assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
                 assert_eq!(suits, expected.is_some());
-                running.extend(granted.filter(|_| counted).map(|(provider, grant)| (grant, number(provider))));
+                running.extend(
+                    granted.filter(|_| counted).map(|(provider, grant)| (grant, number(provider))),
+                );
             }
         }
     }

@@ -18,7 +18,8 @@ fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> ProviderPool {
 
 /// The last number of each granted provider's address.
 fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<String> {
-    let mut granted = || book.grant(counted, None, &[], at(0)).map(|(provider, _)| provider.to_string());
+    let mut granted =
+        || book.grant(counted, None, &[], at(0)).map(|(provider, _)| provider.to_string());
     (0..count).map(|_| granted().map_or("-".to_string(), |text| text[7..].to_string())).collect()
 }
 
@@ -27,8 +28,15 @@ fn fifo_uses_one_message_up_before_the_next() {
     let mut book = book("fifo", &[("10.0.0.1", 2, 9), ("10.0.0.2", 1, 9)]);
     let provider = "10.0.0.1".parse().unwrap();
     book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
-    assert_eq!(grants(&mut book, false, 4), ["1", "1", "2", "-"], "a repeated offer keeps its place");
-    book.offer(Offer { provider: "10.0.0.2".parse().unwrap(), tickets: 1, capacity: 9, lease: LEASE }, at(0));
+    assert_eq!(
+        grants(&mut book, false, 4),
+        ["1", "1", "2", "-"],
+        "a repeated offer keeps its place"
+    );
+    book.offer(
+        Offer { provider: "10.0.0.2".parse().unwrap(), tickets: 1, capacity: 9, lease: LEASE },
+        at(0),
+    );
     book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
     assert_eq!(grants(&mut book, false, 4), ["2", "1", "1", "-"], "a new one comes last");
 }
@@ -62,7 +70,9 @@ fn competitive_prefers_the_class_that_is_twice_as_quick() {
         book.release(grant, true, at(now));
         assert!(!slow || round < 21, "still led to the slow one after {round}");
     }
-    let quick = std::iter::repeat_with(|| book.grant(true, None, &[], at(now)).unwrap().0.to_string()).take(9);
+    let quick =
+        std::iter::repeat_with(|| book.grant(true, None, &[], at(now)).unwrap().0.to_string())
+            .take(9);
     assert!(quick.into_iter().all(|name| name == "10.0.0.2"));
 }
 
@@ -71,7 +81,10 @@ fn uncounted_requests_are_turns_in_proportion_to_tickets() {
     let mut book = book("competitive", &[("10.0.0.1", 6, 6), ("10.0.0.2", 2, 2)]);
     let names = grants(&mut book, false, 9);
     assert_eq!(names.iter().filter(|name| *name == "1").count(), 6);
-    assert!(names[..4].contains(&"2".to_string()) && names[4..8].contains(&"2".to_string()), "{names:?}");
+    assert!(
+        names[..4].contains(&"2".to_string()) && names[4..8].contains(&"2".to_string()),
+        "{names:?}"
+    );
     assert_eq!(names[8], "-");
 }
 

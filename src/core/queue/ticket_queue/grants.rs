@@ -16,7 +16,13 @@ use std::net::IpAddr;
 
 impl TicketQueue {
     /// Puts a request into the waiting line.
-    pub(super) fn enqueue(&mut self, key: Key, pending: PendingNext, deadline: Moment, since: Moment) -> u64 {
+    pub(super) fn enqueue(
+        &mut self,
+        key: Key,
+        pending: PendingNext,
+        deadline: Moment,
+        since: Moment,
+    ) -> u64 {
         let (connection, id) = (pending.connection, pending.next.id);
         let Some(state) = self.services.get_mut(key) else { return 0 };
         let position = state.waiting.push(Waiter { since, deadline, request: pending });
@@ -24,7 +30,8 @@ impl TicketQueue {
         if self.timers.len() > 4 * self.waiting + 1024 {
             let services = &self.services;
             self.timers.retain(|timer| match timer {
-                Timer::WaitTimeout { service, position } | Timer::PluginTimeout { service, position } => {
+                Timer::WaitTimeout { service, position }
+                | Timer::PluginTimeout { service, position } => {
                     services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
                 }
                 Timer::HoldEnds { .. } => true,
@@ -32,7 +39,9 @@ impl TicketQueue {
         }
         if let Some(conn) = self.connection_mut(connection) {
             match id {
-                Some(id) => drop(conn.requests.insert(id, RequestState::Waiting { service: key, position })),
+                Some(id) => {
+                    drop(conn.requests.insert(id, RequestState::Waiting { service: key, position }))
+                }
                 None => conn.waiting_uncounted.push((key, position)),
             }
         }
@@ -41,27 +50,43 @@ impl TicketQueue {
 
     pub(super) fn refuse(&mut self, pending: &PendingNext, error: ProtocolError) {
         self.refused += 1;
-        if let Some(state) = self.by_name.get(&pending.next.service).and_then(|key| self.services.get_mut(*key)) {
+        if let Some(state) =
+            self.by_name.get(&pending.next.service).and_then(|key| self.services.get_mut(*key))
+        {
             state.refused += 1;
         }
         self.reply(pending.connection, pending.slot, Reply::Error { error, id: pending.next.id });
     }
 
     pub(super) fn affinity_of(&self, service: ServiceName) -> Option<Span> {
-        self.options.affinities.iter().find(|(name, _)| *name == service).map(|(_, timeout)| *timeout)
+        self.options
+            .affinities
+            .iter()
+            .find(|(name, _)| *name == service)
+            .map(|(_, timeout)| *timeout)
     }
 
     /// The provider that the client of a request is used to, if that can take it.
-    pub(super) fn sticky_provider(&self, key: Key, pending: &PendingNext, now: Moment) -> Option<Provider> {
+    pub(super) fn sticky_provider(
+        &self,
+        key: Key,
+        pending: &PendingNext,
+        now: Moment,
+    ) -> Option<Provider> {
         let next = &pending.next;
         self.affinity_of(next.service)?;
         let (state, counted) = (self.services.get(key)?, next.id.is_some());
-        let at_home =
-            |provider: Provider| !next.avoid.contains(&provider) && state.pool.can_take(provider, counted, now);
+        let at_home = |provider: Provider| {
+            !next.avoid.contains(&provider) && state.pool.can_take(provider, counted, now)
+        };
         match self.affinity.assignment(next.client?, next.service, now)? {
             Assignment::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
             Assignment::Address(ip) => {
-                let mut there = state.pool.members().map(|member| member.stats.provider).filter(|known| known.ip == ip);
+                let mut there = state
+                    .pool
+                    .members()
+                    .map(|member| member.stats.provider)
+                    .filter(|known| known.ip == ip);
                 there.find(|provider| at_home(*provider))
             }
         }
@@ -82,7 +107,14 @@ impl TicketQueue {
         true
     }
 
-    pub(super) fn granted(&mut self, key: Key, pending: &PendingNext, provider: Provider, grant: Grant, now: Moment) {
+    pub(super) fn granted(
+        &mut self,
+        key: Key,
+        pending: &PendingNext,
+        provider: Provider,
+        grant: Grant,
+        now: Moment,
+    ) {
         if let Some(state) = self.services.get_mut(key) {
             state.granted += 1;
         }
@@ -94,7 +126,9 @@ impl TicketQueue {
         }
         if let Some(conn) = self.connection_mut(pending.connection) {
             match id {
-                Some(id) => drop(conn.requests.insert(id, RequestState::Active { service: key, grant, client })),
+                Some(id) => drop(
+                    conn.requests.insert(id, RequestState::Active { service: key, grant, client }),
+                ),
                 None if conn.read_closed => conn.unconfirmed.push((key, grant)),
                 None => {}
             }
@@ -104,8 +138,10 @@ impl TicketQueue {
 
     /// Gives back the tickets that were spent for somebody who had hung up.
     pub(super) fn refund_unconfirmed(&mut self, connection: Key, now: Moment) {
-        let unsure =
-            self.connection_mut(connection).map(|conn| std::mem::take(&mut conn.unconfirmed)).unwrap_or_default();
+        let unsure = self
+            .connection_mut(connection)
+            .map(|conn| std::mem::take(&mut conn.unconfirmed))
+            .unwrap_or_default();
         for (key, grant) in unsure {
             if let Some(state) = self.services.get_mut(key) {
                 state.pool.refund(grant, now);
@@ -116,7 +152,8 @@ impl TicketQueue {
 
     /// Gives what is free to those who wait.
     pub(super) fn serve_waiting(&mut self, key: Key, now: Moment) {
-        while let Some(state) = self.services.get_mut(key).filter(|state| !state.waiting.is_empty()) {
+        while let Some(state) = self.services.get_mut(key).filter(|state| !state.waiting.is_empty())
+        {
             let ServiceState { pool, waiting, .. } = state;
             // Whom nobody could serve is not worth a walk along the line.
             if !pool.any_available(now) {
@@ -124,7 +161,8 @@ impl TicketQueue {
             }
             let found = waiting.next_to_serve(now, |waiter| {
                 let PendingNext { next, asking_plugin: consulting, .. } = &waiter.request;
-                (!consulting && pool.has_candidate(next.id.is_some(), &next.avoid, now)).then_some(())
+                (!consulting && pool.has_candidate(next.id.is_some(), &next.avoid, now))
+                    .then_some(())
             });
             let Some((position, ())) = found else { return };
             let Some(waiter) = self.dequeue(key, position) else { return };
@@ -154,17 +192,39 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn done(&mut self, connection: Key, id: u32, unused: bool, now: Moment) -> Result<Reply, ProtocolError> {
+    pub(super) fn done(
+        &mut self,
+        connection: Key,
+        id: u32,
+        unused: bool,
+        now: Moment,
+    ) -> Result<Reply, ProtocolError> {
         match self.connection_mut(connection).and_then(|conn| conn.requests.remove(&id)) {
-            None => return Err(ProtocolError::new(ErrorCode::BadParameter, "id: not in use on this connection")),
-            Some(RequestState::Active { service, grant, client }) => self.release(service, grant, client, !unused, now),
+            None => {
+                return Err(ProtocolError::new(
+                    ErrorCode::BadParameter,
+                    "id: not in use on this connection",
+                ))
+            }
+            Some(RequestState::Active { service, grant, client }) => {
+                self.release(service, grant, client, !unused, now)
+            }
             // The conn gave up: its `next` gets its one answer now.
-            Some(RequestState::Waiting { service, position }) => self.reject(service, position, ErrorCode::NoTicket),
+            Some(RequestState::Waiting { service, position }) => {
+                self.reject(service, position, ErrorCode::NoTicket)
+            }
         }
         Ok(Reply::Ok)
     }
 
-    pub(super) fn release(&mut self, key: Key, grant: Grant, client: Option<IpAddr>, well: bool, now: Moment) {
+    pub(super) fn release(
+        &mut self,
+        key: Key,
+        grant: Grant,
+        client: Option<IpAddr>,
+        well: bool,
+        now: Moment,
+    ) {
         self.sticky_request_ended(key, client, now);
         if let Some(state) = self.services.get_mut(key) {
             state.pool.release(grant, well, now);
@@ -197,14 +257,21 @@ impl TicketQueue {
                 if let Some(state) = self.services.get_mut(key) {
                     state.pool.release(known, false, now);
                     // A grant of somebody else says nothing about this provider.
-                    grant = Some(known)
-                        .filter(|grant| state.name == service && state.pool.provider(grant.member) == Some(provider));
+                    grant = Some(known).filter(|grant| {
+                        state.name == service && state.pool.provider(grant.member) == Some(provider)
+                    });
                 }
             }
-            Some(RequestState::Waiting { service, position }) => self.reject(service, position, ErrorCode::NoTicket),
+            Some(RequestState::Waiting { service, position }) => {
+                self.reject(service, position, ErrorCode::NoTicket)
+            }
             None => {}
         }
-        let discarded = self.by_name.get(&service).copied().map_or(0, |key| self.fail(key, provider, grant, now));
+        let discarded = self
+            .by_name
+            .get(&service)
+            .copied()
+            .map_or(0, |key| self.fail(key, provider, grant, now));
         self.log_presence_change(service, provider, ProviderEvent::Failed);
         if let Some(freed) = freed {
             self.serve_waiting(freed, now);
@@ -212,7 +279,13 @@ impl TicketQueue {
         Reply::Discarded(discarded)
     }
 
-    pub(super) fn fail(&mut self, key: Key, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
+    pub(super) fn fail(
+        &mut self,
+        key: Key,
+        provider: Provider,
+        grant: Option<Grant>,
+        now: Moment,
+    ) -> u64 {
         let Some(pool) = self.services.get_mut(key).map(|state| &mut state.pool) else { return 0 };
         let before = pool.member_mut(provider).map(|member| member.hold_end);
         let discarded = pool.fail(provider, grant, now);
@@ -229,7 +302,8 @@ impl TicketQueue {
     pub(super) fn disconnect(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(conn) = self.connection_mut(connection) else { return };
         conn.read_closed = true;
-        let mut waiting = if gone { std::mem::take(&mut conn.waiting_uncounted) } else { Vec::new() };
+        let mut waiting =
+            if gone { std::mem::take(&mut conn.waiting_uncounted) } else { Vec::new() };
         let mut ended = Vec::new();
         let mut active = Vec::new();
         // In the slot of the ids, so that the same story always ends the same way.
@@ -237,9 +311,13 @@ impl TicketQueue {
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (_, held) in ids {
             match held {
-                RequestState::Waiting { service, position } if gone => waiting.push((*service, *position)),
+                RequestState::Waiting { service, position } if gone => {
+                    waiting.push((*service, *position))
+                }
                 RequestState::Waiting { service, position } => ended.push((*service, *position)),
-                RequestState::Active { service, grant, client } => active.push((*service, *grant, *client)),
+                RequestState::Active { service, grant, client } => {
+                    active.push((*service, *grant, *client))
+                }
             }
         }
         for (service, position) in waiting {

@@ -45,8 +45,15 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn send_event(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
-        if let Some(key) = self.by_name.get(&service).copied().filter(|_| event != ProviderEvent::Registered) {
+    pub(super) fn send_event(
+        &mut self,
+        service: ServiceName,
+        provider: Provider,
+        event: ProviderEvent,
+    ) {
+        if let Some(key) =
+            self.by_name.get(&service).copied().filter(|_| event != ProviderEvent::Registered)
+        {
             let mut line = String::from(event.word());
             key_value::push(&mut line, "provider", provider);
             self.send_to_plugin(key, line);
@@ -54,18 +61,33 @@ impl TicketQueue {
     }
 
     /// Whether there is a program to pending, and something to choose.
-    pub(super) fn worth_asking_plugin(&mut self, key: Key, pending: &PendingNext, now: Moment) -> bool {
+    pub(super) fn worth_asking_plugin(
+        &mut self,
+        key: Key,
+        pending: &PendingNext,
+        now: Moment,
+    ) -> bool {
         let counted = pending.next.id.is_some();
         let state = self.services.get_mut(key).filter(|state| state.plugin_ready());
-        state.is_some_and(|state| state.pool.candidates(counted, &pending.next.avoid, now).len() > 1)
+        state
+            .is_some_and(|state| state.pool.candidates(counted, &pending.next.avoid, now).len() > 1)
     }
 
     /// Lets a request wait in the line while the program is asked.
-    pub(super) fn ask_plugin(&mut self, key: Key, mut pending: PendingNext, wait: Span, now: Moment) {
+    pub(super) fn ask_plugin(
+        &mut self,
+        key: Key,
+        mut pending: PendingNext,
+        wait: Span,
+        now: Moment,
+    ) {
         pending.asking_plugin = true;
         let mut line = {
             let Some(state) = self.services.get_mut(key) else { return };
-            question(&pending, &state.pool.candidates(pending.next.id.is_some(), &pending.next.avoid, now))
+            question(
+                &pending,
+                &state.pool.candidates(pending.next.id.is_some(), &pending.next.avoid, now),
+            )
         };
         let late = now + self.options.plugin_timeout;
         let position = self.enqueue(key, pending, late.max(now + wait), now);
@@ -91,10 +113,14 @@ impl TicketQueue {
             return self.fail_plugin(key, "it names providers that do not exist", now);
         }
         self.outputs.push_back(Output::PluginOk { service });
-        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) else { return };
+        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) else {
+            return;
+        };
         let next = &what.next;
         let granted = match self.services.get_mut(key) {
-            Some(state) if !next.avoid.contains(&provider) => state.pool.grant_at(provider, next.id.is_some(), now),
+            Some(state) if !next.avoid.contains(&provider) => {
+                state.pool.grant_at(provider, next.id.is_some(), now)
+            }
             _ => None,
         };
         match granted {

@@ -16,7 +16,8 @@ fn with_plugin(script: &str) -> Story {
     story
 }
 
-const BOTH: &str = "service=default candidates=10.0.0.1:80,10.0.0.2:80 tickets=2,2 capacity=8,8 active=0,0";
+const BOTH: &str =
+    "service=default candidates=10.0.0.1:80,10.0.0.2:80 tickets=2,2 capacity=8,8 active=0,0";
 
 #[test]
 fn a_program_chooses_where_there_is_a_choice() {

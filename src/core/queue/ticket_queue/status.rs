@@ -11,8 +11,9 @@ impl TicketQueue {
     /// What is offered here, as the messages that would offer it to another queue.
     pub fn offers(&self, now: Moment) -> Vec<Request> {
         let of = |state: &ServiceState| {
-            let offers =
-                |member: &&PoolMember| now < member.lease_end && now >= member.hold_end && member.stats.capacity > 0;
+            let offers = |member: &&PoolMember| {
+                now < member.lease_end && now >= member.hold_end && member.stats.capacity > 0
+            };
             let offer = |member: &PoolMember| Request::Ticket {
                 provider: member.stats.provider.into(),
                 service: state.name,
@@ -55,8 +56,11 @@ impl TicketQueue {
     }
 
     fn describe_service(&self, state: &ServiceState, now: Moment, text: &mut String) {
-        let mut providers: Vec<_> =
-            state.pool.members().filter(|member| now < member.lease_end || member.stats.active > 0).collect();
+        let mut providers: Vec<_> = state
+            .pool
+            .members()
+            .filter(|member| now < member.lease_end || member.stats.active > 0)
+            .collect();
         providers.sort_by_key(|member| member.stats.provider);
         let mut lines = String::new();
         let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);

@@ -40,7 +40,8 @@ impl Story {
 
     fn come(&mut self, who: &str, from: &str) -> Key {
         let connection = self.connections.insert(who.to_string());
-        self.queue.handle_input(Input::Connected { connection, peer: from.parse().unwrap() }, self.now);
+        self.queue
+            .handle_input(Input::Connected { connection, peer: from.parse().unwrap() }, self.now);
         connection
     }
 
@@ -57,7 +58,8 @@ impl Story {
 
     /// Another scheduler is configured.
     pub(super) fn schedule(&mut self, scheduler: &str) {
-        let options = QueueOptions { scheduler: scheduler.parse().unwrap(), ..QueueOptions::default() };
+        let options =
+            QueueOptions { scheduler: scheduler.parse().unwrap(), ..QueueOptions::default() };
         self.queue.handle_input(Input::Reconfigure(Box::new(options)), self.now);
     }
 
@@ -65,7 +67,10 @@ impl Story {
         while let Some(output) = self.queue.poll_output() {
             match output {
                 Output::Reply { connection, reply, .. } => {
-                    answers.push((self.connections.get(connection).unwrap().clone(), reply.to_string()));
+                    answers.push((
+                        self.connections.get(connection).unwrap().clone(),
+                        reply.to_string(),
+                    ));
                 }
                 Output::PluginSend { line, .. } => answers.push(("plugin".into(), line)),
                 Output::PluginOk { .. } => {}
@@ -74,7 +79,12 @@ impl Story {
                     self.notes.push(format!("engage {}", command.as_deref().unwrap_or("nobody")));
                 }
                 Output::Log(note) => {
-                    self.notes.push(format!("{} {} {}", note.event.word(), note.service, note.provider));
+                    self.notes.push(format!(
+                        "{} {} {}",
+                        note.event.word(),
+                        note.service,
+                        note.provider
+                    ));
                 }
             }
         }
@@ -82,9 +92,13 @@ impl Story {
 
     fn status(&mut self, kind: &str) -> String {
         let text = self.queue.status(None, self.now);
-        let wanted =
-            |line: &&str| line.split(' ').next() == Some(kind) || key_value::find(line, "address") == Some(kind);
-        text.lines().find(wanted).unwrap_or_else(|| panic!("no line for {kind} in\n{text}")).to_string()
+        let wanted = |line: &&str| {
+            line.split(' ').next() == Some(kind) || key_value::find(line, "address") == Some(kind)
+        };
+        text.lines()
+            .find(wanted)
+            .unwrap_or_else(|| panic!("no line for {kind} in\n{text}"))
+            .to_string()
     }
 
     pub(super) fn tell(&mut self, script: &str) {
@@ -96,14 +110,18 @@ impl Story {
     fn line(&mut self, line: &str) {
         let (deed, expected) = line.split_once("=>").unwrap_or((line, ""));
         let mut words = deed.split_whitespace();
-        let (time, who, what) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+        let (time, who, what) =
+            (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
         let mut answers = Vec::new();
         self.pass(at(time), &mut answers);
         match what {
             _ if who == "?" => {
                 let status = self.status(what);
                 for pair in words {
-                    assert!(status.split(' ').any(|known| known == pair), "{line}\nbut it is: {status}");
+                    assert!(
+                        status.split(' ').any(|known| known == pair),
+                        "{line}\nbut it is: {status}"
+                    );
                 }
             }
             "came" => drop(self.come(who, words.next().unwrap())),
@@ -117,12 +135,17 @@ impl Story {
                 }
             }
             "up" | "down" => {
-                self.queue
-                    .handle_input(Input::PluginState { service: ServiceName::DEFAULT, up: what == "up" }, self.now);
+                self.queue.handle_input(
+                    Input::PluginState { service: ServiceName::DEFAULT, up: what == "up" },
+                    self.now,
+                );
             }
             "advice" => {
                 let line = words.collect::<Vec<_>>().join(" ");
-                self.queue.handle_input(Input::PluginReply { service: ServiceName::DEFAULT, line }, self.now);
+                self.queue.handle_input(
+                    Input::PluginReply { service: ServiceName::DEFAULT, line },
+                    self.now,
+                );
             }
             "undelivered" => {
                 let connection = self.connection(who);
@@ -133,16 +156,21 @@ impl Story {
             url => {
                 let request = Request::parse(url.as_bytes()).unwrap();
                 let connection = self.connection(who);
-                self.queue.handle_input(Input::Request { connection, slot: Some(0), request }, self.now);
+                self.queue
+                    .handle_input(Input::Request { connection, slot: Some(0), request }, self.now);
             }
         }
         self.collect(&mut answers);
-        let expected: Vec<&str> = expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
+        let expected: Vec<&str> =
+            expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
         let fits = |(to, text): &(String, String), expected: &str| {
             let (name, wanted) = expected.split_once(": ").unwrap_or((who, expected));
-            to == name && (text == wanted || wanted.ends_with('…') && text.starts_with(wanted.trim_end_matches('…')))
+            to == name
+                && (text == wanted
+                    || wanted.ends_with('…') && text.starts_with(wanted.trim_end_matches('…')))
         };
-        let same = answers.len() == expected.len() && answers.iter().zip(&expected).all(|(a, e)| fits(a, e));
+        let same = answers.len() == expected.len()
+            && answers.iter().zip(&expected).all(|(a, e)| fits(a, e));
         assert!(same, "{line}\nbut it answered: {answers:?}");
     }
 }
@@ -272,7 +300,8 @@ fn waiting_ends_on_time_with_an_error() {
 #[test]
 fn the_longest_wait_is_the_operators() {
     let options = QueueOptions { wait_max: Span::from_secs(2), ..QueueOptions::default() };
-    Story::new(options).tell("0s r pegasus://b/next?id=1&wait=1h =>\n 2s . . => r: error no-ticket id=1");
+    Story::new(options)
+        .tell("0s r pegasus://b/next?id=1&wait=1h =>\n 2s . . => r: error no-ticket id=1");
 }
 
 #[test]
@@ -580,7 +609,11 @@ fn every_bound_has_its_answer() {
     );
     assert_eq!(
         story.notes,
-        ["registered default 10.0.0.1", "lease-ended default 10.0.0.1", "registered default 10.0.0.2"]
+        [
+            "registered default 10.0.0.1",
+            "lease-ended default 10.0.0.1",
+            "registered default 10.0.0.2"
+        ]
     );
 }
 

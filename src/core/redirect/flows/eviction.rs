@@ -43,7 +43,11 @@ impl EvictionOrder {
     }
 
     /// Takes out the one that is given up first, of so many.
-    pub fn pop_least_active(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) -> Option<Key> {
+    pub fn pop_least_active(
+        &mut self,
+        flows: usize,
+        activity: impl Fn(Key) -> Option<Activity>,
+    ) -> Option<Key> {
         let newcomers = flows - self.count >= (flows / NEW_PART).max(1);
         let list = if newcomers { &mut self.newcomers } else { &mut self.established_list };
         while let Some(ranked) = list.next_deadline() {
@@ -61,7 +65,9 @@ impl EvictionOrder {
 
     /// Forgets who is gone, where that could be most of what is known.
     pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
-        for (list, established) in [(&mut self.newcomers, false), (&mut self.established_list, true)] {
+        for (list, established) in
+            [(&mut self.newcomers, false), (&mut self.established_list, true)]
+        {
             if list.len() > 2 * flows + 1024 {
                 list.retain(|flow| activity(flow).is_some_and(|(is, _)| is == established));
             }

@@ -24,7 +24,12 @@ pub struct FlowLimits {
 
 impl Default for FlowLimits {
     fn default() -> Self {
-        FlowLimits { idle: Span::from_secs(30), replies: 0, age: Span::from_secs(3600), per_datagram: false }
+        FlowLimits {
+            idle: Span::from_secs(30),
+            replies: 0,
+            age: Span::from_secs(3600),
+            per_datagram: false,
+        }
     }
 }
 

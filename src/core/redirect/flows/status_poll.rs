@@ -44,7 +44,11 @@ impl StatusPoller {
 
     /// Another connection: it may know better, and owes nothing yet.
     pub fn connected(&mut self, now: Moment) {
-        *self = StatusPoller { next: Some(now + POLL_INTERVAL), told: self.told, ..StatusPoller::default() };
+        *self = StatusPoller {
+            next: Some(now + POLL_INTERVAL),
+            told: self.told,
+            ..StatusPoller::default()
+        };
     }
 }
 
@@ -63,7 +67,8 @@ impl Flows {
             services.sort_unstable();
             services.dedup();
             self.watch.owed = services.len();
-            let questions = services.into_iter().map(|service| Request::Status { service: Some(service) });
+            let questions =
+                services.into_iter().map(|service| Request::Status { service: Some(service) });
             self.outputs.extend(questions.map(Output::SendToQueue));
         }
     }
@@ -78,7 +83,10 @@ impl Flows {
         let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
         let mut left: Vec<Key> = Vec::new();
         for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open && services.contains(&flow.service))
+            let Some(flow) = self
+                .flows
+                .get_mut(key)
+                .filter(|flow| flow.open && services.contains(&flow.service))
             else {
                 continue;
             };
@@ -118,5 +126,8 @@ fn offer(line: &str) -> Option<(ServiceName, Provider)> {
     if !line.starts_with("provider ") || key_value::find(line, "capacity") == Some("0") {
         return None;
     }
-    Some((key_value::find(line, "service")?.parse().ok()?, key_value::find(line, "address")?.parse().ok()?))
+    Some((
+        key_value::find(line, "service")?.parse().ok()?,
+        key_value::find(line, "address")?.parse().ok()?,
+    ))
 }

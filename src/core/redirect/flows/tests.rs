@@ -37,38 +37,57 @@ impl Story {
     fn new(limits: FlowLimits, flows_max: usize) -> Story {
         let services = [("dns".parse().unwrap(), limits)].into_iter().collect();
         let options = FlowOptions { redirect: RedirectOptions::default(), flows_max, services };
-        Story { flows: Flows::new(options), now: Moment::ZERO, deeds: Vec::new(), open: HashMap::new(), looks: false }
+        Story {
+            flows: Flows::new(options),
+            now: Moment::ZERO,
+            deeds: Vec::new(),
+            open: HashMap::new(),
+            looks: false,
+        }
     }
 
     fn key(&self, wanted: &str) -> Key {
-        let of_client = |(key, flow): (Key, &Flow)| (name(flow.key.client) == wanted).then_some(key);
+        let of_client =
+            |(key, flow): (Key, &Flow)| (name(flow.key.client) == wanted).then_some(key);
         self.flows.flows.iter().find_map(of_client).expect(wanted)
     }
 
     fn says(&mut self, who: &str, bytes: &[u8]) -> Option<SocketAddr> {
         let flow_key = FlowKey { socket: 0, client: client(who), local: None };
-        self.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, bytes, self.now).map(|(_, to)| to)
+        self.flows
+            .on_datagram(flow_key, "dns".parse().unwrap(), 53, bytes, self.now)
+            .map(|(_, to)| to)
     }
 
     fn collect(&mut self) {
         while let Some(output) = self.flows.poll_output() {
             let deed = match output {
                 Output::SendToQueue(Request::Status { .. }) if !self.looks => continue,
-                Output::SendToQueue(Request::Status { service }) => format!("look {}", service.unwrap()),
+                Output::SendToQueue(Request::Status { service }) => {
+                    format!("look {}", service.unwrap())
+                }
                 Output::SendToQueue(request) => {
                     let mut line = Vec::new();
                     request.write(&"b", &mut line);
                     let mut line = String::from_utf8(line).unwrap();
-                    for usual in ["pegasus://b/", "service=dns&", "&service=dns", "&client=192.0.2.1", "wait=1s&"] {
+                    for usual in [
+                        "pegasus://b/",
+                        "service=dns&",
+                        "&service=dns",
+                        "&client=192.0.2.1",
+                        "wait=1s&",
+                    ] {
                         line = line.replace(usual, "");
                     }
                     format!("say {}", line.trim_end())
                 }
                 Output::StatusDenied => "blind".to_string(),
                 Output::Open { flow, to } => {
-                    let who = name(self.flows.flows.get(flow).expect("a flow that is there").key.client);
+                    let who =
+                        name(self.flows.flows.get(flow).expect("a flow that is there").key.client);
                     self.open.insert(flow, who.clone());
-                    let kept: Vec<_> = self.flows.unconfirmed(flow).map(String::from_utf8_lossy).collect();
+                    let kept: Vec<_> =
+                        self.flows.unconfirmed(flow).map(String::from_utf8_lossy).collect();
                     let deed = format!("{who} to {to}: {}", kept.join(" "));
                     self.flows.handle_input(Input::Opened { flow }, self.now);
                     deed
@@ -80,7 +99,9 @@ impl Story {
                 Output::Log(RedirectLog::Closed { client, outcome, sent, received, .. }) => {
                     format!("{} gone {outcome} {sent}/{received}", name(client))
                 }
-                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => {
+                    format!("{provider} failed")
+                }
             };
             self.deeds.push(deed);
         }
@@ -100,7 +121,8 @@ impl Story {
             self.now = to;
             self.happen(event);
             self.collect();
-            let expected: Vec<&str> = expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
+            let expected: Vec<&str> =
+                expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
             assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
         }
     }
@@ -139,7 +161,9 @@ impl Story {
             }
             [from, "answers", who] => {
                 let flow = self.key(who);
-                if let Some(flow_key) = self.flows.on_reply(flow, from.parse().unwrap(), 10, self.now) {
+                if let Some(flow_key) =
+                    self.flows.on_reply(flow, from.parse().unwrap(), 10, self.now)
+                {
                     self.deeds.push(format!("{} hears", name(flow_key.client)));
                 }
                 return;
@@ -151,7 +175,10 @@ impl Story {
 
     /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
     fn ends(mut self) {
-        assert_eq!((self.flows.count(), self.flows.by_key.len(), self.flows.resend_bytes), (0, 0, 0));
+        assert_eq!(
+            (self.flows.count(), self.flows.by_key.len(), self.flows.resend_bytes),
+            (0, 0, 0)
+        );
         self.tell("10h .");
         assert_eq!(self.flows.next_timeout(), None);
     }
@@ -212,8 +239,11 @@ fn a_flow_that_is_never_silent_is_led_anew_at_its_age() {
 
 #[test]
 fn flows_that_are_here_end_as_it_is_wanted_now() {
-    let limits =
-        |idle, age| FlowLimits { idle: Span::from_secs(idle), age: Span::from_secs(age), ..Default::default() };
+    let limits = |idle, age| FlowLimits {
+        idle: Span::from_secs(idle),
+        age: Span::from_secs(age),
+        ..Default::default()
+    };
     let mut story = told(
         limits(30, 3600),
         "0s up
@@ -224,9 +254,10 @@ fn flows_that_are_here_end_as_it_is_wanted_now() {
     );
     let reconfigured = |story: &mut Story, limits: FlowLimits| {
         let services = [("dns".parse().unwrap(), limits)].into_iter().collect();
-        story
-            .flows
-            .handle_input(Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }), story.now);
+        story.flows.handle_input(
+            Input::Reconfigure(FlowOptions { services, ..story.flows.options.clone() }),
+            story.now,
+        );
     };
     reconfigured(&mut story, limits(10, 15));
     story.tell(
@@ -351,12 +382,17 @@ fn strangers_make_room_before_those_who_are_in_use() {
     let mut story = Story::new(FlowLimits::default(), 8);
     story.tell("0s up");
     let says = |story: &mut Story, port: u16| {
-        let flow_key = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        let flow_key = FlowKey {
+            socket: 0,
+            client: SocketAddr::new("192.0.2.1".parse().unwrap(), port),
+            local: None,
+        };
         story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, b"x", story.now);
         flow_key
     };
     // Six in use, of which two become silent.
-    let in_use: Vec<FlowKey> = (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
+    let in_use: Vec<FlowKey> =
+        (1..=6).map(|port| (says(&mut story, port), says(&mut story, port)).1).collect();
     for number in 0..10_000 {
         story.now = story.now + Span::from_millis(1);
         says(&mut story, 1000 + number);
@@ -378,8 +414,11 @@ fn strangers_make_room_before_those_who_are_in_use() {
             (1..=4).for_each(|port| _ = says(&mut story, port));
         }
     }
-    let left: Vec<u16> =
-        in_use.iter().filter(|flow_key| here(&story, flow_key)).map(|flow_key| flow_key.client.port()).collect();
+    let left: Vec<u16> = in_use
+        .iter()
+        .filter(|flow_key| here(&story, flow_key))
+        .map(|flow_key| flow_key.client.port())
+        .collect();
     assert_eq!(left, [1, 2, 3, 4]);
     assert_eq!(story.flows.count(), 8);
     let heaps = story.flows.ranking.sizes();
@@ -434,9 +473,22 @@ fn no_more_is_kept_than_the_bounds_say() {
     let mut story = Story::new(FlowLimits::default(), 1000);
     story.tell("0s up");
     for port in 1..=400 {
-        let flow_key = FlowKey { socket: 0, client: SocketAddr::new("192.0.2.1".parse().unwrap(), port), local: None };
+        let flow_key = FlowKey {
+            socket: 0,
+            client: SocketAddr::new("192.0.2.1".parse().unwrap(), port),
+            local: None,
+        };
         for _ in 0..20 {
-            assert_eq!(story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, &[0; 60_000], story.now), None);
+            assert_eq!(
+                story.flows.on_datagram(
+                    flow_key,
+                    "dns".parse().unwrap(),
+                    53,
+                    &[0; 60_000],
+                    story.now
+                ),
+                None
+            );
         }
     }
     assert!(story.flows.resend_bytes <= 16 * 1024 * 1024, "{}", story.flows.resend_bytes);

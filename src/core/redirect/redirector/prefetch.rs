@@ -71,7 +71,11 @@ impl Prefetch {
         let Some(service) = self.pending.remove(&id) else { return false };
         let per_service = self.service(service);
         per_service.requested -= 1;
-        per_service.tickets.extend(provider.map(|provider| PrefetchedTicket { id, provider, since: now }));
+        per_service.tickets.extend(provider.map(|provider| PrefetchedTicket {
+            id,
+            provider,
+            since: now,
+        }));
         true
     }
 
@@ -89,7 +93,11 @@ impl Prefetch {
     /// Gives up the tickets of a provider that failed: their ids.
     pub fn discard(&mut self, service: u16, provider: Provider) -> Vec<u32> {
         let tickets = &mut self.service(service).tickets;
-        let ids = tickets.iter().filter(|ticket| ticket.provider == provider).map(|ticket| ticket.id).collect();
+        let ids = tickets
+            .iter()
+            .filter(|ticket| ticket.provider == provider)
+            .map(|ticket| ticket.id)
+            .collect();
         tickets.retain(|ticket| ticket.provider != provider);
         ids
     }

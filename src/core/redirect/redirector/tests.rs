@@ -51,7 +51,9 @@ impl Story {
                     let key = self.clients.key_at(usize::from(client.port())).unwrap();
                     format!("{} gone {outcome}", self.clients.remove(key).expect("gone once"))
                 }
-                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => format!("{provider} failed"),
+                Output::Log(RedirectLog::ProviderFailed { provider, .. }) => {
+                    format!("{provider} failed")
+                }
             };
             self.deeds.push(deed);
         }
@@ -72,7 +74,8 @@ impl Story {
                 self.happen(event);
             }
             self.collect();
-            let expected: Vec<&str> = expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
+            let expected: Vec<&str> =
+                expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
             assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
         }
     }
@@ -88,7 +91,8 @@ impl Story {
                 Input::QueueReply { id, reply }
             }
             ("fallback", list) => {
-                let addresses = list.split_whitespace().map(|address| address.parse().unwrap()).collect();
+                let addresses =
+                    list.split_whitespace().map(|address| address.parse().unwrap()).collect();
                 Input::Fallback { service: "web".parse().unwrap(), addresses }
             }
             (name, "arrived") => {
@@ -107,7 +111,9 @@ impl Story {
                     "waits" => Input::ConnectDeferred { client },
                     "calls" => Input::ConnectStarted { client },
                     "gave-up" => Input::ClientLeft { client },
-                    "closed" => Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 },
+                    "closed" => {
+                        Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 }
+                    }
                     _ => panic!("{event}"),
                 }
             }
@@ -370,7 +376,8 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 
 #[test]
 fn places_asked_ahead_are_not_what_a_client_lacks() {
-    let mut story = Story::new(RedirectOptions { prefetch: 2, wait: Span::ZERO, ..RedirectOptions::default() });
+    let mut story =
+        Story::new(RedirectOptions { prefetch: 2, wait: Span::ZERO, ..RedirectOptions::default() });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
     story.tell(
@@ -413,7 +420,8 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
 #[test]
 fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
-    let mut story = Story::new(RedirectOptions { prefetch: 2, by_client, ..RedirectOptions::default() });
+    let mut story =
+        Story::new(RedirectOptions { prefetch: 2, by_client, ..RedirectOptions::default() });
     story.tell("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1");
 }
 

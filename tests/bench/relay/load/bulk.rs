@@ -22,7 +22,11 @@ struct Client {
 impl Client {
     fn call(poll: &Poll, place: usize, door: SocketAddr) -> io::Result<Client> {
         let mut stream = TcpStream::connect(door)?;
-        poll.registry().register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+        poll.registry().register(
+            &mut stream,
+            Token(place),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         Ok(Client { stream, asked: false, got: 0 })
     }
 
@@ -32,7 +36,9 @@ impl Client {
             self.asked = self.stream.write(b"?")? == 1;
         }
         // SAFETY: with this flag TCP counts the bytes and puts them nowhere.
-        let count = unsafe { libc::recv(self.stream.as_raw_fd(), std::ptr::null_mut(), PIECE, libc::MSG_TRUNC) };
+        let count = unsafe {
+            libc::recv(self.stream.as_raw_fd(), std::ptr::null_mut(), PIECE, libc::MSG_TRUNC)
+        };
         u64::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 }
@@ -46,7 +52,8 @@ pub fn run(doors: &[SocketAddr], streams: usize, lasting: Duration) -> Sample {
         calls += 1;
         Client::call(poll, place, doors[calls % doors.len()])
     };
-    let mut clients: Vec<Option<Client>> = (0..streams).map(|place| call(&poll, place).ok()).collect();
+    let mut clients: Vec<Option<Client>> =
+        (0..streams).map(|place| call(&poll, place).ok()).collect();
     let mut sample = Sample::new();
     let end = sample.begun + lasting;
     sample.failed += clients.iter().filter(|client| client.is_none()).count() as u64;
@@ -66,7 +73,14 @@ pub fn run(doors: &[SocketAddr], streams: usize, lasting: Duration) -> Sample {
                         continue;
                     }
                     Ok(_) => sample.failed += u64::from(client.got != DOWNLOAD),
-                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
+                    Err(error)
+                        if matches!(
+                            error.kind(),
+                            ErrorKind::WouldBlock | ErrorKind::NotConnected
+                        ) =>
+                    {
+                        break
+                    }
                     Err(_) => sample.failed += 1,
                 }
                 clients[place] = call(&poll, place).ok();

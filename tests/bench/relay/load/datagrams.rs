@@ -48,7 +48,9 @@ pub fn run(doors: &[SocketAddr], flows: usize, question: &[u8], lasting: Duratio
             continue;
         }
         look = now + LOOK;
-        for (socket, since) in clients.iter_mut().filter(|(_, since)| now.saturating_duration_since(*since) > LOST) {
+        for (socket, since) in
+            clients.iter_mut().filter(|(_, since)| now.saturating_duration_since(*since) > LOST)
+        {
             sample.failed += 1;
             *since = now;
             let _ = socket.send(question);

@@ -36,7 +36,11 @@ impl Client {
         if !self.asked {
             match self.stream.write(REQUEST) {
                 Ok(count) => self.asked = count == REQUEST.len(),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return None,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
+                {
+                    return None
+                }
                 Err(_) => return Some(false),
             }
             if how.half_close && self.stream.shutdown(Shutdown::Write).is_err() {
@@ -65,7 +69,9 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
     let mut sample = Sample::new();
     let (begun, end) = (sample.begun, sample.begun + lasting);
     loop {
-        let due = |started: u32| how.rate.map(|rate| begun + Duration::from_secs_f64(f64::from(started) / rate));
+        let due = |started: u32| {
+            how.rate.map(|rate| begun + Duration::from_secs_f64(f64::from(started) / rate))
+        };
         while let Some(place) = free.last().copied() {
             let now = Instant::now();
             let since = due(started).unwrap_or(now);
@@ -75,7 +81,11 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
             let door = doors[started as usize % doors.len()];
             started += 1;
             let stream = TcpStream::connect(door).and_then(|mut stream| {
-                poll.registry().register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+                poll.registry().register(
+                    &mut stream,
+                    Token(place),
+                    Interest::READABLE | Interest::WRITABLE,
+                )?;
                 Ok(stream)
             });
             match stream {
@@ -95,7 +105,9 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
         wait(&mut poll, &mut events, Some(if now < end { next } else { end + GRACE }));
         for event in &events {
             let Token(place) = event.token();
-            let Some(well) = clients[place].as_mut().and_then(|client| client.go_on(how, &mut buffer)) else {
+            let Some(well) =
+                clients[place].as_mut().and_then(|client| client.go_on(how, &mut buffer))
+            else {
                 continue;
             };
             if let Some(client) = clients[place].take() {

@@ -47,6 +47,8 @@ impl Sample {
     pub fn quantile(&mut self, quantile: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1) as f64;
         self.latencies.sort_by(f32::total_cmp);
-        self.latencies.get((last * quantile).round() as usize).map_or(f64::NAN, |latency| f64::from(*latency))
+        self.latencies
+            .get((last * quantile).round() as usize)
+            .map_or(f64::NAN, |latency| f64::from(*latency))
     }
 }

@@ -102,7 +102,9 @@ pub fn run(streams: Vec<std::net::TcpStream>, talk: &Talk, lasting: Duration) ->
                 };
                 client.got += match talk.answered {
                     Answered::Bytes(_) => count,
-                    Answered::Lines(_) => buffer[..count].iter().filter(|byte| **byte == b'\n').count(),
+                    Answered::Lines(_) => {
+                        buffer[..count].iter().filter(|byte| **byte == b'\n').count()
+                    }
                 };
                 // What the queue says instead of an answer.
                 sample.failed += u64::from(buffer[..count].starts_with(b"error"));

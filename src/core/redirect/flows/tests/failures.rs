@@ -6,7 +6,9 @@ use super::*;
 fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
     let mut story = Story::new(FlowLimits::default(), 100);
     let addresses = ["10.9.9.1:53", "10.9.9.2:53"].map(|address| address.parse().unwrap()).to_vec();
-    story.flows.handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
+    story
+        .flows
+        .handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
     story.tell(
         "0s up
          0s a says x => say next?id=1
@@ -31,7 +33,9 @@ fn a_provider_to_whom_no_socket_can_be_opened_is_no_provider() {
     let mut story = told(FlowLimits::default(), "0s up\n0s a says x => say next?id=1");
     let reply = Reply::parse(b"240.0.0.1:53 id=1").unwrap();
     story.flows.handle_input(Input::QueueReply { id: 1, reply }, story.now);
-    let Some(Output::Open { flow, .. }) = story.flows.poll_output() else { panic!("it is not opened") };
+    let Some(Output::Open { flow, .. }) = story.flows.poll_output() else {
+        panic!("it is not opened")
+    };
     story.flows.handle_input(Input::OpenFailed { flow }, story.now);
     story.tell(
         "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 | say next?id=2&avoid=240.0.0.1:53

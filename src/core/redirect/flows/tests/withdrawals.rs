@@ -64,7 +64,9 @@ fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
 fn a_flow_that_fell_back_is_none_of_the_queues_business() {
     let mut story = Story::new(FlowLimits::default(), 100);
     let addresses = vec!["10.9.9.9:53".parse().unwrap()];
-    story.flows.handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
+    story
+        .flows
+        .handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
     story.tell(
         "0s up
          0s a says x => say next?id=1
