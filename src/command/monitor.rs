@@ -33,8 +33,11 @@ use std::time::Duration;
 
 /// The first wait before a balancer is tried again; the longest is half an interval.
 const RETRY: Span = Span::from_millis(100);
-/// A balancer that owes an answer for so long is away.
-const SILENCE_MAX: Span = Span::from_secs(10);
+/// A balancer that owes an answer for so many intervals, and so long, is away.
+/// That is well before the lease of what it was told ends, five intervals and at
+/// least 5 s, so that another connection can be opened in time.
+const SILENCE_INTERVALS: u64 = 2;
+const SILENCE_MIN: Span = Span::from_secs(2);
 
 /// What may be wanted of a running monitor.
 pub enum Order {
@@ -202,7 +205,12 @@ impl Bidding {
         for (balancer, peer) in self.peers.iter_mut().enumerate() {
             while let Some(news) = peer.poll() {
                 match news {
-                    News::Up => machine.handle(Input::Up { balancer }, desk.now),
+                    News::Up => {
+                        if let Some(ip) = peer.local_ip() {
+                            machine.handle(Input::Seen { balancer, ip }, desk.now);
+                        }
+                        machine.handle(Input::Up { balancer }, desk.now);
+                    }
                     News::Down => machine.handle(Input::Down { balancer }, desk.now),
                     News::Answer(Answer::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", peer.target());
@@ -214,7 +222,7 @@ impl Bidding {
         }
     }
 
-    /// Starts anew; what is no longer offered is withdrawn first.
+    /// Goes on with other settings; what is no longer offered is withdrawn first.
     fn reconfigure(&mut self, settings: Settings, machine: &mut Monitor, desk: &mut Desk) {
         if self.draining {
             return;
@@ -229,15 +237,17 @@ impl Bidding {
         }
         self.peers.iter_mut().for_each(|peer| peer.flush(desk));
         let mut fresh = Bidding::new(settings, desk.waker());
-        *machine = fresh.machine();
         if same_balancers {
             fresh.peers = std::mem::take(&mut self.peers);
-            for (balancer, peer) in fresh.peers.iter().enumerate() {
-                if peer.local_ip().is_some() {
-                    machine.handle(Input::Up { balancer }, desk.now);
-                }
-            }
+            let silence_max = silence_max(&fresh.settings);
+            fresh.peers.iter_mut().for_each(|peer| peer.set_silence_max(silence_max));
         }
+        let same_gauge = fresh.settings.monitor_load == self.settings.monitor_load
+            && fresh.settings.monitor_interval == self.settings.monitor_interval;
+        if same_gauge {
+            std::mem::swap(&mut fresh.gauge, &mut self.gauge);
+        }
+        machine.reconfigure(fresh.settings.monitor_options(), same_balancers, desk.now);
         *self = fresh;
     }
 
@@ -253,6 +263,10 @@ impl Bidding {
                 let target = &self.settings.monitor_balancers[*balancer];
                 warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
             }
+            Note::Contested { balancer, service } => {
+                let target = &self.settings.monitor_balancers[*balancer];
+                warn!(target: "monitor", "another monitor offers this provider of {service} too, at balancer {target}");
+            }
         }
     }
 }
@@ -261,9 +275,13 @@ fn peers(settings: &Settings) -> Vec<Peer<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
     let peer = |(number, target): (usize, &pegasus_core::base::address::Target)| {
-        Peer::new("monitor", target.clone(), Token(number * 2), retry, SILENCE_MAX, seed())
+        Peer::new("monitor", target.clone(), Token(number * 2), retry, silence_max(settings), seed())
     };
     settings.monitor_balancers.iter().enumerate().map(peer).collect()
+}
+
+fn silence_max(settings: &Settings) -> Span {
+    settings.monitor_interval.times(SILENCE_INTERVALS).max(SILENCE_MIN)
 }
 
 fn check_timeout(settings: &Settings) -> Span {
@@ -381,7 +399,7 @@ fn look_once(settings: &Settings) -> i32 {
             Output::Say { .. } | Output::Note(_) | Output::Finished => {}
         }
     }
-    for (balancer, _, request) in machine.offers() {
+    for (balancer, _, request) in machine.offers(now) {
         let mut line = Vec::new();
         let target = &settings.monitor_balancers[balancer];
         request.write(target, &mut line);

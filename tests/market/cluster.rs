@@ -13,7 +13,7 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
-use pegasus_core::wire::message::{Next, Reply, Request};
+use pegasus_core::wire::message::{Next, Reply, Request, RequestResult};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Between comparisons of the queues' books with ours.
@@ -136,7 +136,13 @@ impl Cluster {
     pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
-            self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1, unused: false }, ground);
+            self.ask(
+                balancer,
+                0,
+                Some(0),
+                Request::Done { id: request as u32 + 1, result: RequestResult::Good },
+                ground,
+            );
         }
     }
 

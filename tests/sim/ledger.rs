@@ -10,7 +10,7 @@ use pegasus_core::base::pairs;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::wire::channel::Order;
-use pegasus_core::wire::message::{Reason, Reply, Request};
+use pegasus_core::wire::message::{Reason, Reply, Request, RequestResult};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -126,7 +126,7 @@ impl Ledger {
                 assert!(self.pending.insert(question, pending).is_none(), "a question twice at once");
                 return;
             }
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 let whose = (*service, provider.seen_from(peer));
                 let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
                 granted_before = Some(account.granted);
@@ -142,7 +142,7 @@ impl Ledger {
                     account.discard(now);
                 }
             }
-            Request::Done { id, unused } => self.ends(key, *id, !unused),
+            Request::Done { id, result } => self.ends(key, *id, *result == RequestResult::Good),
             Request::Failure { provider, service, id } => {
                 let whose = (*service, provider.seen_from(peer));
                 let known =

@@ -498,9 +498,9 @@ impl Relay {
     /// A client's visit is over.
     fn finish(&mut self, key: Key, outcome: Outcome, machine: &mut Redirector, desk: &mut Desk) {
         let Some(client) = self.clients.get(key) else { return };
-        let (sent, received) = client.link.moved();
+        let ((sent, received), result) = (client.link.moved(), client.link.result(outcome));
         self.drop_client(key);
-        machine.handle(Input::Closed { client: key, outcome, sent, received }, desk.now);
+        machine.handle(Input::Closed { client: key, outcome, result, sent, received }, desk.now);
     }
 
     fn drop_client(&mut self, key: Key) {

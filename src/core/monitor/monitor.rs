@@ -5,16 +5,20 @@
 //! the tickets that follow from it. Knows no socket and reads no load.
 
 use super::health::Health;
-use super::law::{self, Law, Sample, DEPTH};
+use super::law::{self, Law, Sample};
+use super::overload::{Overload, Requests};
 use super::share;
+use super::strict::Strict;
 use crate::base::address::Named;
 use crate::base::machine::Machine;
 use crate::base::name::Service;
+use crate::base::pairs;
 use crate::base::random::Random;
-use crate::base::ticket::TICKETS_MAX;
+use crate::base::ticket::{Weight, TICKETS_MAX};
 use crate::base::time::{Moment, Span};
-use crate::wire::message::{Mode, Reply, Request, Standing};
+use crate::wire::message::{Mode, Progress, Reason, Reply, Request, Standing};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Leases are this many intervals: three proved too short on lossy networks.
 const LEASE_INTERVALS: u64 = 5;
@@ -26,6 +30,10 @@ const JITTER: f64 = 0.05;
 const DEMAND_MEMORY: Span = Span::from_secs(5);
 /// How often it asks, while it drains, whether something is in progress still.
 const DRAIN_INTERVAL: Span = Span::from_millis(200);
+/// Rounds of a strict capacity in an interval, while places may have to move.
+const STRICT_ROUNDS: u64 = 10;
+/// No two rounds are closer.
+const STRICT_ROUND_MIN: Span = Span::from_millis(20);
 
 /// What an operator chooses.
 #[derive(Clone, Debug)]
@@ -47,7 +55,8 @@ pub struct ServiceOptions {
     pub service: Service,
     /// Where it is; what is not given, the queue sees by itself.
     pub provider: Named,
-    /// The most slots; none: as many as the machine is found to have.
+    /// The most requests at once, over all balancers together; none: no ceiling
+    /// while there is no evidence of overload.
     pub capacity: Option<u32>,
     /// How often it is checked; none: never, it counts as well.
     pub check: Option<Span>,
@@ -70,6 +79,13 @@ pub enum Input {
     Down {
         /// Which.
         balancer: usize,
+    },
+    /// A queue sees this machine at this address.
+    Seen {
+        /// Which.
+        balancer: usize,
+        /// At which address.
+        ip: IpAddr,
     },
     /// A queue answered a message about this service.
     Told {
@@ -134,6 +150,13 @@ pub enum Note {
         /// What it said.
         answer: String,
     },
+    /// Another monitor that is alive offers the same provider.
+    Contested {
+        /// At which queue.
+        balancer: usize,
+        /// For this service.
+        service: Service,
+    },
 }
 
 /// What one queue said about one service.
@@ -145,6 +168,53 @@ struct Account {
     demand: f64,
     told: Moment,
     refused: bool,
+    contested: bool,
+    /// Since the last look: for so long, the sums over it.
+    seconds: f64,
+    requests: Requests,
+    /// Of the look before, for one in which nothing was heard.
+    before: Requests,
+}
+
+impl Account {
+    /// The queue answered a ticket message.
+    fn told(&mut self, standing: &Standing, now: Moment) {
+        let over = now.since(self.told).as_secs_f64();
+        let (granted, waiting) = (standing.granted as f64, standing.waiting as f64);
+        self.demand = self.demand * (-over / DEMAND_MEMORY.as_secs_f64()).exp() + granted + waiting;
+        // A queue of the first version does not tell what ended: about what was granted.
+        let time = if granted > 0.0 { standing.active * over / granted } else { 0.0 };
+        let Progress { now: active, ended, held, usual } = standing.progress.unwrap_or(Progress {
+            now: standing.active.ceil() as u32,
+            ended: standing.granted,
+            held: time,
+            usual: time,
+        });
+        let (sums, ended) = (&mut self.requests, ended as f64);
+        sums.active += standing.active * over;
+        sums.now = f64::from(active);
+        sums.ended += ended;
+        sums.seconds += ended * held;
+        sums.logarithms += ended * usual.max(1e-6).ln();
+        sums.waiting += waiting;
+        self.seconds += over;
+        (self.active, self.granted, self.mode, self.told) = (standing.active, standing.granted, standing.mode, now);
+    }
+
+    /// What was told since the last look, which is now.
+    fn take(&mut self) -> Requests {
+        if self.seconds > 0.0 {
+            let sums = std::mem::take(&mut self.requests);
+            self.before = Requests { active: sums.active / self.seconds, ..sums };
+            self.seconds = 0.0;
+        }
+        self.before
+    }
+
+    fn away(&mut self) {
+        (self.active, self.seconds) = (0.0, 0.0);
+        (self.requests, self.before) = (Requests::default(), Requests::default());
+    }
 }
 
 struct Bid {
@@ -154,6 +224,16 @@ struct Bid {
     checking: bool,
     /// By balancer.
     accounts: Vec<Account>,
+    overload: Overload,
+    /// Where the capacity is strict.
+    strict: Option<Strict>,
+}
+
+impl Bid {
+    /// What its traffic needs of the machine, in any unit.
+    fn demand(&self) -> f64 {
+        self.accounts.iter().map(|account| account.demand + account.active).sum()
+    }
 }
 
 /// See the file's head.
@@ -171,6 +251,10 @@ pub struct Monitor {
     bidding: bool,
     /// The look is still to come.
     looking: bool,
+    /// When strict capacities are divided anew, before the next bid.
+    next_round: Moment,
+    /// At which address each balancer sees this machine.
+    seen: Vec<Option<IpAddr>>,
     draining: Option<Drain>,
     random: Random,
     outputs: VecDeque<Output>,
@@ -180,6 +264,8 @@ struct Drain {
     until: Moment,
     next_question: Moment,
     asked: bool,
+    /// By balancer: it does not tell its status.
+    denied: Vec<bool>,
 }
 
 impl Machine for Monitor {
@@ -190,38 +276,33 @@ impl Machine for Monitor {
         match input {
             Input::Up { balancer } => {
                 self.set_up(balancer, true);
+                self.stricts().for_each(|strict| strict.up(balancer));
                 if self.draining.is_none() && self.sample.is_some() {
-                    self.bid(Some(balancer));
+                    self.bid(Some(balancer), now);
                 }
             }
             Input::Down { balancer } => {
                 self.set_up(balancer, false);
+                let lease = self.lease();
+                self.stricts().for_each(|strict| strict.down(balancer, lease, now));
                 for bid in &mut self.bids {
                     if let Some(account) = bid.accounts.get_mut(balancer) {
-                        account.active = 0.0;
+                        account.away();
                     }
+                }
+            }
+            Input::Seen { balancer, ip } => {
+                if let Some(seen) = self.seen.get_mut(balancer) {
+                    *seen = Some(ip);
                 }
             }
             Input::Told { balancer, service, reply } => self.told(balancer, service, reply, now),
             Input::Looked(sample) => {
-                let active = self.accounts().map(|account| account.active).sum();
-                let paper = self
-                    .accounts()
-                    .filter(|account| account.mode == Mode::Paper)
-                    .map(|account| account.granted as f64)
-                    .sum();
-                // The answers to the last bid are about the time up to it, so they
-                // belong to the look before this one: requests of one time and load
-                // of another would add their noises instead of cancelling them.
-                let last = self.sample.unwrap_or(sample);
-                self.law.learn(&last, active, paper, self.seen_over);
-                self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
-                self.looked = now;
-                self.sample = Some(sample);
+                self.learn(sample, now);
                 self.looking = false;
-                self.bid_when_ready();
+                self.bid_when_ready(now);
             }
-            Input::Checked { service, good } => self.checked(service, good),
+            Input::Checked { service, good } => self.checked(service, good, now),
             Input::Drain => self.drain(now),
         }
     }
@@ -233,16 +314,23 @@ impl Machine for Monitor {
             if ask {
                 drain.next_question = now + DRAIN_INTERVAL;
             }
-            let idle = drain.asked && self.accounts().all(|account| account.active == 0.0);
+            let mut accounts = self.bids.iter().flat_map(|bid| &bid.accounts);
+            let idle = drain.asked && accounts.all(|account| account.active == 0.0);
             if over || idle || !self.up.contains(&true) {
                 self.outputs.push_back(Output::Finished);
             } else if ask {
-                self.say_all(|bid| Request::Ticket {
-                    provider: bid.provider,
-                    service: bid.service,
-                    tickets: 0,
-                    capacity: 0,
-                    lease: None,
+                let denied = drain.denied.clone();
+                self.say_all(|balancer, bid| match denied[balancer] {
+                    false => Request::Status { service: Some(bid.service) },
+                    // From one that has withdrawn it is a question only.
+                    true => Request::Ticket {
+                        provider: bid.provider,
+                        service: bid.service,
+                        tickets: 0,
+                        capacity: 0,
+                        weight: None,
+                        lease: None,
+                    },
                 });
             }
             return;
@@ -269,6 +357,10 @@ impl Machine for Monitor {
             (self.bidding, self.looking) = (true, true);
             self.outputs.push_back(Output::Look);
         }
+        if now >= self.next_round {
+            self.next_round = Moment::NEVER;
+            self.bid_strict(now);
+        }
     }
 
     fn deadline(&self) -> Option<Moment> {
@@ -277,7 +369,7 @@ impl Machine for Monitor {
         }
         let checks =
             self.bids.iter().filter(|bid| bid.options.check.is_some() && !bid.checking).map(|bid| bid.next_check);
-        checks.chain([self.next_look]).min()
+        checks.chain([self.next_look, self.next_round]).min()
     }
 
     fn poll(&mut self) -> Option<Output> {
@@ -299,6 +391,8 @@ impl Monitor {
             next_look: Moment::ZERO,
             bidding: false,
             looking: false,
+            next_round: Moment::NEVER,
+            seen: vec![None; options.balancers],
             draining: None,
             random: Random::new(seed),
             outputs: VecDeque::new(),
@@ -319,7 +413,96 @@ impl Monitor {
             next_check: Moment::ZERO,
             checking: false,
             accounts: vec![Account::default(); self.options.balancers],
+            overload: Overload::default(),
+            strict: options.capacity.map(|most| Strict::new(most, self.options.balancers, self.lease(), Moment::ZERO)),
         }
+    }
+
+    /// Other options from now on. What was learned of the machine stays, and of
+    /// every service that is still offered at the same place. `same_balancers`:
+    /// what their queues said stays true.
+    pub fn reconfigure(&mut self, options: MonitorOptions, same_balancers: bool, now: Moment) {
+        let mut before = std::mem::take(&mut self.bids);
+        self.options = options;
+        if !same_balancers {
+            self.up = vec![false; self.options.balancers];
+            self.seen = vec![None; self.options.balancers];
+        }
+        let lease = self.lease();
+        let services = self.options.services.clone();
+        for options in services {
+            let same = |bid: &Bid| bid.options.service == options.service && bid.options.provider == options.provider;
+            let mut bid = self.start(&options);
+            bid.strict = options.capacity.map(|most| Strict::new(most, self.options.balancers, lease, now));
+            if let Some(place) = before.iter().position(same) {
+                let known = before.swap_remove(place);
+                bid.overload = known.overload;
+                if options.check == known.options.check {
+                    bid.health = known.health.with(options.rise, options.fall);
+                    (bid.next_check, bid.checking) = (known.next_check, false);
+                }
+                if same_balancers {
+                    bid.accounts = known.accounts;
+                    if let (Some(most), Some(mut strict)) = (options.capacity, known.strict) {
+                        strict.set_most(most);
+                        bid.strict = Some(strict);
+                    }
+                }
+            }
+            self.bids.push(bid);
+        }
+        (self.bidding, self.looking) = (false, false);
+        self.next_look = now;
+    }
+
+    fn lease(&self) -> Span {
+        self.options.interval.times(LEASE_INTERVALS).max(LEASE_MIN)
+    }
+
+    fn stricts(&mut self) -> impl Iterator<Item = &mut Strict> {
+        self.bids.iter_mut().filter_map(|bid| bid.strict.as_mut())
+    }
+
+    /// The machine was looked at.
+    fn learn(&mut self, sample: Sample, now: Moment) {
+        let paper =
+            self.accounts().filter(|account| account.mode == Mode::Paper).map(|account| account.granted as f64).sum();
+        // The answers to the last bid are about the time up to it, so they
+        // belong to the look before this one: requests of one time and load
+        // of another would add their noises instead of cancelling them.
+        let last = self.sample.unwrap_or(sample);
+        let parts = self.parts();
+        let machine = self.law.slots(&last);
+        let mut useful = Some(0.0);
+        let mut active = 0.0;
+        for (bid, part) in self.bids.iter_mut().zip(parts) {
+            let requests = bid.accounts.iter_mut().map(Account::take).fold(Requests::default(), |sum, more| Requests {
+                active: sum.active + more.active,
+                now: sum.now + more.now,
+                ended: sum.ended + more.ended,
+                seconds: sum.seconds + more.seconds,
+                logarithms: sum.logarithms + more.logarithms,
+                waiting: sum.waiting + more.waiting,
+            });
+            let slots = (machine * part).max(1.0);
+            bid.overload.learn(&requests, last.utilisation, slots, self.seen_over);
+            active += requests.active;
+            useful = match (useful, bid.overload.useful()) {
+                (Some(sum), Some(useful)) => Some(sum + useful),
+                // A service of which nothing is known yet may need all that it has.
+                (sum, None) => sum.map(|sum| sum + requests.active),
+                (None, _) => None,
+            };
+        }
+        self.law.learn(&last, active, useful, paper, self.seen_over);
+        self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
+        self.looked = now;
+        self.sample = Some(sample);
+    }
+
+    /// The parts of the machine's slots that its services get.
+    fn parts(&self) -> Vec<f64> {
+        share::parts(&self.bids.iter().map(Bid::demand).collect::<Vec<_>>())
     }
 
     fn accounts(&self) -> impl Iterator<Item = &Account> {
@@ -332,7 +515,7 @@ impl Monitor {
         }
     }
 
-    fn checked(&mut self, service: usize, good: bool) {
+    fn checked(&mut self, service: usize, good: bool, now: Moment) {
         let Some(bid) = self.bids.get_mut(service) else { return };
         bid.checking = false;
         let name = bid.options.service;
@@ -344,45 +527,61 @@ impl Monitor {
         if self.draining.is_some() {
             return;
         }
-        self.bid_when_ready();
+        self.bid_when_ready(now);
         if turned && !self.bidding && self.sample.is_some() {
             // Between two bids: a dead service must not wait for the next one.
-            self.bid(None);
+            self.bid(None, now);
         }
     }
 
     /// Bids as soon as the look and the checks of this turn are in.
-    fn bid_when_ready(&mut self) {
+    fn bid_when_ready(&mut self, now: Moment) {
         let due = self.bidding && !self.looking;
         if due && self.draining.is_none() && self.bids.iter().all(|bid| !bid.checking) {
             self.bidding = false;
-            self.bid(None);
+            self.bid(None, now);
         }
     }
 
     /// Sends tickets to one queue, or to all.
-    fn bid(&mut self, only: Option<usize>) {
-        for offer in self.offers() {
-            if only.is_none_or(|only| only == offer.0) && self.up[offer.0] {
-                let (balancer, service, request) = offer;
-                self.outputs.push_back(Output::Say { balancer, service, request });
+    fn bid(&mut self, only: Option<usize>, now: Moment) {
+        for (balancer, service, request) in self.offers(now) {
+            if only.is_none_or(|only| only == balancer) && self.up[balancer] {
+                self.say_offer(balancer, service, request);
             }
         }
     }
 
+    /// Divides strict capacities anew, before the next bid.
+    fn bid_strict(&mut self, now: Moment) {
+        if self.draining.is_some() || self.sample.is_none() {
+            return;
+        }
+        for (balancer, service, request) in self.offers(now) {
+            if self.up[balancer] && self.bids[service].strict.is_some() {
+                self.say_offer(balancer, service, request);
+            }
+        }
+    }
+
+    fn say_offer(&mut self, balancer: usize, service: usize, request: Request) {
+        if let (Some(strict), Request::Ticket { capacity, .. }) = (&mut self.bids[service].strict, &request) {
+            strict.tell(balancer, *capacity);
+        }
+        self.outputs.push_back(Output::Say { balancer, service, request });
+    }
+
     /// The ticket messages that are due now: balancer, service, message. A
     /// balancer that is away gets no share, unless all are.
-    pub fn offers(&mut self) -> Vec<(usize, usize, Request)> {
+    pub fn offers(&mut self, now: Moment) -> Vec<(usize, usize, Request)> {
         let Some(sample) = self.sample else { return Vec::new() };
         let all_away = !self.up.contains(&true);
         let balancers: Vec<usize> = (0..self.up.len()).filter(|balancer| all_away || self.up[*balancer]).collect();
-        let lease = self.options.interval.times(LEASE_INTERVALS).max(LEASE_MIN);
-        let demand: Vec<f64> =
-            self.bids.iter().map(|bid| bid.accounts.iter().map(|account| account.demand).sum()).collect();
+        let lease = self.lease();
         let machine = self.law.slots(&sample);
         let mut offers = Vec::new();
-        for (number, part) in share::parts(&demand).into_iter().enumerate() {
-            let bid = &self.bids[number];
+        for (number, part) in self.parts().into_iter().enumerate() {
+            let bid = &mut self.bids[number];
             let most = bid.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
             let own = match bid.options.capacity {
                 // What nobody can measure is what the operator says, as far as the
@@ -393,25 +592,46 @@ impl Monitor {
             // A machine with less than one slot a service still serves each.
             let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
             let full = !bid.health.well() || slots <= 0.0;
-            let demand: Vec<f64> = balancers.iter().map(|balancer| bid.accounts[*balancer].demand).collect();
+            let account = |balancer: &usize| &bid.accounts[*balancer];
+            let demand: Vec<f64> = balancers.iter().map(|balancer| account(balancer).demand).collect();
             let parts = share::parts(&demand);
             let shares: Vec<f64> = parts.iter().map(|part| slots * part).collect();
             let tickets = share::whole(&shares, &mut self.random);
+            let active: f64 = balancers.iter().map(|balancer| account(balancer).before.now).sum();
+            let ceiling = bid.overload.ceiling(slots);
+            let strict = match &mut bid.strict {
+                // Nobody is there to be told: what would be right.
+                Some(strict) if all_away => {
+                    vec![(f64::from(strict.most()) / balancers.len() as f64) as u32; self.up.len()]
+                }
+                Some(strict) => strict.shares(now),
+                None => Vec::new(),
+            };
             for (place, balancer) in balancers.iter().enumerate() {
-                let (tickets, capacity) = if full {
-                    (0, 0)
-                } else if bid.accounts[*balancer].mode == Mode::Paper {
+                let account = &bid.accounts[*balancer];
+                let capacity = match (strict.get(*balancer), ceiling) {
+                    (Some(share), _) => *share,
+                    (None, None) => TICKETS_MAX,
+                    (None, Some(ceiling)) => {
+                        let stay = if active > 0.0 { account.before.now / active } else { 0.0 };
+                        ((ceiling * parts[place] + bid.overload.staying() * stay).round() as u32).max(1)
+                    }
+                };
+                let (tickets, capacity) = if account.mode == Mode::Paper {
                     let requests = self.law.per_interval(&sample, self.options.interval) * part * parts[place];
-                    let requests = requests.max(1.0) as u32;
+                    let requests =
+                        (requests.max(1.0) as u32).min(strict.get(*balancer).map_or(TICKETS_MAX, |share| *share));
                     (requests, requests)
                 } else {
-                    (tickets[place], ((DEPTH * shares[place]).round() as u32).max(1))
+                    (tickets[place].min(capacity), capacity)
                 };
                 let request = Request::Ticket {
                     provider: bid.options.provider,
                     service: bid.options.service,
-                    tickets: tickets.min(TICKETS_MAX),
-                    capacity: capacity.min(TICKETS_MAX),
+                    tickets: if full { 0 } else { tickets.min(TICKETS_MAX) },
+                    capacity: if full { 0 } else { capacity.min(TICKETS_MAX) },
+                    // Without it this is a goodbye.
+                    weight: (!full).then(|| Weight::of(shares[place])),
                     lease: Some(lease),
                 };
                 offers.push((*balancer, number, request));
@@ -421,22 +641,48 @@ impl Monitor {
     }
 
     fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
+        let (draining, interval) = (self.draining.is_some(), self.options.interval);
+        let seen = self.seen.get(balancer).copied().flatten();
         let Some(bid) = self.bids.get_mut(service) else { return };
         let name = bid.options.service;
         let Some(account) = bid.accounts.get_mut(balancer) else { return };
         match reply {
-            Reply::Standing(Standing { active, granted, waiting, mode }) => {
-                let kept = (-now.since(account.told).as_secs_f64() / DEMAND_MEMORY.as_secs_f64()).exp();
-                account.demand = account.demand * kept + (granted + waiting) as f64;
-                (account.active, account.granted, account.mode, account.told) = (active, granted, mode, now);
+            Reply::Standing(standing) => {
+                account.told(&standing, now);
                 account.refused = false;
-                if let Some(drain) = &mut self.draining {
-                    drain.asked = true;
-                    drain.next_question = drain.next_question.min(now + DRAIN_INTERVAL);
+                if standing.contested && !std::mem::replace(&mut account.contested, true) {
+                    self.outputs.push_back(Output::Note(Note::Contested { balancer, service: name }));
+                }
+                account.contested = standing.contested;
+                let now_active = standing.progress.map_or(standing.active.ceil() as u32, |progress| progress.now);
+                if draining {
+                    account.active = f64::from(now_active);
+                    self.drain_answered(now);
+                    return;
+                }
+                let demand = account.demand;
+                if let Some(strict) = &mut bid.strict {
+                    strict.answered(balancer, now_active, standing.waiting, demand);
+                    if strict.is_tight() {
+                        let round = interval.part(STRICT_ROUNDS).max(STRICT_ROUND_MIN);
+                        self.next_round = self.next_round.min(now + round);
+                    }
                 }
             }
+            Reply::Status(status) if draining => {
+                account.active = in_progress(&status, &bid.options, seen);
+                self.drain_answered(now);
+            }
             Reply::Error { .. } => {
+                if let Some(strict) = &mut bid.strict {
+                    strict.refused(balancer);
+                }
                 if let Some(drain) = &mut self.draining {
+                    let denied = matches!(&reply, Reply::Error { refusal, .. } if refusal.reason == Reason::Denied);
+                    if denied && !std::mem::replace(&mut drain.denied[balancer], true) {
+                        drain.next_question = now;
+                        return;
+                    }
                     // It takes no tickets, so it led nobody here.
                     (drain.asked, account.active) = (true, 0.0);
                 }
@@ -452,18 +698,28 @@ impl Monitor {
         }
     }
 
-    fn say_all(&mut self, request: impl Fn(&ServiceOptions) -> Request) {
+    /// A queue said what is in progress.
+    fn drain_answered(&mut self, now: Moment) {
+        if let Some(drain) = &mut self.draining {
+            drain.asked = true;
+            drain.next_question = drain.next_question.min(now + DRAIN_INTERVAL);
+        }
+    }
+
+    fn say_all(&mut self, request: impl Fn(usize, &ServiceOptions) -> Request) {
         for balancer in (0..self.up.len()).filter(|balancer| self.up[*balancer]) {
             for (service, bid) in self.bids.iter().enumerate() {
-                self.outputs.push_back(Output::Say { balancer, service, request: request(&bid.options) });
+                self.outputs.push_back(Output::Say { balancer, service, request: request(balancer, &bid.options) });
             }
         }
     }
 
     fn drain(&mut self, now: Moment) {
         if self.draining.is_none() {
-            self.say_all(|bid| Request::Withdraw { provider: bid.provider, service: bid.service });
-            self.draining = Some(Drain { until: now + self.options.drain_timeout, next_question: now, asked: false });
+            self.say_all(|_, bid| Request::Withdraw { provider: bid.provider, service: bid.service });
+            let denied = vec![false; self.up.len()];
+            let until = now + self.options.drain_timeout;
+            self.draining = Some(Drain { until, next_question: now, asked: false, denied });
             for bid in &mut self.bids {
                 for (account, up) in bid.accounts.iter_mut().zip(&self.up) {
                     // Nobody tells what a queue that is away has in progress.
@@ -472,6 +728,19 @@ impl Monitor {
             }
         }
     }
+}
+
+/// Requests in progress of this service here, as a queue's status tells; none
+/// where another monitor offers it already, for then nothing is about to end.
+fn in_progress(status: &str, options: &ServiceOptions, seen: Option<IpAddr>) -> f64 {
+    let ours = |line: &&str| {
+        let address = pairs::find(line, "address").and_then(|text| text.parse().ok());
+        let wanted = seen.or(options.provider.ip).map_or(address, |ip| Some(options.provider.seen_from(ip)));
+        line.starts_with("provider ") && address.is_some() && address == wanted
+    };
+    let number = |line, key| pairs::find(line, key).and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let lines = status.lines().filter(ours);
+    lines.filter(|line| number(line, "capacity") == 0.0).map(|line| number(line, "active")).sum()
 }
 
 #[cfg(test)]

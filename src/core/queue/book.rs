@@ -7,6 +7,8 @@
 //! of every change. Nothing here looks at all providers for one request.
 
 mod entry;
+mod pace;
+mod trust;
 
 pub use entry::{Entry, PROBATION_MAX};
 
@@ -16,7 +18,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::schedule::scheduler::{Question, Record, Scheduler, State, View};
-use crate::wire::message::{Mode, Standing};
+use crate::wire::message::{Mode, Progress, RequestResult, Standing};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -24,6 +26,23 @@ use std::net::IpAddr;
 pub const HOLD_FIRST: Span = Span::from_millis(500);
 /// The longest hold.
 pub const HOLD_MAX: Span = Span::from_secs(30);
+
+/// How the times of a provider that gets few requests are forgotten: half of
+/// what it is slower than the others after so long.
+const HELD_MEMORY: Span = Span::from_secs(5);
+/// With so many requests between two offers a provider's times are known.
+const SAMPLES_KNOWN: u64 = 10;
+
+/// What a report of a failure led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is of a death that is known, or of a provider that is not.
+    Stale,
+    /// Only the asker that reported it is led elsewhere.
+    Avoided,
+    /// The provider is held for everybody; so many free tickets are gone.
+    Held(u64),
+}
 
 /// A grant that is counted until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +65,10 @@ pub struct Book {
     alarms: Order,
     beginnings: u64,
     turns: u64,
+    /// The median of the times that requests take, and when it was found.
+    typical: (Span, Moment),
+    /// Until then an asker may be led elsewhere because it alone found a provider dead.
+    avoiding_until: Moment,
     /// Requests that had to wait or got an error, of all times.
     pub waited: u64,
 }
@@ -91,6 +114,8 @@ impl Book {
             alarms: Order::new(),
             beginnings: 0,
             turns: 0,
+            typical: (Span::ZERO, Moment::ZERO),
+            avoiding_until: Moment::ZERO,
             waited: 0,
         }
     }
@@ -126,8 +151,17 @@ impl Book {
     fn look_at_the_clock(&mut self, now: Moment) {
         while let Some((_, slot)) = self.alarms.first().filter(|(alarm, _)| *alarm <= at(now)) {
             let Some(key) = self.entries.key_at(slot) else { return };
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.look_at_the_clock(now);
+            }
             self.note(key, now);
         }
+    }
+
+    /// When time alone will change something here.
+    pub fn next_change(&self) -> Moment {
+        let first = self.alarms.first().map(|([alarm, ..], _)| Moment::after_start(Span::from_nanos(alarm)));
+        first.unwrap_or(Moment::NEVER)
     }
 
     /// How many providers it knows.
@@ -161,35 +195,51 @@ impl Book {
             Some(key) => *key,
             None => self.enter(offer.provider, now),
         };
-        let waited = self.waited;
+        self.look_at_the_clock(now);
+        let (waited, typical) = (self.waited, self.typical(now));
         let Some(entry) = self.entries.get_mut(key) else { return Standing::default() };
         entry.count_active(now);
         if entry.granted_counted + entry.granted_plain > 0 {
             entry.mode = if entry.granted_plain > entry.granted_counted { Mode::Paper } else { Mode::Slots };
         }
+        let passed = now.since(entry.offered_at);
         let standing = Standing {
-            active: match now.since(entry.offered_at).as_secs_f64() {
+            active: match passed.as_secs_f64() {
                 0.0 => f64::from(entry.record.active),
                 seconds => entry.active_seconds / seconds,
             },
             granted: entry.granted_counted + entry.granted_plain,
             waiting: waited - entry.waited_before,
             mode: entry.mode,
+            progress: Some(entry.progress()),
+            contested: false,
         };
+        if entry.record.held > typical && entry.record.samples > 0 && entry.granted_counted < SAMPLES_KNOWN {
+            // It gets few requests because it was slow once, and so would stay slow.
+            let kept = 0.5f64.powf(passed.as_secs_f64() / HELD_MEMORY.as_secs_f64());
+            let (held, typical) = (entry.record.held.as_secs_f64(), typical.as_secs_f64());
+            entry.record.held = Span::from_secs_f64(typical + kept * (held - typical));
+        }
         (entry.offered_at, entry.active_seconds, entry.waited_before) = (now, 0.0, waited);
         (entry.granted_counted, entry.granted_plain) = (0, 0);
 
-        let had_tickets = now < entry.lease_end && entry.record.free() > 0;
+        let offered = now < entry.lease_end;
+        let had_tickets = offered && entry.record.free() > 0;
         if now >= entry.hold_end {
             // Uncounted requests never end; those nobody called a failure went well.
             for _ in 0..entry.record.spent.min(PROBATION_MAX) {
-                entry.vouch();
+                entry.vouch(true);
             }
+        }
+        if !offered && now >= entry.kept_until {
+            entry.came = now;
         }
         entry.record.tickets = offer.tickets;
         entry.record.capacity = offer.capacity;
+        entry.record.weight = offer.weight.thousandths().max(1);
         entry.record.spent = 0;
         entry.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
+        entry.kept_until = now + offer.lease;
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
             self.beginnings += 1;
@@ -197,6 +247,30 @@ impl Book {
         }
         self.note(key, now);
         standing
+    }
+
+    /// What is known of a provider, without any change.
+    pub fn standing(&self, provider: Provider) -> Standing {
+        let entry = self.by_provider.get(&provider).and_then(|key| self.entries.get(*key));
+        let Some(entry) = entry else { return Standing::default() };
+        let progress = Progress { now: entry.record.active, ..Progress::default() };
+        let active = f64::from(entry.record.active);
+        Standing { active, mode: entry.mode, progress: Some(progress), ..Standing::default() }
+    }
+
+    /// The median of the times that requests take at the providers; looked up
+    /// once a second at most.
+    fn typical(&mut self, now: Moment) -> Span {
+        let (known, at) = self.typical;
+        if now.since(at) < Span::from_secs(1) {
+            return known;
+        }
+        let records = self.entries.iter().map(|(_, entry)| &entry.record);
+        let mut times: Vec<Span> = records.filter(|record| record.samples > 0).map(|record| record.held).collect();
+        let middle = times.len() / 2;
+        let median = if times.is_empty() { Span::MAX } else { *times.select_nth_unstable(middle).1 };
+        self.typical = (median, now);
+        median
     }
 
     fn enter(&mut self, provider: Provider, now: Moment) -> Key {
@@ -217,15 +291,24 @@ impl Book {
     }
 
     /// Whether such a request would find a candidate.
-    pub fn suits(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
+    pub fn suits(&mut self, counted: bool, patient: bool, avoid: &[Provider], now: Moment) -> bool {
         self.look_at_the_clock(now);
-        self.question(counted, None, avoid).is_some()
+        self.question(counted, patient, None, avoid).is_some()
     }
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
-    /// counted request) within their capacity; nothing if there are none.
-    fn question(&self, counted: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Question> {
-        [true, false].map(|on_tickets| Question { on_tickets, counted, client }).into_iter().find(|question| {
+    /// counted request) within their capacity, or (if it has no time to wait)
+    /// beyond the pace at which new ones are let in; nothing if there are none.
+    fn question(&self, counted: bool, patient: bool, client: Option<IpAddr>, avoid: &[Provider]) -> Option<Question> {
+        let tiers = [(true, false), (false, false), (false, true)];
+        let tiers = if patient { &tiers[..2] } else { &tiers[..] };
+        let questions = tiers.iter().map(|(on_tickets, on_reserve)| Question {
+            on_tickets: *on_tickets,
+            on_reserve: *on_reserve,
+            counted,
+            client,
+        });
+        questions.into_iter().find(|question| {
             let states = question.states();
             let all: usize = states.iter().map(|state| self.states[*state as usize]).sum();
             let view = Candidates { entries: &self.entries, states, avoid: &[] };
@@ -238,16 +321,18 @@ impl Book {
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
-    /// one) within somebody's capacity; else none.
+    /// one) within somebody's capacity; else none. One that is patient can wait,
+    /// and finds no provider beyond the pace at which new ones are let in.
     pub fn grant(
         &mut self,
         counted: bool,
+        patient: bool,
         client: Option<IpAddr>,
         avoid: &[Provider],
         now: Moment,
     ) -> Option<(Provider, Grant)> {
         self.look_at_the_clock(now);
-        let question = self.question(counted, client, avoid)?;
+        let question = self.question(counted, patient, client, avoid)?;
         let view = Candidates { entries: &self.entries, states: question.states(), avoid };
         let slot = self.scheduler.choose(&view, question).filter(|slot| view.candidate(*slot).is_some())?;
         self.occupy(self.entries.key_at(slot)?, question.on_tickets, counted, now)
@@ -271,7 +356,7 @@ impl Book {
     /// The candidates for a request, longest ago granted first.
     pub fn candidates(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> Vec<&Record> {
         self.look_at_the_clock(now);
-        let Some(question) = self.question(counted, None, avoid) else { return Vec::new() };
+        let Some(question) = self.question(counted, false, None, avoid) else { return Vec::new() };
         let states = question.states();
         let records = self.entries.iter().map(|(_, entry)| &entry.record);
         let mut found: Vec<_> =
@@ -290,6 +375,11 @@ impl Book {
             entry.record.active += 1;
             entry.probing += 1;
             entry.granted_counted += 1;
+            if entry.probation != u32::MAX {
+                entry.probes.push_back(now);
+            }
+            entry.pace.granted(now);
+            entry.record.shadow = entry.pace.shadow(now);
         } else {
             entry.record.spent += 1;
             entry.granted_plain += 1;
@@ -299,6 +389,13 @@ impl Book {
         let grant = Grant { entry: key, at: now, on_ticket, deaths: entry.deaths };
         self.note(key, now);
         Some((provider, grant))
+    }
+
+    /// Whose request a grant is for, where it is counted.
+    pub fn began(&mut self, grant: &Grant, asker: IpAddr) {
+        if let Some(entry) = self.entries.get_mut(grant.entry).filter(|entry| entry.deaths == grant.deaths) {
+            entry.trust.began(asker, grant.at);
+        }
     }
 
     /// A ticket that was spent for nobody is free again, unless the provider has
@@ -315,11 +412,13 @@ impl Book {
         }
     }
 
-    /// A counted request ended; `well` if its asker said so itself, and that the
-    /// provider had to do with it.
-    pub fn end(&mut self, grant: Grant, well: bool, now: Moment) {
+    /// A counted request of this asker ended. Answers whether that was one too
+    /// many in a row that ended without a byte: the provider's failure, and which
+    /// asker's word that is (none: of several).
+    pub fn end(&mut self, grant: Grant, result: RequestResult, asker: IpAddr, now: Moment) -> Option<Option<IpAddr>> {
+        self.look_at_the_clock(now);
         let beginnings = self.beginnings + 1;
-        let Some(entry) = self.entries.get_mut(grant.entry) else { return };
+        let entry = self.entries.get_mut(grant.entry)?;
         entry.count_active(now);
         let had_tickets = entry.record.free() > 0;
         debug_assert!(entry.record.active > 0);
@@ -328,39 +427,47 @@ impl Book {
             entry.record.since = beginnings;
             self.beginnings = beginnings;
         }
-        let fresh = grant.deaths == entry.deaths;
-        if fresh {
-            entry.probing = entry.probing.saturating_sub(1);
-        }
-        if well && fresh {
-            entry.vouch();
-        }
+        let mut failed = None;
         // What was in progress at a death took as long as its client's patience,
         // which says nothing about how quick the provider is when it is back.
-        if well && fresh && grant.on_ticket {
-            let record = &mut entry.record;
-            record.samples += 1;
-            let part = (1.0 / record.samples as f64).max(0.02);
-            let (mean, held) = (record.held.as_secs_f64(), now.since(grant.at).as_secs_f64());
-            record.held = Span::from_secs_f64(mean + part * (held - mean));
+        if grant.deaths == entry.deaths {
+            entry.probing = entry.probing.saturating_sub(1);
+            entry.trust.over(asker);
+            let probe = entry.take_probe(grant.at);
+            match result {
+                RequestResult::Good => {
+                    entry.vouch(probe);
+                    entry.trust.served(asker);
+                    sample(entry, &grant, now);
+                }
+                RequestResult::Empty | RequestResult::Reset => failed = entry.trust.vain(asker),
+                RequestResult::Unused => {}
+            }
         }
         self.note(grant.entry, now);
+        failed
     }
 
-    /// A provider was found dead: its tickets go, and it is held back for a
-    /// while. With the grant of the request that failed: one from before the
-    /// death that is already known says nothing new. Answers how many free
-    /// tickets went.
-    pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
-        let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let Some(entry) = self.entries.get_mut(key) else { return 0 };
+    /// This asker (none: several) found a provider dead: its tickets go, and it
+    /// is held back for a while; or only the asker is led elsewhere. With the
+    /// grant of the request that failed: one from before the death that is already
+    /// known says nothing new.
+    pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, asker: Option<IpAddr>, now: Moment) -> Verdict {
+        let Some(key) = self.by_provider.get(&provider).copied() else { return Verdict::Stale };
+        self.look_at_the_clock(now);
+        let Some(entry) = self.entries.get_mut(key) else { return Verdict::Stale };
         entry.failures += 1;
         if grant.is_some_and(|grant| grant.deaths != entry.deaths) {
-            return 0;
+            return Verdict::Stale;
+        }
+        if let Some(asker) = asker.filter(|asker| !entry.trust.believes(*asker, now)) {
+            self.avoiding_until = self.avoiding_until.max(entry.trust.avoided_until(asker));
+            return Verdict::Avoided;
         }
         entry.deaths = entry.deaths.wrapping_add(1);
         entry.probation = 1;
         entry.probing = 0;
+        entry.probes.clear();
         if now >= entry.hold_end {
             // Many clients may notice one death; it counts once.
             entry.failures_in_row = entry.failures_in_row.saturating_add(1);
@@ -369,7 +476,24 @@ impl Book {
         }
         let free = entry.close(now);
         self.note(key, now);
-        free
+        Verdict::Held(free)
+    }
+
+    /// The providers that this asker alone found dead, and the first moment at
+    /// which one of them may be tried again.
+    pub fn avoided(&self, asker: IpAddr, now: Moment) -> (Vec<Provider>, Moment) {
+        let mut first = Moment::NEVER;
+        if now >= self.avoiding_until {
+            return (Vec::new(), first);
+        }
+        let avoided = self.entries().filter(|entry| {
+            let until = entry.trust.avoided_until(asker);
+            if now < until {
+                first = first.min(until);
+            }
+            now < until
+        });
+        (avoided.map(|entry| entry.record.provider).collect(), first)
     }
 
     /// A provider leaves; its running requests stay. Answers how many free
@@ -394,6 +518,7 @@ impl Book {
     /// Forgets providers whose lease ended long enough ago.
     pub fn sweep(&mut self, now: Moment) {
         self.look_at_the_clock(now);
+        self.entries.iter_mut().for_each(|entry| entry.trust.sweep(now, HOLD_MAX));
         let forgotten = |(key, entry): (Key, &Entry)| entry.forgotten(now).then_some(key);
         let keys: Vec<Key> = self.entries.iter().filter_map(forgotten).collect();
         for key in keys {
@@ -404,6 +529,22 @@ impl Book {
                 self.by_provider.remove(&entry.record.provider);
             }
         }
+    }
+}
+
+/// The time of a request that was served is a sample of the provider's speed.
+fn sample(entry: &mut Entry, grant: &Grant, now: Moment) {
+    let seconds = now.since(grant.at).as_secs_f64();
+    entry.ended += 1;
+    entry.ended_seconds += seconds;
+    entry.ended_logarithms += seconds.max(1e-6).ln();
+    entry.pace.ended(seconds, now);
+    if grant.on_ticket && !entry.pace.suspect() {
+        let record = &mut entry.record;
+        record.samples += 1;
+        let part = (1.0 / record.samples as f64).max(0.02);
+        let mean = record.held.as_secs_f64();
+        record.held = Span::from_secs_f64(mean + part * (seconds - mean));
     }
 }
 

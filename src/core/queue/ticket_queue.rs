@@ -5,14 +5,14 @@
 //! answer. Knows no socket: an answer is an output.
 
 use super::affinity::Affinity;
-use super::book::{Book, Grant};
+use super::book::{Book, Entry, Grant};
 use super::waiting::WaitingLine;
 use crate::base::address::{Cidr, Named, Provider};
 use crate::base::machine::Machine;
 use crate::base::name::Service;
 use crate::base::roster::Roster;
 use crate::base::slab::{Key, Slab};
-use crate::base::ticket::Offer;
+use crate::base::ticket::{Offer, Weight};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
 use crate::schedule::registry::SchedulerName;
@@ -47,9 +47,19 @@ struct Room {
     plugin: Option<(Arc<str>, bool)>,
     granted: u64,
     refused: u64,
+    /// When it will be looked whether time alone has made a candidate.
+    watched: Moment,
 }
 
 impl Room {
+    /// Lets time alone be looked at then, unless it will be earlier.
+    fn watch(&mut self, timers: &mut Timers<Timer>, key: Key, at: Moment) {
+        if at < self.watched {
+            self.watched = at;
+            timers.set(at, Timer::Turns { room: key });
+        }
+    }
+
     fn can_consult(&self) -> bool {
         self.plugin.as_ref().is_some_and(|(_, up)| *up)
     }
@@ -88,7 +98,13 @@ enum Timer {
         room: Key,
         place: u64,
     },
-    HoldEnds {
+    /// Whoever waits now has waited half of its time.
+    Half {
+        room: Key,
+        place: u64,
+    },
+    /// Time alone changes what can be granted.
+    Turns {
         room: Key,
     },
 }
@@ -155,7 +171,13 @@ impl Machine for TicketQueue {
             match timer {
                 Timer::Advised { room, place } => self.advice_is_late(room, place, now),
                 Timer::Waited { room, place } => self.turn_away(room, place, Reason::NoTicket),
-                Timer::HoldEnds { room } => self.serve(room, now),
+                Timer::Half { room, .. } => self.serve(room, now),
+                Timer::Turns { room } => {
+                    if let Some(room) = self.rooms.get_mut(room) {
+                        room.watched = Moment::NEVER;
+                    }
+                    self.serve(room, now);
+                }
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -230,23 +252,22 @@ impl TicketQueue {
         }
         let reply = match request {
             Request::Next(next) => return self.next(Ask { connection, order, next, consulting: false }, now),
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 self.its_own(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
-                    self.offer(service, Offer { provider, tickets, capacity, lease }, now)
+                    let leaves = capacity == 0 && weight.is_none();
+                    let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
+                    let offer = Offer { provider, tickets, capacity, weight, lease };
+                    self.offer(connection, service, offer, leaves, now)
                 })
             }
-            Request::Withdraw { provider, service } => self.its_own(provider, peer).map(|provider| {
-                let room = self.by_name.get(service).copied();
-                let discarded =
-                    room.and_then(|room| self.rooms.get_mut(room)).map_or(0, |room| room.book.withdraw(provider, now));
-                self.presence(service, provider, Event::Withdrew);
-                Reply::Discarded(discarded)
-            }),
+            Request::Withdraw { provider, service } => self
+                .its_own(provider, peer)
+                .map(|provider| Reply::Discarded(self.withdraw(connection, service, provider, now))),
             Request::Failure { provider, service, id } => {
                 Ok(self.failure(connection, provider.seen_from(peer), service, id, now))
             }
-            Request::Done { id, unused } => self.done(connection, id, unused, now),
+            Request::Done { id, result } => self.done(connection, id, result, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|refusal| Reply::Error { refusal, id: None });
@@ -287,6 +308,7 @@ impl TicketQueue {
             plugin,
             granted: 0,
             refused: 0,
+            watched: Moment::NEVER,
         });
         self.by_name.put(service, room);
         Some(room)
@@ -305,20 +327,84 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
-    fn offer(&mut self, service: Service, offer: Offer, now: Moment) -> Result<Reply, Refusal> {
+    /// Whether this connection could still say something.
+    fn alive(&self, connection: Option<Key>) -> bool {
+        connection.and_then(|connection| self.asker(connection)).is_some_and(|asker| !asker.ended)
+    }
+
+    fn entry(&mut self, service: Service, provider: Provider) -> Option<&mut Entry> {
+        let room = self.by_name.get(service).copied()?;
+        self.rooms.get_mut(room)?.book.entry_mut(provider)
+    }
+
+    /// The other connection that is alive and offered this provider last.
+    fn other_owner(&mut self, connection: Key, service: Service, provider: Provider) -> Option<Key> {
+        let owner = self.entry(service, provider)?.owner.filter(|owner| *owner != connection);
+        owner.filter(|owner| self.alive(Some(*owner)))
+    }
+
+    /// Whether an offer stays although this connection withdraws it: because
+    /// another one is alive that offered it later, or did before.
+    fn stays(&mut self, connection: Key, service: Service, provider: Provider) -> bool {
+        if self.other_owner(connection, service, provider).is_some() {
+            return true;
+        }
+        let rival = self.entry(service, provider).and_then(|entry| entry.rival.take());
+        let rival = rival.filter(|rival| *rival != connection && self.alive(Some(*rival)));
+        if let Some(entry) = self.entry(service, provider).filter(|_| rival.is_some()) {
+            entry.owner = rival;
+        }
+        rival.is_some()
+    }
+
+    fn withdraw(&mut self, connection: Key, service: Service, provider: Provider, now: Moment) -> u64 {
+        if self.stays(connection, service, provider) {
+            return 0;
+        }
+        let room = self.by_name.get(service).copied().and_then(|room| self.rooms.get_mut(room));
+        let discarded = room.map_or(0, |room| room.book.withdraw(provider, now));
+        self.presence(service, provider, Event::Withdrew);
+        discarded
+    }
+
+    fn offer(
+        &mut self,
+        connection: Key,
+        service: Service,
+        offer: Offer,
+        leaves: bool,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
         let providers_max = self.options.providers_max;
         let key = self.room(service).ok_or(Refusal::new(Reason::Busy, "too many services"))?;
         let full = |room: &Room| room.book.len() >= providers_max && !room.book.knows(offer.provider);
         if self.rooms.get(key).is_some_and(full) {
             self.sweep_room(key, now);
         }
+        let other = self.other_owner(connection, service, offer.provider);
+        let stays = leaves && self.stays(connection, service, offer.provider);
+        let alive = self.alive(Some(connection));
         let Some(room) = self.rooms.get_mut(key) else { return Ok(Reply::Ok) };
         if full(room) {
             return Err(Refusal::new(Reason::Busy, "too many providers"));
         }
-        let standing = room.book.offer(offer, now);
+        if stays {
+            // It asks how its requests are; what another one offers is not its business.
+            return Ok(Reply::Standing(room.book.standing(offer.provider)));
+        }
+        let mut standing = room.book.offer(offer, now);
+        standing.contested = other.is_some();
+        let mut news = false;
+        if let Some(entry) = room.book.entry_mut(offer.provider) {
+            entry.owner = Some(connection).filter(|_| alive && !leaves);
+            entry.rival = other.or(entry.rival);
+            news = other.is_some() && !std::mem::replace(&mut entry.contested, other.is_some());
+        }
         self.tell_offer(key, &offer);
-        self.presence(service, offer.provider, if offer.capacity == 0 { Event::Withdrew } else { Event::Registered });
+        if news {
+            self.outputs.push_back(Output::Note(Note { event: Event::Contested, service, provider: offer.provider }));
+        }
+        self.presence(service, offer.provider, if leaves { Event::Withdrew } else { Event::Registered });
         self.serve(key, now);
         Ok(Reply::Standing(standing))
     }
@@ -366,7 +452,8 @@ impl TicketQueue {
         if room_to_ask && self.home(key, &ask, now).is_none() && self.worth_asking(key, &ask, now) {
             return self.consult(key, ask, wait, now);
         }
-        if self.try_grant(key, &ask, now) {
+        let patient = !wait.is_zero();
+        if self.try_grant(key, &ask, patient, now) {
             return;
         }
         let Some(room) = self.rooms.get_mut(key) else { return };
@@ -378,7 +465,9 @@ impl TicketQueue {
             return self.refuse(&ask, Refusal::new(Reason::Crowded, ""));
         }
         let place = self.join(key, ask, now + wait, now);
+        self.timers.set(now + wait.part(2), Timer::Half { room: key, place });
         self.timers.set(now + wait, Timer::Waited { room: key, place });
+        self.serve(key, now);
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {

@@ -14,6 +14,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::{Key, Slab};
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
+use crate::wire::message::RequestResult;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -415,7 +416,10 @@ impl Flows {
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
         let Some((sent, received)) = self.flows.get(key).map(|flow| (flow.sent, flow.received)) else { return };
         self.forget(key);
-        self.redirector.handle(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        // One that only speaks, as loggers do, is served as far as anybody knows.
+        let lost = sent == 0 && outcome == Outcome::ProviderReset;
+        let result = if lost { RequestResult::Reset } else { RequestResult::Good };
+        self.redirector.handle(redirector::Input::Closed { client: key, outcome, result, sent, received }, now);
     }
 
     fn forget(&mut self, key: Key) {

@@ -12,7 +12,7 @@ use crate::base::outcome::Outcome;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::base::timers::Timers;
-use crate::wire::message::{Next, Reason, Reply, Request};
+use crate::wire::message::{Next, Reason, Reply, Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -154,7 +154,10 @@ impl Machine for Redirector {
                 self.report(client, why);
                 self.close(client, Outcome::ProviderReset, sent, received, now);
             }
-            Input::Closed { client, outcome, sent, received } => self.close(client, outcome, sent, received, now),
+            Input::Closed { client, outcome, result, sent, received } => {
+                self.let_go(client, result);
+                self.close(client, outcome, sent, received, now);
+            }
             Input::Fallback { service, addresses } => {
                 let number = self.number(service);
                 self.services[usize::from(number)].fallback = addresses;
@@ -165,7 +168,7 @@ impl Machine for Redirector {
 
     fn expire(&mut self, now: Moment) {
         for id in self.stock.expire(now) {
-            self.say(Request::Done { id, unused: true });
+            self.say(Request::Done { id, result: RequestResult::Unused });
         }
         while let Some(key) = self.timers.due(now) {
             let Some(client) = self.client(key) else { continue };
@@ -424,7 +427,7 @@ impl Redirector {
         if from_queue {
             self.say(Request::Failure { provider: provider.into(), service, id });
             for id in self.stock.give_up(number, provider) {
-                self.say(Request::Done { id, unused: true });
+                self.say(Request::Done { id, result: RequestResult::Unused });
             }
         }
         Some(provider)
@@ -451,7 +454,7 @@ impl Redirector {
     /// Leads a client for whom the queue has nobody to a static provider, each
     /// at most once; without one it is turned away.
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        self.let_go(key);
+        self.let_go(key, RequestResult::Unused);
         let Some(client) = self.client(key) else { return };
         let (number, used, first) = (client.service, client.fallbacks(), client.trouble().first_fallback);
         let service = self.services.get_mut(usize::from(number));
@@ -471,10 +474,10 @@ impl Redirector {
     }
 
     /// Gives a client's place at the queue back, or stops waiting for one.
-    fn let_go(&mut self, key: Key) {
+    fn let_go(&mut self, key: Key, result: RequestResult) {
         if let Some(id) = self.take_place(key) {
             self.asked.remove(&id);
-            self.say(Request::Done { id, unused: false });
+            self.say(Request::Done { id, result });
         }
     }
 
@@ -493,7 +496,7 @@ impl Redirector {
     }
 
     fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
-        self.let_go(key);
+        self.let_go(key, RequestResult::Unused);
         if self.client(key).is_none() {
             return;
         }

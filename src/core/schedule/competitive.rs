@@ -4,10 +4,10 @@
 //! A free ticket is a place where a request starts at once, so providers that
 //! have one come first, those of the quickest class (classes are factors of
 //! two of the mean time requests take there; finer ones make balancers herd)
-//! before the others. Without free tickets it is fewest active per capacity.
+//! before the others. Without free tickets it is fewest active per slot.
 //! The place in the rotation counts as a fraction of one request: equals take
-//! turns, and many balancers do not all prefer the provider whose capacity is
-//! a rounding larger. Where requests are not counted (the paper's way), it is
+//! turns, and many balancers do not all prefer the provider whose slots are
+//! a rounding more. Where requests are not counted (the paper's way), it is
 //! smooth turns in proportion to tickets.
 //!
 //! Up to [`SCAN_MAX`] providers it looks at each of them. Of more it keeps the
@@ -76,13 +76,13 @@ impl Competitive {
         let mut best: Option<(Key, usize)> = None;
         for record in view.candidates() {
             let on_ticket = question.on_tickets;
-            let weight = if on_ticket { record.tickets } else { record.capacity };
+            let weight = if on_ticket { record.tickets } else { record.weight };
             let class = held(record).filter(|_| on_ticket).map_or(0.0, |held| class(held, quickest));
-            let least = (f64::from(record.active) + 1.0) / f64::from(weight);
+            let least = (f64::from(record.crowd()) + 1.0) / f64::from(weight);
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
             }
-            let key = (class, self.loads.load(record.slot, record.active, weight));
+            let key = (class, self.loads.load(record.slot, record.crowd(), weight));
             if best.is_none_or(|(lowest, _)| key < lowest) {
                 best = Some((key, record.slot));
             }
@@ -125,9 +125,9 @@ impl Competitive {
         let step = step(record);
         self.count(record.slot, Some(step).filter(|step| record.able() && *step != UNKNOWN));
         if record.state == State::Free {
-            self.loads.put(record, step, record.active, record.tickets);
+            self.loads.put(record, step, record.crowd(), record.tickets);
         } else {
-            self.loads.put(record, UNKNOWN, record.active, record.capacity);
+            self.loads.put(record, UNKNOWN, record.crowd(), record.weight);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `least-loaded`: fewest requests per capacity, whatever is free; the place in
+//! `least-loaded`: fewest requests per slot, whatever is free; the place in
 //! the rotation counts as a fraction of one request. `leastconn` with weights
 //! that nobody configures.
 
@@ -17,7 +17,7 @@ impl Scheduler for LeastLoaded {
     }
 
     fn changed(&mut self, record: &Record) {
-        self.loads.put(record, 0, record.used(), record.capacity);
+        self.loads.put(record, 0, record.used(), record.weight);
     }
 
     fn gone(&mut self, slot: usize) {

@@ -48,7 +48,7 @@ impl RandomTwo {
 
 impl Scheduler for RandomTwo {
     fn choose(&mut self, view: &dyn View, question: Question) -> Option<usize> {
-        let load = |record: &&Record| (ratio(f64::from(record.used()), record.capacity), record.turn);
+        let load = |record: &&Record| (ratio(f64::from(record.used()), record.weight), record.turn);
         let drawn = (0..DRAWS).find_map(|_| self.draw(view, question).into_iter().flatten().min_by_key(load));
         drawn.or_else(|| view.candidates().min_by_key(load)).map(|record| record.slot)
     }

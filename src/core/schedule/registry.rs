@@ -50,7 +50,7 @@ const fn entry(names: &'static [&'static str], sentence: &'static str, make: fn(
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[Entry] = &[
     entry(&["competitive"], "quickest class first, then fewest active per ticket", |_| Box::<Competitive>::default()),
-    entry(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| Box::<LeastLoaded>::default()),
+    entry(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per slot", |_| Box::<LeastLoaded>::default()),
     entry(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| Box::<SourceHash>::default()),
     entry(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
     entry(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| Box::<Turns>::default()),

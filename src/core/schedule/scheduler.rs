@@ -44,8 +44,15 @@ pub struct Record {
     pub tickets: u32,
     /// Requests at once that it takes at the most.
     pub capacity: u32,
+    /// The slots behind its offer, in thousandths, at least 1: its weight where
+    /// no ticket is free.
+    pub weight: u32,
     /// Requests in progress there, of those that are counted.
     pub active: u32,
+    /// Requests that it would have in progress if those that ended lately had
+    /// taken their usual time. Above 0 only for a provider that suddenly answers
+    /// much quicker than it used to, which may be errors.
+    pub shadow: u32,
     /// Tickets spent by requests that are not counted, since its last offer.
     pub spent: u32,
     /// When its free tickets began, in the order of such beginnings.
@@ -71,6 +78,11 @@ impl Record {
         self.active.saturating_add(self.spent)
     }
 
+    /// Requests in progress, as far as the order of providers is concerned.
+    pub fn crowd(&self) -> u32 {
+        self.active.max(self.shadow)
+    }
+
     /// Whether it could take a counted request.
     pub fn able(&self) -> bool {
         matches!(self.state, State::Free | State::Spare)
@@ -86,6 +98,9 @@ pub enum State {
     Spare,
     /// Uncounted requests only: a free ticket, but its capacity is in use.
     Uncounted,
+    /// Counted requests that cannot wait: room within its capacity, but it is new
+    /// here and let in at the pace of its tickets.
+    Reserve,
     /// None: all it offered is in use.
     Full,
     /// None: it has no offer that holds, or is held after a failure.
@@ -109,6 +124,8 @@ impl State {
 pub struct Question {
     /// The candidates have free tickets; otherwise only spare capacity.
     pub on_tickets: bool,
+    /// The candidates are new here, and there is nobody else.
+    pub on_reserve: bool,
     /// The request will be counted until it ends; otherwise it spends a ticket.
     pub counted: bool,
     /// Who wants to be served, where the asker said so.
@@ -120,6 +137,7 @@ impl Question {
     /// the few that the asker avoids.
     pub fn states(&self) -> &'static [State] {
         match (self.on_tickets, self.counted) {
+            (false, true) if self.on_reserve => &[State::Reserve],
             (true, true) => &[State::Free],
             (true, false) => &[State::Free, State::Uncounted],
             (false, true) => &[State::Spare],

@@ -5,7 +5,7 @@
 //! anybody else's. It depends on addresses alone, so all balancers agree. A
 //! provider with more than 1.25 times its share of the requests in progress
 //! (Mirrokni, Thorup and Zadimoghaddam 2018), or that cannot take one, is
-//! passed over for the next in the table. Its share is that of its capacity.
+//! passed over for the next in the table. Its share is that of its weight.
 //! Without `client=` in the question it is `least-loaded`.
 
 use super::least_loaded::LeastLoaded;
@@ -26,7 +26,7 @@ const LOOKS: usize = 512;
 #[derive(Clone, Copy)]
 struct Member {
     provider: Provider,
-    capacity: u32,
+    weight: u32,
     used: u32,
 }
 
@@ -37,7 +37,7 @@ pub struct SourceHash {
     members: Vec<Option<Member>>,
     count: usize,
     /// Of all that have an offer.
-    capacity: u64,
+    weight: u64,
     used: u64,
     table: Vec<u32>,
     /// Who came or went since the table was made.
@@ -102,7 +102,7 @@ impl SourceHash {
 
     /// Whether this member may have one more request.
     fn within(&self, member: &Member) -> bool {
-        let mean = (self.used + 1) as f64 * f64::from(member.capacity) / self.capacity as f64;
+        let mean = (self.used + 1) as f64 * f64::from(member.weight) / self.weight as f64;
         f64::from(member.used) + 1.0 <= (BOUND * mean).ceil()
     }
 
@@ -118,7 +118,7 @@ impl SourceHash {
 
     fn forget(&mut self, slot: usize) -> Option<Member> {
         let member = self.members.get_mut(slot)?.take()?;
-        self.capacity -= u64::from(member.capacity);
+        self.weight -= u64::from(member.weight);
         self.used -= u64::from(member.used);
         Some(member)
     }
@@ -139,9 +139,9 @@ impl Scheduler for SourceHash {
             (self.count, self.news) = (self.count + 1, self.news + 1);
         }
         let open = record.state != State::Closed;
-        let (capacity, used) = if open { (record.capacity, record.used()) } else { (0, 0) };
-        self.members[record.slot] = Some(Member { provider: record.provider, capacity, used });
-        self.capacity += u64::from(capacity);
+        let (weight, used) = if open { (record.weight, record.used()) } else { (0, 0) };
+        self.members[record.slot] = Some(Member { provider: record.provider, weight, used });
+        self.weight += u64::from(weight);
         self.used += u64::from(used);
     }
 

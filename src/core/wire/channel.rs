@@ -244,6 +244,7 @@ impl<T> Asking<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::RequestResult;
 
     fn sent(channel: &mut Answering) -> String {
         let text = String::from_utf8(channel.out.bytes().to_vec()).unwrap();
@@ -297,7 +298,7 @@ mod tests {
         channel.receive(b"pegasus://b/done?id=1");
         assert_eq!(channel.request(), None);
         channel.end();
-        assert_eq!(channel.request(), Some((Some(0), Request::Done { id: 1, unused: false })));
+        assert_eq!(channel.request(), Some((Some(0), Request::Done { id: 1, result: RequestResult::Good })));
         assert!(!channel.finished());
         channel.answer(Some(0), Reply::Ok);
         assert!(!channel.finished(), "the answer is still to be sent");
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn the_asker_tells_answers_apart() {
         let mut asking = Asking::default();
-        asking.ask(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.ask(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         assert_eq!(asking.out.bytes(), b"pegasus://b/done?id=9\n");
         asking.receive(b"10.0.0.7:80 id=3\nok\nok\n");
         assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
@@ -322,7 +323,7 @@ mod tests {
         for purpose in ['a', 'b', 'c'] {
             asking.ask(&"b", &Request::Status { service: None }, purpose);
         }
-        asking.ask(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.ask(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
         assert!(matches!(asking.answer(), Ok(Some(Answer::Numbered(3, _)))));
         assert_eq!(asking.answer(), Ok(None));

@@ -3,7 +3,7 @@ use mio::{Events, Poll, Token};
 use pegasus_core::base::name::Service;
 use pegasus_core::base::time::Span;
 use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::wire::message::Next;
+use pegasus_core::wire::message::{Next, RequestResult};
 use std::time::Duration;
 
 /// A poll that tells whether it was woken since the last time.
@@ -27,7 +27,7 @@ const NOW: Moment = Moment::ZERO;
 
 fn ticket(tickets: u32) -> Request {
     let provider = "10.0.0.7:80".parse().unwrap();
-    Request::Ticket { provider, service: Service::DEFAULT, tickets, capacity: tickets, lease: None }
+    Request::Ticket { provider, service: Service::DEFAULT, tickets, capacity: tickets, weight: None, lease: None }
 }
 
 fn next(id: Option<u32>, wait: Span) -> Request {
@@ -78,7 +78,7 @@ fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     one.ask(next(Some(5), Span::from_secs(1)), NOW);
     assert_eq!(heard(&one).last().unwrap(), "ok active=0.000 granted=0 waiting=0 mode=slots");
     assert!(!sleeper.woken());
-    two.ask(Request::Done { id: 1, unused: false }, NOW);
+    two.ask(Request::Done { id: 1, result: RequestResult::Good }, NOW);
     assert!(sleeper.woken());
     assert_eq!(heard(&one), ["5: 10.0.0.7:80"]);
     // A wait that ends before the other loop would wake shortens its sleep.

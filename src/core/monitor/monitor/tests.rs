@@ -86,7 +86,7 @@ impl Story {
     }
 
     fn standing(&mut self, balancer: usize, active: f64, granted: u64, mode: Mode) {
-        let standing = Standing { active, granted, waiting: 0, mode };
+        let standing = Standing { active, granted, mode, ..Standing::default() };
         self.tell(Input::Told { balancer, service: 0, reply: Reply::Standing(standing) });
     }
 

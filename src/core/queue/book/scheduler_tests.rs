@@ -3,11 +3,18 @@
 
 use super::*;
 use crate::base::random::Random;
+use crate::base::ticket::Weight;
 use crate::schedule::competitive::SCAN_MAX;
 use crate::schedule::registry::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
 
 const LEASE: Span = Span::from_secs(1000);
+
+const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn weight(slots: u32) -> Weight {
+    Weight::of(f64::from(slots))
+}
 
 fn at(millis: u64) -> Moment {
     Moment::after_start(Span::from_millis(millis))
@@ -18,7 +25,7 @@ fn provider(number: u32) -> Provider {
 }
 
 fn offer(book: &mut Book, number: u32, tickets: u32, capacity: u32) {
-    book.offer(Offer { provider: provider(number), tickets, capacity, lease: LEASE }, at(0));
+    book.offer(Offer { provider: provider(number), tickets, capacity, weight: weight(capacity), lease: LEASE }, at(0));
 }
 
 fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> Book {
@@ -38,7 +45,7 @@ fn number(provider: Provider) -> u32 {
 
 /// The numbers of the providers granted one after the other; 0: nobody.
 fn grants(book: &mut Book, counted: bool, count: usize) -> Vec<u32> {
-    let mut granted = || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
+    let mut granted = || book.grant(counted, false, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
     (0..count).map(|_| granted()).collect()
 }
 
@@ -82,11 +89,11 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
         let mut book = book(entry.names[0], (0..20).map(|_| (1, 1)));
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
-        let granted = |number| book.grant(true, client(number), &avoid, at(0));
+        let granted = |number| book.grant(true, false, client(number), &avoid, at(0));
         let whom: Vec<u32> = (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
         assert_eq!(whom.len(), 17, "{}", entry.names[0]);
         assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", entry.names[0]);
-        assert!(book.suits(true, &[], at(0)) && !book.suits(true, &avoid, at(0)));
+        assert!(book.suits(true, false, &[], at(0)) && !book.suits(true, false, &avoid, at(0)));
     }
 }
 
@@ -96,16 +103,20 @@ fn leases_and_holds_end_on_the_instant() {
         let mut book = book(entry.names[0], []);
         let mut offers = |now, lease| {
             let lease = Span::from_millis(lease);
-            book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease }, at(now));
+            book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, weight: weight(9), lease }, at(now));
         };
         offers(0, 5000);
         offers(10, 90);
-        assert!(book.grant(true, None, &[], at(99)).is_some());
-        assert!(!book.could_grant(at(100)) && book.grant(true, None, &[], at(100)).is_none());
-        book.fail(provider(1), None, at(100));
-        book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
-        assert!(!book.could_grant(at(599)) && book.grant(false, None, &[], at(599)).is_none());
-        assert!(book.could_grant(at(600)) && book.grant(false, None, &[], at(600)).is_some(), "{}", entry.names[0]);
+        assert!(book.grant(true, false, None, &[], at(99)).is_some());
+        assert!(!book.could_grant(at(100)) && book.grant(true, false, None, &[], at(100)).is_none());
+        book.fail(provider(1), None, Some(ASKER), at(100));
+        book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, weight: weight(9), lease: LEASE }, at(200));
+        assert!(!book.could_grant(at(599)) && book.grant(false, false, None, &[], at(599)).is_none());
+        assert!(
+            book.could_grant(at(600)) && book.grant(false, false, None, &[], at(600)).is_some(),
+            "{}",
+            entry.names[0]
+        );
     }
 }
 
@@ -151,8 +162,8 @@ fn weighted_turns_survive_new_weights() {
 fn homes(book: &mut Book, clients: u32) -> Vec<u32> {
     let home = |client: u32| {
         let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
-        let (provider, grant) = book.grant(true, client, &[], at(0)).unwrap();
-        book.end(grant, true, at(0));
+        let (provider, grant) = book.grant(true, false, client, &[], at(0)).unwrap();
+        book.end(grant, RequestResult::Good, ASKER, at(0));
         number(provider)
     };
     (0..clients).map(home).collect()
@@ -190,7 +201,7 @@ fn source_hash_overloads_nobody() {
         // Half of all requests come from three clients.
         let client = if request % 2 == 0 { request % 6 } else { request };
         let client = Some(IpAddr::from((client as u32).to_be_bytes()));
-        let (provider, _) = book.grant(true, client, &[], at(0)).unwrap();
+        let (provider, _) = book.grant(true, false, client, &[], at(0)).unwrap();
         loads[number(provider) as usize - 1] += 1.0;
         let fullest = loads.iter().copied().fold(0.0, f64::max);
         let mean = f64::from(request) / PROVIDERS as f64;
@@ -276,7 +287,7 @@ fn candidates<'a>(book: &'a Book, question: Question, avoid: &[Provider], now: M
 
 fn wanted(book: &Book, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
     [true, false].into_iter().find_map(|on_tickets| {
-        let question = Question { on_tickets, counted, client: None };
+        let question = Question { on_tickets, on_reserve: false, counted, client: None };
         let naive = Naive::new(book, question);
         let key = |record: &&Record| law(&naive, record);
         let candidates = candidates(book, question, avoid, now).into_iter();
@@ -300,10 +311,10 @@ fn history(name: &str, law: Law, seed: u64) {
                 let tickets = random.below(weights + 1) as u32;
                 let capacity = random.below(4 * weights) as u32;
                 let lease = Span::from_millis(1 + random.below(60_000) as u64);
-                book.offer(Offer { provider: whom, tickets, capacity, lease }, now);
+                book.offer(Offer { provider: whom, tickets, capacity, weight: weight(capacity), lease }, now);
             }
             8 => drop(book.withdraw(whom, now)),
-            9 => drop(book.fail(whom, None, now)),
+            9 => drop(book.fail(whom, None, Some(ASKER), now)),
             10 => book.sweep(now),
             11 if random.below(20) == 0 => book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1)),
             12..=57 if !running.is_empty() => {
@@ -311,15 +322,16 @@ fn history(name: &str, law: Law, seed: u64) {
                 let any = [(); 3].map(|()| random.below(running.len()));
                 let quickest = any.into_iter().min_by_key(|at| running[*at].1 % 3).unwrap();
                 let (grant, _) = running.swap_remove(quickest);
-                book.end(grant, random.below(10) > 0, now);
+                let good = random.below(10) > 0;
+                book.end(grant, if good { RequestResult::Good } else { RequestResult::Unused }, ASKER, now);
             }
             _ => {
                 let avoid: Vec<_> = (0..random.below(3)).map(|_| provider(random.below(providers) as u32)).collect();
                 let counted = counted_only || random.below(4) > 0;
                 book.look_at_the_clock(now);
                 let expected = wanted(&book, law, counted, &avoid, now);
-                let suits = book.suits(counted, &avoid, now);
-                let granted = book.grant(counted, None, &avoid, now);
+                let suits = book.suits(counted, false, &avoid, now);
+                let granted = book.grant(counted, false, None, &avoid, now);
                 assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
                 assert_eq!(suits, expected.is_some());
                 running.extend(granted.filter(|_| counted).map(|(provider, grant)| (grant, number(provider))));

@@ -137,10 +137,11 @@ impl TicketQueue {
     /// Lets the default scheduler decide; a request that still may wait does.
     fn decide(&mut self, key: Key, mut ask: Ask, since: Moment, deadline: Moment, now: Moment) {
         ask.consulting = false;
-        if self.try_grant(key, &ask, now) {
+        let wait = ask.next.wait.min(self.options.wait_max);
+        let patient = now.since(since) < wait.part(2);
+        if self.try_grant(key, &ask, patient, now) {
             return;
         }
-        let wait = ask.next.wait.min(self.options.wait_max);
         let place = self.join(key, ask, deadline, since);
         if wait.is_zero() || now >= since + wait {
             self.turn_away(key, place, Reason::NoTicket);

@@ -9,10 +9,23 @@ use crate::base::name::Service;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::queue::affinity::Home;
-use crate::queue::book::Grant;
+use crate::queue::book::{Book, Grant, Verdict};
 use crate::queue::waiting::Waiter;
-use crate::wire::message::{Reason, Refusal, Reply};
-use std::net::IpAddr;
+use crate::wire::message::{Next, Reason, Refusal, Reply, RequestResult};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The providers that a request is not to be led to: those that it names, and
+/// those that its asker alone found dead; and when the first of these may be
+/// tried again.
+fn avoid<'a>(book: &Book, next: &'a Next, asker: IpAddr, now: Moment) -> (Cow<'a, [Provider]>, Moment) {
+    let (mut own, until) = book.avoided(asker, now);
+    if own.is_empty() {
+        return (Cow::Borrowed(&next.avoid), Moment::NEVER);
+    }
+    own.extend_from_slice(&next.avoid);
+    (Cow::Owned(own), until)
+}
 
 impl TicketQueue {
     /// Puts a request into the waiting line.
@@ -24,10 +37,10 @@ impl TicketQueue {
         if self.timers.len() > 4 * self.waiting + 1024 {
             let rooms = &self.rooms;
             self.timers.retain(|timer| match timer {
-                Timer::Waited { room, place } | Timer::Advised { room, place } => {
+                Timer::Waited { room, place } | Timer::Advised { room, place } | Timer::Half { room, place } => {
                     rooms.get(room).is_some_and(|room| room.waiting.get(place).is_some())
                 }
-                Timer::HoldEnds { .. } => true,
+                Timer::Turns { room } => rooms.get(room).is_some(),
             });
         }
         if let Some(asker) = self.asker_mut(connection) {
@@ -56,7 +69,8 @@ impl TicketQueue {
         let next = &ask.next;
         self.affinity_of(next.service)?;
         let (room, counted) = (self.rooms.get(key)?, next.id.is_some());
-        let at_home = |provider: Provider| !next.avoid.contains(&provider) && room.book.takes(provider, counted, now);
+        let (avoid, _) = avoid(&room.book, next, self.peer(ask.connection), now);
+        let at_home = |provider: Provider| !avoid.contains(&provider) && room.book.takes(provider, counted, now);
         match self.affinity.home(next.client?, next.service, now)? {
             Home::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
             Home::Address(ip) => {
@@ -66,13 +80,20 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn try_grant(&mut self, key: Key, ask: &Ask, now: Moment) -> bool {
+    pub(super) fn try_grant(&mut self, key: Key, ask: &Ask, patient: bool, now: Moment) -> bool {
         let (next, home) = (&ask.next, self.home(key, ask, now));
-        let counted = next.id.is_some();
+        let (counted, peer) = (next.id.is_some(), self.peer(ask.connection));
         let Some(room) = self.rooms.get_mut(key) else { return false };
         let granted = match home {
             Some(provider) => room.book.grant_at(provider, counted, now),
-            None => room.book.grant(counted, next.client, &next.avoid, now),
+            None => {
+                let (avoid, until) = avoid(&room.book, next, peer, now);
+                let granted = room.book.grant(counted, patient, next.client, &avoid, now);
+                if granted.is_none() && until != Moment::NEVER {
+                    room.watch(&mut self.timers, key, until);
+                }
+                granted
+            }
         };
         match granted {
             Some((provider, grant)) => self.granted(key, ask, provider, grant, now),
@@ -82,8 +103,12 @@ impl TicketQueue {
     }
 
     pub(super) fn granted(&mut self, key: Key, ask: &Ask, provider: Provider, grant: Grant, now: Moment) {
+        let peer = self.peer(ask.connection);
         if let Some(room) = self.rooms.get_mut(key) {
             room.granted += 1;
+            if ask.next.id.is_some() {
+                room.book.began(&grant, peer);
+            }
         }
         self.granted += 1;
         let (id, service) = (ask.next.id, ask.next.service);
@@ -112,21 +137,43 @@ impl TicketQueue {
         }
     }
 
+    pub(super) fn peer(&self, connection: Key) -> IpAddr {
+        self.asker(connection).map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |asker| asker.peer)
+    }
+
     /// Gives what is free to those who wait.
     pub(super) fn serve(&mut self, key: Key, now: Moment) {
-        while let Some(room) = self.rooms.get_mut(key).filter(|room| !room.waiting.is_empty()) {
+        loop {
+            let askers = &self.askers;
+            let Some(room) = self.rooms.get_mut(key).filter(|room| !room.waiting.is_empty()) else { return };
             let Room { book, waiting, .. } = room;
             // Whom nobody could serve is not worth a walk along the line.
-            if !book.could_grant(now) {
+            let mut until = Moment::NEVER;
+            let found = if book.could_grant(now) {
+                waiting.first(now, |waiter| {
+                    let Ask { connection, next, consulting, .. } = &waiter.what;
+                    if *consulting {
+                        return None;
+                    }
+                    let asker = askers.get(connection.index()).and_then(Option::as_ref);
+                    let peer = asker.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |asker| asker.peer);
+                    let (avoid, over) = avoid(book, next, peer, now);
+                    until = until.min(over);
+                    let patient = waiter.patient(now);
+                    book.suits(next.id.is_some(), patient, &avoid, now).then_some(patient)
+                })
+            } else {
+                None
+            };
+            let Some((place, patient)) = found else {
+                let until = until.min(book.next_change());
+                if until != Moment::NEVER {
+                    room.watch(&mut self.timers, key, until.max(now));
+                }
                 return;
-            }
-            let found = waiting.first(now, |waiter| {
-                let Ask { next, consulting, .. } = &waiter.what;
-                (!consulting && book.suits(next.id.is_some(), &next.avoid, now)).then_some(())
-            });
-            let Some((place, ())) = found else { return };
+            };
             let Some(waiter) = self.leave(key, place) else { return };
-            if !self.try_grant(key, &waiter.what, now) {
+            if !self.try_grant(key, &waiter.what, patient, now) {
                 // The scheduler did not want any of the candidates.
                 self.refuse(&waiter.what, Refusal::new(Reason::NoTicket, ""));
             }
@@ -152,22 +199,44 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn done(&mut self, connection: Key, id: u32, unused: bool, now: Moment) -> Result<Reply, Refusal> {
+    pub(super) fn done(
+        &mut self,
+        connection: Key,
+        id: u32,
+        result: RequestResult,
+        now: Moment,
+    ) -> Result<Reply, Refusal> {
         match self.asker_mut(connection).and_then(|asker| asker.ids.remove(&id)) {
             None => return Err(Refusal::new(Reason::BadParameter, "id: not in use on this connection")),
-            Some(Held::Active { room, grant, client }) => self.free(room, grant, client, !unused, now),
+            Some(Held::Active { room, grant, client }) => {
+                let peer = self.peer(connection);
+                self.free(room, grant, client, result, peer, now);
+            }
             // The asker gave up: its `next` gets its one answer now.
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
         }
         Ok(Reply::Ok)
     }
 
-    pub(super) fn free(&mut self, key: Key, grant: Grant, client: Option<IpAddr>, well: bool, now: Moment) {
+    pub(super) fn free(
+        &mut self,
+        key: Key,
+        grant: Grant,
+        client: Option<IpAddr>,
+        result: RequestResult,
+        asker: IpAddr,
+        now: Moment,
+    ) {
         self.visit_ended(key, client, now);
-        if let Some(room) = self.rooms.get_mut(key) {
-            room.book.end(grant, well, now);
-            self.serve(key, now);
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        let (service, provider) = (room.name, room.book.provider(grant.entry));
+        let failed = room.book.end(grant, result, asker, now);
+        if let (Some(asker), Some(provider)) = (failed, provider) {
+            if let Verdict::Held(_) = self.fail(key, provider, None, asker, now) {
+                self.presence(service, provider, Event::Failed);
+            }
         }
+        self.serve(key, now);
     }
 
     pub(super) fn visit_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
@@ -186,6 +255,7 @@ impl TicketQueue {
         id: Option<u32>,
         now: Moment,
     ) -> Reply {
+        let peer = self.peer(connection);
         let held = id.and_then(|id| self.asker_mut(connection)?.ids.remove(&id));
         let (mut grant, mut freed) = (None, None);
         match held {
@@ -193,7 +263,7 @@ impl TicketQueue {
                 freed = Some(key);
                 self.visit_ended(key, client, now);
                 if let Some(room) = self.rooms.get_mut(key) {
-                    room.book.end(known, false, now);
+                    room.book.end(known, RequestResult::Unused, peer, now);
                     // A grant of somebody else says nothing about this provider.
                     grant = Some(known)
                         .filter(|grant| room.name == service && room.book.provider(grant.entry) == Some(provider));
@@ -202,24 +272,28 @@ impl TicketQueue {
             Some(Held::Waiting { room, place }) => self.turn_away(room, place, Reason::NoTicket),
             None => {}
         }
-        let discarded = self.by_name.get(service).copied().map_or(0, |room| self.fail(room, provider, grant, now));
-        self.presence(service, provider, Event::Failed);
+        let room = self.by_name.get(service).copied();
+        let verdict = room.map_or(Verdict::Stale, |room| self.fail(room, provider, grant, Some(peer), now));
+        let discarded = if let Verdict::Held(tickets) = verdict { tickets } else { 0 };
+        if verdict != Verdict::Avoided {
+            self.presence(service, provider, Event::Failed);
+        }
         if let Some(freed) = freed {
             self.serve(freed, now);
         }
         Reply::Discarded(discarded)
     }
 
-    pub(super) fn fail(&mut self, key: Key, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
-        let Some(book) = self.rooms.get_mut(key).map(|room| &mut room.book) else { return 0 };
-        let before = book.entry_mut(provider).map(|entry| entry.hold_end);
-        let discarded = book.fail(provider, grant, now);
-        // Once a hold, however often it is reported and whatever is offered meanwhile.
-        let after = book.entry_mut(provider).map(|entry| entry.hold_end);
-        if let Some(hold_end) = after.filter(|_| after != before) {
-            self.timers.set(hold_end, Timer::HoldEnds { room: key });
-        }
-        discarded
+    pub(super) fn fail(
+        &mut self,
+        key: Key,
+        provider: Provider,
+        grant: Option<Grant>,
+        asker: Option<IpAddr>,
+        now: Moment,
+    ) -> Verdict {
+        let room = self.rooms.get_mut(key);
+        room.map_or(Verdict::Stale, |room| room.book.fail(provider, grant, asker, now))
     }
 
     /// Nobody waits with an id on this connection any more; `gone`: it holds
@@ -251,8 +325,9 @@ impl TicketQueue {
             }
         }
         if gone {
+            let peer = self.peer(connection);
             for (room, grant, client) in active {
-                self.free(room, grant, client, false, now);
+                self.free(room, grant, client, RequestResult::Unused, peer, now);
             }
         }
     }

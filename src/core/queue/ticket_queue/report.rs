@@ -1,8 +1,10 @@
 //! What a queue tells of itself: the lines of `status`, and the offers it has.
 
 use super::{Room, TicketQueue};
+use crate::base::decimal::Thousandths;
 use crate::base::name::Service;
 use crate::base::pairs;
+use crate::base::ticket::Weight;
 use crate::base::time::{Moment, Span};
 use crate::queue::book::Entry;
 use crate::wire::message::Request;
@@ -17,6 +19,7 @@ impl TicketQueue {
                 service: room.name,
                 tickets: entry.record.tickets,
                 capacity: entry.record.capacity,
+                weight: Some(Weight::of(f64::from(entry.record.weight) / 1000.0)),
                 lease: Some(entry.lease_end.since(now)),
             };
             room.book.entries().filter(offers).map(offer).collect::<Vec<_>>()
@@ -79,6 +82,14 @@ impl TicketQueue {
             }
             pairs::push(&mut line, "lease", entry.lease_end.since(now));
             pairs::push(&mut line, "held", held);
+            let weight = if offers { f64::from(record.weight) / 1000.0 } else { 0.0 };
+            pairs::push(&mut line, "weight", Thousandths(weight));
+            if entry.probation() != u32::MAX {
+                pairs::push(&mut line, "probation", entry.probation());
+            }
+            if entry.avoiding(now) > 0 {
+                pairs::push(&mut line, "avoided_by", entry.avoiding(now));
+            }
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { record.tickets } else { 0 });

@@ -183,6 +183,8 @@ pub enum Event {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
 }
 
 impl Event {
@@ -193,6 +195,7 @@ impl Event {
             Event::Withdrew => "withdrew",
             Event::Failed => "failed",
             Event::LeaseEnded => "lease-ended",
+            Event::Contested => "contested",
         }
     }
 }

@@ -107,7 +107,13 @@ impl Story {
                     "waits" => Input::Waits { client },
                     "calls" => Input::Calls { client },
                     "gave-up" => Input::GaveUp { client },
-                    "closed" => Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 },
+                    "closed" => Input::Closed {
+                        client,
+                        outcome: Outcome::Complete,
+                        result: RequestResult::Good,
+                        sent: 1,
+                        received: 2,
+                    },
                     _ => panic!("{event}"),
                 }
             }
@@ -357,13 +363,13 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
          0s told 10.0.0.2:80 id=3
          0.1s a connected
          0.2s b arrived => b connect 10.0.0.1:80 | say pegasus://b/next?id=4
-         0.25s . => say pegasus://b/done?id=3&unused=yes
+         0.25s . => say pegasus://b/done?id=3&result=unused
          0.25s told 10.0.0.2:80 id=4
          0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
          0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
          0.4s a closed => say pegasus://b/done?id=1 | a gone complete
-         0.5s . => say pegasus://b/done?id=4&unused=yes",
+         0.5s . => say pegasus://b/done?id=4&result=unused",
     );
     story.ends();
 }
@@ -401,7 +407,7 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
          0s told 10.0.0.1:80 id=2
          0s told 10.0.0.2:80 id=3
          0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
-          say pegasus://b/done?id=2&unused=yes | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
+          say pegasus://b/done?id=2&result=unused | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=4 => a connect 10.0.0.2:80
          0s down
          0s up
