@@ -181,7 +181,7 @@ impl Model {
             (0..p.spent).for_each(|_| p.vouch());
         }
         let free = p.limit.is_none();
-        if !p.heard || (!known && now >= p.asked_at + LEASE) {
+        if !known {
             p.came = now;
         }
         (p.asked_at, p.active_time, p.granted, p.waited_before) = (now, 0.0, [0, 0], waited);

@@ -14,8 +14,8 @@ const PAPER_START: f64 = 25.0;
 /// How far beyond what the requests that end need at once the slots may be.
 const USEFUL_MARGIN: f64 = 1.1;
 /// Below these nothing can be learned.
-const UTILISATION_MIN: f64 = 0.05;
-const ACTIVE_MIN: f64 = 0.05;
+pub(super) const UTILISATION_MIN: f64 = 0.05;
+pub(super) const ACTIVE_MIN: f64 = 0.05;
 /// How fast the law learns.
 const LEARNING: Span = Span::from_secs(10);
 const LEARNING_PAPER: Span = Span::from_secs(5);

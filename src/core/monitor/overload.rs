@@ -8,7 +8,7 @@
 //! Connections that merely stay raise what is in progress, but neither the
 //! times of those that end nor what is of use. Reads nothing itself.
 
-use super::law::Average;
+use super::law::{Average, ACTIVE_MIN, UTILISATION_MIN};
 use crate::base::time::Span;
 
 /// A ceiling is so many times the slots, beside connections that stay.
@@ -74,8 +74,10 @@ impl Overload {
     /// service; a machine that does not tell its utilisation proves nothing.
     pub fn learn(&mut self, requests: &Requests, utilisation: Option<f64>, slots: f64, over: Span) {
         let seconds = over.as_secs_f64().max(1e-3);
-        self.rate.update(requests.ended / seconds, over, LEARNING);
-        self.busy.update(requests.seconds / seconds, over, LEARNING);
+        if requests.active > ACTIVE_MIN && utilisation.is_none_or(|utilisation| utilisation > UTILISATION_MIN) {
+            self.rate.update(requests.ended / seconds, over, LEARNING);
+            self.busy.update(requests.seconds / seconds, over, LEARNING);
+        }
         let grown = FORGETTING.powf(seconds);
         (self.time, self.usual) = (self.time * grown, self.usual * grown);
         if self.rate.value() * LEARNING.as_secs_f64() > ENDED_MIN {

@@ -231,15 +231,16 @@ impl Book {
                 entry.vouch(true);
             }
         }
-        if !offered && now >= entry.kept_until {
+        if !offered {
             entry.came = now;
         }
         entry.record.tickets = offer.tickets;
         entry.record.capacity = offer.capacity;
         entry.record.weight = offer.weight.thousandths().max(1);
         entry.record.spent = 0;
-        entry.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
-        entry.kept_until = now + offer.lease;
+        // One with slots and no place here now has not left.
+        let leaves = offer.capacity == 0 && offer.weight.thousandths() == 0;
+        entry.lease_end = if leaves { now } else { now + offer.lease };
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
             self.beginnings += 1;

@@ -47,8 +47,6 @@ pub struct Entry {
     pub contested: bool,
     /// When its state will change by time alone.
     pub(super) alarm: Moment,
-    /// Until when what it said last may matter to its next offer.
-    pub(super) kept_until: Moment,
     pub(super) failures_in_row: u32,
     /// How many deaths are known; a grant from before the last one is stale.
     pub(super) deaths: u32,
@@ -107,7 +105,6 @@ impl Entry {
             rival: None,
             contested: false,
             alarm: Moment::NEVER,
-            kept_until: now,
             failures_in_row: 0,
             deaths: 0,
             probation: u32::MAX,
@@ -135,7 +132,7 @@ impl Entry {
     }
 
     /// Requests at once that it may have while it is new here.
-    fn let_in(&self, now: Moment) -> u32 {
+    pub(super) fn let_in(&self, now: Moment) -> u32 {
         let steps = now.since(self.came).as_nanos() / PACE_STEP.as_nanos();
         if steps >= PACE_STEPS {
             return u32::MAX;
@@ -250,6 +247,6 @@ impl Entry {
     pub(super) fn forgotten(&self, now: Moment) -> bool {
         let remembered = self.failures_in_row > 0 || self.probation != u32::MAX;
         let until = self.lease_end + if remembered { MEMORY } else { Span::ZERO };
-        self.record.active == 0 && now >= until.max(self.kept_until)
+        self.record.active == 0 && now >= until
     }
 }

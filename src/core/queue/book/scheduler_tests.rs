@@ -248,9 +248,9 @@ impl<'a> Naive<'a> {
     }
 
     fn competitive(&self, record: &Record) -> (f64, f64, u64) {
-        let requests = f64::from(record.active) + 1.0 + self.turn(record);
+        let requests = f64::from(record.crowd()) + 1.0 + self.turn(record);
         if !self.question.on_tickets {
-            return (0.0, requests / f64::from(record.capacity), record.turn);
+            return (0.0, requests / f64::from(record.weight), record.turn);
         }
         let class = self.octaves(record).map_or(0.0, |octaves| (octaves - self.quickest).round());
         (class, requests / f64::from(record.tickets), record.turn)
@@ -260,7 +260,7 @@ impl<'a> Naive<'a> {
 const LAWS: [(&str, Law); 7] = [
     ("competitive", |naive, record| naive.competitive(record)),
     ("least-loaded", |naive, record| {
-        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.capacity), record.turn)
+        (0.0, (f64::from(record.used()) + 1.0 + naive.turn(record)) / f64::from(record.weight), record.turn)
     }),
     ("first", |_, record| (f64::from(number(record.provider)), 0.0, 0)),
     ("round-robin", |_, record| (0.0, 0.0, record.turn)),
@@ -279,15 +279,17 @@ fn candidates<'a>(book: &'a Book, question: Question, avoid: &[Provider], now: M
         let open = now < entry.lease_end && now >= entry.hold_end;
         let able = record.active < record.capacity && entry.probing < entry.probation;
         let free = record.tickets > record.active + record.spent && entry.probing + record.spent < entry.probation;
-        let place = if question.on_tickets { free && (able || !question.counted) } else { able && question.counted };
+        let paced = record.active < entry.let_in(now) || question.on_reserve;
+        let place =
+            if question.on_tickets { free && (able || !question.counted) } else { able && question.counted && paced };
         open && place && !avoid.contains(&record.provider)
     };
     book.entries().filter(fits).map(|entry| &entry.record).collect()
 }
 
 fn wanted(book: &Book, law: Law, counted: bool, avoid: &[Provider], now: Moment) -> Option<Provider> {
-    [true, false].into_iter().find_map(|on_tickets| {
-        let question = Question { on_tickets, on_reserve: false, counted, client: None };
+    [(true, false), (false, false), (false, true)].into_iter().find_map(|(on_tickets, on_reserve)| {
+        let question = Question { on_tickets, on_reserve, counted, client: None };
         let naive = Naive::new(book, question);
         let key = |record: &&Record| law(&naive, record);
         let candidates = candidates(book, question, avoid, now).into_iter();

@@ -217,7 +217,7 @@ fn a_queue_that_says_nothing_counts_as_unreachable_in_the_end() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          5.999s .
-         6s . => say pegasus://b/done?id=1 | a turned-away | a gone queue-unreachable
+         6s . => say pegasus://b/done?id=1&result=unused | a turned-away | a gone queue-unreachable
          7s told 10.0.0.1:80 id=1",
     )
     .ends();
@@ -278,14 +278,14 @@ fn a_client_that_gives_up_gives_its_place_back() {
     told(
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
-         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1 | a gone gave-up
+         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1&result=unused | a gone gave-up
          0.2s told error no-ticket id=1
          0.3s b arrived => say pegasus://b/next?wait=1s&id=2
          0.4s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
-         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2 | b gone gave-up
+         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2&result=unused | b gone gave-up
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
-         0.7s c stuck => c turned-away | say pegasus://b/done?id=3 | c gone out-of-sockets",
+         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused | c gone out-of-sockets",
     )
     .ends();
 }
@@ -345,9 +345,9 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          2s a closed => say pegasus://b/done?id=1 | a gone complete
          3s down
          4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
-         4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
-         4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
-         4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",
+         4s b gave-up => b turned-away | say pegasus://b/done?id=4&result=unused | b gone gave-up
+         4s c gave-up => c turned-away | say pegasus://b/done?id=5&result=unused | c gone gave-up
+         4s d gave-up => d turned-away | say pegasus://b/done?id=6&result=unused | d gone gave-up",
     )
     .ends();
 }
@@ -432,7 +432,7 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
          0.2s a waits
          3.1s a calls
          3.1s a waits
-         3.3s . => a turned-away | say pegasus://b/done?id=1 | a gone out-of-sockets
+         3.3s . => a turned-away | say pegasus://b/done?id=1&result=unused | a gone out-of-sockets
          4s b arrived => say pegasus://b/next?wait=1s&id=2
          4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
          4s b waits
