@@ -133,14 +133,21 @@ impl Cluster {
     }
 
     /// A request ended.
-    pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
+    pub fn done(
+        &mut self,
+        balancer: usize,
+        request: usize,
+        provider: usize,
+        result: RequestResult,
+        ground: &mut Ground,
+    ) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
             self.ask(
                 balancer,
                 0,
                 Some(0),
-                Request::Done { id: request as u32 + 1, result: RequestResult::Good },
+                Request::Done { id: request as u32 + 1, result },
                 ground,
             );
         }

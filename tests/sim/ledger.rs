@@ -126,7 +126,7 @@ impl Ledger {
                 assert!(self.pending.insert(question, pending).is_none(), "a question twice at once");
                 return;
             }
-            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight: _, lease } => {
                 let whose = (*service, provider.seen_from(peer));
                 let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
                 granted_before = Some(account.granted);
