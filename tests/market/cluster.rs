@@ -143,6 +143,9 @@ impl Cluster {
     ) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
+            if result == RequestResult::Empty {
+                self.ledger.vain(balancer, provider);
+            }
             self.ask(
                 balancer,
                 0,

@@ -152,6 +152,11 @@ impl Ledger {
         }
     }
 
+    /// A request ended without a byte of the provider: it may be held for that.
+    pub fn vain(&mut self, balancer: usize, provider: usize) {
+        self.places[balancer][provider].failed = true;
+    }
+
     /// A counted request ended.
     pub fn ended(&mut self, balancer: usize, provider: usize) {
         let place = &mut self.places[balancer][provider];

@@ -247,6 +247,9 @@ pub struct Monitor {
     looked: Moment,
     seen_over: Span,
     next_look: Moment,
+    /// What the answers to the last bid tell is learned; so many are still to come.
+    learned: bool,
+    owed: usize,
     /// A bid is due, as soon as the look and the checks are in.
     bidding: bool,
     /// The look is still to come.
@@ -298,7 +301,7 @@ impl Machine for Monitor {
             }
             Input::Told { balancer, service, reply } => self.told(balancer, service, reply, now),
             Input::Looked(sample) => {
-                self.learn(sample, now);
+                self.looked(sample, now);
                 self.looking = false;
                 self.bid_when_ready(now);
             }
@@ -389,6 +392,8 @@ impl Monitor {
             looked: Moment::ZERO,
             seen_over: options.interval,
             next_look: Moment::ZERO,
+            learned: false,
+            owed: 0,
             bidding: false,
             looking: false,
             next_round: Moment::NEVER,
@@ -464,13 +469,27 @@ impl Monitor {
     }
 
     /// The machine was looked at.
-    fn learn(&mut self, sample: Sample, now: Moment) {
-        let paper =
-            self.accounts().filter(|account| account.mode == Mode::Paper).map(|account| account.granted as f64).sum();
-        // The answers to the last bid are about the time up to it, so they
-        // belong to the look before this one: requests of one time and load
-        // of another would add their noises instead of cancelling them.
-        let last = self.sample.unwrap_or(sample);
+    fn looked(&mut self, sample: Sample, now: Moment) {
+        if !self.learned {
+            // Some of the answers to the last bid are missing, or it was the first.
+            self.learn(self.sample.unwrap_or(sample));
+        }
+        self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
+        self.looked = now;
+        self.sample = Some(sample);
+        (self.learned, self.owed) = (false, 0);
+    }
+
+    /// Learns from the answers to the last bid. They are about the time up to it,
+    /// so they belong to the look of then: requests of one time and load of another
+    /// would add their noises instead of cancelling them.
+    fn learn(&mut self, last: Sample) {
+        self.learned = true;
+        let paper = self
+            .accounts()
+            .filter(|account| account.mode == Mode::Paper)
+            .map(|account| account.granted as f64)
+            .sum();
         let parts = self.parts();
         let machine = self.law.slots(&last);
         let mut useful = Some(0.0);
@@ -495,9 +514,19 @@ impl Monitor {
             };
         }
         self.law.learn(&last, active, useful, paper, self.seen_over);
-        self.seen_over = self.sample.map_or(self.options.interval, |_| now.since(self.looked));
-        self.looked = now;
-        self.sample = Some(sample);
+    }
+
+    /// An answer to the last bid is in. When it is the last one, there is something
+    /// to learn, and a ceiling that follows from it does not wait for the next bid.
+    fn answered(&mut self, now: Moment) {
+        self.owed = self.owed.saturating_sub(1);
+        let Some(sample) = self.sample.filter(|_| self.owed == 0 && !self.learned) else { return };
+        let ceilings = |monitor: &Monitor| monitor.bids.iter().filter(|bid| bid.overload.ceiling(1.0).is_some()).count();
+        let before = ceilings(self);
+        self.learn(sample);
+        if ceilings(self) > before && !self.bidding {
+            self.bid(None, now);
+        }
     }
 
     /// The parts of the machine's slots that its services get.
@@ -548,6 +577,7 @@ impl Monitor {
         for (balancer, service, request) in self.offers(now) {
             if only.is_none_or(|only| only == balancer) && self.up[balancer] {
                 self.say_offer(balancer, service, request);
+                self.owed += usize::from(!self.learned);
             }
         }
     }
@@ -668,6 +698,7 @@ impl Monitor {
                         self.next_round = self.next_round.min(now + round);
                     }
                 }
+                self.answered(now);
             }
             Reply::Status(status) if draining => {
                 account.active = in_progress(&status, &bid.options, seen);

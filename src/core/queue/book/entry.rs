@@ -229,9 +229,10 @@ impl Entry {
 
     /// What is known of its requests; what ended is then told.
     pub(super) fn progress(&mut self) -> Progress {
-        let (ended, count) = (std::mem::take(&mut self.ended), self.ended.max(1) as f64);
-        let (seconds, logarithms) =
-            (std::mem::take(&mut self.ended_seconds), std::mem::take(&mut self.ended_logarithms));
+        let ended = std::mem::take(&mut self.ended);
+        let seconds = std::mem::take(&mut self.ended_seconds);
+        let logarithms = std::mem::take(&mut self.ended_logarithms);
+        let count = ended.max(1) as f64;
         let usual = if ended > 0 { (logarithms / count).exp() } else { 0.0 };
         Progress { now: self.record.active, ended, held: seconds / count, usual }
     }

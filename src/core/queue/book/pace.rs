@@ -11,11 +11,15 @@ use crate::base::time::{Moment, Span};
 const SAMPLES_MIN: u32 = 20;
 /// Part of one request in what is lately.
 const PART: f64 = 0.05;
-/// So many times quicker than usual is suspect; natural logarithm of 2.5.
-const SUSPECT: f64 = 0.916;
+/// So many times quicker than usual is suspect, and until it is only so many
+/// times quicker; natural logarithms of 2.2 and 1.6.
+const SUSPECT: f64 = 0.8;
+const INNOCENT: f64 = 0.5;
 /// Suspected requests count for this part of their usual time.
 const SHADOW: f64 = 0.75;
-/// What is usual follows what is lately within the provider's age, within these.
+/// What is usual follows what is lately within so many times the provider's age,
+/// within these seconds.
+const MEMORY_AGES: f64 = 4.0;
 const MEMORY_MIN: f64 = 5.0;
 const MEMORY_MAX: f64 = 300.0;
 
@@ -27,6 +31,7 @@ pub(super) struct Pace {
     usual: f64,
     came: Moment,
     ended: Moment,
+    suspected: bool,
     /// Requests of the usual time that would be in progress, at that moment.
     shadow: f64,
     at: Moment,
@@ -34,7 +39,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(now: Moment) -> Pace {
-        Pace { samples: 0, lately: 0.0, usual: 0.0, came: now, ended: now, shadow: 0.0, at: now }
+        Pace { samples: 0, lately: 0.0, usual: 0.0, came: now, ended: now, suspected: false, shadow: 0.0, at: now }
     }
 
     /// A request that was served ended; it took so many seconds.
@@ -46,15 +51,17 @@ impl Pace {
         if self.samples <= SAMPLES_MIN {
             self.usual = self.lately;
         }
-        let memory = now.since(self.came).as_secs_f64().clamp(MEMORY_MIN, MEMORY_MAX);
+        let memory = (MEMORY_AGES * now.since(self.came).as_secs_f64()).clamp(MEMORY_MIN, MEMORY_MAX);
         let passed = now.since(self.ended).as_secs_f64();
         self.usual += (1.0 - (-passed / memory).exp()) * (self.lately - self.usual);
         self.ended = now;
+        let limit = self.usual - if self.suspected { INNOCENT } else { SUSPECT };
+        self.suspected = self.samples > SAMPLES_MIN && self.lately < limit;
     }
 
     /// Whether what it takes lately says nothing about its speed.
     pub(super) fn suspect(&self) -> bool {
-        self.samples > SAMPLES_MIN && self.lately < self.usual - SUSPECT
+        self.suspected
     }
 
     fn memory(&self) -> f64 {
