@@ -146,13 +146,7 @@ impl Cluster {
             if result == RequestResult::Empty {
                 self.ledger.vain(balancer, provider);
             }
-            self.ask(
-                balancer,
-                0,
-                Some(0),
-                Request::Done { id: request as u32 + 1, result },
-                ground,
-            );
+            self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1, result }, ground);
         }
     }
 

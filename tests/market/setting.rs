@@ -300,7 +300,11 @@ impl Setting {
             })
             .collect();
         vec![
-            Setting { machines: one_fast(1.0, 16.0), rho: 0.5, ..Setting::usual("H1a", "speeds 1:1:1:1:16, B=1, rho 0.5") },
+            Setting {
+                machines: one_fast(1.0, 16.0),
+                rho: 0.5,
+                ..Setting::usual("H1a", "speeds 1:1:1:1:16, B=1, rho 0.5")
+            },
             Setting { machines: one_fast(1.0, 16.0), ..Setting::usual("H1b", "speeds 1:1:1:1:16, B=1, rho 0.9") },
             Setting {
                 machines: one_fast(16.0, 1.0),
@@ -351,12 +355,7 @@ impl Setting {
                 misfortunes: (0..6).map(|place| (seconds(5), place, Misfortune::Hangs(2))).collect(),
                 ..Setting::usual("H4b", "2 % of all requests hang, B=4, rho 0.6")
             }),
-            Setting {
-                pareto: Some(1.1),
-                balancers: 4,
-                rho: 1.1,
-                ..Setting::usual("H5a", "Pareto 1.1, B=4, rho 1.1")
-            },
+            Setting { pareto: Some(1.1), balancers: 4, rho: 1.1, ..Setting::usual("H5a", "Pareto 1.1, B=4, rho 1.1") },
             Setting { pareto: Some(1.1), balancers: 4, rho: 0.8, ..Setting::usual("H5b", "Pareto 1.1, B=4, rho 0.8") },
             Setting {
                 machines: speeds(12),
@@ -411,11 +410,7 @@ impl Setting {
                 misfortunes: restarts.clone(),
                 ..Setting::usual("H12a", "rolling restarts, 2 s away, then 8 s at a fifth of the speed, B=1, rho 0.6")
             }),
-            six(Setting {
-                balancers: 4,
-                misfortunes: restarts,
-                ..Setting::usual("H12b", "the same, B=4")
-            }),
+            six(Setting { balancers: 4, misfortunes: restarts, ..Setting::usual("H12b", "the same, B=4") }),
             Setting {
                 machines: antagonists(),
                 balancers: 4,
@@ -485,7 +480,11 @@ impl Setting {
                 ..Setting::usual("H20", "long polling: 2 s, 4 % CPU, B=1")
             },
             first(Setting::usual("H22a", "the first 10 s, same machines, B=1, rho 0.9")),
-            first(Setting { balancers: 4, rho: 0.8, ..Setting::usual("H22b", "the first 10 s, same machines, B=4, rho 0.8") }),
+            first(Setting {
+                balancers: 4,
+                rho: 0.8,
+                ..Setting::usual("H22b", "the first 10 s, same machines, B=4, rho 0.8")
+            }),
             first(Setting {
                 machines: speeds(12),
                 balancers: 4,

@@ -104,5 +104,8 @@ fn law_table() {
         }
     }
     let (mean, tail) = ((means / count).exp(), (tails / count).exp());
-    println!("geometric mean of all to leastconn: mean {mean:.3}, p99 {tail:.3}; worst mean {:.3} ({})", worst.0, worst.1);
+    println!(
+        "geometric mean of all to leastconn: mean {mean:.3}, p99 {tail:.3}; worst mean {:.3} ({})",
+        worst.0, worst.1
+    );
 }

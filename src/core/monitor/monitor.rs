@@ -485,11 +485,8 @@ impl Monitor {
     /// would add their noises instead of cancelling them.
     fn learn(&mut self, last: Sample) {
         self.learned = true;
-        let paper = self
-            .accounts()
-            .filter(|account| account.mode == Mode::Paper)
-            .map(|account| account.granted as f64)
-            .sum();
+        let paper =
+            self.accounts().filter(|account| account.mode == Mode::Paper).map(|account| account.granted as f64).sum();
         let parts = self.parts();
         let machine = self.law.slots(&last);
         let mut useful = Some(0.0);
@@ -504,7 +501,7 @@ impl Monitor {
                 waiting: sum.waiting + more.waiting,
             });
             let slots = (machine * part).max(1.0);
-            bid.overload.learn(&requests, last.utilisation, slots, self.seen_over);
+            bid.overload.learn(&requests, &last, slots, self.seen_over);
             active += requests.active;
             useful = match (useful, bid.overload.useful()) {
                 (Some(sum), Some(useful)) => Some(sum + useful),
@@ -521,7 +518,8 @@ impl Monitor {
     fn answered(&mut self, now: Moment) {
         self.owed = self.owed.saturating_sub(1);
         let Some(sample) = self.sample.filter(|_| self.owed == 0 && !self.learned) else { return };
-        let ceilings = |monitor: &Monitor| monitor.bids.iter().filter(|bid| bid.overload.ceiling(1.0).is_some()).count();
+        let ceilings =
+            |monitor: &Monitor| monitor.bids.iter().filter(|bid| bid.overload.ceiling(1.0).is_some()).count();
         let before = ceilings(self);
         self.learn(sample);
         if ceilings(self) > before && !self.bidding {

@@ -9,6 +9,7 @@
 //! times of those that end nor what is of use. Reads nothing itself.
 
 use super::law::{Average, ACTIVE_MIN, UTILISATION_MIN};
+use crate::base::sample::Sample;
 use crate::base::time::Span;
 
 /// A ceiling is so many times the slots, beside connections that stay.
@@ -72,7 +73,8 @@ pub struct Overload {
 impl Overload {
     /// Learns from one interval of the length `over`. `slots` are those of the
     /// service; a machine that does not tell its utilisation proves nothing.
-    pub fn learn(&mut self, requests: &Requests, utilisation: Option<f64>, slots: f64, over: Span) {
+    pub fn learn(&mut self, requests: &Requests, sample: &Sample, slots: f64, over: Span) {
+        let utilisation = sample.utilisation;
         let seconds = over.as_secs_f64().max(1e-3);
         if requests.active > ACTIVE_MIN && utilisation.is_none_or(|utilisation| utilisation > UTILISATION_MIN) {
             self.rate.update(requests.ended / seconds, over, LEARNING);
@@ -88,9 +90,13 @@ impl Overload {
         if let Some(usual) = usual {
             shorten(&mut self.usual, usual);
         }
-        // Readings are noisy: one of the last two counts.
+        // Readings are noisy: one of the last two counts, or what waits for a CPU.
         let before = std::mem::replace(&mut self.utilisation, utilisation.unwrap_or(0.0));
-        let full = utilisation.is_some_and(|utilisation| utilisation.max(before) >= FULL);
+        let queued = sample.queued.is_some_and(|queued| queued >= sample.cpus);
+        let full = utilisation.is_some_and(|utilisation| {
+            let most = utilisation.max(before);
+            most >= FULL || most >= IDLE && queued
+        });
         let idle = utilisation.is_none_or(|utilisation| utilisation.max(before) < IDLE);
         if !slower {
             self.stay.update((requests.active - requests.seconds / seconds).max(0.0), over, LEARNING);
