@@ -143,7 +143,7 @@ impl Cluster {
     ) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
-            if result == RequestResult::Empty {
+            if result != RequestResult::Good {
                 self.ledger.vain(balancer, provider);
             }
             self.ask(balancer, 0, Some(0), Request::Done { id: request as u32 + 1, result }, ground);
