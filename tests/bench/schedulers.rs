@@ -2,8 +2,9 @@
 
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::random::Random;
-use pegasus_core::base::ticket::Offer;
+use pegasus_core::base::ticket::{Offer, Weight};
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::message::RequestResult;
 use pegasus_core::queue::provider_pool::ProviderPool;
 use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
@@ -17,7 +18,13 @@ fn offer(number: u32) -> Offer {
     let provider =
         Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: Some(80) };
     let tickets = 1 + number % 40;
-    Offer { provider, tickets, capacity: 4 * tickets, lease: Span::from_secs(1000) }
+    Offer {
+        provider,
+        tickets,
+        capacity: 4 * tickets,
+        weight: Weight::of(f64::from(tickets)),
+        lease: Span::from_secs(1000),
+    }
 }
 
 /// Nanoseconds for one grant and its end, with two requests in progress for
@@ -33,13 +40,13 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));
-        running.extend(book.grant(true, client, &[], now));
+        running.extend(book.grant(true, false, client, &[], now));
         if round < 2 * providers {
             begun = Instant::now();
             continue;
         }
         let (_, grant) = running.swap_remove(random.below(running.len()));
-        book.release(grant, true, now);
+        book.release(grant, RequestResult::Good, std::net::Ipv4Addr::LOCALHOST.into(), now);
     }
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
 }

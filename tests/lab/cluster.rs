@@ -12,7 +12,7 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
-use pegasus_core::protocol::message::{Next, Reply, Request};
+use pegasus_core::protocol::message::{Next, Reply, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -157,14 +157,24 @@ impl Cluster {
     }
 
     /// A request ended.
-    pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
+    pub fn done(
+        &mut self,
+        balancer: usize,
+        request: usize,
+        provider: usize,
+        result: RequestResult,
+        ground: &mut Ground,
+    ) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
+            if result != RequestResult::Good {
+                self.ledger.vain(balancer, provider);
+            }
             self.ask(
                 balancer,
                 0,
                 Some(0),
-                Request::Done { id: request as u32 + 1, unused: false },
+                Request::Done { id: request as u32 + 1, result },
                 ground,
             );
         }

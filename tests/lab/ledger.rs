@@ -72,18 +72,12 @@ impl Ledger {
 
     /// A monitor sent this to all queues at once.
     pub fn bid(&mut self, provider: usize, messages: &[&Request], now: Moment) {
-        let balancers = self.places.len() as u32;
         let (mut tickets, mut capacity) = (0, 0);
         for message in messages {
             let Request::Ticket { tickets: t, capacity: k, .. } = message else { continue };
             assert!(self.paper || *t == 0 || t <= k, "more tickets than capacity: {message:?}");
             (tickets, capacity) = (tickets + t, capacity + k);
         }
-        // Tickets are the slots, within one; capacity four times that, rounded for each queue.
-        assert!(
-            self.paper || capacity <= 4 * (tickets + 1) + balancers,
-            "provider {provider} bids capacity {capacity} over {tickets} tickets"
-        );
         let bids = &mut self.bids[provider];
         bids.push_back((now, capacity));
         while bids.len() > 1 && now.since(bids[1].0) > CHANGE {
@@ -174,6 +168,11 @@ impl Ledger {
         if let Some((_, capacity)) = bids.back().filter(|bid| bid.1 > 0) {
             self.overshoot = self.overshoot.max(f64::from(active) / f64::from(*capacity));
         }
+    }
+
+    /// A request ended without a byte of the provider: it may be held for that.
+    pub fn vain(&mut self, balancer: usize, provider: usize) {
+        self.places[balancer][provider].failed = true;
     }
 
     /// A counted request ended.

@@ -10,7 +10,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::ReplySlot;
-use pegasus_core::protocol::message::{ErrorCode, Reply, Request};
+use pegasus_core::protocol::message::{ErrorCode, Reply, Request, RequestResult};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -139,7 +139,7 @@ impl Ledger {
                 );
                 return;
             }
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight: _, lease } => {
                 let whose = (*service, provider.resolve(peer));
                 let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
                 granted_before = Some(account.granted);
@@ -160,7 +160,7 @@ impl Ledger {
                     account.discard(now);
                 }
             }
-            Request::Done { id, unused } => self.ends(key, *id, !unused),
+            Request::Done { id, result } => self.ends(key, *id, *result == RequestResult::Good),
             Request::Failure { provider, service, id } => {
                 let whose = (*service, provider.resolve(peer));
                 let known = id.and_then(|id| {

@@ -5,3 +5,5 @@ pub mod capacity;
 pub mod health;
 #[allow(clippy::module_inception)] // its state machine gives the module its name
 pub mod monitor;
+pub mod overload;
+pub mod strict;

@@ -19,6 +19,13 @@ pub struct Waiter<W> {
     pub request: W,
 }
 
+impl<W> Waiter<W> {
+    /// Whether it has waited less than half of its time.
+    pub fn patient(&self, now: Moment) -> bool {
+        now.since(self.since) < self.deadline.since(now)
+    }
+}
+
 /// The waiting line of one service.
 #[derive(Debug)]
 pub struct WaitQueue<W> {

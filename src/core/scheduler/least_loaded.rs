@@ -1,4 +1,4 @@
-//! `least-loaded`: fewest requests per capacity, whatever is free; the place in
+//! `least-loaded`: fewest requests per slot, whatever is free; the place in
 //! the rotation counts as a fraction of one request. `leastconn` with weights
 //! that nobody configures.
 
@@ -17,7 +17,7 @@ impl Scheduler for LeastLoaded {
     }
 
     fn on_update(&mut self, stats: &ProviderStats) {
-        self.loads.insert(stats, 0, stats.used(), stats.capacity);
+        self.loads.insert(stats, 0, stats.used(), stats.weight);
     }
 
     fn on_remove(&mut self, slot: usize) {

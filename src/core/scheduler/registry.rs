@@ -66,7 +66,7 @@ pub const SCHEDULERS: &[SchedulerDef] = &[
     define(&["competitive"], "quickest class first, then fewest active per ticket", |_| {
         Box::<Competitive>::default()
     }),
-    define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
+    define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per slot", |_| {
         Box::<LeastLoaded>::default()
     }),
     define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| {

@@ -5,7 +5,7 @@
 //! anybody else's. It depends on addresses alone, so all balancers agree. A
 //! provider with more than 1.25 times its share of the requests in progress
 //! (Mirrokni, Thorup and Zadimoghaddam 2018), or that cannot take one, is
-//! passed over for the next in the table. Its share is that of its capacity.
+//! passed over for the next in the table. Its share is that of its weight.
 //! Without `client=` in the placement it is `least-loaded`.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
@@ -26,7 +26,7 @@ const PROBES_MAX: usize = 512;
 #[derive(Clone, Copy)]
 struct HashedProvider {
     provider: Provider,
-    capacity: u32,
+    weight: u32,
     used: u32,
 }
 
@@ -37,7 +37,7 @@ pub struct SourceHash {
     providers: Vec<Option<HashedProvider>>,
     count: usize,
     /// Of all that have an offer.
-    capacity: u64,
+    weight: u64,
     used: u64,
     table: Vec<u32>,
     /// Who came or went since the table was made.
@@ -106,7 +106,7 @@ impl SourceHash {
 
     /// Whether this provider may have one more request.
     fn within(&self, provider: &HashedProvider) -> bool {
-        let mean = (self.used + 1) as f64 * f64::from(provider.capacity) / self.capacity as f64;
+        let mean = (self.used + 1) as f64 * f64::from(provider.weight) / self.weight as f64;
         f64::from(provider.used) + 1.0 <= (LOAD_BOUND * mean).ceil()
     }
 
@@ -123,7 +123,7 @@ impl SourceHash {
 
     fn forget(&mut self, slot: usize) -> Option<HashedProvider> {
         let provider = self.providers.get_mut(slot)?.take()?;
-        self.capacity -= u64::from(provider.capacity);
+        self.weight -= u64::from(provider.weight);
         self.used -= u64::from(provider.used);
         Some(provider)
     }
@@ -144,10 +144,10 @@ impl Scheduler for SourceHash {
             (self.count, self.changes_pending) = (self.count + 1, self.changes_pending + 1);
         }
         let open = stats.availability != Availability::Unavailable;
-        let (capacity, used) = if open { (stats.capacity, stats.used()) } else { (0, 0) };
+        let (weight, used) = if open { (stats.weight, stats.used()) } else { (0, 0) };
         self.providers[stats.slot] =
-            Some(HashedProvider { provider: stats.provider, capacity, used });
-        self.capacity += u64::from(capacity);
+            Some(HashedProvider { provider: stats.provider, weight, used });
+        self.weight += u64::from(weight);
         self.used += u64::from(used);
     }
 

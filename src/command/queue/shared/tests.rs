@@ -2,7 +2,7 @@ use super::*;
 use mio::{Events, Poll, Token};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::Next;
+use pegasus_core::protocol::message::{Next, RequestResult};
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ fn ticket(tickets: u32) -> Request {
         service: ServiceName::DEFAULT,
         tickets,
         capacity: tickets,
+        weight: None,
         lease: None,
     }
 }
@@ -100,7 +101,7 @@ fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
     one.ask(next(Some(5), Span::from_secs(1)), NOW);
     assert_eq!(heard(&one).last().unwrap(), "ok active=0.000 granted=0 waiting=0 mode=slots");
     assert!(!sleeper.woken());
-    two.ask(Request::Done { id: 1, unused: false }, NOW);
+    two.ask(Request::Done { id: 1, result: RequestResult::Good }, NOW);
     assert!(sleeper.woken());
     assert_eq!(heard(&one), ["5: 10.0.0.7:80"]);
     // A wait that ends before the other loop would wake shortens its sleep.
