@@ -105,8 +105,9 @@ impl Cluster {
                 monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO)
             });
             monitors.push(monitor);
-            // They do not all start at once.
-            let start = Span::from_secs_f64(setting.interval.as_secs_f64() * ground.random.unit());
+            // They do not all start at once, but each offers as soon as it does.
+            let start = setting.interval.as_secs_f64().min(1.0);
+            let start = Span::from_secs_f64(start * ground.random.unit());
             ground.after(start, Event::MonitorWakes(provider));
         }
         ground.after(AUDIT, Event::Audit);

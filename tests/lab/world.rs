@@ -146,7 +146,8 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     if let Side::Cluster(cluster) = &mut world.side {
         cluster.audit(&mut world.ground);
         if setting.stays.is_none() {
-            cluster.ledger.settle();
+            let errs = |what: &Misfortune| matches!(what, Misfortune::AnswersErrors);
+            cluster.ledger.settle(setting.misfortunes.iter().any(|(_, _, what)| errs(what)));
         }
         world.figures.observe(cluster);
     }

@@ -1,6 +1,6 @@
 //! How many requests a host can run at once: its slots.
 //!
-//! Owns the control estimator, in the words of queueing theory (Little): requests in
+//! Owns the control law, in the words of queueing theory (Little): requests in
 //! progress, less those only waiting for a CPU, divided by the utilisation of
 //! the CPUs, is what fills them. A service that mostly waits for others gets
 //! many slots, one that computes gets as many as there are CPUs; nothing to
@@ -21,6 +21,8 @@ const LEARNING: Span = Span::from_secs(10);
 const LEARNING_PAPER: Span = Span::from_secs(5);
 /// In paper mode a little more than the host did is offered.
 const PAPER_MARGIN: f64 = 1.25;
+/// Up to so many slots a CPU a service only computes, as far as readings can show.
+const COMPUTES: f64 = 1.3;
 /// Slots a CPU, where the load source tells neither utilisation nor queue.
 const SLOTS_PER_CPU: f64 = 4.0;
 
@@ -108,7 +110,9 @@ impl CapacityEstimator {
 
     /// The slots of the host: none if a source calls it full.
     pub fn slots(&self, sample: &Sample) -> f64 {
-        self.slots * spare(sample)
+        // Of equal hosts that compute none is to seem larger than another.
+        let slots = if self.slots < COMPUTES * sample.cpus { sample.cpus } else { self.slots };
+        slots * spare(sample)
     }
 
     /// Requests that the host can take in an interval, for queues that

@@ -1,7 +1,7 @@
 //! The evidence that a service has more requests at once than are of use.
 //!
 //! Owns the times of a service's requests, without queues and lately, and the
-//! ceiling that follows from them, if any. By Little's estimator a service needs as
+//! ceiling that follows from them, if any. By Little's law a service needs as
 //! many requests in progress as it completes a second, times what one takes
 //! without queues. Only where far more are in progress, the CPUs are full, and
 //! the times of those that end have grown, is more at once of no use.
@@ -29,6 +29,10 @@ const LEARNING: Span = Span::from_secs(10);
 /// The times without queues are the shortest lately; a second makes them longer
 /// by this factor, so that a service that became slower is believed in the end.
 const FORGETTING: f64 = 1.01;
+/// So many requests make what a request takes lately, and this part of them
+/// something to go by.
+const SAMPLES: f64 = 200.0;
+const KNOWN: f64 = 0.1;
 /// Requests that must have ended in an interval to tell anything about times.
 const ENDED_MIN: f64 = 5.0;
 
@@ -53,10 +57,10 @@ pub struct Requests {
 /// See the file's head.
 #[derive(Clone, Debug, Default)]
 pub struct Overload {
-    /// Requests completed a second, and mean requests in progress of those that
-    /// complete.
+    /// Requests completed a second.
     rate: Average,
-    busy: Average,
+    /// The mean time of a request lately, and how much is known of it, 0..=1.
+    lately: (f64, f64),
     /// The mean time of a request without queues, in seconds; 0: not known.
     time: f64,
     /// The usual time without queues, and whether it is known.
@@ -80,12 +84,18 @@ impl Overload {
             && utilisation.is_none_or(|utilisation| utilisation > UTILISATION_MIN)
         {
             self.rate.update(requests.ended / seconds, over, LEARNING);
-            self.busy.update(requests.seconds / seconds, over, LEARNING);
         }
         let grown = FORGETTING.powf(seconds);
         (self.time, self.usual) = (self.time * grown, self.usual * grown);
-        if self.rate.value() * LEARNING.as_secs_f64() > ENDED_MIN {
-            shorten(&mut self.time, self.busy.value() / self.rate.value());
+        if requests.ended > 0.0 {
+            // By requests and not by time, so that a bad beginning is soon forgotten.
+            let weight = 1.0 - (-requests.ended / SAMPLES).exp();
+            let (sum, of) = &mut self.lately;
+            *sum += weight * (requests.seconds / requests.ended - *sum);
+            *of += weight * (1.0 - *of);
+            if *of > KNOWN {
+                shorten(&mut self.time, *sum / *of);
+            }
         }
         let usual =
             (requests.ended >= ENDED_MIN).then(|| (requests.logarithms / requests.ended).exp());
@@ -120,7 +130,7 @@ impl Overload {
         }
     }
 
-    /// Requests that are of use at once without queues, by Little's estimator; none
+    /// Requests that are of use at once without queues, by Little's law; none
     /// while nothing is known.
     pub fn useful(&self) -> Option<f64> {
         (self.time > 0.0).then(|| self.rate.value() * self.time)

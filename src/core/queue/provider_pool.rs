@@ -11,6 +11,7 @@ mod pool_member;
 mod trust;
 
 pub use pool_member::{PoolMember, PROBATION_MAX};
+pub use trust::{HOLD_FIRST, HOLD_MAX};
 
 use crate::base::address::Provider;
 use crate::base::ordered_index::OrderedIndex;
@@ -21,11 +22,6 @@ use crate::protocol::message::{Feedback, Mode, Progress, RequestResult};
 use crate::scheduler::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use std::collections::HashMap;
 use std::net::IpAddr;
-
-/// The first hold after a failure; doubled with each failure in a row.
-pub const HOLD_FIRST: Span = Span::from_millis(500);
-/// The longest hold.
-pub const HOLD_MAX: Span = Span::from_secs(30);
 
 /// How the times of a provider that gets few requests are forgotten: half of
 /// what it is slower than the others after so long.

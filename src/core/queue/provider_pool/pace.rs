@@ -11,6 +11,8 @@ use crate::base::time::{Moment, Span};
 const SAMPLES_MIN: u32 = 20;
 /// Part of one request in what is lately.
 const PART: f64 = 0.05;
+/// A request counts for so many times the usual time at the most.
+const LONGEST: f64 = 8.0;
 /// So many times quicker than usual is suspect, and until it is only so many
 /// times quicker; natural logarithms of 2.2 and 1.6.
 const SUSPECT: f64 = 0.8;
@@ -23,11 +25,13 @@ const MEMORY_AGES: f64 = 4.0;
 const MEMORY_MIN: f64 = 5.0;
 const MEMORY_MAX: f64 = 300.0;
 
-/// See the file's head. Times as natural logarithms of seconds.
+/// See the file's head.
 #[derive(Debug)]
 pub(super) struct Pace {
     samples: u32,
-    lately: f64,
+    /// The mean time lately, in seconds.
+    mean: f64,
+    /// What is usual, as a natural logarithm of seconds.
     usual: f64,
     came: Moment,
     ended: Moment,
@@ -41,7 +45,7 @@ impl Pace {
     pub(super) fn new(now: Moment) -> Pace {
         Pace {
             samples: 0,
-            lately: 0.0,
+            mean: 0.0,
             usual: 0.0,
             came: now,
             ended: now,
@@ -53,20 +57,23 @@ impl Pace {
 
     /// A request that was served ended; it took so many seconds.
     pub(super) fn ended(&mut self, seconds: f64, now: Moment) {
-        let time = seconds.max(1e-6).ln();
         self.samples = self.samples.saturating_add(1);
+        // One that stays for hours is no reason to expect that from all.
+        let most =
+            if self.samples > SAMPLES_MIN { LONGEST * self.usual.exp() } else { f64::INFINITY };
         let part = PART.max(1.0 / f64::from(self.samples));
-        self.lately += part * (time - self.lately);
+        self.mean += part * (seconds.clamp(1e-6, most) - self.mean);
+        let lately = self.mean.ln();
         if self.samples <= SAMPLES_MIN {
-            self.usual = self.lately;
+            self.usual = lately;
         }
         let memory =
             (MEMORY_AGES * now.since(self.came).as_secs_f64()).clamp(MEMORY_MIN, MEMORY_MAX);
         let passed = now.since(self.ended).as_secs_f64();
-        self.usual += (1.0 - (-passed / memory).exp()) * (self.lately - self.usual);
+        self.usual += (1.0 - (-passed / memory).exp()) * (lately - self.usual);
         self.ended = now;
         let limit = self.usual - if self.suspected { INNOCENT } else { SUSPECT };
-        self.suspected = self.samples > SAMPLES_MIN && self.lately < limit;
+        self.suspected = self.samples > SAMPLES_MIN && lately < limit;
     }
 
     /// Whether what it takes lately says nothing about its speed.
@@ -81,7 +88,7 @@ impl Pace {
     fn settle(&mut self, now: Moment) {
         if self.shadow > 0.0 {
             self.shadow *= (-now.since(self.at).as_secs_f64() / self.memory().max(1e-6)).exp();
-            if self.shadow < 0.5 {
+            if self.shadow < 0.37 {
                 self.shadow = 0.0;
             }
         }
@@ -97,12 +104,12 @@ impl Pace {
     /// Its shadow now.
     pub(super) fn shadow(&mut self, now: Moment) -> u32 {
         self.settle(now);
-        self.shadow as u32
+        self.shadow.ceil() as u32
     }
 
     /// When the shadow will be shorter.
     pub(super) fn changes(&self) -> Moment {
-        if self.shadow < 1.0 {
+        if self.shadow == 0.0 {
             return Moment::NEVER;
         }
         self.at + Span::from_secs_f64((self.memory() / 8.0).max(1e-3))

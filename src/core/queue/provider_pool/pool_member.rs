@@ -4,7 +4,7 @@
 //! book owns when it changes otherwise.
 
 use super::pace::Pace;
-use super::trust::Trust;
+use super::trust::{Trust, VOUCH_AFTER};
 use crate::base::address::Provider;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
@@ -14,8 +14,6 @@ use std::collections::VecDeque;
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;
-/// A request that lives so long shows that its provider serves.
-pub const VOUCH_AFTER: Span = Span::from_secs(1);
 /// How long the failures of a provider that left are remembered.
 const MEMORY: Span = Span::from_secs(60);
 /// How long a new provider is let in at the pace of its tickets: twice as many
@@ -153,7 +151,9 @@ impl PoolMember {
         }
         let able =
             self.stats.active < self.stats.capacity && self.probation_active < self.probation;
+        // Tickets that requests would hold if they took their usual time are in use.
         let free = self.stats.free() > 0
+            && self.stats.shadow < self.stats.tickets
             && self.probation_active.saturating_add(self.stats.spent) < self.probation;
         match (free, able) {
             (true, true) => Availability::FreeTicket,

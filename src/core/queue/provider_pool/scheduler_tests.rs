@@ -352,6 +352,7 @@ fn candidates<'a>(
         let open = now < member.lease_end && now >= member.hold_end;
         let able = stats.active < stats.capacity && member.probation_active < member.probation;
         let free = stats.tickets > stats.active + stats.spent
+            && stats.tickets > stats.shadow
             && member.probation_active + stats.spent < member.probation;
         let paced = stats.active < member.let_in(now) || placement.on_reserve;
         let place = if placement.free_tickets_only {

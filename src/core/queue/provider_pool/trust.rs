@@ -1,16 +1,19 @@
 //! Whose word is taken that a provider is dead.
 //!
 //! Owns who had good requests there or has some that live, and who alone has
-//! trouble with it. One
-//! asker may have a broken route: its failure holds a provider for everybody
+//! trouble with it. One asker may have a broken route: its failure holds a provider for everybody
 //! only if no other asker was served there since, or another one says so too.
 //! An asker is known by its address: all connections of a host share its routes.
 
-use super::pool_member::VOUCH_AFTER;
-use super::{HOLD_FIRST, HOLD_MAX};
 use crate::base::time::{Moment, Span};
 use std::net::IpAddr;
 
+/// The first hold after a failure; doubled with each failure in a row.
+pub const HOLD_FIRST: Span = Span::from_millis(500);
+/// The longest hold.
+pub const HOLD_MAX: Span = Span::from_secs(30);
+/// A request that lives so long shows that its provider serves.
+pub(super) const VOUCH_AFTER: Span = Span::from_secs(1);
 /// Askers in trouble that are remembered for a provider; one more takes the
 /// place of the one whose trouble is oldest.
 const TROUBLES_MAX: usize = 32;

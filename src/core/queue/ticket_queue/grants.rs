@@ -59,7 +59,7 @@ impl TicketQueue {
         if let Some(conn) = self.connection_mut(connection) {
             match id {
                 Some(id) => {
-                    drop(conn.requests.insert(id, RequestState::Waiting { service: key, position }))
+                    conn.requests.insert(id, RequestState::Waiting { service: key, position });
                 }
                 None => conn.waiting_uncounted.push((key, position)),
             }
