@@ -97,11 +97,6 @@ enum Timer {
         service: Key,
         position: u64,
     },
-    /// Whoever waits now has waited half of its time.
-    Half {
-        service: Key,
-        position: u64,
-    },
     /// Time alone changes what can be granted.
     Turns {
         service: Key,
@@ -182,7 +177,6 @@ impl StateMachine for TicketQueue {
                 Timer::WaitTimeout { service, position } => {
                     self.reject(service, position, ErrorCode::NoTicket)
                 }
-                Timer::Half { service, .. } => self.serve_waiting(service, now),
                 Timer::Turns { service } => {
                     if let Some(state) = self.services.get_mut(service) {
                         state.watched = Moment::NEVER;
@@ -543,7 +537,6 @@ impl TicketQueue {
             return self.refuse(&pending, ProtocolError::new(ErrorCode::Crowded, ""));
         }
         let position = self.enqueue(key, pending, now + wait, now);
-        self.timers.schedule(now + wait.part(2), Timer::Half { service: key, position });
         self.timers.schedule(now + wait, Timer::WaitTimeout { service: key, position });
         self.serve_waiting(key, now);
     }

@@ -20,9 +20,9 @@ pub struct Waiter<W> {
 }
 
 impl<W> Waiter<W> {
-    /// Whether it has waited less than half of its time.
-    pub fn patient(&self, now: Moment) -> bool {
-        now.since(self.since) < self.deadline.since(now)
+    /// When it has waited half of its time. Before, it is patient.
+    pub fn half_time(&self) -> Moment {
+        self.since + self.deadline.since(self.since).part(2)
     }
 }
 

@@ -49,8 +49,7 @@ impl TicketQueue {
             let services = &self.services;
             self.timers.retain(|timer| match timer {
                 Timer::WaitTimeout { service, position }
-                | Timer::PluginTimeout { service, position }
-                | Timer::Half { service, position } => {
+                | Timer::PluginTimeout { service, position } => {
                     services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
                 }
                 Timer::Turns { service } => services.get(service).is_some(),
@@ -213,7 +212,10 @@ impl TicketQueue {
                     let peer = conn.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer);
                     let (avoid, over) = avoid(pool, next, peer, now);
                     until = until.min(over);
-                    let patient = waiter.patient(now);
+                    let patient = now < waiter.half_time();
+                    if patient {
+                        until = until.min(waiter.half_time());
+                    }
                     pool.has_candidate(next.id.is_some(), patient, &avoid, now).then_some(patient)
                 })
             } else {
