@@ -11,8 +11,6 @@ use std::collections::{HashMap, VecDeque};
 const HOLD: Span = Span::from_millis(500);
 /// How long requests granted under former shares may still run.
 const CHANGE: Span = Span::from_secs(10);
-/// With more providers the search for a free ticket elsewhere costs too much.
-const SEARCHED_MAX: usize = 64;
 
 /// What one queue holds of one provider.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,14 +26,6 @@ struct Place {
     allowed: u32,
     last_grant: Moment,
     last_ticket: Moment,
-}
-
-impl Place {
-    fn free(&self, now: Moment) -> bool {
-        now < self.lease_end
-            && self.active + self.spent < self.tickets
-            && self.active < self.capacity
-    }
 }
 
 /// See the file's head.
@@ -54,8 +44,6 @@ pub struct Ledger {
     pub overshoot: f64,
     /// Grants by provider.
     pub grants: Vec<u64>,
-    /// Grants beyond the tickets of a provider while another one had a free one.
-    passed_over: u64,
 }
 
 impl Ledger {
@@ -69,7 +57,6 @@ impl Ledger {
             tickets: vec![(0, 0); providers],
             overshoot: 0.0,
             grants: vec![0; providers],
-            passed_over: 0,
         }
     }
 
@@ -134,15 +121,8 @@ impl Ledger {
             places[provider].spent += 1;
         } else {
             assert!(place.active < place.capacity, "provider {provider} has no capacity left");
-            if !place.free(now) && places.len() <= SEARCHED_MAX {
-                // On probation tickets are not to be had, so providers that failed do not count.
-                let elsewhere = |other: &usize| {
-                    places[*other].free(now) && !places[*other].failed && !avoid.contains(other)
-                };
-                let other = (0..places.len()).find(elsewhere);
-                // One that is suspected of errors is passed over, rarely one that is not.
-                self.passed_over += u64::from(other.is_some());
-            }
+            // That free tickets go first is the business of tests/exhaustive and tests/sim;
+            // here providers are passed over that suddenly are much quicker than usual.
             places[provider].active += 1;
         }
         let place = &mut places[provider];
@@ -221,11 +201,8 @@ impl Ledger {
         assert_eq!(seen, active, "requests in progress that the queue forgot");
     }
 
-    /// At the end: all were answered, nothing is held. `errs`: there are providers
-    /// whose free tickets are rightly passed over.
-    pub fn settle(&self, errs: bool) {
-        let (over, all) = (self.passed_over, self.grants.iter().sum::<u64>());
-        assert!(errs || over * 20 <= all, "a free ticket was passed over by {over} of {all}");
+    /// At the end: all were answered, nothing is held.
+    pub fn settle(&self) {
         assert!(self.open.is_empty(), "{} requests without an answer", self.open.len());
         for place in self.places.iter().flatten() {
             assert_eq!(place.active, 0, "a place held for ever");

@@ -146,8 +146,7 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     if let Side::Cluster(cluster) = &mut world.side {
         cluster.audit(&mut world.ground);
         if setting.stays.is_none() {
-            let errs = |what: &Misfortune| matches!(what, Misfortune::AnswersErrors);
-            cluster.ledger.settle(setting.misfortunes.iter().any(|(_, _, what)| errs(what)));
+            cluster.ledger.settle();
         }
         world.figures.observe(cluster);
     }
