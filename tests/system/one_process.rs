@@ -180,7 +180,7 @@ fn a_running_process_keeps_its_queue_and_says_so() {
         write(text);
         redirect.signal(libc::SIGHUP);
         rounds += 1;
-        until("it is read again", || redirect.log_with(&["read again"]).len() == rounds);
+        until("it is reloaded", || redirect.log_with(&["configuration reloaded"]).len() == rounds);
         redirect.log_with(&["WARN", "redirect_queue changes at the next start"]).len()
     };
     told("redirect_queue=embedded\n");

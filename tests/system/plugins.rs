@@ -219,7 +219,7 @@ fn hup_takes_a_program_and_leaves_it_again() {
         });
         assert_eq!(ask_many(&mut queue.connect(), 50), [SECOND; 50]);
         until("the program is gone", || program(&queue).is_none());
-        until("it said so", || queue.log_with(&["read again"]).len() == 2 * round);
+        until("it is reloaded", || queue.log_with(&["configuration reloaded"]).len() == 2 * round);
     }
     assert!(queue.log_with(&["WARN"]).is_empty(), "{:?}", queue.log());
 }

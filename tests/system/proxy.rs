@@ -442,7 +442,7 @@ fn hup_changes_what_later_clients_bring() {
     assert_eq!(echoed(&redirect), 0);
     directory.write("pegasus.conf", &text(V2));
     redirect.signal(libc::SIGHUP);
-    redirect.says(&["read again"]);
+    redirect.says(&["configuration reloaded"]);
     until("the header comes", || echoed(&redirect) == V2_BYTES);
 }
 
@@ -460,11 +460,11 @@ fn what_cannot_be_is_a_mistake_of_the_configuration() {
         ),
         (
             "service_web_proxy_protocol=v1\nservice_web_listen=\"*:53 *:53/udp\"\n",
-            "1: service_web_proxy_protocol=v1: v1 knows no datagrams",
+            "1: service_web_proxy_protocol=v1: v1 works for TCP only",
         ),
         (
             "service_web_listen=*:53/udp\nservice_web_accept_proxy=::/0\n",
-            "2: service_web_accept_proxy=::/0: it is told for streams only",
+            "2: service_web_accept_proxy=::/0: this works for TCP only",
         ),
     ] {
         let conf = directory.write("pegasus.conf", lines);

@@ -169,7 +169,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     );
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
-    configured.redirect.says(&["ERROR", "the old configuration stays"]);
+    configured.redirect.says(&["ERROR", "keeping the running configuration"]);
     assert!(
         configured.redirect.log_with(&["redirect_threads"]).is_empty(),
         "nothing of it is taken"

@@ -314,7 +314,7 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
     says("] ready ", 2);
     assert_eq!(rc("status").matches("is running").count(), 1);
     rc("reload");
-    says("read again", 1);
+    says("configuration reloaded", 1);
     rc("stop");
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
 }

@@ -1,8 +1,8 @@
-//! `pegasus queue`: the handler of the ticket queue.
+//! `pegasus queue`: the server of control connections.
 //!
-//! Owns the control connections of redirectors, monitors and scripts: their
-//! sockets, their number, their idleness. What they ask is the queue's
-//! business, and the order of answers the responder's.
+//! Owns the connections of redirectors, monitors and scripts: their sockets, limits and
+//! timeouts. Not responsible for requests (`TicketQueue`) and the order of replies
+//! (`Responder`).
 
 mod shared;
 mod start;
@@ -29,29 +29,29 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-/// A connection with nothing active or waiting is closed after this silence.
+/// A connection without an active or waiting request is closed after this silence.
 const IDLE_MAX: Span = Span::from_secs(600);
-/// How often idle connections are looked for.
+/// Time between searches for idle connections.
 const IDLE_SWEEP: Span = Span::from_secs(10);
-/// When the queue is full, a connection that never asked anything may stay so
-/// long before a newcomer takes its place.
+/// When all connections are in use, a new one replaces the oldest that has sent no
+/// request for this time.
 const SILENT_MAX: Span = Span::from_secs(1);
-/// How long a refused connection is kept, so that its error can be read.
+/// How long a refused connection stays open, so that the peer can read the error.
 const LINGER: Span = Span::from_secs(2);
-/// Connections that are kept only for that.
+/// Most refused connections that stay open.
 const REFUSED_MAX: usize = 256;
-/// Bytes read of a connection before others get their turn.
+/// Reads of one connection before others get their turn.
 const READS_MAX: usize = 4;
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Commands to a running queue.
+/// Commands from another thread to a running queue.
 pub enum QueueCommand {
-    /// End in good order; the second time at once.
+    /// Drain; the second time end at once.
     Terminate,
-    /// Other options from now on.
+    /// Apply new settings.
     Reconfigure(Box<Settings>),
-    /// A queue of another process takes the place of this one: every client that has a
-    /// connection shall go there.
+    /// A queue of another process takes over: close every connection, so that the peers
+    /// connect there.
     HandOver,
 }
 
@@ -62,14 +62,14 @@ struct Connection {
     readable: bool,
     writable: bool,
     dirty: bool,
-    /// It asked something.
+    /// The peer has sent a request.
     has_sent: bool,
-    /// An event reported an end that is still to be read.
+    /// An event reported an end of the stream that has not been read yet.
     eof_pending: bool,
-    /// The peer has ended its side.
+    /// The peer has closed its side.
     eof: bool,
     last_active: Moment,
-    /// It is over; what still comes is thrown away until then.
+    /// The connection has ended; until then further bytes are discarded.
     linger_until: Option<Moment>,
 }
 
@@ -77,20 +77,20 @@ struct ControlServer {
     listeners: Listeners<()>,
     connections: Slab<Connection>,
     connections_max: usize,
-    /// Something is to be sent to them, or they are over.
+    /// Connections with bytes to send, or to close.
     dirty: Vec<Key>,
-    /// They used up their budget.
+    /// Connections that used up their reads of this turn.
     unfinished: Vec<Key>,
-    /// In order of arrival, who may never have asked anything.
+    /// Connections that may not have sent a request yet, in order of arrival.
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
     next_sweep: Moment,
-    /// When draining: until when.
+    /// When draining must end; none: not draining.
     drain_until: Option<Moment>,
     drain_timeout: Span,
     buffer: Vec<u8>,
-    /// Of one request; kept for its memory.
+    /// Outputs of one request; kept to reuse the allocation.
     outputs: Vec<Output>,
 }
 
@@ -113,7 +113,7 @@ impl Handler for ControlServer {
         connection.eof_pending |= event.is_read_closed() || event.is_error();
         connection.readable |= event.is_readable() || connection.eof_pending;
         connection.writable |= event.is_writable();
-        // After the peer's end a reset is no error to reading.
+        // After the end of the stream, reading reports no reset.
         if connection.eof && !matches!(connection.stream.take_error(), Ok(None)) {
             return self.connection_lost(key, queue, cx);
         }
@@ -133,7 +133,7 @@ impl Handler for ControlServer {
             }
             Output::StartPlugin { service, command } => {
                 self.plugins.start(service, command.as_deref(), cx.waker());
-                // It is started at the end of this turn.
+                // The process starts at the end of this turn.
                 cx.skip_sleep = true;
             }
             Output::PluginSend { service, line } => {
@@ -144,7 +144,11 @@ impl Handler for ControlServer {
             Output::PluginOk { service } => self.plugins.replied(service),
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
-                info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
+                let event = note.event.word();
+                info!(
+                    target: "queue",
+                    "{event} service={} provider={}", note.service, note.provider
+                );
             }
         }
     }
@@ -225,7 +229,7 @@ impl Handler for ControlServer {
         for key in std::mem::take(&mut self.dirty) {
             self.flush(key, queue, cx);
         }
-        // At the end only what was said already is worth waiting for.
+        // Draining waits only for replies that are still to be sent.
         self.drain_until.is_some_and(|until| {
             cx.now >= until
                 || self
@@ -276,7 +280,7 @@ impl ControlServer {
         cx: &mut Context,
     ) {
         if self.connections.len() >= self.connections_max && !self.displace(queue, cx) {
-            // Kept for a moment: closed at once, the error could be lost.
+            // Stays open for a moment: closing at once could lose the error.
             let _ = stream.write(b"error busy too many connections\n");
             let _ = stream.shutdown(Shutdown::Write);
             if self.refused.len() >= REFUSED_MAX {
@@ -310,7 +314,7 @@ impl ControlServer {
         queue.handle_input(Input::Connected { connection: key, peer: from.ip() }, cx.now);
     }
 
-    /// Makes room: the oldest connection that never asked anything goes.
+    /// Makes room by closing the oldest connection that has sent no request.
     fn displace(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
         while let Some(key) = self.newcomers.front().copied() {
             match self.connections.get_mut(key) {
@@ -334,7 +338,7 @@ impl ControlServer {
         if self.connections.remove(key).is_some() {
             queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
-        // Of those who left without a word, more than a few would pile up here.
+        // Connections that closed without a request would otherwise pile up here.
         while self.newcomers.front().is_some_and(|key| {
             self.connections.get(*key).is_none_or(|connection| connection.has_sent)
         }) {
@@ -347,13 +351,13 @@ impl ControlServer {
         }
     }
 
-    /// A connection broke: what it was sent last did not arrive.
+    /// A connection broke: its last replies may not have arrived.
     fn connection_lost(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         queue.handle_input(Input::SendFailed { connection: key }, cx.now);
         self.close(key, queue, cx);
     }
 
-    /// Reads what a connection sends, and asks the queue.
+    /// Reads requests from a connection and handles them.
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         for reads in 0.. {
             self.handle_requests(key, queue, cx);
@@ -375,8 +379,8 @@ impl ControlServer {
                     self.handle_requests(key, queue, cx);
                     return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
                 }
-                // Once it is over nothing is heard any more; thrown away, it
-                // does not reset the connection and take the error with it.
+                // Further bytes are read and discarded: unread, they would reset the
+                // connection when it is closed, and the error could be lost.
                 Ok(_) if connection.linger_until.is_some() => {}
                 Ok(count) => {
                     connection.responder.receive(&self.buffer[..count]);
@@ -395,8 +399,8 @@ impl ControlServer {
         }
     }
 
-    /// Gives the queue what a connection asks, one at a time, so that what
-    /// its answers hold up is seen before more is asked.
+    /// Passes requests to the queue one at a time, so that a full send buffer stops the
+    /// next one.
     fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         while let Some(connection) = self.connections.get_mut(key) {
             let Some((slot, request)) = connection.responder.next_request() else {
@@ -413,7 +417,7 @@ impl ControlServer {
         }
     }
 
-    /// Sends what was answered, and closes what is over.
+    /// Sends pending replies, and closes a connection that has ended.
     fn flush(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
@@ -430,7 +434,7 @@ impl ControlServer {
         }
         if connection.responder.finished() {
             if connection.eof && connection.linger_until.is_none() && queue.has_unconfirmed(key) {
-                // Whoever hung up instead of ending its side answers this with a reset.
+                // A peer that closed the whole connection replies to this with a reset.
                 let _ = connection.stream.shutdown(Shutdown::Write);
                 connection.linger_until = Some(cx.now + LINGER);
                 self.next_sweep = self.next_sweep.min(cx.now + LINGER);
