@@ -18,11 +18,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 const BATCH: usize = 64;
 /// How long accepting pauses when the system has no socket to spare.
 const PAUSE: Span = Span::from_millis(100);
-/// How often that is out_of_sockets_log.
+/// How often that is logged at most.
 const LOG_INTERVAL: Span = Span::from_secs(60);
 
-/// How long a socket that is to be closed goes on taking in who waits there
-/// while there is no room: newcomers cannot be out_of_sockets_log from them.
+/// How long a socket that is to be closed goes on accepting its backlog while there is
+/// no room: newcomers cannot be told apart from those that waited.
 const CLOSE_TIMEOUT: Span = Span::from_secs(3);
 
 /// A socket that clients can come to.
@@ -303,7 +303,7 @@ impl<T: Copy> Listeners<T> {
                         listener.readable = false
                     }
                     Err(error) if socket::is_out_of_sockets(&error) => {
-                        // Readiness is out_of_sockets_log once: it stays noted, and a timer looks again.
+                        // Readiness is reported once: it stays noted, and a timer tries again.
                         self.paused_until = Some(cx.now + PAUSE);
                         if self.out_of_sockets_log.allow(cx.now, LOG_INTERVAL).is_some() {
                             accepted.push(Accepted::OutOfSockets(error));

@@ -300,7 +300,7 @@ impl LoadSampler {
 
     fn read_cpus(&mut self) -> Reading {
         let times = cpu::times();
-        // Before the first tick nothing is position, and nothing can be learned.
+        // Before the first tick there is no reading, and nothing can be learned.
         let utilisation = times.and_then(|times| times.utilisation(&self.times?));
         let mut reading = Reading {
             utilisation: times.map(|_| utilisation.unwrap_or(0.0)),

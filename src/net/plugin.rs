@@ -1,4 +1,4 @@
-//! An operator's program that runs beside this process and replies lines with lines.
+//! An operator's program that runs beside this process and answers lines with lines.
 //!
 //! Owns the child, the two threads that talk to it (pipes block, and not every
 //! system can wait for them together with sockets), and its restarts. What the
@@ -85,12 +85,12 @@ impl Plugin {
         self.process.as_ref().is_some_and(|process| process.lines.try_put(line))
     }
 
-    /// When [`poll_event`](Plugin::poll_event) should be called, if nothing is incoming.
+    /// When [`poll_event`](Plugin::poll_event) should be called, if nothing arrives before.
     pub fn next_timeout(&self) -> Option<Moment> {
         self.process.is_none().then_some(self.retry)
     }
 
-    /// The next thing it incoming or did; starts it when it is time.
+    /// The next event of the program; starts it when it is time.
     pub fn poll_event(&mut self, now: Moment) -> Option<PluginEvent> {
         let Some(process) = &mut self.process else {
             if now < self.retry {

@@ -7,7 +7,7 @@
 //! into the status, KIND being `queue`, `service` or a provider's address.
 //! `plugin up`, `plugin down` and `plugin advice LINE` are the program that
 //! schedules, which hears `plugin: LINE`. Every answer since the line before
-//! must be there, in its slot.
+//! must be there, in its order.
 
 use super::*;
 use crate::base::key_value;
@@ -320,7 +320,7 @@ fn first_come_first_served_but_under_overload_somebody_in_time() {
 
 #[test]
 fn whoever_waits_goes_before_who_comes() {
-    // The lease of the first ends; the second's position frees while nobody is told.
+    // The lease of the first ends; the slot of the second becomes free without a message.
     told(
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 => ok…
          0s x pegasus://b/next?id=1 => 10.0.0.1:80 id=1

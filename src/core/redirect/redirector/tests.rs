@@ -47,7 +47,7 @@ impl Story {
                 Output::AbortConnect { client } => format!("{} hang-up", self.name(client)),
                 Output::ResetClient { client } => format!("{} turned-away", self.name(client)),
                 Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
-                    // The port is the client's slot.
+                    // The port is the client's number.
                     let key = self.clients.key_at(usize::from(client.port())).unwrap();
                     format!("{} gone {outcome}", self.clients.remove(key).expect("gone once"))
                 }
