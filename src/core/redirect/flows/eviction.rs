@@ -1,28 +1,28 @@
-//! Which flow makes room for a newcomer.
+//! Which flow makes room for a new one.
 //!
-//! Owns the order in which flows are given up: who was silent for the longest
-//! time, first among newcomers, who sent one datagram only, so that a flood of
-//! these displaces itself and not the flows that are in use. Knows no datagram.
+//! Owns the order of eviction: the least recently active flow first, and newcomers, with
+//! a single datagram, before established flows. A flood of newcomers thus displaces
+//! itself and not the flows in use. Knows no datagram.
 
 use crate::base::slab::Key;
 use crate::base::time::Moment;
 use crate::base::timer_queue::TimerQueue;
 
-/// Strangers may have a quarter of all places, if others give them up: without
-/// any, no newcomer would last until its second datagram.
+/// Newcomers are evicted first only while they hold at least a quarter of all flows. With
+/// no such quarter no newcomer would last until its second datagram.
 const NEW_PART: usize = 4;
 
-/// See the file's head. A list holds each flow at the time when it was last
-/// touched, or earlier, and perhaps some that are gone or no newcomers any more.
+/// The order of eviction. A list holds each flow at the time of its last activity, or
+/// earlier, and may hold flows that have ended or been promoted.
 #[derive(Debug, Default)]
 pub struct EvictionOrder {
     newcomers: TimerQueue<Key>,
     established_list: TimerQueue<Key>,
-    /// How many flows are established_list.
+    /// How many flows are established.
     count: usize,
 }
 
-/// What is known of a flow: whether it is a established, and when it was touched.
+/// Whether a flow is established, and when it was last active.
 pub type Activity = (bool, Moment);
 
 impl EvictionOrder {
@@ -31,18 +31,18 @@ impl EvictionOrder {
         self.newcomers.schedule(now, flow);
     }
 
-    /// It is no newcomer any more.
+    /// A newcomer becomes established.
     pub fn promote(&mut self, flow: Key, now: Moment) {
         self.established_list.schedule(now, flow);
         self.count += 1;
     }
 
-    /// A flow ended.
+    /// A flow has ended.
     pub fn remove(&mut self, established: bool) {
         self.count -= usize::from(established);
     }
 
-    /// Takes out the one that is given up first, of so many.
+    /// Removes and returns the flow to evict, of this many `flows`.
     pub fn pop_least_active(
         &mut self,
         flows: usize,
@@ -63,7 +63,7 @@ impl EvictionOrder {
         None
     }
 
-    /// Forgets who is gone, where that could be most of what is known.
+    /// Drops stale entries, if they could be the majority.
     pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
         for (list, established) in
             [(&mut self.newcomers, false), (&mut self.established_list, true)]
@@ -74,7 +74,7 @@ impl EvictionOrder {
         }
     }
 
-    /// How long the lists are.
+    /// How many entries the lists have.
     #[cfg(test)]
     pub fn sizes(&self) -> [usize; 2] {
         [self.newcomers.len(), self.established_list.len()]

@@ -1,8 +1,7 @@
-//! Providers that leave while flows lead to them.
+//! Finds providers that withdraw while flows use them.
 //!
-//! The queue tells a redirector nothing by itself. While flows last, it is asked
-//! now and then what it holds of their services. Owns when it is asked, and
-//! what its answer means for flows.
+//! The queue sends no events by itself. While there are flows, its status is requested
+//! now and then. Owns when that happens and what the reply means for flows.
 
 use super::{Flows, Output};
 use crate::base::address::Provider;
@@ -14,35 +13,35 @@ use crate::base::time::{Moment, Span};
 use crate::protocol::message::{ErrorCode, Request};
 use std::collections::HashSet;
 
-/// How often the queue is asked. A flow that does not last so long asks nothing.
+/// Time between requests. Shorter flows cause none.
 const POLL_INTERVAL: Span = Span::from_secs(1);
 
-/// When to ask the queue.
+/// When to request the status.
 #[derive(Debug, Default)]
 pub struct StatusPoller {
     /// The next time, if there may be a flow that it concerns.
     next: Option<Moment>,
-    /// Answers that are still to come.
+    /// Replies that are still to come.
     owed: usize,
-    /// The queue refused, on this connection; the operator knows.
+    /// The queue denied a request on this connection, and that was logged.
     denied: bool,
     told: bool,
 }
 
 impl StatusPoller {
-    /// There is a flow with a provider.
+    /// A flow has got a provider.
     pub fn request_poll(&mut self, now: Moment) {
         if !self.denied {
             self.next.get_or_insert(now + POLL_INTERVAL);
         }
     }
 
-    /// When [`Flows::look`] must be called.
+    /// When [`Flows::poll_status`] must be called.
     pub fn deadline(&self) -> Option<Moment> {
         self.next
     }
 
-    /// Another connection: it may know better, and owes nothing yet.
+    /// The connection is new: status may be allowed on it, and no reply is due.
     pub fn connected(&mut self, now: Moment) {
         *self = StatusPoller {
             next: Some(now + POLL_INTERVAL),
@@ -53,7 +52,7 @@ impl StatusPoller {
 }
 
 impl Flows {
-    /// Asks the queue about the services that flows are of, if it is time.
+    /// Requests the status of the services of all flows, if it is time.
     pub(super) fn poll_status(&mut self, now: Moment) {
         if self.watch.next.is_none_or(|next| now < next) {
             return;
@@ -63,7 +62,8 @@ impl Flows {
         if self.watch.owed == 0 {
             let old = led.filter(|(_, flow)| now.since(flow.opened) >= POLL_INTERVAL);
             let mut services: Vec<ServiceName> = old.map(|(_, flow)| flow.service).collect();
-            // In the order of their names, so that the same story always ends the same way.
+            // In the order of their names, so that the same story always ends the same
+            // way.
             services.sort_unstable();
             services.dedup();
             self.watch.owed = services.len();
@@ -73,10 +73,10 @@ impl Flows {
         }
     }
 
-    /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more. Where nobody does, all are full, or
-    /// their monitors cut off, and nobody would do better. A transfer that goes on
-    /// at another port stays, too: nobody else could go on with it.
+    /// Handles the status of a service: ends the flows whose provider offered, on this
+    /// connection, and offers no more. Where no provider offers, all are full or cut off
+    /// from the queue, and the flows stay. A transfer that goes on at another port stays
+    /// too: no other provider could continue it.
     pub(super) fn status(&mut self, lines: &str, now: Moment) {
         self.watch.owed = self.watch.owed.saturating_sub(1);
         let offers: HashSet<(ServiceName, Provider)> = lines.lines().filter_map(offer).collect();
@@ -99,8 +99,8 @@ impl Flows {
         left.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
     }
 
-    /// The queue did not do something. Whoever may not see its status asks no
-    /// more on this connection.
+    /// The queue rejected a message. Once status is denied, none is requested on this
+    /// connection.
     pub(super) fn status_denied(&mut self, code: ErrorCode) {
         if self.watch.owed == 0 {
             return;
@@ -114,14 +114,14 @@ impl Flows {
         }
     }
 
-    /// What the queue says next may be of one that has only just started, and
-    /// has not heard of its providers yet.
+    /// The next status may come from a queue that has just started and does not know its
+    /// providers yet.
     pub(super) fn forget_offers(&mut self) {
         self.flows.iter_mut().for_each(|flow| flow.offered = false);
     }
 }
 
-/// What a line of a status offers, if any place.
+/// Parses a status line; returns the provider, if it offers any capacity.
 fn offer(line: &str) -> Option<(ServiceName, Provider)> {
     if !line.starts_with("provider ") || key_value::find(line, "capacity") == Some("0") {
         return None;

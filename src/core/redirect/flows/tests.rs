@@ -21,7 +21,7 @@ struct Story {
     now: Moment,
     deeds: Vec<String>,
     open: HashMap<Key, String>,
-    /// Whether looks are told, which most stories are not about.
+    /// Whether status requests are reported, which most stories are not about.
     looks: bool,
 }
 
@@ -173,7 +173,7 @@ impl Story {
         self.flows.handle_input(input, self.now);
     }
 
-    /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
+    /// All flows have ended, nothing is kept, and no timer runs for ever.
     fn ends(mut self) {
         assert_eq!(
             (self.flows.count(), self.flows.by_key.len(), self.flows.resend_bytes),
@@ -406,7 +406,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
         6,
         "newcomers have a quarter of all places already"
     );
-    // Whoever comes twice may displace those that are silent.
+    // A client that comes twice may displace those that are silent.
     for number in 0..10_000 {
         story.now = story.now + Span::from_millis(1);
         (0..2).for_each(|_| _ = says(&mut story, 20_000 + number));

@@ -16,7 +16,7 @@ fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
          0s b says x => say next?id=2
          0s told 10.9.9.1:53 id=2 => b to 10.9.9.1:53: x",
     );
-    // The sockets of both tell before anything is done for one of them.
+    // Both sockets report the error before either is handled.
     for flow in ["b", "a"].map(|who| story.key(who)) {
         story.flows.handle_input(Input::ProviderUnreachable { flow }, story.now);
     }
