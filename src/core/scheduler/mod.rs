@@ -1,8 +1,7 @@
-//! Who serves next: the scheduler interface, and one file per algorithm.
+//! How a provider is chosen: the scheduler interface, and one file per algorithm.
 //!
-//! To add one, write its file, its `mod` line and its row in `registry.rs`. A
-//! scheduler chooses among the candidates; it never sees or changes anything
-//! else.
+//! A new scheduler is its file, its `mod` line and its row in `registry.rs`. A scheduler
+//! chooses among candidates; it cannot change anything else.
 
 // The interface, and what algorithms share.
 pub mod interface;
