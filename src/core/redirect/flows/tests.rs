@@ -281,11 +281,13 @@ fn what_a_dead_provider_refused_goes_to_another_one() {
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
          0.1s a says y => a to 10.0.0.1:53: y
-         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | say next?wait=800ms&id=2&avoid=10.0.0.1:53
+         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 \
+             | say next?wait=800ms&id=2&avoid=10.0.0.1:53
          0.3s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x y
          0.3s 10.0.0.2:53 answers a => a hears
          5s a says z => a to 10.0.0.2:53: z
-         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 | say next?id=3&avoid=10.0.0.2:53
+         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 \
+             | say next?id=3&avoid=10.0.0.2:53
          5.2s told 10.0.0.1:53 id=3 => a to 10.0.0.1:53: z
          40s . => a drops | say done?id=3 | a gone idle 10/3",
     )
@@ -303,7 +305,9 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          0s c says x => say next?id=3
          0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
-         5s a refused => a drops | b drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 | say done?id=2 | b gone provider-reset 0/1
+         5s a refused => a drops | b drops | 10.0.0.1:53 failed \
+             | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 \
+             | say done?id=2 | b gone provider-reset 0/1
          6s c says y => c to 10.0.0.2:53: y
          7s end => c drops | say done?id=3 | c gone drained 0/2",
     )
@@ -354,7 +358,8 @@ fn without_flows_each_datagram_is_a_request() {
          0s a says z => say next?id=3
          0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: y
          0s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: z
-         31s . => a drops | a drops | say done?id=2 | a gone idle 0/1 | say done?id=3 | a gone idle 0/1",
+         31s . => a drops | a drops | say done?id=2 | a gone idle 0/1 | say done?id=3 \
+             | a gone idle 0/1",
     )
     .ends();
 }
