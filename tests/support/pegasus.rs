@@ -148,7 +148,8 @@ impl Queue {
     #[track_caller]
     pub fn offer(&self, provider: impl Display, tickets: u32) {
         let answer = self.ask(&format!(
-            "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}&lease=10m"
+            "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}\
+             &lease=10m"
         ));
         assert!(answer.starts_with("ok "), "{answer}");
     }
@@ -254,8 +255,8 @@ pub fn monitor_of(
     process
 }
 
-/// An address where nobody listens.
-pub fn nobody() -> SocketAddr {
+/// An address on which nothing listens.
+pub fn closed_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 

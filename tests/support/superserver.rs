@@ -188,7 +188,8 @@ impl Job {
         let protocol = if socket == "stream" { "tcp" } else { "udp" };
         let (path, arguments) = (&self.words[0], self.words[1..].join(" "));
         let conf = format!(
-            "service pegasus\n{{\n\ttype = UNLISTED\n\tsocket_type = {socket}\n\tprotocol = {protocol}\n\tport = {}\n\
+            "service pegasus\n{{\n\ttype = UNLISTED\n\tsocket_type = {socket}\n\
+             \tprotocol = {protocol}\n\tport = {}\n\
              \tbind = 127.0.0.1\n\twait = {wait}\n\tuser = {}\n\tcps = 1000 1\n\tserver = {path}\n\
              \tserver_args = {arguments} -s web\n}}\n",
             self.port,

@@ -35,7 +35,8 @@ impl Vsftpd {
         let text = format!(
             "listen=YES\nlisten_address={ip}\nlisten_port={control}\n\
              pasv_address=127.0.0.1\npasv_min_port={}\npasv_max_port={last}\n\
-             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\nxferlog_enable=NO\naccept_timeout=2\n\
+             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\n\
+             xferlog_enable=NO\naccept_timeout=2\n\
              anon_root={place}/root\nsecure_chroot_dir={place}/empty\n\
              run_as_launching_user=YES\nseccomp_sandbox=NO\n",
             passive.start

@@ -233,8 +233,8 @@ fn connection(
         let tell = |side: &Side| {
             let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = side;
             format!(
-                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, ended {ended}, \
-                 pieces {pieces:?}",
+                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
+                 ended {ended}, pieces {pieces:?}",
                 sends.1, receives.1
             )
         };

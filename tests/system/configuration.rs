@@ -1,6 +1,6 @@
 //! The configuration: read, tested and reloaded; and where the log goes.
 
-use crate::support::pegasus::{command, nobody, pegasus, program, Balancer, Queue};
+use crate::support::pegasus::{closed_address, command, pegasus, program, Balancer, Queue};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain};
@@ -286,7 +286,7 @@ fn one_look_prints_what_would_be_sent_and_sends_nothing() {
     let queue = Queue::start(&[]);
     let settings = [
         format!("monitor_balancers={}", queue.address),
-        format!("service_web_provider={}", nobody()),
+        format!("service_web_provider={}", closed_address()),
         "monitor_interval=100ms".into(),
     ];
     let mut command = command("monitor", &settings.each_ref().map(String::as_str));

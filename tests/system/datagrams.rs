@@ -3,7 +3,7 @@
 use crate::support::control_connection::Row;
 use crate::support::datagram::{ask, client, hear, Flows, Sink};
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, Queue, Redirect};
+use crate::support::pegasus::{closed_address, command, path, Queue, Redirect};
 use crate::support::process::Process;
 use crate::support::random::Random;
 use crate::support::{tool, until};
@@ -87,7 +87,7 @@ fn the_first_datagrams_wait_for_a_ticket() {
 
 #[test]
 fn a_dead_provider_costs_no_datagram() {
-    let (dead, alive) = (nobody(), Sink::echo());
+    let (dead, alive) = (closed_address(), Sink::echo());
     let mut flows = Flows::first_of(&[dead, alive.address], &[]);
     let client = flows.client();
     client.send(b"one").unwrap();
@@ -185,8 +185,8 @@ fn more_flows_than_descriptors() {
     queue.offer(provider.address, 10_000);
     let mut shell = tool("sh");
     let redirect = format!(
-        "ulimit -n 60; exec {} redirect -c /dev/null -o redirect_queue={} -o service_web_listen=127.0.0.1:0/udp \
-         -o service_web_udp_idle=2s",
+        "ulimit -n 60; exec {} redirect -c /dev/null -o redirect_queue={} \
+         -o service_web_listen=127.0.0.1:0/udp -o service_web_udp_idle=2s",
         path(),
         queue.address
     );
@@ -299,8 +299,8 @@ fn sockets_that_systemd_passes() {
     let client = client(ours.local_addr().unwrap());
     let mut shell = tool("sh");
     let script = format!(
-        "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec {} redirect -c /dev/null \
-         -o redirect_queue={} -o service_web_udp_idle=10s",
+        "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web \
+         exec {} redirect -c /dev/null -o redirect_queue={} -o service_web_udp_idle=10s",
         path(),
         queue.address
     );

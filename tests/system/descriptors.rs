@@ -2,7 +2,7 @@
 //! leads a word of ours to a client, and none of a stranger's stays open.
 
 use crate::support::datagram::client;
-use crate::support::pegasus::{command, configuration, nobody, program, Queue};
+use crate::support::pegasus::{closed_address, command, configuration, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -131,7 +131,7 @@ fn faulty(directory: &Directory, options: &[&str], redirect: &Command) -> Comman
 #[test]
 fn a_panic_is_a_line_for_the_logger_and_nothing_for_the_client() {
     let directory = Directory::new();
-    let redirect = command("redirect", &[&format!("redirect_queue={}", nobody())]);
+    let redirect = command("redirect", &[&format!("redirect_queue={}", closed_address())]);
     let strace = faulty(&directory, &["-e", "inject=getrandom:error=EIO"], &redirect);
     for (moves, log) in [("1>&0 2>&0", 0), ("1>&0", 1)] {
         let (mut client, server) = pair();
@@ -162,7 +162,7 @@ fn a_client_of_datagrams_gets_no_line_either() {
     let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = client(ours.local_addr().unwrap());
     ours.connect(client.local_addr().unwrap()).unwrap();
-    let away = format!("redirect_queue={}", nobody());
+    let away = format!("redirect_queue={}", closed_address());
     for arguments in
         [["--nonsense", "-vvv"], ["-o", "redirect_quue=1"], ["-o", "redirect_queue_timeout=100ms"]]
     {

@@ -1,7 +1,7 @@
 //! Processes that have nothing to do use no processor, whatever state their
 //! sockets are in.
 
-use crate::support::pegasus::{monitor, nobody, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::connect;
 use crate::support::until;
@@ -94,7 +94,7 @@ fn with_a_provider_who_does_not_read() {
 
 #[test]
 fn without_a_queue() {
-    let mut redirect = Redirect::start(nobody(), &["redirect_queue_timeout=20s"]);
+    let mut redirect = Redirect::start(closed_address(), &["redirect_queue_timeout=20s"]);
     redirect.says(&["trying again"]);
     let _client = connect(redirect.address);
     redirect.idles();
@@ -125,7 +125,7 @@ fn a_monitor_between_its_looks() {
 
 #[test]
 fn a_monitor_without_a_queue() {
-    let (provider, queue) = (silent(), nobody());
+    let (provider, queue) = (silent(), closed_address());
     let mut monitor = monitor(queue, provider.address, &[]);
     monitor.says(&["WARN", "trying again"]);
     monitor.idles();

@@ -6,7 +6,7 @@ use crate::support::datagram::{ask, hear, Flows, Sink};
 use crate::support::http;
 use crate::support::inetd::Inetd;
 use crate::support::nginx::Nginx;
-use crate::support::pegasus::{command, nobody, program, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, command, program, Balancer, Queue, Redirect};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
@@ -213,7 +213,8 @@ fn a_header_spoils_no_failover_and_each_provider_gets_its_own() {
             reset(stream);
         });
         let kind = Provider::echo();
-        let mut balancer = Balancer::before(&[nobody(), rude.address, kind.address], &[version]);
+        let mut balancer =
+            Balancer::before(&[closed_address(), rude.address, kind.address], &[version]);
         let mut client = connect(balancer.address());
         let header = header(version, &client);
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), header);
@@ -490,7 +491,7 @@ fn the_first_datagram_of_a_flow_has_a_header() {
 
 #[test]
 fn a_flow_tells_the_next_provider_too() {
-    let (dead, alive) = (nobody(), Sink::echo());
+    let (dead, alive) = (closed_address(), Sink::echo());
     let flows = Flows::first_of(&[dead, alive.address], &[V2]);
     let client = flows.client();
     let header = v2(true, client.local_addr().unwrap(), client.peer_addr().unwrap());

@@ -321,8 +321,9 @@ fn ssh_copies_files_both_ways() {
     let place = directory.path().display();
     let (_process, address) = serve("sshd", |port| {
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-             AuthorizedKeysFile {place}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\n\
+             StrictModes no\nAuthorizedKeysFile {place}/authorized\n\
+             PasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
              Subsystem sftp internal-sftp\nMaxStartups 100\n"
         );
         let mut sshd = tool("sshd");

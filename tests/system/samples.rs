@@ -270,7 +270,8 @@ fn the_init_script_of_openwrt_starts_what_exists() {
     let file = setting.directory.write("pegasus", &script);
     // procd, as far as it is asked here: it tests instead of starting.
     let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
-        procd_set_param() { [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
+        procd_set_param() {
+            [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
     let heard = output(tool("sh").args(["-euc", &format!("{procd}\n. {file}\nstart_service")]));
     assert_eq!(heard, "redirect\n");
 }
@@ -281,11 +282,15 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
     let directory = &setting.directory;
     let rc = "load_rc_config() { :; }
         run_rc_command() { eval \"\\$${1}_cmd\"; }
-        wait_for_pids() { for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
+        wait_for_pids() {
+            for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
     // Whatever happens to this test, what was started ends. In the foreground a
     // signal is passed on once, otherwise to the program and to its group.
-    let daemon = "#!/bin/sh\nwhile getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
-        shift $((OPTIND - 1)); timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
+    let daemon = "#!/bin/sh
+        while getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
+        shift $((OPTIND - 1))
+        timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 &
+        echo $! >\"$P\"; echo $! >\"$p\"\n";
     let (rc, daemon) = (directory.write("rc.subr", rc), directory.write("daemon", daemon));
     let script = sample("freebsd/pegasus")
         .replace("/etc/rc.subr", &rc)

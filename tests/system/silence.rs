@@ -1,7 +1,7 @@
 //! What a client of a superserver hears: its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, program, Queue};
+use crate::support::pegasus::{closed_address, command, path, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -106,7 +106,7 @@ fn a_logger_on_descriptor_2_gets_the_log_and_the_client_does_not() {
 
 #[test]
 fn nothing_when_the_queue_is_away() {
-    let at = format!("redirect_queue={}", nobody());
+    let at = format!("redirect_queue={}", closed_address());
     hears_nothing(&mut command("redirect", &[&at, "redirect_queue_timeout=200ms"]));
 }
 
@@ -120,7 +120,7 @@ fn nothing_when_there_is_no_ticket() {
 #[test]
 fn nothing_when_all_providers_are_dead() {
     let queue = Queue::start(&[]);
-    queue.offer(nobody(), 1);
+    queue.offer(closed_address(), 1);
     let at = format!("redirect_queue={}", queue.address);
     hears_nothing(command("redirect", &[&at, "redirect_wait=50ms"]).args(["-s", "web", "-vv"]));
 }
@@ -183,7 +183,7 @@ fn nothing_when_another_command_is_started_for_a_client() {
 
 #[test]
 fn nothing_through_inetd_either() {
-    let away = Inetd::redirect(nobody(), &["redirect_queue_timeout=200ms"]);
+    let away = Inetd::redirect(closed_address(), &["redirect_queue_timeout=200ms"]);
     let wrong = Inetd::start("redirect --nonsense");
     let unset = Inetd::start("redirect -o nonsense=1");
     for inetd in [&away, &wrong, &unset] {
@@ -204,7 +204,7 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
         let _ = stream.write_all(ANSWER);
     });
     let (queue, directory) = (Queue::start(&[]), Directory::new());
-    queue.offer(nobody(), 1);
+    queue.offer(closed_address(), 1);
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let trace = directory.file("trace");

@@ -4,7 +4,7 @@
 //! tests say so, and are skipped.
 
 use crate::support::datagram::{ask, client, hear, Sink};
-use crate::support::pegasus::{command, nobody, Queue, Redirect, SERVICE};
+use crate::support::pegasus::{closed_address, command, Queue, Redirect, SERVICE};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
@@ -68,7 +68,8 @@ fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
 /// redirector had in the end, beyond those of its start.
 #[track_caller]
 fn relays_although(faults: &[&str]) -> usize {
-    let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Provider::echo(), nobody());
+    let (queue, echo, dead) =
+        (Queue::start(&["queue_scheduler=fifo"]), Provider::echo(), closed_address());
     queue.offer(dead, 1);
     queue.offer(echo.address, 1000);
     let redirect = redirect_although(&queue, "127.0.0.1:0", faults);
@@ -187,7 +188,8 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
     if !can_trace() {
         return;
     }
-    let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Sink::echo(), nobody());
+    let (queue, echo, dead) =
+        (Queue::start(&["queue_scheduler=fifo"]), Sink::echo(), closed_address());
     queue.offer(dead, 1);
     queue.offer(echo.address, 1);
     let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &["setsockopt:error=ENOPROTOOPT"]);

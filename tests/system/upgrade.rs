@@ -4,7 +4,7 @@ use super::cluster::PATIENT;
 use super::reload::Configured;
 use crate::support::control_connection::ControlConnection;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
-use crate::support::pegasus::{monitor, nobody, path, program, Redirect};
+use crate::support::pegasus::{closed_address, monitor, path, program, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -251,7 +251,7 @@ fn what_its_queue_was_offered_goes_along() {
     let offer = |tickets: u32, provider: SocketAddr| {
         format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=2000&lease=10m")
     };
-    let dead = nobody();
+    let dead = closed_address();
     let mut line = ControlConnection::to(places[0]);
     for message in [
         &offer(1000, provider.address),

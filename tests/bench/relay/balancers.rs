@@ -241,7 +241,8 @@ pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
     let mut line = ControlConnection::to(queue);
     for provider in providers {
         let answer = line.ask(&format!(
-            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}&lease=2h"
+            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}\
+             &lease=2h"
         ));
         assert!(answer.starts_with("ok "), "{answer}");
     }

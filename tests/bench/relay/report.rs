@@ -210,12 +210,16 @@ pub fn json(scenario: &Scenario, results: &Results, others: f64) -> String {
             let Some(values) = series(results, name, column.metric) else { continue };
             let rounds: Vec<String> =
                 values.iter().map(|value| number(value * column.scale)).collect();
-            let _ = writeln!(
+            let _ = write!(
                 text,
-                r#"{{"scenario":"{}","balancer":"{name}","figure":"{}","value":{},"rounds":[{}],"machine_others":{}}}"#,
+                r#"{{"scenario":"{}","balancer":"{name}","figure":"{}","value":{},"#,
                 scenario.name,
                 column.title,
                 number(whole(column.metric, values) * column.scale),
+            );
+            let _ = writeln!(
+                text,
+                r#""rounds":[{}],"machine_others":{}}}"#,
                 rounds.join(","),
                 number(others),
             );
@@ -224,11 +228,14 @@ pub fn json(scenario: &Scenario, results: &Results, others: f64) -> String {
     for (ours, column) in comparisons(scenario, results) {
         for (name, _) in results.iter().filter(|(name, _)| *name != ours) {
             let Some(ratio) = Ratio::of(results, column.metric, ours, name) else { continue };
+            let _ = write!(
+                text,
+                r#"{{"scenario":"{}","ours":"{ours}","other":"{name}","figure":"{}","#,
+                scenario.name, column.title,
+            );
             let _ = writeln!(
                 text,
-                r#"{{"scenario":"{}","ours":"{ours}","other":"{name}","figure":"{}","ratio":{},"low":{},"high":{}}}"#,
-                scenario.name,
-                column.title,
+                r#""ratio":{},"low":{},"high":{}}}"#,
                 number(ratio.median),
                 number(ratio.low),
                 number(ratio.high),

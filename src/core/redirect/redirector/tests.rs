@@ -149,8 +149,10 @@ fn a_clients_journey() {
 
 #[test]
 fn a_provider_without_port_has_the_one_that_the_client_came_to() {
-    told("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1\n 0s told [::1] id=1 \
-        => a connect [::1]:8080");
+    told(
+        "0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1\n 0s told [::1] id=1 \
+        => a connect [::1]:8080",
+    );
 }
 
 #[test]
