@@ -95,7 +95,8 @@ const KNOWN_CIRCLES: [(&str, &str); 3] = [
 /// Rust text without comments, the contents of strings, and unit tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let (mut code, mut rest) = (String::new(), text);
+    let mut code = String::new();
+    let mut rest = text;
     while let Some(at) = rest.find(['/', '"', '\'']) {
         code += &rest[..at];
         rest = &rest[at..];
@@ -131,7 +132,8 @@ fn expand(prefix: &Words, tree: &str, found: &mut Vec<(Words, String)>) {
     let mut path = prefix.clone();
     if let Some((head, group)) = tree.split_once('{') {
         path.extend(words(head));
-        let (mut depth, group) = (0, group.rsplit_once('}').unwrap().0);
+        let mut depth = 0;
+        let group = group.rsplit_once('}').unwrap().0;
         let parts = group.split(|c| {
             depth += i32::from(c == '{') - i32::from(c == '}');
             c == ',' && depth == 0
@@ -293,7 +295,8 @@ fn circles(root: &str) -> Vec<Vec<String>> {
     let imports: BTreeMap<&PathBuf, BTreeSet<PathBuf>> =
         all.keys().map(|file| (file, imports(file))).collect();
     let reached = |from: &PathBuf| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        let mut seen = BTreeSet::new();
+        let mut open = vec![from.clone()];
         while let Some(file) = open.pop() {
             open.extend(imports[&file].iter().filter(|next| seen.insert((*next).clone())).cloned());
         }

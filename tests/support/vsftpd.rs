@@ -31,7 +31,8 @@ impl Vsftpd {
         }
         fs::write(directory.path().join("root/data"), data).unwrap();
         directory.write("root/name", &format!("{name}\n"));
-        let (place, last) = (directory.path().display(), passive.end - 1);
+        let place = directory.path().display();
+        let last = passive.end - 1;
         let text = format!(
             "listen=YES\nlisten_address={ip}\nlisten_port={control}\n\
              pasv_address=127.0.0.1\npasv_min_port={}\npasv_max_port={last}\n\

@@ -227,7 +227,8 @@ fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
 #[test]
 fn the_log_may_be_a_file_that_is_moved_away() {
     let directory = Directory::new();
-    let (log, moved) = (directory.file("log"), directory.file("log.1"));
+    let log = directory.file("log");
+    let moved = directory.file("log.1");
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let place = format!("127.0.0.1:{}", crate::support::free_port());
     let settings = [format!("log={log}"), format!("queue_listen={place}")];

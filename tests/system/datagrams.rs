@@ -87,7 +87,8 @@ fn the_first_datagrams_wait_for_a_ticket() {
 
 #[test]
 fn a_dead_provider_costs_no_datagram() {
-    let (dead, alive) = (closed_address(), Sink::echo());
+    let dead = closed_address();
+    let alive = Sink::echo();
     let mut flows = Flows::first_of(&[dead, alive.address], &[]);
     let client = flows.client();
     client.send(b"one").unwrap();
@@ -100,7 +101,8 @@ fn a_dead_provider_costs_no_datagram() {
 
 #[test]
 fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
-    let (first, second) = (Sink::silent(), Sink::silent());
+    let first = Sink::silent();
+    let second = Sink::silent();
     let mut flows = Flows::first_of(&[first.address, second.address], &[]);
     let sender = flows.client();
     // Longer than a datagram is kept, so that none is kept from before.
@@ -108,7 +110,8 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
         sender.send(format!("<13>line {number}").as_bytes()).unwrap();
         thread::sleep(Duration::from_millis(40));
     }
-    let (place, before) = (first.address, first.taken().len());
+    let place = first.address;
+    let before = first.taken().len();
     assert_eq!(before, 30);
     drop(first);
     for number in 30..40u32 {
@@ -126,7 +129,8 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
 
 #[test]
 fn the_death_of_a_provider_ends_all_flows_to_it_and_is_reported_once_by_a_thread() {
-    let (first, second) = (Sink::named("first"), Sink::named("second"));
+    let first = Sink::named("first");
+    let second = Sink::named("second");
     let mut flows = Flows::first_of(&[first.address, second.address], &["redirect_threads=3"]);
     let clients: Vec<UdpSocket> = (0..20).map(|_| flows.client()).collect();
     for client in &clients {

@@ -11,7 +11,8 @@ use std::net::Shutdown;
 
 #[test]
 fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
-    let (dead, alive) = (closed_address(), Provider::named("alive"));
+    let dead = closed_address();
+    let alive = Provider::named("alive");
     let mut balancer = Balancer::before(&[dead, alive.address], &[]);
     let mut client = connect(balancer.address());
     assert_eq!(drain(&mut client), (b"alive".to_vec(), End::Fin));
@@ -30,11 +31,13 @@ fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
 
 #[test]
 fn what_the_client_said_before_is_not_lost() {
-    let (dead, alive) = (closed_address(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let balancer = Balancer::before(&[dead, alive.address], &[]);
     let request = Random::told().bytes(1 << 20);
     let mut client = connect(balancer.address());
-    let (sent, mut sender) = (request.clone(), client.try_clone().unwrap());
+    let sent = request.clone();
+    let mut sender = client.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
         sender.write_all(&sent).unwrap();
         sender.shutdown(Shutdown::Write).unwrap();
@@ -46,7 +49,8 @@ fn what_the_client_said_before_is_not_lost() {
 
 #[test]
 fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
-    let (dead, alive) = (closed_address(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let queue = Queue::start(&["queue_scheduler=fifo"]);
     let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
     // It has said all and ended before there is anybody to call.
@@ -62,7 +66,8 @@ fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
 
 #[test]
 fn a_provider_that_resets_before_a_byte_is_one_that_failed() {
-    let (rude, kind) = (Provider::start(reset), Provider::echo());
+    let rude = Provider::start(reset);
+    let kind = Provider::echo();
     let mut balancer = Balancer::before(&[rude.address, kind.address], &[]);
     let mut client = connect(balancer.address());
     balancer.redirect.says(&[

@@ -26,9 +26,11 @@ fn status_is_printed_without_its_dot() {
 
 #[test]
 fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
-    let (queue, directory) = (Queue::start(&[]), Directory::new());
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
     queue.offer("10.0.0.7:80", 3);
-    let (port, away) = (queue.address.port(), closed_address());
+    let port = queue.address.port();
+    let away = closed_address();
     for (text, set) in [
         (format!("redirect_queue={}\nqueue_listen={away}\n", queue.address), None),
         (format!("redirect_queue=embedded\nqueue_listen='*:{port} {away}'\n"), None),

@@ -34,7 +34,8 @@ fn hears_nothing(command: &mut Command) -> i32 {
 
 #[test]
 fn a_client_on_descriptor_0_is_joined_to_its_provider() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, mut process) = serve(command("redirect", &[&at]).args(["-s", "web"]));
@@ -47,7 +48,8 @@ fn a_client_on_descriptor_0_is_joined_to_its_provider() {
 
 #[test]
 fn the_service_is_found_by_the_port_or_is_the_default() {
-    let (queue, provider) = (Queue::start(&[]), Provider::named("default"));
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("default");
     queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, _process) = serve(&mut command("redirect", &[&at]));
@@ -203,7 +205,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
         let _ = stream.read_exact(&mut [0; 5]);
         let _ = stream.write_all(ANSWER);
     });
-    let (queue, directory) = (Queue::start(&[]), Directory::new());
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
     queue.offer(closed_address(), 1);
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
@@ -222,7 +225,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
     ]);
     strace.arg(path()).args(["redirect", "-c", "/dev/null", "-o", &at, "-s", "web", "-vvv"]);
     let (mut client, mut process) = serve(&mut strace);
-    let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let here = client.local_addr().unwrap();
+    let there = client.peer_addr().unwrap();
     client.write_all(b"hello").unwrap();
     let heard = drain(&mut client).0;
     drop(client);
@@ -247,7 +251,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
 
 #[test]
 fn ten_clients_of_inetd_at_once_are_strangers_to_each_other() {
-    let (queue, provider) = (Queue::at(free_port(), &[]), Provider::echo());
+    let queue = Queue::at(free_port(), &[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 100);
     let inetd = Inetd::redirect(queue.address, &["redirect_wait=20s"]);
     let clients: Vec<TcpStream> = (0..10).map(|_| connect(inetd.address)).collect();

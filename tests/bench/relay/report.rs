@@ -55,7 +55,8 @@ impl Ratio {
     /// Of two rows, round by round; by a bootstrap, which is the same each time.
     fn of(results: &Results, metric: Metric, ours: &str, other: &str) -> Option<Ratio> {
         const SAMPLES: usize = 2000;
-        let (ours, other) = (series(results, ours, metric)?, series(results, other, metric)?);
+        let ours = series(results, ours, metric)?;
+        let other = series(results, other, metric)?;
         let ratios: Vec<f64> = ours.iter().zip(other).map(|(ours, other)| ours / other).collect();
         if ratios.is_empty() || ratios.iter().any(|ratio| !ratio.is_finite()) {
             return None;
@@ -68,7 +69,8 @@ impl Ratio {
         };
         let mut medians: Vec<f64> = (0..SAMPLES).map(|_| sample()).collect();
         medians.sort_by(f64::total_cmp);
-        let (low, high) = (medians[SAMPLES / 40], medians[SAMPLES - 1 - SAMPLES / 40]);
+        let low = medians[SAMPLES / 40];
+        let high = medians[SAMPLES - 1 - SAMPLES / 40];
         Some(Ratio { median: median(ratios), low, high })
     }
 
