@@ -2,7 +2,8 @@
 //!
 //! Owns its listeners, its reaction to signals, and the thread of an embedded queue.
 
-use super::{token, ControlServer, QueueCommand, SharedQueue};
+use super::control_server::{ControlServer, QueueCommand};
+use super::shared::SharedQueue;
 use crate::command::daemon::{become_user, Daemon, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
@@ -83,15 +84,9 @@ impl QueueDaemon {
             }
         }
         for (number, (_, socket)) in listeners.iter().enumerate() {
-            server.listeners.add(
-                number,
-                (),
-                socket.try_clone()?,
-                token(number, true),
-                event_loop.context(),
-            )?;
+            server.listen(number, socket.try_clone()?, event_loop.context())?;
         }
-        let addresses = server.listeners.addresses().collect();
+        let addresses = server.addresses();
         let queue = TicketQueue::new(settings.queue_options(), seed());
         let queue = SharedQueue::new(queue, local_handles_max, event_loop.context().waker());
         Ok(QueueDaemon { event_loop, server, queue, listeners, addresses })
