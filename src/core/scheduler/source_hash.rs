@@ -30,8 +30,8 @@ struct HashedProvider {
     used: u32,
 }
 
-/// The scheduler. A choice costs a few looks into the table; [`fill`](SourceHash::fill)
-/// costs its length.
+/// The scheduler. A choice costs a few looks into the table; making the table anew costs
+/// its length.
 #[derive(Default)]
 pub struct SourceHash {
     /// By slot.
