@@ -8,6 +8,7 @@ use super::deferred_connects::DeferredConnects;
 use super::exit_policy::ExitPolicy;
 use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
+use super::per_source::PerSourceLimit;
 use super::proxy_protocol::{Arrival, Identified, ProxyProtocol};
 use super::queue_handle::QueueHandle;
 use super::supervisor::WorkerCommand;
@@ -88,6 +89,7 @@ pub struct TcpWorker {
     flow_count: Arc<AtomicUsize>,
     clients_max: usize,
     deferred_connects: DeferredConnects,
+    per_source: PerSourceLimit,
     fallbacks: Fallbacks,
     proxy_protocol: ProxyProtocol,
     exit_policy: ExitPolicy,
@@ -338,7 +340,8 @@ impl TcpWorker {
             timers: TimerQueue::default(),
             buffers,
             clients_max: budget.clients,
-            deferred_connects: DeferredConnects::new(shared.source_limiter.clone()),
+            deferred_connects: DeferredConnects::default(),
+            per_source: PerSourceLimit::new(shared.source_limiter.clone()),
             fallbacks: Fallbacks::new(&settings),
             proxy_protocol: ProxyProtocol::new(&settings),
             settings,
@@ -402,11 +405,8 @@ impl TcpWorker {
         let Some(client) = self.clients.get_mut(key) else { return };
         match identified {
             Identified::Client(Arrival { service, from, port }) => {
-                match self.deferred_connects.count_source(
-                    from,
-                    self.settings.redirect_per_source_max,
-                    cx.now,
-                ) {
+                let max = self.settings.redirect_per_source_max;
+                match self.per_source.try_acquire(from, max, cx.now) {
                     Ok(source) => client.source = source,
                     Err(()) => {
                         return self.on_identified(key, Identified::Rejected, redirector, cx)
@@ -596,7 +596,10 @@ impl TcpWorker {
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.proxy_protocol.forget(key);
-            self.deferred_connects.client_left(client.source);
+            self.deferred_connects.descriptors_freed();
+            if let Some(source) = client.source {
+                self.per_source.release(source);
+            }
             self.listeners.resume();
         }
     }
