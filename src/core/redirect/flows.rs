@@ -14,12 +14,13 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use std::collections::{HashMap, VecDeque};
+use crate::protocol::message::Request;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
-use status_poll::StatusPoller;
+use status_poll::{StatusPoller, POLL_INTERVAL};
 
 /// At the end a flow is over after so much silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
@@ -102,8 +103,12 @@ impl StateMachine for Flows {
                 self.forget_offers();
                 self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
-            Input::Status { lines } => self.status(&lines, now),
-            Input::StatusDenied { code } => self.status_denied(code),
+            Input::Status { lines } => self.on_status(&lines, now),
+            Input::StatusDenied { code } => {
+                if self.watch.on_error(code) {
+                    self.outputs.push_back(Output::StatusDenied);
+                }
+            }
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
@@ -443,6 +448,49 @@ impl Flows {
         let keys: Vec<Key> =
             self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
+    }
+
+    /// Asks the queue about the services that flows are of, if it is time.
+    fn poll_status(&mut self, now: Moment) {
+        if !self.watch.is_due(now) {
+            return;
+        }
+        let open = || self.flows.iter().map(|(_, flow)| flow).filter(|flow| flow.open);
+        self.watch.schedule(open().next().is_some(), now);
+        let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
+        for service in self.watch.poll_services(old.map(|flow| flow.service)) {
+            let request = Request::Status { service: Some(service) };
+            self.outputs.push_back(Output::SendToQueue(request));
+        }
+    }
+
+    /// What the queue holds of a service: flows end whose provider offered, on
+    /// this connection, and offers no more. Where no provider does, all are full, or
+    /// their monitors cut off, and another one would do no better. A transfer that goes
+    /// on at another port stays, too: no other provider could go on with it.
+    fn on_status(&mut self, lines: &str, now: Moment) {
+        self.watch.on_status();
+        let offers = status_poll::offers(lines);
+        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
+        let mut withdrawn: Vec<Key> = Vec::new();
+        for key in self.flows.keys() {
+            let Some(flow) = self.flows.get_mut(key) else { continue };
+            if !flow.open || !services.contains(&flow.service) {
+                continue;
+            }
+            match self.redirector.granted(key) {
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
+                Some(_) if flow.offered && !flow.port_changed() => withdrawn.push(key),
+                _ => {}
+            }
+        }
+        withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
+    }
+
+    /// What the queue says next may be of one that has only just started, and
+    /// has not heard of its providers yet.
+    fn forget_offers(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.offered = false);
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
