@@ -86,11 +86,8 @@ fn the_core_is_pure() {
 }
 
 /// Folders in which files still import each other, and why.
-const KNOWN_CIRCLES: [(&str, &str); 3] = [
-    ("src/command/redirect/", "mod.rs makes the workers, and they use what it lets them share"),
-    ("src/command/queue/", "start.rs makes the server of connections, which is in mod.rs"),
-    ("src/core/redirect/flows", "watch.rs has its state and the part of Flows that uses it"),
-];
+const KNOWN_CIRCLES: [(&str, &str); 1] =
+    [("src/command/queue/", "start.rs makes the server of connections, which is in mod.rs")];
 
 /// Rust text without comments, the contents of strings, and unit tests at its end.
 fn code(text: &str) -> String {

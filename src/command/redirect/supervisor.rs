@@ -5,7 +5,8 @@
 //! nobody.
 
 use super::listen_sockets::{ListenDiff, ListenSockets};
-use super::{QueueAccess, WorkerPool};
+use super::shared::{QueueAccess, WorkerCommand};
+use super::workers::WorkerPool;
 use crate::command::daemon::warn_about_limit;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
@@ -20,20 +21,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
-
-/// Commands to a running worker.
-#[derive(Clone)]
-pub enum WorkerCommand {
-    /// End in good order; the second time at once.
-    Terminate,
-    /// Another process serves new clients from now on: end when those that are
-    /// here are gone.
-    HandOver,
-    /// Other options from now on.
-    Reconfigure(Arc<Settings>),
-    /// The listen sockets change.
-    UpdateListeners(Arc<ListenDiff>),
-}
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -224,10 +211,7 @@ impl State {
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         // These know of all listen sockets already.
-        let started = self.pool.missing_workers(&self.listen_sockets);
-        let started = started
-            .and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
-        if let Err(error) = started {
+        if let Err(error) = self.pool.start_missing(&self.listen_sockets) {
             error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
             let diff = ListenDiff { closed: opened, ..ListenDiff::default() };
             self.listen_sockets.apply(&diff);
