@@ -8,7 +8,7 @@
 //! A program with a scheduler of one's own is this library and a few lines:
 //!
 //! ```no_run
-//! use pegasus::scheduler::registry::SchedulerDef;
+//! use pegasus::scheduler::SchedulerDef;
 //! use pegasus::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
 //! /// Nobody gets a second request before everybody has one.
@@ -50,8 +50,8 @@ pub use pegasus_core::scheduler;
 
 /// Runs the program with schedulers of one's own besides those of the table;
 /// the result is its exit status.
-pub fn run(own: Vec<scheduler::registry::SchedulerDef>) -> i32 {
-    scheduler::registry::add(own);
+pub fn run(own: Vec<scheduler::SchedulerDef>) -> i32 {
+    scheduler::add(own);
     let arguments: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     command::cli::main(&arguments)
