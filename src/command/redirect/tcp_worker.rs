@@ -66,7 +66,7 @@ impl Client {
     }
 }
 
-/// See the file's head.
+/// The clients of one event loop.
 pub struct TcpWorker {
     base: WorkerBase,
     listeners: Listeners<ServiceName>,
@@ -439,7 +439,7 @@ impl TcpWorker {
                     self.buffers.close_idle_pipes();
                     return Err(error);
                 }
-                // Nobody's fault, unless from here nobody there can be called at all.
+                // No provider is to blame, unless it can never be reached from here.
                 let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
                 let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
                 redirector.handle_input(

@@ -35,11 +35,11 @@ use std::sync::Arc;
 
 /// Received datagrams of one socket before others get their turn.
 const BATCH: usize = 64;
-/// How long a socket rests of which the system says what nobody expects.
+/// How long a socket rests after an unexpected error.
 const PAUSE: Span = Span::from_millis(100);
-/// How often a loop looks whether others are done with a place.
+/// How often a worker looks whether others are done with a listen socket.
 const RECHECK_INTERVAL: Span = Span::from_millis(50);
-/// How often it looks for addresses of this host, where it has to.
+/// How often it looks for new addresses of this host, where it has to.
 const REFRESH_INTERVAL: Span = Span::from_secs(10);
 
 /// A socket that clients come to.
@@ -52,7 +52,7 @@ struct UdpListener {
     /// The socket that it came to does: there is one for each address.
     per_address: bool,
     address_sockets: AddressSockets,
-    /// It has one client only, to whom the starter connected it.
+    /// The superserver connected it to its only client.
     connected: bool,
     /// Something may be there to be taken.
     readable: bool,
@@ -72,7 +72,7 @@ pub struct Shard {
     pub count: usize,
 }
 
-/// See the file's head.
+/// The flows of one event loop.
 pub struct UdpWorker {
     base: WorkerBase,
     /// By their numbers.
@@ -131,7 +131,8 @@ impl Handler for UdpWorker {
             Output::StatusDenied => {
                 info!(
                     target: "redirect",
-                    "status is denied (queue_allow_status): flows do not end when their provider withdraws"
+                    "status is denied (queue_allow_status): \
+                     flows do not end when their provider withdraws"
                 );
             }
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
@@ -320,7 +321,12 @@ impl UdpWorker {
                 cx,
             );
             if listener.address_sockets.count() != before {
-                info!(target: "redirect", "port {}: {} addresses have a socket each", listener.port, listener.address_sockets.count());
+                info!(
+                    target: "redirect",
+                    "port {}: {} addresses have a socket each",
+                    listener.port,
+                    listener.address_sockets.count()
+                );
             }
             self.refresh_at = Some(cx.now + REFRESH_INTERVAL);
         }
@@ -411,8 +417,8 @@ impl UdpWorker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An earlier answer found its client gone: nobody's fault, and it is
-                // the next datagram that this call would have brought.
+                // An earlier answer found its client gone. The error came in the place of
+                // the next datagram.
                 Err(error)
                     if datagram::is_unreachable(&error)
                         || error.kind() == io::ErrorKind::Interrupted => {}
@@ -429,7 +435,8 @@ impl UdpWorker {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
-        let (header, token) = (self.header(flow, flows), token(flow.index(), TokenKind::Upstream));
+        let header = self.header(flow, flows);
+        let token = token(flow.index(), TokenKind::Upstream);
         let port_may_change = flows.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
@@ -452,7 +459,7 @@ impl UdpWorker {
         }
     }
 
-    /// What a new provider of a flow is told first.
+    /// The PROXY header for a new provider of a flow.
     fn header(&self, flow: Key, flows: &Flows) -> Option<Header> {
         let key = flows.key(flow)?;
         let listener = self.listeners.get(&key.socket)?;
@@ -490,8 +497,8 @@ impl UdpWorker {
                     return flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
                 }
                 Err(error) if socket::is_out_of_sockets(&error) => return,
-                // What else the network has to say, that a datagram was too long for
-                // one, is said once, and concerns no other one.
+                // Other errors, such as a datagram that was too long, are reported once
+                // and concern no other datagram.
                 Err(_) => {}
             }
         }

@@ -1,10 +1,9 @@
 //! Datagrams, as flows: what one client sends to one address goes to one
 //! provider, and what that answers comes back.
 //!
-//! Owns which flow a datagram belongs to, the datagrams that wait for a
-//! provider, and when a flow ends. Whom a flow is led to, and what the queue is
-//! told, is the [`Redirector`]'s business, for which a flow is a client like
-//! any other. Knows no socket.
+//! Owns which flow a datagram belongs to, the datagrams that wait for a provider, and
+//! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
+//! it, a flow is a client like any other. Knows no socket.
 
 use super::redirector::{self, Failure, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
@@ -36,8 +35,8 @@ struct Flow {
     open: bool,
     /// Whether that offered when the queue was last heard, since it is connected.
     offered: bool,
-    /// The provider's address as it was told, and the one that answered last,
-    /// which is where a stream of datagrams goes on: TFTP takes a port for each.
+    /// The provider's address as the queue gave it, and the one that answered last,
+    /// which is where the flow goes on: TFTP takes a port for each transfer.
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
@@ -68,7 +67,7 @@ impl Flow {
     }
 }
 
-/// See the file's head.
+/// All flows of a worker.
 #[derive(Default)]
 pub struct Flows {
     options: FlowOptions,
@@ -81,7 +80,7 @@ pub struct Flows {
     ranking: EvictionOrder,
     watch: StatusPoller,
     draining: bool,
-    /// Doors that are about to be closed.
+    /// Sockets that are about to be closed.
     left: Vec<usize>,
     outputs: VecDeque<Output>,
 }
@@ -130,7 +129,7 @@ impl StateMachine for Flows {
                 self.update_limits();
             }
             Input::StopNewFlows { socket } => {
-                // Of those before, whoever has no flow any more was closed.
+                // Sockets without a flow were closed since.
                 let flows = &self.flows;
                 self.left.retain(|socket| flows.iter().any(|(_, flow)| flow.key.socket == *socket));
                 self.left.push(socket);
@@ -150,7 +149,7 @@ impl StateMachine for Flows {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
             match flow.ends() {
-                // Until it has a provider its time is the redirector's business.
+                // Until it has a provider, the redirector watches its time.
                 _ if !flow.open => {}
                 (end, _) if end > now => self.arm(key),
                 (_, outcome) => self.finish(key, outcome, now),
@@ -210,25 +209,25 @@ impl Flows {
         self.flows.get(flow).is_some()
     }
 
-    /// Between whom a flow is.
+    /// The key of a flow.
     pub fn key(&self, flow: Key) -> Option<FlowKey> {
         self.flows.get(flow).map(|flow| flow.key)
     }
 
-    /// What nobody has taken for certain, oldest first.
+    /// Datagrams that no provider has certainly taken, oldest first.
     pub fn unconfirmed(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
     /// Whether a flow began with a request of TFTP, to which the answer comes from
-    /// another port. It is known as long as nobody answered.
+    /// another port. It is known as long as no answer came.
     pub fn is_tftp(&self, flow: Key) -> bool {
         self.unconfirmed(flow).next().is_some_and(is_tftp_request)
     }
 
-    /// A client sent this to `port` of ours. Where its flow has a provider, the
-    /// answer is by which flow, and to whom, it is to be sent now; otherwise it
-    /// waits here or is lost.
+    /// A client sent this to `port` of ours. Where its flow has a provider, the result
+    /// is the flow and the address to send it to now; otherwise the datagram waits here
+    /// or is lost.
     pub fn on_datagram(
         &mut self,
         flow_key: FlowKey,
@@ -302,8 +301,8 @@ impl Flows {
         open.then_some((key, peer))
     }
 
-    /// `from` sent so many bytes to the flow's socket. The answer is to whom
-    /// they are to be sent, if they belong to the flow.
+    /// `from` sent so many bytes to the flow's socket. If they belong to the flow, the
+    /// result is the key of the client that they are for.
     pub fn on_reply(
         &mut self,
         key: Key,
@@ -352,11 +351,10 @@ impl Flows {
         self.arm(key);
     }
 
-    /// Nobody is where a flow's datagrams went. At its provider's own port that
-    /// is the death of the provider, and of all flows that lead there.
+    /// Nothing listens where a flow's datagrams went. At its provider's own port that is
+    /// the death of the provider, and of all flows that lead there.
     fn on_unreachable(&mut self, key: Key, now: Moment) {
-        // What a flow hears that is on its way to another provider, it hears of
-        // the one that is known to be dead.
+        // A flow without a provider hears of the one that is known to be dead.
         let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
         if flow.port_changed() {
             return self.finish(key, Outcome::Complete, now);
@@ -415,7 +413,7 @@ impl Flows {
         }
     }
 
-    /// Flows that are here end as it is wanted now; what one is stays.
+    /// Flows that are here get the limits of now, but stay flows or single datagrams.
     fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };

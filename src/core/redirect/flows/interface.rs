@@ -1,5 +1,5 @@
-//! What flows are told and what they want done, and what an operator chooses
-//! for them. Owns these words only.
+//! The inputs and outputs of flows, and the options that an operator sets. Owns these
+//! types only.
 
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -44,14 +44,14 @@ pub struct FlowOptions {
     pub services: HashMap<ServiceName, FlowLimits>,
 }
 
-/// Between whom a flow is, as far as the client sees it.
+/// What identifies a flow: its two ends as the client sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// The number of the socket it came to.
     pub socket: usize,
-    /// Where it comes from.
+    /// The client's address.
     pub client: SocketAddr,
-    /// The address it was sent to, where the system tells.
+    /// The address it was sent to, where the system reports it.
     pub local: Option<IpAddr>,
 }
 
@@ -74,7 +74,7 @@ pub enum Input {
         /// The lines of the answer.
         lines: String,
     },
-    /// The queue did not do something that it was told, or asked for a status.
+    /// The queue answered a request without an id with an error.
     StatusDenied {
         /// Why.
         code: ErrorCode,
@@ -89,7 +89,7 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
-    /// Nobody takes the flow's datagrams.
+    /// Nothing listens where the flow's datagrams went.
     ProviderUnreachable {
         /// The flow.
         flow: Key,
@@ -129,14 +129,14 @@ pub enum Input {
 pub enum Output {
     /// Ask or tell the queue.
     SendToQueue(Request),
-    /// Tell the operator that the queue does not tell its status.
+    /// Tell the operator that the queue denies its status.
     StatusDenied,
     /// Open a socket for the flow, in the place of one that it had, and send
     /// what it [kept](super::Flows::unconfirmed) to this address.
     Open {
         /// The flow.
         flow: Key,
-        /// Whom.
+        /// The provider's address.
         to: SocketAddr,
     },
     /// Close the flow's socket, if it has one.
