@@ -52,7 +52,7 @@ mod tests {
         let mut poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (go, wait) = sync_channel::<()>(1);
-        let one_shot = OneShot::spawn("test", waker, move || wait.recv().map(|()| 7));
+        let one_shot = OneShot::spawn("test", waker.clone(), move || wait.recv().map(|()| 7));
         assert!(one_shot.take().is_none());
         go.send(()).unwrap();
         let mut events = Events::with_capacity(1);
