@@ -8,7 +8,7 @@
 //! A program with a scheduler of your own is this library and a few lines:
 //!
 //! ```no_run
-//! use pegasus::scheduler::registry::SchedulerDef;
+//! use pegasus::scheduler::SchedulerDef;
 //! use pegasus::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
 //! /// The fewest requests in progress, whatever the capacity.
@@ -50,8 +50,8 @@ mod os;
 pub use pegasus_core::scheduler;
 
 /// Runs the program with further schedulers; returns the exit status.
-pub fn run(own: Vec<scheduler::registry::SchedulerDef>) -> i32 {
-    scheduler::registry::add(own);
+pub fn run(own: Vec<scheduler::SchedulerDef>) -> i32 {
+    scheduler::add(own);
     let arguments: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     command::cli::main(&arguments)

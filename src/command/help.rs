@@ -6,7 +6,7 @@
 use super::exit;
 use super::terminal::print_error;
 use crate::config::keys;
-use pegasus_core::scheduler::registry;
+use pegasus_core::scheduler;
 use std::io::{self, Write};
 
 const OVERVIEW: &str = include_str!("help/overview.txt");
@@ -52,7 +52,7 @@ pub fn print(words: &[String]) -> i32 {
 fn schedulers() -> String {
     let mut text =
         String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
-    for entry in registry::definitions() {
+    for entry in scheduler::definitions() {
         let name = entry.names[0];
         let aliases = entry.names[1..].join(" ");
         let line = if aliases.is_empty() {

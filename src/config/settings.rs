@@ -13,7 +13,7 @@ use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
-use pegasus_core::scheduler::registry::SchedulerName;
+use pegasus_core::scheduler::SchedulerName;
 use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.

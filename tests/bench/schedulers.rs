@@ -5,7 +5,7 @@ use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::Offer;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::queue::provider_pool::ProviderPool;
-use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
+use pegasus_core::scheduler::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
 

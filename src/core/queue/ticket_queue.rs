@@ -17,7 +17,7 @@ use crate::base::timer_queue::TimerQueue;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
 use crate::scheduler::interface::Scheduler;
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

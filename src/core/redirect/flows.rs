@@ -2,9 +2,8 @@
 //! provider, and its replies come back.
 //!
 //! Owns which flow a datagram belongs to, the datagrams that wait for a provider, and
-//! when a flow ends. Not responsible for the choice of a provider and messages to the
-//! queue: that is the [`Redirector`], for which a flow is a client like any other. Knows
-//! no socket.
+//! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
+//! it, a flow is a client like any other. Knows no socket.
 
 use super::redirector::{self, Failure, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
@@ -14,12 +13,13 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use std::collections::{HashMap, VecDeque};
+use crate::protocol::message::Request;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
-use status_poll::StatusPoller;
+use status_poll::{StatusPoller, POLL_INTERVAL};
 
 /// While draining a flow ends after this silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
@@ -35,8 +35,8 @@ struct Flow {
     open: bool,
     /// Whether that provider offered in the last status, on this connection to the queue.
     offered: bool,
-    /// The provider's address as the queue named it, and the address that replied last,
-    /// to which further datagrams go: TFTP uses a new port for each transfer.
+    /// The provider's address as the queue gave it, and the one that answered last,
+    /// which is where the flow goes on: TFTP takes a port for each transfer.
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
@@ -67,7 +67,7 @@ impl Flow {
     }
 }
 
-/// The flows of one worker.
+/// All flows of a worker.
 #[derive(Default)]
 pub struct Flows {
     options: FlowOptions,
@@ -80,7 +80,7 @@ pub struct Flows {
     ranking: EvictionOrder,
     watch: StatusPoller,
     draining: bool,
-    /// Sockets that are about to close.
+    /// Sockets that are about to be closed.
     left: Vec<usize>,
     outputs: VecDeque<Output>,
 }
@@ -102,8 +102,12 @@ impl StateMachine for Flows {
                 self.forget_offers();
                 self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
-            Input::Status { lines } => self.status(&lines, now),
-            Input::StatusDenied { code } => self.status_denied(code),
+            Input::Status { lines } => self.on_status(&lines, now),
+            Input::StatusDenied { code } => {
+                if self.watch.on_error(code) {
+                    self.outputs.push_back(Output::StatusDenied);
+                }
+            }
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
@@ -125,7 +129,7 @@ impl StateMachine for Flows {
                 self.update_limits();
             }
             Input::StopNewFlows { socket } => {
-                // Of the earlier ones, those without a flow have been closed.
+                // Sockets without a flow were closed since.
                 let flows = &self.flows;
                 self.left.retain(|socket| flows.iter().any(|(_, flow)| flow.key.socket == *socket));
                 self.left.push(socket);
@@ -145,7 +149,7 @@ impl StateMachine for Flows {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
             match flow.ends() {
-                // Until it has a provider, the redirector limits its time.
+                // Until it has a provider, the redirector watches its time.
                 _ if !flow.open => {}
                 (end, _) if end > now => self.arm(key),
                 (_, outcome) => self.finish(key, outcome, now),
@@ -205,24 +209,25 @@ impl Flows {
         self.flows.get(flow).is_some()
     }
 
-    /// The endpoints of a flow.
+    /// The key of a flow.
     pub fn key(&self, flow: Key) -> Option<FlowKey> {
         self.flows.get(flow).map(|flow| flow.key)
     }
 
-    /// The datagrams that may not have been received, oldest first.
+    /// Datagrams that no provider has certainly taken, oldest first.
     pub fn unconfirmed(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
-    /// Whether a flow began with a TFTP request, to which the reply comes from another
-    /// port. Known until the first reply.
+    /// Whether a flow began with a request of TFTP, to which the answer comes from
+    /// another port. It is known as long as no answer came.
     pub fn is_tftp(&self, flow: Key) -> bool {
         self.unconfirmed(flow).next().is_some_and(is_tftp_request)
     }
 
-    /// A client sent this to the local `port`. If its flow has a provider, returns the
-    /// flow and the address to send it to now; otherwise the datagram is kept or dropped.
+    /// A client sent this to `port` of ours. Where its flow has a provider, the result
+    /// is the flow and the address to send it to now; otherwise the datagram waits here
+    /// or is lost.
     pub fn on_datagram(
         &mut self,
         flow_key: FlowKey,
@@ -296,8 +301,8 @@ impl Flows {
         open.then_some((key, peer))
     }
 
-    /// `from` sent this many bytes to the flow's socket. Returns where to send them, if
-    /// they belong to the flow.
+    /// `from` sent so many bytes to the flow's socket. If they belong to the flow, the
+    /// result is the key of the client that they are for.
     pub fn on_reply(
         &mut self,
         key: Key,
@@ -346,10 +351,10 @@ impl Flows {
         self.arm(key);
     }
 
-    /// A flow's datagrams reached no socket. At the provider's own port that means that
-    /// the provider is dead, and all its flows lose it.
+    /// Nothing listens where a flow's datagrams went. At its provider's own port that is
+    /// the death of the provider, and of all flows that lead there.
     fn on_unreachable(&mut self, key: Key, now: Moment) {
-        // A flow that is already moving to another provider still reports the dead one.
+        // A flow without a provider hears of the one that is known to be dead.
         let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
         if flow.port_changed() {
             return self.finish(key, Outcome::Complete, now);
@@ -408,8 +413,7 @@ impl Flows {
         }
     }
 
-    /// Applies the current limits to existing flows; whether one is per datagram does not
-    /// change.
+    /// Flows that are here get the limits of now, but stay flows or single datagrams.
     fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
@@ -442,6 +446,49 @@ impl Flows {
         let keys: Vec<Key> =
             self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
+    }
+
+    /// Asks the queue about the services that flows are of, if it is time.
+    fn poll_status(&mut self, now: Moment) {
+        if !self.watch.is_due(now) {
+            return;
+        }
+        let open = || self.flows.iter().map(|(_, flow)| flow).filter(|flow| flow.open);
+        self.watch.schedule(open().next().is_some(), now);
+        let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
+        for service in self.watch.poll_services(old.map(|flow| flow.service)) {
+            let request = Request::Status { service: Some(service) };
+            self.outputs.push_back(Output::SendToQueue(request));
+        }
+    }
+
+    /// What the queue holds of a service: flows end whose provider offered, on
+    /// this connection, and offers no more. Where no provider does, all are full, or
+    /// their monitors cut off, and another one would do no better. A transfer that goes
+    /// on at another port stays, too: no other provider could go on with it.
+    fn on_status(&mut self, lines: &str, now: Moment) {
+        self.watch.on_status();
+        let offers = status_poll::offers(lines);
+        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
+        let mut withdrawn: Vec<Key> = Vec::new();
+        for key in self.flows.keys() {
+            let Some(flow) = self.flows.get_mut(key) else { continue };
+            if !flow.open || !services.contains(&flow.service) {
+                continue;
+            }
+            match self.redirector.granted(key) {
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
+                Some(_) if flow.offered && !flow.port_changed() => withdrawn.push(key),
+                _ => {}
+            }
+        }
+        withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
+    }
+
+    /// What the queue says next may be of one that has only just started, and
+    /// has not heard of its providers yet.
+    fn forget_offers(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.offered = false);
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {

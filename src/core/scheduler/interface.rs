@@ -25,7 +25,7 @@
 //! Where the choice is the lowest of a key, `key_index.rs` does all of it, and the
 //! scheduler is its key (see `fifo.rs`).
 //!
-//! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
+//! A new scheduler is its file, and a `mod` line and a row in `mod.rs`.
 
 use crate::base::address::Provider;
 use crate::base::time::Span;

@@ -4,7 +4,7 @@
 use super::*;
 use crate::base::random::Random;
 use crate::scheduler::competitive::SCAN_MAX;
-use crate::scheduler::registry::{SchedulerName, SCHEDULERS};
+use crate::scheduler::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
 
 const LEASE: Span = Span::from_secs(1000);

@@ -7,7 +7,7 @@ use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{Reply, Request};
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::net::IpAddr;
 use std::sync::Arc;
 

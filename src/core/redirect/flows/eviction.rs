@@ -1,19 +1,20 @@
 //! Which flow makes room for a new one.
 //!
-//! Owns the order of eviction: the least recently active flow first, and newcomers, with
-//! a single datagram, before established flows. A flood of newcomers thus displaces
-//! itself and not the flows in use. Knows no datagram.
+//! Owns the order in which flows are given up: the longest silent first, and first
+//! among newcomers, of which one datagram came. So a flood of newcomers displaces itself
+//! and not the flows that are in use. Knows no datagram.
 
 use crate::base::slab::Key;
 use crate::base::time::Moment;
 use crate::base::timer_queue::TimerQueue;
 
-/// Newcomers are evicted first only while they hold at least a quarter of all flows. With
-/// no such quarter no newcomer would last until its second datagram.
+/// Newcomers may have one in so many of all flows: with none, no newcomer would last
+/// until its second datagram.
 const NEW_PART: usize = 4;
 
-/// The order of eviction. A list holds each flow at the time of its last activity, or
-/// earlier, and may hold flows that have ended or been promoted.
+/// The flows in the order of their last datagram. A list holds each flow at the time
+/// when it was last touched, or earlier, and perhaps some that are gone or no newcomers
+/// any more.
 #[derive(Debug, Default)]
 pub struct EvictionOrder {
     newcomers: TimerQueue<Key>,
@@ -22,7 +23,7 @@ pub struct EvictionOrder {
     count: usize,
 }
 
-/// Whether a flow is established, and when it was last active.
+/// What is known of a flow: whether it is established, and when it was touched.
 pub type Activity = (bool, Moment);
 
 impl EvictionOrder {
@@ -63,7 +64,7 @@ impl EvictionOrder {
         None
     }
 
-    /// Drops stale entries, if they could be the majority.
+    /// Forgets flows that are gone, where they could be most of a list.
     pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
         for (list, established) in
             [(&mut self.newcomers, false), (&mut self.established_list, true)]

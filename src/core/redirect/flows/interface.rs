@@ -1,4 +1,5 @@
-//! The inputs, outputs and options of [`Flows`](super::Flows).
+//! The inputs and outputs of flows, and the options that an operator sets. Owns these
+//! types only.
 
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -43,7 +44,7 @@ pub struct FlowOptions {
     pub services: HashMap<ServiceName, FlowLimits>,
 }
 
-/// What identifies a flow: its endpoints, as the client sees them.
+/// What identifies a flow: its two ends as the client sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
     /// The number of the socket that received it.
@@ -73,7 +74,7 @@ pub enum Input {
         /// The lines of the reply.
         lines: String,
     },
-    /// The queue rejected a message without an id, such as a status request.
+    /// The queue answered a request without an id with an error.
     StatusDenied {
         /// Why.
         code: ErrorCode,
@@ -88,7 +89,7 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
-    /// The flow's datagrams reach no socket (ICMP: port or host unreachable).
+    /// Nothing listens where the flow's datagrams went.
     ProviderUnreachable {
         /// The flow.
         flow: Key,
@@ -128,14 +129,14 @@ pub enum Input {
 pub enum Output {
     /// Send this request to the queue.
     SendToQueue(Request),
-    /// Log that the queue denies status requests.
+    /// Tell the operator that the queue denies its status.
     StatusDenied,
     /// Open a socket for the flow, instead of an earlier one, and send the datagrams that
     /// it [kept](super::Flows::unconfirmed) to this address.
     Open {
         /// The flow.
         flow: Key,
-        /// The provider.
+        /// The provider's address.
         to: SocketAddr,
     },
     /// Close the flow's socket, if it has one.
