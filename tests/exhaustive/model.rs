@@ -126,7 +126,9 @@ impl Model {
             steps >= 6 || self.actives(*p) < self.providers[*p].tickets.max(1) << steps
         };
         let in_pace: Vec<usize> = able.iter().copied().filter(paced).collect();
-        if in_pace.is_empty() && !ask.patient(self.now) {
+        // Shortly after one came, others may be about to.
+        let settled = self.providers.iter().all(|p| !p.heard || self.now >= p.came + SECOND);
+        if in_pace.is_empty() && (settled || !ask.patient(self.now)) {
             able
         } else {
             in_pace

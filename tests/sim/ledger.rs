@@ -177,6 +177,8 @@ pub struct Ledger {
     owed: BTreeMap<(Key, u64), (Request, Option<u64>)>,
     granted: BTreeMap<(Key, u32), Granted>,
     swept: Moment,
+    /// By service: one second after a provider came last.
+    settled: BTreeMap<ServiceName, Moment>,
     /// Connections that can say nothing any more.
     silent: Vec<Key>,
     /// Nobody waits and nothing is granted any more.
@@ -231,6 +233,7 @@ impl Ledger {
                 account.rival = other.or(account.rival);
                 if now >= account.lease_end {
                     account.came = now;
+                    self.settled.insert(*service, now + Span::from_secs(1));
                 }
                 granted_before = Some(account.granted);
                 if account.hold_end <= now {
@@ -381,6 +384,7 @@ impl Ledger {
                 );
                 let on_ticket = self.candidate(pending, Tier::Ticket, now);
                 let in_pace = self.candidate(pending, Tier::InPace, now);
+                let patient = self.patient(pending, now);
                 let account = self
                     .accounts
                     .get_mut(&whose)
@@ -392,7 +396,7 @@ impl Ledger {
                 } else if in_pace {
                     account.on_capacity(now) && account.in_pace(now)
                 } else {
-                    account.on_capacity(now) && now >= pending.half_time
+                    account.on_capacity(now) && !patient
                 };
                 assert!(!account.avoided(pending.asker, now), "{provider} fails for this asker");
                 assert!(
@@ -450,8 +454,14 @@ impl Ledger {
         self.accounts.iter().any(|(whose, account)| same(whose) && fits(account))
     }
 
+    /// Whether it waits for providers that may be about to come.
+    fn patient(&self, pending: &Pending, now: Moment) -> bool {
+        let settled = self.settled.get(&pending.service).copied().unwrap_or_default();
+        now < pending.half_time && now < settled
+    }
+
     fn any_candidate(&self, pending: &Pending, now: Moment) -> bool {
-        let last = if now < pending.half_time { Tier::InPace } else { Tier::Any };
+        let last = if self.patient(pending, now) { Tier::InPace } else { Tier::Any };
         self.candidate(pending, Tier::Ticket, now) || self.candidate(pending, last, now)
     }
 

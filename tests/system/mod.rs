@@ -36,5 +36,6 @@ mod superservers_all;
 mod syscall_faults;
 mod tftp;
 mod threads;
+mod ticket_law;
 mod timeouts;
 mod upgrade;

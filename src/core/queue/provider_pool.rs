@@ -26,6 +26,9 @@ use std::net::IpAddr;
 /// How the times of a provider that gets few requests are forgotten: half of
 /// what it is slower than the others after so long.
 const HELD_MEMORY: Span = Span::from_secs(5);
+/// So long after a provider came, others may be about to come, and requests that
+/// can wait are not all led to the first.
+const SETTLING: Span = Span::from_secs(1);
 /// With so many requests between two offers a provider's times are known.
 const SAMPLES_KNOWN: u64 = 10;
 
@@ -61,6 +64,8 @@ pub struct ProviderPool {
     wakeups: OrderedIndex<Moment>,
     free_seq: u64,
     grant_seq: u64,
+    /// Others may be about to come until then: one came shortly before.
+    settled: Moment,
     /// The median of the times that requests take, and when it was found.
     typical: (Span, Moment),
     /// Until then an asker may be led elsewhere because it alone found a provider dead.
@@ -108,6 +113,7 @@ impl ProviderPool {
             wakeups: OrderedIndex::default(),
             free_seq: 0,
             grant_seq: 0,
+            settled: Moment::ZERO,
             typical: (Span::ZERO, Moment::ZERO),
             avoiding_until: Moment::ZERO,
             waited: 0,
@@ -151,6 +157,11 @@ impl ProviderPool {
             }
             self.refresh(key, now);
         }
+    }
+
+    /// Until when requests that can wait do so for providers that may be about to come.
+    pub fn settled(&self) -> Moment {
+        self.settled
     }
 
     /// When time alone will change something here.
@@ -234,6 +245,7 @@ impl ProviderPool {
         }
         if !offered {
             member.came = now;
+            self.settled = now + SETTLING;
         }
         member.stats.tickets = offer.tickets;
         member.stats.capacity = offer.capacity;
@@ -303,7 +315,7 @@ impl ProviderPool {
         now: Moment,
     ) -> bool {
         self.advance(now);
-        self.placement(counted, patient, None, avoid).is_some()
+        self.placement(counted, patient && now < self.settled, None, avoid).is_some()
     }
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
@@ -351,7 +363,7 @@ impl ProviderPool {
         now: Moment,
     ) -> Option<(Provider, Grant)> {
         self.advance(now);
-        let placement = self.placement(counted, patient, client, avoid)?;
+        let placement = self.placement(counted, patient && now < self.settled, client, avoid)?;
         let view =
             PoolView { members: &self.members, availabilities: placement.availabilities(), avoid };
         let slot = self

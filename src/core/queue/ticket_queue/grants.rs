@@ -213,8 +213,8 @@ impl TicketQueue {
                     let (avoid, over) = avoid(pool, next, peer, now);
                     until = until.min(over);
                     let patient = now < waiter.half_time();
-                    if patient {
-                        until = until.min(waiter.half_time());
+                    if patient && now < pool.settled() {
+                        until = until.min(waiter.half_time()).min(pool.settled());
                     }
                     pool.has_candidate(next.id.is_some(), patient, &avoid, now).then_some(patient)
                 })
