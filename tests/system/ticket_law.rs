@@ -344,7 +344,8 @@ fn a_killed_monitor_is_not_missed_before_the_next_one_is_there() {
 #[test]
 fn a_queue_that_falls_silent_is_called_again_well_before_its_lease_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _monitor = monitor(listener.local_addr().unwrap(), closed_address(), &["service_web_check=off"]);
+    let _monitor =
+        monitor(listener.local_addr().unwrap(), closed_address(), &["service_web_check=off"]);
     let start = Instant::now();
     let (silent, _) = listener.accept().unwrap();
     let (_again, _) = listener.accept().unwrap();
