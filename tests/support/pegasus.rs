@@ -85,10 +85,11 @@ pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
     directory.write("pegasus.conf", &lines)
 }
 
-/// The address at the end of a `ready` line, perhaps behind a service's name.
+/// Waits until this part of a process is ready; returns the last address of that line. A
+/// redirector with an embedded queue logs two such lines.
 #[track_caller]
-fn ready(process: &mut Process) -> SocketAddr {
-    let line = process.says(&["] ready "]);
+fn ready(process: &mut Process, part: &str) -> SocketAddr {
+    let line = process.says(&[&format!("[{part}] ready ")]);
     let place = line.split_whitespace().last().unwrap();
     let place = place.rsplit('=').next().unwrap().trim_end_matches("/udp");
     place.parse().unwrap_or_else(|_| panic!("no address: {line}"))
@@ -122,7 +123,7 @@ impl Queue {
     #[track_caller]
     pub fn of(command: &mut Command) -> Queue {
         let mut process = Process::start("queue", command);
-        let address = ready(&mut process);
+        let address = ready(&mut process, "queue");
         Queue { process, address }
     }
 
@@ -183,7 +184,7 @@ impl Redirect {
     #[track_caller]
     pub fn of(command: &mut Command) -> Redirect {
         let mut process = Process::start("redirect", command);
-        let address = ready(&mut process);
+        let address = ready(&mut process, "redirect");
         Redirect { process, address }
     }
 
