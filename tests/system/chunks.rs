@@ -7,6 +7,7 @@ use crate::support::pegasus::{command, Queue, Redirect};
 use crate::support::random::Random;
 use crate::support::socket::{connect_with, furnish, Room};
 use crate::support::{free_ports, until, PATIENCE};
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -221,32 +222,41 @@ fn connection(
         let pieces = [longest(random, sizes[own]), longest(random, sizes[1 - own])];
         let sends = (starts[own], sizes[own]);
         let receives = (starts[1 - own], sizes[1 - own]);
-        let holds = holds[own];
         let pauses = [0, 4, 32][random.below(3) as usize];
-        let sent = 0;
-        let received = 0;
-        let told = false;
-        let ended = false;
         // A reader that starts late finds all buffers full.
         let late = Duration::from_millis([0, 0, 10, 30][random.below(4) as usize]);
-        let until = [now, now + late];
-        Side { stream, sends, sent, receives, received, holds, told, ended, pieces, pauses, until }
+        Side {
+            stream,
+            sends,
+            sent: 0,
+            receives,
+            received: 0,
+            holds: holds[own],
+            told: false,
+            ended: false,
+            pieces,
+            pauses,
+            until: [now, now + late],
+        }
     };
     let mut sides = [side(client, 0), side(provider, 1)];
     for side in &sides {
         side.stream.set_nonblocking(true).map_err(|error| error.to_string())?;
     }
-    exchange(&mut sides, random, buffer).map_err(|what| {
-        let tell = |side: &Side| {
-            let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = side;
-            format!(
-                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
-                 ended {ended}, pieces {pieces:?}",
-                sends.1, receives.1
-            )
-        };
-        format!("{what}\nclient: {}\nprovider: {}", tell(&sides[0]), tell(&sides[1]))
-    })
+    exchange(&mut sides, random, buffer)
+        .map_err(|what| format!("{what}\nclient: {}\nprovider: {}", sides[0], sides[1]))
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = self;
+        write!(
+            f,
+            "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
+             ended {ended}, pieces {pieces:?}",
+            sends.1, receives.1
+        )
+    }
 }
 
 fn all_arrive(splice: &str) {

@@ -63,7 +63,7 @@ pub struct Meter {
     pub queued: f64,
 }
 
-/// See the file's head.
+/// The host. Its cost is the arithmetic of a few numbers for each request.
 pub struct Engine {
     build: Build,
     jobs: VecDeque<Job>,

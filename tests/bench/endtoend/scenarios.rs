@@ -39,7 +39,7 @@ pub enum Goal {
     OtherGood(Kind, f64),
 }
 
-/// See the file's head.
+/// A scenario: services, load, an event, and goals.
 pub struct Scenario {
     pub name: &'static str,
     pub what: &'static str,
