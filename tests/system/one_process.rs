@@ -185,7 +185,7 @@ fn a_running_process_keeps_its_queue_and_says_so() {
         redirect.signal(libc::SIGHUP);
         rounds += 1;
         until("it is reloaded", || redirect.log_with(&["configuration reloaded"]).len() == rounds);
-        redirect.log_with(&["WARN", "redirect_queue changes at the next start"]).len()
+        redirect.log_with(&["WARN", "redirect_queue takes effect at the next start"]).len()
     };
     told("redirect_queue=embedded\n");
     // The lines of the first reload are complete when the second is done.

@@ -185,8 +185,8 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     configured.redirect.says(&["ERROR", "nothing to serve"]);
     drop(taken);
     configured.reload(&text);
-    configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
-    configured.redirect.says(&["WARN", "redirect_splice changes at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_threads takes effect at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_splice takes effect at the next start"]);
     assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
 }
 

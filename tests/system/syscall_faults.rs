@@ -133,9 +133,10 @@ fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
 #[test]
 fn a_provider_that_this_host_has_no_address_to_call_from_is_passed_over() {
     if can_trace() {
-        let (_queue, first, _second, redirect) =
+        let (_queue, first, _second, mut redirect) =
             calling_although("connect:error=EADDRNOTAVAIL:when=2..3");
         assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
+        redirect.closed(&["outcome=complete"]);
         assert_eq!(redirect.log_with(&["failure service=", &first.address.to_string()]).len(), 1);
     }
 }
