@@ -202,28 +202,42 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
             named.extend(line.split_once("path = \"").and_then(|(_, path)| path.split('"').next()));
         }
     }
-    let mut rest = String::new();
-    for statement in text.split_inclusive(';') {
-        let at = statement
-            .find("use ")
-            .filter(|at| statement[..*at].ends_with(['\n', ' ', '(']) || *at == 0);
-        match at.filter(|at| !statement[..*at].trim_end().ends_with("::")) {
-            Some(at) => {
-                rest += &statement[..at];
-                expand(&Words::new(), statement[at + 4..].trim_end_matches(';'), &mut module.uses);
-            }
-            None => rest += statement,
-        }
-    }
-    let paths = rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
-    module.mentions = paths
-        .filter(|path| path.contains("::"))
-        .map(|path| {
-            path.split("::").filter(|word| !word.is_empty()).map(str::to_string).collect::<Words>()
-        })
-        .filter(|path| !path.is_empty())
-        .collect();
+    module.take_paths(&text);
     all.insert(file, module);
+}
+
+impl Module {
+    /// Collects the paths of `use`, and all others.
+    fn take_paths(&mut self, text: &str) {
+        let mut rest = String::new();
+        for statement in text.split_inclusive(';') {
+            let at = statement
+                .find("use ")
+                .filter(|at| statement[..*at].ends_with(['\n', ' ', '(']) || *at == 0);
+            match at.filter(|at| !statement[..*at].trim_end().ends_with("::")) {
+                Some(at) => {
+                    rest += &statement[..at];
+                    expand(
+                        &Words::new(),
+                        statement[at + 4..].trim_end_matches(';'),
+                        &mut self.uses,
+                    );
+                }
+                None => rest += statement,
+            }
+        }
+        let paths = rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+        self.mentions = paths
+            .filter(|path| path.contains("::"))
+            .map(|path| {
+                path.split("::")
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_string)
+                    .collect::<Words>()
+            })
+            .filter(|path| !path.is_empty())
+            .collect();
+    }
 }
 
 /// The files that a path in `file` leads to; a name that another file only passes
@@ -394,6 +408,16 @@ fn every_file_belongs_to_a_module() {
         .filter(|file| !all.contains_key(file) && !file.ends_with("src/main.rs"))
         .collect();
     assert!(lost.is_empty(), "no module: {lost:#?}");
+}
+
+#[test]
+fn the_page_of_the_tests_has_every_system_test() {
+    let page = read("tests/README.md");
+    for line in read("tests/system/mod.rs").lines() {
+        if let Some(name) = line.strip_prefix("mod ").and_then(|line| line.strip_suffix(';')) {
+            assert!(page.contains(&format!("`{name}`")), "tests/README.md has no {name}");
+        }
+    }
 }
 
 /// A message is in the parser and in the manual, with the same parameters.

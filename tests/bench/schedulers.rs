@@ -1,4 +1,4 @@
-//! What a choice costs, with each scheduler, among few and many providers.
+//! What a choice costs with each scheduler, among few and many providers.
 
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::random::Random;
@@ -27,8 +27,8 @@ fn offer(number: u32) -> Offer {
     }
 }
 
-/// Nanoseconds for one grant and its end, with two requests in progress for
-/// each provider, which end in no order.
+/// Returns the nanoseconds for one grant and its end, with two requests in progress for
+/// each provider, which end in no particular order.
 fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     let mut now = Moment::after_start(Span::from_secs(1));
     let mut random = Random::new(7);

@@ -65,8 +65,8 @@ pub fn definitions() -> impl Iterator<Item = &'static SchedulerDef> {
     SCHEDULERS.iter().chain(OWN.get().into_iter().flatten())
 }
 
-/// A row of the table. A program without the queue knows their names only: nobody
-/// there makes one, and what nobody names is not linked.
+/// Returns a row of the table. A program without the queue needs only the names: its rows
+/// cannot make a scheduler, so that no scheduler is linked.
 const fn define(
     names: &'static [&'static str],
     sentence: &'static str,
