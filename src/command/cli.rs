@@ -63,7 +63,12 @@ pub fn main(arguments: &[String]) -> i32 {
         _ => inherit::take(),
     };
     if start_context.stderr_was_client {
-        let _ = logging::start(&logging::LogDestination::Syslog, LevelFilter::Info, true);
+        logging::start(&logging::LogOptions {
+            destination: logging::LogDestination::Syslog,
+            level: LevelFilter::Info,
+            format: logging::Format::Text,
+            stderr_was_client: true,
+        });
     } else {
         logging::start_tool(LevelFilter::Info);
     }
@@ -73,6 +78,7 @@ pub fn main(arguments: &[String]) -> i32 {
     if let Some(socket) = borrowed.filter(|_| status != exit::OK) {
         socket.discard_one();
     }
+    logging::flush();
     status
 }
 
@@ -196,7 +202,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         Err(errors) => {
             let managed = service_manager::is_managed();
             if managed {
-                logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
+                logging::start(&source.log_options_among_mistakes());
             }
             for error in errors {
                 if let Inherited::Handed(handover) = &start_context.inherited {
@@ -214,7 +220,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
-    logging::start_or_fall_back(&settings.log, settings.log_level, client);
+    logging::start(&source.log_options(&settings));
     if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
         warn_about_limit(name, &settings);
     }

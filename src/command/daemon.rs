@@ -58,10 +58,9 @@ pub fn become_user(settings: &Settings) -> io::Result<()> {
     let with_key = |user: &str, error: io::Error| {
         io::Error::new(error.kind(), format!("user={user}: {error}"))
     };
-    settings
-        .user
-        .as_ref()
-        .map_or(Ok(()), |user| privileges::become_user(user).map_err(|error| with_key(user, error)))
+    let Some(user) = &settings.user else { return Ok(()) };
+    logging::give_to(user);
+    privileges::become_user(user).map_err(|error| with_key(user, error))
 }
 
 /// Descriptors that a process needs besides those of its connections.

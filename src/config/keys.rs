@@ -208,6 +208,9 @@ pub const SECTIONS: &[Section] = &[
                 };
                 Ok(())
             }),
+            global("log_format", "text", "Log lines as text, or as json: one object a line.", |s, v| {
+                parse_into(&mut s.log_format, v)
+            }),
             global("user", "", "Run as this user or user:group once the ports are open (Unix).", |s, v| {
                 s.user = Some(v.to_string()).filter(|user| !user.is_empty());
                 s.user.as_deref().map_or(Ok(()), privileges::check_user).map_err(|error| error.to_string())

@@ -3,7 +3,7 @@
 //! Owns the data and what follows from it alone. Each field's meaning is in its key's
 //! row of the table.
 
-use crate::logging::LogDestination;
+use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
@@ -153,6 +153,7 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
+    pub log_format: Format,
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub queue_listen: Vec<ListenAddr>,
@@ -183,6 +184,7 @@ impl Settings {
         Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
             user: None,
             drain_timeout: Span::ZERO,
             queue_listen: Vec::new(),

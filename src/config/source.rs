@@ -5,7 +5,7 @@
 use super::keys;
 use super::reader::ConfigError;
 use super::settings::Settings;
-use crate::logging;
+use crate::logging::{self, LogOptions};
 use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
@@ -39,9 +39,20 @@ impl ConfigSource {
         Ok(settings)
     }
 
-    /// Where it puts the log, as far as that can be read among mistakes.
-    pub fn log_destination(&self) -> logging::LogDestination {
-        Settings::log_destination(self.file.as_deref(), &self.assignments)
+    /// How it logs.
+    pub fn log_options(&self, settings: &Settings) -> LogOptions {
+        LogOptions {
+            destination: settings.log.clone(),
+            level: settings.log_level,
+            format: settings.log_format,
+            stderr_was_client: self.stderr_was_client,
+        }
+    }
+
+    /// How it logs, as far as that can be read among mistakes.
+    pub fn log_options_among_mistakes(&self) -> LogOptions {
+        let settings = Settings::with_mistakes(self.file.as_deref(), &self.assignments);
+        LogOptions { level: LevelFilter::Info, ..self.log_options(&settings) }
     }
 
     /// Reads it again for a daemon that runs these parts of the table: a bad one
@@ -67,11 +78,7 @@ impl ConfigSource {
         });
         match prepared {
             Ok((mut settings, prepared)) => {
-                logging::start_or_fall_back(
-                    &settings.log,
-                    settings.log_level,
-                    self.stderr_was_client,
-                );
+                logging::start(&self.log_options(&settings));
                 info!(target: "config", "read again");
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "{key} changes at the next start");

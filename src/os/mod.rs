@@ -15,6 +15,7 @@ mod glibc_start;
 pub mod inherit;
 pub mod limits;
 pub mod loadavg;
+pub mod log_file;
 pub mod notify;
 pub mod privileges;
 pub mod reuseport;

@@ -17,6 +17,7 @@ mod garbage;
 mod host_failures;
 mod idling;
 mod load;
+mod logging;
 mod one_process;
 mod overload;
 mod permission;

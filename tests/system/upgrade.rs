@@ -24,6 +24,11 @@ use std::sync::{mpsc, Mutex};
 pub struct Successors(Vec<i32>);
 
 impl Successors {
+    /// One more that is ended with the test.
+    pub fn add(&mut self, id: i32) {
+        self.0.push(id);
+    }
+
     /// Waits until the successor of a process, which writes to the same log, serves.
     #[track_caller]
     pub fn upgrade(&mut self, process: &Process) -> i32 {
