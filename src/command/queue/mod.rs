@@ -15,7 +15,7 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -24,7 +24,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::Responder;
 use pegasus_core::protocol::message::{ErrorCode, Reply};
-use pegasus_core::queue::ticket_queue::{Input, Output};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -144,7 +144,12 @@ impl Handler for ControlServer {
             Output::PluginOk { service } => self.plugins.replied(service),
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
-                info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
+                let level = match note.event {
+                    ProviderEvent::Failed | ProviderEvent::LeaseEnded => Level::Warn,
+                    ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
+                };
+                let event = note.event.word();
+                log!(target: "queue", level, "{event} service={} provider={}", note.service, note.provider);
             }
         }
     }
