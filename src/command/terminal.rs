@@ -1,7 +1,7 @@
-//! Text for people and scripts.
+//! Output of commands for people and scripts.
 //!
-//! Owns standard output and standard error, as far as they are not the log's. A reader that
-//! left, as with `| head`, is no error: the command just ends.
+//! Owns standard output and standard error, except for the log. A closed pipe, as with
+//! `| head`, is no error: the command just ends.
 
 use super::exit;
 use std::fmt::Display;

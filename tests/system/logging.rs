@@ -258,7 +258,8 @@ fn a_log_that_cannot_be_opened_again_stays_open_and_says_so() {
     configured.redirect.signal(libc::SIGHUP);
     until("it goes on", || {
         let text = fs::read_to_string(&log).unwrap();
-        text.matches("ERROR [log] log=").count() == 2 && text.ends_with("[config] read again\n")
+        text.matches("ERROR [log] log=").count() == 2
+            && text.ends_with("[config] configuration reloaded\n")
     });
 }
 
