@@ -11,7 +11,7 @@ use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, loadavg, service_manager};
+use crate::os::{cpu, keeper, loadavg, service_manager};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,11 @@ pub fn main(arguments: &[String]) -> i32 {
         Some(name) if INTERACTIVE.contains(&name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
         }
-        _ => inherit::take(),
+        _ => {
+            let start_context = inherit::take();
+            keeper::split_init();
+            start_context
+        }
     };
     if start_context.stderr_was_client {
         logging::start(&logging::LogOptions {

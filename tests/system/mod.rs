@@ -16,6 +16,7 @@ mod ftp;
 mod garbage;
 mod host_failures;
 mod idling;
+mod init;
 mod load;
 mod logging;
 mod one_process;

@@ -18,7 +18,7 @@ use crate::config::source::ConfigSource;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{notify, service_manager};
+use crate::os::{keeper, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use pegasus_core::base::address::{ListenAddr, Transport};
@@ -242,7 +242,7 @@ fn serve_all(
     if let Some(embedded) = embedded {
         embedded.stop();
     }
-    Ok(status)
+    Ok(keeper::stay().unwrap_or(status))
 }
 
 /// Starts the queue of this process. If the predecessor asked a queue of another

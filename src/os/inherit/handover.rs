@@ -4,6 +4,7 @@
 
 use super::fd_info::{is_internet, listens, socket_option};
 use super::Handover;
+use crate::os::keeper;
 use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 const VARIABLE: &str = "PEGASUS_HANDOVER";
 /// What the log file is called beside the sockets; no service has this name.
 const LOG_FILE: &str = "+log";
+/// What the line to a keeper is called.
+const KEEPER_LINE: &str = "+keeper";
 const READY: &str = "ready\n";
 /// What a process may say instead of that.
 const TEXT_MAX: usize = 4096;
@@ -63,6 +66,11 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
         passed.push(file.as_raw_fd());
     }
     super::set_log_file(log_file.clone());
+    let keeper_line = keeper::line_for_successor();
+    if let Some(line) = &keeper_line {
+        text += &format!(" {}={KEEPER_LINE}", line.as_raw_fd());
+        passed.push(line.as_raw_fd());
+    }
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let mut command = Command::new(program(&name)?);
@@ -201,6 +209,11 @@ fn parse(text: OsString) -> Option<Handover> {
             // SAFETY: the descriptor is open, was left to us for this, and nothing else in
             // this process owns it.
             super::set_log_file(Some(Arc::new(unsafe { File::from_raw_fd(descriptor) })));
+            continue;
+        }
+        if name == KEEPER_LINE {
+            // SAFETY: as with the log file.
+            keeper::inherit_line(unsafe { UnixStream::from_raw_fd(descriptor) });
             continue;
         }
         if !is_internet(descriptor) {
