@@ -223,6 +223,16 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_into(&mut s.log_format, v),
             ),
             global(
+                "pid_file",
+                "",
+                "File for the process id, from when it is ready to its end.",
+                |s, v| {
+                    s.pid_file = Some(v).filter(|path| !path.is_empty()).map(Into::into);
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.pid_file, &running.pid_file)),
+            global(
                 "user",
                 "",
                 "Run as this user or user:group once the ports are open (Unix).",

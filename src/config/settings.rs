@@ -14,6 +14,7 @@ use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.
@@ -157,6 +158,7 @@ pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
     pub log_format: Format,
+    pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub queue_listen: Vec<ListenAddr>,
@@ -189,6 +191,7 @@ impl Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
             log_format: Format::Text,
+            pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
             queue_listen: Vec::new(),

@@ -99,6 +99,27 @@ fn the_first_process_stays_passes_signals_on_and_ends_with_the_last() {
 }
 
 #[test]
+fn the_pid_file_names_the_process_that_serves_and_is_gone_at_the_end() {
+    let provider = Provider::echo();
+    let places = places(1);
+    let directory = crate::support::Directory::new();
+    let file = directory.file("pid");
+    let text = format!("service_web_listen={}\npid_file={file}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let holds = |id: String| fs::read_to_string(&file).is_ok_and(|text| text.trim_end() == id);
+    until("it names the first", || holds(configured.redirect.id().to_string()));
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        let id = successors.upgrade(&configured.redirect);
+        until("it names the successor", || holds(id.to_string()));
+    }
+    until("the others serve nothing", || serves_nothing(&configured.redirect));
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    assert!(fs::metadata(&file).is_err(), "it is gone");
+}
+
+#[test]
 fn a_starter_sees_that_the_last_process_was_killed() {
     let provider = Provider::echo();
     let places = places(1);
