@@ -24,6 +24,11 @@ use std::sync::{mpsc, Mutex};
 pub struct Successors(Vec<i32>);
 
 impl Successors {
+    /// One more that is ended with the test.
+    pub fn add(&mut self, id: i32) {
+        self.0.push(id);
+    }
+
     /// Waits until the successor of a process, which writes to the same log, serves.
     #[track_caller]
     pub fn upgrade(&mut self, process: &Process) -> i32 {
@@ -62,11 +67,80 @@ fn alive(id: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
+/// Its loops have ended. It stays for its starter, which knows no other process.
+fn serves_nothing(process: &Process) -> bool {
+    process.open("anon_inode:[eventpoll]") == 0
+}
+
+#[test]
+fn the_first_process_stays_passes_signals_on_and_ends_with_the_last() {
+    let provider = Provider::echo();
+    let places = places(2);
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut successors = Successors::default();
+    for _ in 0..3 {
+        successors.upgrade(&configured.redirect);
+    }
+    until("only the first and the last are left", || {
+        successors.0.iter().filter(|id| alive(**id)).count() == 1
+            && serves_nothing(&configured.redirect)
+    });
+    configured.write(&format!("service_web_listen='{} {}'\n", places[0], places[1]));
+    configured.redirect.signal(libc::SIGHUP);
+    until("the new place is there", || visit(places[1], "x").is_ok());
+    configured.redirect.signal(libc::SIGUSR2);
+    until("a further one serves", || {
+        configured.redirect.log_with(&["serves from now on"]).len() == 4
+    });
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    until("all are gone", || TcpStream::connect(places[0]).is_err());
+}
+
+#[test]
+fn the_pid_file_names_the_process_that_serves_and_is_gone_at_the_end() {
+    let provider = Provider::echo();
+    let places = places(1);
+    let directory = crate::support::Directory::new();
+    let file = directory.file("pid");
+    let text = format!("service_web_listen={}\npid_file={file}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let holds = |id: String| fs::read_to_string(&file).is_ok_and(|text| text.trim_end() == id);
+    until("it names the first", || holds(configured.redirect.id().to_string()));
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        let id = successors.upgrade(&configured.redirect);
+        until("it names the successor", || holds(id.to_string()));
+    }
+    until("the others serve nothing", || serves_nothing(&configured.redirect));
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    assert!(fs::metadata(&file).is_err(), "it is gone");
+}
+
+#[test]
+fn a_starter_sees_that_the_last_process_was_killed() {
+    let provider = Provider::echo();
+    let places = places(1);
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut successors = Successors::default();
+    successors.upgrade(&configured.redirect);
+    let last = successors.upgrade(&configured.redirect);
+    until("the others serve nothing", || {
+        !alive(successors.0[0]) && serves_nothing(&configured.redirect)
+    });
+    // SAFETY: plain numbers; the process was started by this test's own.
+    unsafe { libc::kill(last, libc::SIGKILL) };
+    assert_eq!(configured.redirect.ends(), 128 + libc::SIGKILL);
+}
+
 #[test]
 fn ten_upgrades_fail_nobody() {
     let provider = Provider::echo();
     let places = places(1);
-    let mut configured =
+    let configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let visits = Visits::start(places[0], 8);
     let mut successors = Successors::default();
@@ -76,7 +150,7 @@ fn ten_upgrades_fail_nobody() {
     }
     assert_eq!(visits.end(), Vec::<String>::new());
     assert_eq!(visit(places[0], "still there"), Ok(()));
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     until("only the last one is left", || {
         successors.0.iter().filter(|id| alive(**id)).count() == 1
     });
@@ -105,7 +179,7 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
     old.write_all(b"goes on").unwrap();
     old.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     until("the old place is closed", || TcpStream::connect(places[1]).is_err());
     // The new process can do all that the old one could.
     configured.write(&format!("service_web_listen={}\n", places[1]));
@@ -220,7 +294,7 @@ fn a_queue_in_the_process_goes_along() {
         "pegasus.conf",
         &format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
     );
-    let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
+    let redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
     let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
     let mut old = running(places[1]);
     let visits = Visits::start(places[1], 4);
@@ -237,7 +311,7 @@ fn a_queue_in_the_process_goes_along() {
     old.write_all(b"goes on").unwrap();
     old.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
-    until("the old one is gone", || !redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&redirect));
 }
 
 #[test]
@@ -292,7 +366,7 @@ fn flows_of_the_old_process_have_their_answers() {
     });
     let places = places(1);
     let text = format!("service_web_listen={}/udp\nservice_web_udp_idle=1s\n", places[0]);
-    let mut configured = Configured::start(&[sink.address], &text);
+    let configured = Configured::start(&[sink.address], &text);
     let slow = sender(places[0]);
     let other = sender(places[0]);
     slow.send(b"slow").unwrap();
@@ -302,7 +376,7 @@ fn flows_of_the_old_process_have_their_answers() {
     go.send(()).unwrap();
     assert_eq!(hear(&slow), b"slow");
     assert_eq!(ask(&other, b"by the new one"), b"by the new one");
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     assert_eq!(ask(&slow, b"by the new one, too"), b"by the new one, too");
 }
 
