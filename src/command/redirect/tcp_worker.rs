@@ -4,6 +4,7 @@
 //! tunnels. Not responsible for which provider a client gets, nor for moving bytes.
 
 use super::access_log::log_note;
+use super::blocked::{self, BlockedLog};
 use super::deferred_connects::DeferredConnects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
@@ -76,6 +77,7 @@ pub struct TcpWorker {
     buffers: RelayBuffers,
     clients_max: usize,
     deferred_connects: DeferredConnects,
+    blocked_log: BlockedLog,
     per_source: PerSourceLimit,
 }
 
@@ -298,6 +300,7 @@ impl TcpWorker {
             buffers,
             clients_max: budget.clients,
             deferred_connects: DeferredConnects::default(),
+            blocked_log: BlockedLog::default(),
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
     }
@@ -439,13 +442,14 @@ impl TcpWorker {
                     self.buffers.close_idle_pipes();
                     return Err(error);
                 }
-                // No provider is to blame, unless it can never be reached from here.
-                let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
-                let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
-                redirector.handle_input(
-                    if stuck { Input::NoLocalPort { client: key } } else { failed },
-                    cx.now,
-                );
+                client.phase = TunnelPhase::Waiting;
+                if blocked::is_blocked(&error, to) {
+                    self.blocked_log.log(to, &error, cx.now);
+                    redirector.handle_input(Input::ConnectBlocked { client: key }, cx.now);
+                } else {
+                    let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
+                    redirector.handle_input(failed, cx.now);
+                }
             }
         }
         Ok(())

@@ -8,6 +8,7 @@
 
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
+use super::blocked::{is_forbidden, BlockedLog};
 use super::listen_sockets::ListenSocket;
 use super::shared::{SharedState, WorkerCommand};
 use super::upstreams::{SendResult, Upstream, Upstreams};
@@ -91,6 +92,7 @@ pub struct UdpWorker {
     /// When to look for addresses of this host.
     refresh_at: Option<Moment>,
     access_log: AccessLog,
+    blocked_log: BlockedLog,
 }
 
 enum TokenKind {
@@ -305,6 +307,7 @@ impl UdpWorker {
             recheck_at: None,
             refresh_at: None,
             access_log: AccessLog::default(),
+            blocked_log: BlockedLog::default(),
         })
     }
 
@@ -412,9 +415,8 @@ impl UdpWorker {
                         flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
                     let Some((flow, to)) = routed else { continue };
                     let Some(upstream) = self.upstreams.get(flow) else { continue };
-                    if upstream.send(datagram, to) == SendResult::Unreachable {
-                        flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-                    }
+                    let result = upstream.send(datagram, to);
+                    self.on_sent(flow, to, result, flows, cx);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone. The error came in the place of
@@ -440,22 +442,47 @@ impl UdpWorker {
         let port_may_change = flows.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
+            // Without a local port for this provider there is none for another one.
             Err(error)
                 if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) =>
             {
-                return flows.handle_input(Input::NoLocalPort { flow }, cx.now);
+                return flows.handle_input(Input::NoSocket { flow }, cx.now);
+            }
+            Err(error) if is_forbidden(&error) => {
+                self.blocked_log.log(to, &error, cx.now);
+                return flows.handle_input(Input::SendBlocked { flow }, cx.now);
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 return flows.handle_input(Input::OpenFailed { flow }, cx.now);
             }
         };
-        let refused = flows
-            .unconfirmed(flow)
-            .any(|datagram| upstream.send(datagram, to) == SendResult::Unreachable);
+        let failed =
+            |result: &SendResult| matches!(result, SendResult::Unreachable | SendResult::Blocked);
+        let results = flows.unconfirmed(flow).map(|datagram| upstream.send(datagram, to));
+        let result = { results }.find(failed).unwrap_or(SendResult::Sent);
         flows.handle_input(Input::Opened { flow }, cx.now);
-        if refused {
-            flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+        self.on_sent(flow, to, result, flows, cx);
+    }
+
+    /// Handles what became of a datagram to a provider.
+    fn on_sent(
+        &mut self,
+        flow: Key,
+        to: SocketAddr,
+        result: SendResult,
+        flows: &mut Flows,
+        cx: &Context,
+    ) {
+        match result {
+            SendResult::Sent | SendResult::Lost => {}
+            SendResult::Unreachable => {
+                flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+            }
+            SendResult::Blocked => {
+                self.blocked_log.log(to, &"the system forbids to send there", cx.now);
+                flows.handle_input(Input::SendBlocked { flow }, cx.now);
+            }
         }
     }
 
