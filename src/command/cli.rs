@@ -5,7 +5,7 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, send};
+use super::{exit, help, own_offers, send};
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
@@ -217,6 +217,9 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
     if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
         warn_about_limit(name, &settings);
+        own_offers::warnings(name, &settings)
+            .iter()
+            .for_each(|warning| log::warn!(target: "config", "{warning}"));
     }
     let once = given("once") && matches.opt_present("once");
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
@@ -234,6 +237,9 @@ fn report_test(name: &str, settings: &Settings) -> i32 {
             "this program has no queue to embed: it asks {}",
             settings.usual_queue()
         ));
+    }
+    for warning in own_offers::warnings(name, settings) {
+        print_error(format_args!("pegasus: warning: {warning}"));
     }
     match name {
         "monitor" if idle => {

@@ -19,6 +19,7 @@ mod idling;
 mod load;
 mod one_process;
 mod overload;
+mod own_listeners;
 mod permission;
 mod plugins;
 mod proxy;

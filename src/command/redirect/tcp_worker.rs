@@ -4,7 +4,7 @@
 //! tunnels. Not responsible for which provider a client gets, nor for moving bytes.
 
 use super::access_log::log_note;
-use super::blocked::{self, BlockedLog};
+use super::blocked::{self, OWN_LISTENER};
 use super::deferred_connects::DeferredConnects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
@@ -22,6 +22,7 @@ use log::{debug, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::Token;
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
@@ -77,7 +78,6 @@ pub struct TcpWorker {
     buffers: RelayBuffers,
     clients_max: usize,
     deferred_connects: DeferredConnects,
-    blocked_log: BlockedLog,
     per_source: PerSourceLimit,
 }
 
@@ -86,6 +86,13 @@ enum TokenKind {
     Provider,
     Listener,
     Queue,
+}
+
+/// Whether a socket is its own peer. Where nothing listens at a port of this host, the
+/// system may choose that port for the connecting socket too (RFC 9293, 3.5): the two
+/// ends of the handshake are one.
+fn is_connected_to_itself(provider: &TcpStream) -> bool {
+    matches!((provider.local_addr(), provider.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
 }
 
 fn token(number: usize, kind: TokenKind) -> Token {
@@ -300,7 +307,6 @@ impl TcpWorker {
             buffers,
             clients_max: budget.clients,
             deferred_connects: DeferredConnects::default(),
-            blocked_log: BlockedLog::default(),
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
     }
@@ -413,6 +419,11 @@ impl TcpWorker {
         cx: &mut Context,
     ) -> Result<(), io::Error> {
         let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        if self.base.own_listeners.leads_back(Transport::Tcp, to, cx.now) {
+            self.base.blocked_log.log(to, &OWN_LISTENER, cx.now);
+            redirector.handle_input(Input::ConnectBlocked { client: key }, cx.now);
+            return Ok(());
+        }
         client.phase = TunnelPhase::Connecting;
         let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
             let mut provider = connect(to, has_early_data)?;
@@ -444,7 +455,7 @@ impl TcpWorker {
                 }
                 client.phase = TunnelPhase::Waiting;
                 if blocked::is_blocked(&error, to) {
-                    self.blocked_log.log(to, &error, cx.now);
+                    self.base.blocked_log.log(to, &error, cx.now);
                     redirector.handle_input(Input::ConnectBlocked { client: key }, cx.now);
                 } else {
                     let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
@@ -477,6 +488,9 @@ impl TcpWorker {
 
     fn on_connected(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        if client.tunnel.provider().is_some_and(is_connected_to_itself) {
+            return self.on_connect_failed(key, Failure::Refused, redirector, cx);
+        }
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
         let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);

@@ -8,7 +8,7 @@
 
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
-use super::blocked::{is_forbidden, BlockedLog};
+use super::blocked::{is_forbidden, OWN_LISTENER};
 use super::listen_sockets::ListenSocket;
 use super::shared::{SharedState, WorkerCommand};
 use super::upstreams::{SendResult, Upstream, Upstreams};
@@ -21,6 +21,7 @@ use log::{debug, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
@@ -92,7 +93,6 @@ pub struct UdpWorker {
     /// When to look for addresses of this host.
     refresh_at: Option<Moment>,
     access_log: AccessLog,
-    blocked_log: BlockedLog,
 }
 
 enum TokenKind {
@@ -307,7 +307,6 @@ impl UdpWorker {
             recheck_at: None,
             refresh_at: None,
             access_log: AccessLog::default(),
-            blocked_log: BlockedLog::default(),
         })
     }
 
@@ -437,6 +436,10 @@ impl UdpWorker {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
+        if self.base.own_listeners.leads_back(Transport::Udp, to, cx.now) {
+            self.base.blocked_log.log(to, &OWN_LISTENER, cx.now);
+            return flows.handle_input(Input::SendBlocked { flow }, cx.now);
+        }
         let header = self.header(flow, flows);
         let token = token(flow.index(), TokenKind::Upstream);
         let port_may_change = flows.is_tftp(flow);
@@ -449,7 +452,7 @@ impl UdpWorker {
                 return flows.handle_input(Input::NoSocket { flow }, cx.now);
             }
             Err(error) if is_forbidden(&error) => {
-                self.blocked_log.log(to, &error, cx.now);
+                self.base.blocked_log.log(to, &error, cx.now);
                 return flows.handle_input(Input::SendBlocked { flow }, cx.now);
             }
             Err(error) => {
@@ -480,7 +483,7 @@ impl UdpWorker {
                 flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
             }
             SendResult::Blocked => {
-                self.blocked_log.log(to, &"the system forbids to send there", cx.now);
+                self.base.blocked_log.log(to, &"the system forbids to send there", cx.now);
                 flows.handle_input(Input::SendBlocked { flow }, cx.now);
             }
         }

@@ -3,9 +3,11 @@
 //!
 //! Owns the parts that both have. Not responsible for sockets of clients and providers.
 
+use super::blocked::BlockedLog;
 use super::exit_policy::ExitPolicy;
 use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
+use super::own_listeners::OwnListeners;
 use super::proxy_protocol::ProxyProtocol;
 use super::queue_handle::QueueHandle;
 use super::shared::{SharedState, WorkerCommand};
@@ -52,6 +54,10 @@ pub struct WorkerBase {
     pub proxy_protocol: ProxyProtocol,
     pub exit_policy: ExitPolicy,
     pub settings: Arc<Settings>,
+    /// Where this process listens.
+    pub own_listeners: OwnListeners,
+    /// What is logged of providers that cannot be reached from here.
+    pub blocked_log: BlockedLog,
     /// TCP clients of all workers.
     pub client_count: SharedCounter,
     /// Flows of all workers.
@@ -75,6 +81,8 @@ impl WorkerBase {
             proxy_protocol: ProxyProtocol::new(&shared.settings),
             exit_policy: ExitPolicy::new(shared.run_mode),
             settings: shared.settings.clone(),
+            own_listeners: shared.own_listeners.clone(),
+            blocked_log: shared.blocked_log.clone(),
             client_count: shared.client_count.clone(),
             flow_count: shared.flow_count.clone(),
         })
