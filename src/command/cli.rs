@@ -181,6 +181,14 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         Some(Ok(service)) => Some(service),
         None => None,
     };
+    if service.is_some()
+        && matches!(start_context.inherited, Inherited::Nothing)
+        && !matches.opt_present("test")
+    {
+        let why = "redirect: -s names the service of a socket from a superserver, and there is \
+                   none: without it, redirect serves every service_NAME_listen";
+        return usage_error(why, client);
+    }
     let source = ConfigSource {
         file: matches.opt_str("config").map(PathBuf::from).or_else(default_file),
         assignments: matches.opt_strs("set"),

@@ -7,13 +7,18 @@
 use crate::config::settings::{ServiceSettings, Settings};
 use crate::os::addresses;
 use pegasus_core::base::address::{HostPort, ListenAddr, ProviderSpec, Transport};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A sentence about each service of which a monitor with these settings would offer a
 /// listen address of this host. `command`: a monitor offers all named services if none
 /// has a key for providers; for others, such a service is only one to listen for.
 pub fn warnings(command: &str, settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
+    // One file may be for all hosts: those that run a monitor for other balancers only
+    // listen on nothing of it.
+    if !settings.monitor_balancers.iter().any(is_here) {
+        return warnings;
+    }
     for offer in settings.offered() {
         if command != "monitor" && !offer.offered {
             continue;
@@ -73,15 +78,25 @@ fn same_host(settings: &Settings, provider: Option<IpAddr>, listen: &str) -> boo
             let here = || addresses::of_this_host();
             provider.is_loopback() || here().iter().any(|own| own.ip() == provider)
         }
-        // A queue sees the monitor come from the address that it is on itself, which is
-        // certain on loopback only.
+        // A queue sees a monitor of its own host come from the address that it is on.
         (None, Some(listen)) => {
-            let is_loopback = |HostPort { host, .. }: &HostPort| {
-                host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip == listen)
-            };
-            listen.is_loopback() && settings.monitor_balancers.iter().any(is_loopback)
+            settings.monitor_balancers.iter().any(|at| ip_of(at) == Some(listen))
         }
     }
+}
+
+/// The address of a balancer; names are not looked up for a warning.
+fn ip_of(balancer: &HostPort) -> Option<IpAddr> {
+    match balancer.host.as_str() {
+        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+        host => host.parse().ok(),
+    }
+}
+
+/// Whether a balancer is on this host.
+fn is_here(balancer: &HostPort) -> bool {
+    let is_own = |ip| addresses::of_this_host().iter().any(|own| own.ip() == ip);
+    ip_of(balancer).is_some_and(|ip| ip.is_loopback() || is_own(ip))
 }
 
 #[cfg(test)]
@@ -111,6 +126,8 @@ mod tests {
                 assert_eq!(warned(command, &[listen, &provider]), 1, "{listen} {provider}");
             }
         }
+        let elsewhere = "monitor_balancers=192.0.2.1 lb1";
+        assert_eq!(warned("monitor", &[everywhere, "service_web_provider=:80", elsewhere]), 0);
         assert_eq!(warned("monitor", &[everywhere]), 1);
         assert_eq!(warned("redirect", &[everywhere]), 0);
     }

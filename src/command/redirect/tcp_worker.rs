@@ -29,7 +29,7 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
-use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
+use pegasus_core::redirect::redirector::{Failure, Input, Output, RedirectLog, Redirector};
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
@@ -78,6 +78,7 @@ pub struct TcpWorker {
     buffers: RelayBuffers,
     clients_max: usize,
     deferred_connects: DeferredConnects,
+    last_outcome: Option<Outcome>,
     per_source: PerSourceLimit,
 }
 
@@ -150,7 +151,12 @@ impl Handler for TcpWorker {
                 }
                 self.drop_client(client);
             }
-            Output::Log(note) => log_note(&note, self.base.proxy_protocol.is_check(&note)),
+            Output::Log(note) => {
+                if let RedirectLog::Closed { outcome, .. } = note {
+                    self.last_outcome = Some(outcome);
+                }
+                log_note(&note, self.base.proxy_protocol.is_check(&note));
+            }
         }
     }
 
@@ -307,8 +313,14 @@ impl TcpWorker {
             buffers,
             clients_max: budget.clients,
             deferred_connects: DeferredConnects::default(),
+            last_outcome: None,
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
+    }
+
+    /// How the last client ended.
+    pub fn last_outcome(&self) -> Option<Outcome> {
+        self.last_outcome
     }
 
     fn silence_max(&self, client: &Client) -> Span {
