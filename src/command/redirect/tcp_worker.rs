@@ -255,7 +255,7 @@ impl Worker for TcpWorker {
     fn stop_listening(&mut self, _: &mut Redirector, cx: &mut Context) {
         if self.base.exit_policy.lingers() {
             // Clients in the backlog are left to the superserver.
-            self.listeners.close();
+            self.listeners.close(cx);
         }
         self.listeners.close_all_when_empty(cx.now);
     }
@@ -579,7 +579,10 @@ impl TcpWorker {
             if let Some(source) = client.source {
                 self.per_source.release(source);
             }
-            self.listeners.resume();
+            let was_full = self.base.client_count.count() >= self.clients_max;
+            // Its permit goes first, so that there is room.
+            drop(client);
+            self.listeners.resume(was_full);
         }
     }
 }
