@@ -168,7 +168,7 @@ fn a_queue_for_one_client_is_a_mistake_that_the_terminal_shows() {
     let mut process = Process::start_as_is("redirect", &mut redirect);
     drop((redirect, server));
     assert!(drain(&mut client).0.is_empty());
-    process.says(&["pegasus: redirect_queue=embedded", "run `pegasus queue`"]);
+    process.says(&["redirect_queue=embedded", "run `pegasus queue`"]);
     assert_eq!(process.ends(), 78);
 }
 

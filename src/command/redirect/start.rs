@@ -16,6 +16,7 @@ use crate::command::queue::{Embedded, NamedListeners};
 use crate::command::terminal::print_error;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
+use crate::logging::LogDestination;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
@@ -78,10 +79,10 @@ fn serve_one_client(
         let why = "redirect_queue=embedded: the superserver starts a process for each client, and \
                    a queue in it would end with that client (run `pegasus queue`, and name its \
                    address here)";
-        // As other mistakes of the configuration: on the terminal, if there is one.
-        match source.stderr_was_client {
-            true => error!(target: "config", "{why}"),
-            false => print_error(format_args!("pegasus: {why}")),
+        error!(target: "config", "{why}");
+        // The log may be far from the terminal of the person who tries this.
+        if !source.stderr_was_client && settings.log != LogDestination::Stderr {
+            print_error(format_args!("pegasus: {why}"));
         }
         return Ok(exit::CONFIG);
     };
