@@ -96,8 +96,13 @@ impl Supervisor {
         match signal {
             Signal::Reopen => logging::reopen(),
             Signal::Terminate => {
-                info!(target: "redirect", "draining");
                 let mut state = self.state();
+                let grace = state.pool.shared.settings.redirect_accept_grace;
+                if phase == ProcessPhase::Ending || grace.is_zero() {
+                    info!(target: "redirect", "draining");
+                } else {
+                    info!(target: "redirect", "accepting for another {grace}, then draining");
+                }
                 // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();

@@ -170,7 +170,7 @@ impl Handler for TcpWorker {
     }
 
     fn on_timeout(&mut self, redirector: &mut Redirector, cx: &mut Context) {
-        self.base.handle_timeout(redirector, cx);
+        worker::on_timeout(self, redirector, cx);
         while let Some(key) = self.base.proxy_protocol.pop_expired(cx.now) {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }

@@ -148,7 +148,7 @@ impl Handler for UdpWorker {
     }
 
     fn on_timeout(&mut self, flows: &mut Flows, cx: &mut Context) {
-        self.base.handle_timeout(flows, cx);
+        worker::on_timeout(self, flows, cx);
         if self.paused_until.is_some_and(|until| cx.now >= until) {
             self.paused_until = None;
         }

@@ -110,7 +110,7 @@ impl WorkerBase {
     }
 
     /// Time passed: the deadlines of the queue handle and of look-ups.
-    pub fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
+    fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
         self.queue.handle_timeout(cx);
         self.handle_queue_events(machine, cx.now);
         for (service, addresses) in self.fallbacks.resolve(cx) {
@@ -118,8 +118,7 @@ impl WorkerBase {
         }
     }
 
-    /// When [`handle_timeout`](WorkerBase::handle_timeout) must be called, or the worker
-    /// may have to end.
+    /// When [`on_timeout`] must be called, or the worker may have to end.
     pub fn next_timeout(&self) -> Option<Moment> {
         let exit = self.exit_policy.next_timeout(self.settings.redirect_linger);
         let own = [self.queue.next_timeout(), self.fallbacks.next_timeout(), exit];
@@ -186,15 +185,10 @@ pub fn on_command<W: Worker>(
     cx: &mut Context,
 ) {
     match command {
-        WorkerCommand::Terminate if worker.base().exit_policy.is_draining() => {
-            worker.base().exit_policy.start_drain(Span::ZERO, cx.now);
-        }
-        WorkerCommand::Terminate => {
-            start_drain(worker.base(), cx.now);
-            worker.stop_listening(machine, cx);
-        }
+        WorkerCommand::Terminate => terminate(worker, machine, cx),
         WorkerCommand::HandOver => {
-            start_drain(worker.base(), cx.now);
+            let base = worker.base();
+            base.exit_policy.start_drain(base.settings.drain_timeout, cx.now);
             worker.hand_over(machine, cx);
         }
         WorkerCommand::UpdateListeners(diff) => {
@@ -215,6 +209,26 @@ pub fn on_command<W: Worker>(
     }
 }
 
-fn start_drain(base: &mut WorkerBase, now: Moment) {
-    base.exit_policy.start_drain(base.settings.drain_timeout, now);
+/// Ends in good order, perhaps after a grace; the second time at once.
+fn terminate<W: Worker>(worker: &mut W, machine: &mut W::StateMachine, cx: &mut Context) {
+    let WorkerBase { exit_policy, settings, .. } = worker.base();
+    let grace = settings.redirect_accept_grace;
+    if exit_policy.is_draining() || exit_policy.is_in_grace() {
+        exit_policy.start_drain(Span::ZERO, cx.now);
+    } else if exit_policy.is_daemon() && !grace.is_zero() {
+        return exit_policy.start_grace(grace, cx.now);
+    } else {
+        exit_policy.start_drain(settings.drain_timeout, cx.now);
+    }
+    worker.stop_listening(machine, cx);
+}
+
+/// Time passed, for what both kinds have.
+pub fn on_timeout<W: Worker>(worker: &mut W, machine: &mut W::StateMachine, cx: &mut Context) {
+    let base = worker.base();
+    base.handle_timeout(machine, cx);
+    if base.exit_policy.is_grace_over(cx.now) {
+        base.exit_policy.start_drain(base.settings.drain_timeout, cx.now);
+        worker.stop_listening(machine, cx);
+    }
 }
