@@ -21,6 +21,7 @@ mod load;
 mod logging;
 mod one_process;
 mod overload;
+mod own_listeners;
 mod permission;
 mod plugins;
 mod proxy;

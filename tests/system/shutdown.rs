@@ -31,6 +31,37 @@ fn a_redirector_lets_connections_end_and_takes_no_new_ones() {
 }
 
 #[test]
+fn a_grace_lets_new_clients_come_until_it_is_over() {
+    let provider = Provider::echo();
+    let settings = ["redirect_accept_grace=1s", "redirect_threads=4", "drain_timeout=10m"];
+    let mut balancer = Balancer::before(&[provider.address], &settings);
+    let mut early = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    balancer.redirect.says(&["accepting for another 1s, then draining"]);
+    let mut late = running(&balancer);
+    until("new clients are refused", || TcpStream::connect(balancer.address()).is_err());
+    for client in [&mut early, &mut late] {
+        client.write_all(b"goes on").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(drain(client), (b"goes on".to_vec(), End::Fin));
+    }
+    assert_eq!(balancer.redirect.ends(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_a_grace_at_once() {
+    let provider = Provider::echo();
+    let settings = ["redirect_accept_grace=10m", "redirect_threads=4"];
+    let mut balancer = Balancer::before(&[provider.address], &settings);
+    let mut client = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    balancer.redirect.says(&["accepting for another 10m"]);
+    balancer.redirect.signal(libc::SIGTERM);
+    drain(&mut client);
+    assert_eq!(balancer.redirect.ends(), 0);
+}
+
+#[test]
 fn int_is_as_good_as_term() {
     let mut balancer = Balancer::before(&[], &[]);
     balancer.redirect.signal(libc::SIGINT);

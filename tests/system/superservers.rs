@@ -150,12 +150,14 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
     daemon.signal(libc::SIGTERM);
     daemon.says(&["draining"]);
     assert!(daemon.runs(), "a client is connected");
+    // No client is refused while it drains or is gone, and the next daemon serves them.
+    let while_draining = connect(places[0]);
     finish(client, "goes on");
     assert_eq!(daemon.ends(), 0);
-    // No client is refused meanwhile, and the next daemon serves them.
     let between = [connect(places[0]), connect(places[1])];
     let _next = passed(copies(&listeners), FOR_THIS_PROCESS, &redirect);
     let [waiting, mut other] = between;
+    finish(while_draining, "waited for the drain");
     finish(waiting, "waited");
     assert_eq!(drain(&mut other).0, b"shop");
 }

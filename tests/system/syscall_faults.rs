@@ -214,16 +214,41 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
 }
 
 #[test]
-fn ports_that_are_used_up_are_no_provider_s_fault() {
-    if can_trace() {
-        let (queue, first, _second, mut redirect) =
-            calling_although("connect:error=EADDRNOTAVAIL:when=2");
-        drain(&mut connect(redirect.address));
-        redirect.closed(&["outcome=out-of-sockets"]);
+fn ports_that_are_used_up_and_firewalls_are_no_provider_s_fault() {
+    for error in ["EADDRNOTAVAIL", "EPERM", "EACCES"] {
+        if !can_trace() {
+            return;
+        }
+        let (queue, first, second, mut redirect) =
+            calling_although(&format!("connect:error={error}:when=2"));
+        assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
+        let to = first.address.to_string();
+        redirect.says(&["ERROR", &to, "cannot be reached from this host"]);
+        redirect.closed(&["outcome=complete", &format!("provider={}", second.address)]);
         assert!(redirect.log_with(&["failure service="]).is_empty());
-        until("its place is free again", || queue.status().active(first.address) == 0);
+        until("the first one's place is free", || queue.status().active(first.address) == 0);
         assert_eq!(queue.status().tickets(first.address), 1);
     }
+}
+
+#[test]
+fn a_firewall_that_forbids_one_provider_leaves_datagrams_to_the_next() {
+    if !can_trace() {
+        return;
+    }
+    let (first, second) = (Sink::echo(), Sink::echo());
+    let queue = Queue::start(&["queue_scheduler=fifo"]);
+    queue.offer(first.address, 1);
+    queue.offer(second.address, 1);
+    // The first `sendto` is the question to the queue.
+    let fault = "sendto:error=EPERM:when=2";
+    let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &[fault]);
+    let client = client(redirect.address);
+    client.send(b"query").unwrap();
+    assert_eq!(hear(&client), b"query");
+    assert_eq!(second.taken(), [b"query"], "the next provider has the datagram");
+    assert_eq!(redirect.log_with(&["ERROR", &first.address.to_string()]).len(), 1);
+    assert!(redirect.log_with(&["failure service="]).is_empty());
 }
 
 #[test]

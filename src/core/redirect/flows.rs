@@ -111,8 +111,9 @@ impl StateMachine for Flows {
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
-            Input::NoLocalPort { flow } => {
-                self.redirector.handle_input(redirector::Input::NoLocalPort { client: flow }, now)
+            Input::SendBlocked { flow } => self.on_blocked(flow, now),
+            Input::NoSocket { flow } => {
+                self.redirector.handle_input(redirector::Input::NoSocket { client: flow }, now)
             }
             Input::Fallback { service, addresses } => {
                 self.redirector
@@ -391,6 +392,16 @@ impl Flows {
         flow.open = false;
         self.outputs.push_back(Output::Drop { flow: key });
         self.fail(key, now);
+    }
+
+    /// A flow's datagrams may not leave this host. A flow that was answered stays: one
+    /// lost datagram, as of a full connection tracking table, is no reason to move it.
+    fn on_blocked(&mut self, key: Key, now: Moment) {
+        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.replies == 0) else { return };
+        if std::mem::take(&mut flow.open) {
+            self.outputs.push_back(Output::Drop { flow: key });
+        }
+        self.redirector.handle_input(redirector::Input::ConnectBlocked { client: key }, now);
     }
 
     /// A flow moves to another provider, if there is one.

@@ -152,7 +152,8 @@ impl Story {
             }
             ["denied"] => Input::StatusDenied { code: ErrorCode::Denied },
             [who, "refused"] => Input::ProviderUnreachable { flow: self.key(who) },
-            [who, "stuck"] => Input::NoLocalPort { flow: self.key(who) },
+            [who, "stuck"] => Input::NoSocket { flow: self.key(who) },
+            [who, "blocked"] => Input::SendBlocked { flow: self.key(who) },
             [who, "says", text] => {
                 if let Some(to) = self.says(who, text.as_bytes()) {
                     self.deeds.push(format!("{who} to {to}: {text}"));

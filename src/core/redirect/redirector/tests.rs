@@ -2,7 +2,7 @@
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen:
 //! `up`, `down`, `CLIENT arrived`, `told ANSWER` (with its id), `CLIENT
-//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT stuck|waits|calls`, `CLIENT
+//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT blocked|stuck|waits|calls`, `CLIENT
 //! gave-up`, `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
 //! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT turned-away`, `CLIENT gone
 //! OUTCOME`, `PROVIDER failed`. Every deed since the line before must be there.
@@ -107,7 +107,8 @@ impl Story {
                     "refused" => Input::ConnectFailed { client, why: Failure::Refused },
                     "timed-out" => Input::ConnectFailed { client, why: Failure::TimedOut },
                     "reset" => Input::ConnectFailed { client, why: Failure::Reset },
-                    "stuck" => Input::NoLocalPort { client },
+                    "blocked" => Input::ConnectBlocked { client },
+                    "stuck" => Input::NoSocket { client },
                     "waits" => Input::ConnectDeferred { client },
                     "calls" => Input::ConnectStarted { client },
                     "gave-up" => Input::ClientLeft { client },
@@ -303,6 +304,33 @@ fn a_client_that_gives_up_gives_its_place_back() {
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
          0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused | c gone out-of-sockets",
+    )
+    .ends();
+}
+
+#[test]
+fn a_provider_that_cannot_be_reached_from_here_is_left_to_others() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s a blocked => say pegasus://b/done?id=1&unused=yes | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
+         0.1s a connected
+         1s a closed => say pegasus://b/done?id=2 | a gone complete",
+    )
+    .ends();
+}
+
+#[test]
+fn a_client_that_no_provider_can_be_reached_for_is_turned_away_without_a_failure() {
+    told(
+        "0s fallback 10.9.0.1:80 10.9.0.2:80
+         0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told error no-ticket id=1 => a connect 10.9.0.1:80
+         0s a blocked => a connect 10.9.0.2:80
+         0s a blocked => a turned-away | a gone out-of-sockets",
     )
     .ends();
 }
