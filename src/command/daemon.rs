@@ -1,18 +1,18 @@
-//! What all daemons have: a user to become, signals, and descriptors that may not
-//! be enough for the configuration.
+//! What all daemons share: a user to become, signals, and a budget of descriptors.
 //!
-//! Owns how the limits fit it. Knows no command.
+//! Owns how the budget fits the configuration. Knows no command.
 
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{cpus, limits, privileges};
-use log::warn;
+use crate::os::{cpus, limits, log_file, privileges};
+use log::{error, warn};
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
-use std::io;
+use std::path::{Path, PathBuf};
+use std::{fs, io, process};
 
 /// What a signal asks of a daemon that is upgraded by a restart.
 pub enum SignalAction {
@@ -23,7 +23,7 @@ pub enum SignalAction {
 }
 
 impl SignalAction {
-    /// What of it is left to the daemon, whose `name` the log knows.
+    /// What the daemon has to do itself. `name` is the target of log lines.
     pub fn of(signal: Signal, name: &'static str) -> Option<SignalAction> {
         match signal {
             Signal::Terminate => return Some(SignalAction::End),
@@ -59,10 +59,42 @@ pub fn become_user(settings: &Settings) -> io::Result<()> {
     let with_key = |user: &str, error: io::Error| {
         io::Error::new(error.kind(), format!("user={user}: {error}"))
     };
-    settings
-        .user
-        .as_ref()
-        .map_or(Ok(()), |user| privileges::become_user(user).map_err(|error| with_key(user, error)))
+    let Some(user) = &settings.user else { return Ok(()) };
+    logging::give_to(user);
+    if let Some(path) = &settings.pid_file {
+        // What goes wrong here goes wrong again, and is logged, when the file is written.
+        let file = fs::File::options().create(true).append(true).open(path);
+        let _ = file.and_then(|file| log_file::give(&file, user));
+    }
+    privileges::become_user(user).map_err(|error| with_key(user, error))
+}
+
+/// A file with the id of this process, removed at its end.
+pub struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    /// Writes the file, if one is configured. If that fails clients are served anyway.
+    pub fn write(path: Option<&Path>) -> PidFile {
+        let Some(path) = path else { return PidFile(None) };
+        if let Err(error) = fs::write(path, format!("{}\n", process::id())) {
+            error!(target: "config", "pid_file={}: {error}", path.display());
+            return PidFile(None);
+        }
+        PidFile(Some(path.to_path_buf()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let Some(path) = &self.0 else { return };
+        // A successor may have written its own id.
+        let own = format!("{}\n", process::id());
+        if fs::read_to_string(path).is_ok_and(|text| text == own) && fs::remove_file(path).is_err()
+        {
+            // The folder may belong to another user.
+            let _ = fs::write(path, "");
+        }
+    }
 }
 
 /// Descriptors that a process needs besides those of its connections.
@@ -72,8 +104,8 @@ const DESCRIPTORS_PER_THREAD: u64 = 8;
 /// Monitors that a queue in a redirector expects, as far as an eighth of the limit allows.
 const MONITORS_MIN: u64 = 64;
 
-/// The file descriptors of a redirector, by use. Whoever is accepted will need
-/// one more for its provider, so that is not given to anybody else.
+/// The file descriptors of a redirector, by use. A client that is accepted will need one
+/// more for its provider, so that one is reserved.
 pub struct DescriptorBudget {
     /// Clients of streams, two each.
     pub clients: usize,
@@ -90,8 +122,8 @@ impl DescriptorBudget {
     }
 
     fn within(settings: &Settings, limit: Option<u64>) -> DescriptorBudget {
-        let (mut clients, mut flows) =
-            (settings.redirect_connections_max, settings.redirect_flows_max);
+        let mut clients = settings.redirect_connections_max;
+        let mut flows = settings.redirect_flows_max;
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let uses = |transport| listens().any(|listen| listen.transport == transport);
         let threads = settings.redirect_threads.unwrap_or_else(cpus::threads) as u64;
@@ -132,7 +164,7 @@ impl DescriptorBudget {
     }
 }
 
-/// Raises the limit of descriptors, and says so if it is still too low.
+/// Raises the limit of descriptors, and warns if it is still too low.
 pub fn warn_about_limit(name: &str, settings: &Settings) {
     let (key, wanted, fit) = match name {
         "queue" => {
@@ -152,7 +184,7 @@ pub fn warn_about_limit(name: &str, settings: &Settings) {
     if wanted > fit.saturating_add(fit / 10) {
         log::warn!(
             target: "limits",
-            "{key}={wanted}: the descriptors of this process are enough for {fit} (ulimit -n, LimitNOFILE=)"
+            "{key}={wanted}: this process has descriptors for {fit} (ulimit -n, LimitNOFILE=)"
         );
     }
 }
@@ -168,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_shares_fit_into_the_limit() {
-        let (tcp, udp) = ("service_web_listen=*:80", "service_dns_listen=*:53/udp");
+        let tcp = "service_web_listen=*:80";
+        let udp = "service_dns_listen=*:53/udp";
         let two = "redirect_threads=2";
         for limit in [64, 256, 1024, 20_000] {
             let spent = |budget: &DescriptorBudget| 2 * budget.clients + 2 * budget.pipes;

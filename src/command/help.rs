@@ -4,10 +4,9 @@
 //! tables of keys and schedulers are generated.
 
 use super::exit;
-use super::terminal::print_error;
+use super::terminal::{print_error, print_text};
 use crate::config::keys;
-use pegasus_core::scheduler::registry;
-use std::io::{self, Write};
+use pegasus_core::scheduler;
 
 const OVERVIEW: &str = include_str!("help/overview.txt");
 const QUEUE: &str = include_str!("help/queue.txt");
@@ -21,8 +20,8 @@ const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 const UDP: &str = include_str!("help/udp.txt");
 
-/// Prints a page of the manual; returns the exit status. A program has the pages
-/// of its own commands only.
+/// Prints a page of the manual and returns the exit status. A program contains only the
+/// pages of its own commands.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
         "" => OVERVIEW.to_string(),
@@ -43,16 +42,15 @@ pub fn print(words: &[String]) -> i32 {
             return exit::USAGE;
         }
     };
-    // A closed pipe is no error: the reader may be `head`.
-    let _ = io::stdout().lock().write_all(page.as_bytes());
+    print_text(page);
     exit::OK
 }
 
-/// The table of schedulers, then the advice on choosing one.
+/// Returns the table of schedulers and the advice on choosing one.
 fn schedulers() -> String {
     let mut text =
         String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");
-    for entry in registry::definitions() {
+    for entry in scheduler::definitions() {
         let name = entry.names[0];
         let aliases = entry.names[1..].join(" ");
         let line = if aliases.is_empty() {

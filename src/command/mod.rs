@@ -7,6 +7,7 @@ pub mod demo;
 pub mod help;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]
 pub mod queue;
@@ -21,16 +22,16 @@ pub mod terminal;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Different for every process, so that what it decides by chance is too.
+/// Returns a seed that differs between processes, for random choices.
 pub fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
 /// Exit status, as in sysexits(3).
 pub mod exit {
-    /// Done.
+    /// Success.
     pub const OK: i32 = 0;
-    /// An answer was an error.
+    /// A reply was an error.
     pub const ANSWER: i32 = 1;
     /// Wrong usage.
     pub const USAGE: i32 = 64;
@@ -38,12 +39,14 @@ pub mod exit {
     pub const UNAVAILABLE: i32 = 69;
     /// The system refused: an address in use, no descriptors.
     pub const SYSTEM: i32 = 71;
+    /// What was to be printed could not be written.
+    pub const OUTPUT: i32 = 74;
     /// No permission.
     pub const PERMISSION: i32 = 77;
     /// The configuration is wrong.
     pub const CONFIG: i32 = 78;
 
-    /// The status for what the system said.
+    /// Returns the exit status for an OS error.
     pub fn of(error: &std::io::Error) -> i32 {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             PERMISSION
@@ -52,7 +55,7 @@ pub mod exit {
         }
     }
 
-    /// The status after a loop, whose `name` the log knows.
+    /// Returns the exit status for the result of an event loop; logs an error under `name`.
     pub fn after(name: &'static str, result: std::io::Result<()>) -> i32 {
         result.map_or_else(
             |error| {

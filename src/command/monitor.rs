@@ -3,7 +3,7 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
-use super::daemon::{become_user, Daemon, SignalAction};
+use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::terminal::print_line;
 use super::{exit, seed};
 use crate::config::settings::{Check, ServiceSettings, Settings};
@@ -382,6 +382,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let balancers: Vec<String> =
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
+    let pid_file = settings.pid_file.clone();
     let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
         |mut daemon| {
             daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
@@ -396,6 +397,7 @@ pub fn run(daemon: Daemon) -> i32 {
         Ok(daemon) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
             service_manager::ready();
+            let _pid_file = PidFile::write(pid_file.as_deref());
             daemon.serve()
         }
     }

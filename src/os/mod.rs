@@ -1,7 +1,10 @@
-//! The OS shims: one folder per capability, one file per mechanism,
-//! always with a portable fallback. The only place for `unsafe`, each behind a safe
-//! function. A port to another system answers the questions of these folders.
+//! What differs between systems: one folder a capability, one file a mechanism.
+//!
+//! The only place for `unsafe`, always behind a safe function. Each folder's `mod.rs` lists
+//! the required items, and chooses a back end. There is always a portable one.
+//! A new back end is a new file and a line in that `mod.rs`.
 
+pub mod accept_interest;
 pub mod addresses;
 pub mod child;
 pub mod connect;
@@ -11,8 +14,10 @@ pub mod datagram;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
 mod glibc_start;
 pub mod inherit;
+pub mod keeper;
 pub mod limits;
 pub mod loadavg;
+pub mod log_file;
 pub mod notify;
 pub mod privileges;
 pub mod reuseport;

@@ -1,4 +1,4 @@
-//! What a choice costs, with each scheduler, among few and many providers.
+//! What a choice costs with each scheduler, among few and many providers.
 
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::random::Random;
@@ -6,7 +6,7 @@ use pegasus_core::base::ticket::{Offer, Weight};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::RequestResult;
 use pegasus_core::queue::provider_pool::ProviderPool;
-use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
+use pegasus_core::scheduler::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -27,8 +27,8 @@ fn offer(number: u32) -> Offer {
     }
 }
 
-/// Nanoseconds for one grant and its end, with two requests in progress for
-/// each provider, which end in no order.
+/// Returns the nanoseconds for one grant and its end, with two requests in progress for
+/// each provider, which end in no particular order.
 fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     let mut now = Moment::after_start(Span::from_secs(1));
     let mut random = Random::new(7);
@@ -36,7 +36,8 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     for number in 0..providers {
         book.offer(offer(number), now);
     }
-    let (mut running, mut begun) = (Vec::new(), Instant::now());
+    let mut running = Vec::new();
+    let mut begun = Instant::now();
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use super::setting::{exponential, Arrival, Misfortune, Setting};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::RequestResult;
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 use std::collections::VecDeque;
 
 /// How often a request is led to a provider at the most.

@@ -1,4 +1,4 @@
-//! A real FTP server, whose data connections are its own business.
+//! A real FTP server with its own range of data ports.
 
 use super::process::Process;
 use super::{tool, until, Directory};
@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 
-/// Serves everybody two files: `data`, and `name`, which is its own.
+/// Serves two files: `data`, and `name`, which contains its own name.
 pub struct Vsftpd {
     pub name: &'static str,
     pub ip: Ipv4Addr,
@@ -15,8 +15,8 @@ pub struct Vsftpd {
 }
 
 impl Vsftpd {
-    /// Listens on `control` of its own address, and for data on one of `passive`.
-    /// As a provider behind a balancer it names the balancer's address, 127.0.0.1.
+    /// Listens on `control` of its own address, and for data on one of `passive`. As a
+    /// provider behind a balancer it announces the balancer's address, 127.0.0.1.
     #[track_caller]
     pub fn start(
         name: &'static str,
@@ -31,11 +31,13 @@ impl Vsftpd {
         }
         fs::write(directory.path().join("root/data"), data).unwrap();
         directory.write("root/name", &format!("{name}\n"));
-        let (place, last) = (directory.path().display(), passive.end - 1);
+        let place = directory.path().display();
+        let last = passive.end - 1;
         let text = format!(
             "listen=YES\nlisten_address={ip}\nlisten_port={control}\n\
              pasv_address=127.0.0.1\npasv_min_port={}\npasv_max_port={last}\n\
-             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\nxferlog_enable=NO\naccept_timeout=2\n\
+             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\n\
+             xferlog_enable=NO\naccept_timeout=2\n\
              anon_root={place}/root\nsecure_chroot_dir={place}/empty\n\
              run_as_launching_user=YES\nseccomp_sandbox=NO\n",
             passive.start
@@ -49,7 +51,7 @@ impl Vsftpd {
         Vsftpd { name, ip, process, _directory: directory }
     }
 
-    /// Takes no sessions any more; those that run go on.
+    /// Accepts no more sessions; those that run go on.
     pub fn kill(&mut self) {
         self.process.kill();
     }

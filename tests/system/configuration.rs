@@ -1,6 +1,6 @@
-//! The configuration: read, tested, read again; and where the log goes.
+//! The configuration: read, tested and reloaded; and where the log goes.
 
-use crate::support::pegasus::{command, nobody, pegasus, program, Balancer, Queue};
+use crate::support::pegasus::{closed_address, command, pegasus, program, Balancer, Queue};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain};
@@ -14,7 +14,7 @@ fn a_good_configuration_is_called_good() {
     let conf = directory.write(
         "good.conf",
         "# everything at once\nqueue_listen=\"127.0.0.1:0 [::1]:0\"\nqueue_lease = 1m\n\n\
-         service_web_listen='*:8080'\nservice_web_capacity=auto\nlog_level=warn\n",
+         service_web_listen='*:8080'\nservice_web_provider=:80\nlog_level=warn\n",
     );
     for name in ["queue", "redirect", "monitor"] {
         let (status, out, err) = pegasus(&[name, "-t", "-c", &conf]);
@@ -109,6 +109,7 @@ fn wrong_usage_is_told_with_its_status() {
         vec!["queue", "nonsense"],
         vec!["queue", "-s", "web"],
         vec!["redirect", "-s", "-"],
+        vec!["redirect", "-c", "/dev/null", "-s", "web"],
         vec!["demo", "--seconds", "0"],
         vec!["help", "nonsense"],
     ] {
@@ -145,7 +146,7 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
 }
 
-/// A queue with a file of its own, which says this.
+/// A queue with a configuration file with this content.
 fn configured(directory: &Directory, text: &str) -> Queue {
     let conf = directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{text}"));
     Queue::of(program().args(["queue", "-c", &conf]))
@@ -166,7 +167,7 @@ fn hup_reads_the_configuration_again() {
     directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
     queue.signal(libc::SIGHUP);
     until("the scheduler changes", || scheduler(&queue) == "fifo");
-    queue.says(&["INFO", "[config] read again"]);
+    queue.says(&["INFO", "[config] configuration reloaded"]);
     let status = queue.status();
     assert_eq!((status.tickets("10.0.0.7"), status.active("10.0.0.7")), (5, 1), "tickets survive");
     assert_eq!(line.ask("done?id=1"), "ok", "and connections");
@@ -181,7 +182,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
         .write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\nqueue_lease=soon\n");
     queue.signal(libc::SIGHUP);
     queue.says(&["ERROR", &format!("{conf}:3: queue_lease=soon: ")]);
-    queue.says(&["ERROR", "the old configuration stays"]);
+    queue.says(&["ERROR", "keeping the running configuration"]);
     assert_eq!(scheduler(&queue), "fifo");
     directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\n");
     queue.signal(libc::SIGHUP);
@@ -197,7 +198,7 @@ fn hup_of_a_redirector_keeps_its_connections() {
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0; 1]).unwrap();
     balancer.redirect.signal(libc::SIGHUP);
-    balancer.redirect.says(&["[config] read again"]);
+    balancer.redirect.says(&["[config] configuration reloaded"]);
     client.write_all(b"y").unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client).0, b"y");
@@ -227,7 +228,8 @@ fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
 #[test]
 fn the_log_may_be_a_file_that_is_moved_away() {
     let directory = Directory::new();
-    let (log, moved) = (directory.file("log"), directory.file("log.1"));
+    let log = directory.file("log");
+    let moved = directory.file("log.1");
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let place = format!("127.0.0.1:{}", crate::support::free_port());
     let settings = [format!("log={log}"), format!("queue_listen={place}")];
@@ -286,7 +288,7 @@ fn one_look_prints_what_would_be_sent_and_sends_nothing() {
     let queue = Queue::start(&[]);
     let settings = [
         format!("monitor_balancers={}", queue.address),
-        format!("service_web_provider={}", nobody()),
+        format!("service_web_provider={}", closed_address()),
         "monitor_interval=100ms".into(),
     ];
     let mut command = command("monitor", &settings.each_ref().map(String::as_str));

@@ -1,7 +1,7 @@
-//! Providers that fail: it costs a client nothing but time.
+//! Providers that fail: the client loses only time.
 
 use crate::support::control_connection::Row;
-use crate::support::pegasus::{nobody, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
 use crate::support::socket::{connect, drain, reset, End};
@@ -11,7 +11,8 @@ use std::net::Shutdown;
 
 #[test]
 fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
-    let (dead, alive) = (nobody(), Provider::named("alive"));
+    let dead = closed_address();
+    let alive = Provider::named("alive");
     let mut balancer = Balancer::before(&[dead, alive.address], &[]);
     let mut client = connect(balancer.address());
     assert_eq!(drain(&mut client), (b"alive".to_vec(), End::Fin));
@@ -24,17 +25,19 @@ fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
     assert_eq!(
         balancer.redirect.log_with(&["failure service="]).len(),
         1,
-        "nobody is led there again"
+        "no further client goes there"
     );
 }
 
 #[test]
 fn what_the_client_said_before_is_not_lost() {
-    let (dead, alive) = (nobody(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let balancer = Balancer::before(&[dead, alive.address], &[]);
     let request = Random::told().bytes(1 << 20);
     let mut client = connect(balancer.address());
-    let (sent, mut sender) = (request.clone(), client.try_clone().unwrap());
+    let sent = request.clone();
+    let mut sender = client.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
         sender.write_all(&sent).unwrap();
         sender.shutdown(Shutdown::Write).unwrap();
@@ -46,10 +49,12 @@ fn what_the_client_said_before_is_not_lost() {
 
 #[test]
 fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
-    let (dead, alive) = (nobody(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let queue = Queue::start(&["queue_scheduler=fifo"]);
     let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
-    // It has said all and ended before there is anybody to call.
+    // It has sent everything and closed its side before there is a provider to connect
+    // to.
     let mut client = connect(redirect.address);
     client.write_all(b"all of it").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -62,7 +67,8 @@ fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
 
 #[test]
 fn a_provider_that_resets_before_a_byte_is_one_that_failed() {
-    let (rude, kind) = (Provider::start(reset), Provider::echo());
+    let rude = Provider::start(reset);
+    let kind = Provider::echo();
     let mut balancer = Balancer::before(&[rude.address, kind.address], &[]);
     let mut client = connect(balancer.address());
     balancer.redirect.says(&[
@@ -89,12 +95,12 @@ fn a_provider_that_resets_after_a_byte_is_never_replaced() {
     client.write_all(b"pay 100 to bob").unwrap();
     assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["outcome=provider-reset"]);
-    assert_eq!(other.clients(), 0, "nobody may get a request twice");
+    assert_eq!(other.clients(), 0, "no provider may get a request that another one received");
 }
 
 #[test]
 fn so_many_tries_and_no_more() {
-    let dead: Vec<_> = (0..5).map(|_| nobody()).collect();
+    let dead: Vec<_> = (0..5).map(|_| closed_address()).collect();
     let mut balancer = Balancer::before(&dead, &["redirect_tries=3"]);
     assert_eq!(drain(&mut connect(balancer.address())), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["outcome=nobody-left"]);
@@ -104,7 +110,7 @@ fn so_many_tries_and_no_more() {
 
 #[test]
 fn when_all_are_dead_the_client_is_turned_away() {
-    let dead = [nobody(), nobody()];
+    let dead = [closed_address(), closed_address()];
     let mut balancer = Balancer::before(&dead, &["redirect_wait=100ms"]);
     assert_eq!(drain(&mut connect(balancer.address())), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["WARN", "outcome=nobody-left"]);
@@ -117,7 +123,7 @@ fn no_ticket_in_time_is_a_reset_and_one_line() {
         let mut client = connect(balancer.address());
         let port = client.local_addr().unwrap().port();
         if wait != "0" {
-            // Else it is turned away before it can say anything.
+            // Otherwise it is turned away before it can send anything.
             client.write_all(b"hello").unwrap();
         }
         assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
@@ -153,7 +159,7 @@ fn who_waits_and_breaks_off_gives_its_place_back() {
     until("it waits", || balancer.queue.status().queue().number("waiting") == 1);
     reset(client);
     balancer.redirect.closed(&["outcome=gave-up"]);
-    until("nobody waits", || balancer.queue.status().queue().number("waiting") == 0);
+    until("no request waits", || balancer.queue.status().queue().number("waiting") == 0);
     balancer.queue.offer(provider.address, 1);
     assert_eq!(drain(&mut connect(balancer.address())).0, b"late");
     balancer.settles();
@@ -162,9 +168,11 @@ fn who_waits_and_breaks_off_gives_its_place_back() {
 #[test]
 fn static_providers_serve_when_the_queue_is_away() {
     let provider = Provider::named("static");
-    let fallback = format!("service_web_fallback={} {}", nobody(), provider.address);
-    let mut redirect =
-        Redirect::start(nobody(), &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"]);
+    let fallback = format!("service_web_fallback={} {}", closed_address(), provider.address);
+    let mut redirect = Redirect::start(
+        closed_address(),
+        &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"],
+    );
     redirect.says(&["WARN", "queue 127.0.0.1:", "trying again"]);
     for _ in 0..10 {
         assert_eq!(drain(&mut connect(redirect.address)), (b"static".to_vec(), End::Fin));

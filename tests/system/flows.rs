@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_provider_that_withdraws_loses_its_flows() {
-    let (first, second) = (Sink::named("first"), Sink::named("second"));
+    let first = Sink::named("first");
+    let second = Sink::named("second");
     let mut flows = Flows::first_of(&[], &[]);
     let mut monitor = monitor(flows.queue.address, first.address, &["service_web_check=off"]);
     flows.queue.has(&[first.address]);
@@ -25,7 +26,7 @@ fn a_provider_that_withdraws_loses_its_flows() {
     let gone = format!("provider={}", first.address);
     flows.redirect.closed(&["outcome=withdrawn", &gone]);
     assert_eq!(ask(&client, b"?"), b"second");
-    // It waited for the flow, and not for longer.
+    // The datagram waited for the flow, and not longer.
     assert_eq!(monitor.ends(), 0);
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(ask(&client, b"?"), b"second");
@@ -63,10 +64,8 @@ fn a_client_meets_one_provider_by_tcp_and_by_udp() {
     let port = free_port();
     let queue = Queue::start(&["queue_scheduler=round-robin", "service_web_affinity=source"]);
     places.iter().for_each(|place| queue.offer(place, 100));
-    let (at, listen) = (
-        format!("redirect_queue={}", queue.address),
-        format!("service_web_listen=127.0.0.1:{port} 127.0.0.1:{port}/udp"),
-    );
+    let at = format!("redirect_queue={}", queue.address);
+    let listen = format!("service_web_listen=127.0.0.1:{port} 127.0.0.1:{port}/udp");
     let _redirect = Redirect::of(&mut command("redirect", &[&at, &listen]));
     let mut met = HashSet::new();
     for last in 10..22 {
@@ -90,8 +89,8 @@ fn a_client_meets_one_provider_by_tcp_and_by_udp() {
     assert_eq!(met.len(), 3, "{met:?}");
 }
 
-/// Counts what strangers send, and answers others with the port that their
-/// flow has: it is another one for each flow.
+/// Counts the datagrams of strangers, and replies to others with the port of their flow,
+/// which differs for each flow.
 struct Teller {
     address: SocketAddr,
     strangers: Arc<AtomicUsize>,
@@ -105,7 +104,8 @@ impl Teller {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
         let (strangers, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let (count, ended) = (strangers.clone(), over.clone());
+        let count = strangers.clone();
+        let ended = over.clone();
         let thread = thread::spawn(move || {
             while !ended.load(Ordering::SeqCst) {
                 match socket.recv_from(&mut [0; 100]) {
@@ -126,22 +126,20 @@ impl Drop for Teller {
     }
 }
 
-/// So many flows, each from an address and port of its own, while twenty
-/// clients go on asking.
+/// Opens `count` flows, each from an address and port of its own, while twenty clients go
+/// on sending.
 fn flood(count: usize) {
     const FLOWS_MAX: usize = 1000;
-    /// Datagrams that may be on their way.
+    /// Datagrams in flight.
     const WINDOW: usize = 100;
     let teller = Teller::start();
     let queue = Queue::start(&[]);
     queue.offer(teller.address, 100_000);
-    let (place, at) = (
-        SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())),
-        format!("redirect_queue={}", queue.address),
-    );
-    let (most, listen) =
-        (format!("redirect_flows_max={FLOWS_MAX}"), format!("service_web_listen={place}/udp"));
-    // The log of a million flows would be what grows.
+    let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let at = format!("redirect_queue={}", queue.address);
+    let most = format!("redirect_flows_max={FLOWS_MAX}");
+    let listen = format!("service_web_listen={place}/udp");
+    // Otherwise the log of a million flows would be what grows.
     let settings = [&at, &most, &listen, "log_level=warn"];
     let redirect = Process::start("redirect", &mut command("redirect", &settings));
     until("it listens", || UdpSocket::bind(place).is_err());
@@ -159,7 +157,7 @@ fn flood(count: usize) {
         let stranger = UdpSocket::bind((source, 0)).unwrap();
         stranger.send_to(b"", place).unwrap();
         let sent = Instant::now();
-        // One that was lost is waited for once.
+        // A lost datagram is waited for once.
         while number + 1 - teller.strangers.load(Ordering::SeqCst).min(number + 1) > WINDOW {
             thread::yield_now();
             if sent.elapsed() > Duration::from_millis(100) {
@@ -197,7 +195,8 @@ fn a_million_flows() {
 
 #[test]
 fn both_families_at_one_door() {
-    let (v4, v6) = (Sink::named("v4"), Sink::start("[::1]:0", |_| Some("v6".into())));
+    let v4 = Sink::named("v4");
+    let v6 = Sink::start("[::1]:0", |_| Some("v6".into()));
     let flows = Flows::at("*:0", "round-robin", &[v4.address, v6.address], &[]);
     let port = flows.redirect.address.port();
     for ip in ["127.0.0.1", "::1"] {

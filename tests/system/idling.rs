@@ -1,7 +1,6 @@
-//! Processes that have nothing to do use no processor, whatever state their
-//! sockets are in.
+//! Idle processes use no processor time, in whatever state their sockets are.
 
-use crate::support::pegasus::{monitor, nobody, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::connect;
 use crate::support::until;
@@ -9,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// Waits for the client's end, or longer than a test takes; never answers.
+/// Waits for the client's end, or longer than a test takes; never replies.
 fn silent() -> Provider {
     Provider::start(|mut stream| drop(stream.read_to_end(&mut Vec::new())))
 }
@@ -59,7 +58,7 @@ fn with_a_client_who_does_not_read() {
         let balancer = Balancer::before(&[provider.address], &[splice]);
         let _client = connect(balancer.address());
         until("it is joined", || provider.clients() == 1);
-        // The pipes are full when nothing more is used.
+        // The pipes are full when no more processor time is used.
         until("all is full", || {
             let before = balancer.redirect.used();
             std::thread::sleep(Duration::from_millis(200));
@@ -94,7 +93,7 @@ fn with_a_provider_who_does_not_read() {
 
 #[test]
 fn without_a_queue() {
-    let mut redirect = Redirect::start(nobody(), &["redirect_queue_timeout=20s"]);
+    let mut redirect = Redirect::start(closed_address(), &["redirect_queue_timeout=20s"]);
     redirect.says(&["trying again"]);
     let _client = connect(redirect.address);
     redirect.idles();
@@ -103,10 +102,11 @@ fn without_a_queue() {
 #[test]
 fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
     let queue = Queue::start(&[]);
-    let (mut unfinished, mut unread) = (queue.connect(), queue.connect());
+    let mut unfinished = queue.connect();
+    let mut unread = queue.connect();
     unfinished.write(b"pegasus://b/ne").unwrap();
     let text = "pegasus://b/status\n".repeat(100);
-    // As much as fits: the queue stops to read when nobody reads its answers.
+    // As much as fits: the queue stops reading while its replies are not read.
     unread.patience(Duration::from_millis(300));
     while unread.write(text.as_bytes()).is_ok() {}
     queue.idles();
@@ -116,7 +116,8 @@ fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
 
 #[test]
 fn a_monitor_between_its_looks() {
-    let (queue, provider) = (Queue::start(&[]), silent());
+    let queue = Queue::start(&[]);
+    let provider = silent();
     let monitor = monitor(queue.address, provider.address, &[]);
     queue.has(&[provider.address]);
     monitor.idles();
@@ -125,7 +126,8 @@ fn a_monitor_between_its_looks() {
 
 #[test]
 fn a_monitor_without_a_queue() {
-    let (provider, queue) = (silent(), nobody());
+    let provider = silent();
+    let queue = closed_address();
     let mut monitor = monitor(queue, provider.address, &[]);
     monitor.says(&["WARN", "trying again"]);
     monitor.idles();

@@ -1,5 +1,5 @@
-//! Real servers and their own clients with the redirector between them: neither
-//! can tell. Each walks both data paths.
+//! Real servers and their own clients with the redirector between them: neither notices
+//! it. Each uses both data paths.
 
 use crate::support::nginx::Nginx;
 use crate::support::pegasus::{Balancer, Redirect};
@@ -14,11 +14,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's own, which has Debian's modules.
+/// Debian's own Python, which has Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";
 const MUCH: usize = 8 << 20;
 
-/// Has a client walk through a redirector of each data path.
+/// Runs a client through a redirector with each data path.
 fn through(server: SocketAddr, mut client: impl FnMut(&mut Redirect)) {
     for splice in ["redirect_splice=auto", "redirect_splice=off"] {
         let mut balancer = Balancer::before(&[server], &[splice]);
@@ -27,7 +27,7 @@ fn through(server: SocketAddr, mut client: impl FnMut(&mut Redirect)) {
     }
 }
 
-/// Starts a server that is told a port, and waits until it listens there.
+/// Starts a server on a given port, and waits until it listens.
 #[track_caller]
 fn serve(name: &str, command: impl FnOnce(u16) -> Command) -> (Process, SocketAddr) {
     let port = free_port();
@@ -40,7 +40,7 @@ fn serve(name: &str, command: impl FnOnce(u16) -> Command) -> (Process, SocketAd
     (process, address)
 }
 
-/// Runs a client to its good end; what it printed.
+/// Runs a client, which must succeed; returns its output.
 #[track_caller]
 fn client(command: &mut Command) -> String {
     let (status, printed, errors) = run(command, b"");
@@ -48,9 +48,11 @@ fn client(command: &mut Command) -> String {
     printed + &errors
 }
 
-/// A file of bytes that are not the same anywhere.
+/// A file without repeated bytes.
 fn file(directory: &Directory, name: &str, count: usize) -> PathBuf {
-    let (path, mut bytes, mut left) = (directory.path().join(name), Stream::new(7), count);
+    let path = directory.path().join(name);
+    let mut bytes = Stream::new(7);
+    let mut left = count;
     let mut file = fs::File::create(&path).unwrap();
     while left > 0 {
         let piece = bytes.next(left);
@@ -62,11 +64,12 @@ fn file(directory: &Directory, name: &str, count: usize) -> PathBuf {
 
 #[track_caller]
 fn same(one: &Path, other: &Path) {
-    let (one, other) = (fs::read(one).unwrap(), fs::read(other).unwrap());
+    let one = fs::read(one).unwrap();
+    let other = fs::read(other).unwrap();
     assert!(one == other, "{} bytes became {} others", one.len(), other.len());
 }
 
-/// Each path is answered with itself.
+/// The reply to each path is the path.
 fn web_server(listen: &str, directives: &str, directory: Directory) -> Nginx {
     let place = directory.path().display();
     let server = format!(
@@ -103,7 +106,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
         let request =
             |number| format!("GET /echo/{number} HTTP/1.1\r\nHost: a\r\n{}\r\n", last(number));
         let requests: String = (0..COUNT).map(request).collect();
-        let (mut stream, mut left) = (connect(redirect.address), requests.as_bytes());
+        let mut stream = connect(redirect.address);
+        let mut left = requests.as_bytes();
         while !left.is_empty() {
             let (piece, rest) = left.split_at((1 + random.below(2000) as usize).min(left.len()));
             stream.write_all(piece).unwrap();
@@ -121,7 +125,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
 #[test]
 fn tls_reaches_the_provider_as_it_is() {
     let directory = Directory::new();
-    let (key, certificate) = (directory.file("key.pem"), directory.file("certificate.pem"));
+    let key = directory.file("key.pem");
+    let certificate = directory.file("certificate.pem");
     let mut openssl = tool("openssl");
     openssl.args([
         "req",
@@ -143,13 +148,15 @@ fn tls_reaches_the_provider_as_it_is() {
         &certificate,
     ]));
     let much = file(&directory, "much", MUCH);
-    let (got, echo) = (directory.path().join("got"), directory.file("got-too"));
+    let got = directory.path().join("got");
+    let echo = directory.file("got-too");
     let directives = format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n");
     let nginx = web_server("ssl http2", &directives, directory);
     through(nginx.address, |redirect| {
         for version in ["1.1", "2"] {
-            // The certificate is checked: nobody stands in between.
-            let (mut curl, url) = (tool("curl"), format!("https://{}", redirect.address));
+            // The certificate is checked: the connection is end to end.
+            let mut curl = tool("curl");
+            let url = format!("https://{}", redirect.address);
             curl.args([
                 "-sSf",
                 "--cacert",
@@ -170,8 +177,8 @@ fn tls_reaches_the_provider_as_it_is() {
     });
 }
 
-/// A database whose server ends as it wants to: killed, it would leave its
-/// shared memory behind.
+/// A database whose server ends in good order: killed, it would leave its shared memory
+/// behind.
 struct Postgres {
     process: Process,
     address: SocketAddr,
@@ -225,7 +232,7 @@ impl Postgres {
         Postgres { process, address, bin, _directory: directory }
     }
 
-    /// The command of a client of what listens there.
+    /// Returns the command of a client.
     fn pgbench(&self, at: SocketAddr) -> Command {
         let mut pgbench = Command::new(self.bin.join("pgbench"));
         pgbench.args(["-h", "127.0.0.1", "-p", &at.port().to_string(), "-U", "postgres"]);
@@ -315,14 +322,15 @@ fn ssh_copies_files_both_ways() {
     let known = directory.write("known", &format!("provider {}", public("host")));
     let user = output(tool("id").arg("-un"));
     if user.trim() == "root" {
-        // Where it locks up its unprivileged part.
+        // The directory of its unprivileged part.
         fs::create_dir_all("/run/sshd").unwrap();
     }
     let place = directory.path().display();
     let (_process, address) = serve("sshd", |port| {
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-             AuthorizedKeysFile {place}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\n\
+             StrictModes no\nAuthorizedKeysFile {place}/authorized\n\
+             PasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
              Subsystem sftp internal-sftp\nMaxStartups 100\n"
         );
         let mut sshd = tool("sshd");
@@ -342,7 +350,8 @@ fn ssh_copies_files_both_ways() {
             }
             scp
         };
-        let (there, back) = (directory.path().join("there"), directory.path().join("back"));
+        let there = directory.path().join("there");
+        let back = directory.path().join("back");
         let remote = format!("{}@127.0.0.1:{}", user.trim(), there.display());
         client(scp().arg(&here).arg(&remote));
         same(&here, &there);

@@ -1,4 +1,4 @@
-//! HUP and the places where clients come: new ones, old ones, and those that stay.
+//! SIGHUP and listen sockets: new ones, removed ones, and those that stay.
 
 use crate::support::datagram::{ask, client as sender, Sink};
 use crate::support::pegasus::{monitor, path, program, Queue, Redirect};
@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
-/// A redirector with a configuration that can be written anew.
+/// A redirector whose configuration can be rewritten.
 pub struct Configured {
     pub directory: Directory,
     pub redirect: Redirect,
@@ -19,13 +19,13 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// `text` besides where the queue is.
+    /// Adds `text` to the address of the queue.
     #[track_caller]
     pub fn start(providers: &[SocketAddr], text: &str) -> Configured {
         Configured::by(path(), providers, text)
     }
 
-    /// The same from another file of the program.
+    /// The same with another program file.
     #[track_caller]
     pub fn by(program: &str, providers: &[SocketAddr], text: &str) -> Configured {
         let queue = Queue::start(&["queue_scheduler=fifo"]);
@@ -42,12 +42,12 @@ impl Configured {
         directory.write("pegasus.conf", &format!("redirect_queue={}\n{text}", queue.address))
     }
 
-    /// Writes another configuration.
+    /// Rewrites the configuration.
     pub fn write(&self, text: &str) {
         Configured::file(&self.directory, &self.queue, text);
     }
 
-    /// The same, and waits until it is read.
+    /// Rewrites the configuration, and waits until it is in force.
     #[track_caller]
     pub fn reload(&self, text: &str) {
         self.write(text);
@@ -57,7 +57,7 @@ impl Configured {
     }
 }
 
-/// So many ports of this host.
+/// Returns `count` addresses of this host.
 fn places(count: u16) -> Vec<SocketAddr> {
     free_ports(count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
 }
@@ -68,7 +68,8 @@ fn refused(place: SocketAddr) -> bool {
 
 #[test]
 fn a_hundred_reloads_fail_nobody() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let one = format!("service_web_listen={}\n", places[0]);
     let both = format!("service_web_listen='{} {}'\n", places[0], places[1]);
     let configured = Configured::start(&[provider.address], &one);
@@ -80,7 +81,7 @@ fn a_hundred_reloads_fail_nobody() {
             let word = format!("{word} web={}", places[1]);
             until("the places change", || configured.redirect.log_with(&[&word]).len() == round);
         }
-        // Until it is closed it cannot be had again.
+        // It cannot be bound again until it is closed.
         until("it is closed", || refused(places[1]));
     }
     until("clients came meanwhile", || visits.count() > 200);
@@ -90,7 +91,8 @@ fn a_hundred_reloads_fail_nobody() {
 
 #[test]
 fn places_come_and_go_and_connections_stay() {
-    let (provider, places) = (Provider::echo(), places(4));
+    let provider = Provider::echo();
+    let places = places(4);
     let ports: Vec<u16> = places.iter().map(SocketAddr::port).collect();
     let mut configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
@@ -111,7 +113,7 @@ fn places_come_and_go_and_connections_stay() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client), (b"goes on".to_vec(), End::Fin));
     configured.redirect.says(&["removed", &format!(" web={}", places[0])]);
-    // Another service takes a place over, and a range is cut.
+    // Another service takes over an address, and a range shrinks.
     configured.reload(&format!("service_web_listen='{} *:{}'\n", places[1], ports[3]));
     configured.redirect.says(&["changed web=", &format!(":{}", ports[3])]);
     assert_eq!(visit(places[3], "of the other service"), Ok(()));
@@ -121,7 +123,8 @@ fn places_come_and_go_and_connections_stay() {
 
 #[test]
 fn whoever_waits_at_a_place_that_is_closed_is_served() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let few = "redirect_connections_max=1\nredirect_threads=2\n";
     let both = format!("{few}service_web_listen='{} {}'\n", places[0], places[1]);
     let configured = Configured::start(&[provider.address], &both);
@@ -135,13 +138,14 @@ fn whoever_waits_at_a_place_that_is_closed_is_served() {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(drain(client), (b"waited".to_vec(), End::Fin));
     }
-    until("nobody is taken in there any more", || refused(places[1]));
+    until("no client is accepted there any more", || refused(places[1]));
     assert_eq!(visit(places[0], "the other place"), Ok(()));
 }
 
 #[test]
 fn whoever_waits_when_it_is_told_to_end_is_served() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!("redirect_connections_max=1\nservice_web_listen={}\n", places[0]);
     let mut configured = Configured::start(&[provider.address], &text);
     let first = running(places[0]);
@@ -159,7 +163,8 @@ fn whoever_waits_when_it_is_told_to_end_is_served() {
 
 #[test]
 fn a_place_that_cannot_be_had_changes_nothing() {
-    let (provider, places) = (Provider::echo(), places(3));
+    let provider = Provider::echo();
+    let places = places(3);
     let mut configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let taken = TcpListener::bind(places[2]).unwrap();
@@ -169,7 +174,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     );
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
-    configured.redirect.says(&["ERROR", "the old configuration stays"]);
+    configured.redirect.says(&["ERROR", "keeping the running configuration"]);
     assert!(
         configured.redirect.log_with(&["redirect_threads"]).is_empty(),
         "nothing of it is taken"
@@ -180,14 +185,16 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     configured.redirect.says(&["ERROR", "nothing to serve"]);
     drop(taken);
     configured.reload(&text);
-    configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
-    configured.redirect.says(&["WARN", "redirect_splice changes at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_threads takes effect at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_splice takes effect at the next start"]);
     assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
 }
 
 #[test]
 fn datagrams_and_streams_may_come_later() {
-    let (stream, sink, places) = (Provider::echo(), Sink::echo(), places(3));
+    let stream = Provider::echo();
+    let sink = Sink::echo();
+    let places = places(3);
     let mut configured =
         Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
     configured.queue.ask(&format!(
@@ -199,7 +206,7 @@ fn datagrams_and_streams_may_come_later() {
     configured.reload(&format!("service_web_listen={}\n{}", places[0], udp(places[1])));
     let flow = sender(places[1]);
     assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
-    // Flows end in peace where a place is closed; nothing new begins there.
+    // Flows may finish where an address is closed; new ones do not start there.
     configured.reload(&udp(places[2]));
     assert_eq!(ask(&flow, b"goes on"), b"goes on");
     assert_eq!(ask(&sender(places[2]), b"new place"), b"new place");
@@ -212,7 +219,8 @@ fn datagrams_and_streams_may_come_later() {
 
 #[test]
 fn no_flow_outlasts_the_drain_of_its_place() {
-    let (sink, places) = (Sink::echo(), places(2));
+    let sink = Sink::echo();
+    let places = places(2);
     let text = |place: SocketAddr| format!("service_web_listen={place}/udp\ndrain_timeout=1s\n");
     let configured = Configured::start(&[sink.address], &text(places[0]));
     let flow = sender(places[0]);
@@ -226,8 +234,8 @@ fn no_flow_outlasts_the_drain_of_its_place() {
     assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
 }
 
-/// Sockets of datagrams at a port of this host. The system may tell one twice, or
-/// leave one out, while others come and go.
+/// Returns the UDP sockets at a port of this host. The system may list one twice, or omit
+/// one, while others open and close.
 fn sockets_at(place: SocketAddr) -> usize {
     let end = format!(":{:04X}", place.port());
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
@@ -240,7 +248,8 @@ fn sockets_at(place: SocketAddr) -> usize {
 
 #[test]
 fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
-    let (sink, places) = (Sink::echo(), places(2));
+    let sink = Sink::echo();
+    let places = places(2);
     let text = |place: SocketAddr| {
         format!("service_web_listen={place}/udp\nredirect_threads=8\nservice_web_udp_idle=1s\n")
     };
@@ -271,7 +280,8 @@ fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
 
 #[test]
 fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!(
         "service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n",
         places[0]
@@ -282,7 +292,7 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
     client.write_all(b"patience").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     until("it waits for a ticket", || configured.queue.status().queue().number("waiting") == 1);
-    // Longer than the patience that there was at the start.
+    // Longer than the timeout that was in force at the start.
     configured.redirect.idles();
     configured.queue.offer(provider.address, 1);
     assert_eq!(drain(&mut client), (b"patience".to_vec(), End::Fin));
@@ -292,14 +302,15 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
 
 #[test]
 fn a_full_process_that_ends_takes_nobody_in_for_long() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let text = |list: &str| format!("redirect_connections_max=1\nservice_web_listen='{list}'\n");
     let mut configured =
         Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
     let mut first = running(places[0]);
     let _waits = connect(places[1]);
     configured.reload(&text(&places[0].to_string()));
-    until("the place is closed although somebody waits", || refused(places[1]));
+    until("the socket is closed although a client waits", || refused(places[1]));
     let _waits = connect(places[0]);
     configured.redirect.signal(libc::SIGTERM);
     until("the other one, too", || refused(places[0]));
@@ -311,7 +322,9 @@ fn a_full_process_that_ends_takes_nobody_in_for_long() {
 
 #[test]
 fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
-    let (provider, places, directory) = (Provider::echo(), places(3), Directory::new());
+    let provider = Provider::echo();
+    let places = places(3);
+    let directory = Directory::new();
     let file = |text: String| {
         let first = format!("redirect_queue=embedded\nqueue_listen={}\n", places[0]);
         directory
@@ -328,12 +341,13 @@ fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
 
 #[test]
 fn who_is_here_has_the_new_idle_timeout() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!("service_web_listen={}\n", places[0]);
     let mut configured = Configured::start(&[provider.address], &text);
     let mut silent = running(places[0]);
     configured.reload(&format!("{text}redirect_idle_timeout=100ms\n"));
-    // It would be looked at after half a minute for the first time.
+    // It would be examined only after half a minute.
     silent.set_read_timeout(Some(PATIENCE / 3)).unwrap();
     let ended = silent.read(&mut [0]);
     assert!(!ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{ended:?}");

@@ -1,7 +1,7 @@
-//! What a client of a superserver hears: its provider's bytes, or nothing.
+//! A client of a superserver receives its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, program, Queue};
+use crate::support::pegasus::{closed_address, command, path, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -23,7 +23,7 @@ fn serve(command: &mut Command) -> (TcpStream, Process) {
     (client, process)
 }
 
-/// Nothing was heard, and the connection is closed.
+/// Asserts that nothing arrives and the connection is closed.
 #[track_caller]
 fn hears_nothing(command: &mut Command) -> i32 {
     let (mut client, mut process) = serve(command);
@@ -34,7 +34,8 @@ fn hears_nothing(command: &mut Command) -> i32 {
 
 #[test]
 fn a_client_on_descriptor_0_is_joined_to_its_provider() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, mut process) = serve(command("redirect", &[&at]).args(["-s", "web"]));
@@ -47,7 +48,8 @@ fn a_client_on_descriptor_0_is_joined_to_its_provider() {
 
 #[test]
 fn the_service_is_found_by_the_port_or_is_the_default() {
-    let (queue, provider) = (Queue::start(&[]), Provider::named("default"));
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("default");
     queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, _process) = serve(&mut command("redirect", &[&at]));
@@ -106,23 +108,26 @@ fn a_logger_on_descriptor_2_gets_the_log_and_the_client_does_not() {
 
 #[test]
 fn nothing_when_the_queue_is_away() {
-    let at = format!("redirect_queue={}", nobody());
-    hears_nothing(&mut command("redirect", &[&at, "redirect_queue_timeout=200ms"]));
+    let at = format!("redirect_queue={}", closed_address());
+    let mut redirect = command("redirect", &[&at, "redirect_queue_timeout=200ms"]);
+    assert_eq!(hears_nothing(&mut redirect), 69, "a superserver may log it");
 }
 
 #[test]
 fn nothing_when_there_is_no_ticket() {
     let queue = Queue::start(&[]);
     let at = format!("redirect_queue={}", queue.address);
-    hears_nothing(&mut command("redirect", &[&at, "redirect_wait=50ms", "log_level=trace"]));
+    let mut redirect = command("redirect", &[&at, "redirect_wait=50ms", "log_level=trace"]);
+    assert_eq!(hears_nothing(&mut redirect), 69);
 }
 
 #[test]
 fn nothing_when_all_providers_are_dead() {
     let queue = Queue::start(&[]);
-    queue.offer(nobody(), 1);
+    queue.offer(closed_address(), 1);
     let at = format!("redirect_queue={}", queue.address);
-    hears_nothing(command("redirect", &[&at, "redirect_wait=50ms"]).args(["-s", "web", "-vv"]));
+    let mut redirect = command("redirect", &[&at, "redirect_wait=50ms"]);
+    assert_eq!(hears_nothing(redirect.args(["-s", "web", "-vv"])), 69);
 }
 
 #[test]
@@ -151,6 +156,20 @@ fn nothing_when_the_configuration_is_wrong() {
     ] {
         assert_ne!(hears_nothing(program().args(&arguments)), 0, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_queue_for_one_client_is_a_mistake_that_the_terminal_shows() {
+    let (mut client, server) = pair();
+    let descriptor = || Stdio::from(OwnedFd::from(server.try_clone().unwrap()));
+    // The log is elsewhere.
+    let mut redirect = command("redirect", &["redirect_queue=embedded", "log=none"]);
+    redirect.stdin(descriptor()).stdout(descriptor()).stderr(Stdio::piped());
+    let mut process = Process::start_as_is("redirect", &mut redirect);
+    drop((redirect, server));
+    assert!(drain(&mut client).0.is_empty());
+    process.says(&["redirect_queue=embedded", "run `pegasus queue`"]);
+    assert_eq!(process.ends(), 78);
 }
 
 #[test]
@@ -183,7 +202,7 @@ fn nothing_when_another_command_is_started_for_a_client() {
 
 #[test]
 fn nothing_through_inetd_either() {
-    let away = Inetd::redirect(nobody(), &["redirect_queue_timeout=200ms"]);
+    let away = Inetd::redirect(closed_address(), &["redirect_queue_timeout=200ms"]);
     let wrong = Inetd::start("redirect --nonsense");
     let unset = Inetd::start("redirect -o nonsense=1");
     for inetd in [&away, &wrong, &unset] {
@@ -203,8 +222,9 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
         let _ = stream.read_exact(&mut [0; 5]);
         let _ = stream.write_all(ANSWER);
     });
-    let (queue, directory) = (Queue::start(&[]), Directory::new());
-    queue.offer(nobody(), 1);
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
+    queue.offer(closed_address(), 1);
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let trace = directory.file("trace");
@@ -222,7 +242,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
     ]);
     strace.arg(path()).args(["redirect", "-c", "/dev/null", "-o", &at, "-s", "web", "-vvv"]);
     let (mut client, mut process) = serve(&mut strace);
-    let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let here = client.local_addr().unwrap();
+    let there = client.peer_addr().unwrap();
     client.write_all(b"hello").unwrap();
     let heard = drain(&mut client).0;
     drop(client);
@@ -247,7 +268,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
 
 #[test]
 fn ten_clients_of_inetd_at_once_are_strangers_to_each_other() {
-    let (queue, provider) = (Queue::at(free_port(), &[]), Provider::echo());
+    let queue = Queue::at(free_port(), &[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 100);
     let inetd = Inetd::redirect(queue.address, &["redirect_wait=20s"]);
     let clients: Vec<TcpStream> = (0..10).map(|_| connect(inetd.address)).collect();

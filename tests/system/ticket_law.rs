@@ -2,7 +2,7 @@
 //! nothing is exceeded that was promised, failing fast attracts nobody, and
 //! monitors come, go and change without a client noticing.
 
-use crate::support::pegasus::{monitor, nobody, Balancer, Queue, Redirect, SERVICE};
+use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect, SERVICE};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, reset, End};
@@ -211,7 +211,7 @@ fn living_on_ends_a_probation() {
 #[test]
 fn one_askers_trouble_is_its_own() {
     let queue = Queue::start(&[]);
-    let provider = nobody();
+    let provider = closed_address();
     queue.offer(provider, 10);
     let mut here = queue.connect();
     let grant = format!("{provider} id=");
@@ -301,7 +301,7 @@ fn a_monitor_that_is_replaced_is_not_noticed() {
 #[test]
 fn a_monitor_that_drains_only_asks() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let provider = nobody();
+    let provider = closed_address();
     let old = monitor(listener.local_addr().unwrap(), provider, &["service_web_check=off"]);
     let (stream, _) = listener.accept().unwrap();
     let (mut lines, mut answers) = (BufReader::new(stream.try_clone().unwrap()).lines(), stream);
@@ -344,7 +344,8 @@ fn a_killed_monitor_is_not_missed_before_the_next_one_is_there() {
 #[test]
 fn a_queue_that_falls_silent_is_called_again_well_before_its_lease_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let _monitor = monitor(listener.local_addr().unwrap(), nobody(), &["service_web_check=off"]);
+    let _monitor =
+        monitor(listener.local_addr().unwrap(), closed_address(), &["service_web_check=off"]);
     let start = Instant::now();
     let (silent, _) = listener.accept().unwrap();
     let (_again, _) = listener.accept().unwrap();
@@ -364,7 +365,7 @@ fn a_reload_forgets_nothing() {
     };
     let load = write();
     let queue = Queue::start(&[]);
-    let provider = nobody();
+    let provider = closed_address();
     let mut held = queue.connect();
     let source = format!("monitor_load=file:{load}");
     let monitor = monitor(queue.address, provider, &["service_web_check=off", &source]);

@@ -1,39 +1,29 @@
 //! What signals mean to a redirector: it ends, reads its configuration again,
 //! or lets a new process take its place.
 //!
-//! Owns the listen sockets while the workers run, and commands the workers. Serves
-//! nobody.
+//! Owns the listen sockets while the workers run, and commands the workers. Serves no
+//! client.
 
 use super::listen_sockets::{ListenDiff, ListenSockets};
-use super::{QueueAccess, WorkerPool};
+use super::shared::{QueueAccess, WorkerCommand};
+use super::workers::WorkerPool;
 use crate::command::daemon::warn_about_limit;
+use crate::command::own_offers;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
+use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
+use pegasus_core::base::address::Transport;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
-
-/// Commands to a running worker.
-#[derive(Clone)]
-pub enum WorkerCommand {
-    /// End in good order; the second time at once.
-    Terminate,
-    /// Another process serves new clients from now on: end when those that are
-    /// here are gone.
-    HandOver,
-    /// Other options from now on.
-    Reconfigure(Arc<Settings>),
-    /// The listen sockets change.
-    UpdateListeners(Arc<ListenDiff>),
-}
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -43,7 +33,7 @@ enum ProcessPhase {
     Serving,
     /// A new process was started and is not ready yet.
     Upgrading,
-    /// It was told to end, or another process serves.
+    /// It ends, or another process serves.
     Ending,
 }
 
@@ -57,18 +47,18 @@ struct State {
     successor: Option<Arc<Successor>>,
 }
 
-/// See the file's head.
+/// A handle to what signals change; its clones share it.
 #[derive(Clone)]
 pub struct Supervisor {
     source: ConfigSource,
-    /// Whether the places are those of the configuration, not of a starter.
+    /// Whether the sockets are those of the configuration, not of a superserver.
     owns_listeners: bool,
     state: Arc<Mutex<State>>,
 }
 
 impl Supervisor {
-    /// The supervisor of these workers and sockets. `owns_listeners`: the places are those of the
-    /// configuration. `queue`: one of this process.
+    /// The supervisor of these workers and sockets. `owns_listeners`: the sockets are
+    /// those of the configuration. `queue`: the queue of this process.
     pub fn new(
         source: ConfigSource,
         pool: WorkerPool,
@@ -78,6 +68,7 @@ impl Supervisor {
     ) -> Supervisor {
         let state =
             State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        state.update_own_listeners();
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -85,7 +76,7 @@ impl Supervisor {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// All places where clients come.
+    /// All addresses that clients come to, for the log.
     pub fn describe_listeners(&self) -> String {
         self.state()
             .listen_sockets
@@ -103,12 +94,19 @@ impl Supervisor {
     /// Does what a signal means.
     pub fn on_signal(&self, signal: Signal) {
         let phase = self.state().phase;
+        let passed_on = keeper::pass_on(signal);
         match signal {
             Signal::Reopen => logging::reopen(),
+            Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
-                info!(target: "redirect", "draining");
                 let mut state = self.state();
-                // Nobody would end it otherwise: it is not known to whoever ends this one.
+                let grace = state.pool.shared.settings.redirect_accept_grace;
+                if phase == ProcessPhase::Ending || grace.is_zero() {
+                    info!(target: "redirect", "draining");
+                } else {
+                    info!(target: "redirect", "accepting for another {grace}, then draining");
+                }
+                // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
                 }
@@ -122,7 +120,10 @@ impl Supervisor {
             }
             Signal::Reload => self.reload(),
             Signal::Upgrade if !self.owns_listeners => {
-                warn!(target: "redirect", "its starter keeps the sockets open: restart it instead");
+                warn!(
+                    target: "redirect",
+                    "no upgrade: the superserver keeps the sockets open, so restart this process"
+                );
             }
             Signal::Upgrade => self.upgrade(),
         }
@@ -145,6 +146,9 @@ impl Supervisor {
         let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
+        own_offers::warnings("redirect", &fresh)
+            .iter()
+            .for_each(|warning| warn!(target: "config", "{warning}"));
         if let Some((loop_handle, _)) = &state.queue {
             loop_handle.send(queue::QueueCommand::Reconfigure(Box::new((*fresh).clone())));
         }
@@ -159,7 +163,8 @@ impl Supervisor {
         let mut state = self.state();
         let started = state.start_successor().and_then(|successor| {
             info!(target: "redirect", "process {} is about to take over", successor.id());
-            let (supervisor, successor) = (self.clone(), Arc::new(successor));
+            let supervisor = self.clone();
+            let successor = Arc::new(successor);
             let waited_for = successor.clone();
             thread::Builder::new()
                 .name("upgrade".into())
@@ -179,10 +184,11 @@ impl Supervisor {
         let ready = successor.wait(READY_WITHIN);
         let mut state = self.state();
         if state.successor.take().is_none() {
-            return; // Both were told to end.
+            return; // TERM came meanwhile, and both end.
         }
         match ready {
             Ok(()) => {
+                keeper::follow(id);
                 info!(target: "redirect", "process {id} serves from now on; draining");
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
@@ -215,20 +221,30 @@ impl State {
         start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
     }
 
-    /// Changes the listen sockets: the loops that run are told, those that are missing started.
+    /// Lets the workers know where this process listens.
+    fn update_own_listeners(&self) {
+        let mut own = self.listen_sockets.addresses();
+        for (_, listener) in self.queue.iter().flat_map(|(_, listeners)| listeners) {
+            own.extend(listener.local_addr().ok().map(|address| (Transport::Tcp, address)));
+        }
+        self.pool.shared.own_listeners.set(own);
+    }
+
+    /// Changes the listen sockets: commands the workers, and starts those that are missing.
     fn apply(&mut self, diff: ListenDiff) {
         if diff.is_empty() {
             return;
         }
         info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
+        self.update_own_listeners();
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
-        // These know of all listen sockets already.
-        let started = self.pool.missing_workers(&self.listen_sockets);
-        let started = started
-            .and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
-        if let Err(error) = started {
-            error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
+        // New workers start with all listen sockets.
+        if let Err(error) = self.pool.start_missing(&self.listen_sockets) {
+            error!(
+                target: "redirect",
+                "no thread for the new listen sockets, they are closed again: {error}"
+            );
             let diff = ListenDiff { closed: opened, ..ListenDiff::default() };
             self.listen_sockets.apply(&diff);
             self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));

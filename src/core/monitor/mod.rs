@@ -1,4 +1,4 @@
-//! Bidding for work: from what the host and the queues say to tickets.
+//! The monitor: from the load of the host and the feedback of the queues to tickets.
 
 pub mod apportion;
 pub mod capacity;

@@ -130,7 +130,8 @@ impl StateMachine for Redirector {
                 }
             }
             Input::ConnectFailed { client, why } => self.provider_failed(client, why, now),
-            Input::NoLocalPort { client } => self.reset_client(client, Outcome::OutOfSockets, now),
+            Input::ConnectBlocked { client } => self.provider_blocked(client, now),
+            Input::NoSocket { client } => self.reset_client(client, Outcome::OutOfSockets, now),
             Input::ConnectDeferred { client: key } => {
                 let until = now + self.options.connect_timeout;
                 if let Some(client) =
@@ -426,29 +427,50 @@ impl Redirector {
     }
 
     fn provider_failed(&mut self, key: Key, why: Failure, now: Moment) {
-        let tries = self.options.tries;
-        let Some(client) = self.client(key) else { return };
-        if !matches!(client.state, ClientState::Connecting | ClientState::Relaying) {
-            // Of a call that was given up: the client has asked again since.
+        if self.has_connect(key) {
+            self.report_failure(key, why);
+            self.try_next(key, Outcome::NobodyLeft, now);
+        }
+    }
+
+    /// A provider cannot be reached from this host now: others may reach it, so its
+    /// ticket goes back unused and nothing is reported.
+    fn provider_blocked(&mut self, key: Key, now: Moment) {
+        if !self.has_connect(key) {
             return;
         }
-        let (tried, from_queue) = (client.tries, client.fallbacks() == 0);
+        if let Some(id) = self.take_grant(key) {
+            self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
+        }
+        self.try_next(key, Outcome::OutOfSockets, now);
+    }
+
+    /// Whether a client has a provider that can fail it. If not, the input is about a
+    /// connect that was given up, and the client has asked again since.
+    fn has_connect(&mut self, key: Key) -> bool {
+        self.client(key).is_some_and(|client| {
+            matches!(client.state, ClientState::Connecting | ClientState::Relaying)
+        })
+    }
+
+    /// Leads a client on to another provider; without one it is reset with this outcome.
+    fn try_next(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        let tries = self.options.tries;
+        let Some(client) = self.client(key) else { return };
+        let from_queue = client.fallbacks() == 0;
         client.connected = Moment::NEVER;
-        if let Some(provider) = self.report_failure(key, why) {
-            if let Some(client) = self.client(key) {
-                client.provider = None;
-                let avoid = &mut client.retry_state().avoid;
-                if from_queue && avoid.len() < AVOID_MAX {
-                    avoid.push(provider);
-                }
+        if let Some(provider) = client.provider.take() {
+            let avoid = &mut client.retry_state().avoid;
+            if from_queue && avoid.len() < AVOID_MAX {
+                avoid.push(provider);
             }
         }
-        if tried >= tries {
-            self.reset_client(key, Outcome::NobodyLeft, now);
+        if client.tries >= tries {
+            self.reset_client(key, outcome, now);
         } else if from_queue {
             self.request_provider(key, now);
         } else {
-            self.fall_back(key, Outcome::NobodyLeft, now);
+            self.fall_back(key, outcome, now);
         }
     }
 

@@ -1,23 +1,17 @@
-//! How many CPUs may this process use?
+//! How many CPUs this process may use.
 //!
-//! A system answers with [`cpus`] and [`used`].
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn cpus() -> f64`: CPUs that this process may use, above 0. A quota may be a fraction.
+//! - `fn used() -> Option<f64>`: CPU time in seconds that its group used of a quota, or `None`
+//!   where there is no quota.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod cgroup;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use cgroup::{cpus, used};
-
-/// CPUs that this process may use, at least 1.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn cpus() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64)
-}
-
-/// CPU time that was used of a quota: none, as there are no quotas.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn used() -> Option<f64> {
-    None
-}
+#[cfg_attr(pegasus_linux, path = "cgroup.rs")]
+#[cfg_attr(not(pegasus_linux), path = "parallelism.rs")]
+mod backend;
+pub use backend::{cpus, used};
 
 /// Threads that can make use of these CPUs, at least 1: a fraction counts as one.
 pub fn threads() -> usize {

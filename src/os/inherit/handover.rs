@@ -4,9 +4,11 @@
 
 use super::fd_info::{is_internet, listens, socket_option};
 use super::Handover;
+use crate::os::keeper;
 use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -14,13 +16,17 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `LINE SOCKET=NAME…`, the first two numbers of descriptors. systemd's names
-/// (`LISTEN_FDS`) would need the id of the new process, which nobody knows
-/// before there is one.
+/// (`LISTEN_FDS`) would need the id of the new process, which is unknown
+/// before it exists.
 const VARIABLE: &str = "PEGASUS_HANDOVER";
+/// What the log file is called beside the sockets; no service has this name.
+const LOG_FILE: &str = "+log";
+/// What the line to a keeper is called.
+const KEEPER_LINE: &str = "+keeper";
 const READY: &str = "ready\n";
 /// What a process may say instead of that.
 const TEXT_MAX: usize = 4096;
@@ -53,6 +59,17 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
         };
         text += &format!(" {descriptor}={name}");
         passed.push(descriptor);
+    }
+    let log_file = super::take_log_file();
+    if let Some(file) = &log_file {
+        text += &format!(" {}={LOG_FILE}", file.as_raw_fd());
+        passed.push(file.as_raw_fd());
+    }
+    super::set_log_file(log_file.clone());
+    let keeper_line = keeper::line_for_successor();
+    if let Some(line) = &keeper_line {
+        text += &format!(" {}={KEEPER_LINE}", line.as_raw_fd());
+        passed.push(line.as_raw_fd());
     }
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
@@ -138,7 +155,7 @@ impl Successor {
 
     /// Tells it to end, as it serves in vain.
     pub fn end(&self) {
-        // Whoever has the lock has seen its end, and its id may soon be another's.
+        // The holder of the lock has seen its end, and the system may reuse its id.
         let Ok(mut child) = self.child.try_lock() else { return };
         if let Ok(None) = child.try_wait() {
             // SAFETY: plain numbers; the child has not been waited for, so the id is its own.
@@ -164,7 +181,7 @@ impl Predecessor {
 
     /// Tells it that clients are served from now on.
     pub fn report_ready(mut self) {
-        // If it is gone already nobody needs to know.
+        // If it is gone already, it needs no report.
         let _ = self.0.write_all(READY.as_bytes());
     }
 
@@ -174,7 +191,7 @@ impl Predecessor {
     }
 }
 
-/// What was left to this process. Nobody that it starts will find it.
+/// What was left to this process. Its own children do not inherit it.
 pub(super) fn take() -> Option<Handover> {
     let text = env::var_os(VARIABLE)?;
     env::remove_var(VARIABLE);
@@ -187,13 +204,24 @@ fn parse(text: OsString) -> Option<Handover> {
     let line = open(words.next()?)?;
     let mut sockets = Vec::new();
     for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
-        let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor))
-        else {
+        let Some(descriptor) = open(descriptor) else { continue };
+        if name == LOG_FILE {
+            // SAFETY: the descriptor is open, was left to us for this, and nothing else in
+            // this process owns it.
+            super::set_log_file(Some(Arc::new(unsafe { File::from_raw_fd(descriptor) })));
             continue;
-        };
+        }
+        if name == KEEPER_LINE {
+            // SAFETY: as with the log file.
+            keeper::inherit_line(unsafe { UnixStream::from_raw_fd(descriptor) });
+            continue;
+        }
+        if !is_internet(descriptor) {
+            continue;
+        }
         let socket = match socket_option(descriptor, libc::SO_TYPE) {
             // SAFETY: the descriptor is a listening stream socket that was left to
-            // us, and nobody else in this process knows it.
+            // us, and nothing else in this process owns it.
             Some(libc::SOCK_STREAM) if listens(descriptor) => unsafe {
                 Socket::Tcp(TcpListener::from_raw_fd(descriptor))
             },
@@ -203,8 +231,8 @@ fn parse(text: OsString) -> Option<Handover> {
         };
         sockets.push((name.to_string(), socket));
     }
-    // SAFETY: the descriptor is open, was left to us for this, and nobody else
-    // in this process knows it.
+    // SAFETY: the descriptor is open, was left to us for this, and nothing else
+    // in this process owns it.
     let predecessor = Predecessor(unsafe { UnixStream::from_raw_fd(line) });
     Some(Handover { sockets, predecessor })
 }

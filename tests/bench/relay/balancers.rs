@@ -1,9 +1,8 @@
-//! What is measured beside each other: PEGASUS, the others, and nobody.
+//! The balancers that are compared: PEGASUS, others, and none.
 //!
-//! Owns how each is configured and started, and its processes, which end with
-//! it. All of them write no log, take the same number of connections and use
-//! one thread for their clients. A program that is not installed is a reason,
-//! not a failure.
+//! Owns how each is configured and started, and its processes, which end with it. None of
+//! them writes a log; all take the same number of connections and use one thread for
+//! their clients. A program that is not installed is a reason, not a failure.
 
 use super::account::{memory, used};
 use crate::support::control_connection::ControlConnection;
@@ -16,15 +15,15 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one may take until it serves.
+/// How long a balancer may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
-/// What the queue of PEGASUS is asked when it is measured by itself.
+/// What is asked when the queue of PEGASUS is measured alone.
 pub const NEXT: &str = "pegasus://b/next\n";
 /// Many more than are in progress at any time.
 const TICKETS: u32 = 1_000_000;
 
-/// What a balancer stands before.
+/// The surroundings of a balancer.
 pub struct Scene<'a> {
     pub providers: &'a [SocketAddr],
     pub datagrams: bool,
@@ -58,15 +57,15 @@ pub const ROWS: [Row; 13] = [
     Row { name: "redis", start: super::servers::redis },
 ];
 
-/// One that serves.
+/// A running balancer.
 pub struct Balancer {
-    /// Where clients come.
+    /// The addresses for clients.
     pub doors: Vec<SocketAddr>,
-    /// All that count as the balancer.
+    /// The processes that count as the balancer.
     pub processes: Vec<Process>,
     /// Of a queue: what to ask it, a line for a line.
     pub question: &'static str,
-    /// Theirs, removed after their end.
+    /// The directory of the processes, removed after their end.
     _files: Option<Directory>,
 }
 
@@ -86,7 +85,7 @@ impl Balancer {
         self.processes.iter().map(|process| memory(process.id(), kind)).sum()
     }
 
-    /// Waits until it serves; if it ends instead, what it said.
+    /// Waits until it serves; if it ends instead, returns its output.
     pub fn serves(
         mut self,
         name: &str,
@@ -97,7 +96,7 @@ impl Balancer {
             let ended =
                 self.processes.iter_mut().find_map(|process| (!process.runs()).then_some(process));
             if let Some(ended) = ended {
-                // The rest of what it said may still be on its way.
+                // The rest of its output may still be on its way.
                 ended.ends();
                 return Err(format!("{name} ended: {}", ended.log().join(" | ")));
             }
@@ -115,7 +114,7 @@ pub fn find(name: &str) -> Result<PathBuf, Skipped> {
     installed(name).ok_or_else(|| format!("{name} is not installed"))
 }
 
-/// The versions of those that tell one.
+/// The versions of the programs that report one.
 pub fn versions() -> String {
     let version = |name: &&str| {
         let output = Command::new(installed(name)?).arg("-v").output().ok()?;
@@ -133,7 +132,7 @@ pub fn listens(place: SocketAddr) -> bool {
     TcpStream::connect(place).is_ok()
 }
 
-/// Whether what is sent to this door comes back, or a call is taken there.
+/// Whether this address echoes, or accepts a connection.
 fn answers(scene: &Scene, door: SocketAddr) -> bool {
     if !scene.datagrams {
         return listens(door);
@@ -163,7 +162,9 @@ fn each(scene: &Scene, piece: impl Fn(usize, &SocketAddr) -> String) -> String {
 }
 
 fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
-    let (program, directory, port) = (find("haproxy")?, Directory::new(), free_port());
+    let program = find("haproxy")?;
+    let directory = Directory::new();
+    let port = free_port();
     let most = scene.connections;
     // `option splice-auto` alone does not splice this load.
     let (global, defaults) = match splice {
@@ -185,7 +186,9 @@ fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
 }
 
 fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
-    let (program, directory, port) = (find("nginx")?, Directory::new(), free_port());
+    let program = find("nginx")?;
+    let directory = Directory::new();
+    let port = free_port();
     let servers = each(scene, |_, provider| format!("server {provider}; "));
     let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
     let module = if module.is_file() {
@@ -194,7 +197,8 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
         String::new()
     };
     // Two a connection, and a few of its own. One process, which ends with this one.
-    let (place, most) = (directory.path().display().to_string(), 2 * scene.connections + 64);
+    let place = directory.path().display().to_string();
+    let most = 2 * scene.connections + 64;
     let kind = if scene.datagrams { "udp" } else { "backlog=4096" };
     let text = format!(
         "{module}master_process off;\ndaemon off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
@@ -202,7 +206,8 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
          stream {{\n  proxy_timeout 10m;\n  upstream all {{ {servers}}}\n\
          \x20 server {{ listen 127.0.0.1:{port} {kind}; proxy_pass all; }}\n}}\n"
     );
-    let (conf, log) = (directory.write("nginx.conf", &text), directory.file("error.log"));
+    let conf = directory.write("nginx.conf", &text);
+    let log = directory.file("error.log");
     start(
         scene,
         "nginx",
@@ -213,7 +218,9 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
 }
 
 fn pen(scene: &Scene) -> Result<Balancer, Skipped> {
-    let (program, port, most) = (find("pen")?, free_port(), scene.connections.to_string());
+    let program = find("pen")?;
+    let port = free_port();
+    let most = scene.connections.to_string();
     let mut command = Command::new(program);
     // In the foreground, without affinity.
     command.args(["-f", "-r", "-x", &most, "-t", "5"]);
@@ -241,7 +248,8 @@ pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
     let mut line = ControlConnection::to(queue);
     for provider in providers {
         let answer = line.ask(&format!(
-            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}&lease=2h"
+            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}\
+             &lease=2h"
         ));
         assert!(answer.starts_with("ok "), "{answer}");
     }
@@ -259,7 +267,7 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
     Ok(queue)
 }
 
-/// A redirector with one thread; more settings say whom it asks.
+/// A redirector with one thread; further settings name its queue.
 fn redirect(scene: &Scene, settings: &[String]) -> (Process, SocketAddr) {
     let door = local(free_port());
     let most = format!("redirect_connections_max={}", scene.connections);
@@ -288,8 +296,8 @@ fn with_daemon(scene: &Scene) -> Result<Balancer, Skipped> {
     balancer.serves("pegasus redirect", || answers(scene, door))
 }
 
-/// It finds no queue and leads everybody to its fallback providers at once:
-/// the same redirector without any asking.
+/// It finds no queue and sends all clients to its fallback providers at once: the same
+/// redirector without any request to a queue.
 fn unasked(scene: &Scene) -> Result<Balancer, Skipped> {
     let fallback = each(scene, |_, provider| format!("{provider} "));
     let settings = [

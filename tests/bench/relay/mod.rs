@@ -47,9 +47,9 @@ use scenarios::{Load, Metric, Scenario, SCENARIOS};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What is still under way in a balancer when its clients are done takes so long.
+/// How long a balancer needs to finish when its clients are done.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Questions that the tickets last for.
+/// Requests that the tickets last for.
 const QUESTIONS: u64 = 2_500_000;
 /// Most connections of a balancer, and how many of them are idle ones. Fewer
 /// where descriptors are short: two each, and some for itself.
@@ -99,8 +99,10 @@ impl Run<'_> {
             balancers::offer(balancer.doors[0], "default", self.scene().providers);
         }
         let others = || own_time() + self.providers.process().used();
-        let (machine, ours, used, start) =
-            (processor_time(), others(), balancer.used(), Instant::now());
+        let machine = processor_time();
+        let ours = others();
+        let used = balancer.used();
+        let start = Instant::now();
         let mut sample = clients(&self.scenario.load, balancer, lasting);
         thread::sleep(SETTLE);
         let used = (balancer.used().saturating_sub(used)).as_secs_f64();
@@ -124,7 +126,8 @@ impl Run<'_> {
     fn idle(&self, balancer: &mut Balancer, row: &Row) -> Figures {
         *balancer = (row.start)(&self.scene()).unwrap_or_else(|why| panic!("{}: {why}", row.name));
         let count = IDLE.min(self.connections - self.connections / 10);
-        let (all, share) = (balancer.memory("Rss"), balancer.memory("Pss"));
+        let all = balancer.memory("Rss");
+        let share = balancer.memory("Pss");
         let streams = talk::open_echoing(&balancer.doors, count);
         thread::sleep(10 * SETTLE);
         let grown = balancer.memory("Pss") - share;
@@ -137,7 +140,7 @@ impl Run<'_> {
         ])
     }
 
-    /// All rounds. Whoever cannot be started is left out.
+    /// Runs all rounds. A balancer that cannot be started is left out.
     fn rounds(
         &mut self,
         rows: &[&'static Row],

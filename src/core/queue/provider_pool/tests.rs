@@ -1,6 +1,6 @@
 use super::*;
 use crate::base::ticket::Weight;
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 
 const LEASE: Span = Span::from_secs(1000);
 

@@ -98,8 +98,14 @@ pub enum Input {
         /// Why.
         why: Failure,
     },
-    /// This host could not call the provider, which is not the provider's fault.
-    NoLocalPort {
+    /// This host may not or cannot reach the provider now, which is not the provider's
+    /// fault: no local port is left towards it, or a local firewall forbids it.
+    ConnectBlocked {
+        /// The client.
+        client: Key,
+    },
+    /// This host has no socket for the client, whatever the provider.
+    NoSocket {
         /// The client.
         client: Key,
     },
