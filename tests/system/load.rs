@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 const UNCHECKED: &str = "service_web_check=off";
 /// Slots of a host for which no source reports utilisation.
 const SLOTS_PER_CPU: f64 = 4.0;
-/// Requests that may be at a provider, per slot.
-const DEPTH: f64 = 4.0;
+/// No ceiling, while there is no evidence of overload.
+const UNLIMITED: f64 = 1_000_000.0;
 
 fn provider() -> SocketAddr {
     "10.0.0.7:80".parse().unwrap()
@@ -63,7 +63,7 @@ fn held(queue: &Queue) -> (f64, f64) {
 fn offers(queue: &Queue, slots: f64) {
     until(&format!("{slots} slots are offered"), || {
         let (tickets, capacity) = held(queue);
-        (tickets - slots).abs() < 1.0 && (capacity - (DEPTH * slots).round()).abs() < 1.0
+        (tickets - slots).abs() < 1.0 && capacity == if slots > 0.0 { UNLIMITED } else { 0.0 }
     });
 }
 
@@ -198,9 +198,8 @@ fn a_command_that_hangs_is_one_that_says_nothing() {
 fn utilisation_queue_and_workers_may_be_told() {
     let kept = Kept::with("u=0.2 q=0 c=3\n");
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
-    // No request is in progress, so nothing is learned: the first offer, but at least the
-    // workers.
-    offers(&queue, 25.0);
+    // Nothing is in progress, so nothing is learned: the workers.
+    offers(&queue, 3.0);
     kept.say("u=0.2 q=0 c=40");
     offers(&queue, 40.0);
     kept.say("c=3");
@@ -304,7 +303,8 @@ fn one_look_prints_the_message_to_each_balancer() {
     assert_eq!(lines[0], "sample cpus=1 utilisation=- queued=- load=- full=-");
     assert_eq!(lines.len(), 3, "{out}");
     for (line, place) in lines[1..].iter().zip(["127.0.0.1:1", "lb2.example:2"]) {
-        let message = "provider=10.0.0.7:80&service=web&tickets=2&capacity=8&lease=20s";
+        let message =
+            "provider=10.0.0.7:80&service=web&tickets=2&capacity=1000000&weight=2.000&lease=20s";
         assert_eq!(*line, format!("pegasus://{place}/ticket?{message}"));
     }
 }
@@ -332,10 +332,14 @@ impl Drop for Spinning {
 #[test]
 fn busy_loops_raise_the_reading() {
     let cpus = thread::available_parallelism().unwrap().get();
+    // SAFETY: asks about this process only.
+    let niced = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } > 0;
     let _spinning = Spinning::start(3 * cpus);
     until("the CPUs are busy and as many tasks wait", || {
         let out = look(QUICK, &[UNCHECKED, "monitor_load=cpu"]);
-        number(&out, "utilisation") > 0.9 && number(&out, "queued") >= cpus as f64
+        // Where the tests themselves are niced, what they use is not busy.
+        let busy = niced || number(&out, "utilisation") > 0.9;
+        busy && number(&out, "queued") >= cpus as f64
     });
 }
 
