@@ -11,7 +11,7 @@ use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, loadavg, service_manager};
+use crate::os::{cpu, keeper, loadavg, service_manager};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
@@ -61,10 +61,19 @@ pub fn main(arguments: &[String]) -> i32 {
         Some(name) if INTERACTIVE.contains(&name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
         }
-        _ => inherit::take(),
+        _ => {
+            let start_context = inherit::take();
+            keeper::split_init();
+            start_context
+        }
     };
     if start_context.stderr_was_client {
-        let _ = logging::start(&logging::LogDestination::Syslog, LevelFilter::Info, true);
+        logging::start(&logging::LogOptions {
+            destination: logging::LogDestination::Syslog,
+            level: LevelFilter::Info,
+            format: logging::Format::Text,
+            stderr_was_client: true,
+        });
     } else {
         logging::start_tool(LevelFilter::Info);
     }
@@ -74,6 +83,7 @@ pub fn main(arguments: &[String]) -> i32 {
     if let Some(socket) = borrowed.filter(|_| status != exit::OK) {
         socket.discard_one();
     }
+    logging::flush();
     status
 }
 
@@ -210,7 +220,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
-    logging::start_or_fall_back(&settings.log, settings.log_level, client);
+    logging::start(&source.log_options(&settings));
     if starts_itself {
         warn_about_limit(name, &settings);
         own_offers::warnings(name, &settings)
@@ -229,7 +239,7 @@ fn report_errors(
     let client = start_context.stderr_was_client;
     let managed = service_manager::is_managed();
     if managed {
-        logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
+        logging::start(&source.log_options_among_mistakes());
     }
     for error in errors {
         if let Inherited::Handed(handover) = &start_context.inherited {

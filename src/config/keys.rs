@@ -217,6 +217,22 @@ pub const SECTIONS: &[Section] = &[
                 },
             ),
             global(
+                "log_format",
+                "text",
+                "Log lines as text, or as json: one object a line.",
+                |s, v| parse_into(&mut s.log_format, v),
+            ),
+            global(
+                "pid_file",
+                "",
+                "File for the process id, from when it is ready to its end.",
+                |s, v| {
+                    s.pid_file = Some(v).filter(|path| !path.is_empty()).map(Into::into);
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.pid_file, &running.pid_file)),
+            global(
                 "user",
                 "",
                 "Run as this user or user:group once the ports are open (Unix).",

@@ -3,7 +3,7 @@
 //! Owns the data and what follows from it alone. The row of a key in the table
 //! describes its field.
 
-use crate::logging::LogDestination;
+use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
@@ -14,6 +14,7 @@ use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.
@@ -156,6 +157,8 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
+    pub log_format: Format,
+    pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub queue_listen: Vec<ListenAddr>,
@@ -188,6 +191,8 @@ impl Settings {
         Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
+            pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
             queue_listen: Vec::new(),

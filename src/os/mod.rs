@@ -14,8 +14,10 @@ pub mod datagram;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
 mod glibc_start;
 pub mod inherit;
+pub mod keeper;
 pub mod limits;
 pub mod loadavg;
+pub mod log_file;
 pub mod notify;
 pub mod privileges;
 pub mod reuseport;

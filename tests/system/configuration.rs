@@ -146,7 +146,7 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
 }
 
-/// A queue with a file of its own, which says this.
+/// A queue with a configuration file with this content.
 fn configured(directory: &Directory, text: &str) -> Queue {
     let conf = directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{text}"));
     Queue::of(program().args(["queue", "-c", &conf]))

@@ -1,4 +1,4 @@
-//! Daemons that are told to end: what runs goes on, nothing new begins.
+//! Daemons that drain: connections go on, and no new ones are accepted.
 
 use crate::support::pegasus::{Balancer, Queue};
 use crate::support::provider::Provider;
@@ -7,7 +7,7 @@ use crate::support::until;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-/// A client whose connection runs.
+/// Returns a client whose connection works.
 #[track_caller]
 fn running(balancer: &Balancer) -> TcpStream {
     let mut client = connect(balancer.address());
@@ -84,8 +84,8 @@ fn draining_has_an_end() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let provider = Provider::echo();
-    // Most of the threads have nothing to do, and end earlier than the one that
-    // has; which one that is, is chance.
+    // Most threads have no client, and end earlier than the one that has; which one that
+    // is, is chance.
     for _ in 0..4 {
         let mut balancer =
             Balancer::before(&[provider.address], &["drain_timeout=10m", "redirect_threads=8"]);

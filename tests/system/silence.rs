@@ -1,4 +1,4 @@
-//! What a client of a superserver hears: its provider's bytes, or nothing.
+//! A client of a superserver receives its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
 use crate::support::pegasus::{closed_address, command, path, program, Queue};
@@ -23,7 +23,7 @@ fn serve(command: &mut Command) -> (TcpStream, Process) {
     (client, process)
 }
 
-/// Nothing was heard, and the connection is closed.
+/// Asserts that nothing arrives and the connection is closed.
 #[track_caller]
 fn hears_nothing(command: &mut Command) -> i32 {
     let (mut client, mut process) = serve(command);

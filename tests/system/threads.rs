@@ -1,4 +1,4 @@
-//! Each daemon needs one thread: more is what its user asked for.
+//! Each daemon has a thread for its loop and one for its log: more is what its user asked for.
 
 use crate::support::pegasus::{monitor, Balancer};
 use crate::support::process::Process;
@@ -13,7 +13,7 @@ fn threads(process: &Process) -> usize {
 }
 
 #[test]
-fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
+fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_two_each() {
     let provider = Provider::start(|mut stream| {
         let mut byte = [0];
         while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
@@ -27,14 +27,14 @@ fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
     }
     assert_eq!(
         [threads(&balancer.queue), threads(&balancer.redirect), threads(&monitor)],
-        [1, 1, 1]
+        [2, 2, 2]
     );
 }
 
 #[test]
 fn a_redirector_has_as_many_as_loops_are_asked_for() {
     let balancer = Balancer::before(&[], &["redirect_threads=3"]);
-    assert_eq!(threads(&balancer.redirect), 3);
+    assert_eq!(threads(&balancer.redirect), 3 + 1);
 }
 
 /// How often the threads of a process slept and were woken, each by itself.

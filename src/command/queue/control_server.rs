@@ -10,7 +10,7 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -19,7 +19,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::Responder;
 use pegasus_core::protocol::message::{ErrorCode, Reply};
-use pegasus_core::queue::ticket_queue::{Input, Output};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -141,8 +141,13 @@ impl Handler for ControlServer {
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
                 let event = note.event.word();
-                info!(
+                let level = match note.event {
+                    ProviderEvent::Failed | ProviderEvent::LeaseEnded => Level::Warn,
+                    ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
+                };
+                log!(
                     target: "queue",
+                    level,
                     "{event} service={} provider={}", note.service, note.provider
                 );
             }

@@ -4,7 +4,7 @@
 
 use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
-use crate::command::daemon::{become_user, Daemon, SignalAction};
+use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
@@ -126,6 +126,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let source = daemon.source;
     let options = settings.queue_options();
     let user = become_user(&settings);
+    let pid_file = settings.pid_file.clone();
     let caught = queue_daemon
         .event_loop
         .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
@@ -135,6 +136,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     queue_daemon.log_ready(&options);
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     queue_daemon.serve()
 }
 

@@ -10,7 +10,7 @@ use super::proxy_protocol::{self, Arrival};
 use super::shared::{local_handles_max, threads, QueueAccess, SharedState, WorkerCommand};
 use super::supervisor::Supervisor;
 use super::workers::{tcp_worker, RedirectDaemon};
-use crate::command::daemon::{become_user, Daemon};
+use crate::command::daemon::{become_user, Daemon, PidFile};
 use crate::command::exit;
 use crate::command::queue::{Embedded, NamedListeners};
 use crate::command::terminal::print_error;
@@ -20,7 +20,7 @@ use crate::logging::LogDestination;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{notify, service_manager};
+use crate::os::{keeper, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use pegasus_core::base::address::{ListenAddr, Transport};
@@ -223,6 +223,7 @@ fn serve_all(
     // Listeners that this process has no use for are closed.
     inherited.queue.clear();
     become_user(&settings)?;
+    let pid_file = settings.pid_file.clone();
     let owns_listeners = diff.is_some();
     let mut diff = diff.unwrap_or_default();
     // Clients in the backlog of a socket that is to be closed are still served: the
@@ -251,6 +252,7 @@ fn serve_all(
     info!(target: "redirect", "ready {listening}");
     notify::ready();
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     if let Some(predecessor) = inherited.predecessor.take() {
         predecessor.report_ready();
     }
@@ -258,7 +260,7 @@ fn serve_all(
     if let Some(embedded) = embedded {
         embedded.stop();
     }
-    Ok(status)
+    Ok(keeper::stay().unwrap_or(status))
 }
 
 /// Starts the queue of this process. If the predecessor asked a queue of another

@@ -15,6 +15,7 @@ use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
+use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
@@ -93,8 +94,10 @@ impl Supervisor {
     /// Does what a signal means.
     pub fn on_signal(&self, signal: Signal) {
         let phase = self.state().phase;
+        let passed_on = keeper::pass_on(signal);
         match signal {
             Signal::Reopen => logging::reopen(),
+            Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
                 let mut state = self.state();
                 let grace = state.pool.shared.settings.redirect_accept_grace;
@@ -185,6 +188,7 @@ impl Supervisor {
         }
         match ready {
             Ok(()) => {
+                keeper::follow(id);
                 info!(target: "redirect", "process {id} serves from now on; draining");
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);

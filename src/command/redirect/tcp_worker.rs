@@ -567,9 +567,10 @@ impl TcpWorker {
         cx: &mut Context,
     ) {
         let Some(client) = self.clients.get(key) else { return };
-        let (sent, received) = client.tunnel.moved();
+        let ((sent, received), result) = (client.tunnel.moved(), client.tunnel.result(outcome));
         self.drop_client(key);
-        redirector.handle_input(Input::Closed { client: key, outcome, sent, received }, cx.now);
+        redirector
+            .handle_input(Input::Closed { client: key, outcome, result, sent, received }, cx.now);
     }
 
     fn drop_client(&mut self, key: Key) {

@@ -13,7 +13,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::Request;
+use crate::protocol::message::{Request, RequestResult};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -508,8 +508,13 @@ impl Flows {
             return;
         };
         self.forget(key);
-        self.redirector
-            .handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        // One that only speaks, as loggers do, is served as far as anybody knows.
+        let lost = sent == 0 && outcome == Outcome::ProviderReset;
+        let result = if lost { RequestResult::Reset } else { RequestResult::Good };
+        self.redirector.handle_input(
+            redirector::Input::Closed { client: key, outcome, result, sent, received },
+            now,
+        );
     }
 
     fn forget(&mut self, key: Key) {

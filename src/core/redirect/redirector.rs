@@ -12,7 +12,7 @@ use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::{ErrorCode, Next, Reply, Request};
+use crate::protocol::message::{ErrorCode, Next, Reply, Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -165,8 +165,9 @@ impl StateMachine for Redirector {
                 self.report_failure(client, why);
                 self.close(client, Outcome::ProviderReset, sent, received, now);
             }
-            Input::Closed { client, outcome, sent, received } => {
-                self.close(client, outcome, sent, received, now)
+            Input::Closed { client, outcome, result, sent, received } => {
+                self.release_grant(client, result);
+                self.close(client, outcome, sent, received, now);
             }
             Input::Fallback { service, addresses } => {
                 let number = self.service_index(service);
@@ -178,7 +179,7 @@ impl StateMachine for Redirector {
 
     fn handle_timeout(&mut self, now: Moment) {
         for id in self.prefetch.expire(now) {
-            self.send_to_queue(Request::Done { id, unused: true });
+            self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
         }
         while let Some(key) = self.timers.pop_due(now) {
             let Some(client) = self.client(key) else { continue };
@@ -484,7 +485,7 @@ impl Redirector {
         if from_queue {
             self.send_to_queue(Request::Failure { provider: provider.into(), service, id });
             for id in self.prefetch.discard(number, provider) {
-                self.send_to_queue(Request::Done { id, unused: true });
+                self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
             }
         }
         Some(provider)
@@ -511,7 +512,7 @@ impl Redirector {
     /// Leads a client for whom the queue has nobody to a static provider, each
     /// at most once; without one it is turned away.
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        self.release_grant(key);
+        self.release_grant(key, RequestResult::Unused);
         let Some(client) = self.client(key) else { return };
         let (number, used, first) =
             (client.service, client.fallbacks(), client.retry_state().first_fallback);
@@ -534,10 +535,10 @@ impl Redirector {
     }
 
     /// Gives a client's ticket at the queue back, or stops waiting for one.
-    fn release_grant(&mut self, key: Key) {
+    fn release_grant(&mut self, key: Key, result: RequestResult) {
         if let Some(id) = self.take_grant(key) {
             self.asked.remove(&id);
-            self.send_to_queue(Request::Done { id, unused: false });
+            self.send_to_queue(Request::Done { id, result });
         }
     }
 
@@ -556,7 +557,7 @@ impl Redirector {
     }
 
     fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
-        self.release_grant(key);
+        self.release_grant(key, RequestResult::Unused);
         if self.client(key).is_none() {
             return;
         }

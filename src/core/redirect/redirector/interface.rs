@@ -6,7 +6,7 @@ use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::message::{Reply, Request};
+use crate::protocol::message::{Reply, Request, RequestResult};
 use std::net::SocketAddr;
 
 /// What an operator chooses.
@@ -146,6 +146,8 @@ pub enum Input {
         client: Key,
         /// How.
         outcome: Outcome,
+        /// What the provider made of it, for the queue.
+        result: RequestResult,
         /// Bytes to the client.
         sent: u64,
         /// Bytes from the client.
