@@ -142,7 +142,9 @@ impl Handler for ControlServer {
             Output::Log(note) => {
                 let event = note.event.word();
                 let level = match note.event {
-                    ProviderEvent::Failed | ProviderEvent::LeaseEnded => Level::Warn,
+                    ProviderEvent::Failed
+                    | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Contested => Level::Warn,
                     ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
                 };
                 log!(

@@ -440,7 +440,7 @@ impl Redirector {
             return;
         }
         if let Some(id) = self.take_grant(key) {
-            self.send_to_queue(Request::Done { id, unused: true });
+            self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
         }
         self.try_next(key, Outcome::OutOfSockets, now);
     }
