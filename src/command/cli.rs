@@ -5,7 +5,7 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, send};
+use super::{exit, help, own_offers, send};
 use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
@@ -195,6 +195,14 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         Ok(service) => service,
         Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
     };
+    if service.is_some()
+        && matches!(start_context.inherited, Inherited::Nothing)
+        && !matches.opt_present("test")
+    {
+        let why = "redirect: -s names the service of a socket from a superserver, and there is \
+                   none: without it, redirect serves every service_NAME_listen";
+        return usage_error(why, client);
+    }
     let once = name == "monitor" && matches.opt_present("once");
     let starts_itself =
         matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_));
@@ -215,6 +223,9 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start(&source.log_options(&settings));
     if starts_itself {
         warn_about_limit(name, &settings);
+        own_offers::warnings(name, &settings)
+            .iter()
+            .for_each(|warning| log::warn!(target: "config", "{warning}"));
     }
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
@@ -255,6 +266,9 @@ fn report_test(name: &str, settings: &Settings) -> i32 {
             "this program has no queue to embed: it asks {}",
             settings.usual_queue()
         ));
+    }
+    for warning in own_offers::warnings(name, settings) {
+        print_error(format_args!("pegasus: warning: {warning}"));
     }
     match name {
         "monitor" if idle => {

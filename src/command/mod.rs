@@ -9,6 +9,7 @@ pub mod demo;
 pub mod help;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]
 pub mod queue;

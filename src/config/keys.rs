@@ -435,6 +435,12 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_into(&mut s.redirect_linger, v),
             ),
             global(
+                "redirect_accept_grace",
+                "0",
+                "After TERM accept clients for this long, until load balancers in front know.",
+                |s, v| parse_into(&mut s.redirect_accept_grace, v),
+            ),
+            global(
                 "redirect_splice",
                 "auto",
                 "auto: long streams are moved by the kernel with splice(2) (Linux); off.",

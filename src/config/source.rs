@@ -82,7 +82,7 @@ impl ConfigSource {
                 logging::start(&self.log_options(&settings));
                 info!(target: "config", "configuration reloaded");
                 for key in keys::keep_running(&mut settings, running, parts) {
-                    warn!(target: "config", "{key} changes at the next start");
+                    warn!(target: "config", "a new {key} takes effect at the next start");
                 }
                 Some((settings, prepared))
             }

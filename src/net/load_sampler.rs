@@ -130,6 +130,8 @@ pub struct LoadSampler {
     cpus: f64,
     interval: Span,
     times: Option<cpu::Times>,
+    /// CPU time that was used of a quota, and when that was.
+    used: Option<(f64, Moment)>,
     runnable: u64,
     readings: u64,
     next_reading: Moment,
@@ -206,6 +208,7 @@ impl LoadSampler {
         LoadSampler {
             cpus: cpus::cpus(),
             interval,
+            used: None,
             times: if sources.contains(&LoadSource::Cpu) { cpu::times() } else { None },
             runnable: 0,
             readings: 0,
@@ -285,7 +288,7 @@ impl LoadSampler {
         let stale = self.timeout();
         for source in self.sources.clone() {
             let reading = match &source {
-                LoadSource::Cpu => Ok(self.read_cpus()),
+                LoadSource::Cpu => Ok(self.read_cpus(now)),
                 LoadSource::Loadavg => {
                     sample.load = loadavg::averages().map(|averages| averages[0]);
                     sample
@@ -347,7 +350,22 @@ impl LoadSampler {
         std::mem::take(&mut self.log_lines)
     }
 
-    fn read_cpus(&mut self) -> Reading {
+    /// Within a quota, the part of it that was used.
+    fn read_quota(&mut self, now: Moment) -> Option<Reading> {
+        let used = cpus::used()?;
+        let before = self.used.replace((used, now));
+        let part = before.map(|(before, at)| {
+            (used - before) / now.since(at).as_secs_f64().max(1e-3) / self.cpus.max(1e-3)
+        });
+        let utilisation = Some(part.unwrap_or(0.0).clamp(0.0, 1.0));
+        // Who waits for the end of a period is not in any run queue.
+        Some(Reading { utilisation, queued: Some(0.0), ..Reading::default() })
+    }
+
+    fn read_cpus(&mut self, now: Moment) -> Reading {
+        if let Some(reading) = self.read_quota(now) {
+            return reading;
+        }
         let times = cpu::times();
         // Before the first tick there is nothing to compare.
         let utilisation = times.and_then(|times| times.utilisation(&self.times?));

@@ -4,6 +4,7 @@
 //! the required items, and chooses a back end. There is always a portable one.
 //! A new back end is a new file and a line in that `mod.rs`.
 
+pub mod accept_interest;
 pub mod addresses;
 pub mod child;
 pub mod connect;

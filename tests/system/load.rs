@@ -1,5 +1,4 @@
-//! Load sources and checks: what the machine and its services say decides what
-//! a monitor offers.
+//! Load sources and checks: they decide what a monitor offers.
 
 use crate::support::pegasus::{command, monitor, monitor_of, Queue, SERVICE};
 use crate::support::process::{run, Process};
@@ -12,9 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Nobody is there, and nobody looks.
+/// The provider does not exist, and is not checked.
 const UNCHECKED: &str = "service_web_check=off";
-/// What a machine is thought to run at once, where nothing tells more.
+/// Slots of a host for which no source reports utilisation.
 const SLOTS_PER_CPU: f64 = 4.0;
 /// Requests that may be at a provider, per slot.
 const DEPTH: f64 = 4.0;
@@ -23,12 +22,12 @@ fn provider() -> SocketAddr {
     "10.0.0.7:80".parse().unwrap()
 }
 
-/// A check may take half of it, and one look takes at most a second.
+/// A check may take half of it, and one sample takes at most a second.
 const UNHURRIED: &str = "monitor_interval=4s";
-/// Enough for one look where no command is to be run.
+/// Enough for one sample without a command.
 const QUICK: &str = "monitor_interval=100ms";
 
-/// What one look prints: the sample, then the checks and messages.
+/// Returns what `--once` prints: the sample, then the checks and messages.
 #[track_caller]
 fn look(interval: &str, settings: &[&str]) -> String {
     let own = [interval, "service_web_provider=10.0.0.7:80"];
@@ -38,7 +37,7 @@ fn look(interval: &str, settings: &[&str]) -> String {
     out
 }
 
-/// A word of a line of it: `cpus=2`, or of the message, `tickets=8`.
+/// Returns a value in one of its lines: `cpus=2`, or of the message, `tickets=8`.
 #[track_caller]
 fn word<'a>(out: &'a str, key: &str) -> &'a str {
     let mut words = out.split([' ', '\n', '?', '&']);
@@ -52,14 +51,14 @@ fn number(out: &str, key: &str) -> f64 {
     word(out, key).parse().unwrap_or_else(|_| panic!("{key} is no number: {out}"))
 }
 
-/// What the queue holds: tickets, and capacity.
+/// Returns the tickets and the capacity that the queue knows.
 fn held(queue: &Queue) -> (f64, f64) {
     let status = queue.status();
     let number = |key| status.provider(provider()).map_or(0.0, |row| row.number(key) as f64);
     (number("tickets"), number("capacity"))
 }
 
-/// Waits until the monitor offers so many slots, which are rounded at random.
+/// Waits until the monitor offers this many slots, which are rounded at random.
 #[track_caller]
 fn offers(queue: &Queue, slots: f64) {
     until(&format!("{slots} slots are offered"), || {
@@ -126,7 +125,7 @@ fn bidding(source: &str) -> (Queue, Process) {
     (queue, monitor)
 }
 
-/// The slots of this machine, none of them taken.
+/// The slots of this host, all of them free.
 fn slots() -> f64 {
     SLOTS_PER_CPU * number(&look(QUICK, &[UNCHECKED]), "cpus")
 }
@@ -199,7 +198,8 @@ fn a_command_that_hangs_is_one_that_says_nothing() {
 fn utilisation_queue_and_workers_may_be_told() {
     let kept = Kept::with("u=0.2 q=0 c=3\n");
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
-    // Nothing is in progress, so nothing is learned: the start, but at least the workers.
+    // No request is in progress, so nothing is learned: the first offer, but at least the
+    // workers.
     offers(&queue, 25.0);
     kept.say("u=0.2 q=0 c=40");
     offers(&queue, 40.0);
@@ -309,7 +309,7 @@ fn one_look_prints_the_message_to_each_balancer() {
     }
 }
 
-/// Ends what spins, also when the test fails.
+/// Ends the busy loops, also when the test fails.
 struct Spinning(Arc<AtomicBool>);
 
 impl Spinning {

@@ -1,4 +1,4 @@
-//! USR2: a new process takes the place of the old one, and no client notices.
+//! USR2: a new process takes over, and no client notices.
 
 use super::cluster::PATIENT;
 use super::reload::Configured;
@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{mpsc, Mutex};
 
-/// Processes that nobody else would end.
+/// Processes that are not children of the test, ended when dropped.
 #[derive(Default)]
 pub struct Successors(Vec<i32>);
 
@@ -62,7 +62,7 @@ fn places(count: u16) -> Vec<SocketAddr> {
 }
 
 fn alive(id: i32) -> bool {
-    // One whose parent does not ask for it is a zombie at its end.
+    // A process that its parent does not wait for is a zombie at its end.
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
@@ -165,7 +165,7 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
     let mut configured = Configured::start(&[provider.address], &text);
     let mut old = running(places[0]);
     let mut waiting: Vec<TcpStream> = [0, 0, 1, 1].map(|number| connect(places[number])).into();
-    // The configuration is read anew: one place goes, one comes.
+    // The configuration is read again: one address goes, one comes.
     configured.write(&format!("{few}service_web_listen='{} {}'\n", places[0], places[2]));
     let mut successors = Successors::default();
     let id = successors.upgrade(&configured.redirect);
@@ -181,7 +181,7 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
     until("the old one serves nothing", || serves_nothing(&configured.redirect));
     until("the old place is closed", || TcpStream::connect(places[1]).is_err());
-    // The new one is as good as the old one was.
+    // The new process can do all that the old one could.
     configured.write(&format!("service_web_listen={}\n", places[1]));
     // SAFETY: plain numbers; the process was started by this test's own.
     unsafe { libc::kill(id, libc::SIGHUP) };
@@ -221,8 +221,8 @@ fn the_program_is_the_one_that_is_there_now() {
     let directory = crate::support::Directory::new();
     let program = directory.file("pegasus");
     let replace = |with: &str| {
-        // By another process: what this one has open to write, a child that some other
-        // test begins just now would have too, and nobody may run such a file.
+        // By another process: a child that another test starts just now would inherit a
+        // descriptor of this one that is open for writing, and such a file cannot be run.
         assert!(Command::new("cp")
             .arg(with)
             .arg(directory.file("new"))
@@ -269,7 +269,7 @@ fn who_is_told_to_end_takes_its_successor_along() {
     copy(path());
     let text = format!("service_web_listen={}\n", places[0]);
     let mut configured = Configured::by(&program, &[provider.address], &text);
-    // One that is never ready, and does not end by itself within the test.
+    // A process that is never ready, and does not end by itself within the test.
     let slow = directory.write("slow", "#!/bin/sh\nexec sleep 300\n");
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
     copy(&slow);
@@ -326,7 +326,7 @@ fn what_its_queue_was_offered_goes_along() {
             places[0], places[1]
         ),
     );
-    // Nobody waits, and no monitor comes to the new one.
+    // No request waits, and no monitor connects to the new process.
     let redirect =
         Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", "redirect_wait=0"]));
     let offer = |tickets: u32, provider: SocketAddr| {

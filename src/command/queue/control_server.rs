@@ -142,7 +142,9 @@ impl Handler for ControlServer {
             Output::Log(note) => {
                 let event = note.event.word();
                 let level = match note.event {
-                    ProviderEvent::Failed | ProviderEvent::LeaseEnded => Level::Warn,
+                    ProviderEvent::Failed
+                    | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Contested => Level::Warn,
                     ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
                 };
                 log!(
@@ -161,12 +163,12 @@ impl Handler for ControlServer {
             }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
-                self.listeners.close();
+                self.listeners.close(cx);
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
             }
             QueueCommand::HandOver => {
-                self.listeners.close();
+                self.listeners.close(cx);
                 for key in self.connections.keys() {
                     self.flush(key, queue, cx);
                     self.close(key, queue, cx);

@@ -13,8 +13,10 @@ use super::workers::{tcp_worker, RedirectDaemon};
 use crate::command::daemon::{become_user, Daemon, PidFile};
 use crate::command::exit;
 use crate::command::queue::{Embedded, NamedListeners};
+use crate::command::terminal::print_error;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
+use crate::logging::LogDestination;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
@@ -22,6 +24,7 @@ use crate::os::{keeper, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::redirector::Redirector;
 use std::io;
@@ -33,7 +36,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let result = match inherited {
         Inherited::Nothing => standalone(settings, &source, None),
         Inherited::Handed(handover) => standalone(settings, &source, Some(handover)),
-        Inherited::Client(stream) => serve_one_client(settings, service, stream),
+        Inherited::Client(stream) => serve_one_client(settings, &source, service, stream),
         Inherited::Sockets { listeners, datagrams, borrowed } => {
             let listeners = listeners.into_iter().map(|(name, socket)| (name, Socket::Tcp(socket)));
             let datagrams = datagrams.into_iter().map(|(name, socket)| (name, Socket::Udp(socket)));
@@ -64,19 +67,23 @@ fn service_of(
     named.or(by_port.map(|service| service.name)).unwrap_or(ServiceName::DEFAULT)
 }
 
-/// Started by a superserver for one client.
+/// Serves the one client that a superserver started this process for. The exit status
+/// says whether it was served: some superservers log it.
 fn serve_one_client(
     mut settings: Settings,
+    source: &ConfigSource,
     service: Option<ServiceName>,
     stream: std::net::TcpStream,
 ) -> io::Result<i32> {
     let QueueLocation::Remote(queue) = settings.asked_queue() else {
-        error!(
-            target: "config",
-            "redirect_queue=embedded: the superserver starts a process for each client, and a \
-             queue in it would end with that client (run `pegasus queue`, and name its address \
-             here)"
-        );
+        let why = "redirect_queue=embedded: the superserver starts a process for each client, and \
+                   a queue in it would end with that client (run `pegasus queue`, and name its \
+                   address here)";
+        error!(target: "config", "{why}");
+        // The log may be far from the terminal of the person who tries this.
+        if !source.stderr_was_client && settings.log != LogDestination::Stderr {
+            print_error(format_args!("pegasus: {why}"));
+        }
         return Ok(exit::CONFIG);
     };
     stream.set_nonblocking(true)?;
@@ -100,7 +107,16 @@ fn serve_one_client(
     let stream = TcpStream::from_std(stream);
     worker.admit(stream, arrival, permit, &mut redirector, event_loop.context());
     event_loop.run(&mut redirector, &mut worker)?;
-    Ok(exit::OK)
+    Ok(match worker.last_outcome() {
+        Some(
+            Outcome::NoTicket
+            | Outcome::NobodyLeft
+            | Outcome::QueueUnreachable
+            | Outcome::QueueRefused,
+        ) => exit::UNAVAILABLE,
+        Some(Outcome::OutOfSockets) => exit::SYSTEM,
+        _ => exit::OK,
+    })
 }
 
 /// Serves all services of the configuration; perhaps in the place of another process.

@@ -183,6 +183,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
 }
 
 impl ProviderEvent {
@@ -193,6 +195,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Contested => "contested",
         }
     }
 }
