@@ -218,7 +218,10 @@ pub fn start(options: &LogOptions) {
         let sink = Sink::File(file.clone());
         let output = Output::of(destination.clone(), *format, Some(file), Some(sink));
         install_output(output, options.level);
-        error!(target: "log", "log={destination}: {refused}; the file of the process before stays open");
+        error!(
+            target: "log",
+            "log={destination}: {refused}; the file of the process before stays open"
+        );
     } else if running.is_some() {
         set_format(*format);
         log::set_max_level(options.level);

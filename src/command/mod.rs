@@ -1,5 +1,7 @@
 //! The subcommands: they run the state machines on the event loop.
 
+#[cfg(feature = "monitor")]
+mod balancer_names;
 pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]

@@ -3,6 +3,7 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
+use super::balancer_names::BalancerNames;
 use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::terminal::print_line;
 use super::{exit, seed};
@@ -385,7 +386,13 @@ pub fn run(daemon: Daemon) -> i32 {
     let pid_file = settings.pid_file.clone();
     let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
         |mut daemon| {
-            daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
+            let loop_handle = daemon.event_loop.loop_handle();
+            let mut names = BalancerNames::start(&running, move |settings| {
+                loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));
+            });
+            daemon
+                .event_loop
+                .catch_signals(move |signal| on_signal(signal, &source, &running, &mut names))?;
             Ok(daemon)
         },
     );
@@ -409,7 +416,12 @@ fn describe_offer(service: &ServiceSettings) -> String {
     format!("{}={provider}", service.name)
 }
 
-fn on_signal(signal: Signal, source: &ConfigSource, running: &Settings) -> Option<MonitorCommand> {
+fn on_signal(
+    signal: Signal,
+    source: &ConfigSource,
+    running: &Settings,
+    names: &mut BalancerNames,
+) -> Option<MonitorCommand> {
     match SignalAction::of(signal, "monitor")? {
         SignalAction::End => Some(MonitorCommand::Terminate),
         SignalAction::Reload => {
@@ -418,7 +430,8 @@ fn on_signal(signal: Signal, source: &ConfigSource, running: &Settings) -> Optio
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
                 return None;
             }
-            Some(MonitorCommand::Reconfigure(Box::new(settings)))
+            names.reconfigure(settings);
+            None
         }
     }
 }

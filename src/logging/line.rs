@@ -198,10 +198,12 @@ mod tests {
             ..Line::new(
                 Level::Warn,
                 "redirect",
-                "closed service=web why=\"a b\" n=1\nINFO x=\u{1b}[0m \"\\ time=never pegasus://b/?y=1",
+                "closed service=web why=\"a b\" n=1\nINFO x=\u{1b}[0m \"\\ time=never \
+                 pegasus://b/?y=1",
             )
         };
-        let message = "closed service=web why=\"a b\" n=1\\nINFO x=\\u{1b}[0m \"\\ time=never pegasus://b/?y=1";
+        let message = "closed service=web why=\"a b\" n=1\\nINFO x=\\u{1b}[0m \"\\ time=never \
+                       pegasus://b/?y=1";
         assert_eq!(
             line.format(Format::Text, ReaderAdds::Nothing),
             format!("1970-01-01T00:00:00Z WARN  [redirect] {message}")

@@ -31,6 +31,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ProcessPhase {
     Serving,
+    /// A thread reads the configuration again.
+    Reloading,
     /// A new process was started and is not ready yet.
     Upgrading,
     /// It ends, or another process serves.
@@ -45,6 +47,8 @@ struct State {
     phase: ProcessPhase,
     /// The process that is about to take over.
     successor: Option<Arc<Successor>>,
+    /// A signal that came while the configuration was read.
+    deferred: Option<Signal>,
 }
 
 /// A handle to what signals change; its clones share it.
@@ -66,8 +70,14 @@ impl Supervisor {
         owns_listeners: bool,
         queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
     ) -> Supervisor {
-        let state =
-            State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        let state = State {
+            pool,
+            listen_sockets,
+            queue,
+            phase: ProcessPhase::Serving,
+            successor: None,
+            deferred: None,
+        };
         state.update_own_listeners();
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
@@ -118,7 +128,10 @@ impl Supervisor {
             Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Ending => {
                 warn!(target: "redirect", "this process is about to end: nothing is done");
             }
-            Signal::Reload => self.reload(),
+            Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Reloading => {
+                self.state().deferred = Some(signal);
+            }
+            Signal::Reload => self.start_reload(),
             Signal::Upgrade if !self.owns_listeners => {
                 warn!(
                     target: "redirect",
@@ -129,10 +142,31 @@ impl Supervisor {
         }
     }
 
+    /// Names in listen addresses are looked up, which may take seconds: a thread does it.
+    fn start_reload(&self) {
+        self.state().phase = ProcessPhase::Reloading;
+        let supervisor = self.clone();
+        let reload = move || {
+            supervisor.reload();
+            let deferred = supervisor.state().deferred.take();
+            if let Some(signal) = deferred {
+                supervisor.on_signal(signal);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("reload".into()).spawn(reload) {
+            self.state().phase = ProcessPhase::Serving;
+            error!(target: "config", "no thread to reload: {error}; the old configuration stays");
+        }
+    }
+
     fn reload(&self) {
         let mut state = self.state();
-        let state = &mut *state;
-        let listen_sockets = &mut state.listen_sockets;
+        let mut listen_sockets = std::mem::take(&mut state.listen_sockets);
+        let parts: &[&str] =
+            if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
+        let running = state.pool.shared.settings.clone();
+        // Signals come meanwhile.
+        drop(state);
         let prepare = |settings: &Settings| {
             if self.owns_listeners {
                 listen_sockets.diff(settings)
@@ -140,10 +174,16 @@ impl Supervisor {
                 Ok(ListenDiff::default())
             }
         };
-        let parts: &[&str] =
-            if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
-        let running = state.pool.shared.settings.clone();
-        let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
+        let reloaded = self.source.reload_if(&running, parts, prepare);
+        let mut state = self.state();
+        let state = &mut *state;
+        state.listen_sockets = listen_sockets;
+        if state.phase != ProcessPhase::Reloading {
+            // TERM came meanwhile.
+            return state.listen_sockets.close();
+        }
+        state.phase = ProcessPhase::Serving;
+        let Some((fresh, diff)) = reloaded else { return };
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
         own_offers::warnings("redirect", &fresh)

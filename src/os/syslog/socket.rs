@@ -19,9 +19,9 @@ enum Connection {
 }
 
 impl Connection {
-    fn open() -> io::Result<Connection> {
+    fn open(paths: &[&str]) -> io::Result<Connection> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for path in PATHS {
+        for path in paths {
             let socket = UnixDatagram::unbound()?;
             match socket.connect(path) {
                 Ok(()) => return Ok(Connection::Datagram(socket)),
@@ -60,6 +60,38 @@ impl Syslog {
             // The collector was restarted, perhaps.
             self.connection = None;
         }
-        self.connection.insert(Connection::open()?).send(&line)
+        self.connection.insert(Connection::open(&PATHS)?).send(&line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_collector_takes_datagrams_or_a_stream() {
+        let folder = std::env::temp_dir().join(format!("pegasus-syslog-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = |name| folder.join(name).display().to_string();
+        let datagrams = UnixDatagram::bind(path("datagrams")).unwrap();
+        let listener = UnixListener::bind(path("stream")).unwrap();
+        let missing = path("missing");
+        let mut buffer = [0; 100];
+        let mut one = Connection::open(&[&missing, &path("datagrams")]).unwrap();
+        one.send("<30>a line").unwrap();
+        let count = datagrams.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"<30>a line");
+        let mut other = Connection::open(&[&missing, &path("stream")]).unwrap();
+        other.send("<30>one").unwrap();
+        other.send("<30>two").unwrap();
+        drop(other);
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "<30>one\0<30>two\0");
+        assert!(Connection::open(&[&missing]).is_err());
+        fs::remove_dir_all(folder).unwrap();
     }
 }
