@@ -133,6 +133,7 @@ impl TicketQueue {
                 None => {}
             }
         }
+        self.note_given(pending.connection, service, provider);
         self.reply(pending.connection, pending.slot, Reply::Provider { provider, id });
     }
 

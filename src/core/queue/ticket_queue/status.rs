@@ -37,6 +37,7 @@ impl TicketQueue {
             ("granted", self.granted),
             ("refused", self.refused),
             ("forgotten", self.forgotten),
+            ("key_refusals", self.key_records.refusals),
         ] {
             key_value::push(&mut line, key, value);
         }
@@ -88,6 +89,9 @@ impl TicketQueue {
             }
             key_value::push(&mut line, "lease", member.lease_end.since(now));
             key_value::push(&mut line, "held", held);
+            if let Some(name) = self.registered_by(state.name, stats.provider) {
+                key_value::push(&mut line, "key", name);
+            }
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { stats.tickets } else { 0 });
