@@ -5,9 +5,12 @@ pub mod event_loop;
 pub mod listeners;
 pub mod load_sampler;
 pub mod mailbox;
+#[cfg(feature = "secure")]
+mod noise;
 pub mod plugin;
 pub mod queue_connection;
 pub mod resolver;
+pub mod secure_link;
 pub mod shared_counter;
 pub mod tcp_check;
 pub mod tunnel;
