@@ -5,20 +5,21 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, send};
+use super::{exit, help, key, send};
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
+use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
 use crate::os::{cpu, loadavg, service_manager};
 use getopts::{Matches, Options};
-use log::{error, LevelFilter};
+use log::{error, warn, LevelFilter};
 use std::path::{Path, PathBuf};
 
 /// What `--version` prints.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+const COMMANDS: [&str; 7] = ["queue", "redirect", "monitor", "send", "demo", "key", "help"];
 /// A command that stays, and what runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// Those of this program.
@@ -31,7 +32,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// What talks to whoever started it, even over a socket.
-const INTERACTIVE: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 8] = ["send", "demo", "key", "help", "-h", "--help", "-V", "--version"];
 
 /// The command, and what follows it: from the program's name, or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -96,6 +97,12 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             add_configuration(&mut options);
             parse("send", options, rest, client, send::run)
         }
+        Some("key") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            key::add_options(&mut options);
+            parse("key", options, rest, client, key::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -120,7 +127,7 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
         error!(target: "usage", "{why}");
     } else {
         print_error(format_args!("pegasus: {why}"));
-        print_error("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
+        print_error("usage: pegasus queue|redirect|monitor|send|demo|key|help [options]   (pegasus help COMMAND)");
     }
     exit::USAGE
 }
@@ -217,6 +224,13 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
     if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
         warn_about_limit(name, &settings);
+    }
+    if !settings.keys.is_empty() {
+        let waiting = || warn!(target: "keys", "waiting for the randomness of the system");
+        if let Err(error) = secure_link::await_randomness(waiting) {
+            error!(target: "keys", "no randomness: {error}");
+            return exit::SYSTEM;
+        }
     }
     let once = given("once") && matches.opt_present("once");
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })

@@ -25,6 +25,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::peer_key::KeyRole;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -274,6 +275,10 @@ impl MonitorHandler {
         *monitor = fresh.new_monitor();
         if same_balancers {
             fresh.connections = std::mem::take(&mut self.connections);
+            let key = fresh.settings.client_key(KeyRole::Provider);
+            for connection in &mut fresh.connections {
+                connection.set_key(key.clone(), cx.now);
+            }
             for (balancer, connection) in fresh.connections.iter().enumerate() {
                 if connection.local_ip().is_some() {
                     monitor.handle_input(Input::Up { balancer }, cx.now);
@@ -314,6 +319,7 @@ fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
             SILENCE_MAX,
             seed(),
         )
+        .with_key(settings.client_key(KeyRole::Provider))
     };
     settings.monitor_balancers.iter().enumerate().map(connection).collect()
 }

@@ -5,6 +5,7 @@
 //! the defaults first; [`options`] is what each part of the program gets of it;
 //! [`source`] is where it comes from, to read it again. Each uses those before it.
 
+pub mod key_file;
 pub mod keys;
 pub mod options;
 pub mod reader;

@@ -9,12 +9,15 @@ use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
 use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::registry::SchedulerName;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Which ticket queue a redirector asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -155,6 +158,9 @@ pub struct Settings {
     pub log_level: LevelFilter,
     pub user: Option<String>,
     pub drain_timeout: Span,
+    pub key_file: Option<PathBuf>,
+    /// No key: what that file holds.
+    pub keys: Arc<KeyTable>,
     pub queue_listen: Vec<ListenAddr>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
@@ -185,6 +191,8 @@ impl Settings {
             log_level: LevelFilter::Info,
             user: None,
             drain_timeout: Span::ZERO,
+            key_file: None,
+            keys: Arc::default(),
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
             queue_connections_max: 0,
@@ -209,6 +217,11 @@ impl Settings {
     /// The settings of a service, if it is named in the configuration.
     pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// The key that a client of this role proves; none: it speaks plain.
+    pub fn client_key(&self, role: KeyRole) -> Option<Arc<PeerKey>> {
+        self.keys.first_of(&[role]).cloned()
     }
 
     /// The services that this host offers: those with a provider, a capacity

@@ -4,9 +4,11 @@
 //! sockets, their number, their idleness. What they ask is the queue's
 //! business, and the order of answers the responder's.
 
+mod security;
 mod shared;
 mod start;
 
+use security::{Advance, Link, Security};
 pub use shared::{LocalHandle, SharedQueue};
 pub use start::{run, Embedded, NamedListeners};
 
@@ -59,6 +61,12 @@ struct Connection {
     stream: TcpStream,
     from: SocketAddr,
     responder: Responder,
+    /// What its bytes are: lines, or records with lines in them.
+    link: Link,
+    /// Its address is unknown and it has not proved a key.
+    is_stranger: bool,
+    /// Until when it must have proved one.
+    deadline: Option<Moment>,
     readable: bool,
     writable: bool,
     dirty: bool,
@@ -85,6 +93,7 @@ struct ControlServer {
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
+    security: Security,
     next_sweep: Moment,
     /// When draining: until when.
     drain_until: Option<Moment>,
@@ -170,6 +179,7 @@ impl Handler for ControlServer {
             QueueCommand::Reconfigure(settings) => {
                 self.connections_max = settings.queue_connections_max;
                 self.drain_timeout = settings.drain_timeout;
+                self.reconfigure_security(&settings, queue, cx);
                 queue.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), cx.now);
             }
         }
@@ -182,6 +192,7 @@ impl Handler for ControlServer {
         while self.refused.front().is_some_and(|(until, _)| cx.now >= *until) {
             self.refused.pop_front();
         }
+        self.close_unproved(queue, cx);
         if cx.now < self.next_sweep {
             return;
         }
@@ -204,7 +215,8 @@ impl Handler for ControlServer {
         let refused = self.refused.front().map(|(until, _)| *until);
         let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
         let listeners = self.listeners.next_timeout();
-        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until]
+        let unproved = self.security.next_timeout();
+        [refused, sweep, listeners, unproved, self.plugins.next_timeout(), self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -219,6 +231,7 @@ impl Handler for ControlServer {
                 }
             }
         }
+        self.security.end_turn();
         for key in std::mem::take(&mut self.unfinished) {
             self.read_requests(key, queue, cx);
         }
@@ -228,10 +241,7 @@ impl Handler for ControlServer {
         // At the end only what was said already is worth waiting for.
         self.drain_until.is_some_and(|until| {
             cx.now >= until
-                || self
-                    .connections
-                    .iter()
-                    .all(|(_, connection)| connection.responder.out.is_empty())
+                || self.connections.iter().all(|(_, connection)| !connection.has_unsent())
         })
     }
 }
@@ -247,6 +257,7 @@ impl ControlServer {
             newcomers: VecDeque::new(),
             refused: VecDeque::new(),
             plugins: Plugins::default(),
+            security: Security::new(settings),
             next_sweep: Moment::ZERO,
             drain_until: None,
             drain_timeout: settings.drain_timeout,
@@ -284,10 +295,14 @@ impl ControlServer {
             }
             return self.refused.push_back((cx.now + LINGER, stream));
         }
+        let (link, is_stranger) = self.security.begin(from.ip());
         let key = self.connections.insert(Connection {
             stream,
             from,
             responder: Responder::default(),
+            link,
+            is_stranger,
+            deadline: None,
             readable: true,
             writable: true,
             dirty: false,
@@ -308,6 +323,9 @@ impl ControlServer {
         }
         self.newcomers.push_back(key);
         queue.handle_input(Input::Connected { connection: key, peer: from.ip() }, cx.now);
+        if is_stranger {
+            self.admit_stranger(key, queue, cx);
+        }
     }
 
     /// Makes room: the oldest connection that never asked anything goes.
@@ -319,7 +337,9 @@ impl ControlServer {
                         return false;
                     }
                     connection.responder.refuse(ErrorCode::Busy);
-                    let _ = connection.stream.write(connection.responder.out.bytes());
+                    if !matches!(connection.link, Link::Secure { .. }) {
+                        let _ = connection.stream.write(connection.responder.out.bytes());
+                    }
                     self.close(key, queue, cx);
                     self.newcomers.pop_front();
                     return true;
@@ -331,7 +351,8 @@ impl ControlServer {
     }
 
     fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
-        if self.connections.remove(key).is_some() {
+        if let Some(mut connection) = self.connections.remove(key) {
+            self.security.forget_stranger(&mut connection);
             queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
         // Of those who left without a word, more than a few would pile up here.
@@ -357,6 +378,9 @@ impl ControlServer {
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         for reads in 0.. {
             self.handle_requests(key, queue, cx);
+            if !self.take_records(key, queue, cx) {
+                return;
+            }
             let Some(connection) = self.connections.get_mut(key) else { return };
             if !connection.readable
                 || (connection.responder.is_backpressured() && connection.linger_until.is_none())
@@ -371,7 +395,7 @@ impl ControlServer {
                 Ok(0) => {
                     connection.readable = false;
                     connection.eof = true;
-                    connection.responder.end();
+                    connection.end();
                     self.handle_requests(key, queue, cx);
                     return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
                 }
@@ -379,9 +403,9 @@ impl ControlServer {
                 // does not reset the connection and take the error with it.
                 Ok(_) if connection.linger_until.is_some() => {}
                 Ok(count) => {
-                    connection.responder.receive(&self.buffer[..count]);
                     connection.readable =
                         connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
+                    self.take_bytes(key, count, cx);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.readable = false
@@ -391,6 +415,22 @@ impl ControlServer {
                     debug!(target: "queue", "{}: {error}", connection.from);
                     return self.connection_lost(key, queue, cx);
                 }
+            }
+        }
+    }
+
+    /// Takes what is in the records of an encrypted connection; answers whether it may be
+    /// read on.
+    fn take_records(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        loop {
+            let is_full = |connection: &Connection| connection.responder.is_backpressured();
+            if self.connections.get(key).is_some_and(is_full) {
+                return true;
+            }
+            match self.advance(key, queue, cx) {
+                Advance::Lines => self.handle_requests(key, queue, cx),
+                Advance::Read => return true,
+                Advance::Later | Advance::Closed => return false,
             }
         }
     }
@@ -418,9 +458,11 @@ impl ControlServer {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
         let was_backpressured = connection.responder.is_backpressured();
-        while connection.writable && !connection.responder.out.is_empty() {
-            match connection.stream.write(connection.responder.out.bytes()) {
-                Ok(count) => connection.responder.out.sent(count),
+        while connection.writable && connection.has_unsent() {
+            let Connection { stream, responder, link, .. } = connection;
+            let Some(out) = link.wire(&mut responder.out) else { break };
+            match stream.write(out.bytes()) {
+                Ok(count) => out.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.writable = false
                 }
@@ -428,7 +470,7 @@ impl ControlServer {
                 Err(_) => return self.connection_lost(key, queue, cx),
             }
         }
-        if connection.responder.finished() {
+        if connection.responder.finished() && !connection.has_unsent() {
             if connection.eof && connection.linger_until.is_none() && queue.has_unconfirmed(key) {
                 // Whoever hung up instead of ending its side answers this with a reset.
                 let _ = connection.stream.shutdown(Shutdown::Write);

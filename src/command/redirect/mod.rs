@@ -45,6 +45,7 @@ use mio::Token;
 use pegasus_core::base::address::{HostPort, ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::redirect::flows::Flows;
 use pegasus_core::redirect::redirector::Redirector;
 use pegasus_core::redirect::source_limit::SourceLimiter;
@@ -373,14 +374,10 @@ impl SharedState {
             }
         };
         let silence_max = queue_handle::silence_max(&self.settings);
-        Ok(QueueHandle::Remote(Box::new(QueueConnection::new(
-            "redirect",
-            host_port,
-            token,
-            RETRY,
-            silence_max,
-            seed,
-        ))))
+        let connection =
+            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed)
+                .with_key(self.settings.client_key(KeyRole::Balancer));
+        Ok(QueueHandle::Remote(Box::new(connection)))
     }
 
     /// The process's id is different enough, jitter is all it is for.

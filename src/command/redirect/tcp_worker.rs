@@ -200,7 +200,7 @@ impl Handler for TcpWorker {
                 self.buffers.set_pipes_max(budget.pipes);
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxy_protocol.reconfigure(&settings);
-                self.queue.reconfigure(&settings);
+                self.queue.reconfigure(&settings, cx.now);
                 self.settings = settings;
                 // Who is here may have less time from now on.
                 self.timers = TimerQueue::default();

@@ -191,7 +191,7 @@ impl Handler for UdpWorker {
             WorkerCommand::Reconfigure(settings) => {
                 self.fallbacks = Fallbacks::new(&settings);
                 self.proxy_protocol.reconfigure(&settings);
-                self.queue.reconfigure(&settings);
+                self.queue.reconfigure(&settings, cx.now);
                 self.settings = settings;
                 flows.handle_input(Input::Reconfigure(self.options()), cx.now);
                 self.refresh_address_sockets(cx);

@@ -1,0 +1,345 @@
+//! The encrypted connections of a queue, and the strangers among the plain ones.
+//!
+//! Owns which keys are good, how long and how many a peer may stay without having proved
+//! one, and how many handshakes a turn bears. What a key allows is the queue's decision.
+
+use super::{Connection, ControlServer, SharedQueue};
+use crate::config::settings::Settings;
+use crate::net::event_loop::Context;
+use crate::net::secure_link::{self, SecureLink, Step};
+use log::{info, warn};
+use pegasus_core::base::address::Cidr;
+use pegasus_core::base::log_throttle::LogThrottle;
+use pegasus_core::base::slab::Key;
+use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::channel::SendBuffer;
+use pegasus_core::protocol::peer_key::{KeyName, KeyTable, PeerKey, Secret};
+use pegasus_core::protocol::record::{self, Opening};
+use pegasus_core::queue::ticket_queue::Input;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How long a peer may take to prove its key.
+const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
+/// Connections of addresses that no list and no key names, as long as they have not proved
+/// a key. One more takes the place of the oldest.
+const STRANGERS_MAX: usize = 64;
+/// Handshakes of one turn: a few milliseconds on a small host.
+const HANDSHAKES_PER_TURN: u32 = 8;
+/// How often refused handshakes are reported.
+const REPORT_INTERVAL: Span = Span::from_secs(60);
+
+/// What the bytes of a connection are.
+pub(super) enum Link {
+    /// These may still become the first line of an encrypted one.
+    Undecided(Vec<u8>),
+    /// Lines.
+    Plain,
+    /// Records.
+    Secure {
+        /// What is in them.
+        link: Box<SecureLink>,
+        /// The peer has proved this key.
+        proved: Option<Arc<PeerKey>>,
+    },
+}
+
+/// How a connection goes on after its bytes were looked at.
+#[derive(PartialEq, Eq)]
+pub(super) enum Advance {
+    /// Lines came, for the responder.
+    Lines,
+    /// It may be read.
+    Read,
+    /// Not in this turn.
+    Later,
+    /// It is closed.
+    Closed,
+}
+
+/// See the file's head.
+pub(super) struct Security {
+    keys: Arc<KeyTable>,
+    /// The secret of every name that does not exist.
+    decoy: Secret,
+    /// All addresses that a list lets speak in plain.
+    listed: Vec<Cidr>,
+    /// Handshakes that this turn still bears.
+    budget: u32,
+    /// In order of arrival; some may have gone, or proved a key.
+    strangers: VecDeque<Key>,
+    strangers_now: usize,
+    /// When a peer must have proved its key, in order.
+    deadlines: VecDeque<(Moment, Key)>,
+    refusals: LogThrottle,
+    /// Where each provider's key was used last, and whether another place was reported.
+    sources: HashMap<KeyName, (IpAddr, bool)>,
+    lines: Vec<u8>,
+}
+
+impl Security {
+    pub(super) fn new(settings: &Settings) -> Security {
+        let mut decoy = Secret([0; Secret::BYTES]);
+        // Without randomness no handshake gets that far either.
+        let _ = secure_link::random(&mut decoy.0);
+        let mut security = Security {
+            keys: Arc::default(),
+            decoy,
+            listed: Vec::new(),
+            budget: HANDSHAKES_PER_TURN,
+            strangers: VecDeque::new(),
+            strangers_now: 0,
+            deadlines: VecDeque::new(),
+            refusals: LogThrottle::default(),
+            sources: HashMap::new(),
+            lines: Vec::new(),
+        };
+        security.reconfigure(settings);
+        security
+    }
+
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.keys = Arc::clone(&settings.keys);
+        let queue = &settings.queue;
+        let lists = [&queue.allow_ticket, &queue.allow_next, &queue.allow_status];
+        self.listed = lists.into_iter().flatten().copied().collect();
+        self.sources.retain(|name, _| self.keys.named(*name).next().is_some());
+    }
+
+    /// How a new connection begins, and whether it comes from an unknown address.
+    pub(super) fn begin(&self, from: IpAddr) -> (Link, bool) {
+        if self.keys.is_empty() {
+            return (Link::Plain, false);
+        }
+        let is_listed = self.listed.iter().any(|net| net.contains(from));
+        (Link::Undecided(Vec::new()), !is_listed && !self.keys.expects(from))
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Moment> {
+        self.deadlines.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// A turn begins.
+    pub(super) fn end_turn(&mut self) {
+        self.budget = HANDSHAKES_PER_TURN;
+    }
+
+    /// A connection is gone, or no stranger any more.
+    pub(super) fn forget_stranger(&mut self, connection: &mut Connection) {
+        self.strangers_now -= usize::from(std::mem::take(&mut connection.is_stranger));
+    }
+}
+
+impl ControlServer {
+    /// A connection of an unknown address came.
+    pub(super) fn admit_stranger(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        self.set_deadline(key, cx);
+        self.security.strangers.push_back(key);
+        self.security.strangers_now += 1;
+        let is_stranger = |server: &ControlServer, key: &Key| {
+            server.connections.get(*key).is_some_and(|connection| connection.is_stranger)
+        };
+        while self.security.strangers_now > STRANGERS_MAX {
+            let Some(oldest) = self.security.strangers.pop_front() else { break };
+            if is_stranger(self, &oldest) {
+                self.close(oldest, queue, cx);
+            }
+        }
+        if self.security.strangers.len() > 4 * STRANGERS_MAX {
+            let mut strangers = std::mem::take(&mut self.security.strangers);
+            strangers.retain(|key| is_stranger(self, key));
+            self.security.strangers = strangers;
+        }
+    }
+
+    fn set_deadline(&mut self, key: Key, cx: &Context) {
+        let deadline = cx.now + HANDSHAKE_TIMEOUT;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.deadline.is_none() {
+            connection.deadline = Some(deadline);
+            self.security.deadlines.push_back((deadline, key));
+            if self.security.deadlines.len() > 4 * self.connections.len() + 1024 {
+                let connections = &self.connections;
+                self.security.deadlines.retain(|(_, key)| {
+                    connections.get(*key).is_some_and(|known| known.deadline.is_some())
+                });
+            }
+        }
+    }
+
+    /// Closes connections that did not prove a key in time.
+    pub(super) fn close_unproved(&mut self, queue: &mut SharedQueue, cx: &mut Context) {
+        while let Some((deadline, key)) = self.security.deadlines.front().copied() {
+            if cx.now < deadline {
+                return;
+            }
+            self.security.deadlines.pop_front();
+            let connection = self.connections.get(key);
+            if connection.is_some_and(|known| known.deadline == Some(deadline)) {
+                self.close(key, queue, cx);
+            }
+        }
+    }
+
+    /// Takes bytes that were read: lines go to the responder, all else waits for
+    /// [`advance`](ControlServer::advance).
+    pub(super) fn take_bytes(&mut self, key: Key, count: usize, cx: &Context) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let bytes = &self.buffer[..count];
+        match &mut connection.link {
+            Link::Plain => connection.responder.receive(bytes),
+            Link::Secure { link, .. } => link.push(bytes),
+            Link::Undecided(held) => {
+                held.extend_from_slice(bytes);
+                match record::opening(held) {
+                    Opening::Incomplete => {}
+                    Opening::Plain => {
+                        connection.responder.receive(held);
+                        connection.link = Link::Plain;
+                    }
+                    Opening::Secure(name, end) => {
+                        let mut link = Box::new(SecureLink::accept(name));
+                        link.push(&held[end..]);
+                        connection.link = Link::Secure { link, proved: None };
+                        self.set_deadline(key, cx);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the next step of an encrypted connection: what is in a record goes to the
+    /// responder, one record a time.
+    pub(super) fn advance(
+        &mut self,
+        key: Key,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) -> Advance {
+        let Some(connection) = self.connections.get_mut(key) else { return Advance::Closed };
+        let Security { keys, decoy, budget, lines, .. } = &mut self.security;
+        let Link::Secure { link, proved } = &mut connection.link else { return Advance::Read };
+        lines.clear();
+        let was_up = link.is_up();
+        let step = link.step(keys, decoy, budget, lines);
+        let answered = link.is_up() && !was_up;
+        match step {
+            Step::Wait => {}
+            Step::OutOfBudget => {
+                cx.skip_sleep = true;
+                self.unfinished.push(key);
+                return Advance::Later;
+            }
+            Step::Failed => return self.refuse(key, queue, cx),
+            Step::Lines => {
+                connection.responder.receive(lines);
+                if proved.is_none() {
+                    let still_good = link.key().and_then(|key| keys.successor_of(key)).cloned();
+                    let Some(good) = still_good else { return self.refuse(key, queue, cx) };
+                    *proved = Some(Arc::clone(&good));
+                    self.proved(key, good, queue, cx);
+                }
+                return Advance::Lines;
+            }
+        }
+        if answered {
+            self.mark_dirty(key);
+        }
+        Advance::Read
+    }
+
+    /// A peer has proved that it has this key.
+    fn proved(&mut self, key: Key, peer_key: Arc<PeerKey>, queue: &SharedQueue, cx: &Context) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.deadline = None;
+        self.security.forget_stranger(connection);
+        let (name, ip) = (peer_key.name, connection.from.ip().to_canonical());
+        info!(target: "queue", "connected {} key={name} role={}", connection.from, peer_key.role.word());
+        let known = self.security.sources.entry(name).or_insert((ip, false));
+        if known.0 != ip && !std::mem::replace(&mut known.1, true) {
+            warn!(target: "queue", "key={name} is used from {} and from {ip}; each host should have a key of its own", known.0);
+        }
+        let mut none = Vec::new();
+        queue.ask(Input::Authenticated { connection: key, key: peer_key }, cx.now, &mut none);
+    }
+
+    /// Ends a connection whose peer could not prove a key, or whose bytes are forged.
+    fn refuse(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) -> Advance {
+        if let Some(connection) = self.connections.get(key) {
+            if let Some(count) = self.security.refusals.allow(cx.now, REPORT_INTERVAL) {
+                let others = count - 1;
+                warn!(target: "queue", "{}: refused, it does not prove a key that is in key_file; {others} others since the last report", connection.from);
+            }
+        }
+        queue.handle_input(Input::AuthenticationFailed, cx.now);
+        self.close(key, queue, cx);
+        Advance::Closed
+    }
+
+    /// Other keys and lists are good from now on.
+    pub(super) fn reconfigure_security(
+        &mut self,
+        settings: &Settings,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) {
+        self.security.reconfigure(settings);
+        queue.handle_input(Input::KeysChanged(Arc::clone(&settings.keys)), cx.now);
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Link::Secure { proved: Some(old), .. } = &mut connection.link else { continue };
+            match settings.keys.successor_of(old) {
+                Some(same) if same == old => {}
+                Some(changed) => {
+                    *old = Arc::clone(changed);
+                    let input = Input::Authenticated { connection: key, key: Arc::clone(changed) };
+                    queue.handle_input(input, cx.now);
+                }
+                None => {
+                    info!(target: "queue", "{}: key={} was removed, its session ends", connection.from, old.name);
+                    self.close(key, queue, cx);
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    /// What is to be written to the socket: the lines, or the records that hold them. None:
+    /// they cannot be sent.
+    pub(super) fn wire<'a>(&'a mut self, lines: &'a mut SendBuffer) -> Option<&'a mut SendBuffer> {
+        match self {
+            Link::Secure { link, .. } => {
+                link.send_some(lines);
+                Some(&mut link.out).filter(|out| !out.is_empty())
+            }
+            Link::Undecided(_) | Link::Plain => Some(lines),
+        }
+    }
+}
+
+impl Connection {
+    /// Whether something is to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        let encrypted = match &self.link {
+            Link::Secure { link, .. } => !link.out.is_empty(),
+            Link::Undecided(_) | Link::Plain => false,
+        };
+        encrypted || !self.responder.out.is_empty()
+    }
+
+    /// The peer will send no more.
+    pub(super) fn end(&mut self) {
+        match &mut self.link {
+            Link::Secure { .. } => self.responder.end_at_line(),
+            Link::Plain => self.responder.end(),
+            Link::Undecided(held) => {
+                self.responder.receive(held);
+                self.link = Link::Plain;
+                self.responder.end();
+            }
+        }
+    }
+}
