@@ -1,7 +1,6 @@
 //! `pegasus send`: control messages for scripts.
 //!
-//! Owns one blocking connection at a time. Prints answers as they come; what
-//! they mean is the script's business.
+//! Owns one blocking connection at a time, and prints answers as they come.
 
 use super::exit;
 use super::terminal::print_error;
@@ -40,7 +39,7 @@ impl ControlConnection {
     /// Connects to the first address that answers.
     ///
     /// # Errors
-    /// What the system says of the last one.
+    /// Returns the OS error of the last one.
     pub fn connect(target: HostPort) -> io::Result<ControlConnection> {
         ControlConnection::connect_with(target, None)
     }
@@ -75,7 +74,7 @@ impl ControlConnection {
     /// without the dot that ends them.
     ///
     /// # Errors
-    /// What the system says, or that the queue hung up.
+    /// Returns the OS error, or that the queue closed the connection.
     pub fn ask(&mut self, url: &str) -> io::Result<Vec<String>> {
         self.stream.get_mut().write_all(format!("{url}\n").as_bytes())?;
         let many = Url::parse(url).is_ok_and(|url| url.path == "/status");
@@ -137,7 +136,7 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// The queue of the configuration; what is wrong with that is told.
+    /// The configuration, whose mistakes are printed.
     fn settings(&mut self) -> Option<&Settings> {
         if self.settings.is_none() {
             let file = self.matches.opt_str("config").map(PathBuf::from).or_else(default_file);
@@ -152,7 +151,7 @@ impl Sender<'_> {
         self.settings.as_deref()
     }
 
-    /// Sends one message; answers whether it makes sense to go on.
+    /// Sends one message; returns whether to go on.
     fn send(&mut self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix("pegasus:///") else { return self.send_to(text) };
         let Some(queue) = self.settings().map(Settings::usual_queue) else { return false };
@@ -192,7 +191,7 @@ impl Sender<'_> {
                         self.status = exit::ANSWER;
                     }
                     if writeln!(out, "{answer}").is_err() {
-                        // Nobody reads any more, as with `| head`.
+                        // The reader left, as with `| head`.
                         return false;
                     }
                 }

@@ -4,9 +4,9 @@ pub mod background_command;
 pub mod event_loop;
 pub mod listeners;
 pub mod load_sampler;
-pub mod mailbox;
 #[cfg(feature = "secure")]
 mod noise;
+pub mod one_shot;
 pub mod plugin;
 pub mod queue_connection;
 pub mod resolver;

@@ -26,7 +26,7 @@ const HANDSHAKE_BYTES_MAX: usize = 1024;
 
 enum Phase {
     /// The client waits for the answer; gone while that is being read.
-    Asked(Option<Initiator>),
+    Asked(Option<Box<Initiator>>),
     /// The server waits for the handshake of this name.
     Awaiting(KeyName),
     /// Lines may pass.
@@ -63,7 +63,7 @@ impl SecureLink {
     pub fn connect(key: &PeerKey) -> io::Result<SecureLink> {
         let line = record::opening_line(key.name);
         let (initiator, message) = Initiator::start(line.as_bytes(), &key.secret)?;
-        let mut link = SecureLink::new(Phase::Asked(Some(initiator)));
+        let mut link = SecureLink::new(Phase::Asked(Some(Box::new(initiator))));
         let out = link.out.tail();
         out.extend_from_slice(line.as_bytes());
         out.push(b'\n');

@@ -22,13 +22,11 @@ fn what_one_side_seals_the_other_opens_once_and_in_order() {
     let (mut client, mut server) = pair();
     for length in [0, 1, 63, 64, 65, 1000, 16_000] {
         let plain: Vec<u8> = (0..length).map(|n| n as u8).collect();
-        for (from, to) in [(&mut client, &mut server)] {
-            let record = sealed(from, &plain);
-            let mut opened = b"before ".to_vec();
-            to.open(&record, &mut opened).unwrap();
-            assert_eq!(&opened[7..], plain);
-            assert!(to.open(&record, &mut Vec::new()).is_none(), "a record counts once");
-        }
+        let record = sealed(&mut client, &plain);
+        let mut opened = b"before ".to_vec();
+        server.open(&record, &mut opened).unwrap();
+        assert_eq!(&opened[7..], plain);
+        assert!(server.open(&record, &mut Vec::new()).is_none(), "a record counts once");
         let record = sealed(&mut server, &plain);
         assert!(server.open(&record, &mut Vec::new()).is_none(), "its own, reflected");
         client.open(&record, &mut Vec::new()).unwrap();

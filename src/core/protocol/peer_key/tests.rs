@@ -39,7 +39,7 @@ fn every_mistake_names_its_line_and_no_secret() {
         (format!("web3=\"provider {A} service=Web\""), "not a service name"),
         (format!("web3=\"provider {A} {B}\""), "more words after the secret"),
         (format!("web3=provider {A}"), "not a key"),
-        (format!("{A}"), "not a key"),
+        (A.to_string(), "not a key"),
         (format!("7web=\"provider {A}\""), "not a key name"),
     ] {
         let errors = KeyTable::parse(&format!("\n{line}\n")).unwrap_err();

@@ -40,7 +40,7 @@ impl TicketQueue {
         if let Some(conn) = self.connection_mut(connection) {
             match id {
                 Some(id) => {
-                    drop(conn.requests.insert(id, RequestState::Waiting { service: key, position }))
+                    conn.requests.insert(id, RequestState::Waiting { service: key, position });
                 }
                 None => conn.waiting_uncounted.push((key, position)),
             }
@@ -180,7 +180,9 @@ impl TicketQueue {
         self.waiting -= 1;
         if let Some(conn) = self.connection_mut(waiter.request.connection) {
             match waiter.request.next.id {
-                Some(id) => drop(conn.requests.remove(&id)),
+                Some(id) => {
+                    conn.requests.remove(&id);
+                }
                 None => conn.waiting_uncounted.retain(|held| *held != (key, position)),
             }
         }
