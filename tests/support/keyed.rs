@@ -93,8 +93,13 @@ pub struct KeyedPeer {
 impl KeyedPeer {
     /// Makes a handshake as the protocol says; an error is what the queue did instead.
     pub fn connect(queue: SocketAddr, name: &str, secret: &[u8; 32]) -> io::Result<KeyedPeer> {
-        let mut stream = TcpStream::connect(queue)?;
+        let stream = TcpStream::connect(queue)?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        KeyedPeer::over(stream, name, secret)
+    }
+
+    /// The same on a connection that is there.
+    pub fn over(mut stream: TcpStream, name: &str, secret: &[u8; 32]) -> io::Result<KeyedPeer> {
         stream.set_nodelay(true)?;
         let (line, message, mut state) = opening(name, secret);
         stream.write_all(&[line.as_bytes(), b"\n", &framed(&message)].concat())?;

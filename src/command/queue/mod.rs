@@ -231,7 +231,7 @@ impl Handler for ControlServer {
                 }
             }
         }
-        self.security.end_turn();
+        self.security.renew_budget();
         for key in std::mem::take(&mut self.unfinished) {
             self.read_requests(key, queue, cx);
         }

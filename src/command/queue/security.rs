@@ -18,13 +18,13 @@ use pegasus_core::protocol::peer_key::{KeyName, KeyTable, PeerKey, Secret};
 use pegasus_core::protocol::record::{self, Opening};
 use pegasus_core::queue::ticket_queue::Input;
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// How long a peer may take to prove its key.
 const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
 /// Connections of addresses that no list and no key names, as long as they have not proved
-/// a key. One more takes the place of the oldest.
+/// a key. One more takes the place of one from where most of them come.
 const STRANGERS_MAX: usize = 64;
 /// Handshakes of one turn: a few milliseconds on a small host.
 const HANDSHAKES_PER_TURN: u32 = 8;
@@ -68,8 +68,8 @@ pub(super) struct Security {
     listed: Vec<Cidr>,
     /// Handshakes that this turn still bears.
     budget: u32,
-    /// In order of arrival; some may have gone, or proved a key.
-    strangers: VecDeque<Key>,
+    /// With their networks, in order of arrival; some may have gone, or proved a key.
+    strangers: VecDeque<(Key, IpAddr)>,
     strangers_now: usize,
     /// When a peer must have proved its key, in order.
     deadlines: VecDeque<(Moment, Key)>,
@@ -121,8 +121,19 @@ impl Security {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    /// A turn begins.
-    pub(super) fn end_turn(&mut self) {
+    /// The oldest one of the network that most of them come from: one host that opens
+    /// connection after connection takes the place of its own ones.
+    fn stranger_to_close(&self) -> Option<usize> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (_, network) in &self.strangers {
+            *counts.entry(*network).or_default() += 1;
+        }
+        let most = counts.values().max()?;
+        self.strangers.iter().position(|(_, network)| counts.get(network) == Some(most))
+    }
+
+    /// Handshakes may be made again.
+    pub(super) fn renew_budget(&mut self) {
         self.budget = HANDSHAKES_PER_TURN;
     }
 
@@ -132,25 +143,34 @@ impl Security {
     }
 }
 
+/// What one host can choose its address from: an IPv4 address, an IPv6 network of 64 bits.
+fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip => ip,
+    }
+}
+
 impl ControlServer {
     /// A connection of an unknown address came.
     pub(super) fn admit_stranger(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         self.set_deadline(key, cx);
-        self.security.strangers.push_back(key);
+        let Some(connection) = self.connections.get(key) else { return };
+        self.security.strangers.push_back((key, network_of(connection.from.ip())));
         self.security.strangers_now += 1;
-        let is_stranger = |server: &ControlServer, key: &Key| {
-            server.connections.get(*key).is_some_and(|connection| connection.is_stranger)
-        };
-        while self.security.strangers_now > STRANGERS_MAX {
-            let Some(oldest) = self.security.strangers.pop_front() else { break };
-            if is_stranger(self, &oldest) {
-                self.close(oldest, queue, cx);
-            }
+        if self.security.strangers.len() <= STRANGERS_MAX {
+            return;
         }
-        if self.security.strangers.len() > 4 * STRANGERS_MAX {
-            let mut strangers = std::mem::take(&mut self.security.strangers);
-            strangers.retain(|key| is_stranger(self, key));
-            self.security.strangers = strangers;
+        let connections = &self.connections;
+        self.security.strangers.retain(|(key, _)| {
+            connections.get(*key).is_some_and(|connection| connection.is_stranger)
+        });
+        if self.security.strangers_now > STRANGERS_MAX {
+            if let Some(place) = self.security.stranger_to_close() {
+                if let Some((oldest, _)) = self.security.strangers.remove(place) {
+                    self.close(oldest, queue, cx);
+                }
+            }
         }
     }
 

@@ -4,7 +4,6 @@
 //! who may say what, and the bounds of it all. Every `next` gets exactly one
 //! answer. Knows no socket: an answer is an output.
 
-use self::authority::KeyRecords;
 use super::affinity::Affinity;
 use super::provider_pool::{Grant, ProviderPool};
 use super::wait_queue::WaitQueue;
@@ -23,6 +22,8 @@ use crate::scheduler::registry::SchedulerName;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use key_records::KeyRecords;
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
@@ -489,6 +490,7 @@ impl TicketQueue {
 mod authority;
 mod grants;
 mod interface;
+mod key_records;
 mod plugin;
 #[cfg(test)]
 mod plugin_tests;

@@ -1,9 +1,9 @@
 //! Who may say what to the queue.
 //!
 //! Owns the decision on every message: of a plain connection by the allow lists, of one
-//! with a key by that key alone. Keeps which key registered a provider, and which
-//! balancers' keys were given it. Knows no secret and no cipher.
+//! with a key by that key alone. Knows no cipher.
 
+use super::key_records::ProviderKeys;
 use super::{allows, TicketQueue};
 use crate::base::address::Provider;
 use crate::base::service_name::ServiceName;
@@ -11,27 +11,8 @@ use crate::base::slab::Key;
 use crate::base::time::Moment;
 use crate::protocol::message::{ErrorCode, ProtocolError, Request};
 use crate::protocol::peer_key::{KeyName, KeyTable, PeerKey};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// What the queue knows of the keys of one provider of one service.
-#[derive(Debug, Default)]
-struct ProviderKeys {
-    /// The key of its last offer.
-    registered: Option<KeyName>,
-    /// The keys of the balancers that it was given to, sorted. At most as many as there
-    /// are keys.
-    given: Vec<KeyName>,
-}
-
-/// Which keys the providers have to do with. Bounded by providers and keys.
-#[derive(Debug, Default)]
-pub(super) struct KeyRecords {
-    providers: HashMap<(ServiceName, Provider), ProviderKeys>,
-    /// Handshakes that failed and records that were forged, since the start.
-    pub(super) refusals: u64,
-}
 
 impl TicketQueue {
     /// Whether this connection may say this.
