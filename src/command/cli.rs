@@ -11,9 +11,9 @@ use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
 use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, loadavg, service_manager};
+use crate::os::{cpu, loadavg, privileges, service_manager};
 use getopts::{Matches, Options};
-use log::{error, warn, LevelFilter};
+use log::{debug, error, warn, LevelFilter};
 use std::path::{Path, PathBuf};
 
 /// What `--version` prints.
@@ -224,6 +224,12 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
     if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
         warn_about_limit(name, &settings);
+    }
+    if !settings.runs_commands() {
+        if let Err(error) = privileges::restrict() {
+            // A sandbox that forbids to ask does not let it have much either.
+            debug!(target: "privileges", "not given up: {error}");
+        }
     }
     if !settings.keys.is_empty() {
         let waiting = || warn!(target: "keys", "waiting for the randomness of the system");

@@ -224,6 +224,19 @@ impl Settings {
         self.keys.first_of(&[role]).cloned()
     }
 
+    /// Whether a command is to be run: a check, a load source, a scheduler.
+    pub fn runs_commands(&self) -> bool {
+        let schedules = |service: &ServiceSettings| {
+            service.scheduler.as_ref().is_some_and(|scheduler| scheduler.command().is_some())
+        };
+        self.queue.scheduler.command().is_some()
+            || self.monitor_load.iter().any(|source| matches!(source, LoadSource::Exec(_)))
+            || self
+                .services
+                .iter()
+                .any(|service| schedules(service) || matches!(service.check, Check::Exec(_)))
+    }
+
     /// The services that this host offers: those with a provider, a capacity
     /// or a check; if there is none, all that are named.
     pub fn offered(&self) -> Vec<&ServiceSettings> {

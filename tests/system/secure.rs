@@ -53,7 +53,7 @@ fn status(queue: SocketAddr, keys: &Keys) -> String {
 
 fn refusals(queue: SocketAddr, keys: &Keys) -> u64 {
     let text = status(queue, keys);
-    let number = text.split([' ', '\n']).find_map(|word| word.strip_prefix("key_refusals="));
+    let number = text.split([' ', '\n']).find_map(|word| word.strip_prefix("unproved="));
     number.unwrap().parse().unwrap()
 }
 
@@ -333,6 +333,24 @@ fn plain_peers_are_those_of_the_lists_beside_the_keys() {
     assert!(web.ask("next?service=web").unwrap().starts_with("error denied"));
 }
 
+/// Whether each thread of a process can gain no privileges by running a program.
+fn is_restricted(process: &Process) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).unwrap();
+    let statuses = threads
+        .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    statuses.fold(true, |all, status| all & status.contains("NoNewPrivs:\t1\n"))
+}
+
+#[test]
+fn a_daemon_gives_up_what_it_never_needs_unless_a_command_is_configured() {
+    let queue = Queue::start(&[]);
+    assert!(is_restricted(&queue));
+    let redirect = Redirect::start(queue.address, &["redirect_threads=2"]);
+    assert!(is_restricted(&redirect));
+    let commands = Queue::start(&["queue_scheduler=exec:/bin/cat"]);
+    assert!(!is_restricted(&commands));
+}
+
 /// A cluster whose queue, monitor and redirector have a configuration file each.
 struct Cluster {
     keys: Keys,
@@ -343,6 +361,8 @@ struct Cluster {
     plain: [String; 3],
 }
 
+/// Of the redirector; each has a connection to the queue.
+const THREADS: usize = 2;
 const NAMES: [&str; 3] = ["queue.conf", "monitor.conf", "redirect.conf"];
 
 impl Cluster {
@@ -353,7 +373,7 @@ impl Cluster {
         let plain = [
             "queue_listen=127.0.0.1:0\n".to_string(),
             format!("service_web_provider={provider}\nmonitor_interval=100ms\n"),
-            "service_web_listen=127.0.0.1:0\n".to_string(),
+            format!("service_web_listen=127.0.0.1:0\nredirect_threads={THREADS}\n"),
         ];
         let own =
             [keys.setting("keys"), keys.client("provider", "web3"), keys.client("balancer", "lb1")];
@@ -412,7 +432,8 @@ fn a_secret_is_rotated_under_load_without_a_refusal() {
         let sessions = queue.log_with(&["connected", &format!("key={name} ")]).len();
         reload(process);
         until("it came with the new secret", || {
-            queue.log_with(&["connected", &format!("key={name} ")]).len() > sessions
+            // Each thread of the client has a connection.
+            queue.log_with(&["connected", &format!("key={name} ")]).len() >= 2 * sessions
         });
         let without: String = old
             .lines()
@@ -446,8 +467,9 @@ fn a_plain_cluster_gets_keys_without_a_gap() {
     reload(monitor);
     cluster.write(2, &keys.setting("lb1.key"));
     reload(redirect);
-    until("both came with their keys", || {
-        ["key=web3 ", "key=lb1 "].iter().all(|key| !queue.log_with(&["connected", key]).is_empty())
+    until("all came with their keys", || {
+        let sessions = |key: &str| queue.log_with(&["connected", key]).len();
+        sessions("key=web3 ") == 1 && sessions("key=lb1 ") == THREADS
     });
     cluster.write(0, &format!("{}\n{}", keys.setting("keys"), CLOSED.join("\n")));
     reload(queue);

@@ -37,7 +37,7 @@ impl TicketQueue {
             ("granted", self.granted),
             ("refused", self.refused),
             ("forgotten", self.forgotten),
-            ("key_refusals", self.key_records.refusals),
+            ("unproved", self.key_records.refusals),
         ] {
             key_value::push(&mut line, key, value);
         }
