@@ -3,7 +3,8 @@
 //! Owns which keys are good, how long and how many a peer may stay without having proved
 //! one, and how many handshakes a turn bears. What a key allows is the queue's decision.
 
-use super::{Connection, ControlServer, SharedQueue};
+use super::control_server::{Connection, ControlServer};
+use super::shared::SharedQueue;
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
 use crate::net::secure_link::{self, SecureLink, Step};
@@ -48,7 +49,7 @@ pub(super) enum Link {
 
 /// How a connection goes on after its bytes were looked at.
 #[derive(PartialEq, Eq)]
-pub(super) enum Advance {
+enum Advance {
     /// Lines came, for the responder.
     Lines,
     /// It may be read.
@@ -204,7 +205,7 @@ impl ControlServer {
     }
 
     /// Takes bytes that were read: lines go to the responder, all else waits for
-    /// [`advance`](ControlServer::advance).
+    /// [`take_records`](ControlServer::take_records).
     pub(super) fn take_bytes(&mut self, key: Key, count: usize, cx: &Context) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let bytes = &self.buffer[..count];
@@ -232,12 +233,7 @@ impl ControlServer {
 
     /// Takes the next step of an encrypted connection: what is in a record goes to the
     /// responder, one record a time.
-    pub(super) fn advance(
-        &mut self,
-        key: Key,
-        queue: &mut SharedQueue,
-        cx: &mut Context,
-    ) -> Advance {
+    fn advance(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) -> Advance {
         let Some(connection) = self.connections.get_mut(key) else { return Advance::Closed };
         let Security { keys, decoy, budget, lines, .. } = &mut self.security;
         let Link::Secure { link, proved } = &mut connection.link else { return Advance::Read };
@@ -268,6 +264,27 @@ impl ControlServer {
             self.mark_dirty(key);
         }
         Advance::Read
+    }
+
+    /// Takes what is in the records of an encrypted connection; returns whether it may be
+    /// read on.
+    pub(super) fn take_records(
+        &mut self,
+        key: Key,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) -> bool {
+        loop {
+            let is_full = |connection: &Connection| connection.responder.is_backpressured();
+            if self.connections.get(key).is_some_and(is_full) {
+                return true;
+            }
+            match self.advance(key, queue, cx) {
+                Advance::Lines => self.handle_requests(key, queue, cx),
+                Advance::Read => return true,
+                Advance::Later | Advance::Closed => return false,
+            }
+        }
     }
 
     /// A peer has proved that it has this key.

@@ -8,7 +8,7 @@ use crate::base::time::Span;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{Reply, Request};
 use crate::protocol::peer_key::{KeyTable, PeerKey};
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct QueueOptions {
     pub services_max: usize,
     /// Who may offer and withdraw.
     pub allow_ticket: Vec<Cidr>,
-    /// Who may pending for providers and report failures.
+    /// Who may ask for providers and report failures.
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
@@ -97,7 +97,7 @@ pub enum Input {
         /// What.
         request: Request,
     },
-    /// It will pending no more, but may still read.
+    /// It will send no more requests, but may still read.
     ReadClosed {
         /// Its key.
         connection: Key,
