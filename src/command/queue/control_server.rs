@@ -4,7 +4,7 @@
 //! timeouts. Not responsible for requests (`TicketQueue`) and the order of replies
 //! (`Responder`).
 
-use super::security::{Link, Security};
+use super::link::{Link, Security};
 use super::shared::SharedQueue;
 use crate::command::plugins::Plugins;
 use crate::config::settings::Settings;
@@ -368,7 +368,7 @@ impl ControlServer {
 
     pub(super) fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         if let Some(mut connection) = self.connections.remove(key) {
-            self.security.forget_stranger(&mut connection);
+            self.security.forget_stranger(&mut connection.is_stranger);
             queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
         // Connections that closed without a request would otherwise pile up here.

@@ -1,24 +1,21 @@
 //! The encrypted connections of a queue, and the strangers among the plain ones.
 //!
-//! Owns which keys are good, how long and how many a peer may stay without having proved
-//! one, and how many handshakes a turn bears. What a key allows is the queue's decision.
+//! Owns the handshakes of the server, and how long and how many peers may stay without
+//! having proved a key. Not responsible for what a key allows (`TicketQueue`).
 
 use super::control_server::{Connection, ControlServer};
+use super::link::{Link, Security};
 use super::shared::SharedQueue;
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
-use crate::net::secure_link::{self, SecureLink, Step};
+use crate::net::secure_link::{SecureLink, Step};
 use log::{info, warn};
-use pegasus_core::base::address::Cidr;
-use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
-use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::channel::SendBuffer;
-use pegasus_core::protocol::peer_key::{KeyName, KeyTable, PeerKey, Secret};
+use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::PeerKey;
 use pegasus_core::protocol::record::{self, Opening};
 use pegasus_core::queue::ticket_queue::Input;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -27,25 +24,8 @@ const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
 /// Connections of addresses that no list and no key names, as long as they have not proved
 /// a key. One more takes the place of one from where most of them come.
 const STRANGERS_MAX: usize = 64;
-/// Handshakes of one turn: a few milliseconds on a small host.
-const HANDSHAKES_PER_TURN: u32 = 8;
 /// How often refused handshakes are reported.
 const REPORT_INTERVAL: Span = Span::from_secs(60);
-
-/// What the bytes of a connection are.
-pub(super) enum Link {
-    /// These may still become the first line of an encrypted one.
-    Undecided(Vec<u8>),
-    /// Lines.
-    Plain,
-    /// Records.
-    Secure {
-        /// What is in them.
-        link: Box<SecureLink>,
-        /// The peer has proved this key.
-        proved: Option<Arc<PeerKey>>,
-    },
-}
 
 /// How a connection goes on after its bytes were looked at.
 #[derive(PartialEq, Eq)]
@@ -58,90 +38,6 @@ enum Advance {
     Later,
     /// It is closed.
     Closed,
-}
-
-/// See the file's head.
-pub(super) struct Security {
-    keys: Arc<KeyTable>,
-    /// The secret of every name that does not exist.
-    decoy: Secret,
-    /// All addresses that a list lets speak in plain.
-    listed: Vec<Cidr>,
-    /// Handshakes that this turn still bears.
-    budget: u32,
-    /// With their networks, in order of arrival; some may have gone, or proved a key.
-    strangers: VecDeque<(Key, IpAddr)>,
-    strangers_now: usize,
-    /// When a peer must have proved its key, in order.
-    deadlines: VecDeque<(Moment, Key)>,
-    refusals: LogThrottle,
-    /// Where each provider's key was used last, and whether another place was reported.
-    sources: HashMap<KeyName, (IpAddr, bool)>,
-    lines: Vec<u8>,
-}
-
-impl Security {
-    pub(super) fn new(settings: &Settings) -> Security {
-        let mut decoy = Secret([0; Secret::BYTES]);
-        // Without randomness no handshake gets that far either.
-        let _ = secure_link::random(&mut decoy.0);
-        let mut security = Security {
-            keys: Arc::default(),
-            decoy,
-            listed: Vec::new(),
-            budget: HANDSHAKES_PER_TURN,
-            strangers: VecDeque::new(),
-            strangers_now: 0,
-            deadlines: VecDeque::new(),
-            refusals: LogThrottle::default(),
-            sources: HashMap::new(),
-            lines: Vec::new(),
-        };
-        security.reconfigure(settings);
-        security
-    }
-
-    fn reconfigure(&mut self, settings: &Settings) {
-        self.keys = Arc::clone(&settings.keys);
-        let queue = &settings.queue;
-        let lists = [&queue.allow_ticket, &queue.allow_next, &queue.allow_status];
-        self.listed = lists.into_iter().flatten().copied().collect();
-        self.sources.retain(|name, _| self.keys.named(*name).next().is_some());
-    }
-
-    /// How a new connection begins, and whether it comes from an unknown address.
-    pub(super) fn begin(&self, from: IpAddr) -> (Link, bool) {
-        if self.keys.is_empty() {
-            return (Link::Plain, false);
-        }
-        let is_listed = self.listed.iter().any(|net| net.contains(from));
-        (Link::Undecided(Vec::new()), !is_listed && !self.keys.expects(from))
-    }
-
-    pub(super) fn next_timeout(&self) -> Option<Moment> {
-        self.deadlines.front().map(|(deadline, _)| *deadline)
-    }
-
-    /// The oldest one of the network that most of them come from: one host that opens
-    /// connection after connection takes the place of its own ones.
-    fn stranger_to_close(&self) -> Option<usize> {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for (_, network) in &self.strangers {
-            *counts.entry(*network).or_default() += 1;
-        }
-        let most = counts.values().max()?;
-        self.strangers.iter().position(|(_, network)| counts.get(network) == Some(most))
-    }
-
-    /// Handshakes may be made again.
-    pub(super) fn renew_budget(&mut self) {
-        self.budget = HANDSHAKES_PER_TURN;
-    }
-
-    /// A connection is gone, or no stranger any more.
-    pub(super) fn forget_stranger(&mut self, connection: &mut Connection) {
-        self.strangers_now -= usize::from(std::mem::take(&mut connection.is_stranger));
-    }
 }
 
 /// What one host can choose its address from: an IPv4 address, an IPv6 network of 64 bits.
@@ -291,7 +187,7 @@ impl ControlServer {
     fn proved(&mut self, key: Key, peer_key: Arc<PeerKey>, queue: &SharedQueue, cx: &Context) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.deadline = None;
-        self.security.forget_stranger(connection);
+        self.security.forget_stranger(&mut connection.is_stranger);
         let (name, ip) = (peer_key.name, connection.from.ip().to_canonical());
         info!(target: "queue", "connected {} key={name} role={}", connection.from, peer_key.role.word());
         let known = self.security.sources.entry(name).or_insert((ip, false));
@@ -339,20 +235,6 @@ impl ControlServer {
                     self.close(key, queue, cx);
                 }
             }
-        }
-    }
-}
-
-impl Link {
-    /// What is to be written to the socket: the lines, or the records that hold them. None:
-    /// they cannot be sent.
-    pub(super) fn wire<'a>(&'a mut self, lines: &'a mut SendBuffer) -> Option<&'a mut SendBuffer> {
-        match self {
-            Link::Secure { link, .. } => {
-                link.send_some(lines);
-                Some(&mut link.out).filter(|out| !out.is_empty())
-            }
-            Link::Undecided(_) | Link::Plain => Some(lines),
         }
     }
 }
