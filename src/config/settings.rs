@@ -3,7 +3,7 @@
 //! Owns the data and what follows from it alone. The row of a key in the table
 //! describes its field.
 
-use crate::logging::LogDestination;
+use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
@@ -159,6 +159,8 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
+    pub log_format: Format,
+    pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub key_file: Option<PathBuf>,
@@ -177,6 +179,7 @@ pub struct Settings {
     pub redirect_per_source_max: usize,
     pub redirect_flows_max: usize,
     pub redirect_linger: Span,
+    pub redirect_accept_grace: Span,
     pub redirect_splice: bool,
     pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
@@ -193,6 +196,8 @@ impl Settings {
         Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
+            pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
             key_file: None,
@@ -209,6 +214,7 @@ impl Settings {
             redirect_per_source_max: 0,
             redirect_flows_max: 0,
             redirect_linger: Span::ZERO,
+            redirect_accept_grace: Span::ZERO,
             redirect_splice: true,
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,

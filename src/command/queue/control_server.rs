@@ -11,7 +11,7 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -20,7 +20,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::Responder;
 use pegasus_core::protocol::message::{ErrorCode, Reply};
-use pegasus_core::queue::ticket_queue::{Input, Output};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -151,8 +151,15 @@ impl Handler for ControlServer {
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
                 let event = note.event.word();
-                info!(
+                let level = match note.event {
+                    ProviderEvent::Failed
+                    | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Contested => Level::Warn,
+                    ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
+                };
+                log!(
                     target: "queue",
+                    level,
                     "{event} service={} provider={}", note.service, note.provider
                 );
             }
@@ -166,12 +173,12 @@ impl Handler for ControlServer {
             }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
-                self.listeners.close();
+                self.listeners.close(cx);
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
             }
             QueueCommand::HandOver => {
-                self.listeners.close();
+                self.listeners.close(cx);
                 for key in self.connections.keys() {
                     self.flush(key, queue, cx);
                     self.close(key, queue, cx);

@@ -4,7 +4,7 @@
 
 use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
-use crate::command::daemon::{become_user, Daemon, SignalAction};
+use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
@@ -151,6 +151,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let source = daemon.source;
     let at_start = settings.clone();
     let user = become_user(&settings);
+    let pid_file = settings.pid_file.clone();
     let caught = queue_daemon
         .event_loop
         .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
@@ -160,6 +161,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     queue_daemon.log_ready(&at_start);
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     queue_daemon.serve()
 }
 

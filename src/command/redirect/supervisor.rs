@@ -8,15 +8,18 @@ use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::shared::{QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::daemon::warn_about_limit;
+use crate::command::own_offers;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
+use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
+use pegasus_core::base::address::Transport;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -65,6 +68,7 @@ impl Supervisor {
     ) -> Supervisor {
         let state =
             State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        state.update_own_listeners();
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -90,11 +94,18 @@ impl Supervisor {
     /// Does what a signal means.
     pub fn on_signal(&self, signal: Signal) {
         let phase = self.state().phase;
+        let passed_on = keeper::pass_on(signal);
         match signal {
             Signal::Reopen => logging::reopen(),
+            Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
-                info!(target: "redirect", "draining");
                 let mut state = self.state();
+                let grace = state.pool.shared.settings.redirect_accept_grace;
+                if phase == ProcessPhase::Ending || grace.is_zero() {
+                    info!(target: "redirect", "draining");
+                } else {
+                    info!(target: "redirect", "accepting for another {grace}, then draining");
+                }
                 // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
@@ -135,6 +146,9 @@ impl Supervisor {
         let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
+        own_offers::warnings("redirect", &fresh)
+            .iter()
+            .for_each(|warning| warn!(target: "config", "{warning}"));
         if let Some((loop_handle, _)) = &state.queue {
             loop_handle.send(queue::QueueCommand::Reconfigure(Box::new((*fresh).clone())));
         }
@@ -174,6 +188,7 @@ impl Supervisor {
         }
         match ready {
             Ok(()) => {
+                keeper::follow(id);
                 info!(target: "redirect", "process {id} serves from now on; draining");
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
@@ -206,12 +221,22 @@ impl State {
         start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
     }
 
+    /// Lets the workers know where this process listens.
+    fn update_own_listeners(&self) {
+        let mut own = self.listen_sockets.addresses();
+        for (_, listener) in self.queue.iter().flat_map(|(_, listeners)| listeners) {
+            own.extend(listener.local_addr().ok().map(|address| (Transport::Tcp, address)));
+        }
+        self.pool.shared.own_listeners.set(own);
+    }
+
     /// Changes the listen sockets: commands the workers, and starts those that are missing.
     fn apply(&mut self, diff: ListenDiff) {
         if diff.is_empty() {
             return;
         }
         info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
+        self.update_own_listeners();
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         // New workers start with all listen sockets.

@@ -15,6 +15,8 @@
 #[cfg_attr(unix, path = "setuid.rs")]
 #[cfg_attr(not(unix), path = "none.rs")]
 mod backend;
+#[cfg(unix)]
+pub(super) use backend::ids;
 pub use backend::{become_user, check_user};
 
 #[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux_restrict.rs")]

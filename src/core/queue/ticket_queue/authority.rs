@@ -130,7 +130,7 @@ impl TicketQueue {
         // In a fixed order, so that the same story always ends the same way.
         orphans.sort_unstable();
         for (service, provider) in orphans {
-            self.withdraw(service, provider, now);
+            self.discard_offer(service, provider, now);
         }
     }
 

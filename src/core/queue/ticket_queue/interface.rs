@@ -196,6 +196,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
 }
 
 impl ProviderEvent {
@@ -206,6 +208,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Contested => "contested",
         }
     }
 }
