@@ -5,21 +5,22 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, own_offers, send};
+use super::{exit, help, key, own_offers, send};
 use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
+use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, keeper, loadavg, service_manager};
+use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
 use getopts::{Matches, Options};
-use log::{error, LevelFilter};
+use log::{debug, error, warn, LevelFilter};
 use std::path::{Path, PathBuf};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+const COMMANDS: [&str; 7] = ["queue", "redirect", "monitor", "send", "demo", "key", "help"];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// The daemon commands that were built in.
@@ -32,7 +33,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 8] = ["send", "demo", "key", "help", "-h", "--help", "-V", "--version"];
 
 /// Returns the command and its arguments: from the program's name or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -107,6 +108,12 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             add_configuration(&mut options);
             parse("send", options, rest, client, send::run)
         }
+        Some("key") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            key::add_options(&mut options);
+            parse("key", options, rest, client, key::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -132,7 +139,7 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     } else {
         print_error(format_args!("pegasus: {why}"));
         print_error(
-            "usage: pegasus queue|redirect|monitor|send|demo|help [options]   \
+            "usage: pegasus queue|redirect|monitor|send|demo|key|help [options]   \
              (pegasus help COMMAND)",
         );
     }
@@ -226,6 +233,19 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         own_offers::warnings(name, &settings)
             .iter()
             .for_each(|warning| log::warn!(target: "config", "{warning}"));
+    }
+    if !settings.runs_commands() {
+        if let Err(error) = privileges::restrict() {
+            // A sandbox that forbids to ask does not allow much either.
+            debug!(target: "privileges", "not given up: {error}");
+        }
+    }
+    if !settings.keys.is_empty() {
+        let waiting = || warn!(target: "keys", "waiting for the randomness of the system");
+        if let Err(error) = secure_link::await_randomness(waiting) {
+            error!(target: "keys", "no randomness: {error}");
+            return exit::SYSTEM;
+        }
     }
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }

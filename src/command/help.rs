@@ -19,6 +19,7 @@ const SCHEDULERS: &str = include_str!("help/schedulers.txt");
 const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 const UDP: &str = include_str!("help/udp.txt");
+const SECURITY: &str = include_str!("help/security.txt");
 
 /// Prints a page of the manual and returns the exit status. A program contains only the
 /// pages of its own commands.
@@ -36,6 +37,7 @@ pub fn print(words: &[String]) -> i32 {
         "plugins" if cfg!(feature = "queue") => PLUGINS.to_string(),
         "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
         "udp" if cfg!(feature = "redirect") => UDP.to_string(),
+        "security" | "key" => SECURITY.to_string(),
         other => {
             print_error(format_args!("pegasus: no help on `{other}`"));
             print_error(OVERVIEW.trim_end());
@@ -83,6 +85,7 @@ mod tests {
             ("plugins", PLUGINS),
             ("superservers", SUPERSERVERS),
             ("udp", UDP),
+            ("security", SECURITY),
         ] {
             for line in page.lines() {
                 assert!(line.chars().count() <= 80, "{name}: longer than 80 columns: {line}");

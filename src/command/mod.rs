@@ -7,6 +7,7 @@ pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod help;
+pub mod key;
 #[cfg(feature = "monitor")]
 pub mod monitor;
 pub mod own_offers;

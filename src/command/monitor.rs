@@ -26,6 +26,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::peer_key::KeyRole;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -287,6 +288,10 @@ impl MonitorHandler {
                 .connections
                 .iter_mut()
                 .for_each(|connection| connection.set_silence_max(silence_max));
+            let key = fresh.settings.client_key(KeyRole::Provider);
+            for connection in &mut fresh.connections {
+                connection.set_key(key.clone(), cx.now);
+            }
         }
         let same_gauge = fresh.settings.monitor_load == self.settings.monitor_load
             && fresh.settings.monitor_interval == self.settings.monitor_interval;
@@ -332,6 +337,7 @@ fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
             silence_max(settings),
             seed(),
         )
+        .with_key(settings.client_key(KeyRole::Provider))
     };
     settings.monitor_balancers.iter().enumerate().map(connection).collect()
 }

@@ -251,6 +251,15 @@ pub const SECTIONS: &[Section] = &[
                 "How long open connections may finish after SIGTERM or an upgrade.",
                 |s, v| parse_into(&mut s.drain_timeout, v),
             ),
+            global(
+                "key_file",
+                "",
+                "Keys of encrypted control connections, see `pegasus help security`.",
+                |s, v| {
+                    s.key_file = Some(v.into()).filter(|_| !v.is_empty());
+                    Ok(())
+                },
+            ),
         ],
     },
     Section {

@@ -3,6 +3,7 @@
 //!
 //! Owns the mistakes, the application of defaults, and checks that involve several keys.
 
+use super::key_file;
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
 use pegasus_core::base::address::Transport;
@@ -12,6 +13,7 @@ use pegasus_core::protocol::proxy_header::Version;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -174,6 +176,12 @@ impl ConfigReader {
     }
 
     fn finish(mut self) -> Result<Settings, Vec<ConfigError>> {
+        if let Some(path) = self.settings.key_file.clone() {
+            match key_file::read(&path) {
+                Ok(keys) => self.settings.keys = Arc::new(keys),
+                Err(errors) => self.errors.extend(errors.into_iter().map(ConfigError)),
+            }
+        }
         for service in &self.settings.services {
             let key = service.name.in_key();
             let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));

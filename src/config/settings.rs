@@ -9,6 +9,7 @@ use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
 use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
@@ -16,6 +17,7 @@ use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Which ticket queue a redirector asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -161,6 +163,9 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
+    pub key_file: Option<PathBuf>,
+    /// No key: what that file holds.
+    pub keys: Arc<KeyTable>,
     pub queue_listen: Vec<ListenAddr>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
@@ -195,6 +200,8 @@ impl Settings {
             pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
+            key_file: None,
+            keys: Arc::default(),
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
             queue_connections_max: 0,
@@ -220,6 +227,24 @@ impl Settings {
     /// Returns the settings of a service that the configuration names.
     pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// Returns the key that a client of this role proves; without one it speaks plain.
+    pub fn client_key(&self, role: KeyRole) -> Option<Arc<PeerKey>> {
+        self.keys.first_of(&[role]).cloned()
+    }
+
+    /// Whether a command is to be run: a check, a load source, a scheduler.
+    pub fn runs_commands(&self) -> bool {
+        let schedules = |service: &ServiceSettings| {
+            service.scheduler.as_ref().is_some_and(|scheduler| scheduler.command().is_some())
+        };
+        self.queue.scheduler.command().is_some()
+            || self.monitor_load.iter().any(|source| matches!(source, LoadSource::Exec(_)))
+            || self
+                .services
+                .iter()
+                .any(|service| schedules(service) || matches!(service.check, Check::Exec(_)))
     }
 
     /// Returns the services that this host offers: those with a provider, a capacity or a

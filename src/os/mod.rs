@@ -11,6 +11,7 @@ pub mod connect;
 pub mod cpu;
 pub mod cpus;
 pub mod datagram;
+pub mod file_mode;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
 mod glibc_start;
 pub mod inherit;

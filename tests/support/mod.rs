@@ -8,6 +8,7 @@ pub mod control_connection;
 pub mod datagram;
 pub mod http;
 pub mod inetd;
+pub mod keyed;
 pub mod namespace;
 pub mod nginx;
 pub mod pegasus;

@@ -59,21 +59,47 @@ pub fn furnish(socket: &impl AsRawFd, room: Room) {
 /// Returns a connection with buffers of this size from its first packet on.
 #[track_caller]
 pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
-    // SAFETY: the descriptor is new, and nothing else owns it.
-    let stream = unsafe {
+    let stream = unconnected();
+    furnish(&stream, room);
+    finish_connect(stream, to)
+}
+
+/// A client's connection from this address of the host.
+#[track_caller]
+pub fn connect_from(source: Ipv4Addr, to: SocketAddrV4) -> TcpStream {
+    let stream = unconnected();
+    let (place, length) = address(SocketAddrV4::new(source, 0));
+    // SAFETY: the address is of the size that is told.
+    let done = unsafe { libc::bind(stream.as_raw_fd(), (&raw const place).cast(), length) };
+    assert_eq!(done, 0, "{source}: {}", io::Error::last_os_error());
+    finish_connect(stream, to)
+}
+
+/// A socket of which nothing is asked yet.
+#[track_caller]
+fn unconnected() -> TcpStream {
+    // SAFETY: the descriptor is new and of this stream alone.
+    unsafe {
         let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(descriptor >= 0, "{}", io::Error::last_os_error());
         TcpStream::from_raw_fd(descriptor)
-    };
-    furnish(&stream, room);
+    }
+}
+
+fn address(place: SocketAddrV4) -> (libc::sockaddr_in, libc::socklen_t) {
     let place = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: to.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+        sin_port: place.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(place.ip().octets()) },
         sin_zero: [0; 8],
     };
-    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    // SAFETY: the address has the size that is given.
+    (place, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+}
+
+#[track_caller]
+fn finish_connect(stream: TcpStream, to: SocketAddrV4) -> TcpStream {
+    let (place, length) = address(to);
+    // SAFETY: the address is of the size that is told.
     let done = unsafe { libc::connect(stream.as_raw_fd(), (&raw const place).cast(), length) };
     assert_eq!(done, 0, "{to}: {}", io::Error::last_os_error());
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -30,6 +30,7 @@ mod relay;
 mod reload;
 mod resets;
 mod samples;
+mod secure;
 mod send;
 mod shutdown;
 mod silence;

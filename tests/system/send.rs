@@ -50,7 +50,8 @@ fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
     let (status, _, errors) = pegasus(&["send", "-c", &conf, "pegasus:///status"]);
     assert!(status == 78 && errors.contains("pegasus.conf:1: "), "{errors}");
     let named = format!("pegasus://{}/status", queue.address);
-    assert_eq!(pegasus(&["send", "-c", &conf, &named]).0, 0, "it is not read in vain");
+    assert_eq!(pegasus(&["send", "-c", &conf, &named]).0, 78, "it might name a key");
+    assert_eq!(pegasus(&["send", "-c", "/dev/null", &named]).0, 0);
 }
 
 #[test]

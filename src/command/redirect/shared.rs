@@ -17,6 +17,7 @@ use crate::os::cpus;
 use mio::Token;
 use pegasus_core::base::address::HostPort;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::redirect::source_limit::SourceLimiter;
 use std::io;
 use std::sync::atomic::AtomicUsize;
@@ -115,7 +116,8 @@ impl SharedState {
         };
         let silence_max = queue_handle::silence_max(&self.settings);
         let connection =
-            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed);
+            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed)
+                .with_key(self.settings.client_key(KeyRole::Balancer));
         Ok(QueueHandle::Remote(Box::new(connection)))
     }
 }

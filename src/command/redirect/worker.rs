@@ -142,10 +142,10 @@ impl WorkerBase {
         self.exit_policy.poll_finished(here, elsewhere, flushed, linger, now)
     }
 
-    fn reconfigure(&mut self, settings: Arc<Settings>) {
+    fn reconfigure(&mut self, settings: Arc<Settings>, now: Moment) {
         self.fallbacks = Fallbacks::new(&settings);
         self.proxy_protocol.reconfigure(&settings);
-        self.queue.reconfigure(&settings);
+        self.queue.reconfigure(&settings, now);
         self.settings = settings;
     }
 }
@@ -203,7 +203,7 @@ pub fn on_command<W: Worker>(
             }
         }
         WorkerCommand::Reconfigure(settings) => {
-            worker.base().reconfigure(settings);
+            worker.base().reconfigure(settings, cx.now);
             worker.apply_settings(machine, cx);
         }
     }

@@ -32,6 +32,11 @@ impl SendBuffer {
         &self.bytes[self.sent..]
     }
 
+    /// Where more is appended.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// So many bytes of it were sent.
     pub fn sent(&mut self, count: usize) {
         self.sent += count;
@@ -83,6 +88,13 @@ impl Responder {
     pub fn end(&mut self) {
         self.ended = true;
         self.decoder.end();
+    }
+
+    /// The peer will send no more, and what is not a whole line is not its own end: an
+    /// attacker can cut an encrypted connection where it likes.
+    pub fn end_at_line(&mut self) {
+        self.decoder.discard_partial();
+        self.end();
     }
 
     /// Whether the peer must read its answers before more of it is read.

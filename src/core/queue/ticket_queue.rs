@@ -7,7 +7,7 @@
 use super::affinity::Affinity;
 use super::provider_pool::{Grant, PoolMember, ProviderPool};
 use super::wait_queue::WaitQueue;
-use crate::base::address::{Cidr, Provider, ProviderSpec};
+use crate::base::address::{Cidr, Provider};
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
@@ -16,11 +16,14 @@ use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
+use crate::protocol::peer_key::PeerKey;
 use crate::scheduler::interface::Scheduler;
 use crate::scheduler::SchedulerName;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use key_records::KeyRecords;
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
@@ -77,6 +80,8 @@ struct ConnectionState {
     peer: IpAddr,
     /// It is of this process.
     is_local: bool,
+    /// The key that it proved to have; none: it is plain.
+    peer_key: Option<Arc<PeerKey>>,
     requests: HashMap<u32, RequestState>,
     /// Waiting requests without id.
     waiting_uncounted: Vec<(Key, u64)>,
@@ -114,6 +119,7 @@ pub struct TicketQueue {
     connections: usize,
     timers: TimerQueue<Timer>,
     affinity: Affinity,
+    key_records: KeyRecords,
     /// For schedulers that throw dice; another one for each.
     seed: u64,
     waiting: usize,
@@ -138,6 +144,9 @@ impl StateMachine for TicketQueue {
             Input::LocalConnected { connection } => {
                 self.connected(connection, Ipv4Addr::LOCALHOST.into(), true)
             }
+            Input::Authenticated { connection, key } => self.authenticated(connection, key),
+            Input::AuthenticationFailed => self.key_records.refusals += 1,
+            Input::KeysChanged(keys) => self.keys_changed(&keys, now),
             Input::Request { connection, slot, request } => {
                 self.on_request(connection, slot, request, now)
             }
@@ -246,6 +255,7 @@ impl TicketQueue {
             key,
             peer,
             is_local: own,
+            peer_key: None,
             requests: HashMap::new(),
             waiting_uncounted: Vec::new(),
             read_closed: false,
@@ -255,24 +265,9 @@ impl TicketQueue {
     }
 
     fn on_request(&mut self, connection: Key, slot: ReplySlot, request: Request, now: Moment) {
-        let Some((peer, own)) = self.connection(connection).map(|conn| (conn.peer, conn.is_local))
-        else {
-            return;
-        };
-        let (list, denial) = match &request {
-            Request::Ticket { .. } | Request::Withdraw { .. } => {
-                (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
-            }
-            Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
-                (&self.options.allow_next, "this address is not in queue_allow_next")
-            }
-            Request::Status { .. } => {
-                (&self.options.allow_status, "this address is not in queue_allow_status")
-            }
-        };
-        if !own && !allows(list, peer) {
+        let Some(peer) = self.connection(connection).map(|conn| conn.peer) else { return };
+        if let Err(error) = self.authorize(connection, &request) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
-            let error = ProtocolError::new(ErrorCode::Denied, denial);
             return self.reply(connection, slot, Reply::Error { error, id });
         }
         let reply = match request {
@@ -280,18 +275,18 @@ impl TicketQueue {
                 return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now)
             }
             Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
-                self.authorize_provider(provider, peer).and_then(|provider| {
-                    let lease = lease.unwrap_or(self.options.lease);
-                    let leaves = capacity == 0 && weight.is_none();
-                    let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
-                    let offer = Offer { provider, tickets, capacity, weight, lease };
-                    self.offer(connection, service, offer, leaves, now)
-                })
+                let provider = provider.resolve(peer);
+                let lease = lease.unwrap_or(self.options.lease);
+                let leaves = capacity == 0 && weight.is_none();
+                let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
+                let offer = Offer { provider, tickets, capacity, weight, lease };
+                let reply = self.offer(connection, service, offer, leaves, now);
+                self.note_registered(connection, service, provider);
+                reply
             }
             Request::Withdraw { provider, service } => {
-                self.authorize_provider(provider, peer).map(|provider| {
-                    Reply::Discarded(self.withdraw(connection, service, provider, now))
-                })
+                let provider = provider.resolve(peer);
+                Ok(Reply::Discarded(self.withdraw(connection, service, provider, now)))
             }
             Request::Failure { provider, service, id } => {
                 Ok(self.failure(connection, provider.resolve(peer), service, id, now))
@@ -305,19 +300,6 @@ impl TicketQueue {
 
     fn reply(&mut self, connection: Key, slot: ReplySlot, reply: Reply) {
         self.outputs.push_back(Output::Reply { connection, slot, reply });
-    }
-
-    /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn authorize_provider(
-        &self,
-        provider: ProviderSpec,
-        peer: IpAddr,
-    ) -> Result<Provider, ProtocolError> {
-        let provider = provider.resolve(peer);
-        if provider.ip == peer || peer.is_loopback() {
-            return Ok(provider);
-        }
-        Err(ProtocolError::new(ErrorCode::Denied, "a provider may speak for its own address only"))
     }
 
     /// The state of a service, created if there is room for it.
@@ -407,6 +389,10 @@ impl TicketQueue {
         if self.stays(connection, service, provider) {
             return 0;
         }
+        self.discard_offer(service, provider, now)
+    }
+
+    fn discard_offer(&mut self, service: ServiceName, provider: Provider, now: Moment) -> u64 {
         let state = self.by_name.get(&service).copied().and_then(|key| self.services.get_mut(key));
         let discarded = state.map_or(0, |state| state.pool.withdraw(provider, now));
         self.log_presence_change(service, provider, ProviderEvent::Withdrew);
@@ -577,6 +563,7 @@ impl TicketQueue {
             }
         }
         self.affinity.sweep(now);
+        self.sweep_key_records();
     }
 
     fn sweep_service(&mut self, key: Key, now: Moment) {
@@ -594,8 +581,10 @@ impl TicketQueue {
     }
 }
 
+mod authority;
 mod grants;
 mod interface;
+mod key_records;
 mod plugin;
 #[cfg(test)]
 mod plugin_tests;

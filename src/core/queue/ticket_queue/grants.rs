@@ -169,6 +169,7 @@ impl TicketQueue {
                 None => {}
             }
         }
+        self.note_given(pending.connection, service, provider);
         self.reply(pending.connection, pending.slot, Reply::Provider { provider, id });
     }
 

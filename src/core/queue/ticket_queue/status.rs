@@ -40,6 +40,7 @@ impl TicketQueue {
             ("granted", self.granted),
             ("refused", self.refused),
             ("forgotten", self.forgotten),
+            ("unproved", self.key_records.refusals),
         ] {
             key_value::push(&mut line, key, value);
         }
@@ -91,6 +92,9 @@ impl TicketQueue {
             }
             key_value::push(&mut line, "lease", member.lease_end.since(now));
             key_value::push(&mut line, "held", held);
+            if let Some(name) = self.registered_by(state.name, stats.provider) {
+                key_value::push(&mut line, "key", name);
+            }
             let weight = if offers { f64::from(stats.weight) / 1000.0 } else { 0.0 };
             key_value::push(&mut line, "weight", Thousandths(weight));
             if member.probation() != u32::MAX {
