@@ -495,3 +495,51 @@ fn no_more_is_kept_than_the_bounds_say() {
     story.flows.handle_input(Input::End, story.now);
     assert_eq!((story.flows.resend_bytes, story.flows.count()), (0, 0));
 }
+
+#[test]
+fn a_burst_waits_for_the_provider_and_is_resent_when_it_was_refused() {
+    let mut story = Story::new(FlowLimits::default(), 10);
+    story.tell("0s up");
+    for number in 0..300 {
+        assert_eq!(story.says("a", format!("{number}").as_bytes()), None);
+    }
+    let kept = |story: &Story| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        story.flows.unconfirmed(story.key("a")).map(text).collect::<Vec<_>>()
+    };
+    let first = || (0..256).map(|number| number.to_string());
+    assert_eq!(kept(&story), first().collect::<Vec<_>>());
+    story.happen("told 10.0.0.1:53 id=1");
+    story.collect();
+    story.deeds.clear();
+    // What is sent later displaces one datagram each.
+    story.says("a", b"later");
+    assert_eq!(kept(&story), first().skip(1).chain(["later".into()]).collect::<Vec<_>>());
+    // A second later nothing of it is kept but what is new.
+    story.now = story.now + TAKEN_AFTER;
+    story.says("a", b"x");
+    assert_eq!(kept(&story), ["x"]);
+    for number in 0..20 {
+        story.says("a", format!("{number}").as_bytes());
+    }
+    assert_eq!(kept(&story), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    story.flows.handle_input(Input::End, story.now);
+    while story.flows.poll_output().is_some() {}
+    story.ends();
+}
+
+#[test]
+fn empty_datagrams_are_bounded_too() {
+    let mut story = Story::new(FlowLimits::default(), 10_000);
+    story.tell("0s up");
+    for port in 1..=2000 {
+        let client = SocketAddr::new("192.0.2.1".parse().unwrap(), port);
+        let flow_key = FlowKey { socket: 0, client, local: None };
+        for _ in 0..256 {
+            story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, b"", story.now);
+        }
+    }
+    let kept: usize =
+        story.flows.flows.iter().map(|(key, _)| story.flows.unconfirmed(key).count()).sum();
+    assert_eq!(kept, 16 * 1024 * 1024 / 64);
+}
