@@ -60,6 +60,26 @@ fn answers_leave_from_the_address_that_was_asked() {
 }
 
 #[test]
+fn a_broadcast_is_one_request_and_its_answer_comes_back() {
+    let provider = Sink::echo();
+    let flows = Flows::at("*:0", "fifo", &[provider.address], &["redirect_threads=3"]);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.set_broadcast(true).unwrap();
+    sender.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let port = flows.redirect.address.port();
+    sender.send_to(b"who is there?", ("127.255.255.255", port)).unwrap();
+    let (count, from) = sender.recv_from(&mut [0; 100]).unwrap();
+    assert_eq!((count, from), (13, SocketAddr::from(([127, 0, 0, 1], port))));
+    // What follows it through every thread finds no second copy.
+    for _ in 0..20 {
+        let other = client(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(ask(&other, b"next"), b"next");
+    }
+    let copies = provider.taken().iter().filter(|bytes| *bytes == b"who is there?").count();
+    assert_eq!(copies, 1);
+}
+
+#[test]
 fn over_ipv6_to_a_provider_of_ipv6() {
     let provider = Sink::start("[::1]:0", |bytes| Some(bytes.to_vec()));
     let flows = Flows::at("[::1]:0", "fifo", &[provider.address], &[]);

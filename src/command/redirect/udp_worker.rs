@@ -14,7 +14,7 @@ use super::upstreams::{SendResult, Upstream, Upstreams};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
-use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
+use crate::os::datagram::{self, Outgoing, Received, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use log::{debug, info};
 use mio::event::Event;
@@ -52,6 +52,9 @@ struct UdpListener {
     /// The socket that it came to does: there is one for each address.
     per_address: bool,
     address_sockets: AddressSockets,
+    /// It is the first one at its address, which takes what is sent to a group: each
+    /// shard gets a copy of that.
+    first_shard: bool,
     /// The superserver connected it to its only client.
     connected: bool,
     /// Something may be there to be taken.
@@ -61,6 +64,24 @@ struct UdpListener {
     /// How many sockets of its place are in use, and whether this is one.
     shards_in_use: Arc<AtomicUsize>,
     counted: bool,
+}
+
+impl UdpListener {
+    /// Takes a datagram from the socket, or from one of an address.
+    fn take(&self, address_socket: Option<usize>, buffer: &mut [u8]) -> io::Result<Received> {
+        if address_socket.is_none() && self.wildcard {
+            return datagram::receive(&self.socket, buffer);
+        }
+        let mut socket = &self.socket;
+        let mut local = None;
+        if let Some(index) = address_socket {
+            let (ip, own) = self.address_sockets.get(index).ok_or(io::ErrorKind::WouldBlock)?;
+            socket = own;
+            local = Some(*ip);
+        }
+        let (count, from) = socket.recv_from(buffer)?;
+        Ok(Received { count, from, local, to_group: false })
+    }
 }
 
 /// Which of the workers that have flows this is.
@@ -215,6 +236,7 @@ impl Worker for UdpWorker {
             port: local.port(),
             wildcard: local.ip().is_unspecified(),
             per_address,
+            first_shard: listen_socket.shard == 0,
             address_sockets: AddressSockets::default(),
             connected,
             readable: true,
@@ -392,30 +414,10 @@ impl UdpWorker {
         cx: &mut Context,
     ) -> bool {
         for _ in 0..BATCH {
-            let Some(listener) = self.listeners.get_mut(&number) else { return false };
-            let received = if let Some(index) = address_socket {
-                let Some((ip, socket)) = listener.address_sockets.get(index) else { return false };
-                socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, Some(*ip)))
-            } else if listener.wildcard {
-                datagram::receive(&listener.socket, &mut self.buffer)
-            } else {
-                listener
-                    .socket
-                    .recv_from(&mut self.buffer)
-                    .map(|(count, client)| (count, client, None))
-            };
-            match received {
-                Ok((count, client, local)) => {
-                    let key = FlowKey { socket: number, client, local };
-                    let datagram = &self.buffer[..count];
-                    let routed =
-                        flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
-                    let Some((flow, to)) = routed else { continue };
-                    let Some(upstream) = self.upstreams.get(flow) else { continue };
-                    if upstream.send(datagram, to) == SendResult::Unreachable {
-                        flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-                    }
-                }
+            let Some(listener) = self.listeners.get(&number) else { return false };
+            match listener.take(address_socket, &mut self.buffer) {
+                Ok(received) if received.to_group && !listener.first_shard => {}
+                Ok(received) => self.forward(number, received, flows, cx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone. The error came in the place of
                 // the next datagram.
@@ -431,6 +433,19 @@ impl UdpWorker {
         }
         cx.skip_sleep = true;
         true
+    }
+
+    /// Sends what a client sent on to the provider of its flow, if that has one already.
+    fn forward(&mut self, number: usize, received: Received, flows: &mut Flows, cx: &Context) {
+        let Some(listener) = self.listeners.get(&number) else { return };
+        let key = FlowKey { socket: number, client: received.from, local: received.local };
+        let datagram = &self.buffer[..received.count];
+        let routed = flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
+        let Some((flow, to)) = routed else { return };
+        let Some(upstream) = self.upstreams.get(flow) else { return };
+        if upstream.send(datagram, to) == SendResult::Unreachable {
+            flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+        }
     }
 
     /// Opens a flow's socket and sends what waited for it.

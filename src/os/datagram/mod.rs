@@ -6,7 +6,8 @@
 //! A back end supplies, for sockets that clients send to:
 //!
 //! - `fn prepare(&UdpSocket) -> bool`: returns whether [`receive`] reports the local address.
-//! - `fn receive(..)`, `fn send(..)`: one datagram, with its local address.
+//! - `fn receive(..) -> io::Result<Received>`, `fn send(..)`: one datagram, with its local
+//!   address.
 //! - `fn send_many(..) -> usize`: the first of these datagrams in one call; returns how many
 //!   were sent. 0 where there is no such call.
 //!
@@ -43,6 +44,19 @@ pub fn is_unreachable(error: &Error) -> bool {
                 | ErrorKind::HostUnreachable
                 | ErrorKind::NetworkUnreachable
         )
+}
+
+/// A datagram that was received into a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its bytes.
+    pub count: usize,
+    /// Its source.
+    pub from: SocketAddr,
+    /// The address that it was sent to, or the interface's if that was a group.
+    pub local: Option<IpAddr>,
+    /// It was sent to a group or broadcast, so each socket at the port gets a copy.
+    pub to_group: bool,
 }
 
 /// A datagram, where to, and from which address of ours.

@@ -2,7 +2,7 @@
 //! is bound to; on a wildcard the system chooses one, so a host with several
 //! addresses needs a socket for each of them.
 
-use super::OutDatagram;
+use super::{OutDatagram, Received};
 use mio::net::UdpSocket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,15 +21,13 @@ pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
 /// Nothing is kept.
 pub fn clear_errors(_: &UdpSocket) {}
 
-/// Receives a datagram: its length and sender. The local address is unknown.
+/// Receives a datagram. The local address is unknown.
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn receive(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
-    socket.recv_from(buffer).map(|(count, from)| (count, from, None))
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let (count, from) = socket.recv_from(buffer)?;
+    Ok(Received { count, from, local: None, to_group: false })
 }
 
 /// Sends a datagram.
