@@ -11,6 +11,7 @@ mod deferred_connects;
 mod exit_policy;
 mod fallbacks;
 mod listen_sockets;
+mod own_listeners;
 mod per_source;
 mod proxy_protocol;
 mod queue_handle;

@@ -9,8 +9,9 @@
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
 use super::listen_sockets::ListenSocket;
+use super::own_listeners::OwnListeners;
 use super::shared::{SharedState, WorkerCommand};
-use super::upstreams::{SendResult, Upstream, Upstreams};
+use super::upstreams::{Upstream, Upstreams};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
@@ -98,6 +99,8 @@ pub struct UdpWorker {
     base: WorkerBase,
     /// By their numbers.
     listeners: HashMap<usize, UdpListener>,
+    /// Those of the other workers, too.
+    own_listeners: OwnListeners,
     upstreams: Upstreams,
     unfinished: Vec<Key>,
     buffer: Vec<u8>,
@@ -139,10 +142,10 @@ impl Handler for UdpWorker {
             self.base.queue.on_event(event, cx);
             self.base.handle_queue_events(flows, cx.now);
         } else if let Some(flow) = self.upstreams.flow(number) {
-            self.receive_replies(flow, flows, cx);
             if event.is_error() {
-                self.upstreams.get(flow).inspect(|upstream| upstream.clear_errors());
+                self.read_errors(flow, None, flows, cx.now);
             }
+            self.receive_replies(flow, flows, cx);
         }
     }
 
@@ -157,6 +160,7 @@ impl Handler for UdpWorker {
                 );
             }
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
+            Output::Probe { flow, to, first } => self.probe(flow, to, first, flows, cx),
             Output::Drop { flow } => self.upstreams.close(flow),
             Output::Log(note) => self.access_log.log(&note, cx.now),
         }
@@ -215,6 +219,7 @@ impl Worker for UdpWorker {
 
     fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
+        self.own_listeners.add(listen_socket.number, socket.local_addr()?);
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
         }
@@ -253,6 +258,7 @@ impl Worker for UdpWorker {
 
     /// Takes what is there; the socket is closed once its flows have ended.
     fn close_listener(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
+        self.own_listeners.remove(number);
         let Some(listener) = self.listeners.get_mut(&number) else { return };
         listener.closing_at = Some(cx.now + self.base.settings.drain_timeout);
         listener.readable = true;
@@ -317,6 +323,7 @@ impl UdpWorker {
         Ok(UdpWorker {
             base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
             listeners: HashMap::new(),
+            own_listeners: OwnListeners::default(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -417,6 +424,13 @@ impl UdpWorker {
             let Some(listener) = self.listeners.get(&number) else { return false };
             match listener.take(address_socket, &mut self.buffer) {
                 Ok(received) if received.to_group && !listener.first_shard => {}
+                // No reply can go to port 0. One to a listener of this process would be
+                // taken for a request, and so on for ever.
+                Ok(Received { from, .. })
+                    if from.port() == 0 || self.own_listeners.contains(from, cx.now) =>
+                {
+                    debug!(target: "redirect", "{from}: a datagram with this source is dropped");
+                }
                 Ok(received) => self.forward(number, received, flows, cx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone. The error came in the place of
@@ -443,17 +457,15 @@ impl UdpWorker {
         let routed = flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
         let Some((flow, to)) = routed else { return };
         let Some(upstream) = self.upstreams.get(flow) else { return };
-        if upstream.send(datagram, to) == SendResult::Unreachable {
-            flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-        }
+        upstream.send(datagram, to);
+        self.report_refusals(flow, flows, cx.now);
     }
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
         let header = self.header(flow, flows);
         let token = token(flow.index(), TokenKind::Upstream);
-        let port_may_change = flows.is_tftp(flow);
-        let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
+        let upstream = match Upstream::open(flow, to, flows.roams(flow), header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
             Err(error)
                 if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) =>
@@ -465,12 +477,52 @@ impl UdpWorker {
                 return flows.handle_input(Input::OpenFailed { flow }, cx.now);
             }
         };
-        let refused = flows
-            .unconfirmed(flow)
-            .any(|datagram| upstream.send(datagram, to) == SendResult::Unreachable);
+        flows.unconfirmed(flow).for_each(|datagram| upstream.send(datagram, to));
         flows.handle_input(Input::Opened { flow }, cx.now);
-        if refused {
-            flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+        self.report_refusals(flow, flows, cx.now);
+    }
+
+    /// Sends the last datagram of a flow again.
+    fn probe(
+        &mut self,
+        flow: Key,
+        to: SocketAddr,
+        first: bool,
+        flows: &mut Flows,
+        cx: &mut Context,
+    ) {
+        let header = if first { self.header(flow, flows) } else { None };
+        let Some(upstream) = self.upstreams.get(flow) else { return };
+        if first {
+            upstream.set_header(header);
+        }
+        if let Some(datagram) = flows.unconfirmed(flow).last() {
+            upstream.send(datagram, to);
+        }
+        self.report_refusals(flow, flows, cx.now);
+    }
+
+    /// Reads what the system keeps about datagrams of a flow that did not arrive.
+    /// `error`: what it returned in the place of a reply.
+    fn read_errors(
+        &mut self,
+        flow: Key,
+        error: Option<&io::Error>,
+        flows: &mut Flows,
+        now: Moment,
+    ) {
+        let (Some(upstream), Some(to)) = (self.upstreams.get(flow), flows.peer(flow)) else {
+            return;
+        };
+        upstream.read_errors(to, error);
+        self.report_refusals(flow, flows, now);
+    }
+
+    /// Tells a flow of each of its datagrams that was refused.
+    fn report_refusals(&mut self, flow: Key, flows: &mut Flows, now: Moment) {
+        let refusals = self.upstreams.get(flow).map_or(0, Upstream::take_refusals);
+        for _ in 0..refusals {
+            flows.handle_input(Input::ProviderUnreachable { flow }, now);
         }
     }
 
@@ -508,13 +560,9 @@ impl UdpWorker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if datagram::is_unreachable(&error) => {
-                    return flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-                }
                 Err(error) if socket::is_out_of_sockets(&error) => return,
-                // Other errors, such as a datagram that was too long, are reported once
-                // and concern no other datagram.
-                Err(_) => {}
+                // It is of a datagram that was sent, and concerns no reply.
+                Err(error) => self.read_errors(flow, Some(&error), flows, cx.now),
             }
         }
         cx.skip_sleep = true;
@@ -531,7 +579,8 @@ impl UdpWorker {
         let Some(listener) = self.listeners.get(&key.socket) else { return };
         let datagram = &self.buffer[..count];
         if listener.connected {
-            let _ = listener.socket.send(datagram);
+            // The first error may be that of an earlier datagram.
+            let _ = listener.socket.send(datagram).or_else(|_| listener.socket.send(datagram));
         } else if let Some(socket) =
             key.local.and_then(|ip| listener.address_sockets.for_address(ip))
         {

@@ -15,23 +15,14 @@ use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What became of a datagram to a provider, as far as this host knows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendResult {
-    /// It is on its way.
-    Sent,
-    /// It could not be sent; the next one may.
-    Lost,
-    /// Nothing listens at the provider's address, or no route leads there.
-    Unreachable,
-}
-
 /// A socket that leads to a flow's provider.
 pub struct Upstream {
     flow: Key,
     socket: UdpSocket,
-    /// It is connected, where a socket that is not would get no error of a closed port.
+    /// It takes datagrams from the provider's port only.
     connected: bool,
+    /// Datagrams that the provider refused, and that the flow does not know of yet.
+    refusals: usize,
     /// What goes before the first datagram, until that is sent.
     header: Option<Box<Header>>,
     /// Something was sent since the provider was last heard. What comes then is
@@ -40,14 +31,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// One that leads there. `port_may_change`: answers will come from another port.
+    /// One that leads there. `roams`: any port of the provider may reply.
     ///
     /// # Errors
     /// Returns the OS error.
     pub fn open(
         flow: Key,
         to: SocketAddr,
-        port_may_change: bool,
+        roams: bool,
         header: Option<Header>,
         token: Token,
         cx: &Context,
@@ -55,8 +46,8 @@ impl Upstream {
         let any =
             if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        let connected = !datagram::prepare_upstream(&socket, to) && !port_may_change;
-        if connected {
+        datagram::prepare_upstream(&socket, to);
+        if !roams {
             // It has its port already: what is missing is an address to call from.
             let unreachable = |error| {
                 if is_port_exhausted(&error) {
@@ -71,58 +62,76 @@ impl Upstream {
         Ok(Upstream {
             flow,
             socket,
-            connected,
+            connected: !roams,
+            refusals: 0,
             header: header.map(Box::new),
             reply_expected: false,
         })
     }
 
-    /// Sends a datagram to the provider, behind the header if that is still due.
-    /// Other errors than an unreachable provider lose the datagram, as UDP may;
-    /// the header then waits for the next one.
-    pub fn send(&mut self, bytes: &[u8], to: SocketAddr) -> SendResult {
+    /// Sends a datagram to the provider, behind the header if that is still due. An error
+    /// loses the datagram, as UDP may; the header then waits for the next one.
+    pub fn send(&mut self, bytes: &[u8], to: SocketAddr) {
         self.reply_expected = true;
-        let send = |bytes: &[u8]| {
+        match self.header.take() {
+            None => drop(self.send_raw(bytes, to)),
+            Some(header) => {
+                let sent = self.send_raw(&[&header, bytes].concat(), to);
+                self.header = sent.is_err().then_some(header);
+            }
+        }
+    }
+
+    /// The next datagram goes behind this header.
+    pub fn set_header(&mut self, header: Option<Header>) {
+        self.header = header.map(Box::new);
+    }
+
+    /// The first error may be that of an earlier datagram, which the system reports in
+    /// the place of this one: then the second attempt succeeds.
+    fn send_raw(&mut self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        let send = || {
             if self.connected {
                 self.socket.send(bytes)
             } else {
                 self.socket.send_to(bytes, to)
             }
         };
-        let sent = match &self.header {
-            None => send(bytes),
-            Some(header) => send(&[header, bytes].concat()).inspect(|_| self.header = None),
-        };
-        match sent {
-            Ok(_) => SendResult::Sent,
-            Err(error) => {
-                debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-                if datagram::is_unreachable(&error) {
-                    SendResult::Unreachable
-                } else {
-                    SendResult::Lost
-                }
-            }
-        }
+        let sent = send().or_else(|error| {
+            self.refusals += datagram::take_refusals(&self.socket, to, Some(&error));
+            send()
+        });
+        sent.inspect_err(|error| {
+            // This host itself has no way there.
+            self.refusals += usize::from(datagram::is_unreachable(error));
+            debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
+        })
     }
 
     /// Takes a datagram: its length, and its source.
     ///
     /// # Errors
-    /// Returns the OS error; `WouldBlock` if there is no datagram.
+    /// Returns the OS error; `WouldBlock` if there is no datagram. Others are of datagrams
+    /// that were sent: see [`read_errors`](Upstream::read_errors).
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket.recv_from(buffer)
+    }
+
+    /// Counts what the provider refused. The system would report such errors again and
+    /// again until they are read. `error`: one that `receive` returned.
+    pub fn read_errors(&mut self, to: SocketAddr, error: Option<&io::Error>) {
+        self.refusals += datagram::take_refusals(&self.socket, to, error);
+    }
+
+    /// How many datagrams the provider refused since the last call, as far as is known.
+    pub fn take_refusals(&mut self) -> usize {
+        std::mem::take(&mut self.refusals)
     }
 
     /// Whether what was just received is enough for one event: it was expected,
     /// and should there be more, another event reports it. Then none is expected any more.
     pub fn take_answered(&mut self) -> bool {
         std::mem::take(&mut self.reply_expected) && udp_interest::LEVEL_TRIGGERED
-    }
-
-    /// Discards errors of the network, which would be reported again and again.
-    pub fn clear_errors(&self) {
-        datagram::clear_errors(&self.socket);
     }
 }
 

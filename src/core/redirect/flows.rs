@@ -23,6 +23,11 @@ use status_poll::{StatusPoller, POLL_INTERVAL};
 
 /// At the end a flow is over after so much silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
+/// An error of the network is believed so long after a datagram was sent.
+const ERROR_WITHIN: Span = Span::from_secs(1);
+/// Two datagrams that are refused within this time prove that a provider is dead. Hosts
+/// send such errors once a second and not more often.
+const REFUSED_WITHIN: Span = Span::from_secs(3);
 /// With so many datagrams a client is no newcomer any more.
 const ESTABLISHED_AFTER: u32 = 2;
 
@@ -40,6 +45,12 @@ struct Flow {
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
+    /// Replies may come from any port of the provider.
+    roams: bool,
+    /// When the last datagram was sent to the provider, and when one was refused since
+    /// the provider was last heard.
+    sent_at: Moment,
+    refused_at: Option<Moment>,
     /// The redirector knows that it is served.
     served: bool,
     datagrams: u32,
@@ -219,10 +230,15 @@ impl Flows {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
-    /// Whether a flow began with a request of TFTP, to which the answer comes from
-    /// another port. It is known as long as no answer came.
-    pub fn is_tftp(&self, flow: Key) -> bool {
-        self.unconfirmed(flow).next().is_some_and(is_tftp_request)
+    /// Where a flow's datagrams go now.
+    pub fn peer(&self, flow: Key) -> Option<SocketAddr> {
+        self.flows.get(flow).map(|flow| flow.peer)
+    }
+
+    /// Whether any port of the provider may reply: the service allows it, or the flow
+    /// began with a request of TFTP, which has a port for each transfer.
+    pub fn roams(&self, flow: Key) -> bool {
+        self.flows.get(flow).is_some_and(|flow| flow.roams)
     }
 
     /// A client sent this to `port` of ours. Where its flow has a provider, the result
@@ -259,6 +275,9 @@ impl Flows {
             to: flow_key.client,
             peer: flow_key.client,
             resend: ResendBuffer::default(),
+            roams: limits.any_port || is_tftp_request(bytes),
+            sent_at: now,
+            refused_at: None,
             served: false,
             datagrams: 0,
             replies: 0,
@@ -295,6 +314,9 @@ impl Flows {
             // The next port of a stream could not be asked of another provider.
             flow.resend.keep(bytes, now, &mut self.resend_bytes);
         }
+        if open {
+            flow.sent_at = now;
+        }
         if open && now.since(flow.opened) >= TAKEN_AFTER {
             self.confirmed(key, now);
         }
@@ -311,11 +333,13 @@ impl Flows {
         now: Moment,
     ) -> Option<FlowKey> {
         let flow = self.flows.get_mut(key).filter(|flow| flow.open)?;
-        if from.ip().to_canonical() != flow.to.ip() {
+        let same_port = from.port() == flow.to.port();
+        if from.ip().to_canonical() != flow.to.ip() || !(same_port || flow.roams) {
             return None;
         }
         flow.peer.set_port(from.port());
         flow.touched = now;
+        flow.refused_at = None;
         flow.replies = flow.replies.saturating_add(1);
         flow.sent += bytes as u64;
         flow.resend.clear(&mut self.resend_bytes);
@@ -345,19 +369,35 @@ impl Flows {
         flow.served = false;
         flow.opened = now;
         flow.touched = now;
+        flow.sent_at = now;
+        flow.refused_at = None;
         flow.resend.sent(now);
         self.redirector.handle_input(redirector::Input::Connected { client: key }, now);
         self.watch.request_poll(now);
         self.arm(key);
     }
 
-    /// Nothing listens where a flow's datagrams went. At its provider's own port that is
-    /// the death of the provider, and of all flows that lead there.
+    /// A datagram of the flow was refused, as an error of the network says. At its
+    /// provider's own port that may be the death of the provider, and of all flows that
+    /// lead there. Such errors can be forged: the first one only makes the flow send a
+    /// datagram again.
     fn on_unreachable(&mut self, key: Key, now: Moment) {
         // A flow without a provider hears of the one that is known to be dead.
-        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
+        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open) else { return };
+        if now.since(flow.sent_at) >= ERROR_WITHIN {
+            return;
+        }
         if flow.port_changed() {
             return self.finish(key, Outcome::Complete, now);
+        }
+        let before = flow.refused_at.replace(now);
+        if before.is_none_or(|before| now.since(before) >= REFUSED_WITHIN) {
+            if flow.resend.fresh(now) {
+                flow.sent_at = now;
+                let first = flow.datagrams == 1;
+                self.outputs.push_back(Output::Probe { flow: key, to: flow.to, first });
+            }
+            return;
         }
         let to = flow.to;
         let same = |other: &(Key, &Flow)| {
@@ -418,7 +458,8 @@ impl Flows {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             if let Some(limits) = self.options.services.get(&flow.service) {
-                flow.limits = FlowLimits { per_datagram: flow.limits.per_datagram, ..*limits };
+                let FlowLimits { per_datagram, any_port, .. } = flow.limits;
+                flow.limits = FlowLimits { per_datagram, any_port, ..*limits };
             }
             if self.draining {
                 flow.limits.idle = flow.limits.idle.min(DRAIN_IDLE);

@@ -15,13 +15,15 @@
 //!
 //! - `fn prepare_upstream(&UdpSocket, SocketAddr) -> bool`: returns whether the socket reports
 //!   unreachable providers although it is not connected.
-//! - `fn clear_errors(&UdpSocket)`: discards what the system keeps about such errors.
+//! - `fn take_refusals(&UdpSocket, SocketAddr, Option<&io::Error>) -> usize`: how many
+//!   datagrams to this address its host refused, by what the system keeps about such errors,
+//!   or by the error that `recv` or `send` returned. Nothing is kept after that.
 
 #[cfg_attr(pegasus_linux, path = "pktinfo.rs")]
 #[cfg_attr(not(pegasus_linux), path = "plain.rs")]
 mod backend;
 use backend::send_many;
-pub use backend::{clear_errors, prepare, prepare_upstream, receive, send};
+pub use backend::{prepare, prepare_upstream, receive, send, take_refusals};
 
 use mio::net::UdpSocket;
 use std::io::{Error, ErrorKind};

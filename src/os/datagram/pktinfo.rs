@@ -1,6 +1,6 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
-use super::{OutDatagram, Received};
+use super::{is_unreachable, OutDatagram, Received};
 use crate::os::sockaddr::{self, SockAddr};
 use crate::os::sockopt::set;
 use mio::net::UdpSocket;
@@ -47,17 +47,60 @@ pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
     if to.is_ipv4() { v4 } else { set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON) }.is_ok()
 }
 
-/// Discards the details of errors that a [prepared](prepare_upstream) socket keeps.
-/// `recv` and `send` have already returned the errors.
-pub fn clear_errors(socket: &UdpSocket) {
+/// Empties the error queue of a [prepared](prepare_upstream) socket. Returns how many
+/// datagrams to `to` were refused by that host itself. What routers say is no proof.
+pub fn take_refusals(socket: &UdpSocket, to: SocketAddr, _: Option<&io::Error>) -> usize {
+    let mut refusals = 0;
+    let mut control = CmsgBuffer([0; CMSG_BYTES]);
     loop {
-        // SAFETY: zero is a valid message: no room for anything.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        // SAFETY: the message lives for the call and leads nowhere.
+        // SAFETY: zero is a valid start for both structures, which are filled by the call.
+        let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        message.msg_name = (&raw mut sockaddr).cast();
+        message.msg_namelen = mem::size_of_val(&sockaddr) as libc::socklen_t;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+        // SAFETY: every pointer leads to something that is ours, lives for the call, and
+        // has the given length.
         if unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) } < 0 {
-            return;
+            return refusals;
+        }
+        // SAFETY: the storage holds an address of any family, and was filled.
+        let sent_to = unsafe { sockaddr::read((&raw const sockaddr).cast()) };
+        let same = |address: SocketAddr| {
+            address.ip().to_canonical() == to.ip().to_canonical() && address.port() == to.port()
+        };
+        let refused = refused_by(&message).map(|ip| ip.to_canonical());
+        refusals +=
+            usize::from(sent_to.is_some_and(same) && refused == Some(to.ip().to_canonical()));
+    }
+}
+
+/// The host that reports in this message that a datagram did not reach it.
+fn refused_by(message: &libc::msghdr) -> Option<IpAddr> {
+    const ICMP_ORIGINS: [u8; 2] = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+    // SAFETY: the message was filled by recvmsg and its control bytes still live. The
+    // macros stay inside of the length that it tells. An address follows the error there.
+    unsafe {
+        let mut head = libc::CMSG_FIRSTHDR(message);
+        while !head.is_null() {
+            let kind = ((*head).cmsg_level, (*head).cmsg_type);
+            if [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)]
+                .contains(&kind)
+            {
+                let data = libc::CMSG_DATA(head);
+                let error: libc::sock_extended_err = ptr::read_unaligned(data.cast());
+                let number = io::Error::from_raw_os_error(error.ee_errno as i32);
+                if !ICMP_ORIGINS.contains(&error.ee_origin) || !is_unreachable(&number) {
+                    return None;
+                }
+                let offender = data.add(mem::size_of::<libc::sock_extended_err>());
+                return sockaddr::read(offender.cast()).map(|address| address.ip());
+            }
+            head = libc::CMSG_NXTHDR(message, head);
         }
     }
+    None
 }
 
 /// Takes a datagram, with its local address.
@@ -306,9 +349,12 @@ mod tests {
         let mut ours = ours;
         let mut events = Events::with_capacity(1);
         udp_interest::register_readable(poll.registry(), &mut ours, Token(0)).unwrap();
+        let stranger = SocketAddr::new(gone.ip(), 1);
+        assert_eq!(take_refusals(&ours, stranger, None), 0);
+        ours.send_to(b"hello", gone).unwrap();
         for forgotten in [false, false, true] {
             if forgotten {
-                clear_errors(&ours);
+                assert_eq!(take_refusals(&ours, gone, None), 1);
             }
             poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
             assert_eq!(events.is_empty(), forgotten);

@@ -18,8 +18,14 @@ pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
     cfg!(windows)
 }
 
-/// Nothing is kept.
-pub fn clear_errors(_: &UdpSocket) {}
+/// Returns 1 if `recv` or `send` returned an error that the destination itself causes.
+/// The system keeps no details, so only a connected socket is sure of its source.
+pub fn take_refusals(_: &UdpSocket, _: SocketAddr, error: Option<&io::Error>) -> usize {
+    let refused = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+    };
+    usize::from(error.is_some_and(refused))
+}
 
 /// Receives a datagram. The local address is unknown.
 ///

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 pub const LEVEL_TRIGGERED: bool = true;
 
 /// The loop gets events while there is something to read. An error repeats, too, until it
-/// is [cleared](crate::os::datagram::clear_errors).
+/// is [taken](crate::os::datagram::take_refusals).
 ///
 /// # Errors
 /// Returns the OS error.

@@ -92,6 +92,11 @@ impl Story {
                     self.flows.handle_input(Input::Opened { flow }, self.now);
                     deed
                 }
+                Output::Probe { flow, to, .. } => {
+                    let who = name(self.flows.key(flow).unwrap().client);
+                    let last = self.flows.unconfirmed(flow).last().unwrap();
+                    format!("{who} probes {to}: {}", String::from_utf8_lossy(last))
+                }
                 Output::Drop { flow } => match self.open.remove(&flow) {
                     Some(who) => format!("{who} drops"),
                     None => continue,
@@ -281,10 +286,12 @@ fn what_a_dead_provider_refused_goes_to_another_one() {
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
          0.1s a says y => a to 10.0.0.1:53: y
+         0.2s a refused => a probes 10.0.0.1:53: y
          0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | say next?wait=800ms&id=2&avoid=10.0.0.1:53
          0.3s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x y
          0.3s 10.0.0.2:53 answers a => a hears
          5s a says z => a to 10.0.0.2:53: z
+         5.1s a refused => a probes 10.0.0.2:53: z
          5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 | say next?id=3&avoid=10.0.0.2:53
          5.2s told 10.0.0.1:53 id=3 => a to 10.0.0.1:53: z
          40s . => a drops | say done?id=3 | a gone idle 10/3",
@@ -303,9 +310,12 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          0s c says x => say next?id=3
          0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
-         5s a refused => a drops | b drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 | say done?id=2 | b gone provider-reset 0/1
+         4.5s a says z => a to 10.0.0.1:53: z
+         5s a refused => a probes 10.0.0.1:53: z
+         5s a refused => a drops | b drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | say next?id=4&avoid=10.0.0.1:53 | say done?id=2 | b gone provider-reset 0/1
+         5s told 10.0.0.2:53 id=4 => a to 10.0.0.2:53: z
          6s c says y => c to 10.0.0.2:53: y
-         7s end => c drops | say done?id=3 | c gone drained 0/2",
+         7s end => a drops | c drops | say done?id=4 | a gone drained 0/2 | say done?id=3 | c gone drained 0/2",
     )
     .ends();
 }
@@ -313,14 +323,14 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
 #[test]
 fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
     told(
-        FlowLimits::default(),
+        FlowLimits { any_port: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
          1s 10.0.0.9:4000 answers a
          1s 10.0.0.1:4000 answers a => a hears
          2s a says ack => a to 10.0.0.1:4000: ack
-         3s a refused => a drops | say done?id=1 | a gone complete 10/4",
+         2.5s a refused => a drops | say done?id=1 | a gone complete 10/4",
     )
     .ends();
 }
@@ -328,7 +338,7 @@ fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
 #[test]
 fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
     let mut story = told(
-        FlowLimits::default(),
+        FlowLimits { any_port: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
