@@ -6,7 +6,9 @@
 use crate::logging::LogDestination;
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
-use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
+use pegasus_core::base::address::{
+    Cidr, HostPort, ListenAddr, ProviderSpec, Transport, CONTROL_PORT,
+};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::proxy_header::Version;
@@ -102,6 +104,8 @@ pub struct ServiceSettings {
     pub capacity: Option<u32>,
     /// Its check.
     pub check: Check,
+    /// A key sets its check, so that it is not the default.
+    pub check_chosen: bool,
     /// How often it is checked, if that is said.
     pub check_interval: Option<Span>,
     /// Good checks to come back.
@@ -128,6 +132,7 @@ impl ServiceSettings {
             provider: None,
             capacity: None,
             check: Check::Off,
+            check_chosen: false,
             check_interval: None,
             rise: 0,
             fall: 0,
@@ -135,15 +140,21 @@ impl ServiceSettings {
         }
     }
 
-    /// How it is checked; none: not at all, as a provider without a port that
-    /// nothing else is said of.
+    /// How it is checked; none: not at all. By default that is so for a provider without
+    /// a port, and for a service that listens on UDP only.
     pub fn effective_check(&self) -> Option<Check> {
         let own = self.provider.and_then(|provider| provider.port);
         match self.check.clone() {
             Check::Off => None,
+            Check::Tcp(None) if !self.check_chosen && self.is_udp_only() => None,
             Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
             check @ Check::Exec(_) => Some(check),
         }
+    }
+
+    fn is_udp_only(&self) -> bool {
+        let mut transports = self.listen.iter().map(|listen| listen.transport);
+        !self.listen.is_empty() && transports.all(|transport| transport == Transport::Udp)
     }
 }
 
