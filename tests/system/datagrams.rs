@@ -320,6 +320,20 @@ fn more_flows_than_descriptors() {
 }
 
 #[test]
+fn more_ports_than_descriptors_is_an_error_with_numbers() {
+    let mut shell = tool("sh");
+    let script = format!(
+        "ulimit -n 300; exec {} redirect -c /dev/null -o redirect_queue=127.0.0.1:1 \
+         -o service_rtp_listen=127.0.0.1:20000-20399/udp",
+        path()
+    );
+    let mut redirect =
+        Process::start_as_is("redirect", shell.args(["-c", &script]).stderr(Stdio::piped()));
+    assert_eq!(redirect.ends(), 71);
+    redirect.says(&["ERROR", "400 ports need 816 descriptors", "300"]);
+}
+
+#[test]
 fn no_ticket_is_one_line_and_the_next_datagram_tries_again() {
     let mut flows = Flows::before(&[], &["redirect_wait=0"]);
     let client = flows.client();

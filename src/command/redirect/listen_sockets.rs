@@ -6,6 +6,7 @@
 //! datagrams has a socket for each loop, where the system divides the clients
 //! among them, so that a flow stays with its loop. Accepts no client.
 
+use crate::command::daemon::DescriptorBudget;
 use crate::config::settings::Settings;
 use crate::net::listeners::{self, Bind};
 use crate::os::reuseport;
@@ -258,6 +259,7 @@ impl ListenSockets {
                 "nothing to serve: set service_NAME_listen",
             ));
         }
+        DescriptorBudget::check_listeners(settings)?;
         let open: HashSet<_> = self
             .sockets
             .iter()
@@ -307,7 +309,8 @@ impl ListenSockets {
                 next += 1;
             }
         }
-        open_shards(&mut diff.opened, &mut next, self.shard_count);
+        let shard_count = self.shard_count.min(DescriptorBudget::udp_shards_max(settings));
+        open_shards(&mut diff.opened, &mut next, shard_count);
         self.next = next;
         Ok(diff)
     }

@@ -6,6 +6,7 @@
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenDiff;
 use super::queue_handle::{self, QueueHandle};
+use crate::command::daemon::DescriptorBudget;
 use crate::command::queue::SharedQueue;
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
@@ -50,6 +51,11 @@ pub enum QueueAccess {
 /// How many threads accept clients.
 pub fn threads(settings: &Settings) -> usize {
     settings.redirect_threads.unwrap_or_else(cpus::threads)
+}
+
+/// How many sockets the datagrams of one address have.
+pub fn udp_shards(settings: &Settings) -> usize {
+    threads(settings).min(DescriptorBudget::udp_shards_max(settings))
 }
 
 /// How many workers may ask a queue of this process: those for TCP, and those for

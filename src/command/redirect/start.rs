@@ -7,7 +7,7 @@
 use super::exit_policy::RunMode;
 use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::proxy_protocol::{self, Arrival};
-use super::shared::{local_handles_max, threads, QueueAccess, SharedState, WorkerCommand};
+use super::shared::{local_handles_max, udp_shards, QueueAccess, SharedState, WorkerCommand};
 use super::supervisor::Supervisor;
 use super::workers::{tcp_worker, RedirectDaemon};
 use crate::command::daemon::{become_user, Daemon};
@@ -109,7 +109,7 @@ fn standalone(
     source: &ConfigSource,
     handover: Option<Handover>,
 ) -> io::Result<i32> {
-    let mut listen_sockets = ListenSockets::with_shards(threads(&settings));
+    let mut listen_sockets = ListenSockets::with_shards(udp_shards(&settings));
     let mut inherited = InheritedState::default();
     if let Some(handover) = handover {
         for (name, socket) in handover.sockets {
