@@ -13,8 +13,8 @@
 //!
 //! And for sockets that lead to providers:
 //!
-//! - `fn prepare_upstream(&UdpSocket, SocketAddr) -> bool`: returns whether the socket reports
-//!   unreachable providers although it is not connected.
+//! - `fn prepare_upstream(&UdpSocket, SocketAddr)`: makes the socket report datagrams that
+//!   were refused, also where it is not connected.
 //! - `fn take_refusals(&UdpSocket, SocketAddr, Option<&io::Error>) -> usize`: how many
 //!   datagrams to this address its host refused, by what the system keeps about such errors,
 //!   or by the error that `recv` or `send` returned. Nothing is kept after that.

@@ -39,12 +39,14 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     enabled
 }
 
-/// Makes an unconnected socket report datagrams that were refused. Returns whether it does
-/// for this destination.
-pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
-    // Of a mapped address a socket of IPv6 hears by the option of IPv4.
-    let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
-    if to.is_ipv4() { v4 } else { set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON) }.is_ok()
+/// Makes the system keep who refused a datagram, and which one.
+pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) {
+    // Of a mapped address a socket of IPv6 hears by the option of IPv4. A system that has
+    // neither reports no errors, and dead providers are found by their monitors.
+    let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
+    if to.is_ipv6() {
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
+    }
 }
 
 /// Empties the error queue of a [prepared](prepare_upstream) socket. Returns how many
@@ -340,7 +342,7 @@ mod tests {
     fn an_unconnected_socket_reports_a_refused_datagram() {
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(prepare_upstream(&ours, gone));
+        prepare_upstream(&ours, gone);
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::is_unreachable(&error), "{error}");

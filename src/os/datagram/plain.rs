@@ -12,11 +12,8 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     socket.local_addr().is_ok_and(|local| !local.ip().is_unspecified())
 }
 
-/// Nothing to prepare. Returns whether an unconnected socket reports refused datagrams:
-/// only on Windows.
-pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
-    cfg!(windows)
-}
+/// Nothing to prepare: a connected socket reports refused datagrams, on Windows any.
+pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) {}
 
 /// Returns 1 if `recv` or `send` returned an error that the destination itself causes.
 /// The system keeps no details, so only a connected socket is sure of its source.
