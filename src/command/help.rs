@@ -21,8 +21,8 @@ const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 const UDP: &str = include_str!("help/udp.txt");
 
-/// Prints a page of the manual; returns the exit status. A program has the pages
-/// of its own commands only.
+/// Prints a page of the manual and returns the exit status. A program contains only the
+/// pages of its own commands.
 pub fn print(words: &[String]) -> i32 {
     let page = match words.first().map_or("", String::as_str) {
         "" => OVERVIEW.to_string(),
@@ -48,7 +48,7 @@ pub fn print(words: &[String]) -> i32 {
     exit::OK
 }
 
-/// The table of schedulers, then the advice on choosing one.
+/// Returns the table of schedulers and the advice on choosing one.
 fn schedulers() -> String {
     let mut text =
         String::from("queue_scheduler=NAME, or service_NAME_scheduler=NAME for one service:\n\n");

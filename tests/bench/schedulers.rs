@@ -29,7 +29,8 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     for number in 0..providers {
         book.offer(offer(number), now);
     }
-    let (mut running, mut begun) = (Vec::new(), Instant::now());
+    let mut running = Vec::new();
+    let mut begun = Instant::now();
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));

@@ -1,5 +1,5 @@
-//! Datagrams, as flows: what one client sends to one address goes to one
-//! provider, and what that answers comes back.
+//! UDP flows: the datagrams from one client address to one listening address go to one
+//! provider, and its replies come back.
 //!
 //! Owns which flow a datagram belongs to, the datagrams that wait for a provider, and
 //! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
@@ -21,14 +21,14 @@ use eviction::{Activity, EvictionOrder};
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
 use status_poll::{StatusPoller, POLL_INTERVAL};
 
-/// At the end a flow is over after so much silence.
+/// While draining a flow ends after this silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
 /// An error of the network is believed so long after a datagram was sent.
 const ERROR_WITHIN: Span = Span::from_secs(1);
 /// Two datagrams that are refused within this time prove that a provider is dead. Hosts
 /// send such errors once a second and not more often.
 const REFUSED_WITHIN: Span = Span::from_secs(3);
-/// With so many datagrams a client is no newcomer any more.
+/// With this many datagrams a client is no newcomer any more.
 const ESTABLISHED_AFTER: u32 = 2;
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Flow {
     limits: FlowLimits,
     /// Whether it has a provider.
     open: bool,
-    /// Whether that offered when the queue was last heard, since it is connected.
+    /// Whether that provider offered in the last status, on this connection to the queue.
     offered: bool,
     /// The provider's address as the queue gave it, and the one that answered last,
     /// which is where the flow goes on: TFTP takes a port for each transfer.
@@ -51,7 +51,7 @@ struct Flow {
     /// the provider was last heard.
     sent_at: Moment,
     refused_at: Option<Moment>,
-    /// The redirector knows that it is served.
+    /// The redirector knows that the provider replied.
     served: bool,
     datagrams: u32,
     replies: u32,
@@ -85,7 +85,7 @@ pub struct Flows {
     flows: Slab<Flow>,
     by_key: HashMap<FlowKey, Key>,
     redirector: Redirector,
-    /// Of what all of them keep.
+    /// Bytes that all flows keep.
     resend_bytes: usize,
     timers: TimerQueue<Key>,
     ranking: EvictionOrder,
@@ -199,23 +199,23 @@ impl StateMachine for Flows {
 }
 
 impl Flows {
-    /// Without a flow, and without a queue yet.
+    /// Returns a worker's flows: none yet, and no queue.
     pub fn new(options: FlowOptions) -> Flows {
         let redirector = Redirector::new(options.redirect.clone());
         Flows { options, redirector, ..Flows::default() }
     }
 
-    /// Flows that are not over.
+    /// Flows that have not ended.
     pub fn count(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether a socket has flows that are not over.
+    /// Whether a socket has flows that have not ended.
     pub fn is_socket_used(&self, socket: usize) -> bool {
         self.flows.iter().any(|(_, flow)| flow.key.socket == socket)
     }
 
-    /// Whether the flow is not over yet.
+    /// Whether the flow has not ended.
     pub fn contains(&self, flow: Key) -> bool {
         self.flows.get(flow).is_some()
     }
@@ -257,8 +257,8 @@ impl Flows {
             if !(follows && is_tftp_request(bytes)) {
                 return self.on_known_flow(key, bytes, now);
             }
-            // The next transfer of a client that keeps its port: the one before
-            // has ended, and its port at the provider may be gone.
+            // A client starts its next transfer from the same port. The previous transfer
+            // has ended, and its port at the provider may be closed.
             self.finish(key, Outcome::Complete, now);
         }
         if self.draining || self.left.contains(&flow_key.socket) {
@@ -311,7 +311,7 @@ impl Flows {
         if !open {
             flow.resend.wait(bytes, now, &mut self.resend_bytes);
         } else if !flow.port_changed() {
-            // The next port of a stream could not be asked of another provider.
+            // Another provider could not continue a transfer at this port.
             flow.resend.keep(bytes, now, &mut self.resend_bytes);
         }
         if open {
@@ -408,9 +408,9 @@ impl Flows {
         others.into_iter().for_each(|other| self.lose_provider(other, false, now));
     }
 
-    /// A flow's provider is dead. With datagrams that it cannot have taken the
-    /// flow goes on to another one; otherwise it is over, and its next datagram
-    /// begins a new one.
+    /// A flow's provider is dead. If the flow kept datagrams that the provider may not
+    /// have received, it moves to another provider. Otherwise it ends, and the client's
+    /// next datagram starts a new one.
     fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let (sent, received) = (flow.sent, flow.received);
@@ -433,7 +433,7 @@ impl Flows {
         self.fail(key, now);
     }
 
-    /// A flow goes on to another provider, if there is one.
+    /// A flow moves to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
         self.redirector.handle_input(
             redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
@@ -441,7 +441,7 @@ impl Flows {
         );
     }
 
-    /// Ends flows until there is room for one more.
+    /// Evicts flows until there is room for one more.
     fn evict(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
             let flows = &self.flows;
@@ -482,7 +482,7 @@ impl Flows {
         }
     }
 
-    /// No more time is left for flows between these.
+    /// Ends the flows for which `these` holds: their time is over.
     fn drained(&mut self, these: impl Fn(&FlowKey) -> bool, now: Moment) {
         let keys: Vec<Key> =
             self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
@@ -553,8 +553,8 @@ impl Flows {
     }
 }
 
-/// Whether this is a read or write request of TFTP (RFC 1350): a number, a
-/// name and a mode.
+/// Whether this is a read or write request of TFTP (RFC 1350): a number, a name and a
+/// mode.
 fn is_tftp_request(bytes: &[u8]) -> bool {
     let Some([0, 1 | 2, rest @ ..]) = Some(bytes) else { return false };
     let mut words = rest.split(|byte| *byte == 0);

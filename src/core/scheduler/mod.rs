@@ -1,9 +1,9 @@
-//! Who serves next: the scheduler interface, the table of schedulers, and one file per
-//! algorithm.
+//! How a provider is chosen: the scheduler interface, the table of schedulers, and one
+//! file per algorithm.
 //!
-//! To add one, write its file, its `mod` line and its row in the table below, from which
-//! configuration, help and error messages are made. A scheduler chooses among the
-//! candidates; it never sees or changes anything else.
+//! A new scheduler is its file, its `mod` line and its row in the table below, from which
+//! configuration, help and error messages are made. A scheduler chooses among candidates;
+//! it cannot change anything else.
 
 // The interface, and what algorithms share.
 pub mod interface;
@@ -85,29 +85,31 @@ impl SchedulerDef {
 
 /// Every scheduler; the first is the default.
 pub const SCHEDULERS: &[SchedulerDef] = &[
-    define(&["competitive"], "quickest class first, then fewest active per ticket", |_| {
+    define(&["competitive"], "the quickest providers first, then fewest active per ticket", |_| {
         Box::<Competitive>::default()
     }),
     define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
         Box::<LeastLoaded>::default()
     }),
-    define(&["source-hash", "sh", "mh"], "a client stays with its provider", |_| {
+    define(&["source-hash", "sh", "mh"], "a client address stays with its provider", |_| {
         Box::<SourceHash>::default()
     })
     .by_client(),
-    define(&["first"], "fill the lowest address, then the next", |_| Box::new(first())),
+    define(&["first"], "fill the provider with the lowest address, then the next", |_| {
+        Box::new(first())
+    }),
     define(&["weighted", "wrr"], "smooth turns in proportion to tickets", |_| {
         Box::<Weighted>::default()
     }),
-    define(&["round-robin", "rr"], "turns, whatever they offer", |_| Box::new(round_robin())),
-    define(&["fifo"], "the first ticket in the queue, strictly", |_| Box::new(fifo())),
-    define(&["random-two", "random"], "the less loaded of two random ones", |seed| {
+    define(&["round-robin", "rr"], "equal turns", |_| Box::new(round_robin())),
+    define(&["fifo"], "the oldest ticket first", |_| Box::new(fifo())),
+    define(&["random-two", "random"], "the less loaded of two random providers", |seed| {
         Box::new(RandomTwo::new(seed))
     }),
-    define(&["shortest-delay", "sed"], "fewest active + 1 per ticket", |_| {
+    define(&["shortest-delay", "sed"], "fewest (active + 1) per ticket, as in LVS", |_| {
         Box::new(shortest_delay())
     }),
-    define(&["never-queue", "nq"], "an idle one first, else shortest-delay", |_| {
+    define(&["never-queue", "nq"], "an idle provider first, else shortest-delay", |_| {
         Box::new(never_queue())
     }),
 ];

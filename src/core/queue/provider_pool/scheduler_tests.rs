@@ -1,4 +1,4 @@
-//! What each scheduler does with a book, and that the quick ways choose what a
+//! What each scheduler does with a pool, and that the quick ways choose what a
 //! plain look at everybody would.
 
 use super::*;

@@ -34,7 +34,7 @@ pub struct QueueOptions {
     pub services_max: usize,
     /// Who may offer and withdraw.
     pub allow_ticket: Vec<Cidr>,
-    /// Who may pending for providers and report failures.
+    /// Who may ask for providers and report failures.
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
@@ -84,7 +84,7 @@ pub enum Input {
         /// What.
         request: Request,
     },
-    /// It will pending no more, but may still read.
+    /// It will send no more requests, but may still read.
     ReadClosed {
         /// Its key.
         connection: Key,

@@ -1,4 +1,4 @@
-//! Which flow makes room for a newcomer.
+//! Which flow makes room for a new one.
 //!
 //! Owns the order in which flows are given up: the longest silent first, and first
 //! among newcomers, of which one datagram came. So a flood of newcomers displaces itself
@@ -32,18 +32,18 @@ impl EvictionOrder {
         self.newcomers.schedule(now, flow);
     }
 
-    /// It is no newcomer any more.
+    /// A newcomer becomes established.
     pub fn promote(&mut self, flow: Key, now: Moment) {
         self.established_list.schedule(now, flow);
         self.count += 1;
     }
 
-    /// A flow ended.
+    /// A flow has ended.
     pub fn remove(&mut self, established: bool) {
         self.count -= usize::from(established);
     }
 
-    /// Takes out the one that is given up first, of so many.
+    /// Removes and returns the flow to evict, of this many `flows`.
     pub fn pop_least_active(
         &mut self,
         flows: usize,
@@ -75,7 +75,7 @@ impl EvictionOrder {
         }
     }
 
-    /// How long the lists are.
+    /// How many entries the lists have.
     #[cfg(test)]
     pub fn sizes(&self) -> [usize; 2] {
         [self.newcomers.len(), self.established_list.len()]

@@ -13,12 +13,12 @@ use std::collections::HashSet;
 /// How often the queue is asked. A flow that does not last so long asks nothing.
 pub const POLL_INTERVAL: Span = Span::from_secs(1);
 
-/// When to ask the queue.
+/// When to request the status.
 #[derive(Debug, Default)]
 pub struct StatusPoller {
     /// The next time, if there may be a flow that it concerns.
     next: Option<Moment>,
-    /// Answers that are still to come.
+    /// Replies that are still to come.
     owed: usize,
     /// The queue refused, on this connection.
     denied: bool,
@@ -27,7 +27,7 @@ pub struct StatusPoller {
 }
 
 impl StatusPoller {
-    /// There is a flow with a provider.
+    /// A flow has got a provider.
     pub fn request_poll(&mut self, now: Moment) {
         if !self.denied {
             self.next.get_or_insert(now + POLL_INTERVAL);

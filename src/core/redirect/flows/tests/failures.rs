@@ -22,7 +22,8 @@ fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
         story.flows.handle_input(Input::ProviderUnreachable { flow }, story.now);
     }
     story.tell(
-        "0s . => b drops | a drops | 10.9.9.1:53 failed | say failure?provider=10.9.9.1:53&id=2 | say next?id=3&avoid=10.9.9.1:53 | 10.9.9.1:53 failed | a to 10.9.9.2:53: x
+        "0s . => b drops | a drops | 10.9.9.1:53 failed | say failure?provider=10.9.9.1:53&id=2 \
+            | say next?id=3&avoid=10.9.9.1:53 | 10.9.9.1:53 failed | a to 10.9.9.2:53: x
          0s told 10.0.0.2:53 id=3 => b to 10.0.0.2:53: x
          1s 10.9.9.2:53 answers a => a hears
          1s 10.0.0.2:53 answers b => b hears",
@@ -39,7 +40,8 @@ fn a_provider_to_whom_no_socket_can_be_opened_is_no_provider() {
     };
     story.flows.handle_input(Input::OpenFailed { flow }, story.now);
     story.tell(
-        "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 | say next?id=2&avoid=240.0.0.1:53
+        "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 \
+            | say next?id=2&avoid=240.0.0.1:53
          0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: x
          9s end => a drops | say done?id=2 | a gone drained 0/1",
     );
@@ -79,7 +81,8 @@ fn a_refusal_of_each_flow_is_not_the_death_of_their_provider() {
          0.1s a refused => a probes 10.0.0.1:53: x
          0.1s b refused => b probes 10.0.0.1:53: x
          1s 10.0.0.1:53 answers a => a hears
-         1s end => a drops | b drops | say done?id=1 | a gone drained 10/1 | say done?id=2 | b gone drained 0/1",
+         1s end => a drops | b drops | say done?id=1 | a gone drained 10/1 | say done?id=2 \
+             | b gone drained 0/1",
     )
     .ends();
 }
