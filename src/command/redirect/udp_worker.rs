@@ -10,7 +10,7 @@ use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
 use super::listen_sockets::ListenSocket;
 use super::own_listeners::OwnListeners;
-use super::shared::{SharedState, WorkerCommand};
+use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use super::upstreams::{Upstream, Upstreams};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
@@ -32,6 +32,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 /// Received datagrams of one socket before others get their turn.
@@ -47,15 +48,18 @@ const REFRESH_INTERVAL: Span = Span::from_secs(10);
 struct UdpListener {
     socket: UdpSocket,
     service: ServiceName,
+    address: SocketAddr,
     port: u16,
     /// It is not of one address: each datagram tells which one it was sent to.
     wildcard: bool,
     /// The socket that it came to does: there is one for each address.
     per_address: bool,
     address_sockets: AddressSockets,
-    /// It is the first one at its address, which takes what is sent to a group: each
-    /// shard gets a copy of that.
-    first_shard: bool,
+    /// Which of the sockets at its address it is. The first one takes what is sent to a
+    /// group: each of them gets a copy of that.
+    shard: usize,
+    /// Its datagrams wait until the flows of the predecessor are here.
+    awaits_flows: bool,
     /// The superserver connected it to its only client.
     connected: bool,
     /// Something may be there to be taken.
@@ -68,6 +72,11 @@ struct UdpListener {
 }
 
 impl UdpListener {
+    /// Whether datagrams may be there that can be taken now.
+    fn has_work(&self) -> bool {
+        self.readable && !self.awaits_flows
+    }
+
     /// Takes a datagram from the socket, or from one of an address.
     fn take(&self, address_socket: Option<usize>, buffer: &mut [u8]) -> io::Result<Received> {
         if address_socket.is_none() && self.wildcard {
@@ -192,7 +201,7 @@ impl Handler for UdpWorker {
             self.receive_replies(flow, flows, cx);
         }
         if self.paused_until.is_none() {
-            let readable = self.listeners.iter().filter(|(_, listener)| listener.readable);
+            let readable = self.listeners.iter().filter(|(_, listener)| listener.has_work());
             for number in readable.map(|(number, _)| *number).collect::<Vec<_>>() {
                 self.receive(number, flows, cx);
             }
@@ -238,10 +247,12 @@ impl Worker for UdpWorker {
         let listener = UdpListener {
             socket,
             service: listen_socket.service,
+            address: local,
             port: local.port(),
             wildcard: local.ip().is_unspecified(),
             per_address,
-            first_shard: listen_socket.shard == 0,
+            shard: listen_socket.shard,
+            awaits_flows: listen_socket.awaits_flows,
             address_sockets: AddressSockets::default(),
             connected,
             readable: true,
@@ -276,13 +287,32 @@ impl Worker for UdpWorker {
         flows.handle_input(Input::Drain, cx.now);
     }
 
-    fn hand_over(&mut self, _: &mut Flows, _: &mut Context) {
-        // Another process reads these sockets. Flows that are here go on being answered.
+    fn hand_over(&mut self, moved: &Sender<MovedSocket>, flows: &mut Flows, cx: &mut Context) {
+        // Another process reads these sockets. Flows that stay go on being answered.
         self.paused_until = Some(Moment::NEVER);
+        self.hand_over_flows(moved, flows, cx);
         for listener in self.listeners.values_mut() {
             listener.per_address = false;
             listener.address_sockets = AddressSockets::default();
         }
+    }
+
+    fn adopt_flows(&mut self, moved: &AdoptedFlows, flows: &mut Flows, cx: &mut Context) {
+        for (&number, listener) in &mut self.listeners {
+            listener.awaits_flows = false;
+            let UdpListener { service, port, .. } = *listener;
+            for (moved, socket) in moved.take(listener.address, listener.shard) {
+                let adopted = flows.adopt(number, service, port, &moved, cx.now);
+                let Some(flow) = adopted else { continue };
+                let token = token(flow.index(), TokenKind::Upstream);
+                match Upstream::adopt(flow, socket, token, cx) {
+                    Ok(upstream) => _ = self.upstreams.add(upstream),
+                    Err(_) => flows.handle_input(Input::OpenFailed { flow }, cx.now),
+                }
+            }
+        }
+        // What came meanwhile was reported already.
+        cx.skip_sleep = true;
     }
 
     fn apply_settings(&mut self, flows: &mut Flows, cx: &mut Context) {
@@ -335,6 +365,26 @@ impl UdpWorker {
             refresh_at: None,
             access_log: AccessLog::default(),
         })
+    }
+
+    /// Sends the flows that have a provider to the process that takes over. It goes on
+    /// with their sockets, so that neither end notices.
+    fn hand_over_flows(
+        &mut self,
+        moved: &Sender<MovedSocket>,
+        flows: &mut Flows,
+        cx: &mut Context,
+    ) {
+        for (key, flow) in flows.movable() {
+            let at = flows.key(key).and_then(|key| self.listeners.get(&key.socket));
+            let Some(listener) = at.filter(|listener| listener.closing_at.is_none()) else {
+                continue;
+            };
+            let Some(socket) = self.upstreams.release(key, cx) else { continue };
+            // If the receiver is gone, the flow ends with its socket.
+            let _ = moved.send((format!("{} {} {flow}", listener.address, listener.shard), socket));
+            flows.moved(key, cx.now);
+        }
     }
 
     /// Each address of this host has its own socket, where it has to.
@@ -423,7 +473,7 @@ impl UdpWorker {
         for _ in 0..BATCH {
             let Some(listener) = self.listeners.get(&number) else { return false };
             match listener.take(address_socket, &mut self.buffer) {
-                Ok(received) if received.to_group && !listener.first_shard => {}
+                Ok(received) if received.to_group && listener.shard > 0 => {}
                 // No reply can go to port 0. One to a listener of this process would be
                 // taken for a request, and so on for ever.
                 Ok(Received { from, .. })

@@ -69,6 +69,22 @@ impl Upstream {
         })
     }
 
+    /// The one of a flow that another process began.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub fn adopt(
+        flow: Key,
+        socket: std::net::UdpSocket,
+        token: Token,
+        cx: &Context,
+    ) -> io::Result<Upstream> {
+        let connected = socket.peer_addr().is_ok();
+        let mut socket = UdpSocket::from_std(socket);
+        udp_interest::register_readable(&cx.registry, &mut socket, token)?;
+        Ok(Upstream { flow, socket, connected, refusals: 0, header: None, reply_expected: false })
+    }
+
     /// Sends a datagram to the provider, behind the header if that is still due. An error
     /// loses the datagram, as UDP may; the header then waits for the next one.
     pub fn send(&mut self, bytes: &[u8], to: SocketAddr) {
@@ -157,6 +173,15 @@ impl Upstreams {
             self.0.resize_with(slot + 1, || None);
         }
         self.0[slot].insert(upstream)
+    }
+
+    /// Takes the socket of a flow out of the event loop.
+    pub fn release(&mut self, flow: Key, cx: &Context) -> Option<std::net::UdpSocket> {
+        let slot = self.0.get_mut(flow.index())?;
+        let mut upstream = slot.take_if(|upstream| upstream.flow == flow)?;
+        // Otherwise events would come to this loop as long as the other process has it.
+        udp_interest::deregister(&cx.registry, &mut upstream.socket).ok()?;
+        Some(upstream.socket.into())
     }
 
     /// Closes the one of a flow.

@@ -8,7 +8,7 @@ use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
 use super::proxy_protocol::ProxyProtocol;
 use super::queue_handle::QueueHandle;
-use super::shared::{SharedState, WorkerCommand};
+use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::queue_connection::QueueEvent;
@@ -23,6 +23,7 @@ use pegasus_core::protocol::message::{Reply, Request};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 /// An input that the state machines of both kinds of worker have.
@@ -164,7 +165,16 @@ pub trait Worker: Handler<Command = WorkerCommand, StateMachine: WorkerMachine> 
     fn stop_listening(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
 
     /// New clients stop coming: they go to another process.
-    fn hand_over(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
+    /// `moved` takes what that process can go on with.
+    fn hand_over(
+        &mut self,
+        moved: &Sender<MovedSocket>,
+        machine: &mut Self::StateMachine,
+        cx: &mut Context,
+    );
+
+    /// Goes on with flows of the process that this one took the place of.
+    fn adopt_flows(&mut self, _: &AdoptedFlows, _: &mut Self::StateMachine, _: &mut Context) {}
 
     /// The settings changed.
     fn apply_settings(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
@@ -185,9 +195,10 @@ pub fn on_command<W: Worker>(
             start_drain(worker.base(), cx.now);
             worker.stop_listening(machine, cx);
         }
-        WorkerCommand::HandOver => {
+        WorkerCommand::AdoptFlows(flows) => worker.adopt_flows(&flows, machine, cx),
+        WorkerCommand::HandOver(moved) => {
             start_drain(worker.base(), cx.now);
-            worker.hand_over(machine, cx);
+            worker.hand_over(&moved, machine, cx);
         }
         WorkerCommand::UpdateListeners(diff) => {
             diff.closed.iter().for_each(|number| worker.close_listener(*number, machine, cx));

@@ -7,6 +7,7 @@
 
 use super::redirector::{self, Failure, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
+use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
@@ -18,6 +19,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
+pub use handover::MovedFlow;
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
 use status_poll::{StatusPoller, POLL_INTERVAL};
 
@@ -45,6 +47,9 @@ struct Flow {
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
+    /// Another process found its provider, and the redirector does not know it. Its
+    /// client came to this port.
+    adopted: Option<u16>,
     /// Replies may come from any port of the provider.
     roams: bool,
     /// When the last datagram was sent to the provider, and when one was refused since
@@ -64,6 +69,32 @@ struct Flow {
 }
 
 impl Flow {
+    /// One without a provider.
+    fn new(key: FlowKey, service: ServiceName, limits: FlowLimits, now: Moment) -> Flow {
+        Flow {
+            key,
+            service,
+            limits,
+            open: false,
+            offered: false,
+            to: key.client,
+            peer: key.client,
+            resend: ResendBuffer::default(),
+            adopted: None,
+            roams: false,
+            sent_at: now,
+            refused_at: None,
+            served: false,
+            datagrams: 0,
+            replies: 0,
+            sent: 0,
+            received: 0,
+            opened: now,
+            touched: now,
+            timer: Moment::NEVER,
+        }
+    }
+
     fn port_changed(&self) -> bool {
         self.peer != self.to
     }
@@ -264,39 +295,36 @@ impl Flows {
         if self.draining || self.left.contains(&flow_key.socket) {
             return None;
         }
-        self.evict(now);
         let limits = self.options.services.get(&service).copied().unwrap_or_default();
-        let flow = self.flows.insert(Flow {
-            key: flow_key,
-            service,
-            limits,
-            open: false,
-            offered: false,
-            to: flow_key.client,
-            peer: flow_key.client,
-            resend: ResendBuffer::default(),
-            roams: limits.any_port || is_tftp_request(bytes),
-            sent_at: now,
-            refused_at: None,
-            served: false,
-            datagrams: 0,
-            replies: 0,
-            sent: 0,
-            received: 0,
-            opened: now,
-            touched: now,
-            timer: Moment::NEVER,
-        });
-        if !limits.per_datagram {
-            self.by_key.insert(flow_key, flow);
+        let roams = limits.any_port || is_tftp_request(bytes);
+        let flow = Flow { roams, ..Flow::new(flow_key, service, limits, now) };
+        let flow = self.insert(flow, now);
+        self.request_provider(flow, port, now);
+        self.on_known_flow(flow, bytes, now)
+    }
+
+    /// Adds a flow, in the place of another one if there is no room.
+    fn insert(&mut self, flow: Flow, now: Moment) -> Key {
+        self.evict(now);
+        let flow_key = flow.key;
+        let per_datagram = flow.limits.per_datagram;
+        let key = self.flows.insert(flow);
+        if !per_datagram {
+            self.by_key.insert(flow_key, key);
         }
-        self.ranking.insert(flow, now);
+        self.ranking.insert(key, now);
         let flows = &self.flows;
         self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
-        let from = SocketAddr::new(flow_key.client.ip().to_canonical(), flow_key.client.port());
-        self.redirector
-            .handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
-        self.on_known_flow(flow, bytes, now)
+        key
+    }
+
+    /// The redirector finds a provider for a flow that came to this port.
+    fn request_provider(&mut self, key: Key, port: u16, now: Moment) {
+        let Some(flow) = self.flows.get(key) else { return };
+        let client = flow.key.client;
+        let from = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let arrived = redirector::Input::Arrived { client: key, service: flow.service, from, port };
+        self.redirector.handle_input(arrived, now);
     }
 
     fn on_known_flow(&mut self, key: Key, bytes: &[u8], now: Moment) -> Option<(Key, SocketAddr)> {
@@ -435,6 +463,11 @@ impl Flows {
 
     /// A flow moves to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if let Some(port) = flow.adopted.take() {
+            flow.open = false;
+            return self.request_provider(key, port, now);
+        }
         self.redirector.handle_input(
             redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
             now,
@@ -517,10 +550,19 @@ impl Flows {
             if !flow.open || !services.contains(&flow.service) {
                 continue;
             }
-            match self.redirector.granted(key) {
-                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
-                Some(_) if flow.offered && !flow.port_changed() => withdrawn.push(key),
-                _ => {}
+            let to = flow.to;
+            let leads_there = |(service, provider): &(ServiceName, Provider)| {
+                *service == flow.service && provider.socket(to.port()) == to
+            };
+            let offered = match self.redirector.granted(key) {
+                Some(provider) => offers.contains(&(flow.service, provider)),
+                None if flow.adopted.is_some() => offers.iter().any(leads_there),
+                None => continue,
+            };
+            if offered {
+                flow.offered = true;
+            } else if flow.offered && !flow.port_changed() {
+                withdrawn.push(key);
             }
         }
         withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
@@ -566,6 +608,7 @@ fn is_tftp_request(bytes: &[u8]) -> bool {
 }
 
 mod eviction;
+mod handover;
 mod interface;
 mod status_poll;
 

@@ -14,6 +14,7 @@ use crate::protocol::message::{ErrorCode, Reply, Request};
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 
 mod failures;
+mod handover;
 mod withdrawals;
 
 struct Story {
@@ -149,7 +150,10 @@ impl Story {
             ["status", ..] => {
                 let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
                     Some((address, capacity)) => {
-                        format!("provider service=dns address={address} tickets=0 capacity={capacity}\n")
+                        format!(
+                            "provider service=dns address={address} tickets=0 \
+                             capacity={capacity}\n"
+                        )
                     }
                     None => "queue waiting=0\n".to_string(),
                 });
