@@ -11,6 +11,7 @@ use super::address_sockets::AddressSockets;
 use super::listen_sockets::ListenSocket;
 use super::own_listeners::OwnListeners;
 use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
+use super::udp_listener::UdpListener;
 use super::upstreams::{Upstream, Upstreams};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
@@ -19,8 +20,7 @@ use crate::os::datagram::{self, Outgoing, Received, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use log::{debug, info};
 use mio::event::Event;
-use mio::net::UdpSocket;
-use mio::{Interest, Token};
+use mio::Token;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
@@ -31,9 +31,8 @@ use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::sync::Arc;
 
 /// Received datagrams of one socket before others get their turn.
 const BATCH: usize = 64;
@@ -43,56 +42,6 @@ const PAUSE: Span = Span::from_millis(100);
 const RECHECK_INTERVAL: Span = Span::from_millis(50);
 /// How often it looks for new addresses of this host, where it has to.
 const REFRESH_INTERVAL: Span = Span::from_secs(10);
-
-/// A socket that clients come to.
-struct UdpListener {
-    socket: UdpSocket,
-    service: ServiceName,
-    address: SocketAddr,
-    port: u16,
-    /// It is not of one address: each datagram tells which one it was sent to.
-    wildcard: bool,
-    /// The socket that it came to does: there is one for each address.
-    per_address: bool,
-    address_sockets: AddressSockets,
-    /// Which of the sockets at its address it is. The first one takes what is sent to a
-    /// group: each of them gets a copy of that.
-    shard: usize,
-    /// Its datagrams wait until the flows of the predecessor are here.
-    awaits_flows: bool,
-    /// The superserver connected it to its only client.
-    connected: bool,
-    /// Something may be there to be taken.
-    readable: bool,
-    /// It is about to be closed: until when its flows may last.
-    closing_at: Option<Moment>,
-    /// How many sockets of its place are in use, and whether this is one.
-    shards_in_use: Arc<AtomicUsize>,
-    counted: bool,
-}
-
-impl UdpListener {
-    /// Whether datagrams may be there that can be taken now.
-    fn has_work(&self) -> bool {
-        self.readable && !self.awaits_flows
-    }
-
-    /// Takes a datagram from the socket, or from one of an address.
-    fn take(&self, address_socket: Option<usize>, buffer: &mut [u8]) -> io::Result<Received> {
-        if address_socket.is_none() && self.wildcard {
-            return datagram::receive(&self.socket, buffer);
-        }
-        let mut socket = &self.socket;
-        let mut local = None;
-        if let Some(index) = address_socket {
-            let (ip, own) = self.address_sockets.get(index).ok_or(io::ErrorKind::WouldBlock)?;
-            socket = own;
-            local = Some(*ip);
-        }
-        let (count, from) = socket.recv_from(buffer)?;
-        Ok(Received { count, from, local, to_group: false })
-    }
-}
 
 /// Which of the workers that have flows this is.
 #[derive(Clone, Copy, Debug)]
@@ -232,34 +181,11 @@ impl Worker for UdpWorker {
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
         }
-        let socket = socket.try_clone()?;
-        let knows_destination = datagram::prepare(&socket);
-        let connected = socket.peer_addr().is_ok();
-        let local = socket.local_addr()?;
-        let mut socket = UdpSocket::from_std(socket);
-        let token = token(listen_socket.number, TokenKind::Listener);
-        cx.registry.register(&mut socket, token, Interest::READABLE)?;
         // A superserver that lent its socket watches no other one.
-        let per_address = !knows_destination
-            && !connected
-            && !self.base.exit_policy.lingers()
-            && self.shard.index == 0;
-        let listener = UdpListener {
-            socket,
-            service: listen_socket.service,
-            address: local,
-            port: local.port(),
-            wildcard: local.ip().is_unspecified(),
-            per_address,
-            shard: listen_socket.shard,
-            awaits_flows: listen_socket.awaits_flows,
-            address_sockets: AddressSockets::default(),
-            connected,
-            readable: true,
-            closing_at: None,
-            shards_in_use: listen_socket.shards_in_use.clone(),
-            counted: true,
-        };
+        let may_watch = !self.base.exit_policy.lingers() && self.shard.index == 0;
+        let token = token(listen_socket.number, TokenKind::Listener);
+        let listener = UdpListener::open(listen_socket, socket, may_watch, token, cx)?;
+        let per_address = listener.per_address;
         self.listeners.insert(listen_socket.number, listener);
         if per_address {
             self.refresh_at = Some(cx.now);

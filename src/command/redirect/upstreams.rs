@@ -89,12 +89,14 @@ impl Upstream {
     /// loses the datagram, as UDP may; the header then waits for the next one.
     pub fn send(&mut self, bytes: &[u8], to: SocketAddr) {
         self.reply_expected = true;
-        match self.header.take() {
-            None => drop(self.send_raw(bytes, to)),
-            Some(header) => {
-                let sent = self.send_raw(&[&header, bytes].concat(), to);
-                self.header = sent.is_err().then_some(header);
-            }
+        let header = self.header.take();
+        let sent = match &header {
+            None => self.send_raw(bytes, to),
+            Some(header) => self.send_raw(&[header, bytes].concat(), to),
+        };
+        if let Err(error) = sent {
+            debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
+            self.header = header;
         }
     }
 
@@ -117,11 +119,8 @@ impl Upstream {
             self.refusals += datagram::take_refusals(&self.socket, to, Some(&error));
             send()
         });
-        sent.inspect_err(|error| {
-            // This host itself has no way there.
-            self.refusals += usize::from(datagram::is_unreachable(error));
-            debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
-        })
+        // This host itself has no way there.
+        sent.inspect_err(|error| self.refusals += usize::from(datagram::is_unreachable(error)))
     }
 
     /// Takes a datagram: its length, and its source.
@@ -188,6 +187,35 @@ impl Upstreams {
     pub fn close(&mut self, flow: Key) {
         if let Some(slot) = self.0.get_mut(flow.index()) {
             slot.take_if(|upstream| upstream.flow == flow);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::event_loop::EventLoop;
+    use pegasus_core::base::slab::Slab;
+    use std::time::Duration;
+
+    #[test]
+    fn an_error_of_an_earlier_datagram_does_not_eat_the_next_one() {
+        for roams in [false, true] {
+            let mut event_loop: EventLoop<()> = EventLoop::new().unwrap();
+            let flow = Slab::default().insert(());
+            let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let cx = event_loop.context();
+            let mut upstream = Upstream::open(flow, gone, roams, None, Token(0), cx).unwrap();
+            upstream.send(b"refused", gone);
+            let back = std::net::UdpSocket::bind(gone).unwrap();
+            back.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            upstream.send(b"next", gone);
+            let mut buffer = [0; 10];
+            assert_eq!(back.recv(&mut buffer).unwrap(), 4, "roams: {roams}");
+            // Elsewhere a socket that is not connected hears of no error.
+            if cfg!(pegasus_linux) || !roams {
+                assert_eq!(upstream.take_refusals(), 1, "roams: {roams}");
+            }
         }
     }
 }

@@ -5,31 +5,24 @@
 //! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
 //! it, a flow is a client like any other. Knows no socket.
 
-use super::redirector::{self, Failure, Redirector};
+use super::redirector::{self, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
-use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::Request;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
-pub use handover::MovedFlow;
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
-use status_poll::{StatusPoller, POLL_INTERVAL};
+pub use moved_flow::MovedFlow;
+use status_poll::StatusPoller;
 
 /// While draining a flow ends after this silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
-/// An error of the network is believed so long after a datagram was sent.
-const ERROR_WITHIN: Span = Span::from_secs(1);
-/// Two datagrams that are refused within this time prove that a provider is dead. Hosts
-/// send such errors once a second and not more often.
-const REFUSED_WITHIN: Span = Span::from_secs(3);
 /// With this many datagrams a client is no newcomer any more.
 const ESTABLISHED_AFTER: u32 = 2;
 
@@ -405,75 +398,6 @@ impl Flows {
         self.arm(key);
     }
 
-    /// A datagram of the flow was refused, as an error of the network says. At its
-    /// provider's own port that may be the death of the provider, and of all flows that
-    /// lead there. Such errors can be forged: the first one only makes the flow send a
-    /// datagram again.
-    fn on_unreachable(&mut self, key: Key, now: Moment) {
-        // A flow without a provider hears of the one that is known to be dead.
-        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.open) else { return };
-        if now.since(flow.sent_at) >= ERROR_WITHIN {
-            return;
-        }
-        if flow.port_changed() {
-            return self.finish(key, Outcome::Complete, now);
-        }
-        let before = flow.refused_at.replace(now);
-        if before.is_none_or(|before| now.since(before) >= REFUSED_WITHIN) {
-            if flow.resend.fresh(now) {
-                flow.sent_at = now;
-                let first = flow.datagrams == 1;
-                self.outputs.push_back(Output::Probe { flow: key, to: flow.to, first });
-            }
-            return;
-        }
-        let to = flow.to;
-        let same = |other: &(Key, &Flow)| {
-            other.0 != key && other.1.open && other.1.to == to && !other.1.port_changed()
-        };
-        let others: Vec<Key> = self.flows.iter().filter(same).map(|(key, _)| key).collect();
-        self.lose_provider(key, true, now);
-        others.into_iter().for_each(|other| self.lose_provider(other, false, now));
-    }
-
-    /// A flow's provider is dead. If the flow kept datagrams that the provider may not
-    /// have received, it moves to another provider. Otherwise it ends, and the client's
-    /// next datagram starts a new one.
-    fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        let (sent, received) = (flow.sent, flow.received);
-        let fresh = flow.resend.fresh(now);
-        if !fresh && reports {
-            self.forget(key);
-            let lost = redirector::Input::ProviderLost {
-                client: key,
-                why: Failure::Refused,
-                sent,
-                received,
-            };
-            return self.redirector.handle_input(lost, now);
-        }
-        if !fresh {
-            return self.finish(key, Outcome::ProviderReset, now);
-        }
-        flow.open = false;
-        self.outputs.push_back(Output::Drop { flow: key });
-        self.fail(key, now);
-    }
-
-    /// A flow moves to another provider, if there is one.
-    fn fail(&mut self, key: Key, now: Moment) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        if let Some(port) = flow.adopted.take() {
-            flow.open = false;
-            return self.request_provider(key, port, now);
-        }
-        self.redirector.handle_input(
-            redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
-            now,
-        );
-    }
-
     /// Evicts flows until there is room for one more.
     fn evict(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
@@ -522,58 +446,6 @@ impl Flows {
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
     }
 
-    /// Asks the queue about the services that flows are of, if it is time.
-    fn poll_status(&mut self, now: Moment) {
-        if !self.watch.is_due(now) {
-            return;
-        }
-        let open = || self.flows.iter().map(|(_, flow)| flow).filter(|flow| flow.open);
-        self.watch.schedule(open().next().is_some(), now);
-        let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
-        for service in self.watch.poll_services(old.map(|flow| flow.service)) {
-            let request = Request::Status { service: Some(service) };
-            self.outputs.push_back(Output::SendToQueue(request));
-        }
-    }
-
-    /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more. Where no provider does, all are full, or
-    /// their monitors cut off, and another one would do no better. A transfer that goes
-    /// on at another port stays, too: no other provider could go on with it.
-    fn on_status(&mut self, lines: &str, now: Moment) {
-        self.watch.on_status();
-        let offers = status_poll::offers(lines);
-        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
-        let mut withdrawn: Vec<Key> = Vec::new();
-        for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key) else { continue };
-            if !flow.open || !services.contains(&flow.service) {
-                continue;
-            }
-            let to = flow.to;
-            let leads_there = |(service, provider): &(ServiceName, Provider)| {
-                *service == flow.service && provider.socket(to.port()) == to
-            };
-            let offered = match self.redirector.granted(key) {
-                Some(provider) => offers.contains(&(flow.service, provider)),
-                None if flow.adopted.is_some() => offers.iter().any(leads_there),
-                None => continue,
-            };
-            if offered {
-                flow.offered = true;
-            } else if flow.offered && !flow.port_changed() {
-                withdrawn.push(key);
-            }
-        }
-        withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
-    }
-
-    /// What the queue says next may be of one that has only just started, and
-    /// has not heard of its providers yet.
-    fn forget_offers(&mut self) {
-        self.flows.iter_mut().for_each(|flow| flow.offered = false);
-    }
-
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
         let Some((sent, received)) = self.flows.get(key).map(|flow| (flow.sent, flow.received))
         else {
@@ -608,9 +480,12 @@ fn is_tftp_request(bytes: &[u8]) -> bool {
 }
 
 mod eviction;
+mod failures;
 mod handover;
 mod interface;
+mod moved_flow;
 mod status_poll;
+mod withdrawals;
 
 #[cfg(test)]
 mod tests;
