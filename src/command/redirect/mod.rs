@@ -7,6 +7,7 @@
 
 mod access_log;
 mod address_sockets;
+mod blocked;
 mod deferred_connects;
 mod exit_policy;
 mod fallbacks;

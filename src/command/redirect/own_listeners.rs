@@ -1,57 +1,67 @@
-//! The UDP addresses that this process listens on, to find datagrams that seem to come
-//! from one of them.
+//! The addresses at which this process itself listens: a provider there would lead
+//! clients back to the balancer, again and again.
 //!
-//! Owns the list of all workers' listeners. Such a source is forged, or a provider that
-//! leads back here. Not responsible for what becomes of the datagram.
+//! Owns the list, which all workers share. Not responsible for what happens to a client
+//! of such a provider.
 
 use crate::os::addresses;
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::time::{Moment, Span};
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How long the addresses of this host are taken for what they were.
-const HOST_ADDRESSES_FOR: Span = Span::from_secs(10);
+/// How old the list of addresses of this host may be.
+const REFRESH_INTERVAL: Span = Span::from_secs(10);
 
-/// The listeners of this process.
 #[derive(Default)]
-pub struct OwnListeners {
-    /// By port: the number of each, and its address.
-    ports: HashMap<u16, Vec<(usize, IpAddr)>>,
-    /// The addresses of this host, and when they were listed.
+struct Inner {
+    listeners: Vec<(Transport, SocketAddr)>,
+    /// The addresses of this host, and when they were looked up.
     host: Option<(Moment, Vec<IpAddr>)>,
 }
 
+/// The listeners of this process; clones share them.
+#[derive(Clone, Default)]
+pub struct OwnListeners(Arc<Mutex<Inner>>);
+
 impl OwnListeners {
-    /// Adds one under its number.
-    pub fn add(&mut self, number: usize, address: SocketAddr) {
-        let ip = address.ip().to_canonical();
-        self.ports.entry(address.port()).or_default().push((number, ip));
+    /// The listeners from now on.
+    pub fn set(&self, listeners: Vec<(Transport, SocketAddr)>) {
+        self.lock().listeners = listeners;
     }
 
-    /// Removes the one of a number.
-    pub fn remove(&mut self, number: usize) {
-        self.ports.retain(|_, listeners| {
-            listeners.retain(|(own, _)| *own != number);
-            !listeners.is_empty()
-        });
-    }
-
-    /// Whether a listener of this process has this address.
-    pub fn contains(&mut self, address: SocketAddr, now: Moment) -> bool {
-        let Some(listeners) = self.ports.get(&address.port()) else { return false };
-        let ip = address.ip().to_canonical();
-        if listeners.iter().any(|(_, own)| *own == ip) {
-            return true;
+    /// Whether a client that is led there comes to a listener of this process.
+    pub fn leads_back(&self, transport: Transport, to: SocketAddr, now: Moment) -> bool {
+        let ip = to.ip().to_canonical();
+        let mut inner = self.lock();
+        let mut everywhere = false;
+        for (its, listener) in &inner.listeners {
+            if *its != transport || listener.port() != to.port() {
+                continue;
+            }
+            if listener.ip().to_canonical() == ip {
+                return true;
+            }
+            everywhere |= listener.ip().is_unspecified();
         }
-        let wildcard = listeners.iter().any(|(_, own)| own.is_unspecified());
-        wildcard && (ip.is_loopback() || self.is_of_host(ip, now))
+        // A connect to the unspecified address goes to this host.
+        everywhere
+            && (ip.is_loopback() || ip.is_unspecified() || inner.host_addresses(now).contains(&ip))
     }
 
-    fn is_of_host(&mut self, ip: IpAddr, now: Moment) -> bool {
-        let known = self.host.take().filter(|(at, _)| now.since(*at) < HOST_ADDRESSES_FOR);
-        let list = || addresses::of_this_host().iter().map(|own| own.ip().to_canonical()).collect();
-        let (_, own) = self.host.insert(known.unwrap_or_else(|| (now, list())));
-        own.contains(&ip)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn host_addresses(&mut self, now: Moment) -> &[IpAddr] {
+        let is_old = |since: Moment| now.since(since) >= REFRESH_INTERVAL;
+        if self.host.as_ref().is_none_or(|(since, _)| is_old(*since)) {
+            let addresses = addresses::of_this_host().into_iter();
+            self.host = Some((now, addresses.map(|address| address.ip().to_canonical()).collect()));
+        }
+        self.host.as_ref().map_or(&[], |(_, addresses)| addresses)
     }
 }
 
@@ -60,28 +70,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_known_by_its_port_and_any_address_it_has() {
-        let mut own = OwnListeners::default();
-        own.add(1, "[::]:53".parse().unwrap());
-        own.add(2, "192.0.2.1:69".parse().unwrap());
-        own.add(3, "192.0.2.1:69".parse().unwrap());
-        let contains = |own: &mut OwnListeners, address: &str| {
-            own.contains(address.parse().unwrap(), Moment::ZERO)
-        };
-        for (address, is_own) in [
-            ("127.0.0.1:53", true),
-            ("[::ffff:127.0.0.1]:53", true),
-            ("[::1]:53", true),
-            ("192.0.2.1:53", false),
-            ("192.0.2.1:69", true),
-            ("127.0.0.1:69", false),
-            ("127.0.0.1:54", false),
-        ] {
-            assert_eq!(contains(&mut own, address), is_own, "{address}");
+    fn a_listener_is_known_at_each_of_its_addresses() {
+        let own = OwnListeners::default();
+        own.set(vec![
+            (Transport::Tcp, "127.0.0.2:80".parse().unwrap()),
+            (Transport::Tcp, "[::]:443".parse().unwrap()),
+            (Transport::Udp, "0.0.0.0:53".parse().unwrap()),
+        ]);
+        let tcp = |to: &str| own.leads_back(Transport::Tcp, to.parse().unwrap(), Moment::ZERO);
+        assert!(tcp("127.0.0.2:80") && tcp("[::ffff:127.0.0.2]:80"));
+        assert!(!tcp("127.0.0.1:80") && !tcp("127.0.0.2:81") && !tcp("127.0.0.1:53"));
+        assert!(tcp("[::1]:443") && tcp("127.0.0.9:443") && !tcp("192.0.2.1:443"));
+        let udp = |to: &str| own.leads_back(Transport::Udp, to.parse().unwrap(), Moment::ZERO);
+        assert!(udp("127.0.0.1:53") && udp("0.0.0.0:53") && !udp("127.0.0.2:80"));
+        for address in addresses::of_this_host() {
+            assert!(tcp(&SocketAddr::new(address.ip(), 443).to_string()), "{address}");
         }
-        own.remove(2);
-        assert!(contains(&mut own, "192.0.2.1:69"), "the other shard is there");
-        own.remove(3);
-        assert!(!contains(&mut own, "192.0.2.1:69"));
     }
 }

@@ -8,8 +8,8 @@
 
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
+use super::blocked::{is_forbidden, OWN_LISTENER};
 use super::listen_sockets::ListenSocket;
-use super::own_listeners::OwnListeners;
 use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use super::udp_listener::UdpListener;
 use super::upstreams::{Upstream, Upstreams};
@@ -21,6 +21,7 @@ use crate::os::socket::{self, Socket};
 use log::{debug, info};
 use mio::event::Event;
 use mio::Token;
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
@@ -28,7 +29,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::Reply;
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -57,8 +58,8 @@ pub struct UdpWorker {
     base: WorkerBase,
     /// By their numbers.
     listeners: HashMap<usize, UdpListener>,
-    /// Those of the other workers, too.
-    own_listeners: OwnListeners,
+    /// Ports that this process listens on or did, those of the other workers too.
+    own_ports: HashSet<u16>,
     upstreams: Upstreams,
     unfinished: Vec<Key>,
     buffer: Vec<u8>,
@@ -129,7 +130,7 @@ impl Handler for UdpWorker {
     }
 
     fn on_timeout(&mut self, flows: &mut Flows, cx: &mut Context) {
-        self.base.handle_timeout(flows, cx);
+        worker::on_timeout(self, flows, cx);
         if self.paused_until.is_some_and(|until| cx.now >= until) {
             self.paused_until = None;
         }
@@ -177,7 +178,7 @@ impl Worker for UdpWorker {
 
     fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
-        self.own_listeners.add(listen_socket.number, socket.local_addr()?);
+        self.own_ports.insert(socket.local_addr()?.port());
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
         }
@@ -195,7 +196,6 @@ impl Worker for UdpWorker {
 
     /// Takes what is there; the socket is closed once its flows have ended.
     fn close_listener(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
-        self.own_listeners.remove(number);
         let Some(listener) = self.listeners.get_mut(&number) else { return };
         listener.closing_at = Some(cx.now + self.base.settings.drain_timeout);
         listener.readable = true;
@@ -279,7 +279,7 @@ impl UdpWorker {
         Ok(UdpWorker {
             base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
             listeners: HashMap::new(),
-            own_listeners: OwnListeners::default(),
+            own_ports: HashSet::new(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -403,7 +403,7 @@ impl UdpWorker {
                 // No reply can go to port 0. One to a listener of this process would be
                 // taken for a request, and so on for ever.
                 Ok(Received { from, .. })
-                    if from.port() == 0 || self.own_listeners.contains(from, cx.now) =>
+                    if from.port() == 0 || self.is_own_listener(from, cx.now) =>
                 {
                     debug!(target: "redirect", "{from}: a datagram with this source is dropped");
                 }
@@ -439,14 +439,23 @@ impl UdpWorker {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
+        if self.base.own_listeners.leads_back(Transport::Udp, to, cx.now) {
+            self.base.blocked_log.log(to, &OWN_LISTENER, cx.now);
+            return flows.handle_input(Input::SendBlocked { flow }, cx.now);
+        }
         let header = self.header(flow, flows);
         let token = token(flow.index(), TokenKind::Upstream);
         let upstream = match Upstream::open(flow, to, flows.roams(flow), header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
+            // Without a local port for this provider there is none for another one.
             Err(error)
                 if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) =>
             {
-                return flows.handle_input(Input::NoLocalPort { flow }, cx.now);
+                return flows.handle_input(Input::NoSocket { flow }, cx.now);
+            }
+            Err(error) if is_forbidden(&error) => {
+                self.base.blocked_log.log(to, &error, cx.now);
+                return flows.handle_input(Input::SendBlocked { flow }, cx.now);
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
@@ -494,11 +503,24 @@ impl UdpWorker {
         self.report_refusals(flow, flows, now);
     }
 
-    /// Tells a flow of each of its datagrams that was refused.
+    /// Whether a listener of this process has this address. The list of all workers is
+    /// asked for its own ports only, which hardly any client has.
+    fn is_own_listener(&self, source: SocketAddr, now: Moment) -> bool {
+        self.own_ports.contains(&source.port())
+            && self.base.own_listeners.leads_back(Transport::Udp, source, now)
+    }
+
+    /// Tells a flow of each of its datagrams that was refused, or forbidden here.
     fn report_refusals(&mut self, flow: Key, flows: &mut Flows, now: Moment) {
         let refusals = self.upstreams.get(flow).map_or(0, Upstream::take_refusals);
         for _ in 0..refusals {
             flows.handle_input(Input::ProviderUnreachable { flow }, now);
+        }
+        if self.upstreams.get(flow).is_some_and(Upstream::take_blocked) {
+            if let Some(to) = flows.peer(flow) {
+                self.base.blocked_log.log(to, &"the system forbids to send there", now);
+            }
+            flows.handle_input(Input::SendBlocked { flow }, now);
         }
     }
 

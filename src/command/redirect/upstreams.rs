@@ -3,6 +3,7 @@
 //! Owns what is known of such a socket: its flow, the PROXY header that is still to be
 //! sent, and whether an answer is due. Not responsible for which provider a flow gets.
 
+use super::blocked::is_forbidden;
 use crate::net::event_loop::Context;
 use crate::os::datagram;
 use crate::os::socket::is_port_exhausted;
@@ -23,6 +24,8 @@ pub struct Upstream {
     connected: bool,
     /// Datagrams that the provider refused, and that the flow does not know of yet.
     refusals: usize,
+    /// A local firewall or policy forbids to send there.
+    blocked: bool,
     /// What goes before the first datagram, until that is sent.
     header: Option<Box<Header>>,
     /// Something was sent since the provider was last heard. What comes then is
@@ -64,6 +67,7 @@ impl Upstream {
             socket,
             connected: !roams,
             refusals: 0,
+            blocked: false,
             header: header.map(Box::new),
             reply_expected: false,
         })
@@ -82,7 +86,15 @@ impl Upstream {
         let connected = socket.peer_addr().is_ok();
         let mut socket = UdpSocket::from_std(socket);
         udp_interest::register_readable(&cx.registry, &mut socket, token)?;
-        Ok(Upstream { flow, socket, connected, refusals: 0, header: None, reply_expected: false })
+        Ok(Upstream {
+            flow,
+            socket,
+            connected,
+            refusals: 0,
+            blocked: false,
+            header: None,
+            reply_expected: false,
+        })
     }
 
     /// Sends a datagram to the provider, behind the header if that is still due. An error
@@ -120,7 +132,10 @@ impl Upstream {
             send()
         });
         // This host itself has no way there.
-        sent.inspect_err(|error| self.refusals += usize::from(datagram::is_unreachable(error)))
+        sent.inspect_err(|error| {
+            self.refusals += usize::from(datagram::is_unreachable(error));
+            self.blocked |= is_forbidden(error);
+        })
     }
 
     /// Takes a datagram: its length, and its source.
@@ -136,6 +151,11 @@ impl Upstream {
     /// again until they are read. `error`: one that `receive` returned.
     pub fn read_errors(&mut self, to: SocketAddr, error: Option<&io::Error>) {
         self.refusals += datagram::take_refusals(&self.socket, to, error);
+    }
+
+    /// Whether this host forbade to send to the provider since the last call.
+    pub fn take_blocked(&mut self) -> bool {
+        std::mem::take(&mut self.blocked)
     }
 
     /// How many datagrams the provider refused since the last call, as far as is known.

@@ -356,6 +356,16 @@ impl Cidr {
     }
 }
 
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = if self.ip.is_ipv4() { 32 } else { 128 };
+        match self.bits {
+            bits if bits == whole => write!(f, "{}", self.ip),
+            bits => write!(f, "{}/{bits}", self.ip),
+        }
+    }
+}
+
 impl FromStr for Cidr {
     type Err = &'static str;
 

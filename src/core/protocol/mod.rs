@@ -4,4 +4,6 @@
 pub mod channel;
 pub mod line_decoder;
 pub mod message;
+pub mod peer_key;
 pub mod proxy_header;
+pub mod record;

@@ -13,6 +13,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
+use crate::protocol::message::RequestResult;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -146,8 +147,9 @@ impl StateMachine for Flows {
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
-            Input::NoLocalPort { flow } => {
-                self.redirector.handle_input(redirector::Input::NoLocalPort { client: flow }, now)
+            Input::SendBlocked { flow } => self.on_blocked(flow, now),
+            Input::NoSocket { flow } => {
+                self.redirector.handle_input(redirector::Input::NoSocket { client: flow }, now)
             }
             Input::Fallback { service, addresses } => {
                 self.redirector
@@ -452,8 +454,13 @@ impl Flows {
             return;
         };
         self.forget(key);
-        self.redirector
-            .handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        // One that only speaks, as loggers do, is served as far as anybody knows.
+        let lost = sent == 0 && outcome == Outcome::ProviderReset;
+        let result = if lost { RequestResult::Reset } else { RequestResult::Good };
+        self.redirector.handle_input(
+            redirector::Input::Closed { client: key, outcome, result, sent, received },
+            now,
+        );
     }
 
     fn forget(&mut self, key: Key) {

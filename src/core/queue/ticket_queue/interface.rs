@@ -7,6 +7,7 @@ use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{Reply, Request};
+use crate::protocol::peer_key::{KeyTable, PeerKey};
 use crate::scheduler::SchedulerName;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,6 +76,18 @@ pub enum Input {
         /// Its key.
         connection: Key,
     },
+    /// It proved that it has this key: the key alone says from now on what it may ask
+    /// for. Again, when the key was given other rights.
+    Authenticated {
+        /// Its key in the slab.
+        connection: Key,
+        /// The key that it proved to have.
+        key: Arc<PeerKey>,
+    },
+    /// A connection could not prove that it has a key, or sent a forged record.
+    AuthenticationFailed,
+    /// Other keys are good from now on.
+    KeysChanged(Arc<KeyTable>),
     /// It asks.
     Request {
         /// Its key.
@@ -183,6 +196,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
 }
 
 impl ProviderEvent {
@@ -193,6 +208,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Contested => "contested",
         }
     }
 }

@@ -74,6 +74,19 @@ impl Flows {
         self.fail(key, now);
     }
 
+    /// A flow's datagrams may not leave this host. A flow that was answered stays: one
+    /// lost datagram, as of a full connection tracking table, is no reason to move it.
+    pub(super) fn on_blocked(&mut self, key: Key, now: Moment) {
+        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.replies == 0) else { return };
+        if std::mem::take(&mut flow.open) {
+            self.outputs.push_back(Output::Drop { flow: key });
+        }
+        if flow.adopted.is_some() {
+            return self.fail(key, now);
+        }
+        self.redirector.handle_input(redirector::Input::ConnectBlocked { client: key }, now);
+    }
+
     /// A flow moves to another provider, if there is one.
     pub(super) fn fail(&mut self, key: Key, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
