@@ -9,7 +9,7 @@ use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{cpus, limits, log_file, privileges};
 use log::{error, warn};
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 use std::{fs, io, process};
@@ -116,6 +116,20 @@ pub struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
+    /// The most sockets for the datagrams of one address: a wide range of ports leaves
+    /// half of the descriptors for clients, as far as that is possible.
+    pub fn udp_shards_max(settings: &Settings) -> usize {
+        usize::try_from(udp_shards_max(settings, limits::raise())).unwrap_or(usize::MAX)
+    }
+
+    /// Checks that the listen sockets leave descriptors for clients.
+    ///
+    /// # Errors
+    /// How many they need, and how many there are.
+    pub fn check_listeners(settings: &Settings) -> io::Result<()> {
+        check_listeners(settings, limits::raise())
+    }
+
     /// As many as are configured, as far as the limit of this process allows.
     pub fn of(settings: &Settings) -> DescriptorBudget {
         DescriptorBudget::within(settings, limits::raise())
@@ -126,14 +140,9 @@ impl DescriptorBudget {
         let mut flows = settings.redirect_flows_max;
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let uses = |transport| listens().any(|listen| listen.transport == transport);
-        let threads = settings.redirect_threads.unwrap_or_else(cpus::threads) as u64;
-        // Each loop has a copy of a socket for streams, or a socket of its own for datagrams.
-        let sockets = |listen: &ListenAddr| {
-            (if listen.transport == Transport::Tcp { 1 } else { threads }) + threads
-        };
-        let listen_sockets: u64 = listens()
-            .map(|listen| (u64::from(listen.last - listen.first) + 1) * sockets(listen))
-            .sum();
+        let threads = threads(settings);
+        let shards = udp_shards(settings, limit);
+        let listen_sockets = listen_descriptors(settings, shards);
         let kinds = u64::from(uses(Transport::Tcp)) + u64::from(uses(Transport::Udp));
         let monitors = match settings.asked_queue() {
             QueueLocation::Embedded => MONITORS_MIN.min(limit.unwrap_or(u64::MAX) / 8),
@@ -162,6 +171,45 @@ impl DescriptorBudget {
         let pipes = (left - 2 * clients) / 2;
         DescriptorBudget { clients: clients.max(1), pipes, flows: flows.max(1) }
     }
+}
+
+fn threads(settings: &Settings) -> u64 {
+    settings.redirect_threads.unwrap_or_else(cpus::threads) as u64
+}
+
+/// How many ports services listen on.
+fn ports(settings: &Settings, transport: Transport) -> u64 {
+    let listens = settings.services.iter().flat_map(|service| &service.listen);
+    listens
+        .filter(|listen| listen.transport == transport)
+        .map(|listen| u64::from(listen.last - listen.first) + 1)
+        .sum()
+}
+
+fn udp_shards_max(settings: &Settings, limit: Option<u64>) -> u64 {
+    let ports = ports(settings, Transport::Udp).max(1);
+    (limit.unwrap_or(u64::MAX) / 2 / (2 * ports)).max(1)
+}
+
+/// Each thread has a socket for the datagrams of an address, if there may be as many.
+fn udp_shards(settings: &Settings, limit: Option<u64>) -> u64 {
+    threads(settings).min(udp_shards_max(settings, limit))
+}
+
+/// The descriptors of all listen sockets: the process has them, and each worker has copies.
+fn listen_descriptors(settings: &Settings, udp_shards: u64) -> u64 {
+    ports(settings, Transport::Tcp) * (1 + threads(settings))
+        + ports(settings, Transport::Udp) * 2 * udp_shards
+}
+
+fn check_listeners(settings: &Settings, limit: Option<u64>) -> io::Result<()> {
+    let needed = listen_descriptors(settings, udp_shards(settings, limit)) + DESCRIPTORS_RESERVED;
+    let Some(limit) = limit.filter(|limit| needed >= *limit) else { return Ok(()) };
+    let ports = ports(settings, Transport::Tcp) + ports(settings, Transport::Udp);
+    Err(io::Error::other(format!(
+        "service_NAME_listen: {ports} ports need {needed} descriptors, and this process may have \
+         {limit} (ulimit -n, LimitNOFILE=)"
+    )))
 }
 
 /// Raises the limit of descriptors, and warns if it is still too low.
@@ -196,6 +244,31 @@ mod tests {
     fn budget(limit: Option<u64>, assignments: &[&str]) -> DescriptorBudget {
         let assignments: Vec<String> = assignments.iter().map(ToString::to_string).collect();
         DescriptorBudget::within(&Settings::load(None, &assignments).unwrap(), limit)
+    }
+
+    #[test]
+    fn a_wide_range_of_ports_has_fewer_sockets_or_an_error_with_numbers() {
+        let load = |ports: &str| {
+            let listen = format!("service_rtp_listen=127.0.0.1:{ports}/udp");
+            Settings::load(None, &[listen, "redirect_threads=8".into()]).unwrap()
+        };
+        for (ports, limit, shards, fits) in [
+            ("10000", Some(1024), 8, true),
+            ("10000-10099", Some(1024), 2, true),
+            ("10000-10599", Some(1024), 1, false),
+            ("10000-10499", Some(20_000), 8, true),
+            ("10000-20000", Some(20_000), 1, false),
+            ("10000-20000", Some(30_000), 1, true),
+            ("10000-20000", None, 8, true),
+        ] {
+            let settings = load(ports);
+            assert_eq!(udp_shards(&settings, limit), shards, "{ports} {limit:?}");
+            let checked = check_listeners(&settings, limit);
+            assert_eq!(checked.is_ok(), fits, "{ports} {limit:?}: {checked:?}");
+        }
+        let error = check_listeners(&load("10000-20000"), Some(20_000)).unwrap_err().to_string();
+        let numbers = "10001 ports need 20018 descriptors, and this process may have 20000";
+        assert!(error.contains(numbers), "{error}");
     }
 
     #[test]

@@ -562,6 +562,19 @@ pub const SECTIONS: &[Section] = &[
                 },
             ),
             service(
+                "service_NAME_udp_port",
+                "same",
+                "Ports of a provider that may reply to a flow: same as asked, or any.",
+                |s, v| {
+                    s.udp.any_port = match v {
+                        "same" => false,
+                        "any" => true,
+                        _ => return Err("neither same nor any".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
                 "service_NAME_fallback",
                 "",
                 "Static providers for when the queue has none or cannot be reached.",

@@ -172,6 +172,7 @@ impl ConfigReader {
         let service = &mut services[index];
         set(service, value)?;
         service.offered |= row.offers && !value.is_empty();
+        service.check_chosen |= row.name == "service_NAME_check";
         Ok(())
     }
 
@@ -306,6 +307,21 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_udp_only_is_checked_where_a_key_says_so() {
+        let check = |listen: &str, more: &str| {
+            let text = format!("service_a_listen='{listen}'\nservice_a_provider=:514\n{more}");
+            read(&text).unwrap().service("a".parse().unwrap()).unwrap().effective_check()
+        };
+        let by_tcp = |port| Some(Check::Tcp(Some(port)));
+        assert_eq!(check("*:514/udp", ""), None);
+        assert_eq!(check("*:514/udp 127.0.0.1:515/udp", ""), None);
+        assert_eq!(check("*:514/udp", "service_a_check=tcp\n"), by_tcp(514));
+        assert_eq!(check("*:514/udp", "service_a_check=tcp:601\n"), by_tcp(601));
+        assert_eq!(check("*:514/udp *:514", ""), by_tcp(514));
+        assert_eq!(check("", ""), by_tcp(514));
+    }
+
+    #[test]
     fn where_the_log_is_can_be_read_among_mistakes() {
         let assignments =
             |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -352,7 +368,10 @@ mod tests {
         let load = |assignments: &[String]| {
             let mut settings = Settings::load(None, assignments).unwrap();
             // Setting a check, even to its default, means to offer the service.
-            settings.services.iter_mut().for_each(|service| service.offered = false);
+            for service in &mut settings.services {
+                service.offered = false;
+                service.check_chosen = false;
+            }
             format!("{settings:#?}")
         };
         let before = load(std::slice::from_ref(&named));

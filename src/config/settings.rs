@@ -6,7 +6,9 @@
 use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
-use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
+use pegasus_core::base::address::{
+    Cidr, HostPort, ListenAddr, ProviderSpec, Transport, CONTROL_PORT,
+};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
@@ -108,6 +110,8 @@ pub struct ServiceSettings {
     pub capacity: Option<u32>,
     /// Its health check.
     pub check: Check,
+    /// A key sets its check, so that it is not the default.
+    pub check_chosen: bool,
     /// Time between checks; none: `monitor_interval`.
     pub check_interval: Option<Span>,
     /// Good checks in a row until it is offered again.
@@ -134,6 +138,7 @@ impl ServiceSettings {
             provider: None,
             capacity: None,
             check: Check::Off,
+            check_chosen: false,
             check_interval: None,
             rise: 0,
             fall: 0,
@@ -141,15 +146,21 @@ impl ServiceSettings {
         }
     }
 
-    /// Returns the check to run; none: no check, or a TCP check of a provider without a
-    /// port.
+    /// Returns the check to run; none: no check. By default a provider without a port and
+    /// a service that listens on UDP only have none.
     pub fn effective_check(&self) -> Option<Check> {
         let own = self.provider.and_then(|provider| provider.port);
         match self.check.clone() {
             Check::Off => None,
+            Check::Tcp(None) if !self.check_chosen && self.is_udp_only() => None,
             Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
             check @ Check::Exec(_) => Some(check),
         }
+    }
+
+    fn is_udp_only(&self) -> bool {
+        let mut transports = self.listen.iter().map(|listen| listen.transport);
+        !self.listen.is_empty() && transports.all(|transport| transport == Transport::Udp)
     }
 }
 

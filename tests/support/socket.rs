@@ -3,7 +3,7 @@
 use super::PATIENCE;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Returns a connection whose calls time out after [`PATIENCE`].
@@ -169,4 +169,44 @@ pub fn raise_descriptors() -> usize {
         }
     }
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Sends packets to this host whose headers a test writes itself.
+pub struct RawSocket(OwnedFd);
+
+impl RawSocket {
+    /// Nothing if this user may not have one.
+    pub fn open(protocol: libc::c_int) -> Option<RawSocket> {
+        // SAFETY: no memory is involved.
+        let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, protocol) };
+        if socket < 0 {
+            println!("SKIPPED: a raw socket needs CAP_NET_RAW");
+            return None;
+        }
+        // SAFETY: the descriptor is new and owned by nothing else.
+        Some(RawSocket(unsafe { OwnedFd::from_raw_fd(socket) }))
+    }
+
+    /// Sends what follows the IP header.
+    #[track_caller]
+    pub fn send(&self, bytes: &[u8]) {
+        let to = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: the bytes and the address live for the call and have these lengths.
+        let sent = unsafe {
+            libc::sendto(
+                self.0.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                0,
+                (&raw const to).cast(),
+                size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        assert_eq!(sent, bytes.len() as isize, "{}", io::Error::last_os_error());
+    }
 }

@@ -6,6 +6,7 @@ use crate::support::inetd::Inetd;
 use crate::support::pegasus::{closed_address, command, path, Queue, Redirect};
 use crate::support::process::Process;
 use crate::support::random::Random;
+use crate::support::socket::RawSocket;
 use crate::support::{tool, until};
 use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
@@ -60,6 +61,120 @@ fn answers_leave_from_the_address_that_was_asked() {
 }
 
 #[test]
+fn a_broadcast_is_one_request_and_its_answer_comes_back() {
+    let provider = Sink::echo();
+    let flows = Flows::at("*:0", "fifo", &[provider.address], &["redirect_threads=3"]);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sender.set_broadcast(true).unwrap();
+    sender.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let port = flows.redirect.address.port();
+    sender.send_to(b"who is there?", ("127.255.255.255", port)).unwrap();
+    let (count, from) = sender.recv_from(&mut [0; 100]).unwrap();
+    assert_eq!((count, from), (13, SocketAddr::from(([127, 0, 0, 1], port))));
+    // What follows it through every thread finds no second copy.
+    for _ in 0..20 {
+        let other = client(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(ask(&other, b"next"), b"next");
+    }
+    let copies = provider.taken().iter().filter(|bytes| *bytes == b"who is there?").count();
+    assert_eq!(copies, 1);
+}
+
+/// Starts a flow to a provider whose answers a test sends itself. Returns the provider's
+/// socket, the address that the flow's datagrams come from, and the client.
+fn flow_to_test(settings: &[&str]) -> (Flows, UdpSocket, SocketAddr, UdpSocket) {
+    let provider = UdpSocket::bind("127.0.0.1:0").unwrap();
+    provider.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let flows = Flows::before(&[provider.local_addr().unwrap()], settings);
+    let client = flows.client();
+    client.send(b"question").unwrap();
+    let (_, upstream) = provider.recv_from(&mut [0; 100]).unwrap();
+    (flows, provider, upstream, client)
+}
+
+#[test]
+fn only_the_port_that_was_asked_answers_a_flow() {
+    let (_flows, provider, upstream, client) = flow_to_test(&[]);
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(b"forged", upstream).unwrap();
+    provider.send_to(b"answer", upstream).unwrap();
+    assert_eq!(hear(&client), b"answer");
+    client.send(b"secret").unwrap();
+    let mut buffer = [0; 100];
+    let (count, _) = provider.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..count], b"secret");
+}
+
+#[test]
+fn where_any_port_may_answer_the_flow_follows_it() {
+    let (_flows, _provider, upstream, client) = flow_to_test(&["service_web_udp_port=any"]);
+    let next = UdpSocket::bind("127.0.0.1:0").unwrap();
+    next.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    next.send_to(b"answer", upstream).unwrap();
+    assert_eq!(hear(&client), b"answer");
+    client.send(b"more").unwrap();
+    let (_, from) = next.recv_from(&mut [0; 100]).unwrap();
+    assert_eq!(from, upstream);
+}
+
+#[test]
+fn a_source_that_cannot_be_answered_reaches_no_provider() {
+    let provider = Sink::echo();
+    let flows = Flows::at("*:0", "fifo", &[provider.address], &["redirect_threads=2"]);
+    let Some(raw) = RawSocket::open(libc::IPPROTO_UDP) else { return };
+    let port = flows.redirect.address.port();
+    let to = port.to_be_bytes();
+    for source in [0, port] {
+        let from = source.to_be_bytes();
+        raw.send(&[&from[..], &to, &[0, 13, 0, 0], b"lost!"].concat());
+    }
+    // The threads take datagrams in order, and each gets some of these.
+    for _ in 0..20 {
+        let client = client(SocketAddr::from(([127, 0, 0, 1], port)));
+        assert_eq!(ask(&client, b"next"), b"next");
+    }
+    assert_eq!(provider.taken().iter().filter(|bytes| *bytes == b"lost!").count(), 0);
+}
+
+#[test]
+fn a_forged_refusal_takes_no_provider_out() {
+    let (flows, provider, upstream, client) = flow_to_test(&[]);
+    let Some(raw) = RawSocket::open(libc::IPPROTO_ICMP) else { return };
+    let address = provider.local_addr().unwrap();
+    raw.send(&port_unreachable(upstream.port(), address.port()));
+    // It is asked once more, and answers.
+    let mut buffer = [0; 100];
+    let (count, from) = provider.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..count], from), (&b"question"[..], upstream));
+    provider.send_to(b"alive", upstream).unwrap();
+    assert_eq!(hear(&client), b"alive");
+    // A refusal of what another provider was sent is none of this one.
+    for _ in 0..5 {
+        raw.send(&port_unreachable(upstream.port(), 9));
+    }
+    client.send(b"more").unwrap();
+    let (count, from) = provider.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..count], from), (&b"more"[..], upstream));
+    assert!(flows.queue.status().tickets(address) > 0);
+    assert!(flows.log_with(&["failure"]).is_empty());
+}
+
+/// The message by which this host tells itself that one of its datagrams found no socket.
+fn port_unreachable(from: u16, to: u16) -> Vec<u8> {
+    const LOCALHOST: [u8; 4] = [127, 0, 0, 1];
+    let header = [0x45, 0, 0, 36, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
+    let quoted = [&header[..], &LOCALHOST, &LOCALHOST, &ports, &[0, 16, 0, 0]].concat();
+    let mut message = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+    let words = message.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    message
+}
+
+#[test]
 fn over_ipv6_to_a_provider_of_ipv6() {
     let provider = Sink::start("[::1]:0", |bytes| Some(bytes.to_vec()));
     let flows = Flows::at("[::1]:0", "fifo", &[provider.address], &[]);
@@ -73,14 +188,14 @@ fn over_ipv6_to_a_provider_of_ipv6() {
 fn the_first_datagrams_wait_for_a_ticket() {
     let flows = Flows::before(&[], &["redirect_wait=20s"]);
     let client = flows.client();
-    for number in 0..20u8 {
+    for number in 0..200u8 {
         client.send(&[number]).unwrap();
     }
     until("it waits", || flows.queue.status().queue().number("waiting") == 1);
     let provider = Sink::echo();
     flows.queue.offer(provider.address, 10);
-    for number in 0..8u8 {
-        assert_eq!(hear(&client), [number], "the first eight are kept");
+    for number in 0..200u8 {
+        assert_eq!(hear(&client), [number]);
     }
     assert_eq!(ask(&client, b"next"), b"next");
 }
@@ -206,6 +321,20 @@ fn more_flows_than_descriptors() {
     let late = client(redirect.address);
     late.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     until("a late one is served", || late.send(b"late").is_ok() && late.recv(&mut [0; 10]).is_ok());
+}
+
+#[test]
+fn more_ports_than_descriptors_is_an_error_with_numbers() {
+    let mut shell = tool("sh");
+    let script = format!(
+        "ulimit -n 300; exec {} redirect -c /dev/null -o redirect_queue=127.0.0.1:1 \
+         -o service_rtp_listen=127.0.0.1:20000-20399/udp",
+        path()
+    );
+    let mut redirect =
+        Process::start_as_is("redirect", shell.args(["-c", &script]).stderr(Stdio::piped()));
+    assert_eq!(redirect.ends(), 71);
+    redirect.says(&["ERROR", "400 ports need 816 descriptors", "300"]);
 }
 
 #[test]

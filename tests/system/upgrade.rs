@@ -12,7 +12,7 @@ use crate::support::visits::{running, visit, Visits};
 use crate::support::{free_ports, until, until_some, PATIENCE};
 use std::fs;
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -378,6 +378,68 @@ fn flows_of_the_old_process_have_their_answers() {
     assert_eq!(ask(&other, b"by the new one"), b"by the new one");
     until("the old one serves nothing", || serves_nothing(&configured.redirect));
     assert_eq!(ask(&slow, b"by the new one, too"), b"by the new one, too");
+}
+
+/// The providers answer as the test says, so that each sees where a flow comes from.
+#[test]
+fn flows_keep_their_provider_and_their_socket() {
+    let providers = [0; 3].map(|_| {
+        let provider = UdpSocket::bind("127.0.0.1:0").unwrap();
+        provider.set_read_timeout(Some(PATIENCE)).unwrap();
+        provider
+    });
+    let places = places(1);
+    let text = format!("service_web_listen={}/udp\nredirect_threads=2\n", places[0]);
+    let addresses: Vec<_> = providers.iter().map(|own| own.local_addr().unwrap()).collect();
+    let mut configured = Configured::start(&addresses, &text);
+    let mut buffer = [0; 100];
+    let clients: Vec<_> = (0..12).map(|_| sender(places[0])).collect();
+    let flows: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            client.send(b"invite").unwrap();
+            let met = until_some("a provider is asked", || {
+                providers.iter().find_map(|own| {
+                    own.set_nonblocking(true).unwrap();
+                    let (_, upstream) = own.recv_from(&mut [0; 100]).ok()?;
+                    Some((own, upstream))
+                })
+            });
+            met.0.set_nonblocking(false).unwrap();
+            met
+        })
+        .collect();
+    // One transfer goes on at a port of its own, as TFTP does.
+    let transfer = sender(places[0]);
+    transfer.send(b"\0\x01file\0octet\0").unwrap();
+    let upstream = until_some("it is asked", || {
+        providers.iter().find_map(|own| {
+            own.set_nonblocking(true).unwrap();
+            own.recv_from(&mut [0; 100]).ok().map(|(_, upstream)| upstream)
+        })
+    });
+    let block = UdpSocket::bind("127.0.0.1:0").unwrap();
+    block.set_read_timeout(Some(PATIENCE)).unwrap();
+    block.send_to(b"block 1", upstream).unwrap();
+    assert_eq!(hear(&transfer), b"block 1");
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        successors.upgrade(&configured.redirect);
+        for (client, (provider, upstream)) in clients.iter().zip(&flows) {
+            provider.set_nonblocking(false).unwrap();
+            provider.send_to(b"ringing", upstream).unwrap();
+            assert_eq!(hear(client), b"ringing");
+            client.send(b"ack").unwrap();
+            let (count, from) = provider.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..count], from), (&b"ack"[..], *upstream));
+        }
+        transfer.send(b"ack 1").unwrap();
+        let (count, from) = block.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..count], from), (&b"ack 1"[..], upstream));
+        block.send_to(b"block 2", upstream).unwrap();
+        assert_eq!(hear(&transfer), b"block 2");
+    }
+    until("the old one is gone", || !configured.redirect.runs());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! datagrams has a socket for each loop, where the system divides the clients
 //! among them, so that a flow stays with its loop. Accepts no client.
 
+use crate::command::daemon::DescriptorBudget;
 use crate::config::settings::Settings;
 use crate::net::listeners::{self, Bind};
 use crate::os::reuseport;
@@ -33,6 +34,8 @@ pub struct ListenSocket {
     /// Of these: how many are in use. Clients would come to others of them if
     /// one were closed, so they are closed together.
     pub shards_in_use: Arc<AtomicUsize>,
+    /// Its datagrams wait until the flows of the predecessor are here.
+    pub awaits_flows: bool,
     /// The socket.
     pub socket: Arc<Socket>,
 }
@@ -188,10 +191,16 @@ impl ListenSockets {
             listen,
             shard: shards_in_use.fetch_add(1, Ordering::Relaxed),
             shards_in_use,
+            awaits_flows: false,
             socket: Arc::new(socket),
         });
         self.next += 1;
         Ok(())
+    }
+
+    /// Datagrams of adopted addresses wait until the flows of the predecessor are here.
+    pub fn await_flows(&mut self) {
+        self.sockets.iter_mut().for_each(|listen_socket| listen_socket.awaits_flows = true);
     }
 
     /// Opens the missing shards of adopted addresses for datagrams.
@@ -266,6 +275,7 @@ impl ListenSockets {
                 "nothing to serve: set service_NAME_listen",
             ));
         }
+        DescriptorBudget::check_listeners(settings)?;
         let open: HashSet<_> = self
             .sockets
             .iter()
@@ -310,12 +320,14 @@ impl ListenSockets {
                     listen: listen.clone(),
                     shard: 0,
                     shards_in_use: Arc::new(AtomicUsize::new(1)),
+                    awaits_flows: false,
                     socket: Arc::new(socket),
                 });
                 next += 1;
             }
         }
-        open_shards(&mut diff.opened, &mut next, self.shard_count);
+        let shard_count = self.shard_count.min(DescriptorBudget::udp_shards_max(settings));
+        open_shards(&mut diff.opened, &mut next, shard_count);
         self.next = next;
         Ok(diff)
     }

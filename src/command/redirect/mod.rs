@@ -20,6 +20,7 @@ mod shared;
 mod start;
 mod supervisor;
 mod tcp_worker;
+mod udp_listener;
 mod udp_worker;
 mod upstreams;
 mod worker;

@@ -8,6 +8,7 @@ use super::exit_policy::RunMode;
 use super::listen_sockets::ListenDiff;
 use super::own_listeners::OwnListeners;
 use super::queue_handle::{self, QueueHandle};
+use crate::command::daemon::DescriptorBudget;
 use crate::command::queue::SharedQueue;
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
@@ -18,10 +19,14 @@ use mio::Token;
 use pegasus_core::base::address::HostPort;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::peer_key::KeyRole;
+use pegasus_core::redirect::flows::MovedFlow;
 use pegasus_core::redirect::source_limit::SourceLimiter;
+use std::collections::HashMap;
 use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The shortest and the longest pause between attempts to reach the queue:
 /// clients wait for it.
@@ -34,11 +39,47 @@ pub enum WorkerCommand {
     Terminate,
     /// Another process serves new clients from now on: end when the clients that
     /// are here are gone.
-    HandOver,
+    HandOver(Sender<MovedSocket>),
+    /// The flows of the process that this one took the place of are here.
+    AdoptFlows(AdoptedFlows),
     /// Other settings from now on.
     Reconfigure(Arc<Settings>),
     /// The listen sockets change.
     UpdateListeners(Arc<ListenDiff>),
+}
+
+/// The socket of a flow that goes to another process, and a line that says which flow.
+pub type MovedSocket = (String, UdpSocket);
+
+/// The flows of another process, by the listener that their clients send to: its address,
+/// and which of the sockets at that address it is. Each worker takes those of its own.
+#[derive(Clone, Default)]
+pub struct AdoptedFlows(Arc<Mutex<HashMap<(SocketAddr, usize), FlowSockets>>>);
+
+/// Flows and their sockets.
+pub type FlowSockets = Vec<(MovedFlow, UdpSocket)>;
+
+impl AdoptedFlows {
+    /// Reads the lines. Those that are not understood end their flows.
+    pub fn read(moved: impl Iterator<Item = MovedSocket>) -> AdoptedFlows {
+        let mut flows: HashMap<_, FlowSockets> = HashMap::new();
+        for (line, socket) in moved {
+            let mut words = line.splitn(3, ' ');
+            let mut next = || words.next().unwrap_or_default();
+            let address = next().parse();
+            let shard = next().parse();
+            if let (Ok(address), Ok(shard), Ok(flow)) = (address, shard, next().parse()) {
+                flows.entry((address, shard)).or_default().push((flow, socket));
+            }
+        }
+        AdoptedFlows(Arc::new(Mutex::new(flows)))
+    }
+
+    /// Takes the flows of a listener.
+    pub fn take(&self, address: SocketAddr, shard: usize) -> FlowSockets {
+        let mut flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flows.remove(&(address, shard)).unwrap_or_default()
+    }
 }
 
 /// Where the queue is.
@@ -53,6 +94,11 @@ pub enum QueueAccess {
 /// How many threads accept clients.
 pub fn threads(settings: &Settings) -> usize {
     settings.redirect_threads.unwrap_or_else(cpus::threads)
+}
+
+/// How many sockets the datagrams of one address have.
+pub fn udp_shards(settings: &Settings) -> usize {
+    threads(settings).min(DescriptorBudget::udp_shards_max(settings))
 }
 
 /// How many workers may ask a queue of this process: those for TCP, and those for

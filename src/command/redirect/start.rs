@@ -7,9 +7,11 @@
 use super::exit_policy::RunMode;
 use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::proxy_protocol::{self, Arrival};
-use super::shared::{local_handles_max, threads, QueueAccess, SharedState, WorkerCommand};
+use super::shared::{
+    local_handles_max, udp_shards, AdoptedFlows, QueueAccess, SharedState, WorkerCommand,
+};
 use super::supervisor::Supervisor;
-use super::workers::{tcp_worker, RedirectDaemon};
+use super::workers::{tcp_worker, RedirectDaemon, WorkerPool};
 use crate::command::daemon::{become_user, Daemon, PidFile};
 use crate::command::exit;
 use crate::command::queue::{Embedded, NamedListeners};
@@ -17,7 +19,7 @@ use crate::command::terminal::print_error;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
 use crate::logging::LogDestination;
-use crate::os::inherit::{Handover, Inherited, Predecessor};
+use crate::os::inherit::{Handover, Inherited, MovedSockets, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
 use crate::os::{keeper, notify, service_manager};
@@ -29,6 +31,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::redirector::Redirector;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
@@ -125,13 +128,17 @@ fn standalone(
     source: &ConfigSource,
     handover: Option<Handover>,
 ) -> io::Result<i32> {
-    let mut listen_sockets = ListenSockets::with_shards(threads(&settings));
+    let mut listen_sockets = ListenSockets::with_shards(udp_shards(&settings));
     let mut inherited = InheritedState::default();
-    if let Some(handover) = handover {
+    if let Some(mut handover) = handover {
         for (name, socket) in handover.sockets {
             inherited.queue.extend(listen_sockets.adopt_named(&name, socket)?);
         }
         inherited.offers = handover.predecessor.read_data();
+        inherited.flows = handover.predecessor.take_sockets();
+        if inherited.flows.is_some() {
+            listen_sockets.await_flows();
+        }
         listen_sockets.open_shards();
         inherited.predecessor = Some(handover.predecessor);
     }
@@ -196,6 +203,8 @@ fn serve_inherited(
 #[derive(Default)]
 struct InheritedState {
     predecessor: Option<Predecessor>,
+    /// Its flows, which it sends later.
+    flows: Option<MovedSockets>,
     /// The listeners of its queue.
     queue: NamedListeners,
     /// What that queue was offered, as lines of the protocol.
@@ -255,12 +264,25 @@ fn serve_all(
     let _pid_file = PidFile::write(pid_file.as_deref());
     if let Some(predecessor) = inherited.predecessor.take() {
         predecessor.report_ready();
+        if let Some(moved) = inherited.flows.take() {
+            adopt_flows(moved, redirect_daemon.pool.clone());
+        }
     }
     let status = redirect_daemon.serve();
     if let Some(embedded) = embedded {
         embedded.stop();
     }
     Ok(keeper::stay().unwrap_or(status))
+}
+
+/// Waits in a thread for the flows of the predecessor, and gives them to the workers.
+fn adopt_flows(moved: MovedSockets, pool: WorkerPool) {
+    let workers = pool.clone();
+    let adopt = move || workers.broadcast(&WorkerCommand::AdoptFlows(AdoptedFlows::read(moved)));
+    if let Err(error) = thread::Builder::new().name("adopt".into()).spawn(adopt) {
+        warn!(target: "redirect", "flows of the old process end: {error}");
+        pool.broadcast(&WorkerCommand::AdoptFlows(AdoptedFlows::default()));
+    }
 }
 
 /// Starts the queue of this process. If the predecessor asked a queue of another

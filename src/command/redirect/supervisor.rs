@@ -5,7 +5,7 @@
 //! client.
 
 use super::listen_sockets::{ListenDiff, ListenSockets};
-use super::shared::{QueueAccess, WorkerCommand};
+use super::shared::{MovedSocket, QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::daemon::warn_about_limit;
 use crate::command::own_offers;
@@ -21,12 +21,16 @@ use crate::os::socket::Socket;
 use log::{error, info, warn};
 use pegasus_core::base::address::Transport;
 use std::io;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to hand its flows over.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ProcessPhase {
@@ -222,6 +226,7 @@ impl Supervisor {
     fn hand_over(&self, successor: &Successor) {
         let id = successor.id();
         let ready = successor.wait(READY_WITHIN);
+        let (sender, moved) = mpsc::channel();
         let mut state = self.state();
         if state.successor.take().is_none() {
             return; // TERM came meanwhile, and both end.
@@ -233,13 +238,32 @@ impl Supervisor {
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
                 }
-                state.end(&WorkerCommand::HandOver);
+                state.end(&WorkerCommand::HandOver(sender));
+                drop(state);
+                send_flows(successor, &moved);
             }
             Err(why) => {
                 error!(target: "redirect", "no upgrade, this process goes on: {why}");
                 state.phase = ProcessPhase::Serving;
             }
         }
+    }
+}
+
+/// Sends the new process the flows that the workers hand over.
+fn send_flows(successor: &Successor, moved: &Receiver<MovedSocket>) {
+    let mut count = 0;
+    // A worker that has ended already hands over nothing, and the channel may stay open.
+    while let Ok((line, socket)) = moved.recv_timeout(HANDED_OVER_WITHIN) {
+        if let Err(error) = successor.send_socket(&line, &socket) {
+            warn!(target: "redirect", "flows end, as they cannot be handed over: {error}");
+            break;
+        }
+        count += 1;
+    }
+    successor.end_sockets();
+    if count > 0 {
+        info!(target: "redirect", "{count} flows go on in process {}", successor.id());
     }
 }
 

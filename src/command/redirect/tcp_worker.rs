@@ -9,7 +9,7 @@ use super::deferred_connects::DeferredConnects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
 use super::proxy_protocol::{Arrival, Identified};
-use super::shared::{SharedState, WorkerCommand};
+use super::shared::{MovedSocket, SharedState, WorkerCommand};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
@@ -33,6 +33,7 @@ use pegasus_core::redirect::redirector::{Failure, Input, Output, RedirectLog, Re
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
 
 /// Probes are worth four calls only where a connection lasts longer than this.
 const KEEPALIVE_AFTER: Span = Span::from_secs(30);
@@ -260,7 +261,12 @@ impl Worker for TcpWorker {
         self.listeners.close_all_when_empty(cx.now);
     }
 
-    fn hand_over(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+    fn hand_over(
+        &mut self,
+        _: &Sender<MovedSocket>,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         self.stop_listening(redirector, cx);
     }
 

@@ -10,17 +10,17 @@ use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
 use super::blocked::{is_forbidden, OWN_LISTENER};
 use super::listen_sockets::ListenSocket;
-use super::shared::{SharedState, WorkerCommand};
-use super::upstreams::{SendResult, Upstream, Upstreams};
+use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
+use super::udp_listener::UdpListener;
+use super::upstreams::{Upstream, Upstreams};
 use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
-use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
+use crate::os::datagram::{self, Outgoing, Received, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use log::{debug, info};
 use mio::event::Event;
-use mio::net::UdpSocket;
-use mio::{Interest, Token};
+use mio::Token;
 use pegasus_core::base::address::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
@@ -29,11 +29,11 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::Reply;
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 /// Received datagrams of one socket before others get their turn.
 const BATCH: usize = 64;
@@ -43,27 +43,6 @@ const PAUSE: Span = Span::from_millis(100);
 const RECHECK_INTERVAL: Span = Span::from_millis(50);
 /// How often it looks for new addresses of this host, where it has to.
 const REFRESH_INTERVAL: Span = Span::from_secs(10);
-
-/// A socket that clients come to.
-struct UdpListener {
-    socket: UdpSocket,
-    service: ServiceName,
-    port: u16,
-    /// It is not of one address: each datagram tells which one it was sent to.
-    wildcard: bool,
-    /// The socket that it came to does: there is one for each address.
-    per_address: bool,
-    address_sockets: AddressSockets,
-    /// The superserver connected it to its only client.
-    connected: bool,
-    /// Something may be there to be taken.
-    readable: bool,
-    /// It is about to be closed: until when its flows may last.
-    closing_at: Option<Moment>,
-    /// How many sockets of its place are in use, and whether this is one.
-    shards_in_use: Arc<AtomicUsize>,
-    counted: bool,
-}
 
 /// Which of the workers that have flows this is.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +58,8 @@ pub struct UdpWorker {
     base: WorkerBase,
     /// By their numbers.
     listeners: HashMap<usize, UdpListener>,
+    /// Ports that this process listens on or did, those of the other workers too.
+    own_ports: HashSet<u16>,
     upstreams: Upstreams,
     unfinished: Vec<Key>,
     buffer: Vec<u8>,
@@ -120,10 +101,10 @@ impl Handler for UdpWorker {
             self.base.queue.on_event(event, cx);
             self.base.handle_queue_events(flows, cx.now);
         } else if let Some(flow) = self.upstreams.flow(number) {
-            self.receive_replies(flow, flows, cx);
             if event.is_error() {
-                self.upstreams.get(flow).inspect(|upstream| upstream.clear_errors());
+                self.read_errors(flow, None, flows, cx.now);
             }
+            self.receive_replies(flow, flows, cx);
         }
     }
 
@@ -138,6 +119,7 @@ impl Handler for UdpWorker {
                 );
             }
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
+            Output::Probe { flow, to, first } => self.probe(flow, to, first, flows, cx),
             Output::Drop { flow } => self.upstreams.close(flow),
             Output::Log(note) => self.access_log.log(&note, cx.now),
         }
@@ -169,7 +151,7 @@ impl Handler for UdpWorker {
             self.receive_replies(flow, flows, cx);
         }
         if self.paused_until.is_none() {
-            let readable = self.listeners.iter().filter(|(_, listener)| listener.readable);
+            let readable = self.listeners.iter().filter(|(_, listener)| listener.has_work());
             for number in readable.map(|(number, _)| *number).collect::<Vec<_>>() {
                 self.receive(number, flows, cx);
             }
@@ -196,34 +178,15 @@ impl Worker for UdpWorker {
 
     fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
+        self.own_ports.insert(socket.local_addr()?.port());
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
         }
-        let socket = socket.try_clone()?;
-        let knows_destination = datagram::prepare(&socket);
-        let connected = socket.peer_addr().is_ok();
-        let local = socket.local_addr()?;
-        let mut socket = UdpSocket::from_std(socket);
-        let token = token(listen_socket.number, TokenKind::Listener);
-        cx.registry.register(&mut socket, token, Interest::READABLE)?;
         // A superserver that lent its socket watches no other one.
-        let per_address = !knows_destination
-            && !connected
-            && !self.base.exit_policy.lingers()
-            && self.shard.index == 0;
-        let listener = UdpListener {
-            socket,
-            service: listen_socket.service,
-            port: local.port(),
-            wildcard: local.ip().is_unspecified(),
-            per_address,
-            address_sockets: AddressSockets::default(),
-            connected,
-            readable: true,
-            closing_at: None,
-            shards_in_use: listen_socket.shards_in_use.clone(),
-            counted: true,
-        };
+        let may_watch = !self.base.exit_policy.lingers() && self.shard.index == 0;
+        let token = token(listen_socket.number, TokenKind::Listener);
+        let listener = UdpListener::open(listen_socket, socket, may_watch, token, cx)?;
+        let per_address = listener.per_address;
         self.listeners.insert(listen_socket.number, listener);
         if per_address {
             self.refresh_at = Some(cx.now);
@@ -250,13 +213,32 @@ impl Worker for UdpWorker {
         flows.handle_input(Input::Drain, cx.now);
     }
 
-    fn hand_over(&mut self, _: &mut Flows, _: &mut Context) {
-        // Another process reads these sockets. Flows that are here go on being answered.
+    fn hand_over(&mut self, moved: &Sender<MovedSocket>, flows: &mut Flows, cx: &mut Context) {
+        // Another process reads these sockets. Flows that stay go on being answered.
         self.paused_until = Some(Moment::NEVER);
+        self.hand_over_flows(moved, flows, cx);
         for listener in self.listeners.values_mut() {
             listener.per_address = false;
             listener.address_sockets = AddressSockets::default();
         }
+    }
+
+    fn adopt_flows(&mut self, moved: &AdoptedFlows, flows: &mut Flows, cx: &mut Context) {
+        for (&number, listener) in &mut self.listeners {
+            listener.awaits_flows = false;
+            let UdpListener { service, port, .. } = *listener;
+            for (moved, socket) in moved.take(listener.address, listener.shard) {
+                let adopted = flows.adopt(number, service, port, &moved, cx.now);
+                let Some(flow) = adopted else { continue };
+                let token = token(flow.index(), TokenKind::Upstream);
+                match Upstream::adopt(flow, socket, token, cx) {
+                    Ok(upstream) => _ = self.upstreams.add(upstream),
+                    Err(_) => flows.handle_input(Input::OpenFailed { flow }, cx.now),
+                }
+            }
+        }
+        // What came meanwhile was reported already.
+        cx.skip_sleep = true;
     }
 
     fn apply_settings(&mut self, flows: &mut Flows, cx: &mut Context) {
@@ -297,6 +279,7 @@ impl UdpWorker {
         Ok(UdpWorker {
             base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
             listeners: HashMap::new(),
+            own_ports: HashSet::new(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -308,6 +291,26 @@ impl UdpWorker {
             refresh_at: None,
             access_log: AccessLog::default(),
         })
+    }
+
+    /// Sends the flows that have a provider to the process that takes over. It goes on
+    /// with their sockets, so that neither end notices.
+    fn hand_over_flows(
+        &mut self,
+        moved: &Sender<MovedSocket>,
+        flows: &mut Flows,
+        cx: &mut Context,
+    ) {
+        for (key, flow) in flows.movable() {
+            let at = flows.key(key).and_then(|key| self.listeners.get(&key.socket));
+            let Some(listener) = at.filter(|listener| listener.closing_at.is_none()) else {
+                continue;
+            };
+            let Some(socket) = self.upstreams.release(key, cx) else { continue };
+            // If the receiver is gone, the flow ends with its socket.
+            let _ = moved.send((format!("{} {} {flow}", listener.address, listener.shard), socket));
+            flows.moved(key, cx.now);
+        }
     }
 
     /// Each address of this host has its own socket, where it has to.
@@ -394,29 +397,17 @@ impl UdpWorker {
         cx: &mut Context,
     ) -> bool {
         for _ in 0..BATCH {
-            let Some(listener) = self.listeners.get_mut(&number) else { return false };
-            let received = if let Some(index) = address_socket {
-                let Some((ip, socket)) = listener.address_sockets.get(index) else { return false };
-                socket.recv_from(&mut self.buffer).map(|(count, client)| (count, client, Some(*ip)))
-            } else if listener.wildcard {
-                datagram::receive(&listener.socket, &mut self.buffer)
-            } else {
-                listener
-                    .socket
-                    .recv_from(&mut self.buffer)
-                    .map(|(count, client)| (count, client, None))
-            };
-            match received {
-                Ok((count, client, local)) => {
-                    let key = FlowKey { socket: number, client, local };
-                    let datagram = &self.buffer[..count];
-                    let routed =
-                        flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
-                    let Some((flow, to)) = routed else { continue };
-                    let Some(upstream) = self.upstreams.get(flow) else { continue };
-                    let result = upstream.send(datagram, to);
-                    self.on_sent(flow, to, result, flows, cx);
+            let Some(listener) = self.listeners.get(&number) else { return false };
+            match listener.take(address_socket, &mut self.buffer) {
+                Ok(received) if received.to_group && listener.shard > 0 => {}
+                // No reply can go to port 0. One to a listener of this process would be
+                // taken for a request, and so on for ever.
+                Ok(Received { from, .. })
+                    if from.port() == 0 || self.is_own_listener(from, cx.now) =>
+                {
+                    debug!(target: "redirect", "{from}: a datagram with this source is dropped");
                 }
+                Ok(received) => self.forward(number, received, flows, cx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone. The error came in the place of
                 // the next datagram.
@@ -434,6 +425,18 @@ impl UdpWorker {
         true
     }
 
+    /// Sends what a client sent on to the provider of its flow, if that has one already.
+    fn forward(&mut self, number: usize, received: Received, flows: &mut Flows, cx: &Context) {
+        let Some(listener) = self.listeners.get(&number) else { return };
+        let key = FlowKey { socket: number, client: received.from, local: received.local };
+        let datagram = &self.buffer[..received.count];
+        let routed = flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
+        let Some((flow, to)) = routed else { return };
+        let Some(upstream) = self.upstreams.get(flow) else { return };
+        upstream.send(datagram, to);
+        self.report_refusals(flow, flows, cx.now);
+    }
+
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
         if self.base.own_listeners.leads_back(Transport::Udp, to, cx.now) {
@@ -442,8 +445,7 @@ impl UdpWorker {
         }
         let header = self.header(flow, flows);
         let token = token(flow.index(), TokenKind::Upstream);
-        let port_may_change = flows.is_tftp(flow);
-        let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
+        let upstream = match Upstream::open(flow, to, flows.roams(flow), header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
             // Without a local port for this provider there is none for another one.
             Err(error)
@@ -460,32 +462,65 @@ impl UdpWorker {
                 return flows.handle_input(Input::OpenFailed { flow }, cx.now);
             }
         };
-        let failed =
-            |result: &SendResult| matches!(result, SendResult::Unreachable | SendResult::Blocked);
-        let results = flows.unconfirmed(flow).map(|datagram| upstream.send(datagram, to));
-        let result = { results }.find(failed).unwrap_or(SendResult::Sent);
+        flows.unconfirmed(flow).for_each(|datagram| upstream.send(datagram, to));
         flows.handle_input(Input::Opened { flow }, cx.now);
-        self.on_sent(flow, to, result, flows, cx);
+        self.report_refusals(flow, flows, cx.now);
     }
 
-    /// Handles what became of a datagram to a provider.
-    fn on_sent(
+    /// Sends the last datagram of a flow again.
+    fn probe(
         &mut self,
         flow: Key,
         to: SocketAddr,
-        result: SendResult,
+        first: bool,
         flows: &mut Flows,
-        cx: &Context,
+        cx: &mut Context,
     ) {
-        match result {
-            SendResult::Sent | SendResult::Lost => {}
-            SendResult::Unreachable => {
-                flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+        let header = if first { self.header(flow, flows) } else { None };
+        let Some(upstream) = self.upstreams.get(flow) else { return };
+        if first {
+            upstream.set_header(header);
+        }
+        if let Some(datagram) = flows.unconfirmed(flow).last() {
+            upstream.send(datagram, to);
+        }
+        self.report_refusals(flow, flows, cx.now);
+    }
+
+    /// Reads what the system keeps about datagrams of a flow that did not arrive.
+    /// `error`: what it returned in the place of a reply.
+    fn read_errors(
+        &mut self,
+        flow: Key,
+        error: Option<&io::Error>,
+        flows: &mut Flows,
+        now: Moment,
+    ) {
+        let (Some(upstream), Some(to)) = (self.upstreams.get(flow), flows.peer(flow)) else {
+            return;
+        };
+        upstream.read_errors(to, error);
+        self.report_refusals(flow, flows, now);
+    }
+
+    /// Whether a listener of this process has this address. The list of all workers is
+    /// asked for its own ports only, which hardly any client has.
+    fn is_own_listener(&self, source: SocketAddr, now: Moment) -> bool {
+        self.own_ports.contains(&source.port())
+            && self.base.own_listeners.leads_back(Transport::Udp, source, now)
+    }
+
+    /// Tells a flow of each of its datagrams that was refused, or forbidden here.
+    fn report_refusals(&mut self, flow: Key, flows: &mut Flows, now: Moment) {
+        let refusals = self.upstreams.get(flow).map_or(0, Upstream::take_refusals);
+        for _ in 0..refusals {
+            flows.handle_input(Input::ProviderUnreachable { flow }, now);
+        }
+        if self.upstreams.get(flow).is_some_and(Upstream::take_blocked) {
+            if let Some(to) = flows.peer(flow) {
+                self.base.blocked_log.log(to, &"the system forbids to send there", now);
             }
-            SendResult::Blocked => {
-                self.base.blocked_log.log(to, &"the system forbids to send there", cx.now);
-                flows.handle_input(Input::SendBlocked { flow }, cx.now);
-            }
+            flows.handle_input(Input::SendBlocked { flow }, now);
         }
     }
 
@@ -523,13 +558,9 @@ impl UdpWorker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if datagram::is_unreachable(&error) => {
-                    return flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-                }
                 Err(error) if socket::is_out_of_sockets(&error) => return,
-                // Other errors, such as a datagram that was too long, are reported once
-                // and concern no other datagram.
-                Err(_) => {}
+                // It is of a datagram that was sent, and concerns no reply.
+                Err(error) => self.read_errors(flow, Some(&error), flows, cx.now),
             }
         }
         cx.skip_sleep = true;
@@ -546,7 +577,8 @@ impl UdpWorker {
         let Some(listener) = self.listeners.get(&key.socket) else { return };
         let datagram = &self.buffer[..count];
         if listener.connected {
-            let _ = listener.socket.send(datagram);
+            // The first error may be that of an earlier datagram.
+            let _ = listener.socket.send(datagram).or_else(|_| listener.socket.send(datagram));
         } else if let Some(socket) =
             key.local.and_then(|ip| listener.address_sockets.for_address(ip))
         {

@@ -10,7 +10,7 @@ use super::listen_sockets::ListenSocket;
 use super::own_listeners::OwnListeners;
 use super::proxy_protocol::ProxyProtocol;
 use super::queue_handle::QueueHandle;
-use super::shared::{SharedState, WorkerCommand};
+use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::queue_connection::QueueEvent;
@@ -25,6 +25,7 @@ use pegasus_core::protocol::message::{Reply, Request};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
 /// An input that the state machines of both kinds of worker have.
@@ -171,7 +172,16 @@ pub trait Worker: Handler<Command = WorkerCommand, StateMachine: WorkerMachine> 
     fn stop_listening(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
 
     /// New clients stop coming: they go to another process.
-    fn hand_over(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
+    /// `moved` takes what that process can go on with.
+    fn hand_over(
+        &mut self,
+        moved: &Sender<MovedSocket>,
+        machine: &mut Self::StateMachine,
+        cx: &mut Context,
+    );
+
+    /// Goes on with flows of the process that this one took the place of.
+    fn adopt_flows(&mut self, _: &AdoptedFlows, _: &mut Self::StateMachine, _: &mut Context) {}
 
     /// The settings changed.
     fn apply_settings(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
@@ -186,10 +196,11 @@ pub fn on_command<W: Worker>(
 ) {
     match command {
         WorkerCommand::Terminate => terminate(worker, machine, cx),
-        WorkerCommand::HandOver => {
+        WorkerCommand::AdoptFlows(flows) => worker.adopt_flows(&flows, machine, cx),
+        WorkerCommand::HandOver(moved) => {
             let base = worker.base();
             base.exit_policy.start_drain(base.settings.drain_timeout, cx.now);
-            worker.hand_over(machine, cx);
+            worker.hand_over(&moved, machine, cx);
         }
         WorkerCommand::UpdateListeners(diff) => {
             diff.closed.iter().for_each(|number| worker.close_listener(*number, machine, cx));

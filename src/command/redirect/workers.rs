@@ -5,7 +5,7 @@
 
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenSockets;
-use super::shared::{threads, QueueAccess, SharedState, WorkerCommand};
+use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand};
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
 use super::worker::Worker;
@@ -202,7 +202,7 @@ impl RedirectDaemon {
     /// # Errors
     /// Returns the OS error.
     pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<RedirectDaemon> {
-        let mut listen_sockets = ListenSockets::with_shards(threads(&settings));
+        let mut listen_sockets = ListenSockets::with_shards(udp_shards(&settings));
         let diff = listen_sockets.diff(&settings)?;
         listen_sockets.apply(&diff);
         RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever)

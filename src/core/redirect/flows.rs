@@ -5,7 +5,7 @@
 //! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
 //! it, a flow is a client like any other. Knows no socket.
 
-use super::redirector::{self, Failure, Redirector};
+use super::redirector::{self, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
 use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
@@ -13,13 +13,14 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::{Request, RequestResult};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::protocol::message::RequestResult;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
-use status_poll::{StatusPoller, POLL_INTERVAL};
+pub use moved_flow::MovedFlow;
+use status_poll::StatusPoller;
 
 /// While draining a flow ends after this silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
@@ -40,6 +41,15 @@ struct Flow {
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
+    /// Another process found its provider, and the redirector does not know it. Its
+    /// client came to this port.
+    adopted: Option<u16>,
+    /// Replies may come from any port of the provider.
+    roams: bool,
+    /// When the last datagram was sent to the provider, and when one was refused since
+    /// the provider was last heard.
+    sent_at: Moment,
+    refused_at: Option<Moment>,
     /// The redirector knows that the provider replied.
     served: bool,
     datagrams: u32,
@@ -53,6 +63,32 @@ struct Flow {
 }
 
 impl Flow {
+    /// One without a provider.
+    fn new(key: FlowKey, service: ServiceName, limits: FlowLimits, now: Moment) -> Flow {
+        Flow {
+            key,
+            service,
+            limits,
+            open: false,
+            offered: false,
+            to: key.client,
+            peer: key.client,
+            resend: ResendBuffer::default(),
+            adopted: None,
+            roams: false,
+            sent_at: now,
+            refused_at: None,
+            served: false,
+            datagrams: 0,
+            replies: 0,
+            sent: 0,
+            received: 0,
+            opened: now,
+            touched: now,
+            timer: Moment::NEVER,
+        }
+    }
+
     fn port_changed(&self) -> bool {
         self.peer != self.to
     }
@@ -220,10 +256,15 @@ impl Flows {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
-    /// Whether a flow began with a request of TFTP, to which the answer comes from
-    /// another port. It is known as long as no answer came.
-    pub fn is_tftp(&self, flow: Key) -> bool {
-        self.unconfirmed(flow).next().is_some_and(is_tftp_request)
+    /// Where a flow's datagrams go now.
+    pub fn peer(&self, flow: Key) -> Option<SocketAddr> {
+        self.flows.get(flow).map(|flow| flow.peer)
+    }
+
+    /// Whether any port of the provider may reply: the service allows it, or the flow
+    /// began with a request of TFTP, which has a port for each transfer.
+    pub fn roams(&self, flow: Key) -> bool {
+        self.flows.get(flow).is_some_and(|flow| flow.roams)
     }
 
     /// A client sent this to `port` of ours. Where its flow has a provider, the result
@@ -249,36 +290,36 @@ impl Flows {
         if self.draining || self.left.contains(&flow_key.socket) {
             return None;
         }
-        self.evict(now);
         let limits = self.options.services.get(&service).copied().unwrap_or_default();
-        let flow = self.flows.insert(Flow {
-            key: flow_key,
-            service,
-            limits,
-            open: false,
-            offered: false,
-            to: flow_key.client,
-            peer: flow_key.client,
-            resend: ResendBuffer::default(),
-            served: false,
-            datagrams: 0,
-            replies: 0,
-            sent: 0,
-            received: 0,
-            opened: now,
-            touched: now,
-            timer: Moment::NEVER,
-        });
-        if !limits.per_datagram {
-            self.by_key.insert(flow_key, flow);
+        let roams = limits.any_port || is_tftp_request(bytes);
+        let flow = Flow { roams, ..Flow::new(flow_key, service, limits, now) };
+        let flow = self.insert(flow, now);
+        self.request_provider(flow, port, now);
+        self.on_known_flow(flow, bytes, now)
+    }
+
+    /// Adds a flow, in the place of another one if there is no room.
+    fn insert(&mut self, flow: Flow, now: Moment) -> Key {
+        self.evict(now);
+        let flow_key = flow.key;
+        let per_datagram = flow.limits.per_datagram;
+        let key = self.flows.insert(flow);
+        if !per_datagram {
+            self.by_key.insert(flow_key, key);
         }
-        self.ranking.insert(flow, now);
+        self.ranking.insert(key, now);
         let flows = &self.flows;
         self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
-        let from = SocketAddr::new(flow_key.client.ip().to_canonical(), flow_key.client.port());
-        self.redirector
-            .handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
-        self.on_known_flow(flow, bytes, now)
+        key
+    }
+
+    /// The redirector finds a provider for a flow that came to this port.
+    fn request_provider(&mut self, key: Key, port: u16, now: Moment) {
+        let Some(flow) = self.flows.get(key) else { return };
+        let client = flow.key.client;
+        let from = SocketAddr::new(client.ip().to_canonical(), client.port());
+        let arrived = redirector::Input::Arrived { client: key, service: flow.service, from, port };
+        self.redirector.handle_input(arrived, now);
     }
 
     fn on_known_flow(&mut self, key: Key, bytes: &[u8], now: Moment) -> Option<(Key, SocketAddr)> {
@@ -296,6 +337,9 @@ impl Flows {
             // Another provider could not continue a transfer at this port.
             flow.resend.keep(bytes, now, &mut self.resend_bytes);
         }
+        if open {
+            flow.sent_at = now;
+        }
         if open && now.since(flow.opened) >= TAKEN_AFTER {
             self.confirmed(key, now);
         }
@@ -312,11 +356,13 @@ impl Flows {
         now: Moment,
     ) -> Option<FlowKey> {
         let flow = self.flows.get_mut(key).filter(|flow| flow.open)?;
-        if from.ip().to_canonical() != flow.to.ip() {
+        let same_port = from.port() == flow.to.port();
+        if from.ip().to_canonical() != flow.to.ip() || !(same_port || flow.roams) {
             return None;
         }
         flow.peer.set_port(from.port());
         flow.touched = now;
+        flow.refused_at = None;
         flow.replies = flow.replies.saturating_add(1);
         flow.sent += bytes as u64;
         flow.resend.clear(&mut self.resend_bytes);
@@ -346,70 +392,12 @@ impl Flows {
         flow.served = false;
         flow.opened = now;
         flow.touched = now;
+        flow.sent_at = now;
+        flow.refused_at = None;
         flow.resend.sent(now);
         self.redirector.handle_input(redirector::Input::Connected { client: key }, now);
         self.watch.request_poll(now);
         self.arm(key);
-    }
-
-    /// Nothing listens where a flow's datagrams went. At its provider's own port that is
-    /// the death of the provider, and of all flows that lead there.
-    fn on_unreachable(&mut self, key: Key, now: Moment) {
-        // A flow without a provider hears of the one that is known to be dead.
-        let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
-        if flow.port_changed() {
-            return self.finish(key, Outcome::Complete, now);
-        }
-        let to = flow.to;
-        let same = |other: &(Key, &Flow)| {
-            other.0 != key && other.1.open && other.1.to == to && !other.1.port_changed()
-        };
-        let others: Vec<Key> = self.flows.iter().filter(same).map(|(key, _)| key).collect();
-        self.lose_provider(key, true, now);
-        others.into_iter().for_each(|other| self.lose_provider(other, false, now));
-    }
-
-    /// A flow's provider is dead. If the flow kept datagrams that the provider may not
-    /// have received, it moves to another provider. Otherwise it ends, and the client's
-    /// next datagram starts a new one.
-    fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        let (sent, received) = (flow.sent, flow.received);
-        let fresh = flow.resend.fresh(now);
-        if !fresh && reports {
-            self.forget(key);
-            let lost = redirector::Input::ProviderLost {
-                client: key,
-                why: Failure::Refused,
-                sent,
-                received,
-            };
-            return self.redirector.handle_input(lost, now);
-        }
-        if !fresh {
-            return self.finish(key, Outcome::ProviderReset, now);
-        }
-        flow.open = false;
-        self.outputs.push_back(Output::Drop { flow: key });
-        self.fail(key, now);
-    }
-
-    /// A flow's datagrams may not leave this host. A flow that was answered stays: one
-    /// lost datagram, as of a full connection tracking table, is no reason to move it.
-    fn on_blocked(&mut self, key: Key, now: Moment) {
-        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.replies == 0) else { return };
-        if std::mem::take(&mut flow.open) {
-            self.outputs.push_back(Output::Drop { flow: key });
-        }
-        self.redirector.handle_input(redirector::Input::ConnectBlocked { client: key }, now);
-    }
-
-    /// A flow moves to another provider, if there is one.
-    fn fail(&mut self, key: Key, now: Moment) {
-        self.redirector.handle_input(
-            redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
-            now,
-        );
     }
 
     /// Evicts flows until there is room for one more.
@@ -429,7 +417,8 @@ impl Flows {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             if let Some(limits) = self.options.services.get(&flow.service) {
-                flow.limits = FlowLimits { per_datagram: flow.limits.per_datagram, ..*limits };
+                let FlowLimits { per_datagram, any_port, .. } = flow.limits;
+                flow.limits = FlowLimits { per_datagram, any_port, ..*limits };
             }
             if self.draining {
                 flow.limits.idle = flow.limits.idle.min(DRAIN_IDLE);
@@ -457,49 +446,6 @@ impl Flows {
         let keys: Vec<Key> =
             self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
-    }
-
-    /// Asks the queue about the services that flows are of, if it is time.
-    fn poll_status(&mut self, now: Moment) {
-        if !self.watch.is_due(now) {
-            return;
-        }
-        let open = || self.flows.iter().map(|(_, flow)| flow).filter(|flow| flow.open);
-        self.watch.schedule(open().next().is_some(), now);
-        let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
-        for service in self.watch.poll_services(old.map(|flow| flow.service)) {
-            let request = Request::Status { service: Some(service) };
-            self.outputs.push_back(Output::SendToQueue(request));
-        }
-    }
-
-    /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more. Where no provider does, all are full, or
-    /// their monitors cut off, and another one would do no better. A transfer that goes
-    /// on at another port stays, too: no other provider could go on with it.
-    fn on_status(&mut self, lines: &str, now: Moment) {
-        self.watch.on_status();
-        let offers = status_poll::offers(lines);
-        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
-        let mut withdrawn: Vec<Key> = Vec::new();
-        for key in self.flows.keys() {
-            let Some(flow) = self.flows.get_mut(key) else { continue };
-            if !flow.open || !services.contains(&flow.service) {
-                continue;
-            }
-            match self.redirector.granted(key) {
-                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
-                Some(_) if flow.offered && !flow.port_changed() => withdrawn.push(key),
-                _ => {}
-            }
-        }
-        withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
-    }
-
-    /// What the queue says next may be of one that has only just started, and
-    /// has not heard of its providers yet.
-    fn forget_offers(&mut self) {
-        self.flows.iter_mut().for_each(|flow| flow.offered = false);
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
@@ -541,8 +487,12 @@ fn is_tftp_request(bytes: &[u8]) -> bool {
 }
 
 mod eviction;
+mod failures;
+mod handover;
 mod interface;
+mod moved_flow;
 mod status_poll;
+mod withdrawals;
 
 #[cfg(test)]
 mod tests;

@@ -6,21 +6,24 @@
 //! A back end supplies, for sockets that clients send to:
 //!
 //! - `fn prepare(&UdpSocket) -> bool`: returns whether [`receive`] reports the local address.
-//! - `fn receive(..)`, `fn send(..)`: one datagram, with its local address.
+//! - `fn receive(..) -> io::Result<Received>`, `fn send(..)`: one datagram, with its local
+//!   address.
 //! - `fn send_many(..) -> usize`: the first of these datagrams in one call; returns how many
 //!   were sent. 0 where there is no such call.
 //!
 //! And for sockets that lead to providers:
 //!
-//! - `fn prepare_upstream(&UdpSocket, SocketAddr) -> bool`: returns whether the socket reports
-//!   unreachable providers although it is not connected.
-//! - `fn clear_errors(&UdpSocket)`: discards what the system keeps about such errors.
+//! - `fn prepare_upstream(&UdpSocket, SocketAddr)`: makes the socket report datagrams that
+//!   were refused, also where it is not connected.
+//! - `fn take_refusals(&UdpSocket, SocketAddr, Option<&io::Error>) -> usize`: how many
+//!   datagrams to this address its host refused, by what the system keeps about such errors,
+//!   or by the error that `recv` or `send` returned. Nothing is kept after that.
 
 #[cfg_attr(pegasus_linux, path = "pktinfo.rs")]
 #[cfg_attr(not(pegasus_linux), path = "plain.rs")]
 mod backend;
 use backend::send_many;
-pub use backend::{clear_errors, prepare, prepare_upstream, receive, send};
+pub use backend::{prepare, prepare_upstream, receive, send, take_refusals};
 
 use mio::net::UdpSocket;
 use std::io::{Error, ErrorKind};
@@ -43,6 +46,19 @@ pub fn is_unreachable(error: &Error) -> bool {
                 | ErrorKind::HostUnreachable
                 | ErrorKind::NetworkUnreachable
         )
+}
+
+/// A datagram that was received into a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// Its bytes.
+    pub count: usize,
+    /// Its source.
+    pub from: SocketAddr,
+    /// The address that it was sent to, or the interface's if that was a group.
+    pub local: Option<IpAddr>,
+    /// It was sent to a group or broadcast, so each socket at the port gets a copy.
+    pub to_group: bool,
 }
 
 /// A datagram, where to, and from which address of ours.

@@ -1,6 +1,6 @@
 //! `recvmsg` and `sendmsg` with `IP_PKTINFO` and `IPV6_PKTINFO`; `IP_RECVERR`.
 
-use super::OutDatagram;
+use super::{is_unreachable, OutDatagram, Received};
 use crate::os::sockaddr::{self, SockAddr};
 use crate::os::sockopt::set;
 use mio::net::UdpSocket;
@@ -16,9 +16,10 @@ const RECEIVE_BYTES: libc::c_int = 4 << 20;
 
 const ON: libc::c_int = 1;
 
-/// Room for one address with its head, aligned as the head must be.
+/// Room for an address of each family with its head, aligned as the head must be.
 #[repr(C, align(8))]
-struct CmsgBuffer([u8; 64]);
+struct CmsgBuffer([u8; CMSG_BYTES]);
+const CMSG_BYTES: usize = 128;
 
 /// Makes the system tell where each datagram was sent to, if that is not known,
 /// and keep more of them than usual. Whether it is known where each was sent to.
@@ -38,38 +39,79 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     enabled
 }
 
-/// Makes an unconnected socket report datagrams that were refused. Returns whether it does
-/// for this destination.
-pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
-    // Of a mapped address a socket of IPv6 hears by the option of IPv4.
-    let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
-    if to.is_ipv4() { v4 } else { set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON) }.is_ok()
-}
-
-/// Discards the details of errors that a [prepared](prepare_upstream) socket keeps.
-/// `recv` and `send` have already returned the errors.
-pub fn clear_errors(socket: &UdpSocket) {
-    loop {
-        // SAFETY: zero is a valid message: no room for anything.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        // SAFETY: the message lives for the call and leads nowhere.
-        if unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) } < 0 {
-            return;
-        }
+/// Makes the system keep who refused a datagram, and which one.
+pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) {
+    // Of a mapped address a socket of IPv6 hears by the option of IPv4. A system that has
+    // neither reports no errors, and dead providers are found by their monitors.
+    let _ = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
+    if to.is_ipv6() {
+        let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON);
     }
 }
 
-/// Takes a datagram: its length, who sent it, and which address of ours it was
-/// sent to.
+/// Empties the error queue of a [prepared](prepare_upstream) socket. Returns how many
+/// datagrams to `to` were refused by that host itself. What routers say is no proof.
+pub fn take_refusals(socket: &UdpSocket, to: SocketAddr, _: Option<&io::Error>) -> usize {
+    let mut refusals = 0;
+    let mut control = CmsgBuffer([0; CMSG_BYTES]);
+    loop {
+        // SAFETY: zero is a valid start for both structures, which are filled by the call.
+        let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        message.msg_name = (&raw mut sockaddr).cast();
+        message.msg_namelen = mem::size_of_val(&sockaddr) as libc::socklen_t;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+        // SAFETY: every pointer leads to something that is ours, lives for the call, and
+        // has the given length.
+        if unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) } < 0 {
+            return refusals;
+        }
+        // SAFETY: the storage holds an address of any family, and was filled.
+        let sent_to = unsafe { sockaddr::read((&raw const sockaddr).cast()) };
+        let same = |address: SocketAddr| {
+            address.ip().to_canonical() == to.ip().to_canonical() && address.port() == to.port()
+        };
+        let refused = refused_by(&message).map(|ip| ip.to_canonical());
+        refusals +=
+            usize::from(sent_to.is_some_and(same) && refused == Some(to.ip().to_canonical()));
+    }
+}
+
+/// The host that reports in this message that a datagram did not reach it.
+fn refused_by(message: &libc::msghdr) -> Option<IpAddr> {
+    const ICMP_ORIGINS: [u8; 2] = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+    // SAFETY: the message was filled by recvmsg and its control bytes still live. The
+    // macros stay inside of the length that it tells. An address follows the error there.
+    unsafe {
+        let mut head = libc::CMSG_FIRSTHDR(message);
+        while !head.is_null() {
+            let kind = ((*head).cmsg_level, (*head).cmsg_type);
+            if [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)]
+                .contains(&kind)
+            {
+                let data = libc::CMSG_DATA(head);
+                let error: libc::sock_extended_err = ptr::read_unaligned(data.cast());
+                let number = io::Error::from_raw_os_error(error.ee_errno as i32);
+                if !ICMP_ORIGINS.contains(&error.ee_origin) || !is_unreachable(&number) {
+                    return None;
+                }
+                let offender = data.add(mem::size_of::<libc::sock_extended_err>());
+                return sockaddr::read(offender.cast()).map(|address| address.ip());
+            }
+            head = libc::CMSG_NXTHDR(message, head);
+        }
+    }
+    None
+}
+
+/// Takes a datagram, with its local address.
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn receive(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = CmsgBuffer([0; 64]);
+    let mut control = CmsgBuffer([0; CMSG_BYTES]);
     // SAFETY: zero is a valid start for both structures, which are filled by the call.
     let (mut sockaddr, mut message): (libc::sockaddr_storage, libc::msghdr) =
         unsafe { (mem::zeroed(), mem::zeroed()) };
@@ -86,12 +128,15 @@ pub fn receive(
     // SAFETY: the storage holds an address of any family, and was filled.
     let from = unsafe { sockaddr::read((&raw const sockaddr).cast()) }
         .ok_or(io::ErrorKind::InvalidData)?;
-    Ok((count, from, destination(&message)))
+    let (local, to_group) = destination(&message);
+    Ok(Received { count, from, local, to_group })
 }
 
-/// The local address of a datagram. For a group, from which no answer can come, it is the
-/// address of the interface.
-fn destination(message: &libc::msghdr) -> Option<IpAddr> {
+/// The local address of a datagram, and whether it was sent to a group or broadcast. No
+/// reply can leave from such an address: the local one is that of the interface then.
+fn destination(message: &libc::msghdr) -> (Option<IpAddr>, bool) {
+    let mut local = None;
+    let mut to_group = false;
     // SAFETY: the message was filled by recvmsg and its control bytes still live;
     // the macros stay inside of the length that it tells.
     unsafe {
@@ -101,18 +146,26 @@ fn destination(message: &libc::msghdr) -> Option<IpAddr> {
             match ((*head).cmsg_level, (*head).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info: libc::in_pktinfo = ptr::read_unaligned(data.cast());
-                    return Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into());
+                    let interface = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+                    to_group = info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr;
+                    // A socket of IPv6 reports both, and needs the mapped form to reply.
+                    local = Some(match local {
+                        Some(IpAddr::V6(_)) => interface.to_ipv6_mapped().into(),
+                        _ => interface.into(),
+                    });
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info: libc::in6_pktinfo = ptr::read_unaligned(data.cast());
                     let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                    return (!ip.is_multicast()).then_some(ip.into());
+                    to_group = ip.is_multicast();
+                    local = (!to_group).then_some(ip.into());
                 }
-                _ => head = libc::CMSG_NXTHDR(message, head),
+                _ => {}
             }
+            head = libc::CMSG_NXTHDR(message, head);
         }
     }
-    None
+    (local, to_group)
 }
 
 /// Sends a datagram from this address of ours, or from one that the system
@@ -170,7 +223,7 @@ struct MsgBuffers {
 impl MsgBuffers {
     fn new(bytes: &[u8], to: SocketAddr) -> MsgBuffers {
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        MsgBuffers { part, sockaddr: to.into(), control: CmsgBuffer([0; 64]) }
+        MsgBuffers { part, sockaddr: to.into(), control: CmsgBuffer([0; CMSG_BYTES]) }
     }
 
     /// The message; its pointers lead into the buffers and to the bytes.
@@ -244,11 +297,13 @@ mod tests {
             client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
             client.send_to(b"question", address).unwrap();
             let mut buffer = [0; 100];
-            let (count, peer, to) = receive(&ours, &mut buffer).unwrap();
+            let Received { count, from: peer, local: to, to_group } =
+                receive(&ours, &mut buffer).unwrap();
             assert_eq!(
                 (&buffer[..count], to.map(|to| to.to_canonical())),
                 (&b"question"[..], Some(address.ip()))
             );
+            assert!(!to_group);
             send(&ours, b"answer", peer, to).unwrap();
             let datagrams =
                 [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: peer, from: to });
@@ -265,10 +320,29 @@ mod tests {
     }
 
     #[test]
+    fn a_broadcast_is_answered_from_the_interface() {
+        for wildcard in ["0.0.0.0:0", "[::]:0"] {
+            let Ok(ours) = std::net::UdpSocket::bind(wildcard) else { continue };
+            prepare(&ours);
+            let port = ours.local_addr().unwrap().port();
+            let ours = UdpSocket::from_std(ours);
+            let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            client.set_broadcast(true).unwrap();
+            client.send_to(b"question", ("127.255.255.255", port)).unwrap();
+            let Received { from, local, to_group, .. } = receive(&ours, &mut [0; 100]).unwrap();
+            assert!(to_group, "{wildcard}");
+            send(&ours, b"answer", from, local).unwrap();
+            let answer = client.recv_from(&mut [0; 100]).unwrap();
+            assert_eq!(answer, (6, ([127, 0, 0, 1], port).into()), "{wildcard}");
+        }
+    }
+
+    #[test]
     fn an_unconnected_socket_reports_a_refused_datagram() {
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert!(prepare_upstream(&ours, gone));
+        prepare_upstream(&ours, gone);
         ours.send_to(b"hello", gone).unwrap();
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::is_unreachable(&error), "{error}");
@@ -277,9 +351,12 @@ mod tests {
         let mut ours = ours;
         let mut events = Events::with_capacity(1);
         udp_interest::register_readable(poll.registry(), &mut ours, Token(0)).unwrap();
+        let stranger = SocketAddr::new(gone.ip(), 1);
+        assert_eq!(take_refusals(&ours, stranger, None), 0);
+        ours.send_to(b"hello", gone).unwrap();
         for forgotten in [false, false, true] {
             if forgotten {
-                clear_errors(&ours);
+                assert_eq!(take_refusals(&ours, gone, None), 1);
             }
             poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
             assert_eq!(events.is_empty(), forgotten);

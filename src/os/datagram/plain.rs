@@ -2,7 +2,7 @@
 //! is bound to; on a wildcard the system chooses one, so a host with several
 //! addresses needs a socket for each of them.
 
-use super::OutDatagram;
+use super::{OutDatagram, Received};
 use mio::net::UdpSocket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,24 +12,25 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     socket.local_addr().is_ok_and(|local| !local.ip().is_unspecified())
 }
 
-/// Nothing to prepare. Returns whether an unconnected socket reports refused datagrams:
-/// only on Windows.
-pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
-    cfg!(windows)
+/// Nothing to prepare: a connected socket reports refused datagrams, on Windows any.
+pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) {}
+
+/// Returns 1 if `recv` or `send` returned an error that the destination itself causes.
+/// The system keeps no details, so only a connected socket is sure of its source.
+pub fn take_refusals(_: &UdpSocket, _: SocketAddr, error: Option<&io::Error>) -> usize {
+    let refused = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+    };
+    usize::from(error.is_some_and(refused))
 }
 
-/// Nothing is kept.
-pub fn clear_errors(_: &UdpSocket) {}
-
-/// Receives a datagram: its length and sender. The local address is unknown.
+/// Receives a datagram. The local address is unknown.
 ///
 /// # Errors
 /// Returns the OS error.
-pub fn receive(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
-    socket.recv_from(buffer).map(|(count, from)| (count, from, None))
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let (count, from) = socket.recv_from(buffer)?;
+    Ok(Received { count, from, local: None, to_group: false })
 }
 
 /// Sends a datagram.

@@ -3,6 +3,7 @@
 //! line on which the new process says that it is ready, or why not.
 
 use super::fd_info::{is_internet, listens, socket_option};
+use super::moved_sockets::{self, MovedSockets};
 use super::Handover;
 use crate::os::keeper;
 use crate::os::socket::Socket;
@@ -11,8 +12,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -27,6 +28,9 @@ const VARIABLE: &str = "PEGASUS_HANDOVER";
 const LOG_FILE: &str = "+log";
 /// What the line to a keeper is called.
 const KEEPER_LINE: &str = "+keeper";
+/// The name of the socket on which further sockets come while both processes run. A
+/// program that does not know it passes over it.
+const MOVED: &str = "+moved";
 const READY: &str = "ready\n";
 /// What a process may say instead of that.
 const TEXT_MAX: usize = 4096;
@@ -37,6 +41,7 @@ pub struct Successor {
     id: u32,
     child: Mutex<Child>,
     line: UnixStream,
+    moved: UnixDatagram,
 }
 
 /// Starts the program that this process was started from, as it is now, with
@@ -50,8 +55,9 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
     line.set_nonblocking(true)?;
     let _ = (&line).write(data);
     line.set_nonblocking(false)?;
-    let mut passed = vec![theirs.as_raw_fd()];
-    let mut text = theirs.as_raw_fd().to_string();
+    let (moved, their_moved) = moved_sockets::pair()?;
+    let mut passed = vec![theirs.as_raw_fd(), their_moved.as_raw_fd()];
+    let mut text = format!("{} {}={MOVED}", theirs.as_raw_fd(), their_moved.as_raw_fd());
     for (name, socket) in sockets {
         let descriptor = match socket {
             Socket::Tcp(socket) => socket.as_raw_fd(),
@@ -86,7 +92,7 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
         });
     }
     let child = command.spawn()?;
-    Ok(Successor { id: child.id(), child: Mutex::new(child), line })
+    Ok(Successor { id: child.id(), child: Mutex::new(child), line, moved })
 }
 
 /// The path that this program was started by: there may be a newer one now.
@@ -112,6 +118,20 @@ impl Successor {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Sends it one more socket, with a line of at most 512 bytes.
+    ///
+    /// # Errors
+    /// Returns the OS error: it does not take sockets, or is gone.
+    pub fn send_socket(&self, text: &str, socket: &UdpSocket) -> io::Result<()> {
+        moved_sockets::send(&self.moved, text, Some(socket))
+    }
+
+    /// No socket follows.
+    pub fn end_sockets(&self) {
+        // If it is gone or does not listen, it waits for none.
+        let _ = moved_sockets::send(&self.moved, "", None);
     }
 
     /// Waits until it is ready. If it is not in time it is ended.
@@ -166,28 +186,37 @@ impl Successor {
 
 /// The process that left its sockets to this one.
 #[derive(Debug)]
-pub struct Predecessor(UnixStream);
+pub struct Predecessor {
+    line: UnixStream,
+    moved: Option<MovedSockets>,
+}
 
 impl Predecessor {
     /// The words that it left; the last ones may be missing.
     pub fn read_data(&self) -> Vec<u8> {
         let mut received = Vec::new();
         // What there is was there before this process: it is not waited for.
-        let _ = self.0.set_nonblocking(true);
-        let _ = (&self.0).read_to_end(&mut received);
-        let _ = self.0.set_nonblocking(false);
+        let _ = self.line.set_nonblocking(true);
+        let _ = (&self.line).read_to_end(&mut received);
+        let _ = self.line.set_nonblocking(false);
         received
+    }
+
+    /// The sockets that it sends after the report that this process is ready. None if it
+    /// is of a version that sends none.
+    pub fn take_sockets(&mut self) -> Option<MovedSockets> {
+        self.moved.take()
     }
 
     /// Tells it that clients are served from now on.
     pub fn report_ready(mut self) {
         // If it is gone already, it needs no report.
-        let _ = self.0.write_all(READY.as_bytes());
+        let _ = self.line.write_all(READY.as_bytes());
     }
 
     /// Tells it why this process will not serve.
     pub fn report_failure(&self, why: &str) {
-        let _ = (&self.0).write_all(format!("{why}\n").as_bytes());
+        let _ = (&self.line).write_all(format!("{why}\n").as_bytes());
     }
 }
 
@@ -203,6 +232,7 @@ fn parse(text: OsString) -> Option<Handover> {
     let mut words = text.split(' ');
     let line = open(words.next()?)?;
     let mut sockets = Vec::new();
+    let mut moved = None;
     for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
         let Some(descriptor) = open(descriptor) else { continue };
         if name == LOG_FILE {
@@ -214,6 +244,12 @@ fn parse(text: OsString) -> Option<Handover> {
         if name == KEEPER_LINE {
             // SAFETY: as with the log file.
             keeper::inherit_line(unsafe { UnixStream::from_raw_fd(descriptor) });
+            continue;
+        }
+        if name == MOVED {
+            // SAFETY: the descriptor is open, was left to us for this, and nothing else in
+            // this process owns it.
+            moved = MovedSockets::new(unsafe { OwnedFd::from_raw_fd(descriptor) });
             continue;
         }
         if !is_internet(descriptor) {
@@ -233,7 +269,8 @@ fn parse(text: OsString) -> Option<Handover> {
     }
     // SAFETY: the descriptor is open, was left to us for this, and nothing else
     // in this process owns it.
-    let predecessor = Predecessor(unsafe { UnixStream::from_raw_fd(line) });
+    let line = unsafe { UnixStream::from_raw_fd(line) };
+    let predecessor = Predecessor { line, moved };
     Some(Handover { sockets, predecessor })
 }
 

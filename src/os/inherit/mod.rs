@@ -8,8 +8,11 @@
 //! - `fn take() -> StartContext`: what was inherited. Called first of all.
 //! - `fn start_successor(sockets, data) -> io::Result<Successor>`: starts this program again
 //!   and leaves it these sockets.
-//! - `struct Successor` with `id()`, `wait(Duration)` and `end()`.
-//! - `struct Predecessor` with `read_data()`, `report_ready()` and `report_failure(&str)`.
+//! - `struct Successor` with `id()`, `wait(Duration)`, `end()`, `send_socket(&str, &UdpSocket)`
+//!   and `end_sockets()`.
+//! - `struct Predecessor` with `read_data()`, `take_sockets()`, `report_ready()` and
+//!   `report_failure(&str)`.
+//! - `struct MovedSockets`, an iterator: what `Successor::send_socket()` sends.
 
 #[cfg(unix)]
 mod descriptors;
@@ -18,12 +21,16 @@ mod fd_info;
 #[cfg(unix)]
 mod handover;
 #[cfg(unix)]
+mod moved_sockets;
+#[cfg(unix)]
 pub use handover::{start_successor, Predecessor, Successor};
+#[cfg(unix)]
+pub use moved_sockets::MovedSockets;
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::{start_successor, take, Predecessor, Successor};
+pub use none::{start_successor, take, MovedSockets, Predecessor, Successor};
 
 use super::socket::Socket;
 use std::fs::File;

@@ -3,6 +3,7 @@
 use super::{Inherited, StartContext};
 use crate::os::socket::Socket;
 use std::io;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 /// Nothing is ever inherited.
@@ -40,6 +41,19 @@ impl Successor {
     pub fn end(&self) {
         match *self {}
     }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn send_socket(&self, _: &str, _: &UdpSocket) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn end_sockets(&self) {
+        match *self {}
+    }
 }
 
 /// Never there.
@@ -53,12 +67,29 @@ impl Predecessor {
     }
 
     /// Never called.
+    pub fn take_sockets(&mut self) -> Option<MovedSockets> {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn report_ready(self) {
         match self {}
     }
 
     /// Never called.
     pub fn report_failure(&self, _: &str) {
+        match *self {}
+    }
+}
+
+/// Never there.
+#[derive(Debug)]
+pub enum MovedSockets {}
+
+impl Iterator for MovedSockets {
+    type Item = (String, UdpSocket);
+
+    fn next(&mut self) -> Option<(String, UdpSocket)> {
         match *self {}
     }
 }

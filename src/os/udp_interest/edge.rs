@@ -18,3 +18,11 @@ pub fn register_readable(
 ) -> io::Result<()> {
     registry.register(socket, token, Interest::READABLE)
 }
+
+/// The loop gets no more events of this socket, also while another process has it.
+///
+/// # Errors
+/// Returns the OS error.
+pub fn deregister(registry: &Registry, socket: &mut UdpSocket) -> io::Result<()> {
+    registry.deregister(socket)
+}

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 pub const LEVEL_TRIGGERED: bool = true;
 
 /// The loop gets events while there is something to read. An error repeats, too, until it
-/// is [cleared](crate::os::datagram::clear_errors).
+/// is [taken](crate::os::datagram::take_refusals).
 ///
 /// # Errors
 /// Returns the OS error.
@@ -19,19 +19,29 @@ pub fn register_readable(
     socket: &mut UdpSocket,
     token: Token,
 ) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
+    let event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token.0 as u64 };
+    control(registry, libc::EPOLL_CTL_ADD, socket, event)
+}
+
+/// The loop gets no more events of this socket, also while another process has it.
+///
+/// # Errors
+/// Returns the OS error.
+pub fn deregister(registry: &Registry, socket: &mut UdpSocket) -> io::Result<()> {
+    control(registry, libc::EPOLL_CTL_DEL, socket, libc::epoll_event { events: 0, u64: 0 })
+}
+
+fn control(
+    registry: &Registry,
+    operation: libc::c_int,
+    socket: &UdpSocket,
+    mut event: libc::epoll_event,
+) -> io::Result<()> {
     // SAFETY: both descriptors are open, the event lives for the call.
-    let failed = unsafe {
-        libc::epoll_ctl(
-            registry.as_raw_fd(),
-            libc::EPOLL_CTL_ADD,
-            socket.as_raw_fd(),
-            &raw mut event,
-        )
-    };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match unsafe {
+        libc::epoll_ctl(registry.as_raw_fd(), operation, socket.as_raw_fd(), &raw mut event)
+    } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

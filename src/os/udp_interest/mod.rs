@@ -5,9 +5,10 @@
 //! A back end supplies:
 //!
 //! - `fn register_readable(&Registry, &mut UdpSocket, Token) -> io::Result<()>`.
+//! - `fn deregister(&Registry, &mut UdpSocket) -> io::Result<()>`: no further events.
 //! - `const LEVEL_TRIGGERED: bool`: whether an event repeats until everything is read.
 
 #[cfg_attr(pegasus_linux, path = "level.rs")]
 #[cfg_attr(not(pegasus_linux), path = "edge.rs")]
 mod backend;
-pub use backend::{register_readable, LEVEL_TRIGGERED};
+pub use backend::{deregister, register_readable, LEVEL_TRIGGERED};

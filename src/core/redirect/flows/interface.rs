@@ -20,6 +20,8 @@ pub struct FlowLimits {
     pub age: Span,
     /// Every datagram is a flow of its own.
     pub per_datagram: bool,
+    /// Any port of the provider may reply.
+    pub any_port: bool,
 }
 
 impl Default for FlowLimits {
@@ -29,6 +31,7 @@ impl Default for FlowLimits {
             replies: 0,
             age: Span::from_secs(3600),
             per_datagram: false,
+            any_port: false,
         }
     }
 }
@@ -89,7 +92,7 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
-    /// Nothing listens where the flow's datagrams went.
+    /// The provider's host refused one of the flow's datagrams. Reported for each.
     ProviderUnreachable {
         /// The flow.
         flow: Key,
@@ -144,6 +147,16 @@ pub enum Output {
         flow: Key,
         /// The provider's address.
         to: SocketAddr,
+    },
+    /// Send the last of what the flow [kept](super::Flows::unconfirmed) to this address
+    /// again: whether that is refused, too, shows whether the provider is dead.
+    Probe {
+        /// The flow.
+        flow: Key,
+        /// The provider's address.
+        to: SocketAddr,
+        /// It is the flow's first datagram, and its only one.
+        first: bool,
     },
     /// Close the flow's socket, if it has one.
     Drop {

@@ -14,6 +14,7 @@ use crate::protocol::message::{ErrorCode, Reply, Request};
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 
 mod failures;
+mod handover;
 mod withdrawals;
 
 struct Story {
@@ -92,6 +93,11 @@ impl Story {
                     self.flows.handle_input(Input::Opened { flow }, self.now);
                     deed
                 }
+                Output::Probe { flow, to, .. } => {
+                    let who = name(self.flows.key(flow).unwrap().client);
+                    let last = self.flows.unconfirmed(flow).last().unwrap();
+                    format!("{who} probes {to}: {}", String::from_utf8_lossy(last))
+                }
                 Output::Drop { flow } => match self.open.remove(&flow) {
                     Some(who) => format!("{who} drops"),
                     None => continue,
@@ -144,7 +150,10 @@ impl Story {
             ["status", ..] => {
                 let rows = event.split(' ').skip(1).map(|row| match row.split_once('=') {
                     Some((address, capacity)) => {
-                        format!("provider service=dns address={address} tickets=0 capacity={capacity}\n")
+                        format!(
+                            "provider service=dns address={address} tickets=0 \
+                             capacity={capacity}\n"
+                        )
                     }
                     None => "queue waiting=0\n".to_string(),
                 });
@@ -282,13 +291,15 @@ fn what_a_dead_provider_refused_goes_to_another_one() {
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
          0.1s a says y => a to 10.0.0.1:53: y
-         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 \
-             | say next?wait=800ms&id=2&avoid=10.0.0.1:53
+         0.2s a refused => a probes 10.0.0.1:53: y
+         0.2s a refused => a drops | 10.0.0.1:53 failed \
+             | say failure?provider=10.0.0.1:53&id=1 | say next?wait=800ms&id=2&avoid=10.0.0.1:53
          0.3s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x y
          0.3s 10.0.0.2:53 answers a => a hears
          5s a says z => a to 10.0.0.2:53: z
-         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 \
-             | say next?id=3&avoid=10.0.0.2:53
+         5.1s a refused => a probes 10.0.0.2:53: z
+         5.1s a refused => a drops | 10.0.0.2:53 failed \
+             | say failure?provider=10.0.0.2:53&id=2 | say next?id=3&avoid=10.0.0.2:53
          5.2s told 10.0.0.1:53 id=3 => a to 10.0.0.1:53: z
          40s . => a drops | say done?id=3 | a gone idle 10/3",
     )
@@ -306,11 +317,15 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          0s c says x => say next?id=3
          0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
+         4.5s a says z => a to 10.0.0.1:53: z
+         5s a refused => a probes 10.0.0.1:53: z
          5s a refused => a drops | b drops | 10.0.0.1:53 failed \
-             | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 \
+             | say failure?provider=10.0.0.1:53&id=1 | say next?id=4&avoid=10.0.0.1:53 \
              | say done?id=2&result=reset | b gone provider-reset 0/1
+         5s told 10.0.0.2:53 id=4 => a to 10.0.0.2:53: z
          6s c says y => c to 10.0.0.2:53: y
-         7s end => c drops | say done?id=3 | c gone drained 0/2",
+         7s end => a drops | c drops | say done?id=4 | a gone drained 0/2 | say done?id=3 \
+             | c gone drained 0/2",
     )
     .ends();
 }
@@ -318,14 +333,14 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
 #[test]
 fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
     told(
-        FlowLimits::default(),
+        FlowLimits { any_port: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
          1s 10.0.0.9:4000 answers a
          1s 10.0.0.1:4000 answers a => a hears
          2s a says ack => a to 10.0.0.1:4000: ack
-         3s a refused => a drops | say done?id=1 | a gone complete 10/4",
+         2.5s a refused => a drops | say done?id=1 | a gone complete 10/4",
     )
     .ends();
 }
@@ -333,7 +348,7 @@ fn a_stream_goes_on_at_the_port_that_answered_and_its_end_is_no_failure() {
 #[test]
 fn a_client_that_keeps_its_port_may_ask_for_the_next_file() {
     let mut story = told(
-        FlowLimits::default(),
+        FlowLimits { any_port: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
@@ -500,4 +515,52 @@ fn no_more_is_kept_than_the_bounds_say() {
     assert!(story.flows.resend_bytes <= 16 * 1024 * 1024, "{}", story.flows.resend_bytes);
     story.flows.handle_input(Input::End, story.now);
     assert_eq!((story.flows.resend_bytes, story.flows.count()), (0, 0));
+}
+
+#[test]
+fn a_burst_waits_for_the_provider_and_is_resent_when_it_was_refused() {
+    let mut story = Story::new(FlowLimits::default(), 10);
+    story.tell("0s up");
+    for number in 0..300 {
+        assert_eq!(story.says("a", format!("{number}").as_bytes()), None);
+    }
+    let kept = |story: &Story| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        story.flows.unconfirmed(story.key("a")).map(text).collect::<Vec<_>>()
+    };
+    let first = || (0..256).map(|number| number.to_string());
+    assert_eq!(kept(&story), first().collect::<Vec<_>>());
+    story.happen("told 10.0.0.1:53 id=1");
+    story.collect();
+    story.deeds.clear();
+    // What is sent later displaces one datagram each.
+    story.says("a", b"later");
+    assert_eq!(kept(&story), first().skip(1).chain(["later".into()]).collect::<Vec<_>>());
+    // A second later nothing of it is kept but what is new.
+    story.now = story.now + TAKEN_AFTER;
+    story.says("a", b"x");
+    assert_eq!(kept(&story), ["x"]);
+    for number in 0..20 {
+        story.says("a", format!("{number}").as_bytes());
+    }
+    assert_eq!(kept(&story), (12..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    story.flows.handle_input(Input::End, story.now);
+    while story.flows.poll_output().is_some() {}
+    story.ends();
+}
+
+#[test]
+fn empty_datagrams_are_bounded_too() {
+    let mut story = Story::new(FlowLimits::default(), 10_000);
+    story.tell("0s up");
+    for port in 1..=2000 {
+        let client = SocketAddr::new("192.0.2.1".parse().unwrap(), port);
+        let flow_key = FlowKey { socket: 0, client, local: None };
+        for _ in 0..256 {
+            story.flows.on_datagram(flow_key, "dns".parse().unwrap(), 53, b"", story.now);
+        }
+    }
+    let kept: usize =
+        story.flows.flows.iter().map(|(key, _)| story.flows.unconfirmed(key).count()).sum();
+    assert_eq!(kept, 16 * 1024 * 1024 / 64);
 }

@@ -51,7 +51,7 @@ fn a_queue_that_has_just_started_ends_no_flow() {
 #[test]
 fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
     told(
-        FlowLimits::default(),
+        FlowLimits { any_port: true, ..FlowLimits::default() },
         "0s up
          0s a says x => say next?id=1
          0s told 10.0.0.1:69 id=1 => a to 10.0.0.1:69: x
