@@ -314,7 +314,7 @@ fn a_provider_that_cannot_be_reached_from_here_is_left_to_others() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
-         0s a blocked => say pegasus://b/done?id=1&unused=yes | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s a blocked => say pegasus://b/done?id=1&result=unused | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
          0.1s a connected
          1s a closed => say pegasus://b/done?id=2 | a gone complete",
