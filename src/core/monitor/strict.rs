@@ -322,7 +322,8 @@ mod tests {
                 strict.answered(balancer, 0, 1, 1.0);
             }
         }
-        assert!(had.iter().all(|had| *had >= 15), "{had:?}");
+        // A place that moves is nobody's for one turn.
+        assert!(had.iter().all(|had| *had >= 8), "{had:?}");
     }
 
     #[test]
