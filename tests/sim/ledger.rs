@@ -40,6 +40,8 @@ struct Account {
     troubles: BTreeMap<IpAddr, (Moment, u32)>,
     owner: Option<Key>,
     rival: Option<Key>,
+    /// Requests that were served, of all times.
+    samples: u64,
 }
 
 impl Account {
@@ -63,6 +65,7 @@ impl Account {
             troubles: BTreeMap::new(),
             owner: None,
             rival: None,
+            samples: 0,
         }
     }
 
@@ -152,6 +155,7 @@ struct Pending {
 #[derive(Clone, Copy)]
 enum Tier {
     Ticket,
+    SureTicket,
     /// Within the capacity, and the pace at which newcomers are let in.
     InPace,
     Any,
@@ -328,6 +332,7 @@ impl Ledger {
                 probe.map(|place| account.probes.remove(place));
                 if well {
                     account.served.push(granted.asker);
+                    account.samples += 1;
                     account.troubles.remove(&granted.asker);
                     account.failures_in_row = 0;
                     if probe.is_some() {
@@ -382,7 +387,7 @@ impl Ledger {
                     !self.draining && !pending.given_up && now <= pending.deadline,
                     "a grant too late"
                 );
-                let on_ticket = self.candidate(pending, Tier::Ticket, now);
+                let on_ticket = self.candidate(pending, Tier::SureTicket, now);
                 let in_pace = self.candidate(pending, Tier::InPace, now);
                 let patient = self.patient(pending, now);
                 let account = self
@@ -391,8 +396,10 @@ impl Ledger {
                     .unwrap_or_else(|| panic!("{provider} never offered"));
                 assert!(now < account.lease_end, "the lease of {provider} is over");
                 assert!(account.hold_end <= now, "{provider} is held");
-                let fits = if on_ticket {
-                    account.on_ticket(pending.counted, now)
+                let fits = if account.on_ticket(pending.counted, now) {
+                    true
+                } else if on_ticket {
+                    false
                 } else if in_pace {
                     account.on_capacity(now) && account.in_pace(now)
                 } else {
@@ -400,7 +407,7 @@ impl Ledger {
                 };
                 assert!(!account.avoided(pending.asker, now), "{provider} fails for this asker");
                 assert!(
-                    fits && (on_ticket || pending.counted),
+                    fits && (pending.counted || account.free() > 0),
                     "{provider} has no place: {account:?}"
                 );
                 account.granted += 1;
@@ -446,6 +453,8 @@ impl Ledger {
         let counted = pending.counted;
         let fits = |account: &Account| match tier {
             Tier::Ticket => account.on_ticket(counted, now),
+            // Not one that may be suspected of errors, and so be passed over.
+            Tier::SureTicket => account.on_ticket(counted, now) && account.samples <= 20,
             Tier::InPace => counted && account.on_capacity(now) && account.in_pace(now),
             Tier::Any => counted && account.on_capacity(now),
         };

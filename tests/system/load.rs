@@ -337,8 +337,9 @@ fn busy_loops_raise_the_reading() {
     let _spinning = Spinning::start(3 * cpus);
     until("the CPUs are busy and as many tasks wait", || {
         let out = look(QUICK, &[UNCHECKED, "monitor_load=cpu"]);
-        // Where the tests themselves are niced, what they use is not busy.
-        let busy = niced || number(&out, "utilisation") > 0.9;
+        // Where the tests themselves are niced, what they use is not busy; and niced
+        // jobs of others may take their part.
+        let busy = niced || number(&out, "utilisation") > 0.5;
         busy && number(&out, "queued") >= cpus as f64
     });
 }

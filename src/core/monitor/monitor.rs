@@ -184,12 +184,14 @@ impl BalancerState {
         self.demand = self.demand * (-over / DEMAND_MEMORY.as_secs_f64()).exp() + granted + waiting;
         // A queue of the first version does not tell what ended: about what was granted.
         let time = if granted > 0.0 { standing.active * over / granted } else { 0.0 };
-        let Progress { now: active, ended, held, usual } = standing.progress.unwrap_or(Progress {
-            now: standing.active.ceil() as u32,
-            ended: standing.granted,
-            held: time,
-            usual: time,
-        });
+        let Progress { now: active, ended, held, usual, .. } =
+            standing.progress.unwrap_or(Progress {
+                now: standing.active.ceil() as u32,
+                ended: standing.granted,
+                held: time,
+                usual: time,
+                queued: 0,
+            });
         let (sums, ended) = (&mut self.requests, ended as f64);
         sums.active += standing.active * over;
         sums.now = f64::from(active);
@@ -732,7 +734,8 @@ impl Monitor {
                 }
                 let demand = state.demand;
                 if let Some(strict) = &mut offer.strict {
-                    strict.answered(balancer, now_active, standing.waiting, demand);
+                    let queued = standing.progress.map_or(0, |progress| progress.queued);
+                    strict.answered(balancer, now_active, standing.waiting + queued, demand);
                     if strict.is_tight() {
                         let round = interval.part(STRICT_ROUNDS).max(STRICT_ROUND_MIN);
                         self.next_round = self.next_round.min(now + round);

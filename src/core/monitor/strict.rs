@@ -175,9 +175,7 @@ impl Strict {
             .collect();
         let needed = needs.iter().fold(0, |sum: u32, need| sum.saturating_add(*need));
         if needed > most {
-            let parts =
-                needs.iter().map(|need| f64::from(*need) / f64::from(needed)).collect::<Vec<_>>();
-            return self.apportion(most, &parts);
+            return self.deal(most, &needs);
         }
         let demand: f64 = self.shares.iter().map(|share| share.demand).sum();
         let even = 1.0 / count.max(1) as f64;
@@ -204,6 +202,27 @@ impl Strict {
             over -= 1;
         }
         wanted
+    }
+
+    /// Places one by one in turn to those that still need one, so that under
+    /// contention each gets some, sooner or later.
+    fn deal(&self, most: u32, needs: &[u32]) -> Vec<u32> {
+        let mut shares = vec![0; needs.len()];
+        let mut left = most;
+        while left > 0 {
+            let before = left;
+            for step in 0..needs.len() {
+                let place = (step + self.turn) % needs.len();
+                if left > 0 && shares[place] < needs[place] {
+                    shares[place] += 1;
+                    left -= 1;
+                }
+            }
+            if left == before {
+                break;
+            }
+        }
+        shares
     }
 
     /// Whole shares in these parts of a whole; remainders to the largest, equals
@@ -288,6 +307,23 @@ mod tests {
         strict.tell(other, 0);
         strict.answered(other, 0, 5, 5.0);
         assert_eq!(strict.shares(at(2))[other], 1);
+    }
+
+    #[test]
+    fn under_contention_each_gets_its_turn() {
+        let mut strict = heard(2, 3);
+        let mut had = [0; 3];
+        for _ in 0..30 {
+            let shares = strict.shares(at(1));
+            for (balancer, share) in shares.into_iter().enumerate() {
+                strict.tell(balancer, share);
+                had[balancer] += share;
+                // All that it may have ends before the next turn, and more wait.
+                strict.answered(balancer, 0, 1, 1.0);
+            }
+        }
+        // A place that moves is nobody's for one turn.
+        assert!(had.iter().all(|had| *had >= 8), "{had:?}");
     }
 
     #[test]

@@ -202,6 +202,8 @@ pub struct Progress {
     pub held: f64,
     /// Their geometric mean time, in seconds: a few that stay do not change it.
     pub usual: f64,
+    /// Requests of the service that wait now.
+    pub queued: u64,
 }
 
 /// What a queue tells a provider about itself since its previous ticket message.
@@ -518,10 +520,11 @@ impl Reply {
                     "ok active={active} granted={} waiting={} mode={mode}",
                     s.granted, s.waiting
                 );
-                if let Some(Progress { now, ended, held, usual }) = s.progress {
+                if let Some(Progress { now, ended, held, usual, queued }) = s.progress {
                     // Times in milliseconds, as durations are written.
                     let (held, usual) = (Thousandths(held * 1e3), Thousandths(usual * 1e3));
                     let _ = write!(out, " now={now} ended={ended} held={held}ms usual={usual}ms");
+                    let _ = write!(out, " queued={queued}");
                 }
                 out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
@@ -604,6 +607,7 @@ fn progress(line: &str) -> Option<Progress> {
         ended: key_value::find(line, "ended")?.parse().ok()?,
         held,
         usual: seconds("usual").unwrap_or(held),
+        queued: key_value::find(line, "queued").and_then(|text| text.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -730,7 +734,7 @@ mod tests {
             "ok",
             "ok active=1.500 granted=12 waiting=0 mode=slots",
             "ok active=0.000 granted=1 waiting=3 mode=paper",
-            "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms usual=20.000ms contested=yes",
+            "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms usual=20.000ms queued=3 contested=yes",
             "ok discarded=100",
             "10.0.0.7:80",
             "10.0.0.7",

@@ -430,6 +430,9 @@ impl TicketQueue {
         }
         let mut feedback = state.pool.offer(offer, now);
         feedback.contested = other.is_some();
+        if let Some(progress) = &mut feedback.progress {
+            progress.queued = state.waiting.len() as u64;
+        }
         let mut news = false;
         if let Some(member) = state.pool.member_mut(offer.provider) {
             member.owner = Some(connection).filter(|_| alive && !leaves);

@@ -242,7 +242,7 @@ impl PoolMember {
         let logarithms = std::mem::take(&mut self.ended_logarithms);
         let count = ended.max(1) as f64;
         let usual = if ended > 0 { (logarithms / count).exp() } else { 0.0 };
-        Progress { now: self.stats.active, ended, held: seconds / count, usual }
+        Progress { now: self.stats.active, ended, held: seconds / count, usual, queued: 0 }
     }
 
     /// All that was offered goes; answers how many free tickets that were.
