@@ -89,7 +89,7 @@ fn each_key_may_do_what_its_role_and_its_networks_say() {
     assert!(web.ask(&other).unwrap().starts_with("error denied outside service="));
     assert!(queue.ask("next?service=web").starts_with("error denied"), "plain");
     let text = status(queue.address, &keys);
-    assert!(text.contains("address=127.0.0.1:80") && text.contains(" key=web3\n"), "{text}");
+    assert!(text.contains("address=127.0.0.1:80") && text.contains(" key=web3 "), "{text}");
     assert!(!queue.log_with(&["key=web3", "role=provider"]).is_empty());
 }
 
@@ -314,9 +314,12 @@ fn a_client_with_a_key_never_speaks_plain() {
     let mut monitor = Process::start("monitor", &mut command("monitor", &settings));
     monitor.says(&["WARN", "in the handshake with key web3"]);
     until("it tries again", || tap.passed().len() > 2);
+    let line = b"secure NNpsk0 web3\n";
     for (sent, _) in tap.passed() {
-        assert!(sent.starts_with(b"secure NNpsk0 web3\n"));
-        assert_eq!(sent.len(), 19 + 50, "nothing follows the handshake");
+        // The newest one may be on its way.
+        let shown = sent.len().min(line.len());
+        assert_eq!(sent[..shown], line[..shown]);
+        assert!(sent.len() <= line.len() + 50, "nothing follows the handshake");
     }
 }
 
@@ -478,6 +481,6 @@ fn a_plain_cluster_gets_keys_without_a_gap() {
     assert_eq!(visits.end(), Vec::<String>::new());
     assert!(queue.ask("next?service=web").starts_with("error denied"));
     let text = status(queue.address, keys);
-    assert!(text.contains(" refused=0 ") && text.contains(" key=web3\n"), "{text}");
+    assert!(text.contains(" refused=0 ") && text.contains(" key=web3 "), "{text}");
     assert!(queue.log_with(&["lease-ended"]).is_empty(), "no ticket was missed");
 }
