@@ -169,7 +169,10 @@ impl Tunnel {
 
         let mut connected = connect(!bytes.is_empty()).map(Endpoint::new);
         let sent = match &mut connected {
-            Ok(provider) if !bytes.is_empty() => provider.write(bytes, true),
+            Ok(provider) if !bytes.is_empty() => {
+                provider.handshake_delayed = true;
+                provider.write(bytes, true)
+            }
             _ => Ok(0),
         };
         self.up.keep_unsent(bytes, header.len(), *sent.as_ref().unwrap_or(&0));

@@ -8,6 +8,7 @@ pub mod control_connection;
 pub mod datagram;
 pub mod http;
 pub mod inetd;
+pub mod network;
 pub mod nginx;
 pub mod pegasus;
 pub mod process;

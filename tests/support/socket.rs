@@ -28,6 +28,15 @@ pub fn reset(stream: TcpStream) {
     set(&stream, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
+/// Sends one byte as urgent data.
+#[track_caller]
+pub fn send_urgent(stream: &TcpStream, byte: u8) {
+    // SAFETY: one byte is read, from where it stands.
+    let sent =
+        unsafe { libc::send(stream.as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1, "{}", io::Error::last_os_error());
+}
+
 #[track_caller]
 fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
     let length = size_of::<T>() as libc::socklen_t;

@@ -116,6 +116,7 @@ fn serve_one_client(
         return Ok(exit::OK);
     };
     let _ = stream.set_nodelay(true);
+    socket::set_oob_inline(&stream);
     // To find out how many there could be takes time.
     settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());

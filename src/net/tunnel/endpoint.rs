@@ -3,7 +3,8 @@
 //! Owns the socket's readiness, the state of its peer and the events that are
 //! wanted of it. Knows neither the other socket nor which of the two it is.
 
-use crate::os::socket::{set_oob_inline, SHORT_READ_DRAINS};
+use crate::os::connect::on_first_write;
+use crate::os::socket::SHORT_READ_DRAINS;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -56,6 +57,8 @@ pub(super) struct Endpoint {
     /// The system may hold small pieces back (Nagle, RFC 896). That delays only
     /// the second piece, so a connection that needs no second one saves the call.
     pub(super) nagle_on: bool,
+    /// The first write completes the handshake: see [`on_first_write`].
+    pub(super) handshake_delayed: bool,
     interest: ReadInterest,
 }
 
@@ -69,16 +72,14 @@ impl Endpoint {
             peer: Peer::Open,
             urgent: false,
             nagle_on: false,
+            handshake_delayed: false,
             interest: ReadInterest::default(),
         }
     }
 
     /// Notes what an event says.
     pub(super) fn on_event(&mut self, event: &Event) {
-        if event.is_priority() && !self.urgent {
-            self.urgent = true;
-            set_oob_inline(&self.socket);
-        }
+        self.urgent |= event.is_priority();
         self.interest.redundant_events = if self.readable && event.is_readable() {
             self.interest.redundant_events.saturating_add(1)
         } else {
@@ -169,11 +170,16 @@ impl Endpoint {
             self.nagle_on = false;
             let _ = self.socket.set_nodelay(true);
         }
-        self.put(|socket| match socket.write(bytes) {
+        let count = self.put(|socket| match socket.write(bytes) {
             // Some systems say so of a connection that is not established yet.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(0),
             result => result,
-        })
+        })?;
+        if self.handshake_delayed && count > 0 {
+            self.handshake_delayed = false;
+            on_first_write(&self.socket);
+        }
+        Ok(count)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Connects over TCP without waiting for the answer.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod quiet;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use quiet::connect;
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::{connect, on_first_write};
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(unix))]
 mod plain;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub use plain::connect;
+#[cfg(not(unix))]
+pub use plain::{connect, on_first_write};

@@ -26,9 +26,11 @@ pub fn keepalive(socket: &impl AsRawFd) {
     }
 }
 
-/// Keepalive and no delay, which the sockets that are accepted inherit.
+/// Keepalive, no delay and urgent data inline, which the sockets that are accepted
+/// inherit: urgent data that came before this was set would be lost.
 pub fn set_inherited_options(listener: &impl AsRawFd) {
     keepalive(listener);
+    set_oob_inline(listener);
     let on: libc::c_int = 1;
     let _ = set(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
 }

@@ -25,9 +25,11 @@ pub fn keepalive(socket: &impl AsRawSocket) {
     set(socket, winsock::SOL_SOCKET, winsock::SO_KEEPALIVE, on);
 }
 
-/// Keepalive and no delay, which the sockets that are accepted inherit.
+/// Keepalive, no delay and urgent data inline, which the sockets that are accepted
+/// inherit: urgent data that came before this was set would be lost.
 pub fn set_inherited_options(listener: &impl AsRawSocket) {
     keepalive(listener);
+    set_oob_inline(listener);
     let on: i32 = 1;
     set(listener, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
 }
