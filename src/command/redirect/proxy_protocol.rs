@@ -121,10 +121,8 @@ impl ProxyProtocol {
         let identified = self.read_header(key, tunnel);
         if let Identified::Incomplete = identified {
             self.timers.schedule(now + HEADER_TIMEOUT, key);
-            if self.timers.len() > 4 * self.pending.len() + 1024 {
-                let pending = &self.pending;
-                self.timers.retain(|key| pending.contains_key(&key));
-            }
+            let pending = &self.pending;
+            self.timers.prune(|key| pending.contains_key(&key));
         }
         identified
     }

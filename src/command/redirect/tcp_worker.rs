@@ -528,10 +528,8 @@ impl TcpWorker {
         client.last_active = cx.now;
         let deadline = cx.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
         self.timers.schedule(deadline, key);
-        if self.timers.len() > 4 * self.clients.len() + 1024 {
-            let clients = &self.clients;
-            self.timers.retain(|key| clients.get(key).is_some());
-        }
+        let clients = &self.clients;
+        self.timers.prune(|key| clients.get(key).is_some());
         redirector.handle_input(Input::Connected { client: key }, cx.now);
     }
 

@@ -269,7 +269,7 @@ impl Flows {
         }
         self.ranking.insert(flow, now);
         let flows = &self.flows;
-        self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
+        self.ranking.prune(|key| flows.get(key).map(Flow::activity));
         let from = SocketAddr::new(flow_key.client.ip().to_canonical(), flow_key.client.port());
         self.redirector
             .handle_input(redirector::Input::Arrived { client: flow, service, from, port }, now);
@@ -432,10 +432,8 @@ impl Flows {
         }
         flow.timer = end;
         self.timers.schedule(end, key);
-        if self.timers.len() > 4 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.timers.retain(|key| flows.get(key).is_some());
-        }
+        let flows = &self.flows;
+        self.timers.prune(|key| flows.get(key).is_some());
     }
 
     /// No more time is left for flows between these.

@@ -259,14 +259,12 @@ impl Redirector {
         }
         client.timer = deadline;
         self.timers.schedule(deadline, key);
-        if self.timers.len() > 4 * self.count + 1024 {
-            let clients = &self.clients;
-            self.timers.retain(|key| {
-                clients
-                    .get(key.index())
-                    .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
-            });
-        }
+        let clients = &self.clients;
+        self.timers.prune(|key| {
+            clients
+                .get(key.index())
+                .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
+        });
     }
 
     /// Asks the queue for a provider, or waits for the queue.

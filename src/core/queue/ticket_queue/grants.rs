@@ -27,16 +27,14 @@ impl TicketQueue {
         let Some(state) = self.services.get_mut(key) else { return 0 };
         let position = state.waiting.push(Waiter { since, deadline, request: pending });
         self.waiting += 1;
-        if self.timers.len() > 4 * self.waiting + 1024 {
-            let services = &self.services;
-            self.timers.retain(|timer| match timer {
-                Timer::WaitTimeout { service, position }
-                | Timer::PluginTimeout { service, position } => {
-                    services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
-                }
-                Timer::HoldEnds { .. } => true,
-            });
-        }
+        let services = &self.services;
+        self.timers.prune(|timer| match timer {
+            Timer::WaitTimeout { service, position }
+            | Timer::PluginTimeout { service, position } => {
+                services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
+            }
+            Timer::HoldEnds { .. } => true,
+        });
         if let Some(conn) = self.connection_mut(connection) {
             match id {
                 Some(id) => {
