@@ -10,7 +10,7 @@ use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{cpus, limits, privileges};
 use log::warn;
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use std::io;
 

@@ -13,7 +13,7 @@ use crate::config::settings::Settings;
 use crate::net::mailbox::Mailbox;
 use getopts::Matches;
 use log::{error, LevelFilter};
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::key_value;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -305,7 +305,7 @@ impl MonitorHandler {
 fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
-    let connection = |(number, host_port): (usize, &pegasus_core::base::address::HostPort)| {
+    let connection = |(number, host_port): (usize, &pegasus_core::base::endpoint::HostPort)| {
         QueueConnection::new(
             "monitor",
             host_port.clone(),

@@ -8,7 +8,7 @@ use super::terminal::print_error;
 use crate::config::settings::Settings;
 use crate::config::source::default_file;
 use getopts::Matches;
-use pegasus_core::base::address::{HostPort, CONTROL_PORT};
+use pegasus_core::base::endpoint::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
 use std::io::{self, BufRead, BufReader, Write};

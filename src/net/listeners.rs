@@ -7,7 +7,7 @@ use super::event_loop::Context;
 use crate::os::socket;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::time::{Moment, Span};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! What a choice costs, with each scheduler, among few and many providers.
 
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::Offer;
 use pegasus_core::base::time::{Moment, Span};

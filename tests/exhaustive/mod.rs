@@ -7,7 +7,7 @@
 mod model;
 
 use model::{Ask, Model, LEASE, WAIT};
-use pegasus_core::base::address::{Provider, ProviderSpec};
+use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};

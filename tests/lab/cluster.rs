@@ -5,7 +5,7 @@
 
 use super::agenda::{Event, Ground};
 use super::ledger::Ledger;
-use pegasus_core::base::address::{Provider, ProviderSpec};
+use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};

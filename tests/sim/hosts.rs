@@ -4,7 +4,7 @@
 //! Owns what a host remembers. What reaches a host and when is the world's.
 
 use super::ledger::Ledger;
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::Moment;

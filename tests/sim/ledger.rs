@@ -4,8 +4,8 @@
 //! Owns a naive model of section "the queue" of the specification: who offers
 //! what, who has it, who waits. Panics at the first answer that breaks a law.
 
-use pegasus_core::base::address::Provider;
 use pegasus_core::base::key_value;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};

@@ -6,7 +6,7 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::LoopHandle;
 use crate::net::queue_connection::QueueEvent;
 use mio::Waker;
-use pegasus_core::base::address::ListenAddr;
+use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::base::time::Moment;
 use pegasus_core::protocol::message::Request;
 use std::io;

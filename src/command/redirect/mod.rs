@@ -42,7 +42,7 @@ use crate::os::{cpus, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use mio::Token;
-use pegasus_core::base::address::{HostPort, ListenAddr, Transport};
+use pegasus_core::base::endpoint::{HostPort, ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::redirect::flows::Flows;

@@ -1,6 +1,6 @@
 //! Tickets and capacities. Owns their range; the law of spending is `queue`'s.
 
-use super::address::Provider;
+use super::provider::Provider;
 use super::time::Span;
 
 /// The most tickets, and the largest capacity, that a message may offer.

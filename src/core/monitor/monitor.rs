@@ -7,7 +7,7 @@
 use super::apportion;
 use super::capacity::{self, CapacityEstimator, Sample, CAPACITY_PER_SLOT};
 use super::health::Health;
-use crate::base::address::ProviderSpec;
+use crate::base::provider::ProviderSpec;
 use crate::base::random::Random;
 use crate::base::service_name::ServiceName;
 use crate::base::state_machine::StateMachine;

@@ -4,9 +4,10 @@
 //! directions of each: parse and print. Touches no connection. Parsing never
 //! panics, whatever the bytes.
 
-use crate::base::address::{digits, Provider, ProviderSpec};
+use crate::base::decimal::append_digits;
 use crate::base::decimal::{self, Thousandths};
 use crate::base::key_value;
+use crate::base::provider::{Provider, ProviderSpec};
 use crate::base::service_name::ServiceName;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
@@ -472,7 +473,7 @@ impl Reply {
         };
         if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = self {
             out.extend_from_slice(b" id=");
-            digits(*id, out);
+            append_digits(*id, out);
         }
         out.push(b'\n');
     }

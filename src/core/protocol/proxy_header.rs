@@ -4,7 +4,7 @@
 //! Owns both notations, to write and to read. Whose header is believed, and who
 //! gets one, is its user's business.
 
-use crate::base::address::Transport;
+use crate::base::endpoint::Transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;

@@ -6,7 +6,7 @@
 //! stays on one host. Knows no ticket: whether the provider can take the
 //! client now is the book's business.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};

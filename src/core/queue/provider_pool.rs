@@ -10,8 +10,8 @@ mod pool_member;
 
 pub use pool_member::{PoolMember, PROBATION_MAX};
 
-use crate::base::address::Provider;
 use crate::base::ordered_index::OrderedIndex;
+use crate::base::provider::Provider;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};

@@ -7,7 +7,8 @@
 use super::affinity::Affinity;
 use super::provider_pool::{Grant, ProviderPool};
 use super::wait_queue::WaitQueue;
-use crate::base::address::{Cidr, Provider, ProviderSpec};
+use crate::base::cidr::Cidr;
+use crate::base::provider::{Provider, ProviderSpec};
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;

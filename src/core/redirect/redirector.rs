@@ -5,8 +5,8 @@
 //! the time all that may take. Knows no socket: the relay of bytes is the
 //! hand's, and the machine hears of it when both directions have ended.
 
-use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;

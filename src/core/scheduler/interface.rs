@@ -26,7 +26,7 @@
 //!
 //! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::time::Span;
 use std::net::IpAddr;
 

@@ -47,7 +47,7 @@ mod tests {
     use super::super::{ConnectStatus, RelayBuffers, TunnelStatus};
     use super::*;
     use mio::{Events, Interest, Poll, Token};
-    use pegasus_core::base::address::Transport;
+    use pegasus_core::base::endpoint::Transport;
     use pegasus_core::protocol::proxy_header::ProxyAddrs;
     use std::io::{Read, Write};
     use std::time::Duration;

@@ -4,7 +4,7 @@
 use super::super::hosts::Expected;
 use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::message::{Next, Request};
 

@@ -3,7 +3,7 @@
 //! Owns what it can take at a moment and when time alone changes that. The
 //! book owns when it changes otherwise.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Mode;
 use crate::scheduler::interface::{Availability, ProviderStats};

@@ -4,7 +4,7 @@
 //! ended, failed, forgotten. Each gets exactly one answer.
 
 use super::{PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer};
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};

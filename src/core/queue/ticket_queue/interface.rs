@@ -1,7 +1,8 @@
 //! What a ticket queue is told and what it wants done, and what an operator
 //! chooses for it. Owns these words only.
 
-use crate::base::address::{Cidr, Provider};
+use crate::base::cidr::Cidr;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;

@@ -5,9 +5,9 @@
 //! what its answer means for flows.
 
 use super::{Flows, Output};
-use crate::base::address::Provider;
 use crate::base::key_value;
 use crate::base::outcome::Outcome;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
