@@ -201,240 +201,291 @@ pub enum Reply {
     Status(String),
 }
 
+/// A command: its word, its parameters, and how a request is made of these.
+struct Command {
+    word: &'static str,
+    parameters: &'static [&'static str],
+    parse: fn(&Parameters) -> Result<Request, ProtocolError>,
+}
+
+/// All commands. [`Request::write`] has the other direction.
+const COMMANDS: [Command; 6] = [
+    Command {
+        word: "ticket",
+        parameters: &["provider", "service", "tickets", "capacity", "lease"],
+        parse: |p| {
+            Ok(Request::Ticket {
+                provider: p.optional("provider", word)?.unwrap_or_default(),
+                service: p.optional("service", word)?.unwrap_or_default(),
+                tickets: p.required("tickets", tickets)?,
+                capacity: p.required("capacity", tickets)?,
+                lease: p.optional("lease", word)?,
+            })
+        },
+    },
+    Command {
+        word: "next",
+        parameters: &["service", "wait", "id", "client", "avoid"],
+        parse: |p| {
+            Ok(Request::Next(Next {
+                service: p.optional("service", word)?.unwrap_or_default(),
+                wait: p.optional("wait", word)?.unwrap_or_default(),
+                id: p.optional("id", id)?,
+                client: p.optional("client", client)?,
+                avoid: p.optional("avoid", avoid)?.unwrap_or_default(),
+            }))
+        },
+    },
+    Command {
+        word: "failure",
+        parameters: &["provider", "service", "id"],
+        parse: |p| {
+            Ok(Request::Failure {
+                provider: p.required("provider", word)?,
+                service: p.optional("service", word)?.unwrap_or_default(),
+                id: p.optional("id", id)?,
+            })
+        },
+    },
+    Command {
+        word: "done",
+        parameters: &["id", "unused"],
+        parse: |p| {
+            Ok(Request::Done {
+                id: p.required("id", id)?,
+                unused: p.optional("unused", yes_or_no)?.unwrap_or_default(),
+            })
+        },
+    },
+    Command {
+        word: "withdraw",
+        parameters: &["provider", "service"],
+        parse: |p| {
+            Ok(Request::Withdraw {
+                provider: p.optional("provider", word)?.unwrap_or_default(),
+                service: p.optional("service", word)?.unwrap_or_default(),
+            })
+        },
+    },
+    Command {
+        word: "status",
+        parameters: &["service"],
+        parse: |p| Ok(Request::Status { service: p.optional("service", word)? }),
+    },
+];
+
 impl Request {
     /// Reads one line (without its end). An error is what to answer.
     pub fn parse(line: &[u8]) -> Result<Request, ProtocolError> {
-        let bad = |explanation: &'static str| ProtocolError::new(ErrorCode::BadUrl, explanation);
-        let text = std::str::from_utf8(line).map_err(|_| bad("not ASCII"))?;
-        let url = Url::parse(text).map_err(bad)?;
+        let bad_url = |why: &'static str| ProtocolError::new(ErrorCode::BadUrl, why);
+        let text = std::str::from_utf8(line).map_err(|_| bad_url("not ASCII"))?;
+        let url = Url::parse(text).map_err(bad_url)?;
         if !url.scheme.eq_ignore_ascii_case("pegasus") {
-            return Err(bad("the scheme is not pegasus"));
+            return Err(bad_url("the scheme is not pegasus"));
         }
-        let mut parameters = Parameters::default();
-        let known: &[&str] = match url.path {
-            "/ticket" => &["provider", "tickets", "capacity", "service", "lease"],
-            "/next" => &["service", "wait", "id", "client", "avoid"],
-            "/failure" => &["provider", "service", "id"],
-            "/done" => &["id", "unused"],
-            "/withdraw" => &["provider", "service"],
-            "/status" => &["service"],
-            _ => {
-                return Err(ProtocolError::new(
-                    ErrorCode::UnknownCommand,
-                    "ticket, next, failure, done, withdraw or status",
-                ))
-            }
+        let named = |command: &&Command| url.path.strip_prefix('/') == Some(command.word);
+        let Some(command) = COMMANDS.iter().find(named) else {
+            const EXPLANATION: &str = "ticket, next, failure, done, withdraw or status";
+            return Err(ProtocolError::new(ErrorCode::UnknownCommand, EXPLANATION));
         };
-        for pair in url.pairs() {
-            let (name, value) =
-                pair.map_err(|wrong| ProtocolError::new(ErrorCode::BadParameter, wrong))?;
-            parameters.enter(known, &name, value)?;
-        }
-        let p = &parameters;
-        Ok(match url.path {
-            "/ticket" => Request::Ticket {
-                provider: p.optional("provider")?.unwrap_or_default(),
-                service: p.service()?,
-                tickets: p.number("tickets")?,
-                capacity: p.number("capacity")?,
-                lease: p.optional("lease")?,
-            },
-            "/next" => Request::Next(Next {
-                service: p.service()?,
-                wait: p.optional("wait")?.unwrap_or(Span::ZERO),
-                id: p.id()?,
-                client: match p.text("client") {
-                    None => None,
-                    Some(text) => {
-                        Some(client(text).ok_or_else(|| wrong("client", "not an IP address"))?)
-                    }
-                },
-                avoid: match p.text("avoid") {
-                    None | Some("") => Vec::new(),
-                    Some(list) => avoid(list).map_err(|why| wrong("avoid", why))?,
-                },
-            }),
-            "/failure" => Request::Failure {
-                provider: p.optional("provider")?.ok_or_else(|| wrong("provider", "missing"))?,
-                service: p.service()?,
-                id: p.id()?,
-            },
-            "/done" => Request::Done {
-                id: p.id()?.ok_or_else(|| wrong("id", "missing"))?,
-                unused: match p.text("unused") {
-                    None | Some("no") => false,
-                    Some("yes") => true,
-                    Some(_) => return Err(wrong("unused", "neither yes nor no")),
-                },
-            },
-            "/withdraw" => Request::Withdraw {
-                provider: p.optional("provider")?.unwrap_or_default(),
-                service: p.service()?,
-            },
-            _ => Request::Status { service: p.optional("service")? },
-        })
+        (command.parse)(&Parameters::read(command.parameters, &url)?)
     }
 
     /// Writes it as a line, with its LF. `balancer` is the URL's host.
     pub fn write(&self, balancer: &dyn Display, line: &mut Vec<u8>) {
-        let mut url = String::with_capacity(96);
-        let _ = write!(url, "pegasus://{balancer}/");
-        let mut first = true;
-        let mut add = |url: &mut String, name: &str, value: &dyn Display| {
-            url.push(if first { '?' } else { '&' });
-            first = false;
-            let _ = write!(url, "{name}={}", Encoded(value));
-        };
-        let common = |url: &mut String,
-                      add: &mut dyn FnMut(&mut String, &str, &dyn Display),
-                      provider: &ProviderSpec,
-                      service: &ServiceName| {
-            if *provider != ProviderSpec::default() {
-                add(url, "provider", provider);
-            }
-            if *service != ServiceName::DEFAULT {
-                add(url, "service", service);
-            }
-        };
+        let mut url = Query::of(balancer);
         match self {
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
-                url.push_str("ticket");
-                common(&mut url, &mut add, provider, service);
-                add(&mut url, "tickets", tickets);
-                add(&mut url, "capacity", capacity);
-                if let Some(lease) = lease {
-                    add(&mut url, "lease", lease);
-                }
-            }
-            Request::Next(next) => {
-                url.push_str("next");
-                common(&mut url, &mut add, &ProviderSpec::default(), &next.service);
-                if !next.wait.is_zero() {
-                    add(&mut url, "wait", &next.wait);
-                }
-                if let Some(id) = next.id {
-                    add(&mut url, "id", &id);
-                }
-                if let Some(client) = next.client {
-                    add(&mut url, "client", &client);
-                }
-                if let Some((first, rest)) = next.avoid.split_first() {
-                    let list = rest
-                        .iter()
-                        .fold(first.to_string(), |list, provider| format!("{list},{provider}"));
-                    add(&mut url, "avoid", &list);
-                }
-            }
-            Request::Failure { provider, service, id } => {
-                url.push_str("failure");
-                common(&mut url, &mut add, provider, service);
-                if let Some(id) = id {
-                    add(&mut url, "id", id);
-                }
-            }
+            Request::Ticket { provider, service, tickets, capacity, lease } => url
+                .command("ticket")
+                .unless_default("provider", provider)
+                .unless_default("service", service)
+                .always("tickets", tickets)
+                .always("capacity", capacity)
+                .if_some("lease", lease),
+            Request::Next(Next { service, wait, id, client, avoid }) => url
+                .command("next")
+                .unless_default("service", service)
+                .unless_default("wait", wait)
+                .if_some("id", id)
+                .if_some("client", client)
+                .unless_default("avoid", &List(avoid)),
+            Request::Failure { provider, service, id } => url
+                .command("failure")
+                .unless_default("provider", provider)
+                .unless_default("service", service)
+                .if_some("id", id),
             Request::Done { id, unused } => {
-                url.push_str("done");
-                add(&mut url, "id", id);
-                if *unused {
-                    add(&mut url, "unused", &"yes");
-                }
+                url.command("done").always("id", id).if_some("unused", &unused.then_some("yes"))
             }
-            Request::Withdraw { provider, service } => {
-                url.push_str("withdraw");
-                common(&mut url, &mut add, provider, service);
-            }
-            Request::Status { service } => {
-                url.push_str("status");
-                if let Some(service) = service {
-                    add(&mut url, "service", service);
-                }
-            }
-        }
-        line.extend_from_slice(url.as_bytes());
+            Request::Withdraw { provider, service } => url
+                .command("withdraw")
+                .unless_default("provider", provider)
+                .unless_default("service", service),
+            Request::Status { service } => url.command("status").if_some("service", service),
+        };
+        line.extend_from_slice(url.text.as_bytes());
         line.push(b'\n');
     }
 }
 
-fn wrong(name: &str, why: &str) -> ProtocolError {
+/// A URL that is being written.
+struct Query {
+    text: String,
+    separator: char,
+}
+
+impl Query {
+    fn of(balancer: &dyn Display) -> Query {
+        let mut text = String::with_capacity(96);
+        let _ = write!(text, "pegasus://{balancer}/");
+        Query { text, separator: '?' }
+    }
+
+    fn command(&mut self, word: &str) -> &mut Query {
+        self.text.push_str(word);
+        self
+    }
+
+    fn always(&mut self, name: &str, value: &dyn Display) -> &mut Query {
+        self.text.push(self.separator);
+        self.separator = '&';
+        let _ = write!(self.text, "{name}={}", Encoded(value));
+        self
+    }
+
+    fn if_some<T: Display>(&mut self, name: &str, value: &Option<T>) -> &mut Query {
+        match value {
+            Some(value) => self.always(name, value),
+            None => self,
+        }
+    }
+
+    fn unless_default<T>(&mut self, name: &str, value: &T) -> &mut Query
+    where
+        T: Display + Default + PartialEq,
+    {
+        match *value == T::default() {
+            true => self,
+            false => self.always(name, value),
+        }
+    }
+}
+
+/// Providers with commas between them.
+#[derive(Default, PartialEq)]
+struct List<'a>(&'a [Provider]);
+
+impl Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, provider) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{provider}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a value is wrong.
+type Wrong = Cow<'static, str>;
+
+/// A value whose notation belongs to its type.
+fn word<T: FromStr<Err = &'static str>>(text: &str) -> Result<T, Wrong> {
+    text.parse().map_err(Cow::Borrowed)
+}
+
+fn tickets(text: &str) -> Result<u32, Wrong> {
+    number(text, 0, TICKETS_MAX)
+}
+
+fn id(text: &str) -> Result<u32, Wrong> {
+    number(text, 1, u32::MAX)
+}
+
+fn number(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
+    decimal::parse_digits(text)
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("not a number from {least} to {most}").into())
+}
+
+fn client(text: &str) -> Result<IpAddr, Wrong> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "not an IP address".into())
+}
+
+fn avoid(list: &str) -> Result<Vec<Provider>, Wrong> {
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    if list.split(',').count() > AVOID_MAX {
+        return Err("more than 16 providers".into());
+    }
+    list.split(',').map(word).collect()
+}
+
+fn yes_or_no(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("neither yes nor no".into()),
+    }
+}
+
+fn bad_parameter(name: &str, why: &str) -> ProtocolError {
     ProtocolError::new(ErrorCode::BadParameter, format!("{name}: {why}"))
 }
 
-fn client(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok()
-}
-
-fn avoid(list: &str) -> Result<Vec<Provider>, &'static str> {
-    if list.split(',').count() > AVOID_MAX {
-        return Err("more than 16 providers");
-    }
-    list.split(',').map(str::parse).collect()
-}
+/// The most parameters of a command.
+const PARAMETERS_MAX: usize = 8;
 
 /// The parameters of one request, each at most once.
-#[derive(Default)]
 struct Parameters<'a> {
-    values: [Option<(&'static str, Cow<'a, str>)>; 5],
+    names: &'static [&'static str],
+    values: [Option<Cow<'a, str>>; PARAMETERS_MAX],
 }
 
 impl<'a> Parameters<'a> {
-    fn enter(
-        &mut self,
-        known: &'static [&'static str],
-        name: &str,
-        value: Cow<'a, str>,
-    ) -> Result<(), ProtocolError> {
-        let Some(place) = known.iter().position(|known| *known == name) else {
-            // The name is a stranger's text: it is shown only where it is a plain word.
-            let plain = name.len() <= 32
-                && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_');
-            return Err(if plain {
-                wrong(name, "no such parameter")
-            } else {
-                ProtocolError::new(ErrorCode::BadParameter, "no such parameter")
-            });
-        };
-        if self.values[place].is_some() {
-            return Err(wrong(known[place], "given twice"));
+    fn read(names: &'static [&'static str], url: &Url<'a>) -> Result<Self, ProtocolError> {
+        let mut parameters = Parameters { names, values: Default::default() };
+        for pair in url.pairs() {
+            let (name, value) =
+                pair.map_err(|wrong| ProtocolError::new(ErrorCode::BadParameter, wrong))?;
+            let place = parameters.place(&name).ok_or_else(|| unknown_parameter(&name))?;
+            if parameters.values[place].replace(value).is_some() {
+                return Err(bad_parameter(&name, "given twice"));
+            }
         }
-        self.values[place] = Some((known[place], value));
-        Ok(())
+        Ok(parameters)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
-        self.values
-            .iter()
-            .flatten()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value.as_ref())
+    fn place(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| *known == name)
     }
 
-    fn optional<T: FromStr<Err = &'static str>>(
+    fn optional<T>(
         &self,
         name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Result<Option<T>, ProtocolError> {
-        self.text(name).map(str::parse).transpose().map_err(|why| wrong(name, why))
+        let value = self.place(name).and_then(|place| self.values[place].as_deref());
+        value.map(parse).transpose().map_err(|why| bad_parameter(name, &why))
     }
 
-    fn service(&self) -> Result<ServiceName, ProtocolError> {
-        Ok(self.optional("service")?.unwrap_or(ServiceName::DEFAULT))
+    fn required<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Result<T, ProtocolError> {
+        self.optional(name, parse)?.ok_or_else(|| bad_parameter(name, "missing"))
     }
+}
 
-    fn digits(&self, name: &str, least: u32, most: u32) -> Result<Option<u32>, ProtocolError> {
-        let Some(text) = self.text(name) else { return Ok(None) };
-        let plain = text.bytes().all(|c| c.is_ascii_digit());
-        match text.parse() {
-            Ok(number) if plain && (least..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(wrong(name, &format!("not a number from {least} to {most}"))),
-        }
-    }
-
-    fn number(&self, name: &str) -> Result<u32, ProtocolError> {
-        self.digits(name, 0, TICKETS_MAX)?.ok_or_else(|| wrong(name, "missing"))
-    }
-
-    fn id(&self) -> Result<Option<u32>, ProtocolError> {
-        self.digits("id", 1, u32::MAX)
+/// The name comes from the peer: it is shown only where it is a plain word.
+fn unknown_parameter(name: &str) -> ProtocolError {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    if name.len() <= 32 && name.bytes().all(plain) {
+        bad_parameter(name, "no such parameter")
+    } else {
+        ProtocolError::new(ErrorCode::BadParameter, "no such parameter")
     }
 }
 
@@ -541,6 +592,11 @@ mod tests {
         let mut line = Vec::new();
         request.write(&"127.0.0.1", &mut line);
         String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn every_command_has_room_for_its_parameters() {
+        assert!(COMMANDS.iter().all(|command| command.parameters.len() <= PARAMETERS_MAX));
     }
 
     #[test]
