@@ -9,8 +9,8 @@ use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::channel::ReplySlot;
 use pegasus_core::protocol::message::{ErrorCode, Reply, Request};
+use pegasus_core::protocol::responder::ReplySlot;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -19,7 +19,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::capacity::Sample;
 use pegasus_core::monitor::monitor;
-use pegasus_core::protocol::channel::Requester;
+use pegasus_core::protocol::requester::Requester;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions};
 use pegasus_core::redirect::redirector::{self, Failure, RedirectOptions, Redirector};
 use pegasus_core::scheduler::registry::SCHEDULERS;

@@ -31,7 +31,7 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
-use pegasus_core::protocol::channel::Matched;
+use pegasus_core::protocol::requester::Matched;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
