@@ -23,7 +23,7 @@ use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
 use std::io;

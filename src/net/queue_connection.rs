@@ -15,7 +15,7 @@ use pegasus_core::base::backoff::Backoff;
 use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::{Matched, Requester};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

@@ -5,7 +5,7 @@
 //! whether that was one.
 
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Mode;
+use pegasus_core::protocol::reply::Mode;
 
 pub const LEASE: Span = Span::from_secs(5);
 /// Not a hold time, so that nothing ends in the same moment.

@@ -12,7 +12,8 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
-use pegasus_core::protocol::message::{Next, Reply, Request};
+use pegasus_core::protocol::reply::Reply;
+use pegasus_core::protocol::request::{Next, Request};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
 use std::net::{IpAddr, Ipv4Addr};
 

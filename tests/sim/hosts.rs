@@ -9,7 +9,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::Moment;
 use pegasus_core::monitor::monitor::Monitor;
-use pegasus_core::protocol::message::Reply;
+use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::requester::Requester;
 use pegasus_core::protocol::responder::Responder;
 use pegasus_core::queue::ticket_queue::TicketQueue;

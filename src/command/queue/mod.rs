@@ -22,7 +22,7 @@ use mio::{Interest, Token};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::{ErrorCode, Reply};
+use pegasus_core::protocol::reply::{ErrorCode, Reply};
 use pegasus_core::protocol::responder::Responder;
 use pegasus_core::queue::ticket_queue::{Input, Output};
 use std::collections::VecDeque;

@@ -8,7 +8,7 @@ use crate::net::queue_connection::QueueEvent;
 use mio::Waker;
 use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::base::time::Moment;
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::os::signal::Signal;
 use log::{error, info, warn};
 use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::endpoint::ListenAddr;
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 use pegasus_core::queue::ticket_queue::{QueueOptions, TicketQueue};
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -8,7 +8,7 @@ use crate::net::event_loop::Context;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 
 /// See the file's head.
 pub enum QueueHandle {

@@ -13,7 +13,8 @@ use crate::base::service_name::ServiceName;
 use crate::base::state_machine::StateMachine;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{Feedback, Mode, Reply, Request};
+use crate::protocol::reply::{Feedback, Mode, Reply};
+use crate::protocol::request::Request;
 use std::collections::VecDeque;
 
 /// Leases are this many intervals: three proved too short on lossy networks.

@@ -2,8 +2,12 @@
 //! Owns the protocol. Touches no socket.
 
 pub mod line_decoder;
-pub mod message;
 pub mod proxy_header;
+pub mod reply;
+pub mod request;
 pub mod requester;
 pub mod responder;
 pub mod send_buffer;
+
+#[cfg(test)]
+mod mangled;

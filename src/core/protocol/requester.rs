@@ -4,7 +4,8 @@
 //! it is for. Owns the buffers and their bounds. Knows no socket and no clock.
 
 use super::line_decoder::{Line, LineDecoder};
-use super::message::{Reply, Request};
+use super::reply::Reply;
+use super::request::Request;
 use super::send_buffer::SendBuffer;
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -95,7 +96,7 @@ impl<T> Requester<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::ErrorCode;
+    use super::super::reply::ErrorCode;
     use super::*;
 
     #[test]

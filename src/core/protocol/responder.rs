@@ -5,7 +5,8 @@
 //! and nothing of what a request does.
 
 use super::line_decoder::{Line, LineDecoder};
-use super::message::{ErrorCode, Reply, Request};
+use super::reply::{ErrorCode, Reply};
+use super::request::Request;
 use super::send_buffer::{SendBuffer, OUT_BYTES_MAX};
 use std::collections::VecDeque;
 

@@ -15,7 +15,7 @@ use crate::base::provider::Provider;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{Feedback, Mode};
+use crate::protocol::reply::{Feedback, Mode};
 use crate::scheduler::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -12,7 +12,8 @@ use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::{ErrorCode, Next, Reply, Request};
+use crate::protocol::reply::{ErrorCode, Reply};
+use crate::protocol::request::{Next, Request};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 

@@ -6,7 +6,7 @@ use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
 use pegasus_core::base::provider::Provider;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::{Next, Request};
+use pegasus_core::protocol::request::{Next, Request};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {

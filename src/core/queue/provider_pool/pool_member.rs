@@ -5,7 +5,7 @@
 
 use crate::base::provider::Provider;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::Mode;
+use crate::protocol::reply::Mode;
 use crate::scheduler::interface::{Availability, ProviderStats};
 
 /// Requests at once after which a provider on probation is free.

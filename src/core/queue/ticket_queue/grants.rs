@@ -8,7 +8,7 @@ use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, ProtocolError, Reply};
+use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
 use crate::queue::affinity::Assignment;
 use crate::queue::provider_pool::Grant;
 use crate::queue::wait_queue::Waiter;

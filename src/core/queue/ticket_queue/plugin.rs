@@ -20,7 +20,7 @@ use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::ErrorCode;
+use crate::protocol::reply::ErrorCode;
 use crate::queue::wait_queue::Waiter;
 use crate::scheduler::interface::ProviderStats;
 use std::fmt::Display;

@@ -11,7 +11,8 @@ use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, Request};
+use crate::protocol::reply::ErrorCode;
+use crate::protocol::request::Request;
 use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.

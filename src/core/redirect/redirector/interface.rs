@@ -6,7 +6,8 @@ use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::message::{Reply, Request};
+use crate::protocol::reply::Reply;
+use crate::protocol::request::Request;
 use std::net::SocketAddr;
 
 /// What an operator chooses.
