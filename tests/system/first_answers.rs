@@ -1,7 +1,7 @@
 //! A connection's first answer comes as early through the redirector as without it.
 
 use crate::support::network::{in_own_network, tcp_counter};
-use crate::support::pegasus::{nobody, Redirect};
+use crate::support::pegasus::{closed_address, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::connect;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn the_second_piece_of_a_first_answer_waits_for_no_delayed_acknowledgement() {
         });
         // Without a queue, whose connection would count as well.
         let fallback = format!("service_web_fallback={}", provider.address);
-        let redirect = Redirect::start(nobody(), &[&fallback]);
+        let redirect = Redirect::start(closed_address(), &[&fallback]);
         let before = tcp_counter("DelayedACKs");
         for _ in 0..CLIENTS {
             let mut client = connect(redirect.address);

@@ -16,13 +16,13 @@ pub const STATUS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How the lines of a status begin; a numbered answer may come before them.
 const STATUS_KINDS: [&[u8]; 3] = [b"queue ", b"service ", b"provider "];
 
-/// The asking side of a connection. `T` tells what an answer in slot is for.
+/// The asking side of a connection. `T` tells what a reply in order is for.
 #[derive(Debug)]
 pub struct Requester<T> {
     decoder: LineDecoder,
     /// What is to be sent.
     pub out: SendBuffer,
-    /// What each answer in slot is for, and whether it is a status.
+    /// What each reply in order is for, and whether it is a status.
     pending: VecDeque<(T, bool)>,
     /// The lines of a status, as far as they are here.
     status: String,
@@ -49,7 +49,7 @@ pub enum Matched<T> {
 }
 
 impl<T> Requester<T> {
-    /// Asks. A `next` with an id is answered by number, all else in slot,
+    /// Asks. A `next` with an id is answered by number, all else in order,
     /// together with `purpose`.
     pub fn send(&mut self, balancer: &dyn Display, request: &Request, purpose: T) {
         request.write(balancer, self.out.writer());

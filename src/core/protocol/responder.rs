@@ -31,8 +31,8 @@ pub struct Responder {
     ended: bool,
 }
 
-/// The place of a request in the slot of answers; none for a `next` with id,
-/// whose answer carries the id instead.
+/// The position of a request in the order of replies; none for a `next` with an id,
+/// whose reply carries the id instead.
 pub type ReplySlot = Option<u64>;
 
 impl Responder {
@@ -115,7 +115,7 @@ impl Responder {
         }
     }
 
-    /// Sends `error REASON` out of turn and takes no further request.
+    /// Sends `error REASON` out of order and takes no further request.
     pub fn refuse(&mut self, code: ErrorCode) {
         Reply::error(code, "").write(self.out.writer());
         self.closing = true;

@@ -1,4 +1,4 @@
-//! What mio connects, and nothing to be set before.
+//! What mio connects, with no option set before.
 
 use crate::os::socket::set_oob_inline;
 use mio::net::TcpStream;
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// are there to be sent as soon as it is established.
 ///
 /// # Errors
-/// Returns the OS error.
+/// Returns the OS error, if connecting fails at once.
 pub fn connect(to: SocketAddr, _has_early_data: bool) -> io::Result<TcpStream> {
     let socket = TcpStream::connect(to)?;
     set_oob_inline(&socket);

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// handshake is complete, would wait for the delayed step.
 ///
 /// # Errors
-/// Returns the OS error.
+/// Returns the OS error, if connecting fails at once.
 pub fn connect(to: SocketAddr, has_early_data: bool) -> io::Result<TcpStream> {
     let socket = stream_socket(to)?;
     // Urgent data that came before this was set would be lost.
@@ -44,25 +44,25 @@ pub fn on_first_write(socket: &TcpStream) {
 }
 
 /// What does not work here only costs the packet that was to be saved.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(pegasus_linux)]
 fn set_quick_ack(socket: &impl AsRawFd, on: bool) {
     let on = libc::c_int::from(on);
     let _ = crate::os::sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_QUICKACK, on);
 }
 
 /// No such option.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 fn set_quick_ack(_: &impl AsRawFd, _: bool) {}
 
 /// A socket for a stream to there, which does not block.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(pegasus_linux)]
 fn stream_socket(to: SocketAddr) -> io::Result<OwnedFd> {
     socket(to, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
 }
 
 /// A socket for a stream to there, which does not block. Not every system can
 /// say that when making it.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 fn stream_socket(to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket(to, libc::SOCK_STREAM)?;
     for (command, value) in [(libc::F_SETFD, libc::FD_CLOEXEC), (libc::F_SETFL, libc::O_NONBLOCK)] {
@@ -81,6 +81,6 @@ fn socket(to: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new, and owned by nothing else.
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }

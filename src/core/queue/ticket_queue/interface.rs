@@ -9,7 +9,7 @@ use crate::base::time::Span;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
 use crate::protocol::responder::ReplySlot;
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub struct QueueOptions {
     pub services_max: usize,
     /// Who may offer and withdraw.
     pub allow_ticket: Vec<Cidr>,
-    /// Who may pending for providers and report failures.
+    /// Who may ask for providers and report failures.
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
@@ -86,7 +86,7 @@ pub enum Input {
         /// What.
         request: Request,
     },
-    /// It will pending no more, but may still read.
+    /// It will send no more requests, but may still read.
     ReadClosed {
         /// Its key.
         connection: Key,
