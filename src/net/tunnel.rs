@@ -21,6 +21,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::time::Moment;
 use pegasus_core::protocol::proxy_header::Header;
 use std::io;
 
@@ -61,6 +62,8 @@ pub struct Tunnel {
     down: Direction,
     /// One side was reset: how the tunnel will end.
     reset: Option<Outcome>,
+    /// Keepalive is on.
+    keepalive: bool,
     /// What each provider receives first.
     header: Option<Box<Header>>,
 }
@@ -74,6 +77,7 @@ impl Tunnel {
             up: Direction::default(),
             down: Direction::default(),
             reset: None,
+            keepalive: false,
             header: None,
         }
     }
@@ -111,12 +115,25 @@ impl Tunnel {
         }
     }
 
-    /// Makes the system find out when one of the hosts is gone.
-    pub fn keepalive(&self) {
-        socket::keepalive(&self.client.socket);
-        if let Some(provider) = self.provider() {
-            socket::keepalive(provider);
+    /// Looks whether both hosts are still there; to be asked every 30 seconds. The
+    /// system finds that out where nothing is on its way (keepalive), and here it is
+    /// found out where a host does not acknowledge what is.
+    pub fn check_peers(&mut self, now: Moment) -> TunnelStatus {
+        if !std::mem::replace(&mut self.keepalive, true) {
+            socket::keepalive(&self.client.socket);
+            if let Some(provider) = self.provider() {
+                socket::keepalive(provider);
+            }
         }
+        if self.client.peer_is_lost(now) {
+            self.reset_client();
+            return self.client_failed();
+        }
+        if self.provider.as_mut().is_some_and(|provider| provider.peer_is_lost(now)) {
+            self.reset_provider();
+            return self.provider_failed();
+        }
+        TunnelStatus::Open
     }
 
     /// Bytes to the client and from it, so far.
@@ -178,6 +195,7 @@ impl Tunnel {
         self.up.keep_unsent(bytes, header.len(), *sent.as_ref().unwrap_or(&0));
         self.up.reopen();
         self.down = Direction::default();
+        self.keepalive = false;
         let provider = self.provider.insert(connected?);
         // Behind a header that left alone the client's first bytes would wait.
         provider.nagle_on = !header_alone || provider.socket.set_nodelay(true).is_err();

@@ -141,7 +141,7 @@ impl Ledger {
                 return;
             }
             Request::Ticket { provider, service, tickets, capacity, lease } => {
-                let whose = (*service, provider.resolve(peer));
+                let whose = (*service, provider.resolve(peer).unwrap());
                 let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
                 granted_before = Some(account.granted);
                 if account.hold_end <= now {
@@ -157,13 +157,15 @@ impl Ledger {
                 account.lease_end = now + lease;
             }
             Request::Withdraw { provider, service } => {
-                if let Some(account) = self.accounts.get_mut(&(*service, provider.resolve(peer))) {
+                if let Some(account) =
+                    self.accounts.get_mut(&(*service, provider.resolve(peer).unwrap()))
+                {
                     account.discard(now);
                 }
             }
             Request::Done { id, unused } => self.ends(key, *id, !unused),
             Request::Failure { provider, service, id } => {
-                let whose = (*service, provider.resolve(peer));
+                let whose = (*service, provider.resolve(peer).unwrap());
                 let known = id.and_then(|id| {
                     self.granted.get(&(key, id)).map(|granted| (granted.whose, granted.deaths))
                 });

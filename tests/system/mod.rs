@@ -18,6 +18,7 @@ mod garbage;
 mod host_failures;
 mod idling;
 mod load;
+mod lost_hosts;
 mod one_process;
 mod overload;
 mod permission;

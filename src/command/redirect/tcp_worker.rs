@@ -32,8 +32,9 @@ use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
 
-/// Probes are worth four calls only where a connection lasts longer than this.
-const KEEPALIVE_AFTER: Span = Span::from_secs(30);
+/// How often a connection is looked at for hosts that are gone. One that does not
+/// last so long costs no call.
+const PEER_CHECK_INTERVAL: Span = Span::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TunnelPhase {
@@ -160,19 +161,7 @@ impl Handler for TcpWorker {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }
         while let Some(key) = self.timers.pop_due(cx.now) {
-            let Some(client) =
-                self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying)
-            else {
-                continue;
-            };
-            client.tunnel.keepalive();
-            let deadline = client.last_active + self.silence_max(client);
-            if deadline > cx.now {
-                self.timers.schedule(deadline, key);
-            } else {
-                let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
-                self.finish(key, outcome, redirector, cx);
-            }
+            self.check_client(key, redirector, cx);
         }
     }
 
@@ -259,7 +248,7 @@ impl Worker for TcpWorker {
         self.timers = TimerQueue::default();
         for (key, client) in self.clients.iter() {
             if client.phase == TunnelPhase::Relaying {
-                let most = self.silence_max(client).min(KEEPALIVE_AFTER);
+                let most = self.silence_max(client).min(PEER_CHECK_INTERVAL);
                 self.timers.schedule(cx.now + most, key);
             }
         }
@@ -300,6 +289,31 @@ impl TcpWorker {
             deferred_connects: DeferredConnects::default(),
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
+    }
+
+    /// A client's timer is due: ends the connection if it was silent for too long, or
+    /// if a host is gone.
+    fn check_client(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) =
+            self.clients.get_mut(key).filter(|client| client.phase == TunnelPhase::Relaying)
+        else {
+            return;
+        };
+        match client.tunnel.check_peers(cx.now) {
+            TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
+            TunnelStatus::ProviderFailed => {
+                return self.on_connect_failed(key, Failure::TimedOut, redirector, cx)
+            }
+            TunnelStatus::Open | TunnelStatus::Unfinished => {}
+        }
+        let Some(client) = self.clients.get(key) else { return };
+        let deadline = client.last_active + self.silence_max(client);
+        if deadline > cx.now {
+            self.timers.schedule(deadline.min(cx.now + PEER_CHECK_INTERVAL), key);
+        } else {
+            let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
+            self.finish(key, outcome, redirector, cx);
+        }
     }
 
     fn silence_max(&self, client: &Client) -> Span {
@@ -475,7 +489,7 @@ impl TcpWorker {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
-        let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
+        let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(PEER_CHECK_INTERVAL);
         self.timers.schedule(deadline, key);
         let clients = &self.clients;
         self.timers.prune(|key| clients.get(key).is_some());

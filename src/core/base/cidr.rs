@@ -6,6 +6,17 @@ use super::decimal::parse_digits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+/// Of an IPv4-mapped address (`::ffff:10.0.0.1`) so many bits say that it is one.
+const MAPPED_BITS: u8 = 96;
+
+/// The addresses that one host may have: itself with IPv4, a network of 64 bits with IPv6.
+pub fn host_network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+    }
+}
+
 /// A network: `10.0.0.0/8`, `::1/128`, or one address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {
@@ -53,7 +64,13 @@ impl FromStr for Cidr {
             Some(bits) => parse_digits(bits).filter(|bits| *bits <= most).ok_or(WRONG)?,
             None => most,
         };
-        Ok(Cidr { ip, bits })
+        Ok(match (ip.to_canonical(), bits) {
+            // Mapped addresses are IPv4 ones, and so are their networks.
+            (IpAddr::V4(mapped), MAPPED_BITS..) if ip.is_ipv6() => {
+                Cidr { ip: mapped.into(), bits: bits - MAPPED_BITS }
+            }
+            _ => Cidr { ip, bits },
+        })
     }
 }
 
@@ -72,6 +89,8 @@ mod tests {
                 && !inside("::/0", "1.2.3.4")
         );
         assert!(inside("192.0.2.1", "::ffff:192.0.2.1") && !inside("192.0.2.1", "192.0.2.2"));
+        assert!(inside("::ffff:10.0.0.0/104", "10.1.2.3") && inside("::ffff:1.2.3.4", "1.2.3.4"));
+        assert!(!inside("::ffff:10.0.0.0/104", "11.0.0.1"));
         for bad in ["10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/", "10.0.0.0/+8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad:?} was taken");
         }

@@ -36,14 +36,33 @@ pub struct ProviderSpec {
 
 impl ProviderSpec {
     /// The provider that is meant on a connection from `source`.
-    pub fn resolve(&self, source: IpAddr) -> Provider {
-        Provider { ip: self.ip.unwrap_or(source).to_canonical(), port: self.port }
+    ///
+    /// # Errors
+    /// Clients cannot connect to the source's address.
+    pub fn resolve(&self, source: IpAddr) -> Result<Provider, &'static str> {
+        let ip = reachable(self.ip.unwrap_or(source).to_canonical())?;
+        Ok(Provider { ip, port: self.port })
     }
 }
 
 impl From<Provider> for ProviderSpec {
     fn from(provider: Provider) -> ProviderSpec {
         ProviderSpec { ip: Some(provider.ip), port: provider.port }
+    }
+}
+
+/// Refuses an address to which no client can connect.
+fn reachable(ip: IpAddr) -> Result<IpAddr, &'static str> {
+    let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    if ip.is_unspecified() {
+        Err("an unspecified address: clients cannot connect to it")
+    } else if ip.is_multicast() || broadcast {
+        Err("a multicast or broadcast address: clients cannot connect to it")
+    } else if link_local {
+        Err("a link-local IPv6 address: it means nothing without its link")
+    } else {
+        Ok(ip)
     }
 }
 
@@ -71,7 +90,8 @@ impl FromStr for ProviderSpec {
             None if rest.is_empty() && ip.is_some() => None,
             None => return Err(WRONG),
         };
-        Ok(ProviderSpec { ip: ip.map(|ip| ip.to_canonical()), port })
+        let ip = ip.map(|ip| reachable(ip.to_canonical())).transpose()?;
+        Ok(ProviderSpec { ip, port })
     }
 }
 
@@ -170,10 +190,22 @@ mod tests {
     #[test]
     fn a_missing_address_is_the_source() {
         let source = "::ffff:192.0.2.9".parse().unwrap();
-        assert_eq!(ProviderSpec::default().resolve(source).to_string(), "192.0.2.9");
+        assert_eq!(ProviderSpec::default().resolve(source).unwrap().to_string(), "192.0.2.9");
         assert_eq!(
-            ":81".parse::<ProviderSpec>().unwrap().resolve(source).to_string(),
+            ":81".parse::<ProviderSpec>().unwrap().resolve(source).unwrap().to_string(),
             "192.0.2.9:81"
         );
+    }
+
+    #[test]
+    fn an_address_that_no_client_can_connect_to_is_refused() {
+        for text in
+            ["0.0.0.0:80", "[::]:80", "224.0.0.1", "255.255.255.255:80", "ff02::1", "[fe80::1]:80"]
+        {
+            assert!(text.parse::<ProviderSpec>().is_err(), "{text} was taken");
+        }
+        let link_local = "fe80::1".parse().unwrap();
+        assert!(":80".parse::<ProviderSpec>().unwrap().resolve(link_local).is_err());
+        assert!("169.254.1.2:80".parse::<ProviderSpec>().is_ok(), "IPv4 needs no scope");
     }
 }

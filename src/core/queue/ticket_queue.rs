@@ -187,6 +187,13 @@ impl StateMachine for TicketQueue {
     }
 }
 
+/// The provider that is meant by `peer`.
+fn resolve(provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
+    provider
+        .resolve(peer)
+        .map_err(|why| ProtocolError::new(ErrorCode::BadParameter, format!("provider: {why}")))
+}
+
 fn allows(list: &[Cidr], peer: IpAddr) -> bool {
     list.iter().any(|net| net.contains(peer))
 }
@@ -282,7 +289,8 @@ impl TicketQueue {
                 })
             }
             Request::Failure { provider, service, id } => {
-                Ok(self.failure(connection, provider.resolve(peer), service, id, now))
+                let provider = resolve(provider, peer);
+                provider.map(|provider| self.failure(connection, provider, service, id, now))
             }
             Request::Done { id, unused } => self.done(connection, id, unused, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
@@ -301,7 +309,7 @@ impl TicketQueue {
         provider: ProviderSpec,
         peer: IpAddr,
     ) -> Result<Provider, ProtocolError> {
-        let provider = provider.resolve(peer);
+        let provider = resolve(provider, peer)?;
         if provider.ip == peer || peer.is_loopback() {
             return Ok(provider);
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::windows::io::AsRawSocket;
+use std::time::Duration;
 use windows_sys::Win32::Networking::WinSock as winsock;
 
 fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
@@ -19,10 +20,19 @@ fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
     }
 }
 
+/// Seconds of repeating what is not acknowledged.
+const RETRANSMIT_MAX: u32 = 60;
+
 /// Makes the system find out when the peer is gone.
 pub fn keepalive(socket: &impl AsRawSocket) {
     let on: i32 = 1;
     set(socket, winsock::SOL_SOCKET, winsock::SO_KEEPALIVE, on);
+    set(socket, winsock::IPPROTO_TCP, winsock::TCP_MAXRT, RETRANSMIT_MAX);
+}
+
+/// Not asked here: the system ends the connection by itself, after [`RETRANSMIT_MAX`].
+pub fn unacknowledged_for(_: &impl AsRawSocket) -> Option<Duration> {
+    None
 }
 
 /// Keepalive, no delay and urgent data inline, which the sockets that are accepted
