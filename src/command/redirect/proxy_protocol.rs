@@ -115,7 +115,7 @@ impl ProxyProtocol {
         };
         if !rules.trusts(arrival.from) {
             if let Some(version) = rules.send_version {
-                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel)));
+                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel), &[]));
             }
             return Identified::Client(arrival);
         }
@@ -158,12 +158,12 @@ impl ProxyProtocol {
                 ParseStatus::Invalid(why) => {
                     return reject(&arrival, &format!("no PROXY header: {why}"))
                 }
-                ParseStatus::Complete { length, addrs } => {
+                ParseStatus::Complete { length, addrs, tlvs } => {
                     tunnel.unread(&received[length..]);
                     let addrs = addrs.unwrap_or_else(|| socket_addrs(arrival, tunnel));
                     let rules = self.rules.get(&arrival.service);
                     if let Some(version) = rules.and_then(|rules| rules.send_version) {
-                        tunnel.set_header(Header::of_stream(version, addrs));
+                        tunnel.set_header(Header::of_stream(version, addrs, tlvs));
                     }
                     return Identified::Client(Arrival { from: addrs.source, ..arrival });
                 }
@@ -212,7 +212,7 @@ impl ProxyProtocol {
     ) -> Option<Header> {
         self.rules.get(&service)?.send_version?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unspecified_like(client)), port);
-        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to)))
+        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to), &[]))
     }
 }
 

@@ -111,6 +111,7 @@ mod tests {
         let header = Header::v2(
             Transport::Tcp,
             ProxyAddrs::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()),
+            &[],
         );
         tunnel.set_header(header.clone());
 
