@@ -5,21 +5,22 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, send};
+use super::{exit, help, key, own_offers, send};
 use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
+use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, loadavg, service_manager};
+use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
 use getopts::{Matches, Options};
-use log::{error, LevelFilter};
+use log::{debug, error, warn, LevelFilter};
 use std::path::{Path, PathBuf};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+const COMMANDS: [&str; 7] = ["queue", "redirect", "monitor", "send", "demo", "key", "help"];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// The daemon commands that were built in.
@@ -32,7 +33,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 8] = ["send", "demo", "key", "help", "-h", "--help", "-V", "--version"];
 
 /// Returns the command and its arguments: from the program's name or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -61,10 +62,19 @@ pub fn main(arguments: &[String]) -> i32 {
         Some(name) if INTERACTIVE.contains(&name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
         }
-        _ => inherit::take(),
+        _ => {
+            let start_context = inherit::take();
+            keeper::split_init();
+            start_context
+        }
     };
     if start_context.stderr_was_client {
-        let _ = logging::start(&logging::LogDestination::Syslog, LevelFilter::Info, true);
+        logging::start(&logging::LogOptions {
+            destination: logging::LogDestination::Syslog,
+            level: LevelFilter::Info,
+            format: logging::Format::Text,
+            stderr_was_client: true,
+        });
     } else {
         logging::start_tool(LevelFilter::Info);
     }
@@ -74,6 +84,7 @@ pub fn main(arguments: &[String]) -> i32 {
     if let Some(socket) = borrowed.filter(|_| status != exit::OK) {
         socket.discard_one();
     }
+    logging::flush();
     status
 }
 
@@ -96,6 +107,12 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             let mut options = Options::new();
             add_configuration(&mut options);
             parse("send", options, rest, client, send::run)
+        }
+        Some("key") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            key::add_options(&mut options);
+            parse("key", options, rest, client, key::run)
         }
         #[cfg(feature = "demo")]
         Some("demo") => {
@@ -122,7 +139,7 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     } else {
         print_error(format_args!("pegasus: {why}"));
         print_error(
-            "usage: pegasus queue|redirect|monitor|send|demo|help [options]   \
+            "usage: pegasus queue|redirect|monitor|send|demo|key|help [options]   \
              (pegasus help COMMAND)",
         );
     }
@@ -185,6 +202,14 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         Ok(service) => service,
         Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
     };
+    if service.is_some()
+        && matches!(start_context.inherited, Inherited::Nothing)
+        && !matches.opt_present("test")
+    {
+        let why = "redirect: -s names the service of a socket from a superserver, and there is \
+                   none: without it, redirect serves every service_NAME_listen";
+        return usage_error(why, client);
+    }
     let once = name == "monitor" && matches.opt_present("once");
     let starts_itself =
         matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_));
@@ -202,9 +227,25 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
-    logging::start_or_fall_back(&settings.log, settings.log_level, client);
+    logging::start(&source.log_options(&settings));
     if starts_itself {
         warn_about_limit(name, &settings);
+        own_offers::warnings(name, &settings)
+            .iter()
+            .for_each(|warning| log::warn!(target: "config", "{warning}"));
+    }
+    if !settings.runs_commands() {
+        if let Err(error) = privileges::restrict() {
+            // A sandbox that forbids to ask does not allow much either.
+            debug!(target: "privileges", "not given up: {error}");
+        }
+    }
+    if !settings.keys.is_empty() {
+        let waiting = || warn!(target: "keys", "waiting for the randomness of the system");
+        if let Err(error) = secure_link::await_randomness(waiting) {
+            error!(target: "keys", "no randomness: {error}");
+            return exit::SYSTEM;
+        }
     }
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
@@ -218,7 +259,7 @@ fn report_errors(
     let client = start_context.stderr_was_client;
     let managed = service_manager::is_managed();
     if managed {
-        logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
+        logging::start(&source.log_options_among_mistakes());
     }
     for error in errors {
         if let Inherited::Handed(handover) = &start_context.inherited {
@@ -245,6 +286,9 @@ fn report_test(name: &str, settings: &Settings) -> i32 {
             "this program has no queue to embed: it asks {}",
             settings.usual_queue()
         ));
+    }
+    for warning in own_offers::warnings(name, settings) {
+        print_error(format_args!("pegasus: warning: {warning}"));
     }
     match name {
         "monitor" if idle => {

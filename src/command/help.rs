@@ -4,10 +4,9 @@
 //! tables of keys and schedulers are generated.
 
 use super::exit;
-use super::terminal::print_error;
+use super::terminal::{print_error, print_text};
 use crate::config::keys;
 use pegasus_core::scheduler;
-use std::io::{self, Write};
 
 const OVERVIEW: &str = include_str!("help/overview.txt");
 const QUEUE: &str = include_str!("help/queue.txt");
@@ -20,6 +19,7 @@ const SCHEDULERS: &str = include_str!("help/schedulers.txt");
 const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 const UDP: &str = include_str!("help/udp.txt");
+const SECURITY: &str = include_str!("help/security.txt");
 
 /// Prints a page of the manual and returns the exit status. A program contains only the
 /// pages of its own commands.
@@ -37,14 +37,14 @@ pub fn print(words: &[String]) -> i32 {
         "plugins" if cfg!(feature = "queue") => PLUGINS.to_string(),
         "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
         "udp" if cfg!(feature = "redirect") => UDP.to_string(),
+        "security" | "key" => SECURITY.to_string(),
         other => {
             print_error(format_args!("pegasus: no help on `{other}`"));
             print_error(OVERVIEW.trim_end());
             return exit::USAGE;
         }
     };
-    // A closed pipe is no error: the reader may be `head`.
-    let _ = io::stdout().lock().write_all(page.as_bytes());
+    print_text(page);
     exit::OK
 }
 
@@ -85,6 +85,7 @@ mod tests {
             ("plugins", PLUGINS),
             ("superservers", SUPERSERVERS),
             ("udp", UDP),
+            ("security", SECURITY),
         ] {
             for line in page.lines() {
                 assert!(line.chars().count() <= 80, "{name}: longer than 80 columns: {line}");

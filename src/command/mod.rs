@@ -1,12 +1,16 @@
 //! The subcommands: they run the state machines on the event loop.
 
+#[cfg(feature = "monitor")]
+mod balancer_names;
 pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod help;
+pub mod key;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]
 pub mod queue;
@@ -38,6 +42,8 @@ pub mod exit {
     pub const UNAVAILABLE: i32 = 69;
     /// The system refused: an address in use, no descriptors.
     pub const SYSTEM: i32 = 71;
+    /// What was to be printed could not be written.
+    pub const OUTPUT: i32 = 74;
     /// No permission.
     pub const PERMISSION: i32 = 77;
     /// The configuration is wrong.

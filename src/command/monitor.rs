@@ -3,7 +3,8 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
-use super::daemon::{become_user, Daemon, SignalAction};
+use super::balancer_names::BalancerNames;
+use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::terminal::print_line;
 use super::{exit, seed};
 use crate::config::settings::{Check, ServiceSettings, Settings};
@@ -23,6 +24,7 @@ use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
+use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
@@ -34,8 +36,11 @@ use std::time::Duration;
 
 /// The first wait before a balancer is tried again; the longest is half an interval.
 const RETRY: Span = Span::from_millis(100);
-/// A balancer that owes an answer for so long is away.
-const SILENCE_MAX: Span = Span::from_secs(10);
+/// A balancer that owes an answer for so many intervals, and so long, is away.
+/// That is well before the lease of what it was told ends, five intervals and at
+/// least 5 s, so that another connection can be opened in time.
+const SILENCE_INTERVALS: u64 = 2;
+const SILENCE_MIN: Span = Span::from_secs(2);
 
 /// Commands to a running monitor.
 pub enum MonitorCommand {
@@ -235,7 +240,12 @@ impl MonitorHandler {
         for (balancer, connection) in self.connections.iter_mut().enumerate() {
             while let Some(event) = connection.poll_event() {
                 match event {
-                    QueueEvent::Up => monitor.handle_input(Input::Up { balancer }, cx.now),
+                    QueueEvent::Up => {
+                        if let Some(ip) = connection.local_ip() {
+                            monitor.handle_input(Input::Seen { balancer, ip }, cx.now);
+                        }
+                        monitor.handle_input(Input::Up { balancer }, cx.now);
+                    }
                     QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
                     QueueEvent::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", connection.host_port());
@@ -248,7 +258,7 @@ impl MonitorHandler {
         }
     }
 
-    /// Starts anew; what is no longer offered is withdrawn first.
+    /// Goes on with other settings; what is no longer offered is withdrawn first.
     fn reconfigure(&mut self, settings: Settings, monitor: &mut Monitor, cx: &mut Context) {
         if self.draining {
             return;
@@ -271,15 +281,24 @@ impl MonitorHandler {
         }
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
         let mut fresh = MonitorHandler::new(settings, cx.waker());
-        *monitor = fresh.new_monitor();
         if same_balancers {
             fresh.connections = std::mem::take(&mut self.connections);
-            for (balancer, connection) in fresh.connections.iter().enumerate() {
-                if connection.local_ip().is_some() {
-                    monitor.handle_input(Input::Up { balancer }, cx.now);
-                }
+            let silence_max = silence_max(&fresh.settings);
+            fresh
+                .connections
+                .iter_mut()
+                .for_each(|connection| connection.set_silence_max(silence_max));
+            let key = fresh.settings.client_key(KeyRole::Provider);
+            for connection in &mut fresh.connections {
+                connection.set_key(key.clone(), cx.now);
             }
         }
+        let same_gauge = fresh.settings.monitor_load == self.settings.monitor_load
+            && fresh.settings.monitor_interval == self.settings.monitor_interval;
+        if same_gauge {
+            std::mem::swap(&mut fresh.load_sampler, &mut self.load_sampler);
+        }
+        monitor.reconfigure(fresh.settings.monitor_options(), same_balancers, cx.now);
         *self = fresh;
     }
 
@@ -298,6 +317,10 @@ impl MonitorHandler {
                 let target = &self.settings.monitor_balancers[*balancer];
                 warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
             }
+            MonitorLog::Contested { balancer, service } => {
+                let target = &self.settings.monitor_balancers[*balancer];
+                warn!(target: "monitor", "another monitor offers this provider of {service} too, at balancer {target}");
+            }
         }
     }
 }
@@ -311,11 +334,16 @@ fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
             host_port.clone(),
             Token(number * 2),
             retry,
-            SILENCE_MAX,
+            silence_max(settings),
             seed(),
         )
+        .with_key(settings.client_key(KeyRole::Provider))
     };
     settings.monitor_balancers.iter().enumerate().map(connection).collect()
+}
+
+fn silence_max(settings: &Settings) -> Span {
+    settings.monitor_interval.times(SILENCE_INTERVALS).max(SILENCE_MIN)
 }
 
 fn check_timeout(settings: &Settings) -> Span {
@@ -361,9 +389,16 @@ pub fn run(daemon: Daemon) -> i32 {
     let balancers: Vec<String> =
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
+    let pid_file = settings.pid_file.clone();
     let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
         |mut daemon| {
-            daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
+            let loop_handle = daemon.event_loop.loop_handle();
+            let mut names = BalancerNames::start(&running, move |settings| {
+                loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));
+            });
+            daemon
+                .event_loop
+                .catch_signals(move |signal| on_signal(signal, &source, &running, &mut names))?;
             Ok(daemon)
         },
     );
@@ -375,6 +410,7 @@ pub fn run(daemon: Daemon) -> i32 {
         Ok(daemon) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
             service_manager::ready();
+            let _pid_file = PidFile::write(pid_file.as_deref());
             daemon.serve()
         }
     }
@@ -386,7 +422,12 @@ fn describe_offer(service: &ServiceSettings) -> String {
     format!("{}={provider}", service.name)
 }
 
-fn on_signal(signal: Signal, source: &ConfigSource, running: &Settings) -> Option<MonitorCommand> {
+fn on_signal(
+    signal: Signal,
+    source: &ConfigSource,
+    running: &Settings,
+    names: &mut BalancerNames,
+) -> Option<MonitorCommand> {
     match SignalAction::of(signal, "monitor")? {
         SignalAction::End => Some(MonitorCommand::Terminate),
         SignalAction::Reload => {
@@ -395,7 +436,8 @@ fn on_signal(signal: Signal, source: &ConfigSource, running: &Settings) -> Optio
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
                 return None;
             }
-            Some(MonitorCommand::Reconfigure(Box::new(settings)))
+            names.reconfigure(settings);
+            None
         }
     }
 }
@@ -446,7 +488,7 @@ fn run_once(settings: &Settings) -> i32 {
             Output::SendToQueue { .. } | Output::Log(_) | Output::Finished => {}
         }
     }
-    for (balancer, _, request) in monitor.offers() {
+    for (balancer, _, request) in monitor.offers(now) {
         let mut line = Vec::new();
         let target = &settings.monitor_balancers[balancer];
         request.write(target, &mut line);

@@ -63,7 +63,8 @@ impl Plugins {
     pub fn replied(&mut self, service: ServiceName) {
         if let Some(state) = self.plugins.get_mut(&service) {
             if std::mem::take(&mut state.failure_logged) {
-                info!(target: "queue", "{} answers again for service {service}", state.plugin.command());
+                let command = state.plugin.command();
+                info!(target: "queue", "{command} answers again for service {service}");
             }
         }
     }
@@ -96,7 +97,10 @@ impl PluginState {
     fn log_unusable(&mut self, service: ServiceName, why: &str) {
         if !std::mem::replace(&mut self.failure_logged, true) {
             let command = self.plugin.command();
-            warn!(target: "queue", "{command}: {why}; service {service} is scheduled without it until it answers again");
+            warn!(
+                target: "queue",
+                "{command}: {why}; service {service} is scheduled without it until it answers again"
+            );
         }
     }
 }

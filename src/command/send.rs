@@ -3,16 +3,20 @@
 //! Owns one blocking connection at a time, and prints answers as they come.
 
 use super::exit;
-use super::terminal::print_error;
+use super::terminal::{print_error, write_text};
 use crate::config::settings::Settings;
 use crate::config::source::default_file;
+use crate::net::secure_link::SecureStream;
 use getopts::Matches;
 use pegasus_core::base::endpoint::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
-use std::io::{self, BufRead, BufReader, Write};
+use pegasus_core::protocol::peer_key::{KeyRole, PeerKey};
+use pegasus_core::protocol::request::Request;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,8 +26,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection to one ticket queue.
 pub struct ControlConnection {
     target: HostPort,
-    stream: BufReader<TcpStream>,
+    /// The key that it proved; none: it is plain.
+    key: Option<Arc<PeerKey>>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// What lines are written to and read from.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
 
 impl ControlConnection {
     /// Connects to the first address that answers.
@@ -31,13 +41,28 @@ impl ControlConnection {
     /// # Errors
     /// Returns the OS error of the last one.
     pub fn connect(target: HostPort) -> io::Result<ControlConnection> {
+        ControlConnection::connect_with(target, None)
+    }
+
+    /// The same with a key, if there is one; then never in plain.
+    ///
+    /// # Errors
+    /// The same, or that the queue refused the key.
+    pub fn connect_with(
+        target: HostPort,
+        key: Option<Arc<PeerKey>>,
+    ) -> io::Result<ControlConnection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
                     stream.set_nodelay(true)?;
-                    return Ok(ControlConnection { target, stream: BufReader::new(stream) });
+                    let stream: Box<dyn Stream> = match &key {
+                        Some(key) => Box::new(SecureStream::connect(stream, key)?),
+                        None => Box::new(stream),
+                    };
+                    return Ok(ControlConnection { target, key, stream: BufReader::new(stream) });
                 }
                 Err(error) => last = error,
             }
@@ -77,7 +102,7 @@ impl ControlConnection {
 
 /// Runs the command; the result is its exit status.
 pub fn run(matches: &Matches) -> i32 {
-    let mut sender = Sender { matches, queue: None, connection: None, status: exit::OK };
+    let mut sender = Sender { matches, settings: None, connection: None, status: exit::OK };
     if matches.free.is_empty() {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { break };
@@ -91,34 +116,46 @@ pub fn run(matches: &Matches) -> i32 {
     sender.status
 }
 
+/// The key of a role that may send this message. Words that are no message go with
+/// whichever key there is, so that they do not go in plain.
+fn key_for(settings: &Settings, text: &str) -> Option<Arc<PeerKey>> {
+    let key = match Request::parse(text.as_bytes()) {
+        Ok(request) => settings.keys.first_of(KeyRole::of(&request)),
+        Err(_) => settings.keys.iter().next(),
+    };
+    key.cloned()
+}
+
 struct Sender<'a> {
     matches: &'a Matches,
-    /// Where messages go that name no queue; read for the first one.
-    queue: Option<HostPort>,
+    /// Which queue is meant where none is named, and with which keys; read when the first
+    /// message comes.
+    settings: Option<Box<Settings>>,
     connection: Option<ControlConnection>,
     status: i32,
 }
 
 impl Sender<'_> {
-    /// The queue of the configuration, whose mistakes are printed.
-    fn queue(&mut self) -> Option<HostPort> {
-        if self.queue.is_none() {
+    /// The configuration, whose mistakes are printed.
+    fn settings(&mut self) -> Option<&Settings> {
+        if self.settings.is_none() {
             let file = self.matches.opt_str("config").map(PathBuf::from).or_else(default_file);
             match Settings::load(file.as_deref(), &self.matches.opt_strs("set")) {
-                Ok(settings) => self.queue = Some(settings.usual_queue()),
+                Ok(settings) => self.settings = Some(Box::new(settings)),
                 Err(errors) => {
                     errors.iter().for_each(|error| print_error(format_args!("pegasus: {error}")));
                     self.status = exit::CONFIG;
                 }
             }
         }
-        self.queue.clone()
+        self.settings.as_deref()
     }
 
     /// Sends one message; returns whether to go on.
     fn send(&mut self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix("pegasus:///") else { return self.send_to(text) };
-        self.queue().is_some_and(|queue| self.send_to(&format!("pegasus://{queue}/{rest}")))
+        let Some(queue) = self.settings().map(Settings::usual_queue) else { return false };
+        self.send_to(&format!("pegasus://{queue}/{rest}"))
     }
 
     fn send_to(&mut self, text: &str) -> bool {
@@ -134,8 +171,13 @@ impl Sender<'_> {
             Ok(_) => return self.fail(exit::USAGE, text, "not pegasus://…"),
             Err(why) => return self.fail(exit::USAGE, text, why),
         };
-        if self.connection.as_ref().is_none_or(|connection| connection.target != target) {
-            match ControlConnection::connect(target) {
+        // Read also where the message names the queue: a key that is there is always used.
+        let Some(settings) = self.settings() else { return false };
+        let key = key_for(settings, text);
+        let same =
+            |connection: &ControlConnection| connection.target == target && connection.key == key;
+        if !self.connection.as_ref().is_some_and(same) {
+            match ControlConnection::connect_with(target, key) {
                 Ok(connection) => self.connection = Some(connection),
                 Err(error) => return self.fail(exit::UNAVAILABLE, text, &error.to_string()),
             }
@@ -143,17 +185,21 @@ impl Sender<'_> {
         let Some(connection) = &mut self.connection else { return false };
         match connection.ask(text) {
             Ok(answers) => {
-                let mut out = io::stdout().lock();
+                let mut text = String::new();
                 for answer in answers {
                     if answer == "error" || answer.starts_with("error ") {
                         self.status = exit::ANSWER;
                     }
-                    if writeln!(out, "{answer}").is_err() {
-                        // The reader left, as with `| head`.
-                        return false;
+                    text.push_str(&answer);
+                    text.push('\n');
+                }
+                match write_text(text) {
+                    Ok(()) => true,
+                    Err(status) => {
+                        self.status = self.status.max(status);
+                        false
                     }
                 }
-                true
             }
             Err(error) => {
                 self.connection = None;

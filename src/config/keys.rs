@@ -218,6 +218,22 @@ pub const SECTIONS: &[Section] = &[
                 },
             ),
             global(
+                "log_format",
+                "text",
+                "Log lines as text, or as json: one object a line.",
+                |s, v| parse_into(&mut s.log_format, v),
+            ),
+            global(
+                "pid_file",
+                "",
+                "File for the process id, from when it is ready to its end.",
+                |s, v| {
+                    s.pid_file = Some(v).filter(|path| !path.is_empty()).map(Into::into);
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.pid_file, &running.pid_file)),
+            global(
                 "user",
                 "",
                 "Run as this user or user:group once the ports are open (Unix).",
@@ -235,6 +251,15 @@ pub const SECTIONS: &[Section] = &[
                 "30s",
                 "How long open connections may finish after SIGTERM or an upgrade.",
                 |s, v| parse_into(&mut s.drain_timeout, v),
+            ),
+            global(
+                "key_file",
+                "",
+                "Keys of encrypted control connections, see `pegasus help security`.",
+                |s, v| {
+                    s.key_file = Some(v.into()).filter(|_| !v.is_empty());
+                    Ok(())
+                },
             ),
         ],
     },
@@ -418,6 +443,12 @@ pub const SECTIONS: &[Section] = &[
                 "10s",
                 "Under inetd `wait`: exit after this time without a client.",
                 |s, v| parse_into(&mut s.redirect_linger, v),
+            ),
+            global(
+                "redirect_accept_grace",
+                "0",
+                "After TERM accept clients for this long, until load balancers in front know.",
+                |s, v| parse_into(&mut s.redirect_accept_grace, v),
             ),
             global(
                 "redirect_splice",

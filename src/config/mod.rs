@@ -5,6 +5,7 @@
 //! defaults, then the file and the command line. [`options`] makes the options of each
 //! state machine. [`source`] reloads. Each uses those before it.
 
+pub mod key_file;
 pub mod keys;
 pub mod options;
 pub mod reader;

@@ -3,9 +3,9 @@
 //!
 //! Owns the mistakes, the application of defaults, and checks that involve several keys.
 
+use super::key_file;
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
-use crate::logging::LogDestination;
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
@@ -13,6 +13,7 @@ use pegasus_core::protocol::proxy_header::Version;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -62,10 +63,10 @@ impl Settings {
         ConfigReader::of(file, assignments).finish()
     }
 
-    /// Returns the log destination of a configuration that may contain mistakes, so that
-    /// a process without a standard error can log them.
-    pub fn log_destination(file: Option<&Path>, assignments: &[String]) -> LogDestination {
-        ConfigReader::of(file, assignments).settings.log
+    /// Returns the settings of a configuration that may contain mistakes. They say where a
+    /// process without a standard error logs these.
+    pub fn with_mistakes(file: Option<&Path>, assignments: &[String]) -> Settings {
+        ConfigReader::of(file, assignments).settings
     }
 }
 
@@ -175,6 +176,12 @@ impl ConfigReader {
     }
 
     fn finish(mut self) -> Result<Settings, Vec<ConfigError>> {
+        if let Some(path) = self.settings.key_file.clone() {
+            match key_file::read(&path) {
+                Ok(keys) => self.settings.keys = Arc::new(keys),
+                Err(errors) => self.errors.extend(errors.into_iter().map(ConfigError)),
+            }
+        }
         for service in &self.settings.services {
             let key = service.name.in_key();
             let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
@@ -303,7 +310,8 @@ mod tests {
         let assignments =
             |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let log = |words: &[&str]| {
-            Settings::log_destination(Some(Path::new("/no/such.conf")), &assignments(words))
+            Settings::with_mistakes(Some(Path::new("/no/such.conf")), &assignments(words))
+                .log
                 .to_string()
         };
         assert_eq!(log(&["queue_listn=*:1", "log=/var/log/queue", "nonsense"]), "/var/log/queue");

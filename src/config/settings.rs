@@ -3,7 +3,7 @@
 //! Owns the data and what follows from it alone. The row of a key in the table
 //! describes its field.
 
-use crate::logging::LogDestination;
+use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::cidr::Cidr;
@@ -11,12 +11,15 @@ use pegasus_core::base::endpoint::{HostPort, ListenAddr, CONTROL_PORT};
 use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
 use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Which ticket queue a redirector asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,8 +161,13 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
+    pub log_format: Format,
+    pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
+    pub key_file: Option<PathBuf>,
+    /// No key: what that file holds.
+    pub keys: Arc<KeyTable>,
     pub queue_listen: Vec<ListenAddr>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
@@ -173,6 +181,7 @@ pub struct Settings {
     pub redirect_per_source_max: usize,
     pub redirect_flows_max: usize,
     pub redirect_linger: Span,
+    pub redirect_accept_grace: Span,
     pub redirect_splice: bool,
     pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
@@ -189,8 +198,12 @@ impl Settings {
         Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
+            pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
+            key_file: None,
+            keys: Arc::default(),
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
             queue_connections_max: 0,
@@ -203,6 +216,7 @@ impl Settings {
             redirect_per_source_max: 0,
             redirect_flows_max: 0,
             redirect_linger: Span::ZERO,
+            redirect_accept_grace: Span::ZERO,
             redirect_splice: true,
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,
@@ -215,6 +229,24 @@ impl Settings {
     /// Returns the settings of a service that the configuration names.
     pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// Returns the key that a client of this role proves; without one it speaks plain.
+    pub fn client_key(&self, role: KeyRole) -> Option<Arc<PeerKey>> {
+        self.keys.first_of(&[role]).cloned()
+    }
+
+    /// Whether a command is to be run: a check, a load source, a scheduler.
+    pub fn runs_commands(&self) -> bool {
+        let schedules = |service: &ServiceSettings| {
+            service.scheduler.as_ref().is_some_and(|scheduler| scheduler.command().is_some())
+        };
+        self.queue.scheduler.command().is_some()
+            || self.monitor_load.iter().any(|source| matches!(source, LoadSource::Exec(_)))
+            || self
+                .services
+                .iter()
+                .any(|service| schedules(service) || matches!(service.check, Check::Exec(_)))
     }
 
     /// Returns the services that this host offers: those with a provider, a capacity or a

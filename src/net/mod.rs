@@ -4,10 +4,13 @@ pub mod background_command;
 pub mod event_loop;
 pub mod listeners;
 pub mod load_sampler;
+#[cfg(feature = "secure")]
+mod noise;
 pub mod one_shot;
 pub mod plugin;
 pub mod queue_connection;
 pub mod resolver;
+pub mod secure_link;
 pub mod shared_counter;
 pub mod tcp_check;
 pub mod tunnel;

@@ -5,6 +5,7 @@
 
 use super::event_loop::Context;
 use super::resolver::Lookup;
+use super::secure_link::SecureLink;
 use crate::os::socket::{self, SHORT_READ_DRAINS};
 use log::{info, warn};
 use mio::event::Event;
@@ -14,17 +15,23 @@ use pegasus_core::base::backoff::Backoff;
 use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::peer_key::PeerKey;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::{Matched, Requester};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Span = Span::from_secs(3);
 /// How long a `done` may wait for the next message, which saves both sides a wake-up. A
 /// request that waits for the ticket waits this much longer at most.
 const DONE_DELAY_MAX: Span = Span::from_millis(2);
+/// How long a handshake may take; a queue gives it as long.
+const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
+/// With another key a new connection is made when no answer is due, or after this time.
+const KEY_CHANGE_DELAY_MAX: Span = Span::from_secs(1);
 
 /// What happens to a connection.
 #[derive(Debug)]
@@ -38,9 +45,19 @@ pub enum QueueEvent<T> {
 }
 
 enum State {
-    Idle { retry: Moment },
+    Idle {
+        retry: Moment,
+    },
     Resolving(Lookup),
-    Connecting { stream: TcpStream, until: Moment },
+    Connecting {
+        stream: TcpStream,
+        until: Moment,
+    },
+    /// The two sides prove to each other that they have the key.
+    Securing {
+        stream: TcpStream,
+        until: Moment,
+    },
     Up(TcpStream),
 }
 
@@ -54,6 +71,12 @@ pub struct QueueConnection<T> {
     token: Token,
     state: State,
     requester: Requester<T>,
+    /// The key that it proves, always; none: it speaks plain.
+    key: Option<Arc<PeerKey>>,
+    /// The connection's encryption, where there is a key.
+    link: Option<SecureLink>,
+    /// The key is another one than that of the connection: until when that may stay.
+    key_change_until: Option<Moment>,
     /// Answers that are still to come, and since when nothing came.
     replies_due: u64,
     /// When the unsent messages must leave, while all of them are ends of requests.
@@ -86,6 +109,9 @@ impl<T> QueueConnection<T> {
             token,
             state: State::Idle { retry: Moment::ZERO },
             requester: Requester::default(),
+            key: None,
+            link: None,
+            key_change_until: None,
             replies_due: 0,
             flush_at: None,
             silent_since: Moment::ZERO,
@@ -96,6 +122,21 @@ impl<T> QueueConnection<T> {
             writable: false,
             events: VecDeque::new(),
         }
+    }
+
+    /// With this key from the start.
+    pub fn with_key(self, key: Option<Arc<PeerKey>>) -> QueueConnection<T> {
+        QueueConnection { key, ..self }
+    }
+
+    /// With another key from now on, or none. A connection with the old one is made anew as
+    /// soon as no answer is due on it.
+    pub fn set_key(&mut self, key: Option<Arc<PeerKey>>, now: Moment) {
+        let proof = |key: &Option<Arc<PeerKey>>| key.as_ref().map(|key| (key.name, key.secret));
+        if proof(&key) != proof(&self.key) {
+            self.key_change_until = Some(now + KEY_CHANGE_DELAY_MAX);
+        }
+        self.key = key;
     }
 
     /// The queue that it connects to.
@@ -121,7 +162,9 @@ impl<T> QueueConnection<T> {
     /// Whether everything asked was sent, or there is no connection. The answers do not
     /// matter to what was asked.
     pub fn is_flushed(&self) -> bool {
-        !matches!(self.state, State::Up(_)) || self.requester.out.is_empty()
+        let sent = |link: &SecureLink| link.out.is_empty();
+        !matches!(self.state, State::Up(_))
+            || (self.requester.out.is_empty() && self.link.as_ref().is_none_or(sent))
     }
 
     /// The next event.
@@ -151,10 +194,15 @@ impl<T> QueueConnection<T> {
         match &self.state {
             State::Idle { retry } => Some(*retry),
             State::Resolving(_) => None,
-            State::Connecting { until, .. } => Some(*until),
-            State::Up(_) => self
-                .flush_at
-                .or_else(|| (self.replies_due > 0).then(|| self.silent_since + self.silence_max)),
+            State::Connecting { until, .. } | State::Securing { until, .. } => Some(*until),
+            State::Up(_) => {
+                let silence =
+                    || (self.replies_due > 0).then(|| self.silent_since + self.silence_max);
+                let idle_since_change = self.key_change_until.filter(|_| self.replies_due == 0);
+                let key_change = idle_since_change.map(|_| Moment::ZERO).or(self.key_change_until);
+                let next = self.flush_at.or_else(silence);
+                next.into_iter().chain(key_change).min()
+            }
         }
     }
 
@@ -165,6 +213,16 @@ impl<T> QueueConnection<T> {
                 self.state = State::Resolving(Lookup::start(&self.host_port, cx.waker()));
             }
             State::Connecting { until, .. } if cx.now >= *until => self.try_next(cx, "no answer"),
+            State::Securing { until, .. } if cx.now >= *until => {
+                self.connection_lost(cx, "no answer to the handshake");
+            }
+            State::Up(_)
+                if self
+                    .key_change_until
+                    .is_some_and(|until| self.replies_due == 0 || cx.now >= until) =>
+            {
+                self.change_key(cx);
+            }
             State::Up(_)
                 if self.replies_due > 0 && cx.now.since(self.silent_since) >= self.silence_max =>
             {
@@ -203,15 +261,99 @@ impl<T> QueueConnection<T> {
         Ok(stream)
     }
 
-    fn connection_lost(&mut self, cx: &mut Context, why: &str) {
-        let retry = cx.now + self.backoff.delay(&mut self.random);
+    /// Makes a new connection at once, with the key of now.
+    fn change_key(&mut self, cx: &mut Context) {
+        info!(target: self.log_target, "queue {}: another key, a new connection", self.host_port);
+        self.flush_now();
+        self.flush(cx);
+        self.forget_connection(cx.now);
+    }
+
+    fn forget_connection(&mut self, retry: Moment) {
         self.state = State::Idle { retry };
         self.requester = Requester::default();
-        (self.replies_due, self.flush_at) = (0, None);
-        if !std::mem::replace(&mut self.unreachable, true) {
-            warn!(target: self.log_target, "queue {}: {why}; trying again", self.host_port);
-        }
+        self.link = None;
+        self.key_change_until = None;
+        self.replies_due = 0;
+        self.flush_at = None;
         self.events.push_back(QueueEvent::Down);
+    }
+
+    fn connection_lost(&mut self, cx: &mut Context, why: &str) {
+        let in_handshake = matches!(self.state, State::Securing { .. });
+        let retry = cx.now + self.backoff.delay(&mut self.random);
+        self.forget_connection(retry);
+        if !std::mem::replace(&mut self.unreachable, true) {
+            match self.key.as_ref().filter(|_| in_handshake) {
+                Some(key) => {
+                    let (target, queue, name) = (self.log_target, &self.host_port, key.name);
+                    warn!(target: target, "queue {queue}: {why} in the handshake with key {name} (is it in the queue's key_file, with the same secret?); trying again");
+                }
+                None => {
+                    warn!(target: self.log_target, "queue {}: {why}; trying again", self.host_port);
+                }
+            }
+        }
+    }
+
+    /// The connection stands: it can be asked, after a handshake where there is a key.
+    fn connected(&mut self, stream: TcpStream, cx: &mut Context) {
+        self.addresses.clear();
+        self.key_change_until = None;
+        let Some(key) = &self.key else {
+            self.state = State::Up(stream);
+            return self.is_up();
+        };
+        match SecureLink::connect(key) {
+            Ok(link) => {
+                self.link = Some(link);
+                self.state = State::Securing { stream, until: cx.now + HANDSHAKE_TIMEOUT };
+                self.flush_link(cx);
+            }
+            // Never in plain instead.
+            Err(error) => self.connection_lost(cx, &error.to_string()),
+        }
+    }
+
+    fn is_up(&mut self) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.unreachable) {
+            info!(target: self.log_target, "queue {} is back", self.host_port);
+        }
+        self.events.push_back(QueueEvent::Up);
+    }
+
+    /// What came on an encrypted connection, as lines; an error ends it.
+    fn decrypt(&mut self, bytes: &[u8], cx: &mut Context) -> Result<Vec<u8>, &'static str> {
+        let mut lines = Vec::new();
+        if let Some(link) = &mut self.link {
+            link.receive(bytes, &mut lines)?;
+            if link.is_up() && matches!(self.state, State::Securing { .. }) {
+                let idle = State::Idle { retry: Moment::NEVER };
+                if let State::Securing { stream, .. } = std::mem::replace(&mut self.state, idle) {
+                    self.state = State::Up(stream);
+                    self.is_up();
+                    self.flush_link(cx);
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Sends what is encrypted already.
+    fn flush_link(&mut self, cx: &mut Context) {
+        let Some(link) = &mut self.link else { return };
+        while let State::Up(stream) | State::Securing { stream, .. } = &mut self.state {
+            if link.out.is_empty() || !self.writable {
+                return;
+            }
+            match stream.write(link.out.bytes()) {
+                Ok(count) => link.out.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.connection_lost(cx, &error.to_string()),
+            }
+        }
     }
 
     /// The socket became ready.
@@ -226,13 +368,8 @@ impl<T> QueueConnection<T> {
             if let State::Connecting { stream, .. } =
                 std::mem::replace(&mut self.state, State::Idle { retry: Moment::NEVER })
             {
-                self.state = State::Up(stream);
-                self.addresses.clear();
-                self.backoff.reset();
-                if std::mem::take(&mut self.unreachable) {
-                    info!(target: self.log_target, "queue {} is back", self.host_port);
-                }
-                self.events.push_back(QueueEvent::Up);
+                self.writable = true;
+                self.connected(stream, cx);
             }
         }
         self.writable |= event.is_writable();
@@ -246,12 +383,21 @@ impl<T> QueueConnection<T> {
     fn receive(&mut self, ended: bool, cx: &mut Context) {
         let mut buffer = [0; 16 * 1024];
         loop {
-            let State::Up(stream) = &mut self.state else { return };
+            let (State::Up(stream) | State::Securing { stream, .. }) = &mut self.state else {
+                return;
+            };
             let drained = match stream.read(&mut buffer) {
                 Ok(0) => return self.connection_lost(cx, "it closed the connection"),
                 Ok(count) => {
                     self.silent_since = cx.now;
-                    self.requester.receive(&buffer[..count]);
+                    if self.link.is_none() {
+                        self.requester.receive(&buffer[..count]);
+                    } else {
+                        match self.decrypt(&buffer[..count], cx) {
+                            Ok(lines) => self.requester.receive(&lines),
+                            Err(why) => return self.connection_lost(cx, why),
+                        }
+                    }
                     SHORT_READ_DRAINS && !ended && count < buffer.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -285,6 +431,16 @@ impl<T> QueueConnection<T> {
             return;
         }
         self.flush_at = None;
+        if let Some(link) = &mut self.link {
+            if matches!(self.state, State::Up(_)) {
+                let lines = &mut self.requester.out;
+                if !lines.is_empty() {
+                    link.send(lines.bytes());
+                    lines.sent(lines.bytes().len());
+                }
+            }
+            return self.flush_link(cx);
+        }
         while let State::Up(stream) = &mut self.state {
             if self.requester.out.is_empty() || !self.writable {
                 return;

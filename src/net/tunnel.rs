@@ -23,6 +23,7 @@ use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::time::Moment;
 use pegasus_core::protocol::proxy_header::Header;
+use pegasus_core::protocol::request::RequestResult;
 use std::io;
 
 /// What became of a tunnel by a transfer.
@@ -64,6 +65,8 @@ pub struct Tunnel {
     reset: Option<Outcome>,
     /// Keepalive is on.
     keepalive: bool,
+    /// The provider ended before the client did.
+    provider_first: bool,
     /// What each provider receives first.
     header: Option<Box<Header>>,
 }
@@ -78,6 +81,7 @@ impl Tunnel {
             down: Direction::default(),
             reset: None,
             keepalive: false,
+            provider_first: false,
             header: None,
         }
     }
@@ -139,6 +143,20 @@ impl Tunnel {
     /// Bytes to the client and from it, so far.
     pub fn moved(&self) -> (u64, u64) {
         (self.down.moved, self.up.moved)
+    }
+
+    /// What the provider made of a client whose visit ended so.
+    pub fn result(&self, outcome: Outcome) -> RequestResult {
+        let (sent, received) = self.moved();
+        match outcome {
+            _ if sent > 0 => RequestResult::Good,
+            Outcome::ProviderReset => RequestResult::Reset,
+            // Nobody asked for anything, so that nothing says whether it serves.
+            _ if received == 0 => RequestResult::Unused,
+            Outcome::Complete if self.provider_first => RequestResult::Empty,
+            // A client that only speaks, as loggers do, ends first.
+            _ => RequestResult::Good,
+        }
     }
 
     /// Whether exactly one direction has ended.
@@ -233,6 +251,7 @@ impl Tunnel {
     fn transfer_both(&mut self, buffers: &mut RelayBuffers) -> Result<TunnelStatus, TunnelStatus> {
         let up_unfinished = self.transfer_up(buffers)?;
         let down_unfinished = self.transfer_down(buffers)?;
+        self.provider_first |= !self.down.is_open() && self.up.is_open();
         if !(self.up.is_closed() && self.down.is_closed()) {
             let unfinished = up_unfinished || down_unfinished;
             return Ok(if unfinished { TunnelStatus::Unfinished } else { TunnelStatus::Open });

@@ -4,13 +4,14 @@
 //! timeouts. Not responsible for requests (`TicketQueue`) and the order of replies
 //! (`Responder`).
 
+use super::link::{Link, Security};
 use super::shared::SharedQueue;
 use crate::command::plugins::Plugins;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -19,7 +20,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::{ErrorCode, Reply};
 use pegasus_core::protocol::responder::Responder;
-use pegasus_core::queue::ticket_queue::{Input, Output};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -50,10 +51,18 @@ pub enum QueueCommand {
     HandOver,
 }
 
-struct Connection {
+/// A connection of a peer.
+pub(super) struct Connection {
     stream: TcpStream,
-    from: SocketAddr,
-    responder: Responder,
+    /// Its address.
+    pub(super) from: SocketAddr,
+    pub(super) responder: Responder,
+    /// What its bytes are: lines, or records with lines in them.
+    pub(super) link: Link,
+    /// Its address is unknown, and it has not proved a key.
+    pub(super) is_stranger: bool,
+    /// Until when it must have proved a key.
+    pub(super) deadline: Option<Moment>,
     readable: bool,
     writable: bool,
     dirty: bool,
@@ -71,21 +80,22 @@ struct Connection {
 /// The connections, their listeners and the plug-ins.
 pub struct ControlServer {
     listeners: Listeners<()>,
-    connections: Slab<Connection>,
+    pub(super) connections: Slab<Connection>,
     connections_max: usize,
     /// Connections with bytes to send, or to close.
     dirty: Vec<Key>,
     /// Connections that used up their reads of this turn.
-    unfinished: Vec<Key>,
+    pub(super) unfinished: Vec<Key>,
     /// Connections that may not have sent a request yet, in order of arrival.
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
+    pub(super) security: Security,
     next_sweep: Moment,
     /// When draining must end; none: not draining.
     drain_until: Option<Moment>,
     drain_timeout: Span,
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Outputs of one request; kept to reuse the allocation.
     outputs: Vec<Output>,
 }
@@ -141,8 +151,15 @@ impl Handler for ControlServer {
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
                 let event = note.event.word();
-                info!(
+                let level = match note.event {
+                    ProviderEvent::Failed
+                    | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Contested => Level::Warn,
+                    ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
+                };
+                log!(
                     target: "queue",
+                    level,
                     "{event} service={} provider={}", note.service, note.provider
                 );
             }
@@ -156,12 +173,12 @@ impl Handler for ControlServer {
             }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
-                self.listeners.close();
+                self.listeners.close(cx);
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
             }
             QueueCommand::HandOver => {
-                self.listeners.close();
+                self.listeners.close(cx);
                 for key in self.connections.keys() {
                     self.flush(key, queue, cx);
                     self.close(key, queue, cx);
@@ -170,6 +187,7 @@ impl Handler for ControlServer {
             QueueCommand::Reconfigure(settings) => {
                 self.connections_max = settings.queue_connections_max;
                 self.drain_timeout = settings.drain_timeout;
+                self.reconfigure_security(&settings, queue, cx);
                 queue.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), cx.now);
             }
         }
@@ -182,6 +200,7 @@ impl Handler for ControlServer {
         while self.refused.front().is_some_and(|(until, _)| cx.now >= *until) {
             self.refused.pop_front();
         }
+        self.close_unproved(queue, cx);
         if cx.now < self.next_sweep {
             return;
         }
@@ -204,7 +223,8 @@ impl Handler for ControlServer {
         let refused = self.refused.front().map(|(until, _)| *until);
         let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
         let listeners = self.listeners.next_timeout();
-        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until]
+        let unproved = self.security.next_timeout();
+        [refused, sweep, listeners, unproved, self.plugins.next_timeout(), self.drain_until]
             .into_iter()
             .flatten()
             .min()
@@ -219,6 +239,7 @@ impl Handler for ControlServer {
                 }
             }
         }
+        self.security.renew_budget();
         for key in std::mem::take(&mut self.unfinished) {
             self.read_requests(key, queue, cx);
         }
@@ -228,10 +249,7 @@ impl Handler for ControlServer {
         // Draining waits only for replies that are still to be sent.
         self.drain_until.is_some_and(|until| {
             cx.now >= until
-                || self
-                    .connections
-                    .iter()
-                    .all(|(_, connection)| connection.responder.out.is_empty())
+                || self.connections.iter().all(|(_, connection)| !connection.has_unsent())
         })
     }
 }
@@ -249,6 +267,7 @@ impl ControlServer {
             newcomers: VecDeque::new(),
             refused: VecDeque::new(),
             plugins: Plugins::default(),
+            security: Security::new(settings),
             next_sweep: Moment::ZERO,
             drain_until: None,
             drain_timeout: settings.drain_timeout,
@@ -274,7 +293,7 @@ impl ControlServer {
         self.connections.iter().any(|(_, connection)| connection.linger_until.is_some())
     }
 
-    fn mark_dirty(&mut self, key: Key) {
+    pub(super) fn mark_dirty(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key) {
             if !connection.dirty {
                 connection.dirty = true;
@@ -299,10 +318,14 @@ impl ControlServer {
             }
             return self.refused.push_back((cx.now + LINGER, stream));
         }
+        let (link, is_stranger) = self.security.begin(from.ip());
         let key = self.connections.insert(Connection {
             stream,
             from,
             responder: Responder::default(),
+            link,
+            is_stranger,
+            deadline: None,
             readable: true,
             writable: true,
             dirty: false,
@@ -323,6 +346,9 @@ impl ControlServer {
         }
         self.newcomers.push_back(key);
         queue.handle_input(Input::Connected { connection: key, peer: from.ip() }, cx.now);
+        if is_stranger {
+            self.admit_stranger(key, queue, cx);
+        }
     }
 
     /// Makes room by closing the oldest connection that has sent no request.
@@ -334,7 +360,9 @@ impl ControlServer {
                         return false;
                     }
                     connection.responder.refuse(ErrorCode::Busy);
-                    let _ = connection.stream.write(connection.responder.out.bytes());
+                    if !matches!(connection.link, Link::Secure { .. }) {
+                        let _ = connection.stream.write(connection.responder.out.bytes());
+                    }
                     self.close(key, queue, cx);
                     self.newcomers.pop_front();
                     return true;
@@ -345,8 +373,9 @@ impl ControlServer {
         false
     }
 
-    fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
-        if self.connections.remove(key).is_some() {
+    pub(super) fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        if let Some(mut connection) = self.connections.remove(key) {
+            self.security.forget_stranger(&mut connection.is_stranger);
             queue.handle_input(Input::Disconnected { connection: key }, cx.now);
         }
         // Connections that closed without a request would otherwise pile up here.
@@ -372,6 +401,9 @@ impl ControlServer {
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         for reads in 0.. {
             self.handle_requests(key, queue, cx);
+            if !self.take_records(key, queue, cx) {
+                return;
+            }
             let Some(connection) = self.connections.get_mut(key) else { return };
             if !connection.readable
                 || (connection.responder.is_backpressured() && connection.linger_until.is_none())
@@ -386,7 +418,7 @@ impl ControlServer {
                 Ok(0) => {
                     connection.readable = false;
                     connection.eof = true;
-                    connection.responder.end();
+                    connection.end();
                     self.handle_requests(key, queue, cx);
                     return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
                 }
@@ -394,9 +426,9 @@ impl ControlServer {
                 // connection when it is closed, and the error could be lost.
                 Ok(_) if connection.linger_until.is_some() => {}
                 Ok(count) => {
-                    connection.responder.receive(&self.buffer[..count]);
                     connection.readable =
                         connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
+                    self.take_bytes(key, count, cx);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.readable = false
@@ -412,7 +444,7 @@ impl ControlServer {
 
     /// Passes requests to the queue one at a time, so that a full send buffer stops the
     /// next one.
-    fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+    pub(super) fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         while let Some(connection) = self.connections.get_mut(key) {
             let Some((slot, request)) = connection.responder.next_request() else {
                 return self.mark_dirty(key);
@@ -433,9 +465,11 @@ impl ControlServer {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.dirty = false;
         let was_backpressured = connection.responder.is_backpressured();
-        while connection.writable && !connection.responder.out.is_empty() {
-            match connection.stream.write(connection.responder.out.bytes()) {
-                Ok(count) => connection.responder.out.sent(count),
+        while connection.writable && connection.has_unsent() {
+            let Connection { stream, responder, link, .. } = connection;
+            let Some(out) = link.wire(&mut responder.out) else { break };
+            match stream.write(out.bytes()) {
+                Ok(count) => out.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.writable = false
                 }
@@ -443,7 +477,7 @@ impl ControlServer {
                 Err(_) => return self.connection_lost(key, queue, cx),
             }
         }
-        if connection.responder.finished() {
+        if connection.responder.finished() && !connection.has_unsent() {
             if connection.eof && connection.linger_until.is_none() && queue.has_unconfirmed(key) {
                 // A peer that closed the whole connection replies to this with a reset.
                 let _ = connection.stream.shutdown(Shutdown::Write);

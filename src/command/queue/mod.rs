@@ -4,6 +4,8 @@
 //! connections; [`shared`] is the ticket queue itself.
 
 mod control_server;
+mod link;
+mod security;
 mod shared;
 mod start;
 

@@ -4,7 +4,7 @@
 
 use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
-use crate::command::daemon::{become_user, Daemon, SignalAction};
+use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
@@ -16,7 +16,7 @@ use log::{error, info, warn};
 use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::protocol::request::Request;
-use pegasus_core::queue::ticket_queue::{QueueOptions, TicketQueue};
+use pegasus_core::queue::ticket_queue::TicketQueue;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
@@ -93,15 +93,9 @@ impl QueueDaemon {
         Ok(QueueDaemon { event_loop, server, queue, listeners, addresses })
     }
 
-    fn log_ready(&self, options: &QueueOptions) {
-        let beyond = |list: &[Cidr]| list.iter().any(Cidr::beyond_loopback);
-        let open = self.addresses.iter().any(|address| !address.ip().is_loopback());
-        if open && !beyond(&options.allow_ticket) && !beyond(&options.allow_next) {
-            warn!(
-                target: "queue",
-                "the queue listens beyond this host but accepts requests from this host only; \
-                 set queue_allow_ticket and queue_allow_next"
-            );
+    fn log_ready(&self, settings: &Settings) {
+        if self.addresses.iter().any(|address| !address.ip().is_loopback()) {
+            warn_about_network(settings);
         }
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         info!(target: "queue", "ready {}", addresses.join(" "));
@@ -109,6 +103,37 @@ impl QueueDaemon {
 
     fn serve(mut self) -> i32 {
         exit::after("queue", self.event_loop.run(&mut self.queue, &mut self.server))
+    }
+}
+
+/// Reports what it means that a queue listens beyond its host.
+fn warn_about_network(settings: &Settings) {
+    let beyond = |list: &[Cidr]| {
+        let nets = list.iter().filter(|net| net.beyond_loopback()).map(ToString::to_string);
+        nets.collect::<Vec<_>>().join(" ")
+    };
+    let offering = beyond(&settings.queue.allow_ticket);
+    let asking = beyond(&settings.queue.allow_next);
+    if !offering.is_empty() {
+        warn!(
+            target: "queue",
+            "any host in {offering} may register as a provider without a key, and clients are \
+             sent there (queue_allow_ticket; `pegasus help security`)"
+        );
+    }
+    if !asking.is_empty() {
+        warn!(
+            target: "queue",
+            "any host in {asking} may take tickets and report failures without a key \
+             (queue_allow_next; `pegasus help security`)"
+        );
+    }
+    if offering.is_empty() && asking.is_empty() && settings.keys.is_empty() {
+        warn!(
+            target: "queue",
+            "the queue listens beyond this host but accepts requests from this host only; \
+             set key_file, or queue_allow_ticket and queue_allow_next"
+        );
     }
 }
 
@@ -125,8 +150,9 @@ pub fn run(daemon: Daemon) -> i32 {
     queue_daemon.listeners.clear();
     let mut settings = daemon.settings;
     let source = daemon.source;
-    let options = settings.queue_options();
+    let at_start = settings.clone();
     let user = become_user(&settings);
+    let pid_file = settings.pid_file.clone();
     let caught = queue_daemon
         .event_loop
         .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
@@ -134,8 +160,9 @@ pub fn run(daemon: Daemon) -> i32 {
         error!(target: "queue", "{error}");
         return exit::of(&error);
     }
-    queue_daemon.log_ready(&options);
+    queue_daemon.log_ready(&at_start);
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     queue_daemon.serve()
 }
 
@@ -198,7 +225,7 @@ impl Embedded {
         let loop_handle = queue_daemon.event_loop.loop_handle();
         let queue = queue_daemon.queue.clone();
         let listeners = std::mem::take(&mut queue_daemon.listeners);
-        queue_daemon.log_ready(&settings.queue);
+        queue_daemon.log_ready(settings);
         let thread =
             thread::Builder::new().name("queue".into()).spawn(move || queue_daemon.serve())?;
         Ok(Embedded { addresses, loop_handle, queue, listeners, thread })

@@ -8,6 +8,7 @@ use crate::net::event_loop::Context;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::protocol::request::Request;
 
 /// A way to the queue.
@@ -25,9 +26,10 @@ pub fn silence_max(settings: &Settings) -> Span {
 
 impl QueueHandle {
     /// Other settings from now on.
-    pub fn reconfigure(&mut self, settings: &Settings) {
+    pub fn reconfigure(&mut self, settings: &Settings, now: Moment) {
         if let QueueHandle::Remote(connection) = self {
             connection.set_silence_max(silence_max(settings));
+            connection.set_key(settings.client_key(KeyRole::Balancer), now);
         }
     }
 

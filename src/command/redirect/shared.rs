@@ -3,8 +3,10 @@
 //! Owns the counts that hold for all workers together, and where the queue is.
 //! Starts nothing.
 
+use super::blocked::BlockedLog;
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenDiff;
+use super::own_listeners::OwnListeners;
 use super::queue_handle::{self, QueueHandle};
 use crate::command::queue::SharedQueue;
 use crate::config::settings::Settings;
@@ -15,6 +17,7 @@ use crate::os::cpus;
 use mio::Token;
 use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::time::Span;
+use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::redirect::source_limit::SourceLimiter;
 use std::io;
 use std::sync::atomic::AtomicUsize;
@@ -69,6 +72,10 @@ pub struct SharedState {
     pub client_count: SharedCounter,
     /// The same by their sources, where sources have a limit.
     pub source_limiter: Arc<Mutex<SourceLimiter>>,
+    /// Where this process listens.
+    pub own_listeners: OwnListeners,
+    /// What is logged of providers that cannot be reached from here.
+    pub blocked_log: BlockedLog,
     /// Pipes of all workers.
     pub pipe_count: SharedCounter,
     /// Flows of all workers.
@@ -85,6 +92,8 @@ impl SharedState {
             queue,
             client_count: SharedCounter::default(),
             source_limiter: Arc::default(),
+            own_listeners: OwnListeners::default(),
+            blocked_log: BlockedLog::default(),
             pipe_count: SharedCounter::default(),
             flow_count: Arc::default(),
             run_mode,
@@ -107,7 +116,8 @@ impl SharedState {
         };
         let silence_max = queue_handle::silence_max(&self.settings);
         let connection =
-            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed);
+            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed)
+                .with_key(self.settings.client_key(KeyRole::Balancer));
         Ok(QueueHandle::Remote(Box::new(connection)))
     }
 }

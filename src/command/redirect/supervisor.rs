@@ -8,15 +8,18 @@ use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::shared::{QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::daemon::warn_about_limit;
+use crate::command::own_offers;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
+use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
+use pegasus_core::base::endpoint::Transport;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -28,6 +31,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ProcessPhase {
     Serving,
+    /// A thread reads the configuration again.
+    Reloading,
     /// A new process was started and is not ready yet.
     Upgrading,
     /// It ends, or another process serves.
@@ -42,6 +47,8 @@ struct State {
     phase: ProcessPhase,
     /// The process that is about to take over.
     successor: Option<Arc<Successor>>,
+    /// A signal that came while the configuration was read.
+    deferred: Option<Signal>,
 }
 
 /// A handle to what signals change; its clones share it.
@@ -63,8 +70,15 @@ impl Supervisor {
         owns_listeners: bool,
         queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
     ) -> Supervisor {
-        let state =
-            State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        let state = State {
+            pool,
+            listen_sockets,
+            queue,
+            phase: ProcessPhase::Serving,
+            successor: None,
+            deferred: None,
+        };
+        state.update_own_listeners();
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -90,11 +104,18 @@ impl Supervisor {
     /// Does what a signal means.
     pub fn on_signal(&self, signal: Signal) {
         let phase = self.state().phase;
+        let passed_on = keeper::pass_on(signal);
         match signal {
             Signal::Reopen => logging::reopen(),
+            Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
-                info!(target: "redirect", "draining");
                 let mut state = self.state();
+                let grace = state.pool.shared.settings.redirect_accept_grace;
+                if phase == ProcessPhase::Ending || grace.is_zero() {
+                    info!(target: "redirect", "draining");
+                } else {
+                    info!(target: "redirect", "accepting for another {grace}, then draining");
+                }
                 // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
@@ -107,7 +128,10 @@ impl Supervisor {
             Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Ending => {
                 warn!(target: "redirect", "this process is about to end: nothing is done");
             }
-            Signal::Reload => self.reload(),
+            Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Reloading => {
+                self.state().deferred = Some(signal);
+            }
+            Signal::Reload => self.start_reload(),
             Signal::Upgrade if !self.owns_listeners => {
                 warn!(
                     target: "redirect",
@@ -118,10 +142,31 @@ impl Supervisor {
         }
     }
 
+    /// Names in listen addresses are looked up, which may take seconds: a thread does it.
+    fn start_reload(&self) {
+        self.state().phase = ProcessPhase::Reloading;
+        let supervisor = self.clone();
+        let reload = move || {
+            supervisor.reload();
+            let deferred = supervisor.state().deferred.take();
+            if let Some(signal) = deferred {
+                supervisor.on_signal(signal);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("reload".into()).spawn(reload) {
+            self.state().phase = ProcessPhase::Serving;
+            error!(target: "config", "no thread to reload: {error}; the old configuration stays");
+        }
+    }
+
     fn reload(&self) {
         let mut state = self.state();
-        let state = &mut *state;
-        let listen_sockets = &mut state.listen_sockets;
+        let mut listen_sockets = std::mem::take(&mut state.listen_sockets);
+        let parts: &[&str] =
+            if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
+        let running = state.pool.shared.settings.clone();
+        // Signals come meanwhile.
+        drop(state);
         let prepare = |settings: &Settings| {
             if self.owns_listeners {
                 listen_sockets.diff(settings)
@@ -129,12 +174,21 @@ impl Supervisor {
                 Ok(ListenDiff::default())
             }
         };
-        let parts: &[&str] =
-            if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
-        let running = state.pool.shared.settings.clone();
-        let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
+        let reloaded = self.source.reload_if(&running, parts, prepare);
+        let mut state = self.state();
+        let state = &mut *state;
+        state.listen_sockets = listen_sockets;
+        if state.phase != ProcessPhase::Reloading {
+            // TERM came meanwhile.
+            return state.listen_sockets.close();
+        }
+        state.phase = ProcessPhase::Serving;
+        let Some((fresh, diff)) = reloaded else { return };
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
+        own_offers::warnings("redirect", &fresh)
+            .iter()
+            .for_each(|warning| warn!(target: "config", "{warning}"));
         if let Some((loop_handle, _)) = &state.queue {
             loop_handle.send(queue::QueueCommand::Reconfigure(Box::new((*fresh).clone())));
         }
@@ -174,6 +228,7 @@ impl Supervisor {
         }
         match ready {
             Ok(()) => {
+                keeper::follow(id);
                 info!(target: "redirect", "process {id} serves from now on; draining");
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
@@ -206,12 +261,22 @@ impl State {
         start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
     }
 
+    /// Lets the workers know where this process listens.
+    fn update_own_listeners(&self) {
+        let mut own = self.listen_sockets.addresses();
+        for (_, listener) in self.queue.iter().flat_map(|(_, listeners)| listeners) {
+            own.extend(listener.local_addr().ok().map(|address| (Transport::Tcp, address)));
+        }
+        self.pool.shared.own_listeners.set(own);
+    }
+
     /// Changes the listen sockets: commands the workers, and starts those that are missing.
     fn apply(&mut self, diff: ListenDiff) {
         if diff.is_empty() {
             return;
         }
         info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
+        self.update_own_listeners();
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         // New workers start with all listen sockets.

@@ -3,6 +3,7 @@
 //! Owns the notation and what is inside.
 
 use super::decimal::parse_digits;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -49,6 +50,16 @@ impl Cidr {
     /// Whether it reaches beyond this host.
     pub fn beyond_loopback(&self) -> bool {
         !(self.ip.is_loopback() && (self.bits >= 8 || self.ip.is_ipv6()))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = if self.ip.is_ipv4() { 32 } else { 128 };
+        match self.bits {
+            bits if bits == whole => write!(f, "{}", self.ip),
+            bits => write!(f, "{}/{bits}", self.ip),
+        }
     }
 }
 

@@ -36,12 +36,18 @@ pub struct ProviderSpec {
 
 impl ProviderSpec {
     /// The provider that is meant on a connection from `source`.
+    pub fn resolve(&self, source: IpAddr) -> Provider {
+        Provider { ip: self.ip.unwrap_or(source).to_canonical(), port: self.port }
+    }
+}
+
+impl Provider {
+    /// Refuses an address to which no client can connect.
     ///
     /// # Errors
-    /// Clients cannot connect to the source's address.
-    pub fn resolve(&self, source: IpAddr) -> Result<Provider, &'static str> {
-        let ip = reachable(self.ip.unwrap_or(source).to_canonical())?;
-        Ok(Provider { ip, port: self.port })
+    /// Why none can.
+    pub fn check_reachable(&self) -> Result<(), &'static str> {
+        reachable(self.ip).map(drop)
     }
 }
 
@@ -190,9 +196,9 @@ mod tests {
     #[test]
     fn a_missing_address_is_the_source() {
         let source = "::ffff:192.0.2.9".parse().unwrap();
-        assert_eq!(ProviderSpec::default().resolve(source).unwrap().to_string(), "192.0.2.9");
+        assert_eq!(ProviderSpec::default().resolve(source).to_string(), "192.0.2.9");
         assert_eq!(
-            ":81".parse::<ProviderSpec>().unwrap().resolve(source).unwrap().to_string(),
+            ":81".parse::<ProviderSpec>().unwrap().resolve(source).to_string(),
             "192.0.2.9:81"
         );
     }
@@ -205,7 +211,8 @@ mod tests {
             assert!(text.parse::<ProviderSpec>().is_err(), "{text} was taken");
         }
         let link_local = "fe80::1".parse().unwrap();
-        assert!(":80".parse::<ProviderSpec>().unwrap().resolve(link_local).is_err());
+        let source = ":80".parse::<ProviderSpec>().unwrap().resolve(link_local);
+        assert!(source.check_reachable().is_err());
         assert!("169.254.1.2:80".parse::<ProviderSpec>().is_ok(), "IPv4 needs no scope");
     }
 }

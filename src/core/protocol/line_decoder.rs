@@ -41,6 +41,12 @@ impl LineDecoder {
         self.ended = true;
     }
 
+    /// Forgets what is behind the last whole line.
+    pub fn discard_partial(&mut self) {
+        let whole = self.bytes[self.start..].iter().rposition(|c| *c == b'\n');
+        self.bytes.truncate(whole.map_or(self.start, |end| self.start + end + 1));
+    }
+
     /// The next line, if there is a whole one.
     pub fn next_line(&mut self) -> Option<Line<'_>> {
         let left = &self.bytes[self.start..];

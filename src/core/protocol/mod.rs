@@ -2,7 +2,9 @@
 //! Owns the protocol. Touches no socket.
 
 pub mod line_decoder;
+pub mod peer_key;
 pub mod proxy_header;
+pub mod record;
 pub mod reply;
 pub mod request;
 pub mod requester;

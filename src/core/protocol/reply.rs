@@ -6,6 +6,7 @@
 use crate::base::decimal::{self, append_digits, Thousandths};
 use crate::base::key_value;
 use crate::base::provider::Provider;
+use crate::base::time::Span;
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 
@@ -87,6 +88,19 @@ pub enum Mode {
     Paper,
 }
 
+/// What a queue that counts requests knows of those of a provider.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Progress {
+    /// Requests in progress now.
+    pub now: u32,
+    /// Requests that ended since the previous ticket message and were served.
+    pub ended: u64,
+    /// Their mean time, in seconds.
+    pub held: f64,
+    /// Their geometric mean time, in seconds: a few that stay do not change it.
+    pub usual: f64,
+}
+
 /// What a queue tells a provider about itself since its previous ticket message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Feedback {
@@ -98,6 +112,10 @@ pub struct Feedback {
     pub waiting: u64,
     /// How its grants are counted.
     pub mode: Mode,
+    /// Of requests in progress and ended; a queue of the first version does not tell.
+    pub progress: Option<Progress>,
+    /// Another connection that is alive offers the same provider.
+    pub contested: bool,
 }
 
 /// What a ticket queue answers.
@@ -141,11 +159,17 @@ impl Reply {
             Reply::Feedback(s) => {
                 let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
                 let active = Thousandths(s.active);
-                write!(
+                let _ = write!(
                     out,
                     "ok active={active} granted={} waiting={} mode={mode}",
                     s.granted, s.waiting
-                )
+                );
+                if let Some(Progress { now, ended, held, usual }) = s.progress {
+                    // Times in milliseconds, as durations are written.
+                    let (held, usual) = (Thousandths(held * 1e3), Thousandths(usual * 1e3));
+                    let _ = write!(out, " now={now} ended={ended} held={held}ms usual={usual}ms");
+                }
+                out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
             Reply::Provider { provider, .. } => {
@@ -210,7 +234,23 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         granted: key_value::find(line, "granted")?.parse().ok()?,
         waiting: key_value::find(line, "waiting")?.parse().ok()?,
         mode,
+        progress: progress(line),
+        contested: key_value::find(line, "contested") == Some("yes"),
     }))
+}
+
+fn progress(line: &str) -> Option<Progress> {
+    let seconds = |key| {
+        let span: Span = key_value::find(line, key)?.parse().ok()?;
+        Some(span.as_secs_f64())
+    };
+    let held = seconds("held")?;
+    Some(Progress {
+        now: key_value::find(line, "now")?.parse().ok()?,
+        ended: key_value::find(line, "ended")?.parse().ok()?,
+        held,
+        usual: seconds("usual").unwrap_or(held),
+    })
 }
 
 impl Display for Reply {
@@ -227,11 +267,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_version_is_still_understood() {
+        let standing = Reply::parse(b"ok active=1.5 granted=12 waiting=0 mode=slots more=yes");
+        assert!(matches!(
+            standing,
+            Ok(Reply::Feedback(Feedback { granted: 12, progress: None, contested: false, .. }))
+        ));
+        let usual =
+            Reply::parse(b"ok active=1.5 granted=12 waiting=0 mode=slots now=1 ended=2 held=35ms");
+        let Ok(Reply::Feedback(Feedback { progress: Some(progress), .. })) = usual else {
+            panic!("{usual:?}")
+        };
+        assert_eq!(
+            (progress.now, progress.ended, progress.held, progress.usual),
+            (1, 2, 0.035, 0.035)
+        );
+    }
+
+    #[test]
     fn answers_round_trip() {
         for text in [
             "ok",
             "ok active=1.500 granted=12 waiting=0 mode=slots",
             "ok active=0.000 granted=1 waiting=3 mode=paper",
+            "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms \
+             usual=20.000ms contested=yes",
             "ok discarded=100",
             "10.0.0.7:80",
             "10.0.0.7",

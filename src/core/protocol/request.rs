@@ -7,7 +7,7 @@ use super::reply::{ErrorCode, ProtocolError};
 use crate::base::decimal;
 use crate::base::provider::{Provider, ProviderSpec};
 use crate::base::service_name::ServiceName;
-use crate::base::ticket::TICKETS_MAX;
+use crate::base::ticket::{Weight, TICKETS_MAX};
 use crate::base::time::Span;
 use crate::base::url::{Encoded, Url};
 use std::borrow::Cow;
@@ -31,6 +31,8 @@ pub enum Request {
         tickets: u32,
         /// Requests at once at the most; 0 withdraws.
         capacity: u32,
+        /// The slots behind the offer, which order providers; the tickets if not written.
+        weight: Option<Weight>,
         /// How long the offer holds; the queue's default if not written.
         lease: Option<Span>,
     },
@@ -49,8 +51,8 @@ pub enum Request {
     Done {
         /// The asker's number.
         id: u32,
-        /// The provider never had to do with it, so that it says nothing of it.
-        unused: bool,
+        /// What the provider made of it.
+        result: RequestResult,
     },
     /// A provider leaves; its running requests stay.
     Withdraw {
@@ -64,6 +66,35 @@ pub enum Request {
         /// Only this one.
         service: Option<ServiceName>,
     },
+}
+
+/// How a counted request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RequestResult {
+    /// The provider served it.
+    #[default]
+    Good,
+    /// The client had sent something, and the provider ended without a byte.
+    Empty,
+    /// The provider reset the connection without a byte.
+    Reset,
+    /// It says nothing about the provider, which was perhaps never reached.
+    Unused,
+}
+
+impl RequestResult {
+    const ALL: [RequestResult; 4] =
+        [RequestResult::Good, RequestResult::Empty, RequestResult::Reset, RequestResult::Unused];
+
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            RequestResult::Good => "good",
+            RequestResult::Empty => "empty",
+            RequestResult::Reset => "reset",
+            RequestResult::Unused => "unused",
+        }
+    }
 }
 
 /// The question for the next provider.
@@ -92,13 +123,14 @@ struct Command {
 const COMMANDS: [Command; 6] = [
     Command {
         word: "ticket",
-        parameters: &["provider", "service", "tickets", "capacity", "lease"],
+        parameters: &["provider", "service", "tickets", "capacity", "weight", "lease"],
         parse: |p| {
             Ok(Request::Ticket {
                 provider: p.optional("provider", word)?.unwrap_or_default(),
                 service: p.optional("service", word)?.unwrap_or_default(),
                 tickets: p.required("tickets", tickets)?,
                 capacity: p.required("capacity", tickets)?,
+                weight: p.optional("weight", word)?,
                 lease: p.optional("lease", word)?,
             })
         },
@@ -129,11 +161,14 @@ const COMMANDS: [Command; 6] = [
     },
     Command {
         word: "done",
-        parameters: &["id", "unused"],
+        parameters: &["id", "result", "unused"],
         parse: |p| {
+            // The first version had `unused=yes` instead of `result=unused`.
+            let unused = p.optional("unused", yes_or_no)?.unwrap_or_default();
+            let otherwise = if unused { RequestResult::Unused } else { RequestResult::Good };
             Ok(Request::Done {
                 id: p.required("id", id)?,
-                unused: p.optional("unused", yes_or_no)?.unwrap_or_default(),
+                result: p.optional("result", result)?.unwrap_or(otherwise),
             })
         },
     },
@@ -175,12 +210,13 @@ impl Request {
     pub fn write(&self, balancer: &dyn Display, line: &mut Vec<u8>) {
         let mut url = Query::of(balancer);
         match self {
-            Request::Ticket { provider, service, tickets, capacity, lease } => url
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => url
                 .command("ticket")
                 .unless_default("provider", provider)
                 .unless_default("service", service)
                 .always("tickets", tickets)
                 .always("capacity", capacity)
+                .if_some("weight", weight)
                 .if_some("lease", lease),
             Request::Next(Next { service, wait, id, client, avoid }) => url
                 .command("next")
@@ -194,8 +230,9 @@ impl Request {
                 .unless_default("provider", provider)
                 .unless_default("service", service)
                 .if_some("id", id),
-            Request::Done { id, unused } => {
-                url.command("done").always("id", id).if_some("unused", &unused.then_some("yes"))
+            Request::Done { id, result } => {
+                let result = Some(result.word()).filter(|_| *result != RequestResult::Good);
+                url.command("done").always("id", id).if_some("result", &result)
             }
             Request::Withdraw { provider, service } => url
                 .command("withdraw")
@@ -310,6 +347,11 @@ fn yes_or_no(text: &str) -> Result<bool, Wrong> {
     }
 }
 
+fn result(text: &str) -> Result<RequestResult, Wrong> {
+    let result = RequestResult::ALL.into_iter().find(|result| result.word() == text);
+    result.ok_or("neither good, empty, reset nor unused".into())
+}
+
 fn bad_parameter(name: &str, why: &str) -> ProtocolError {
     ProtocolError::new(ErrorCode::BadParameter, format!("{name}: {why}"))
 }
@@ -420,12 +462,20 @@ mod tests {
             "pegasus://127.0.0.1/next?service=web&wait=1s&id=4294967295&client=192.0.2.1&avoid=10.0.0.7:80,%5B::1%5D:80",
             "pegasus://127.0.0.1/failure?provider=10.0.0.7&id=7",
             "pegasus://127.0.0.1/done?id=7",
-            "pegasus://127.0.0.1/done?id=7&unused=yes",
+            "pegasus://127.0.0.1/done?id=7&result=empty",
+            "pegasus://127.0.0.1/done?id=7&result=unused",
+            "pegasus://127.0.0.1/ticket?tickets=3&capacity=1000000&weight=2.500&lease=5s",
             "pegasus://127.0.0.1/withdraw",
             "pegasus://127.0.0.1/status?service=web",
         ] {
             assert_eq!(line(&Request::parse(text.as_bytes()).unwrap()).trim_end(), text);
         }
+    }
+
+    #[test]
+    fn the_first_version_is_still_understood() {
+        let done = Request::parse(b"pegasus://b/done?id=7&unused=yes");
+        assert_eq!(done, Ok(Request::Done { id: 7, result: RequestResult::Unused }));
     }
 
     #[test]
@@ -453,6 +503,9 @@ mod tests {
             ("pegasus://b/done", ErrorCode::BadParameter),
             ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
             ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),
+            ("pegasus://b/done?id=1&result=perhaps", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1&capacity=1&weight=-1", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1&capacity=1&weight=1000001", ErrorCode::BadParameter),
         ] {
             assert_eq!(Request::parse(text.as_bytes()).expect_err(text).code, code, "{text:?}");
         }

@@ -52,7 +52,7 @@ impl<T> Requester<T> {
     /// Asks. A `next` with an id is answered by number, all else in order,
     /// together with `purpose`.
     pub fn send(&mut self, balancer: &dyn Display, request: &Request, purpose: T) {
-        request.write(balancer, self.out.writer());
+        request.write(balancer, self.out.tail());
         if !matches!(request, Request::Next(next) if next.id.is_some()) {
             self.pending.push_back((purpose, matches!(request, Request::Status { .. })));
         }
@@ -97,12 +97,13 @@ impl<T> Requester<T> {
 #[cfg(test)]
 mod tests {
     use super::super::reply::ErrorCode;
+    use super::super::request::RequestResult;
     use super::*;
 
     #[test]
     fn the_asker_tells_answers_apart() {
         let mut asking = Requester::default();
-        asking.send(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.send(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         assert_eq!(asking.out.bytes(), b"pegasus://b/done?id=9\n");
         asking.receive(b"10.0.0.7:80 id=3\nok\nok\n");
         assert!(matches!(asking.next_reply(), Ok(Some(Matched::ById(3, _)))));
@@ -116,7 +117,7 @@ mod tests {
         for purpose in ['a', 'b', 'c'] {
             asking.send(&"b", &Request::Status { service: None }, purpose);
         }
-        asking.send(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.send(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
         assert!(matches!(asking.next_reply(), Ok(Some(Matched::ById(3, _)))));
         assert_eq!(asking.next_reply(), Ok(None));

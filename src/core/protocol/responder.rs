@@ -49,6 +49,13 @@ impl Responder {
         self.decoder.end();
     }
 
+    /// The peer will send no more, and what is not a whole line is not its own end: an
+    /// attacker can cut an encrypted connection where it likes.
+    pub fn end_at_line(&mut self) {
+        self.decoder.discard_partial();
+        self.end();
+    }
+
     /// Whether the peer must read its answers before more of it is read.
     pub fn is_backpressured(&self) -> bool {
         self.out.bytes().len() >= OUT_BYTES_MAX || self.held_replies.len() >= HELD_REPLIES_MAX
@@ -96,11 +103,11 @@ impl Responder {
     /// Answers a request, now or as soon as the earlier ones are answered.
     pub fn reply(&mut self, slot: ReplySlot, reply: Reply) {
         let Some(slot) = slot else {
-            return reply.write(self.out.writer());
+            return reply.write(self.out.tail());
         };
         if slot == self.oldest && self.held_replies.is_empty() {
             self.oldest += 1;
-            return reply.write(self.out.writer());
+            return reply.write(self.out.tail());
         }
         let place = (slot - self.oldest) as usize;
         if self.held_replies.len() <= place {
@@ -109,7 +116,7 @@ impl Responder {
         self.held_replies[place] = Some(reply);
         while let Some(Some(_)) = self.held_replies.front() {
             if let Some(Some(reply)) = self.held_replies.pop_front() {
-                reply.write(self.out.writer());
+                reply.write(self.out.tail());
                 self.oldest += 1;
             }
         }
@@ -117,7 +124,7 @@ impl Responder {
 
     /// Sends `error REASON` out of order and takes no further request.
     pub fn refuse(&mut self, code: ErrorCode) {
-        Reply::error(code, "").write(self.out.writer());
+        Reply::error(code, "").write(self.out.tail());
         self.closing = true;
     }
 
@@ -135,6 +142,7 @@ impl Responder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::RequestResult;
     use super::*;
 
     fn sent(responder: &mut Responder) -> String {
@@ -206,7 +214,7 @@ mod tests {
         responder.end();
         assert_eq!(
             responder.next_request(),
-            Some((Some(0), Request::Done { id: 1, unused: false }))
+            Some((Some(0), Request::Done { id: 1, result: RequestResult::Good }))
         );
         assert!(!responder.finished());
         responder.reply(Some(0), Reply::Ok);

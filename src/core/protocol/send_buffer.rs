@@ -14,7 +14,7 @@ pub struct SendBuffer {
 
 impl SendBuffer {
     /// Where more is appended.
-    pub(super) fn writer(&mut self) -> &mut Vec<u8> {
+    pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 

@@ -5,16 +5,17 @@
 //! answer. Knows no socket: an answer is an output.
 
 use super::affinity::Affinity;
-use super::provider_pool::{Grant, ProviderPool};
+use super::provider_pool::{Grant, PoolMember, ProviderPool};
 use super::wait_queue::WaitQueue;
 use crate::base::cidr::Cidr;
-use crate::base::provider::{Provider, ProviderSpec};
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
-use crate::base::ticket::Offer;
+use crate::base::ticket::{Offer, Weight};
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
+use crate::protocol::peer_key::PeerKey;
 use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
 use crate::protocol::request::{Next, Request};
 use crate::protocol::responder::ReplySlot;
@@ -23,6 +24,8 @@ use crate::scheduler::SchedulerName;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use key_records::KeyRecords;
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
@@ -48,9 +51,19 @@ struct ServiceState {
     plugin: Option<(Arc<str>, bool)>,
     granted: u64,
     refused: u64,
+    /// When it will be looked whether time alone has made a candidate.
+    watched: Moment,
 }
 
 impl ServiceState {
+    /// Lets time alone be looked at then, unless it will be earlier.
+    fn watch(&mut self, timers: &mut TimerQueue<Timer>, key: Key, at: Moment) {
+        if at < self.watched {
+            self.watched = at;
+            timers.schedule(at, Timer::Turns { service: key });
+        }
+    }
+
     fn plugin_ready(&self) -> bool {
         self.plugin.as_ref().is_some_and(|(_, up)| *up)
     }
@@ -69,6 +82,8 @@ struct ConnectionState {
     peer: IpAddr,
     /// It is of this process.
     is_local: bool,
+    /// The key that it proved to have; none: it is plain.
+    peer_key: Option<Arc<PeerKey>>,
     requests: HashMap<u32, RequestState>,
     /// Waiting requests without id.
     waiting_uncounted: Vec<(Key, u64)>,
@@ -89,7 +104,8 @@ enum Timer {
         service: Key,
         position: u64,
     },
-    HoldEnds {
+    /// Time alone changes what can be granted.
+    Turns {
         service: Key,
     },
 }
@@ -105,6 +121,7 @@ pub struct TicketQueue {
     connections: usize,
     timers: TimerQueue<Timer>,
     affinity: Affinity,
+    key_records: KeyRecords,
     /// For schedulers that throw dice; another one for each.
     seed: u64,
     waiting: usize,
@@ -129,6 +146,9 @@ impl StateMachine for TicketQueue {
             Input::LocalConnected { connection } => {
                 self.connected(connection, Ipv4Addr::LOCALHOST.into(), true)
             }
+            Input::Authenticated { connection, key } => self.authenticated(connection, key),
+            Input::AuthenticationFailed => self.key_records.refusals += 1,
+            Input::KeysChanged(keys) => self.keys_changed(&keys, now),
             Input::Request { connection, slot, request } => {
                 self.on_request(connection, slot, request, now)
             }
@@ -168,7 +188,12 @@ impl StateMachine for TicketQueue {
                 Timer::WaitTimeout { service, position } => {
                     self.reject(service, position, ErrorCode::NoTicket)
                 }
-                Timer::HoldEnds { service } => self.serve_waiting(service, now),
+                Timer::Turns { service } => {
+                    if let Some(state) = self.services.get_mut(service) {
+                        state.watched = Moment::NEVER;
+                    }
+                    self.serve_waiting(service, now);
+                }
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -187,10 +212,13 @@ impl StateMachine for TicketQueue {
     }
 }
 
-/// The provider that is meant by `peer`.
-fn resolve(provider: ProviderSpec, peer: IpAddr) -> Result<Provider, ProtocolError> {
+/// Refuses an offer of an address to which no client can connect, which may be that
+/// of its connection.
+fn check_provider(request: &Request, peer: IpAddr) -> Result<(), ProtocolError> {
+    let Request::Ticket { provider, .. } = request else { return Ok(()) };
     provider
         .resolve(peer)
+        .check_reachable()
         .map_err(|why| ProtocolError::new(ErrorCode::BadParameter, format!("provider: {why}")))
 }
 
@@ -239,6 +267,7 @@ impl TicketQueue {
             key,
             peer,
             is_local: own,
+            peer_key: None,
             requests: HashMap::new(),
             waiting_uncounted: Vec::new(),
             read_closed: false,
@@ -248,51 +277,36 @@ impl TicketQueue {
     }
 
     fn on_request(&mut self, connection: Key, slot: ReplySlot, request: Request, now: Moment) {
-        let Some((peer, own)) = self.connection(connection).map(|conn| (conn.peer, conn.is_local))
-        else {
-            return;
-        };
-        let (list, denial) = match &request {
-            Request::Ticket { .. } | Request::Withdraw { .. } => {
-                (&self.options.allow_ticket, "this address is not in queue_allow_ticket")
-            }
-            Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
-                (&self.options.allow_next, "this address is not in queue_allow_next")
-            }
-            Request::Status { .. } => {
-                (&self.options.allow_status, "this address is not in queue_allow_status")
-            }
-        };
-        if !own && !allows(list, peer) {
+        let Some(peer) = self.connection(connection).map(|conn| conn.peer) else { return };
+        if let Err(error) = self.authorize(connection, &request) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
-            let error = ProtocolError::new(ErrorCode::Denied, denial);
             return self.reply(connection, slot, Reply::Error { error, id });
+        }
+        if let Err(error) = check_provider(&request, peer) {
+            return self.reply(connection, slot, Reply::Error { error, id: None });
         }
         let reply = match request {
             Request::Next(next) => {
                 return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now)
             }
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
-                self.authorize_provider(provider, peer).and_then(|provider| {
-                    let lease = lease.unwrap_or(self.options.lease);
-                    self.offer(service, Offer { provider, tickets, capacity, lease }, now)
-                })
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
+                let provider = provider.resolve(peer);
+                let lease = lease.unwrap_or(self.options.lease);
+                let leaves = capacity == 0 && weight.is_none();
+                let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
+                let offer = Offer { provider, tickets, capacity, weight, lease };
+                let reply = self.offer(connection, service, offer, leaves, now);
+                self.note_registered(connection, service, provider);
+                reply
             }
             Request::Withdraw { provider, service } => {
-                self.authorize_provider(provider, peer).map(|provider| {
-                    let key = self.by_name.get(&service).copied();
-                    let discarded = key
-                        .and_then(|key| self.services.get_mut(key))
-                        .map_or(0, |state| state.pool.withdraw(provider, now));
-                    self.log_presence_change(service, provider, ProviderEvent::Withdrew);
-                    Reply::Discarded(discarded)
-                })
+                let provider = provider.resolve(peer);
+                Ok(Reply::Discarded(self.withdraw(connection, service, provider, now)))
             }
             Request::Failure { provider, service, id } => {
-                let provider = resolve(provider, peer);
-                provider.map(|provider| self.failure(connection, provider, service, id, now))
+                Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
-            Request::Done { id, unused } => self.done(connection, id, unused, now),
+            Request::Done { id, result } => self.done(connection, id, result, now),
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Error { error, id: None });
@@ -301,19 +315,6 @@ impl TicketQueue {
 
     fn reply(&mut self, connection: Key, slot: ReplySlot, reply: Reply) {
         self.outputs.push_back(Output::Reply { connection, slot, reply });
-    }
-
-    /// The provider that `peer` speaks for: itself, or (from this host) any.
-    fn authorize_provider(
-        &self,
-        provider: ProviderSpec,
-        peer: IpAddr,
-    ) -> Result<Provider, ProtocolError> {
-        let provider = resolve(provider, peer)?;
-        if provider.ip == peer || peer.is_loopback() {
-            return Ok(provider);
-        }
-        Err(ProtocolError::new(ErrorCode::Denied, "a provider may speak for its own address only"))
     }
 
     /// The state of a service, created if there is room for it.
@@ -337,6 +338,7 @@ impl TicketQueue {
             plugin,
             granted: 0,
             refused: 0,
+            watched: Moment::NEVER,
         });
         self.by_name.insert(service, key);
         Some(key)
@@ -355,10 +357,69 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
+    /// Whether this connection could still say something.
+    fn alive(&self, connection: Option<Key>) -> bool {
+        connection
+            .and_then(|connection| self.connection(connection))
+            .is_some_and(|conn| !conn.read_closed)
+    }
+
+    fn member(&mut self, service: ServiceName, provider: Provider) -> Option<&mut PoolMember> {
+        let key = self.by_name.get(&service).copied()?;
+        self.services.get_mut(key)?.pool.member_mut(provider)
+    }
+
+    /// The other connection that is alive and offered this provider last.
+    fn other_owner(
+        &mut self,
+        connection: Key,
+        service: ServiceName,
+        provider: Provider,
+    ) -> Option<Key> {
+        let owner = self.member(service, provider)?.owner.filter(|owner| *owner != connection);
+        owner.filter(|owner| self.alive(Some(*owner)))
+    }
+
+    /// Whether an offer stays although this connection withdraws it: because
+    /// another one is alive that offered it later, or did before.
+    fn stays(&mut self, connection: Key, service: ServiceName, provider: Provider) -> bool {
+        if self.other_owner(connection, service, provider).is_some() {
+            return true;
+        }
+        let rival = self.member(service, provider).and_then(|member| member.rival.take());
+        let rival = rival.filter(|rival| *rival != connection && self.alive(Some(*rival)));
+        if let Some(member) = self.member(service, provider).filter(|_| rival.is_some()) {
+            member.owner = rival;
+        }
+        rival.is_some()
+    }
+
+    fn withdraw(
+        &mut self,
+        connection: Key,
+        service: ServiceName,
+        provider: Provider,
+        now: Moment,
+    ) -> u64 {
+        if self.stays(connection, service, provider) {
+            return 0;
+        }
+        self.discard_offer(service, provider, now)
+    }
+
+    fn discard_offer(&mut self, service: ServiceName, provider: Provider, now: Moment) -> u64 {
+        let state = self.by_name.get(&service).copied().and_then(|key| self.services.get_mut(key));
+        let discarded = state.map_or(0, |state| state.pool.withdraw(provider, now));
+        self.log_presence_change(service, provider, ProviderEvent::Withdrew);
+        discarded
+    }
+
     fn offer(
         &mut self,
+        connection: Key,
         service: ServiceName,
         offer: Offer,
+        leaves: bool,
         now: Moment,
     ) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
@@ -371,16 +432,37 @@ impl TicketQueue {
         if self.services.get(key).is_some_and(full) {
             self.sweep_service(key, now);
         }
+        let other = self.other_owner(connection, service, offer.provider);
+        let stays = leaves && self.stays(connection, service, offer.provider);
+        let alive = self.alive(Some(connection));
         let Some(state) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
         if full(state) {
             return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
         }
-        let feedback = state.pool.offer(offer, now);
+        if stays {
+            // It asks how its requests are; what another one offers is not its business.
+            return Ok(Reply::Feedback(state.pool.feedback(offer.provider)));
+        }
+        let mut feedback = state.pool.offer(offer, now);
+        feedback.contested = other.is_some();
+        let mut news = false;
+        if let Some(member) = state.pool.member_mut(offer.provider) {
+            member.owner = Some(connection).filter(|_| alive && !leaves);
+            member.rival = other.or(member.rival);
+            news = other.is_some() && !std::mem::replace(&mut member.contested, other.is_some());
+        }
         self.send_offer(key, &offer);
+        if news {
+            self.outputs.push_back(Output::Log(QueueLog {
+                event: ProviderEvent::Contested,
+                service,
+                provider: offer.provider,
+            }));
+        }
         self.log_presence_change(
             service,
             offer.provider,
-            if offer.capacity == 0 { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
+            if leaves { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
         );
         self.serve_waiting(key, now);
         Ok(Reply::Feedback(feedback))
@@ -443,7 +525,8 @@ impl TicketQueue {
         {
             return self.ask_plugin(key, pending, wait, now);
         }
-        if self.try_grant(key, &pending, now) {
+        let patient = !wait.is_zero();
+        if self.try_grant(key, &pending, patient, now) {
             return;
         }
         let Some(state) = self.services.get_mut(key) else { return };
@@ -456,6 +539,7 @@ impl TicketQueue {
         }
         let position = self.enqueue(key, pending, now + wait, now);
         self.timers.schedule(now + wait, Timer::WaitTimeout { service: key, position });
+        self.serve_waiting(key, now);
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
@@ -494,6 +578,7 @@ impl TicketQueue {
             }
         }
         self.affinity.sweep(now);
+        self.sweep_key_records();
     }
 
     fn sweep_service(&mut self, key: Key, now: Moment) {
@@ -511,8 +596,10 @@ impl TicketQueue {
     }
 }
 
+mod authority;
 mod grants;
 mod interface;
+mod key_records;
 mod plugin;
 #[cfg(test)]
 mod plugin_tests;

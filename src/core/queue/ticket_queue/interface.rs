@@ -6,6 +6,7 @@ use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
+use crate::protocol::peer_key::{KeyTable, PeerKey};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
 use crate::protocol::responder::ReplySlot;
@@ -77,6 +78,18 @@ pub enum Input {
         /// Its key.
         connection: Key,
     },
+    /// It proved that it has this key: the key alone says from now on what it may ask
+    /// for. Again, when the key was given other rights.
+    Authenticated {
+        /// Its key in the slab.
+        connection: Key,
+        /// The key that it proved to have.
+        key: Arc<PeerKey>,
+    },
+    /// A connection could not prove that it has a key, or sent a forged record.
+    AuthenticationFailed,
+    /// Other keys are good from now on.
+    KeysChanged(Arc<KeyTable>),
     /// It asks.
     Request {
         /// Its key.
@@ -185,6 +198,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
 }
 
 impl ProviderEvent {
@@ -195,6 +210,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Contested => "contested",
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a queue tells of itself: the lines of `status`, and the offers it has.
 
 use super::{ServiceState, TicketQueue};
+use crate::base::decimal::Thousandths;
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
+use crate::base::ticket::Weight;
 use crate::base::time::{Moment, Span};
 use crate::protocol::request::Request;
 use crate::queue::provider_pool::PoolMember;
@@ -19,6 +21,7 @@ impl TicketQueue {
                 service: state.name,
                 tickets: member.stats.tickets,
                 capacity: member.stats.capacity,
+                weight: Some(Weight::of(f64::from(member.stats.weight) / 1000.0)),
                 lease: Some(member.lease_end.since(now)),
             };
             state.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
@@ -37,6 +40,7 @@ impl TicketQueue {
             ("granted", self.granted),
             ("refused", self.refused),
             ("forgotten", self.forgotten),
+            ("unproved", self.key_records.refusals),
         ] {
             key_value::push(&mut line, key, value);
         }
@@ -88,6 +92,17 @@ impl TicketQueue {
             }
             key_value::push(&mut line, "lease", member.lease_end.since(now));
             key_value::push(&mut line, "held", held);
+            if let Some(name) = self.registered_by(state.name, stats.provider) {
+                key_value::push(&mut line, "key", name);
+            }
+            let weight = if offers { f64::from(stats.weight) / 1000.0 } else { 0.0 };
+            key_value::push(&mut line, "weight", Thousandths(weight));
+            if member.probation() != u32::MAX {
+                key_value::push(&mut line, "probation", member.probation());
+            }
+            if member.avoiding(now) > 0 {
+                key_value::push(&mut line, "avoided_by", member.avoiding(now));
+            }
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { stats.tickets } else { 0 });
