@@ -423,7 +423,7 @@ fn the_page_of_the_tests_has_every_system_test() {
 /// A message is in the parser and in the manual, with the same parameters.
 #[test]
 fn the_manual_has_every_message() {
-    let parser = read("src/core/protocol/message.rs");
+    let parser = read("src/core/protocol/request.rs");
     // A message may go on in a line of its own that is indented further.
     let page = read("src/command/help/protocol.txt");
     let page: Vec<&str> = page.split_whitespace().collect();
@@ -432,11 +432,11 @@ fn the_manual_has_every_message() {
         "
 pegasus://",
     );
-    let rows: Vec<_> =
-        parser.lines().filter_map(|line| line.trim().split_once("\" => &[")).collect();
+    let values = |field| parser.lines().filter_map(move |line| line.trim().strip_prefix(field));
+    let rows: Vec<_> = values("word: \"").zip(values("parameters: &[\"")).collect();
     assert!(rows.len() >= 6, "where are the messages of {parser:.100}?");
     for (command, parameters) in rows {
-        let message = format!("pegasus://B{}?", command.trim_start_matches('"'));
+        let message = format!("pegasus://B/{}?", command.trim_end_matches("\","));
         let line = page.lines().find(|line| {
             let line = line.trim().replace('[', "").replace('&', "?");
             line.starts_with(&message)

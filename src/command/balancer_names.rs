@@ -4,7 +4,7 @@
 //! the addresses of a name have changed. Names without several addresses stay names.
 
 use crate::config::settings::Settings;
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};

@@ -9,7 +9,7 @@ use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
 use crate::os::{cpus, limits, log_file, privileges};
 use log::{error, warn};
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 use std::{fs, io, process};

@@ -12,7 +12,7 @@ use super::terminal::{print_error, print_line};
 use crate::config::settings::Settings;
 use getopts::Matches;
 use log::{error, LevelFilter};
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::key_value;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -24,9 +24,9 @@ use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
-use pegasus_core::protocol::channel::Matched;
-use pegasus_core::protocol::message::Request;
 use pegasus_core::protocol::peer_key::KeyRole;
+use pegasus_core::protocol::request::Request;
+use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -328,7 +328,7 @@ impl MonitorHandler {
 fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
     let most = settings.monitor_interval.part(2);
     let retry = (RETRY.min(most), most);
-    let connection = |(number, host_port): (usize, &pegasus_core::base::address::HostPort)| {
+    let connection = |(number, host_port): (usize, &pegasus_core::base::endpoint::HostPort)| {
         QueueConnection::new(
             "monitor",
             host_port.clone(),

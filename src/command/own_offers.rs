@@ -6,7 +6,8 @@
 
 use crate::config::settings::{ServiceSettings, Settings};
 use crate::os::addresses;
-use pegasus_core::base::address::{HostPort, ListenAddr, ProviderSpec, Transport};
+use pegasus_core::base::endpoint::{HostPort, ListenAddr, Transport};
+use pegasus_core::base::provider::ProviderSpec;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A sentence about each service of which a monitor with these settings would offer a

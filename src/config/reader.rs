@@ -6,7 +6,7 @@
 use super::key_file;
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::protocol::proxy_header::Version;

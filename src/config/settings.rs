@@ -6,9 +6,9 @@
 use crate::logging::{Format, LogDestination};
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
-use pegasus_core::base::address::{
-    Cidr, HostPort, ListenAddr, ProviderSpec, Transport, CONTROL_PORT,
-};
+use pegasus_core::base::cidr::Cidr;
+use pegasus_core::base::endpoint::{HostPort, ListenAddr, Transport, CONTROL_PORT};
+use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};

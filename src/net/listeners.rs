@@ -4,9 +4,10 @@
 
 use super::event_loop::Context;
 use crate::os::{accept_interest, socket};
+use log::{log, Level};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Registry, Token};
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::time::{Moment, Span};
 use std::collections::BTreeMap;
@@ -89,9 +90,10 @@ impl Bind for std::net::UdpSocket {
 pub fn bind<S: Bind>(listen: &ListenAddr) -> io::Result<Vec<S>> {
     debug_assert_eq!(listen.transport, S::TRANSPORT);
     let mut sockets = Vec::new();
+    let mut without_v6 = None;
     for port in listen.first..=listen.last {
         if listen.host == "*" {
-            bind_both_families(port, &mut sockets)?;
+            without_v6 = bind_both_families(port, &mut sockets)?.or(without_v6);
             continue;
         }
         let address = || format!("{}:{port}", listen.host);
@@ -106,6 +108,12 @@ pub fn bind<S: Bind>(listen: &ListenAddr) -> io::Result<Vec<S>> {
             return Err(listen_error(io::ErrorKind::AddrNotAvailable.into(), address()));
         }
     }
+    if let Some(error) = without_v6 {
+        // A host without IPv6 is no cause for alarm.
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        let level = if taken { Level::Warn } else { Level::Info };
+        log!(target: "listen", level, "{listen}: IPv4 only, for IPv6: {error}");
+    }
     Ok(sockets)
 }
 
@@ -118,18 +126,26 @@ fn bind_one<S: Bind>(address: SocketAddr) -> io::Result<S> {
     S::bind(address).map_err(|error| listen_error(error, address.to_string()))
 }
 
-fn bind_both_families<S: Bind>(port: u16, sockets: &mut Vec<S>) -> io::Result<()> {
+/// Returns why there is no IPv6, if there is none.
+///
+/// # Errors
+/// There is no IPv4 either, or none of its own where that is needed.
+fn bind_both_families<S: Bind>(port: u16, sockets: &mut Vec<S>) -> io::Result<Option<io::Error>> {
     let v4 = |port| bind_one::<S>((Ipv4Addr::UNSPECIFIED, port).into());
-    let Ok(v6) = bind_one::<S>((Ipv6Addr::UNSPECIFIED, port).into()) else {
-        // No IPv6 on this host, or the port is taken: then this fails too.
-        sockets.push(v4(port)?);
-        return Ok(());
+    let v6 = match S::bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Ok(v6) => v6,
+        Err(error) => {
+            // No IPv6 on this host, or the port is taken: then this fails too, unless
+            // it is taken for IPv6 only.
+            sockets.push(v4(port)?);
+            return Ok(Some(error));
+        }
     };
     if !v6.is_dual_stack() {
         sockets.push(v4(v6.address()?.port())?);
     }
     sockets.push(v6);
-    Ok(())
+    Ok(None)
 }
 
 /// A listening socket on the loop.

@@ -5,7 +5,7 @@
 
 use super::one_shot::OneShot;
 use mio::Waker;
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 

@@ -11,9 +11,9 @@ use super::noise;
 mod noise;
 
 use noise::{Initiator, Session};
-use pegasus_core::protocol::channel::SendBuffer;
 use pegasus_core::protocol::peer_key::{KeyName, KeyTable, PeerKey, Secret};
 use pegasus_core::protocol::record::{self, RecordDecoder};
+use pegasus_core::protocol::send_buffer::SendBuffer;
 use std::io::{self, Read, Write};
 use std::sync::{mpsc, Arc};
 use std::thread;

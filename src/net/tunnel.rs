@@ -5,23 +5,28 @@
 //! the other side. Each direction ends by itself. Decides nothing: who is
 //! connected, and when, is its owner's decision.
 
+mod buffers;
+mod direction;
+mod endpoint;
+mod header;
+mod pending;
+
+pub use buffers::RelayBuffers;
+pub use endpoint::ALL_INTERESTS;
+
 use crate::os::socket;
+use direction::{AtEof, Direction, Ends, Pause};
+use endpoint::Endpoint;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
-use pegasus_core::protocol::message::RequestResult;
+use pegasus_core::base::time::Moment;
 use pegasus_core::protocol::proxy_header::Header;
-use std::io::{self, Read};
+use pegasus_core::protocol::request::RequestResult;
+use std::io;
 
-mod direction;
-mod header;
-
-pub use direction::{RelayBuffers, ALL_INTERESTS};
-
-use direction::{send, transfer, AtEof, Direction, Pending, Readiness, Step, UNKNOWN};
-
-/// What became of a tunnel by pumping.
+/// What became of a tunnel by a transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TunnelStatus {
     /// It goes on when a socket is ready.
@@ -39,7 +44,7 @@ pub enum TunnelStatus {
 pub enum ConnectStatus {
     /// No answer yet.
     Pending,
-    /// The provider took bytes: it is connected.
+    /// The provider took bytes, so it is connected.
     Connected,
     /// The provider refused.
     Refused,
@@ -50,14 +55,16 @@ pub enum ConnectStatus {
 /// A client, and perhaps its provider.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: TcpStream,
-    client_readiness: Readiness,
-    provider: Option<TcpStream>,
-    provider_readiness: Readiness,
+    client: Endpoint,
+    provider: Option<Endpoint>,
     /// From the client to the provider.
     up: Direction,
+    /// From the provider to the client.
     down: Direction,
+    /// One side was reset: how the tunnel will end.
     reset: Option<Outcome>,
+    /// Keepalive is on.
+    keepalive: bool,
     /// The provider ended before the client did.
     provider_first: bool,
     /// What each provider receives first.
@@ -65,16 +72,15 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// A client who has no provider yet.
+    /// A client that has no provider yet.
     pub fn new(client: TcpStream) -> Tunnel {
         Tunnel {
-            client,
-            client_readiness: UNKNOWN,
+            client: Endpoint::new(client),
             provider: None,
-            provider_readiness: UNKNOWN,
             up: Direction::default(),
             down: Direction::default(),
             reset: None,
+            keepalive: false,
             provider_first: false,
             header: None,
         }
@@ -87,38 +93,51 @@ impl Tunnel {
 
     /// Its provider.
     pub fn provider(&self) -> Option<&TcpStream> {
-        self.provider.as_ref()
+        self.provider.as_ref().map(|provider| &provider.socket)
     }
 
-    /// The client's socket became ready. Whether the client is still there; it
-    /// may have ended its side, that is no leaving.
+    /// The client's socket became ready. Returns whether the client is still
+    /// there; one that only ended its side is.
     pub fn on_client_event(&mut self, event: &Event) -> bool {
-        self.client_readiness.update(event, &self.client);
-        !self.client_readiness.failed
+        self.client.on_event(event);
+        self.client.peer != endpoint::Peer::Failed
     }
 
     /// The provider's socket became ready.
     pub fn on_provider_event(&mut self, event: &Event) {
-        if let Some(provider) = &self.provider {
-            self.provider_readiness.update(event, provider);
+        if let Some(provider) = &mut self.provider {
+            provider.on_event(event);
         }
     }
 
     /// After a transfer: wants no events that would tell nothing new. The sockets are
     /// registered by these tokens.
     pub fn update_interest(&mut self, registry: &Registry, client: Token, provider: Token) {
-        self.client_readiness.update_interest(&mut self.client, registry, client);
-        if let Some(socket) = &mut self.provider {
-            self.provider_readiness.update_interest(socket, registry, provider);
+        self.client.update_interest(registry, client);
+        if let Some(endpoint) = &mut self.provider {
+            endpoint.update_interest(registry, provider);
         }
     }
 
-    /// Makes the system find out when one of the hosts is gone.
-    pub fn keepalive(&self) {
-        socket::keepalive(&self.client);
-        if let Some(provider) = &self.provider {
-            socket::keepalive(provider);
+    /// Looks whether both hosts are still there; to be asked every 30 seconds. The
+    /// system finds that out where nothing is on its way (keepalive), and here it is
+    /// found out where a host does not acknowledge what is.
+    pub fn check_peers(&mut self, now: Moment) -> TunnelStatus {
+        if !std::mem::replace(&mut self.keepalive, true) {
+            socket::keepalive(&self.client.socket);
+            if let Some(provider) = self.provider() {
+                socket::keepalive(provider);
+            }
         }
+        if self.client.peer_is_lost(now) {
+            self.reset_client();
+            return self.client_failed();
+        }
+        if self.provider.as_mut().is_some_and(|provider| provider.peer_is_lost(now)) {
+            self.reset_provider();
+            return self.provider_failed();
+        }
+        TunnelStatus::Open
     }
 
     /// Bytes to the client and from it, so far.
@@ -142,25 +161,25 @@ impl Tunnel {
 
     /// Whether exactly one direction has ended.
     pub fn half_closed(&self) -> bool {
-        self.up.closed != self.down.closed
+        self.up.is_closed() != self.down.is_closed()
     }
 
     /// Closing this tunnel will reset the client.
     pub fn reset_client(&self) {
-        socket::reset_on_close(&self.client);
+        socket::reset_on_close(&self.client.socket);
     }
 
     /// Closing this tunnel will reset the provider.
     pub fn reset_provider(&self) {
-        if let Some(provider) = &self.provider {
+        if let Some(provider) = self.provider() {
             socket::reset_on_close(provider);
         }
     }
 
-    /// Connects a provider with `connect`, which is told whether there is something
-    /// to be said at once: what the client sent so far is read before, and sent
-    /// without waiting for an event, as on a near network the connection often
-    /// stands by then. What the provider does not take is kept, for it or the next.
+    /// Connects a provider with `connect`, whose argument tells whether there is
+    /// something to be sent at once. What the client sent so far is read before, and
+    /// sent without waiting for an event, as on a near network the connection is often
+    /// established by then. What the provider does not take is kept, for it or the next.
     ///
     /// # Errors
     /// Those of `connect`.
@@ -170,61 +189,51 @@ impl Tunnel {
         connect: impl FnOnce(bool) -> Result<TcpStream, E>,
     ) -> Result<ConnectStatus, E> {
         self.provider = None;
-        self.up.discard_header();
-        let Ok(count) = self.read_early_data(buffers) else { return Ok(ConnectStatus::ClientGone) };
-        let pending = self.up.pending.take();
-        let early_data = pending
-            .as_ref()
-            .map_or(&buffers.read_buffer[..count], |pending| &pending.bytes[pending.sent..]);
-        let (header, silent) =
-            (self.header.as_ref().map_or(0, |header| header.len()), early_data.is_empty());
-        let headed = self.header.as_ref().map(|header| [header, early_data].concat());
+        let pending = self.up.pending.take().and_then(|pending| pending.without_header());
+        let early_data = match &pending {
+            Some(pending) => pending.unsent(),
+            None => match self.read_early_data(buffers) {
+                Ok(count) => &buffers.read_buffer[..count],
+                Err(_) => return Ok(ConnectStatus::ClientGone),
+            },
+        };
+        let header = self.header.as_ref().map(|header| &header[..]).unwrap_or_default();
+        let header_alone = !header.is_empty() && early_data.is_empty();
+        let headed = (!header.is_empty()).then(|| [header, early_data].concat());
         let bytes = headed.as_deref().unwrap_or(early_data);
-        let connected = connect(!bytes.is_empty());
-        let sent = match &connected {
-            Ok(provider) if !bytes.is_empty() => send(provider, bytes),
+
+        let mut connected = connect(!bytes.is_empty()).map(Endpoint::new);
+        let sent = match &mut connected {
+            Ok(provider) if !bytes.is_empty() => {
+                provider.handshake_delayed = true;
+                provider.write(bytes, true)
+            }
             _ => Ok(0),
         };
-        let taken = sent.unwrap_or(0);
-        if taken < bytes.len() {
-            let header = header.saturating_sub(taken);
-            self.up.pending =
-                Some(Box::new(Pending { header, ..*Pending::new(bytes[taken..].to_vec()) }));
-        }
-        self.up.moved += taken.saturating_sub(header) as u64;
-        self.up.closed = false;
+        self.up.keep_unsent(bytes, header.len(), *sent.as_ref().unwrap_or(&0));
+        self.up.reopen();
         self.down = Direction::default();
+        self.keepalive = false;
         let provider = self.provider.insert(connected?);
         // Behind a header that left alone the client's first bytes would wait.
-        let nagle_on = header == 0 || !silent || provider.set_nodelay(true).is_err();
-        self.provider_readiness =
-            Readiness { nagle_on, write: taken > 0 || self.up.pending.is_none(), ..UNKNOWN };
+        provider.nagle_on = !header_alone || provider.socket.set_nodelay(true).is_err();
         Ok(match sent {
-            Err(()) => ConnectStatus::Refused,
+            Err(_) => ConnectStatus::Refused,
             Ok(0) => ConnectStatus::Pending,
             Ok(_) => ConnectStatus::Connected,
         })
     }
 
-    /// Reads what the client said, if nothing of it is kept yet: so many bytes
-    /// are in the buffer.
-    fn read_early_data(&mut self, buffers: &mut RelayBuffers) -> Result<usize, ()> {
-        if self.up.pending.is_some() || self.up.ended || !self.client_readiness.read {
-            return Ok(0);
+    /// Reads what the client has sent: so many bytes are in the buffer.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    fn read_early_data(&mut self, buffers: &mut RelayBuffers) -> io::Result<usize> {
+        if self.up.is_open() && self.client.readable {
+            self.up.read(&mut self.client, buffers)
+        } else {
+            Ok(0)
         }
-        match self.client.read(&mut buffers.read_buffer) {
-            Ok(0) => self.up.ended = true,
-            Ok(count) => {
-                self.up.on_read(count, buffers, &mut self.client_readiness);
-                return Ok(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.client_readiness.read = false
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(()),
-        }
-        Ok(0)
     }
 
     /// Moves what can be moved.
@@ -233,63 +242,69 @@ impl Tunnel {
             // There will be no other provider.
             self.header = None;
         }
-        let Some(provider) = &mut self.provider else { return TunnelStatus::Open };
-        let (client, client_readiness, provider_readiness) =
-            (&mut self.client, &mut self.client_readiness, &mut self.provider_readiness);
-        let mut unfinished = false;
+        match self.transfer_both(buffers) {
+            Ok(status) | Err(status) => status,
+        }
+    }
 
-        let at_eof = at_eof_after(self.reset, &self.down);
-        match transfer(
-            client,
-            client_readiness,
-            provider,
-            provider_readiness,
-            &mut self.up,
-            buffers,
-            at_eof,
-        ) {
-            Step::Blocked => {}
-            Step::Unfinished => unfinished = true,
-            Step::SourceFailed => return self.client_failed(),
-            Step::SinkFailed => {
-                if can_retry(&self.up, &self.down) {
-                    return TunnelStatus::ProviderFailed;
-                }
-                // What the provider sent before it reset can still be read.
-                (self.up.closed, self.up.pending, self.up.pipe_in_use) = (true, None, None);
-                self.reset.get_or_insert(Outcome::ProviderReset);
-                (provider_readiness.read, provider_readiness.ended) = (true, true);
-            }
+    /// Moves what can be moved in both directions, as long as both have a socket.
+    fn transfer_both(&mut self, buffers: &mut RelayBuffers) -> Result<TunnelStatus, TunnelStatus> {
+        let up_unfinished = self.transfer_up(buffers)?;
+        let down_unfinished = self.transfer_down(buffers)?;
+        self.provider_first |= !self.down.is_open() && self.up.is_open();
+        if !(self.up.is_closed() && self.down.is_closed()) {
+            let unfinished = up_unfinished || down_unfinished;
+            return Ok(if unfinished { TunnelStatus::Unfinished } else { TunnelStatus::Open });
         }
-        let at_eof = at_eof_after(self.reset, &self.up);
-        match transfer(
-            provider,
-            provider_readiness,
-            client,
-            client_readiness,
-            &mut self.down,
-            buffers,
-            at_eof,
-        ) {
-            Step::Blocked => {}
-            Step::Unfinished => unfinished = true,
-            Step::SourceFailed => return self.provider_failed(),
-            Step::SinkFailed => {
-                // What the client sent before it reset still goes to the provider.
-                (self.down.closed, self.down.pending, self.down.pipe_in_use) = (true, None, None);
-                self.reset.get_or_insert(Outcome::ClientReset);
-                (client_readiness.read, client_readiness.ended) = (true, true);
-                unfinished = true;
-            }
-        }
-        self.provider_first |= self.down.ended && !self.up.ended;
-        if !(self.up.closed && self.down.closed) {
-            return if unfinished { TunnelStatus::Unfinished } else { TunnelStatus::Open };
-        }
-        match self.reset {
+        Ok(match self.reset {
             None => TunnelStatus::Closed(Outcome::Complete),
             Some(Outcome::ClientReset) => self.client_failed(),
             Some(_) => self.provider_failed(),
+        })
+    }
+
+    /// Moves bytes to the provider. Returns whether there are more.
+    ///
+    /// # Errors
+    /// The tunnel goes no further.
+    fn transfer_up(&mut self, buffers: &mut RelayBuffers) -> Result<bool, TunnelStatus> {
+        let at_eof = at_eof_after(self.reset, &self.down);
+        let Some(provider) = &mut self.provider else { return Err(TunnelStatus::Open) };
+        let ends = Ends { source: &mut self.client, sink: provider };
+        match self.up.transfer(ends, buffers, at_eof) {
+            Pause::Blocked => Ok(false),
+            Pause::Unfinished => Ok(true),
+            Pause::SourceFailed => Err(self.client_failed()),
+            Pause::SinkFailed if self.can_retry() => Err(TunnelStatus::ProviderFailed),
+            Pause::SinkFailed => {
+                // What the provider sent before it reset can still be read.
+                self.provider.as_mut().map(Endpoint::on_write_failed);
+                self.up.close();
+                self.reset.get_or_insert(Outcome::ProviderReset);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Moves bytes to the client. Returns whether there are more.
+    ///
+    /// # Errors
+    /// The tunnel goes no further.
+    fn transfer_down(&mut self, buffers: &mut RelayBuffers) -> Result<bool, TunnelStatus> {
+        let at_eof = at_eof_after(self.reset, &self.up);
+        let Some(provider) = &mut self.provider else { return Err(TunnelStatus::Open) };
+        let ends = Ends { source: provider, sink: &mut self.client };
+        match self.down.transfer(ends, buffers, at_eof) {
+            Pause::Blocked => Ok(false),
+            Pause::Unfinished => Ok(true),
+            Pause::SourceFailed => Err(self.provider_failed()),
+            Pause::SinkFailed => {
+                // What the client sent before it reset still goes to the provider.
+                self.client.on_write_failed();
+                self.down.close();
+                self.reset.get_or_insert(Outcome::ClientReset);
+                Ok(true)
+            }
         }
     }
 
@@ -299,23 +314,23 @@ impl Tunnel {
     }
 
     fn provider_failed(&mut self) -> TunnelStatus {
-        if can_retry(&self.up, &self.down) {
+        if self.can_retry() {
             return TunnelStatus::ProviderFailed;
         }
         self.reset_client();
         TunnelStatus::Closed(Outcome::ProviderReset)
     }
+
+    /// Whether another provider can still take this one's place: the client has got
+    /// nothing from it, not even its end, and it has got nothing from the client.
+    fn can_retry(&self) -> bool {
+        self.moved() == (0, 0) && !self.down.is_closed()
+    }
 }
 
-/// Whether another provider can still take this one's place: the client has heard
-/// nothing of it, not even its end, and it has heard nothing that the client said.
-fn can_retry(up: &Direction, down: &Direction) -> bool {
-    up.moved == 0 && down.moved == 0 && !down.closed
-}
-
-/// `other`: the opposite direction.
+/// What the sink of a direction is told at its end. `other`: the opposite direction.
 fn at_eof_after(reset: Option<Outcome>, other: &Direction) -> AtEof {
-    if reset.is_some() || other.closed {
+    if reset.is_some() || other.is_closed() {
         AtEof::Close
     } else {
         AtEof::Fin

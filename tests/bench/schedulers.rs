@@ -1,10 +1,10 @@
 //! What a choice costs with each scheduler, among few and many providers.
 
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::{Offer, Weight};
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::RequestResult;
+use pegasus_core::protocol::request::RequestResult;
 use pegasus_core::queue::provider_pool::ProviderPool;
 use pegasus_core::scheduler::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;

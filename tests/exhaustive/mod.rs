@@ -7,11 +7,12 @@
 mod model;
 
 use model::{Ask, Model, LEASE, WAIT};
-use pegasus_core::base::address::{Provider, ProviderSpec};
+use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::{Feedback, Next, Reply, Request, RequestResult};
+use pegasus_core::protocol::reply::{Feedback, Reply};
+use pegasus_core::protocol::request::{Next, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use pegasus_core::scheduler::SCHEDULERS;
 use std::net::IpAddr;

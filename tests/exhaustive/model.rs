@@ -5,7 +5,7 @@
 //! whether that was one.
 
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Mode;
+use pegasus_core::protocol::reply::Mode;
 
 /// A request that lives so long vouches for its provider.
 const SECOND: Span = Span::from_secs(1);

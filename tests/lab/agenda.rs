@@ -7,7 +7,8 @@ use super::host::Host;
 use super::setting::Setting;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::{Reply, Request};
+use pegasus_core::protocol::reply::Reply;
+use pegasus_core::protocol::request::Request;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 

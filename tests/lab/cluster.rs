@@ -5,14 +5,15 @@
 
 use super::agenda::{Event, Ground};
 use super::ledger::Ledger;
-use pegasus_core::base::address::{Provider, ProviderSpec};
+use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
-use pegasus_core::protocol::message::{Next, Reply, Request, RequestResult};
+use pegasus_core::protocol::reply::Reply;
+use pegasus_core::protocol::request::{Next, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -4,7 +4,7 @@
 //! what it answered. Panics when a law is broken.
 
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Request;
+use pegasus_core::protocol::request::Request;
 use std::collections::{HashMap, VecDeque};
 
 /// The shortest hold after a failure.

@@ -4,13 +4,14 @@
 //! Owns what a host remembers. What reaches a host and when is the world's.
 
 use super::ledger::Ledger;
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::Moment;
 use pegasus_core::monitor::monitor::Monitor;
-use pegasus_core::protocol::channel::{Requester, Responder};
-use pegasus_core::protocol::message::Reply;
+use pegasus_core::protocol::reply::Reply;
+use pegasus_core::protocol::requester::Requester;
+use pegasus_core::protocol::responder::Responder;
 use pegasus_core::queue::ticket_queue::TicketQueue;
 use pegasus_core::redirect::redirector::Redirector;
 use std::collections::HashMap;

@@ -4,13 +4,14 @@
 //! Owns a naive model of section "the queue" of the specification: who offers
 //! what, who has it, who waits. Panics at the first answer that breaks a law.
 
-use pegasus_core::base::address::Provider;
 use pegasus_core::base::key_value;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::channel::ReplySlot;
-use pegasus_core::protocol::message::{ErrorCode, Reply, Request, RequestResult};
+use pegasus_core::protocol::reply::{ErrorCode, Reply};
+use pegasus_core::protocol::request::{Request, RequestResult};
+use pegasus_core::protocol::responder::ReplySlot;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -19,7 +19,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::capacity::Sample;
 use pegasus_core::monitor::monitor;
-use pegasus_core::protocol::channel::Requester;
+use pegasus_core::protocol::requester::Requester;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions};
 use pegasus_core::redirect::redirector::{self, Failure, RedirectOptions, Redirector};
 use pegasus_core::scheduler::SCHEDULERS;
@@ -334,7 +334,7 @@ impl World {
                     let input = redirector::Input::Closed {
                         client,
                         outcome,
-                        result: pegasus_core::protocol::message::RequestResult::Good,
+                        result: pegasus_core::protocol::request::RequestResult::Good,
                         sent: 1,
                         received: 1,
                     };

@@ -10,6 +10,7 @@ pub mod http;
 pub mod inetd;
 pub mod keyed;
 pub mod namespace;
+pub mod network;
 pub mod nginx;
 pub mod pegasus;
 pub mod process;

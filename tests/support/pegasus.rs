@@ -59,7 +59,11 @@ fn nothing() -> &'static str {
 
 /// Returns the command with these settings and none of this host's.
 pub fn command(name: &str, settings: &[&str]) -> Command {
-    let mut command = program();
+    command_of(program(), name, settings)
+}
+
+/// The same of another program.
+pub fn command_of(mut command: Command, name: &str, settings: &[&str]) -> Command {
     command.args([name, "-c", nothing()]);
     for setting in settings {
         command.args(["-o", setting]);

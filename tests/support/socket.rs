@@ -28,6 +28,42 @@ pub fn reset(stream: TcpStream) {
     set(&stream, libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
+/// Sends one byte as urgent data.
+#[track_caller]
+pub fn send_urgent(stream: &TcpStream, byte: u8) {
+    // SAFETY: one byte is read, from where it stands.
+    let sent =
+        unsafe { libc::send(stream.as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1, "{}", io::Error::last_os_error());
+}
+
+/// A listener on all IPv6 addresses and no IPv4 one, if this host has IPv6.
+pub fn listen_v6_only() -> Option<TcpListener> {
+    // SAFETY: the descriptor is new and owned by nothing else.
+    let socket = unsafe {
+        let descriptor = libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        if descriptor < 0 {
+            eprintln!("SKIPPED: this host has no IPv6");
+            return None;
+        }
+        TcpListener::from_raw_fd(descriptor)
+    };
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1_i32);
+    // SAFETY: a plain call on an open descriptor: it binds to a free port.
+    let done = unsafe { libc::listen(socket.as_raw_fd(), 1) };
+    (done == 0).then_some(socket)
+}
+
+/// Makes a socket deaf: no packet reaches it any more, as if its host were gone.
+#[track_caller]
+pub fn deafen(stream: &TcpStream) {
+    // A filter of one step, which lets nothing through.
+    let mut drop_all =
+        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
+    set(stream, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program);
+}
+
 #[track_caller]
 fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
     let length = size_of::<T>() as libc::socklen_t;

@@ -3,10 +3,10 @@
 use crate::support::pegasus::{closed_address, command, pegasus, program, Balancer, Queue};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
-use crate::support::socket::{connect, drain};
+use crate::support::socket::{connect, drain, listen_v6_only};
 use crate::support::{until, Directory};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 #[test]
 fn a_good_configuration_is_called_good() {
@@ -297,4 +297,15 @@ fn one_look_prints_what_would_be_sent_and_sends_nothing() {
     assert!(out.contains("sample cpus=") && out.contains("check service=web well=no"), "{out}");
     assert!(out.contains("/ticket?"), "{out}");
     assert_eq!(queue.status().providers().count(), 0);
+}
+
+#[test]
+fn an_address_of_both_families_that_got_only_one_is_reported() {
+    let Some(taken) = listen_v6_only() else { return };
+    let port = taken.local_addr().unwrap().port();
+    let listen = format!("service_web_listen=*:{port}");
+    let queue = format!("redirect_queue={}", closed_address());
+    let mut redirect = Process::start("redirect", &mut command("redirect", &[&listen, &queue]));
+    redirect.says(&["WARN", &format!("*:{port}: IPv4 only")]);
+    drop(connect((Ipv4Addr::LOCALHOST, port).into()));
 }

@@ -419,6 +419,32 @@ fn who_is_slow_with_its_header_is_refused() {
 }
 
 #[test]
+fn what_a_front_proxy_adds_reaches_the_provider() {
+    let provider = Provider::echo();
+    let balancer = Balancer::before(&[provider.address], &[ACCEPT, V2]);
+    // A unique ID, the name that a TLS client asked for, and 4,000 bytes of others.
+    let others = [&[0xe0, 0x0f, 0xa0][..], &[7; 4000]].concat();
+    let values = [&b"\x05\0\x04\x01\x02\x03\x04\x02\0\x01a"[..], &others].concat();
+    let own = v2(false, "192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
+    let length = (12 + values.len() as u16).to_be_bytes();
+    let header = [&own[..14], &length, &own[16..], &values].concat();
+
+    let mut client = connect(balancer.address());
+    client.write_all(&[&header[..], b"hello"].concat()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut client), ([&header[..], b"hello"].concat(), End::Fin));
+
+    // A value that goes beyond the header, and a checksum that is wrong.
+    for values in [&b"\x05\0\x04\x01"[..], b"\x03\0\x04\x01\x02\x03\x04"] {
+        let length = (12 + values.len() as u16).to_be_bytes();
+        let mut client = connect(balancer.address());
+        client.write_all(&[&own[..14], &length, &own[16..], values].concat()).unwrap();
+        assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
+    }
+    assert_eq!(provider.clients(), 1);
+}
+
+#[test]
 fn a_strangers_header_is_not_believed() {
     let provider = Provider::echo();
     let mut balancer =

@@ -5,12 +5,12 @@
 
 use crate::config::settings::Settings;
 use crate::net::secure_link::{self, SecureLink};
-use pegasus_core::base::address::Cidr;
+use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::Moment;
-use pegasus_core::protocol::channel::SendBuffer;
 use pegasus_core::protocol::peer_key::{KeyName, KeyTable, PeerKey, Secret};
+use pegasus_core::protocol::send_buffer::SendBuffer;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -4,9 +4,9 @@
 //! that do not exist.
 
 use log::{log, warn, Level};
-use pegasus_core::base::address::Provider;
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::outcome::Outcome;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::redirector::RedirectLog;
 

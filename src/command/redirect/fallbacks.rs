@@ -6,7 +6,7 @@
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
 use crate::net::resolver::Lookup;
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::{Moment, Span};
 use std::net::SocketAddr;

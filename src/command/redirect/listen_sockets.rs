@@ -12,7 +12,7 @@ use crate::net::listeners::{self, Bind};
 use crate::os::reuseport;
 use crate::os::socket::Socket;
 use log::debug;
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use std::collections::{HashMap, HashSet};
 use std::io;

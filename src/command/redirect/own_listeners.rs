@@ -5,7 +5,7 @@
 //! of such a provider.
 
 use crate::os::addresses;
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::time::{Moment, Span};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,8 @@ use super::listen_sockets::ListenSockets;
 use crate::config::settings::Settings;
 use crate::net::tunnel::Tunnel;
 use log::{debug, warn};
-use pegasus_core::base::address::{Cidr, Transport};
+use pegasus_core::base::cidr::Cidr;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
@@ -114,7 +115,7 @@ impl ProxyProtocol {
         };
         if !rules.trusts(arrival.from) {
             if let Some(version) = rules.send_version {
-                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel)));
+                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel), &[]));
             }
             return Identified::Client(arrival);
         }
@@ -122,10 +123,8 @@ impl ProxyProtocol {
         let identified = self.read_header(key, tunnel);
         if let Identified::Incomplete = identified {
             self.timers.schedule(now + HEADER_TIMEOUT, key);
-            if self.timers.len() > 4 * self.pending.len() + 1024 {
-                let pending = &self.pending;
-                self.timers.retain(|key| pending.contains_key(&key));
-            }
+            let pending = &self.pending;
+            self.timers.prune(|key| pending.contains_key(&key));
         }
         identified
     }
@@ -159,12 +158,12 @@ impl ProxyProtocol {
                 ParseStatus::Invalid(why) => {
                     return reject(&arrival, &format!("no PROXY header: {why}"))
                 }
-                ParseStatus::Complete { length, addrs } => {
+                ParseStatus::Complete { length, addrs, tlvs } => {
                     tunnel.unread(&received[length..]);
                     let addrs = addrs.unwrap_or_else(|| socket_addrs(arrival, tunnel));
                     let rules = self.rules.get(&arrival.service);
                     if let Some(version) = rules.and_then(|rules| rules.send_version) {
-                        tunnel.set_header(Header::of_stream(version, addrs));
+                        tunnel.set_header(Header::of_stream(version, addrs, tlvs));
                     }
                     return Identified::Client(Arrival { from: addrs.source, ..arrival });
                 }
@@ -213,7 +212,7 @@ impl ProxyProtocol {
     ) -> Option<Header> {
         self.rules.get(&service)?.send_version?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unspecified_like(client)), port);
-        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to)))
+        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to), &[]))
     }
 }
 

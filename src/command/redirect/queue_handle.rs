@@ -8,8 +8,8 @@ use crate::net::event_loop::Context;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::Request;
 use pegasus_core::protocol::peer_key::KeyRole;
+use pegasus_core::protocol::request::Request;
 
 /// A way to the queue.
 pub enum QueueHandle {

@@ -16,7 +16,7 @@ use crate::net::queue_connection::QueueConnection;
 use crate::net::shared_counter::SharedCounter;
 use crate::os::cpus;
 use mio::Token;
-use pegasus_core::base::address::HostPort;
+use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::redirect::flows::MovedFlow;

@@ -25,7 +25,7 @@ use crate::os::socket::{self, Socket};
 use crate::os::{keeper, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
-use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::redirector::Redirector;
@@ -95,6 +95,7 @@ fn serve_one_client(
         return Ok(exit::OK);
     };
     let _ = stream.set_nodelay(true);
+    socket::set_oob_inline(&stream);
     // One client needs one thread, and counting the CPUs takes time.
     settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());

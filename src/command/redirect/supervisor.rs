@@ -19,7 +19,7 @@ use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use std::io;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard};

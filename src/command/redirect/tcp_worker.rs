@@ -22,7 +22,7 @@ use log::{debug, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::Token;
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
@@ -35,8 +35,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
-/// Probes are worth four calls only where a connection lasts longer than this.
-const KEEPALIVE_AFTER: Span = Span::from_secs(30);
+/// How often a connection is looked at for hosts that are gone. One that does not
+/// last so long costs no call.
+const PEER_CHECK_INTERVAL: Span = Span::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TunnelPhase {
@@ -176,19 +177,7 @@ impl Handler for TcpWorker {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }
         while let Some(key) = self.timers.pop_due(cx.now) {
-            let Some(client) =
-                self.clients.get(key).filter(|client| client.phase == TunnelPhase::Relaying)
-            else {
-                continue;
-            };
-            client.tunnel.keepalive();
-            let deadline = client.last_active + self.silence_max(client);
-            if deadline > cx.now {
-                self.timers.schedule(deadline, key);
-            } else {
-                let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
-                self.finish(key, outcome, redirector, cx);
-            }
+            self.check_client(key, redirector, cx);
         }
     }
 
@@ -280,7 +269,7 @@ impl Worker for TcpWorker {
         self.timers = TimerQueue::default();
         for (key, client) in self.clients.iter() {
             if client.phase == TunnelPhase::Relaying {
-                let most = self.silence_max(client).min(KEEPALIVE_AFTER);
+                let most = self.silence_max(client).min(PEER_CHECK_INTERVAL);
                 self.timers.schedule(cx.now + most, key);
             }
         }
@@ -322,6 +311,31 @@ impl TcpWorker {
             last_outcome: None,
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
+    }
+
+    /// A client's timer is due: ends the connection if it was silent for too long, or
+    /// if a host is gone.
+    fn check_client(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+        let Some(client) =
+            self.clients.get_mut(key).filter(|client| client.phase == TunnelPhase::Relaying)
+        else {
+            return;
+        };
+        match client.tunnel.check_peers(cx.now) {
+            TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
+            TunnelStatus::ProviderFailed => {
+                return self.on_connect_failed(key, Failure::TimedOut, redirector, cx)
+            }
+            TunnelStatus::Open | TunnelStatus::Unfinished => {}
+        }
+        let Some(client) = self.clients.get(key) else { return };
+        let deadline = client.last_active + self.silence_max(client);
+        if deadline > cx.now {
+            self.timers.schedule(deadline.min(cx.now + PEER_CHECK_INTERVAL), key);
+        } else {
+            let outcome = if client.half_closed { Outcome::HalfClosed } else { Outcome::Idle };
+            self.finish(key, outcome, redirector, cx);
+        }
     }
 
     /// How the last client ended.
@@ -511,12 +525,10 @@ impl TcpWorker {
         }
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
-        let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
+        let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(PEER_CHECK_INTERVAL);
         self.timers.schedule(deadline, key);
-        if self.timers.len() > 4 * self.clients.len() + 1024 {
-            let clients = &self.clients;
-            self.timers.retain(|key| clients.get(key).is_some());
-        }
+        let clients = &self.clients;
+        self.timers.prune(|key| clients.get(key).is_some());
         redirector.handle_input(Input::Connected { client: key }, cx.now);
     }
 

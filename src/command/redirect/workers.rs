@@ -13,7 +13,7 @@ use crate::command::exit;
 use crate::command::queue::SharedQueue;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::net::event_loop::{Context, EventLoop, LoopHandle};
-use pegasus_core::base::address::Transport;
+use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::flows::Flows;
 use pegasus_core::redirect::redirector::Redirector;

@@ -5,6 +5,7 @@
 //! that loads and shares do not need.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A number from `12`, `0.5`, `.5` or `1e-5`, good for 15 digits; none if it is
 /// none, negative or infinite.
@@ -40,6 +41,25 @@ impl fmt::Display for Thousandths {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let thousandths = (self.0 * 1000.0 + 0.5) as u64;
         write!(out, "{}.{:03}", thousandths / 1000, thousandths % 1000)
+    }
+}
+
+/// A whole number of plain digits: no sign, no blank.
+pub fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
+    let plain = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
+}
+
+/// Appends a whole number.
+pub fn append_digits(mut number: u32, out: &mut Vec<u8>) {
+    let (mut text, mut start) = ([0; 10], 10);
+    loop {
+        start -= 1;
+        text[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&text[start..]);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The ground floor: words and notations. Owns no policy and no side effect.
 
-pub mod address;
 pub mod backoff;
+pub mod cidr;
 pub mod decimal;
+pub mod endpoint;
 pub mod key_value;
 pub mod log_throttle;
 pub mod ordered_index;
 pub mod outcome;
+pub mod provider;
 pub mod random;
 pub mod sample;
 pub mod service_name;

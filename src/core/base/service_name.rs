@@ -37,6 +37,12 @@ impl ServiceName {
     }
 }
 
+impl Default for ServiceName {
+    fn default() -> ServiceName {
+        ServiceName::DEFAULT
+    }
+}
+
 impl FromStr for ServiceName {
     type Err = &'static str;
 

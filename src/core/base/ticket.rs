@@ -1,7 +1,7 @@
 //! Tickets and capacities. Owns their range; the law of spending is `queue`'s.
 
-use super::address::Provider;
 use super::decimal::{self, Thousandths};
+use super::provider::Provider;
 use super::time::Span;
 use std::fmt;
 use std::str::FromStr;

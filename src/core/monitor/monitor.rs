@@ -9,14 +9,15 @@ use super::capacity::{self, CapacityEstimator, Sample};
 use super::health::Health;
 use super::overload::{Overload, Requests};
 use super::strict::Strict;
-use crate::base::address::ProviderSpec;
 use crate::base::key_value;
+use crate::base::provider::ProviderSpec;
 use crate::base::random::Random;
 use crate::base::service_name::ServiceName;
 use crate::base::state_machine::StateMachine;
 use crate::base::ticket::{Weight, TICKETS_MAX};
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, Feedback, Mode, Progress, Reply, Request};
+use crate::protocol::reply::{ErrorCode, Feedback, Mode, Progress, Reply};
+use crate::protocol::request::Request;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 

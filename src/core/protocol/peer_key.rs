@@ -3,9 +3,11 @@
 //! Owns the notation of a key file, the roles, and the decision on every message by
 //! role, address and service. Knows no cipher and no file; a secret is 32 bytes.
 
-use super::message::{ErrorCode, ProtocolError, Request};
-use crate::base::address::{Cidr, Provider};
+use super::reply::{ErrorCode, ProtocolError};
+use super::request::Request;
+use crate::base::cidr::Cidr;
 use crate::base::key_value;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use std::collections::HashMap;
 use std::fmt::{self, Display};

@@ -4,16 +4,18 @@
 //! Owns both notations, to write and to read. Whose header is believed, and who
 //! gets one, is its user's business.
 
-use crate::base::address::Transport;
+use crate::base::endpoint::Transport;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
 
 /// The longest header of version 1, in bytes, with its end.
 pub const V1_BYTES_MAX: usize = 107;
-/// The longest header of version 2 that is read, in bytes: what fits into the
-/// smallest segment that every host takes, as the specification promises.
-pub const V2_BYTES_MAX: usize = 536;
+/// Bytes of values behind the addresses of version 2: the certificate of a TLS
+/// client may be among them.
+const TLV_BYTES_MAX: usize = 4096;
+/// The longest header of version 2 that is read, in bytes.
+pub const V2_BYTES_MAX: usize = V2_FIXED_BYTES + 216 + TLV_BYTES_MAX;
 
 const V1_START: &[u8] = b"PROXY ";
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -71,23 +73,22 @@ fn mapped(ip: IpAddr) -> Ipv6Addr {
 
 /// A header, ready to be sent.
 #[derive(Clone)]
-pub struct Header {
-    bytes: [u8; V1_BYTES_MAX],
-    length: u8,
-}
+pub struct Header(Vec<u8>);
 
 impl Header {
     /// A header of version 1, of a stream.
     pub fn v1(addrs: ProxyAddrs) -> Header {
         let (client, to) = (addrs.source.port(), addrs.destination.port());
-        Header::of(match addrs.family() {
+        let line = match addrs.family() {
             Family::V4(from, at) => format!("PROXY TCP4 {from} {at} {client} {to}\r\n"),
             Family::V6(from, at) => format!("PROXY TCP6 {from} {at} {client} {to}\r\n"),
-        })
+        };
+        Header(line.into())
     }
 
-    /// A header of version 2.
-    pub fn v2(transport: Transport, addrs: ProxyAddrs) -> Header {
+    /// A header of version 2. `tlvs`: values that go behind the addresses as they
+    /// are, but for the checksum.
+    pub fn v2(transport: Transport, addrs: ProxyAddrs, tlvs: &[u8]) -> Header {
         const PROXY: u8 = 0x21;
         let transport = match transport {
             Transport::Tcp => 1,
@@ -99,26 +100,20 @@ impl Header {
         };
         let ports =
             [addrs.source.port().to_be_bytes(), addrs.destination.port().to_be_bytes()].concat();
-        let length = (addresses.len() + ports.len()) as u16;
-        Header::of(
-            [V2_START, &[PROXY, family | transport], &length.to_be_bytes(), &addresses, &ports]
-                .concat(),
-        )
+        let start = V2_FIXED_BYTES + addresses.len() + ports.len();
+        let length = (addresses.len() + ports.len() + tlvs.len()) as u16;
+        let fixed = [V2_START, &[PROXY, family | transport], &length.to_be_bytes()].concat();
+        let mut header = [&fixed[..], &addresses, &ports, tlvs].concat();
+        tlv::seal(&mut header, start);
+        Header(header)
     }
 
-    /// A header of a stream.
-    pub fn of_stream(version: Version, addrs: ProxyAddrs) -> Header {
+    /// A header of a stream. `tlvs`: as in [`v2`](Header::v2); version 1 has none.
+    pub fn of_stream(version: Version, addrs: ProxyAddrs, tlvs: &[u8]) -> Header {
         match version {
             Version::V1 => Header::v1(addrs),
-            Version::V2 => Header::v2(Transport::Tcp, addrs),
+            Version::V2 => Header::v2(Transport::Tcp, addrs, tlvs),
         }
-    }
-
-    fn of(written: impl AsRef<[u8]>) -> Header {
-        let written = written.as_ref();
-        let mut bytes = [0; V1_BYTES_MAX];
-        bytes[..written.len()].copy_from_slice(written);
-        Header { bytes, length: written.len() as u8 }
     }
 }
 
@@ -126,7 +121,7 @@ impl Deref for Header {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.length)]
+        &self.0
     }
 }
 
@@ -138,7 +133,7 @@ impl fmt::Debug for Header {
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ParseStatus {
+pub enum ParseStatus<'a> {
     /// The beginning of a header, as far as one can tell.
     Incomplete,
     /// A header.
@@ -148,6 +143,8 @@ pub enum ParseStatus {
         /// Whom it names. None: the sender speaks for itself (`LOCAL`), or of a
         /// client whose address is none of the Internet.
         addrs: Option<ProxyAddrs>,
+        /// What version 2 carries behind the addresses of a client that it names.
+        tlvs: &'a [u8],
     },
     /// No header: why.
     Invalid(&'static str),
@@ -155,8 +152,8 @@ pub enum ParseStatus {
 
 /// Reads a header of either version from all bytes that have come so far. As
 /// soon as they cannot become one they are garbled, after [`V2_BYTES_MAX`] bytes
-/// at the latest. A checksum and whatever else version 2 may add is passed over.
-pub fn parse(bytes: &[u8]) -> ParseStatus {
+/// at the latest.
+pub fn parse(bytes: &[u8]) -> ParseStatus<'_> {
     let begins = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
     if begins(V1_START) {
         parse_v1(bytes)
@@ -167,7 +164,7 @@ pub fn parse(bytes: &[u8]) -> ParseStatus {
     }
 }
 
-fn parse_v1(bytes: &[u8]) -> ParseStatus {
+fn parse_v1(bytes: &[u8]) -> ParseStatus<'_> {
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
         return if window.len() < V1_BYTES_MAX {
@@ -178,10 +175,10 @@ fn parse_v1(bytes: &[u8]) -> ParseStatus {
     };
     let (rest, length) = (&window[V1_START.len()..end], end + 2);
     if rest == b"UNKNOWN" || rest.starts_with(b"UNKNOWN ") {
-        return ParseStatus::Complete { length, addrs: None };
+        return ParseStatus::Complete { length, addrs: None, tlvs: &[] };
     }
     match std::str::from_utf8(rest).ok().and_then(v1_addrs) {
-        Some(addrs) => ParseStatus::Complete { length, addrs: Some(addrs) },
+        Some(addrs) => ParseStatus::Complete { length, addrs: Some(addrs), tlvs: &[] },
         None => ParseStatus::Invalid("a line of other words"),
     }
 }
@@ -206,7 +203,7 @@ fn port(word: &str) -> Option<u16> {
     word.parse().ok().filter(|_| plain)
 }
 
-fn parse_v2(bytes: &[u8]) -> ParseStatus {
+fn parse_v2(bytes: &[u8]) -> ParseStatus<'_> {
     const LOCAL: u8 = 0x20;
     const PROXY: u8 = 0x21;
     let command = match bytes.get(V2_START.len()) {
@@ -220,13 +217,13 @@ fn parse_v2(bytes: &[u8]) -> ParseStatus {
     let body = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     let length = V2_FIXED_BYTES + body;
     if length > V2_BYTES_MAX {
-        return ParseStatus::Invalid("longer than 536 bytes");
+        return ParseStatus::Invalid("longer than 4,328 bytes");
     }
     if command == LOCAL {
         return if rest.len() < body {
             ParseStatus::Incomplete
         } else {
-            ParseStatus::Complete { length, addrs: None }
+            ParseStatus::Complete { length, addrs: None, tlvs: &[] }
         };
     }
     let (family, transport) = (fixed[13] >> 4, fixed[13] & 15);
@@ -243,9 +240,17 @@ fn parse_v2(bytes: &[u8]) -> ParseStatus {
     if body < least {
         return ParseStatus::Invalid("shorter than its addresses");
     }
+    if body - least > TLV_BYTES_MAX {
+        return ParseStatus::Invalid("with more than 4 KiB behind its addresses");
+    }
     let Some(addresses) = rest.get(..body) else { return ParseStatus::Incomplete };
-    let addrs = if transport == 0 { None } else { v2_addrs(family, addresses) };
-    ParseStatus::Complete { length, addrs }
+    let Some(addrs) = v2_addrs(family, addresses).filter(|_| transport != 0) else {
+        return ParseStatus::Complete { length, addrs: None, tlvs: &[] };
+    };
+    match tlv::check(&bytes[..length], V2_FIXED_BYTES + least) {
+        Ok(()) => ParseStatus::Complete { length, addrs: Some(addrs), tlvs: &addresses[least..] },
+        Err(why) => ParseStatus::Invalid(why),
+    }
 }
 
 fn v2_addrs(family: u8, bytes: &[u8]) -> Option<ProxyAddrs> {
@@ -264,6 +269,8 @@ fn address(family: u8, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
         _ => None,
     }
 }
+
+mod tlv;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@
 //! affinity, so that a session of several connections, as with FTP, stays there. Not
 //! responsible for whether the provider can take the client now (`provider_pool`).
 
-use crate::base::address::Provider;
+use crate::base::cidr::host_network;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};
@@ -31,6 +32,7 @@ struct StickyClient {
 /// average.
 #[derive(Debug, Default)]
 pub struct Affinity {
+    /// By the network that one host may have all of.
     visitors: HashMap<IpAddr, StickyClient>,
     /// The order of arrivals, oldest first. An entry whose number is not its address's
     /// `turn` is stale: the address came again.
@@ -59,7 +61,7 @@ impl Affinity {
     ) -> Option<Assignment> {
         let visitor = self
             .visitors
-            .get(&client)
+            .get(&host_network(client))
             .filter(|visitor| visitor.active > 0 || now < visitor.until)?;
         match visitor.homes.iter().find(|(known, _)| *known == service) {
             Some((_, provider)) => Some(Assignment::Provider(*provider)),
@@ -78,6 +80,7 @@ impl Affinity {
         now: Moment,
         timeout: Span,
     ) {
+        let client = host_network(client);
         let until = now + timeout;
         if !self.visitors.contains_key(&client) {
             self.make_room();
@@ -109,7 +112,7 @@ impl Affinity {
 
     /// A counted request of `client` has ended.
     pub fn ended(&mut self, client: IpAddr, now: Moment, timeout: Span) {
-        if let Some(visitor) = self.visitors.get_mut(&client) {
+        if let Some(visitor) = self.visitors.get_mut(&host_network(client)) {
             visitor.active = visitor.active.saturating_sub(1);
             visitor.until = visitor.until.max(now + timeout);
         }
@@ -154,6 +157,23 @@ mod tests {
 
     fn ip(n: u32) -> IpAddr {
         IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    }
+
+    #[test]
+    fn an_ipv6_host_that_changes_its_address_keeps_its_provider() {
+        let mut affinity = Affinity::default();
+        let provider: Provider = "10.0.0.7:80".parse().unwrap();
+        let [here, there, elsewhere] =
+            ["2001:db8:0:1::5", "2001:db8:0:1:aaaa::9", "2001:db8:0:2::5"]
+                .map(|text| text.parse::<IpAddr>().unwrap());
+        let service = ServiceName::DEFAULT;
+        let (now, timeout) = (Moment::ZERO, Span::from_secs(60));
+        affinity.assign(here, service, provider, true, now, timeout);
+        let home = Some(Assignment::Provider(provider));
+        assert_eq!(affinity.assignment(there, service, now), home);
+        assert_eq!(affinity.assignment(elsewhere, service, now), None);
+        affinity.ended(there, now, timeout);
+        assert_eq!(affinity.assignment(here, service, now + timeout), None);
     }
 
     #[test]

@@ -13,12 +13,13 @@ mod trust;
 pub use pool_member::{PoolMember, PROBATION_MAX};
 pub use trust::{HOLD_FIRST, HOLD_MAX};
 
-use crate::base::address::Provider;
 use crate::base::ordered_index::OrderedIndex;
+use crate::base::provider::Provider;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{Feedback, Mode, Progress, RequestResult};
+use crate::protocol::reply::{Feedback, Mode, Progress};
+use crate::protocol::request::RequestResult;
 use crate::scheduler::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -7,16 +7,18 @@
 use super::affinity::Affinity;
 use super::provider_pool::{Grant, PoolMember, ProviderPool};
 use super::wait_queue::WaitQueue;
-use crate::base::address::{Cidr, Provider};
+use crate::base::cidr::Cidr;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::ticket::{Offer, Weight};
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::channel::ReplySlot;
-use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
 use crate::protocol::peer_key::PeerKey;
+use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
+use crate::protocol::request::{Next, Request};
+use crate::protocol::responder::ReplySlot;
 use crate::scheduler::interface::Scheduler;
 use crate::scheduler::SchedulerName;
 use std::collections::{HashMap, VecDeque};
@@ -210,6 +212,16 @@ impl StateMachine for TicketQueue {
     }
 }
 
+/// Refuses an offer of an address to which no client can connect, which may be that
+/// of its connection.
+fn check_provider(request: &Request, peer: IpAddr) -> Result<(), ProtocolError> {
+    let Request::Ticket { provider, .. } = request else { return Ok(()) };
+    provider
+        .resolve(peer)
+        .check_reachable()
+        .map_err(|why| ProtocolError::new(ErrorCode::BadParameter, format!("provider: {why}")))
+}
+
 fn allows(list: &[Cidr], peer: IpAddr) -> bool {
     list.iter().any(|net| net.contains(peer))
 }
@@ -269,6 +281,9 @@ impl TicketQueue {
         if let Err(error) = self.authorize(connection, &request) {
             let id = if let Request::Next(next) = &request { next.id } else { None };
             return self.reply(connection, slot, Reply::Error { error, id });
+        }
+        if let Err(error) = check_provider(&request, peer) {
+            return self.reply(connection, slot, Reply::Error { error, id: None });
         }
         let reply = match request {
             Request::Next(next) => {

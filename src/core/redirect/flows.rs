@@ -13,7 +13,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::RequestResult;
+use crate::protocol::request::RequestResult;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -309,7 +309,7 @@ impl Flows {
         }
         self.ranking.insert(key, now);
         let flows = &self.flows;
-        self.ranking.prune(flows.len(), |key| flows.get(key).map(Flow::activity));
+        self.ranking.prune(|key| flows.get(key).map(Flow::activity));
         key
     }
 
@@ -435,10 +435,8 @@ impl Flows {
         }
         flow.timer = end;
         self.timers.schedule(end, key);
-        if self.timers.len() > 4 * self.flows.len() + 1024 {
-            let flows = &self.flows;
-            self.timers.retain(|key| flows.get(key).is_some());
-        }
+        let flows = &self.flows;
+        self.timers.prune(|key| flows.get(key).is_some());
     }
 
     /// Ends the flows for which `these` holds: their time is over.

@@ -5,14 +5,15 @@
 //! the time all that may take. Knows no socket: the relay of bytes is the
 //! hand's, and the machine hears of it when both directions have ended.
 
-use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::{ErrorCode, Next, Reply, Request, RequestResult};
+use crate::protocol::reply::{ErrorCode, Reply};
+use crate::protocol::request::{Next, Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -261,14 +262,12 @@ impl Redirector {
         }
         client.timer = deadline;
         self.timers.schedule(deadline, key);
-        if self.timers.len() > 4 * self.count + 1024 {
-            let clients = &self.clients;
-            self.timers.retain(|key| {
-                clients
-                    .get(key.index())
-                    .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
-            });
-        }
+        let clients = &self.clients;
+        self.timers.prune(|key| {
+            clients
+                .get(key.index())
+                .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
+        });
     }
 
     /// Asks the queue for a provider, or waits for the queue.

@@ -27,7 +27,7 @@
 //!
 //! A new scheduler is its file, and a `mod` line and a row in `mod.rs`.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::time::Span;
 use std::net::IpAddr;
 

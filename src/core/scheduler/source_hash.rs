@@ -10,7 +10,7 @@
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::least_loaded::LeastLoaded;
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::random::Random;
 use std::net::IpAddr;
 

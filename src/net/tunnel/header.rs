@@ -1,78 +1,42 @@
-//! Headers: what a front proxy says before a client's bytes, and what each
-//! provider receives before them.
+//! What comes before a client's bytes: the header of a front proxy, which is
+//! read here, and the header that each provider receives.
 //!
-//! Owns how a header of ours shares its way with the client's bytes, and what of
-//! these was taken before there was a provider. Reads and writes no header.
+//! Owns what was taken of the client's bytes before there was a provider. Parses
+//! and composes no header.
 
-use super::{Direction, Pending, Tunnel};
+use super::pending::Pending;
+use super::Tunnel;
 use mio::net::TcpStream;
 use pegasus_core::protocol::proxy_header::Header;
-use std::io::{self, Read};
-
-impl Pending {
-    /// A header that waits for the first bytes, to leave with them.
-    pub fn only_header(&self) -> bool {
-        self.sent == 0 && self.bytes.len() == self.header
-    }
-}
-
-impl Direction {
-    /// So many bytes of what is kept are sent.
-    pub fn pending_sent(&mut self, count: usize) {
-        let Some(pending) = &mut self.pending else { return };
-        let before = pending.sent.max(pending.header);
-        pending.sent += count;
-        self.moved += (pending.sent.max(pending.header) - before) as u64;
-        if pending.sent == pending.bytes.len() {
-            self.pending = None;
-        }
-    }
-
-    /// Nothing is left of a header that was kept, whether it was sent or not.
-    pub fn discard_header(&mut self) {
-        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.header > 0) {
-            pending.bytes.drain(..pending.header.max(pending.sent));
-            (pending.sent, pending.header) = (0, 0);
-            if pending.bytes.is_empty() {
-                self.pending = None;
-            }
-        }
-    }
-}
+use std::io;
 
 impl Tunnel {
     /// The client's connection.
     pub fn client(&self) -> &TcpStream {
-        &self.client
+        &self.client.socket
     }
 
-    /// Takes what the client says, up to the length of `buffer`, before it has a
+    /// Takes what the client sent, up to the length of `buffer`, before it has a
     /// provider: how many bytes, 0 at the end.
     ///
     /// # Errors
-    /// `WouldBlock` until an event says that there is more; what else the system says.
+    /// `WouldBlock` until an event says that there is more; else the OS error.
     pub fn read_client(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // Not read again for an event that says something else: on Windows a read
         // in vain brings the next event that the socket takes bytes, at once.
-        while self.client_readiness.read {
-            match self.client.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.client_readiness.read = false
-                }
-                result => return result,
-            }
+        if !self.client.readable {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        Err(io::ErrorKind::WouldBlock.into())
+        self.client.read(buffer)?.ok_or(io::ErrorKind::WouldBlock.into())
     }
 
     /// Puts back some of what was taken, before there is a provider: it will
     /// receive these first.
     pub fn unread(&mut self, bytes: &[u8]) {
-        self.up.pending = (!bytes.is_empty()).then(|| Pending::new(bytes.to_vec()));
+        self.up.pending = (!bytes.is_empty()).then(|| Pending::new(bytes.to_vec(), 0));
     }
 
-    /// Each provider receives this first; it counts as nobody's bytes.
+    /// Each provider receives this first. It is not counted among the client's bytes.
     pub fn set_header(&mut self, header: Header) {
         self.header = Some(Box::new(header));
     }
@@ -83,9 +47,9 @@ mod tests {
     use super::super::{ConnectStatus, RelayBuffers, TunnelStatus};
     use super::*;
     use mio::{Events, Interest, Poll, Token};
-    use pegasus_core::base::address::Transport;
+    use pegasus_core::base::endpoint::Transport;
     use pegasus_core::protocol::proxy_header::ProxyAddrs;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -147,6 +111,7 @@ mod tests {
         let header = Header::v2(
             Transport::Tcp,
             ProxyAddrs::new(clients_end.local_addr().unwrap(), clients_end.peer_addr().unwrap()),
+            &[],
         );
         tunnel.set_header(header.clone());
 
@@ -169,13 +134,10 @@ mod tests {
         while tunnel.client().peek(&mut [0; 1]).is_err() {
             std::thread::yield_now();
         }
-        tunnel.client_readiness.read = true;
+        tunnel.client.readable = true;
         assert_eq!(tunnel.transfer(&mut buffers), TunnelStatus::Open);
         let pending = tunnel.up.pending.as_ref().expect("it takes nothing yet");
-        assert_eq!(
-            (&pending.bytes, pending.header),
-            (&[&header[..], b"hello"].concat(), header.len())
-        );
+        assert_eq!(pending.unsent(), [&header[..], b"hello"].concat());
         assert_eq!(tunnel.moved(), (0, 0));
 
         theirs.read_exact(&mut vec![0; count]).unwrap();

@@ -7,6 +7,8 @@
 //! - `fn prepare_listener(&socket) -> io::Result<()>`: a long backlog, and the options below.
 //! - `fn set_inherited_options(&listener)`: options that accepted sockets inherit.
 //! - `fn keepalive(&socket)`: the system finds out when the peer is gone.
+//! - `fn unacknowledged_for(&socket) -> Option<Duration>`: how long the peer has sent no
+//!   acknowledgement, if it owes one; none where the system does not tell.
 //! - `fn set_oob_inline(&socket)`: urgent data stays among the other bytes (RFC 6093).
 //! - `fn reset_on_close(&socket)`: closing it resets the connection.
 //! - `fn is_dual_stack(&socket) -> bool`: whether one on `[::]` takes IPv4 too.
@@ -18,7 +20,7 @@
 mod backend;
 pub use backend::{
     accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options,
-    set_oob_inline,
+    set_oob_inline, unacknowledged_for,
 };
 
 use std::io;

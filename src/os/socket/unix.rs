@@ -5,6 +5,7 @@ use crate::os::sockopt::set;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::time::Duration;
 
 /// Makes the system find out when the peer is gone: a probe after a minute of
 /// silence, then every ten seconds, three times (where these can be set).
@@ -20,9 +21,63 @@ pub fn keepalive(socket: &impl AsRawFd) {
     }
 }
 
-/// Keepalive and no delay, which the sockets that are accepted inherit.
+/// How long the peer has sent no acknowledgement, if it owes one.
+///
+/// A peer that reads nothing answers each probe of its window, so this tells it
+/// from a dead one. `TCP_USER_TIMEOUT` does not: it ends both.
+#[cfg(pegasus_linux)]
+pub fn unacknowledged_for(socket: &impl AsRawFd) -> Option<Duration> {
+    /// The beginning of `struct tcp_info` in `linux/tcp.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct TcpInfo {
+        state: u8,
+        congestion_state: u8,
+        retransmits: u8,
+        probes: u8,
+        others: [u8; 4],
+        rto: u32,
+        ato: u32,
+        send_mss: u32,
+        receive_mss: u32,
+        unacked: u32,
+        sacked: u32,
+        lost: u32,
+        retransmitted: u32,
+        fackets: u32,
+        last_data_sent: u32,
+        last_ack_sent: u32,
+        last_data_received: u32,
+        last_ack_received: u32,
+    }
+    let mut info = TcpInfo::default();
+    let mut length = std::mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: value and length are ours and of the right size. The system fills as
+    // much as there is room for.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut length,
+        )
+    };
+    let owes = info.unacked > 0 || info.probes > 0;
+    (failed == 0 && owes).then(|| Duration::from_millis(info.last_ack_received.into()))
+}
+
+/// Not asked here.
+#[cfg(not(pegasus_linux))]
+pub fn unacknowledged_for(_: &impl AsRawFd) -> Option<Duration> {
+    None
+}
+
+/// Keepalive, no delay and urgent data inline, which the sockets that are accepted
+/// inherit: urgent data that came before this was set would be lost.
 pub fn set_inherited_options(listener: &impl AsRawFd) {
     keepalive(listener);
+    set_oob_inline(listener);
     let on: libc::c_int = 1;
     let _ = set(listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, on);
 }

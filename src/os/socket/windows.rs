@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::windows::io::AsRawSocket;
+use std::time::Duration;
 use windows_sys::Win32::Networking::WinSock as winsock;
 
 fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
@@ -19,15 +20,26 @@ fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
     }
 }
 
+/// Seconds of repeating what is not acknowledged.
+const RETRANSMIT_MAX: u32 = 60;
+
 /// Makes the system find out when the peer is gone.
 pub fn keepalive(socket: &impl AsRawSocket) {
     let on: i32 = 1;
     set(socket, winsock::SOL_SOCKET, winsock::SO_KEEPALIVE, on);
+    set(socket, winsock::IPPROTO_TCP, winsock::TCP_MAXRT, RETRANSMIT_MAX);
 }
 
-/// Keepalive and no delay, which the sockets that are accepted inherit.
+/// Not asked here: the system ends the connection by itself, after [`RETRANSMIT_MAX`].
+pub fn unacknowledged_for(_: &impl AsRawSocket) -> Option<Duration> {
+    None
+}
+
+/// Keepalive, no delay and urgent data inline, which the sockets that are accepted
+/// inherit: urgent data that came before this was set would be lost.
 pub fn set_inherited_options(listener: &impl AsRawSocket) {
     keepalive(listener);
+    set_oob_inline(listener);
     let on: i32 = 1;
     set(listener, winsock::IPPROTO_TCP, winsock::TCP_NODELAY, on);
 }

@@ -6,7 +6,7 @@
 
 use super::account::{memory, used};
 use crate::support::control_connection::ControlConnection;
-use crate::support::pegasus::{command, SERVICE};
+use crate::support::pegasus::{command, command_of, SERVICE};
 use crate::support::process::Process;
 use crate::support::{free_port, installed, Directory};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -41,13 +41,14 @@ pub struct Row {
 }
 
 /// All there are.
-pub const ROWS: [Row; 13] = [
+pub const ROWS: [Row; 14] = [
     Row { name: "direct", start: direct },
     Row { name: "haproxy", start: |scene| haproxy(scene, false) },
     Row { name: "haproxy-splice", start: |scene| haproxy(scene, true) },
     Row { name: "nginx", start: nginx },
     Row { name: "pen", start: pen },
-    Row { name: "pegasus", start: embedded },
+    Row { name: "pegasus", start: |scene| embedded(scene, command) },
+    Row { name: "before", start: before },
     Row { name: "pegasus-daemon", start: with_daemon },
     Row { name: "pegasus-unasked", start: unasked },
     Row { name: "inetd-nc", start: |scene| super::servers::inetd_other(scene, "nc") },
@@ -267,21 +268,35 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
     Ok(queue)
 }
 
-/// A redirector with one thread; further settings name its queue.
-fn redirect(scene: &Scene, settings: &[String]) -> (Process, SocketAddr) {
+/// Makes a command of PEGASUS with settings.
+type Program = fn(&str, &[&str]) -> Command;
+
+/// A redirector with one thread; more settings say which queue it asks.
+fn redirect(scene: &Scene, program: Program, settings: &[String]) -> (Process, SocketAddr) {
     let door = local(free_port());
     let most = format!("redirect_connections_max={}", scene.connections);
     let listen =
         format!("service_{SERVICE}_listen={door}{}", if scene.datagrams { "/udp" } else { "" });
     let own = ["log=none", "redirect_threads=1", &most, &listen];
     let settings: Vec<&str> = own.into_iter().chain(settings.iter().map(String::as_str)).collect();
-    (Process::start("redirect", &mut command("redirect", &settings)), door)
+    (Process::start("redirect", &mut program("redirect", &settings)), door)
 }
 
-fn embedded(scene: &Scene) -> Result<Balancer, Skipped> {
+/// The environment variable with the path of another build, to compare with.
+pub const BEFORE: &str = "PEGASUS_BENCH_BEFORE";
+
+/// The other build, in the same way as the `pegasus` row.
+fn before(scene: &Scene) -> Result<Balancer, Skipped> {
+    std::env::var_os(BEFORE).ok_or_else(|| format!("{BEFORE} is not set"))?;
+    embedded(scene, |name, settings| {
+        command_of(Command::new(std::env::var_os(BEFORE).unwrap_or_default()), name, settings)
+    })
+}
+
+fn embedded(scene: &Scene, program: Program) -> Result<Balancer, Skipped> {
     let queue = local(free_port());
     let settings = ["redirect_queue=embedded".to_string(), format!("queue_listen={queue}")];
-    let (process, door) = redirect(scene, &settings);
+    let (process, door) = redirect(scene, program, &settings);
     let balancer = Balancer::of(door, process, None);
     let balancer = balancer.serves("pegasus redirect", || listens(queue))?;
     offer(queue, SERVICE, scene.providers);
@@ -290,7 +305,8 @@ fn embedded(scene: &Scene) -> Result<Balancer, Skipped> {
 
 fn with_daemon(scene: &Scene) -> Result<Balancer, Skipped> {
     let mut balancer = queue(SERVICE, scene.providers)?;
-    let (process, door) = redirect(scene, &[format!("redirect_queue={}", balancer.doors[0])]);
+    let (process, door) =
+        redirect(scene, command, &[format!("redirect_queue={}", balancer.doors[0])]);
     balancer.doors = vec![door];
     balancer.processes.push(process);
     balancer.serves("pegasus redirect", || answers(scene, door))
@@ -304,7 +320,7 @@ fn unasked(scene: &Scene) -> Result<Balancer, Skipped> {
         format!("redirect_queue={}", local(free_port())),
         format!("service_{SERVICE}_fallback={}", fallback.trim_end()),
     ];
-    let (process, door) = redirect(scene, &settings);
+    let (process, door) = redirect(scene, command, &settings);
     let balancer = Balancer::of(door, process, None);
     balancer.serves("pegasus redirect", || answers(scene, door))
 }

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | `PEGASUS_BENCH_SCENARIOS` | all | names, as in `"cps bulk8"` |
 //! | `PEGASUS_BENCH_BALANCERS` | all | rows, as in `"haproxy pegasus"` |
+//! | `PEGASUS_BENCH_BEFORE` | – | path of another build: the row `before`, beside `pegasus` |
 //! | `PEGASUS_BENCH_ROUNDS` | `7` | |
 //! | `PEGASUS_BENCH_SECONDS` | `1` | of each balancer in each round |
 //! | `PEGASUS_BENCH_JSON` | – | a file to which JSON lines are added |
@@ -38,7 +39,7 @@ mod servers;
 use super::host::{chosen, describe, own_time, parameter, processor_time};
 use crate::support::random::Random;
 use crate::support::socket::{connect, raise_descriptors};
-use balancers::{Balancer, Row, Scene, NEXT, ROWS};
+use balancers::{Balancer, Row, Scene, BEFORE, NEXT, ROWS};
 use load::talk::{Answered, Talk};
 use load::{bulk, datagrams, fresh, talk, Sample};
 use providers::{Providers, Trade};
@@ -228,7 +229,9 @@ fn bench_relay() {
         println!("\n### {}: {}\n", scenario.name, scenario.what);
         let mut run =
             Run { scenario, providers: &providers, connections, effort: Effort::default() };
-        let names = scenario.rows.iter().filter(|name| balancers.contains(name));
+        let other = scenario.rows.contains(&"pegasus") && std::env::var_os(BEFORE).is_some();
+        let names = scenario.rows.iter().chain(other.then_some(&"before"));
+        let names = names.filter(|name| balancers.contains(name));
         let rows: Vec<&'static Row> =
             names.filter_map(|name| ROWS.iter().find(|row| row.name == *name)).collect();
         let results = run.rounds(&rows, rounds, lasting, &mut random);

@@ -6,7 +6,8 @@ use super::{no_key, peer, Event, World};
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::monitor::monitor;
-use pegasus_core::protocol::channel::{Matched, Requester, Responder};
+use pegasus_core::protocol::requester::{Matched, Requester};
+use pegasus_core::protocol::responder::Responder;
 use pegasus_core::queue::ticket_queue;
 use pegasus_core::redirect::redirector;
 

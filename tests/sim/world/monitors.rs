@@ -3,7 +3,7 @@
 use super::super::hosts::Health;
 use super::super::network::{Asker, End};
 use super::{Event, World, SERVICES};
-use pegasus_core::base::address::ProviderSpec;
+use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Span;
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};

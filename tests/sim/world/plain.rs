@@ -4,9 +4,9 @@
 use super::super::hosts::Expected;
 use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
-use pegasus_core::base::address::Provider;
+use pegasus_core::base::provider::Provider;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::{Next, Request, RequestResult};
+use pegasus_core::protocol::request::{Next, Request, RequestResult};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {

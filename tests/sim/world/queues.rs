@@ -6,8 +6,9 @@ use super::super::network::{Arrival, End};
 use super::{everybody, no_key, Event, World, WAIT_MAX};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
-use pegasus_core::protocol::channel::Responder;
-use pegasus_core::protocol::message::{Reply, Request};
+use pegasus_core::protocol::reply::Reply;
+use pegasus_core::protocol::request::Request;
+use pegasus_core::protocol::responder::Responder;
 use pegasus_core::queue::ticket_queue::{self, TicketQueue};
 use std::net::IpAddr;
 

@@ -2,7 +2,7 @@ use super::*;
 use mio::{Events, Poll, Token};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::{Next, RequestResult};
+use pegasus_core::protocol::request::{Next, RequestResult};
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use std::time::Duration;
 

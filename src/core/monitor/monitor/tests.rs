@@ -1,5 +1,5 @@
 use super::*;
-use crate::protocol::message::ErrorCode;
+use crate::protocol::reply::ErrorCode;
 
 const CPUS: f64 = 4.0;
 

@@ -12,7 +12,7 @@ fn addrs(client: &str, to: &str) -> ProxyAddrs {
 #[track_caller]
 fn whole(bytes: &[u8]) -> (usize, Option<ProxyAddrs>) {
     match parse(bytes) {
-        ParseStatus::Complete { length, addrs } => (length, addrs),
+        ParseStatus::Complete { length, addrs, .. } => (length, addrs),
         other => panic!("{}: {other:?}", bytes.escape_ascii()),
     }
 }
@@ -43,9 +43,9 @@ fn version_1_is_the_line_of_the_specification() {
 
 #[test]
 fn version_2_is_the_block_of_the_specification() {
-    let header = Header::v2(Transport::Tcp, addrs("1.2.3.4:258", "5.6.7.8:772"));
+    let header = Header::v2(Transport::Tcp, addrs("1.2.3.4:258", "5.6.7.8:772"), &[]);
     assert_eq!(*header, v2(0x21, 0x11, &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4]));
-    let header = Header::v2(Transport::Udp, addrs("[::1]:258", "[::2]:772"));
+    let header = Header::v2(Transport::Udp, addrs("[::1]:258", "[::2]:772"), &[]);
     let (one, two) = (Ipv6Addr::LOCALHOST.octets(), Ipv6Addr::from(2).octets());
     assert_eq!(*header, v2(0x21, 0x22, &[&one[..], &two, &[1, 2, 3, 4]].concat()));
     assert_eq!(header.len(), 52);
@@ -56,7 +56,7 @@ fn of_two_families_both_are_written_in_ipv6() {
     let mixed = addrs("192.0.2.1:1", "[2001:db8::1]:2");
     assert_eq!(&*Header::v1(mixed), b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
     assert_eq!(whole(&Header::v1(mixed)).1, Some(mixed));
-    assert_eq!(whole(&Header::v2(Transport::Tcp, mixed)).1, Some(mixed));
+    assert_eq!(whole(&Header::v2(Transport::Tcp, mixed, &[])).1, Some(mixed));
     assert_eq!(
         addrs("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2"),
         addrs("192.0.2.1:1", "192.0.2.2:2")
@@ -84,18 +84,59 @@ fn who_speaks_for_itself_or_of_the_unknown_names_nobody() {
     assert_eq!(whole(&v2(0x21, 0x10, &[1; 12])).1, None);
 }
 
-#[test]
-fn what_version_2_adds_is_passed_over() {
-    let (header, additions) =
-        (Header::v2(Transport::Tcp, addrs("1.2.3.4:5", "6.7.8.9:10")), [0xee; 500]);
-    for more in [1, 3, 500] {
-        let bytes = v2(0x21, 0x11, &[&header[16..], &additions[..more]].concat());
-        let with_more = [&bytes[..], b"GET /"].concat();
-        assert_eq!(whole(&with_more), (bytes.len(), Some(addrs("1.2.3.4:5", "6.7.8.9:10"))));
+/// Values of version 2, with a checksum that is still to be made right.
+fn tlvs(sizes: &[usize]) -> Vec<u8> {
+    let mut all = vec![3, 0, 4, 0, 0, 0, 0];
+    for (number, size) in sizes.iter().enumerate() {
+        all.push(0x20 + number as u8);
+        all.extend((*size as u16).to_be_bytes());
+        all.extend((0..*size).map(|place| place as u8));
     }
-    // 536 bytes, and one more.
-    assert_eq!(whole(&v2(0x20, 0, &[0; 520])).0, V2_BYTES_MAX);
-    garbled(&v2(0x20, 0, &[0; 521])[..16]);
+    all
+}
+
+#[test]
+fn values_behind_the_addresses_pass_through() {
+    let (ipv4, ipv6) = (addrs("1.2.3.4:5", "6.7.8.9:10"), addrs("[::1]:1", "[::2]:2"));
+    for sizes in [&[][..], &[0], &[1, 300], &[4000, 80]] {
+        // As they came from one balancer, and as the next one sends them.
+        let came = Header::v2(Transport::Tcp, ipv4, &tlvs(sizes));
+        let with_more = [&came[..], b"GET /"].concat();
+        let ParseStatus::Complete { length, addrs, tlvs } = parse(&with_more) else {
+            panic!("{:?}", parse(&with_more))
+        };
+        assert_eq!((length, addrs), (came.len(), Some(ipv4)));
+        let sent = Header::v2(Transport::Tcp, ipv6, tlvs);
+        let ParseStatus::Complete { tlvs: passed, .. } = parse(&sent) else {
+            panic!("{:?}", parse(&sent))
+        };
+        // All but the checksum, which the other addresses change.
+        assert_eq!((&passed[..3], &passed[7..]), (&tlvs[..3], &tlvs[7..]));
+        assert_ne!(passed[3..7], tlvs[3..7]);
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_and_wrong_checksums_are_garbled() {
+    let addrs = addrs("1.2.3.4:5", "6.7.8.9:10");
+    let header = Header::v2(Transport::Tcp, addrs, &tlvs(&[5])).to_vec();
+    // Before its length it may become one that names no client, and at 28 is the type
+    // of the checksum, without which there is none.
+    for place in (14..28).chain(29..header.len()) {
+        let mut wrong = header.clone();
+        wrong[place] ^= 1;
+        // Bytes of the length make it longer or shorter than what is here.
+        let whole = matches!(parse(&wrong), ParseStatus::Complete { .. });
+        assert!(!whole, "byte {place} was changed unnoticed");
+    }
+    for values in [&[1][..], &[1, 0], &[1, 0, 1], &[1, 0, 0, 9], &[3, 0, 3, 1, 2, 3]] {
+        garbled(&Header::v2(Transport::Tcp, addrs, values));
+    }
+    garbled(&Header::v2(Transport::Tcp, addrs, &[tlvs(&[]), tlvs(&[])].concat()));
+    // The longest there may be, and one more.
+    let room = V2_BYTES_MAX - V2_FIXED_BYTES;
+    assert_eq!(whole(&v2(0x20, 0, &vec![0; room])).0, V2_BYTES_MAX);
+    garbled(&v2(0x20, 0, &vec![0; room + 1])[..16]);
 }
 
 #[test]
@@ -139,7 +180,8 @@ fn strangers_are_garbled_as_soon_as_they_differ() {
         garbled(&start(more));
     }
     // Less than the addresses of its family need.
-    for more in [[0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x21, 0x32, 0, 215], [0x21, 0x11, 2, 9]]
+    for more in
+        [[0x21, 0x11, 0, 11], [0x21, 0x21, 0, 35], [0x21, 0x32, 0, 215], [0x21, 0x11, 0x40, 9]]
     {
         garbled(&start(&more));
     }
@@ -173,8 +215,8 @@ fn whatever_is_written_is_read_however_it_comes() {
         let addrs = some_ends(&mut random);
         for header in [
             Header::v1(addrs),
-            Header::v2(Transport::Tcp, addrs),
-            Header::v2(Transport::Udp, addrs),
+            Header::v2(Transport::Tcp, addrs, &[]),
+            Header::v2(Transport::Udp, addrs, &[]),
         ] {
             for length in 0..header.len() {
                 assert_eq!(
@@ -198,7 +240,7 @@ fn whatever_comes_is_answered_within_bounds() {
         // Whole headers with some bytes changed, and with more behind.
         let mut bytes = match random.bits() % 4 {
             0 => Header::v1(addrs).to_vec(),
-            1 => Header::v2(Transport::Tcp, addrs).to_vec(),
+            1 => Header::v2(Transport::Tcp, addrs, &[]).to_vec(),
             2 => V2_START.to_vec(),
             _ => V1_START.to_vec(),
         };

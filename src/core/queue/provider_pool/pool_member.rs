@@ -5,10 +5,10 @@
 
 use super::pace::Pace;
 use super::trust::{Trust, VOUCH_AFTER};
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{Mode, Progress};
+use crate::protocol::reply::{Mode, Progress};
 use crate::scheduler::interface::{Availability, ProviderStats};
 use std::collections::VecDeque;
 

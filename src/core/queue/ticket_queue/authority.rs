@@ -5,12 +5,13 @@
 
 use super::key_records::ProviderKeys;
 use super::{allows, TicketQueue};
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Moment;
-use crate::protocol::message::{ErrorCode, ProtocolError, Request};
 use crate::protocol::peer_key::{KeyName, KeyTable, PeerKey};
+use crate::protocol::reply::{ErrorCode, ProtocolError};
+use crate::protocol::request::Request;
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -4,11 +4,12 @@
 //! ended, failed, forgotten. Each gets exactly one answer.
 
 use super::{PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer};
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, RequestResult};
+use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
+use crate::protocol::request::{Next, RequestResult};
 use crate::queue::affinity::Assignment;
 use crate::queue::provider_pool::{Grant, ProviderPool, Verdict};
 use crate::queue::wait_queue::Waiter;
@@ -45,16 +46,14 @@ impl TicketQueue {
         let Some(state) = self.services.get_mut(key) else { return 0 };
         let position = state.waiting.push(Waiter { since, deadline, request: pending });
         self.waiting += 1;
-        if self.timers.len() > 4 * self.waiting + 1024 {
-            let services = &self.services;
-            self.timers.retain(|timer| match timer {
-                Timer::WaitTimeout { service, position }
-                | Timer::PluginTimeout { service, position } => {
-                    services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
-                }
-                Timer::Turns { service } => services.get(service).is_some(),
-            });
-        }
+        let services = &self.services;
+        self.timers.prune(|timer| match timer {
+            Timer::WaitTimeout { service, position }
+            | Timer::PluginTimeout { service, position } => {
+                services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
+            }
+            Timer::Turns { service } => services.get(service).is_some(),
+        });
         if let Some(conn) = self.connection_mut(connection) {
             match id {
                 Some(id) => {

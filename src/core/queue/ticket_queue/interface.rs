@@ -1,13 +1,15 @@
 //! What a ticket queue is told and what it wants done, and what an operator
 //! chooses for it. Owns these words only.
 
-use crate::base::address::{Cidr, Provider};
+use crate::base::cidr::Cidr;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::channel::ReplySlot;
-use crate::protocol::message::{Reply, Request};
 use crate::protocol::peer_key::{KeyTable, PeerKey};
+use crate::protocol::reply::Reply;
+use crate::protocol::request::Request;
+use crate::protocol::responder::ReplySlot;
 use crate::scheduler::SchedulerName;
 use std::net::IpAddr;
 use std::sync::Arc;

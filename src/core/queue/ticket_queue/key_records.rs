@@ -2,7 +2,7 @@
 //!
 //! Owns the key that registered each provider, and the balancers' keys that were given it.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::protocol::peer_key::KeyName;
 use std::collections::HashMap;

@@ -14,13 +14,13 @@
 //! The last is a question; the answer is `id=5 provider=10.0.0.8:80`.
 
 use super::{Output, PendingNext, ProviderEvent, ServiceState, TicketQueue, Timer};
-use crate::base::address::Provider;
 use crate::base::key_value;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::ErrorCode;
+use crate::protocol::reply::ErrorCode;
 use crate::queue::wait_queue::Waiter;
 use crate::scheduler::interface::ProviderStats;
 use std::fmt::Display;

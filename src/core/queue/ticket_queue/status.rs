@@ -6,7 +6,7 @@ use crate::base::key_value;
 use crate::base::service_name::ServiceName;
 use crate::base::ticket::Weight;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::Request;
+use crate::protocol::request::Request;
 use crate::queue::provider_pool::PoolMember;
 
 impl TicketQueue {

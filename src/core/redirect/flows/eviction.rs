@@ -64,14 +64,12 @@ impl EvictionOrder {
         None
     }
 
-    /// Forgets flows that are gone, where they could be most of a list.
-    pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
+    /// Forgets flows that are gone, once they may be most of a list.
+    pub fn prune(&mut self, activity: impl Fn(Key) -> Option<Activity>) {
         for (list, established) in
             [(&mut self.newcomers, false), (&mut self.established_list, true)]
         {
-            if list.len() > 2 * flows + 1024 {
-                list.retain(|flow| activity(flow).is_some_and(|(is, _)| is == established));
-            }
+            list.prune(|flow| activity(flow).is_some_and(|(is, _)| is == established));
         }
     }
 

@@ -4,7 +4,8 @@
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::message::{ErrorCode, Reply, Request};
+use crate::protocol::reply::{ErrorCode, Reply};
+use crate::protocol::request::Request;
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -3,11 +3,11 @@
 //! The queue tells a redirector nothing by itself. While flows last, it is asked
 //! now and then what it holds of their services. Knows no flow.
 
-use crate::base::address::Provider;
 use crate::base::key_value;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::ErrorCode;
+use crate::protocol::reply::ErrorCode;
 use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.

@@ -10,7 +10,8 @@
 //! `PROVIDER failed`.
 
 use super::*;
-use crate::protocol::message::{ErrorCode, Reply, Request};
+use crate::protocol::reply::{ErrorCode, Reply};
+use crate::protocol::request::Request;
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 
 mod failures;

@@ -6,12 +6,12 @@
 use super::interface::Output;
 use super::status_poll::{self, POLL_INTERVAL};
 use super::Flows;
-use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Moment;
-use crate::protocol::message::Request;
+use crate::protocol::request::Request;
 use std::collections::HashSet;
 
 impl Flows {

@@ -1,7 +1,7 @@
 //! What the redirector knows of a client. Owns the record, which is small:
 //! there may be very many, most of them idle.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::time::Moment;
 use std::net::SocketAddr;
 

@@ -1,12 +1,13 @@
 //! What a redirector is told and what it wants done, and what an operator
 //! chooses for it. Owns these words only.
 
-use crate::base::address::Provider;
 use crate::base::outcome::Outcome;
+use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::message::{Reply, Request, RequestResult};
+use crate::protocol::reply::Reply;
+use crate::protocol::request::{Request, RequestResult};
 use std::net::SocketAddr;
 
 /// What an operator chooses.

@@ -5,7 +5,7 @@
 //! quickly, as its provider goes on living: it is kept for [`AGE_MAX`], and
 //! then given back. Knows neither clients nor the queue.
 
-use crate::base::address::Provider;
+use crate::base::provider::Provider;
 use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};
 
