@@ -409,7 +409,7 @@ impl Ledger {
                 assert!(!account.avoided(pending.asker, now), "{provider} fails for this asker");
                 assert!(
                     fits && (pending.counted || account.free() > 0),
-                    "{provider} has no place: {account:?}"
+                    "{provider} has no place for {pending:?}: {account:?}"
                 );
                 account.granted += 1;
                 if let Some(id) = id {

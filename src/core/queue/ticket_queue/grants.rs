@@ -289,19 +289,32 @@ impl TicketQueue {
         grant: Grant,
         client: Option<IpAddr>,
         result: RequestResult,
-        conn: IpAddr,
+        asker: IpAddr,
+        now: Moment,
+    ) {
+        self.end_grant(key, grant, client, result, asker, now);
+        self.serve_waiting(key, now);
+    }
+
+    /// Ends a request; who waits is not served yet.
+    fn end_grant(
+        &mut self,
+        key: Key,
+        grant: Grant,
+        client: Option<IpAddr>,
+        result: RequestResult,
+        asker: IpAddr,
         now: Moment,
     ) {
         self.sticky_request_ended(key, client, now);
         let Some(state) = self.services.get_mut(key) else { return };
         let (service, provider) = (state.name, state.pool.provider(grant.member));
-        let failed = state.pool.release(grant, result, conn, now);
-        if let (Some(conn), Some(provider)) = (failed, provider) {
-            if let Verdict::Held(_) = self.fail(key, provider, None, conn, now) {
+        let failed = state.pool.release(grant, result, asker, now);
+        if let (Some(asker), Some(provider)) = (failed, provider) {
+            if let Verdict::Held(_) = self.fail(key, provider, None, asker, now) {
                 self.log_presence_change(service, provider, ProviderEvent::Failed);
             }
         }
-        self.serve_waiting(key, now);
     }
 
     pub(super) fn sticky_request_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
@@ -399,10 +412,16 @@ impl TicketQueue {
             }
         }
         if gone {
+            let mut freed = Vec::new();
             let peer = self.peer(connection);
             for (service, grant, client) in active {
-                self.release(service, grant, client, RequestResult::Unused, peer, now);
+                self.end_grant(service, grant, client, RequestResult::Unused, peer, now);
+                freed.push(service);
             }
+            // All of them first, so that whoever waits finds every place that is free.
+            freed.sort_unstable();
+            freed.dedup();
+            freed.into_iter().for_each(|service| self.serve_waiting(service, now));
         }
     }
 }
