@@ -51,8 +51,11 @@ pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) {
 
 /// Empties the error queue of a [prepared](prepare_upstream) socket. Returns how many
 /// datagrams to `to` were refused by that host itself. What routers say is no proof.
-pub fn take_refusals(socket: &UdpSocket, to: SocketAddr, _: Option<&io::Error>) -> usize {
+/// `error`: one that a connected socket returned. Without an entry in the queue the system
+/// has no such queue, and a refusal is believed as elsewhere.
+pub fn take_refusals(socket: &UdpSocket, to: SocketAddr, error: Option<&io::Error>) -> usize {
     let mut refusals = 0;
+    let mut entries = 0;
     let mut control = CmsgBuffer([0; CMSG_BYTES]);
     loop {
         // SAFETY: zero is a valid start for both structures, which are filled by the call.
@@ -65,8 +68,10 @@ pub fn take_refusals(socket: &UdpSocket, to: SocketAddr, _: Option<&io::Error>) 
         // SAFETY: every pointer leads to something that is ours, lives for the call, and
         // has the given length.
         if unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_ERRQUEUE) } < 0 {
-            return refusals;
+            let refused = error.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            return refusals + usize::from(entries == 0 && refused);
         }
+        entries += 1;
         // SAFETY: the storage holds an address of any family, and was filled.
         let sent_to = unsafe { sockaddr::read((&raw const sockaddr).cast()) };
         let same = |address: SocketAddr| {
