@@ -287,7 +287,11 @@ impl<T> QueueConnection<T> {
             match self.key.as_ref().filter(|_| in_handshake) {
                 Some(key) => {
                     let (target, queue, name) = (self.log_target, &self.host_port, key.name);
-                    warn!(target: target, "queue {queue}: {why} in the handshake with key {name} (is it in the queue's key_file, with the same secret?); trying again");
+                    warn!(
+                        target: target,
+                        "queue {queue}: {why} in the handshake with key {name} (is it in the \
+                         queue's key_file, with the same secret?); trying again"
+                    );
                 }
                 None => {
                     warn!(target: self.log_target, "queue {}: {why}; trying again", self.host_port);

@@ -128,7 +128,7 @@ impl SecureLink {
     }
 
     /// The server's next step. Lines are appended to `lines`. Which `decoy` there is for a
-    /// name that does not exist makes no difference, as long as it is nobody's secret.
+    /// name that does not exist makes no difference, as long as no key has that secret.
     pub fn step(
         &mut self,
         keys: &KeyTable,

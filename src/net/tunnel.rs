@@ -151,7 +151,7 @@ impl Tunnel {
         match outcome {
             _ if sent > 0 => RequestResult::Good,
             Outcome::ProviderReset => RequestResult::Reset,
-            // Nobody asked for anything, so that nothing says whether it serves.
+            // The client sent nothing, so this does not show whether the provider serves.
             _ if received == 0 => RequestResult::Unused,
             Outcome::Complete if self.provider_first => RequestResult::Empty,
             // A client that only speaks, as loggers do, ends first.

@@ -98,7 +98,8 @@ fn law_table() {
             let (mean, tail) =
                 (ours.mean() / theirs.mean(), ours.quantile(0.99) / theirs.quantile(0.99));
             println!(
-                "{:<5} {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} | {:>13} | {mean:>6.3} {tail:>6.3}  {}",
+                "{:<5} {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} \
+                 | {:>13} | {mean:>6.3} {tail:>6.3}  {}",
                 setting.name,
                 shown(&ours),
                 ours.good_percent(),

@@ -233,7 +233,7 @@ fn unspecified_like(client: SocketAddr) -> IpAddr {
     }
 }
 
-/// What is wrong with these settings for whom datagrams come to, however their
+/// What is wrong with these settings for services that datagrams come to, however their
 /// sockets were opened.
 pub fn config_error(settings: &Settings, listen_sockets: &ListenSockets) -> Option<String> {
     let v1 = |service: ServiceName| {

@@ -9,7 +9,7 @@ pub enum Outcome {
     Complete,
     /// The client reset the connection.
     ClientReset,
-    /// The provider reset the connection, or nobody took a flow's datagrams any more.
+    /// The provider reset the connection, or no provider took a flow's datagrams any more.
     ProviderReset,
     /// No byte either way for `redirect_idle_timeout`.
     Idle,

@@ -6,7 +6,8 @@
 use super::time::Moment;
 
 /// A state machine driven by [`handle_input`](StateMachine::handle_input) and
-/// [`handle_timeout`](StateMachine::handle_timeout), emptied by [`poll_output`](StateMachine::poll_output).
+/// [`handle_timeout`](StateMachine::handle_timeout), and emptied by
+/// [`poll_output`](StateMachine::poll_output).
 pub trait StateMachine {
     /// What can happen to it.
     type Input;

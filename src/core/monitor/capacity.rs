@@ -4,7 +4,7 @@
 //! progress, less those only waiting for a CPU, divided by the utilisation of
 //! the CPUs, is what fills them. A service that mostly waits for others gets
 //! many slots, one that computes gets as many as there are CPUs; nothing to
-//! configure. It orders providers and refuses nobody. Reads nothing itself.
+//! configure. It orders providers and refuses no client. Reads nothing itself.
 
 pub use crate::base::sample::Sample;
 use crate::base::time::Span;

@@ -648,7 +648,7 @@ impl Monitor {
             let offer = &mut self.offers[number];
             let most = offer.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
             let own = match offer.options.capacity {
-                // What nobody can measure is what the operator says, as far as the
+                // What cannot be measured is what the operator says, as far as the
                 // host is spare.
                 Some(capacity) if sample.utilisation.is_none() => {
                     f64::from(capacity) * capacity::spare(&sample)
@@ -667,7 +667,7 @@ impl Monitor {
             let active: f64 = balancers.iter().map(|balancer| state(balancer).before.now).sum();
             let ceiling = offer.overload.ceiling(slots);
             let strict = match &mut offer.strict {
-                // Nobody is there to be told: what would be right.
+                // There is no balancer yet: what would be right.
                 Some(strict) if all_away => {
                     vec![(f64::from(strict.most()) / balancers.len() as f64) as u32; self.up.len()]
                 }
@@ -753,12 +753,14 @@ impl Monitor {
                     strict.refused(balancer);
                 }
                 if let Some(drain) = &mut self.draining {
-                    let denied = matches!(&reply, Reply::Error { error, .. } if error.code == ErrorCode::Denied);
+                    let denied = matches!(
+                        &reply, Reply::Error { error, .. } if error.code == ErrorCode::Denied
+                    );
                     if denied && !std::mem::replace(&mut drain.denied[balancer], true) {
                         drain.next_question = now;
                         return;
                     }
-                    // It takes no tickets, so it led nobody here.
+                    // It takes no tickets, so it sent no request here.
                     (drain.asked, state.active) = (true, 0.0);
                 }
                 if !std::mem::replace(&mut state.refused, true) {
@@ -804,7 +806,7 @@ impl Monitor {
             self.draining = Some(Drain { until, next_question: now, asked: false, denied });
             for offer in &mut self.offers {
                 for (state, up) in offer.balancers.iter_mut().zip(&self.up) {
-                    // Nobody tells what a queue that is away has in progress.
+                    // What a queue that is away has in progress is not known.
                     state.active = if *up { f64::MAX } else { 0.0 };
                 }
             }

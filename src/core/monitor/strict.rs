@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(strict.shares(at(5)), [3, 0], "its lease is over");
         let mut alone = Strict::new(3, 1, LEASE, at(0));
         alone.up(0);
-        assert_eq!(alone.shares(at(0)), [3], "there is nobody else");
+        assert_eq!(alone.shares(at(0)), [3], "there is no other");
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
                 strict.answered(balancer, 0, 1, 1.0);
             }
         }
-        // A place that moves is nobody's for one turn.
+        // A place that moves belongs to no balancer for one turn.
         assert!(had.iter().all(|had| *had >= 8), "{had:?}");
     }
 
@@ -363,7 +363,7 @@ mod tests {
                         strict.up(balancer);
                     }
                     0 if random.below(10) == 0 => {
-                        // Some of what was sent still arrives, and nobody hears of it.
+                        // Some of what was sent still arrives, and its reply is lost.
                         let arrives = random.below(messages.len() + 1);
                         messages.drain(..).take(arrives).for_each(|share| *capacity = share);
                         *up = false;
@@ -393,6 +393,6 @@ mod tests {
                 assert!(sum <= most, "seed {seed:#x}, step {step}: {sum} of {most} in progress");
             }
         }
-        assert!(moved > 10_000, "a bound that nobody uses proves nothing: {moved}");
+        assert!(moved > 10_000, "a bound that is never used proves nothing: {moved}");
     }
 }

@@ -31,7 +31,7 @@ pub enum Version {
     V2,
 }
 
-/// Between whom a client's connection is, as the client sees it. No address in
+/// The two ends of a client's connection, as the client sees it. No address in
 /// it is an IPv4-mapped one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProxyAddrs {
@@ -140,7 +140,7 @@ pub enum ParseStatus<'a> {
     Complete {
         /// Its length in bytes; what follows is the client's.
         length: usize,
-        /// Whom it names. None: the sender speaks for itself (`LOCAL`), or of a
+        /// The addresses that it names. None: the sender speaks for itself (`LOCAL`), or of a
         /// client whose address is none of the Internet.
         addrs: Option<ProxyAddrs>,
         /// What version 2 carries behind the addresses of a client that it names.

@@ -13,7 +13,7 @@ use std::fmt::{self, Display};
 /// The error words of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorCode {
-    /// Nobody has a place free.
+    /// No provider has a free slot.
     NoTicket,
     /// Too many wait already.
     Crowded,

@@ -456,10 +456,12 @@ mod tests {
     #[test]
     fn requests_round_trip() {
         for text in [
-            "pegasus://127.0.0.1/ticket?provider=10.0.0.7:80&service=web&tickets=25&capacity=100&lease=5s",
+            "pegasus://127.0.0.1/ticket?provider=10.0.0.7:80&service=web&tickets=25\
+             &capacity=100&lease=5s",
             "pegasus://127.0.0.1/ticket?provider=%5B::1%5D:80&tickets=0&capacity=0",
             "pegasus://127.0.0.1/ticket?provider=:80&tickets=1&capacity=1000000&lease=250ms",
-            "pegasus://127.0.0.1/next?service=web&wait=1s&id=4294967295&client=192.0.2.1&avoid=10.0.0.7:80,%5B::1%5D:80",
+            "pegasus://127.0.0.1/next?service=web&wait=1s&id=4294967295&client=192.0.2.1\
+             &avoid=10.0.0.7:80,%5B::1%5D:80",
             "pegasus://127.0.0.1/failure?provider=10.0.0.7&id=7",
             "pegasus://127.0.0.1/done?id=7",
             "pegasus://127.0.0.1/done?id=7&result=empty",

@@ -239,7 +239,7 @@ impl ProviderPool {
         let offered = now < member.lease_end;
         let had_tickets = offered && member.stats.free() > 0;
         if now >= member.hold_end {
-            // Uncounted requests never end; those nobody called a failure went well.
+            // Uncounted requests never end; those that no peer called a failure went well.
             for _ in 0..member.stats.spent.min(PROBATION_MAX) {
                 member.record_success(true);
             }
@@ -347,13 +347,13 @@ impl ProviderPool {
                     .get(*provider)
                     .is_some_and(|key| view.candidate(key.index()).is_some())
             };
-            // Mostly there are more than could be avoided, and nobody has to be counted.
+            // Mostly there are more than could be avoided, and counting is not needed.
             all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
         })
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
-    /// one) within somebody's capacity; else none. One that is patient can wait,
+    /// one) within the capacity of another; else none. One that is patient can wait,
     /// and finds no provider beyond the pace at which new ones are let in.
     pub fn grant(
         &mut self,
@@ -460,7 +460,7 @@ impl ProviderPool {
         }
     }
 
-    /// A ticket that was spent for nobody is free again, unless the provider has
+    /// A ticket that was spent for a peer that is gone is free again, unless the provider has
     /// offered anew or died since.
     pub fn refund(&mut self, grant: Grant, now: Moment) {
         let Some(member) = self.members.get_mut(grant.member) else { return };

@@ -87,7 +87,7 @@ struct ConnectionState {
     requests: HashMap<u32, RequestState>,
     /// Waiting requests without id.
     waiting_uncounted: Vec<(Key, u64)>,
-    /// It has ended its side, or hung up: nobody can tell yet.
+    /// It has ended its side, or the whole connection: that is not known yet.
     read_closed: bool,
     /// Tickets spent for it since then.
     unconfirmed: Vec<(Key, Grant)>,
@@ -233,7 +233,7 @@ impl TicketQueue {
     }
 
     /// Whether tickets were spent for this connection that come back if it turns
-    /// out that nobody was there to hear of them.
+    /// out that the peer was gone before it heard of them.
     pub fn has_unconfirmed(&self, connection: Key) -> bool {
         self.connection(connection).is_some_and(|conn| !conn.unconfirmed.is_empty())
     }
@@ -514,7 +514,7 @@ impl TicketQueue {
         let Some(key) = key else {
             return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
         };
-        // Who comes later is served later: whoever waits goes first.
+        // Requests that wait go first.
         let has_waiting = self.services.get(key).is_some_and(|state| !state.waiting.is_empty());
         if has_waiting {
             self.serve_waiting(key, now);

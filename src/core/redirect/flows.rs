@@ -452,7 +452,7 @@ impl Flows {
             return;
         };
         self.forget(key);
-        // One that only speaks, as loggers do, is served as far as anybody knows.
+        // One that only speaks, as loggers do, is served as far as can be known.
         let lost = sent == 0 && outcome == Outcome::ProviderReset;
         let result = if lost { RequestResult::Reset } else { RequestResult::Good };
         self.redirector.handle_input(

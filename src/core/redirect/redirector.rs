@@ -1,7 +1,7 @@
 //! The redirector, as a state machine: each client asks, connects, is relayed,
 //! and is gone.
 //!
-//! Owns whom each client is led to, the retries, what the queue is told, and
+//! Owns the provider of each client, the retries, the messages to the queue, and
 //! the time all that may take. Knows no socket: the relay of bytes is the
 //! hand's, and the machine hears of it when both directions have ended.
 
@@ -224,7 +224,7 @@ impl Redirector {
         self.count
     }
 
-    /// Whom the queue granted to a client, if it did.
+    /// The provider that the queue granted to a client, if it did.
     pub fn granted(&self, key: Key) -> Option<Provider> {
         let (_, client) =
             self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
@@ -291,7 +291,7 @@ impl Redirector {
         if !self.use_prefetched(key, now) {
             self.send_next(key, now);
         }
-        // Whoever is here goes before those who may come.
+        // The client that is here goes before those that may come.
         if let Some(number) = prefetchable {
             self.refill_prefetch(number);
         }
@@ -327,7 +327,7 @@ impl Redirector {
         self.next_id
     }
 
-    /// The service of a client that was not led to anybody yet, if tickets of it
+    /// The service of a client that had no provider yet, if tickets of it
     /// are asked for ahead.
     fn prefetch_service(&mut self, key: Key) -> Option<u16> {
         let client =
@@ -405,7 +405,7 @@ impl Redirector {
         }) {
             let Some(client) = self.client(key) else { continue };
             let (number, waits) = (client.service, client.state == ClientState::AwaitingQueue);
-            // Whoever waits for the queue already goes on waiting as long as it was told to.
+            // A client that already waits for the queue goes on waiting for its own time.
             if !waits || (queue == QueueStatus::Down && self.has_fallback(number)) {
                 if let Some(client) = self.client(key) {
                     client.grant = None;
@@ -508,7 +508,7 @@ impl Redirector {
         self.services.get(usize::from(number)).is_some_and(|service| !service.providers.is_empty())
     }
 
-    /// Leads a client for whom the queue has nobody to a static provider, each
+    /// Leads a client for which the queue has no provider to a fallback, each
     /// at most once; without one it is turned away.
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
         self.release_grant(key, RequestResult::Unused);

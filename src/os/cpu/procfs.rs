@@ -21,7 +21,7 @@ fn parse(line: &str) -> Option<Times> {
         .map_while(|field| field.parse().ok())
         .collect();
     let total = ticks.iter().sum();
-    // What is niced gives way to whoever wants the CPU.
+    // A niced process gives way to any other that wants the CPU.
     let idle: u64 = ticks.get(3..5)?.iter().sum::<u64>() + ticks[1];
     Some(Times { busy: total - idle, total })
 }

@@ -122,7 +122,8 @@ impl Story {
 fn the_first_bid_comes_at_once_with_the_cpus_as_slots_no_ceiling_and_a_lease_of_five_intervals() {
     let mut story = Story::up(1, vec![service("web", false)]);
     story.until(0);
-    let offer = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=4&capacity=1000000&weight=4.000&lease=5s";
+    let offer = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=4\
+                 &capacity=1000000&weight=4.000&lease=5s";
     assert_eq!(story.said(), [(0, offer.to_string())]);
     for (interval, lease) in [(100, "5s"), (1000, "5s"), (2000, "10s")] {
         let mut options = options(1, vec![service("web", false)]);
@@ -360,7 +361,10 @@ fn draining_withdraws_everywhere_and_ends_with_the_last_request() {
     let withdraw = "pegasus://b/withdraw?provider=10.0.0.1:80&service=web".to_string();
     assert_eq!(story.said(), [(0, withdraw.clone()), (1, withdraw)]);
     let active = |story: &mut Story, balancer, active: u32, capacity: u32| {
-        let line = format!("provider service=web address=10.0.0.1:80 tickets=0 capacity={capacity} active={active}\n");
+        let line = format!(
+            "provider service=web address=10.0.0.1:80 tickets=0 capacity={capacity} \
+             active={active}\n"
+        );
         let other = "provider service=web address=10.0.0.2:80 tickets=0 capacity=0 active=7\n";
         story.tell(Input::QueueReply { balancer, service: 0, reply: Reply::Status(line + other) });
     };
@@ -418,5 +422,5 @@ fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
     let mut story = Story::new(options(1, vec![service("web", false)]));
     story.tell(Input::Drain);
     story.until(0);
-    assert!(story.finished, "nobody to tell");
+    assert!(story.finished, "no balancer to tell");
 }

@@ -15,7 +15,8 @@ fn may(key: &PeerKey, message: &str, from: &str) -> bool {
 #[test]
 fn a_file_reads_and_a_line_prints_alike() {
     let text = format!(
-        "# keys\nweb3=\"provider {A} addr=10.0.3.0/29,::1 service=web,my-app\"\n\nlb1='balancer {B}'\n"
+        "# keys\nweb3=\"provider {A} addr=10.0.3.0/29,::1 service=web,my-app\"\n\n\
+         lb1='balancer {B}'\n"
     );
     let table = KeyTable::parse(&text).unwrap();
     let lines: Vec<String> = table.iter().map(|key| key.line(true)).collect();

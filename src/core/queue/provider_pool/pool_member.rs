@@ -75,7 +75,7 @@ pub struct PoolMember {
 }
 
 impl PoolMember {
-    /// Somebody who has not offered anything yet.
+    /// A provider that has not offered anything yet.
     pub(super) fn new(
         provider: Provider,
         turn: u64,
@@ -144,7 +144,7 @@ impl PoolMember {
     }
 
     /// What it can take. A counted request needs room within its capacity; on
-    /// probation nobody goes beyond that.
+    /// probation no request goes beyond that.
     pub(super) fn availability(&self, now: Moment) -> Availability {
         if !self.is_open(now) {
             return Availability::Unavailable;

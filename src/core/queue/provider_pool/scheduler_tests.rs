@@ -52,7 +52,7 @@ fn number(provider: Provider) -> u32 {
     }
 }
 
-/// The numbers of the providers granted one after the other; 0: nobody.
+/// The numbers of the providers granted one after the other; 0: no provider.
 fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
     let mut granted =
         || book.grant(counted, false, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
@@ -91,9 +91,9 @@ fn every_scheduler_uses_all_there_is_and_no_more() {
             let granted = grants(&mut book, counted, 20);
             let served = granted.iter().take_while(|number| **number != 0).count();
             assert_eq!(served, most, "{} {granted:?}", member.names[0]);
-            let whom = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
+            let chosen = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
             assert_eq!(
-                [whom(1), whom(2), whom(3), whom(4)],
+                [chosen(1), chosen(2), chosen(3), chosen(4)],
                 [3, 0, 5, 1],
                 "free tickets first: {}",
                 member.names[0]
@@ -122,10 +122,10 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
         let granted = |number| book.grant(true, false, client(number), &avoid, at(0));
-        let whom: Vec<u32> =
+        let chosen: Vec<u32> =
             (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
-        assert_eq!(whom.len(), 17, "{}", member.names[0]);
-        assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", member.names[0]);
+        assert_eq!(chosen.len(), 17, "{}", member.names[0]);
+        assert!([3, 4, 5].iter().all(|number| !chosen.contains(number)), "{}", member.names[0]);
         assert!(
             book.has_candidate(true, false, &[], at(0))
                 && !book.has_candidate(true, false, &avoid, at(0))
@@ -178,7 +178,7 @@ fn random_two_prefers_the_less_loaded_and_repeats_itself() {
     let granted = grants(&mut one, true, 1000);
     let mut loads = BTreeMap::new();
     granted.iter().for_each(|number| *loads.entry(*number).or_insert(0) += 1);
-    // One random choice would leave somebody with about twice the mean.
+    // One random choice would leave a provider with about twice the mean.
     assert!(loads.len() == 100 && loads.values().all(|load| (5..15).contains(load)), "{loads:?}");
     assert_eq!(granted, grants(&mut book("random", (0..100).map(|_| (100, 100))), true, 1000));
 }
@@ -212,7 +212,7 @@ fn weighted_turns_survive_new_weights() {
     assert!(served.iter().all(|count: &f64| (count - 1400.0).abs() < 30.0), "{served:?}");
 }
 
-/// Whom each client is led to, nobody else being there.
+/// The provider of each client, while there are no other clients.
 fn homes(book: &mut ProviderPool, clients: u32) -> Vec<u32> {
     let home = |client: u32| {
         let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
@@ -340,7 +340,7 @@ const LAWS: [(&str, Law); 7] = [
     }),
 ];
 
-/// Whom the specification allows, with a look at every member.
+/// The providers that the specification allows, found by a look at every member.
 fn candidates<'a>(
     book: &'a ProviderPool,
     placement: Placement,
@@ -395,19 +395,19 @@ fn history(name: &str, law: Law, seed: u64) {
     let (mut now, mut running) = (at(0), Vec::<(Grant, u32)>::new());
     for step in 0..4000 {
         now = now + Span::from_millis(random.below(20) as u64);
-        let whom = provider(random.below(providers) as u32);
+        let chosen = provider(random.below(providers) as u32);
         match if step < providers { 0 } else { random.below(100) } {
             0..=7 => {
                 let tickets = random.below(weights + 1) as u32;
                 let capacity = random.below(4 * weights) as u32;
                 let lease = Span::from_millis(1 + random.below(60_000) as u64);
                 book.offer(
-                    Offer { provider: whom, tickets, capacity, weight: weight(capacity), lease },
+                    Offer { provider: chosen, tickets, capacity, weight: weight(capacity), lease },
                     now,
                 );
             }
-            8 => drop(book.withdraw(whom, now)),
-            9 => drop(book.fail(whom, None, Some(ASKER), now)),
+            8 => drop(book.withdraw(chosen, now)),
+            9 => drop(book.fail(chosen, None, Some(ASKER), now)),
             10 => book.sweep(now),
             11 if random.below(20) == 0 => {
                 book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1))

@@ -77,7 +77,7 @@ impl Trust {
     }
 
     /// A request ended without a byte from the provider. Answers whether that
-    /// amounts to a failure, and of which asker; of nobody: of several.
+    /// amounts to a failure, and of which asker; `None`: of several.
     pub(super) fn vain(&mut self, asker: IpAddr) -> Option<Option<IpAddr>> {
         self.vain_of =
             if self.vain == 0 { Some(asker) } else { self.vain_of.filter(|known| *known == asker) };
@@ -145,9 +145,9 @@ mod tests {
     #[test]
     fn one_asker_is_believed_unless_another_was_served() {
         let mut trust = Trust::default();
-        assert!(trust.believes(A, at(0)), "nobody was served");
+        assert!(trust.believes(A, at(0)), "no request was served");
         trust.served(A);
-        assert!(trust.believes(A, at(1)), "nobody else was served");
+        assert!(trust.believes(A, at(1)), "no other asker was served");
         trust.served(B);
         assert!(!trust.believes(A, at(2)), "another was served");
         assert_eq!((trust.avoided_until(A), trust.avoided_until(B)), (at(502), Moment::ZERO));

@@ -172,7 +172,7 @@ impl TicketQueue {
         self.reply(pending.connection, pending.slot, Reply::Provider { provider, id });
     }
 
-    /// Gives back the tickets that were spent for somebody who had hung up.
+    /// Gives back the tickets that were spent for a connection that had ended.
     pub(super) fn refund_unconfirmed(&mut self, connection: Key, now: Moment) {
         let unsure = self
             .connection_mut(connection)
@@ -199,7 +199,7 @@ impl TicketQueue {
                 return;
             };
             let ServiceState { pool, waiting, .. } = state;
-            // Whom nobody could serve is not worth a walk along the line.
+            // Without any candidate the wait queue need not be searched.
             let mut until = Moment::NEVER;
             let found = if pool.any_available(now) {
                 waiting.next_to_serve(now, |waiter| {
@@ -236,7 +236,7 @@ impl TicketQueue {
         }
     }
 
-    /// Takes somebody out of the waiting line.
+    /// Takes a request out of the wait queue.
     pub(super) fn dequeue(&mut self, key: Key, position: u64) -> Option<Waiter<PendingNext>> {
         let waiter = self.services.get_mut(key)?.waiting.remove(position)?;
         self.waiting -= 1;
@@ -342,7 +342,7 @@ impl TicketQueue {
                 self.sticky_request_ended(key, client, now);
                 if let Some(state) = self.services.get_mut(key) {
                     state.pool.release(known, RequestResult::Unused, peer, now);
-                    // A grant of somebody else says nothing about this provider.
+                    // A grant of another provider says nothing about this one.
                     grant = Some(known).filter(|grant| {
                         state.name == service && state.pool.provider(grant.member) == Some(provider)
                     });
@@ -378,7 +378,7 @@ impl TicketQueue {
         state.map_or(Verdict::Stale, |state| state.pool.fail(provider, grant, conn, now))
     }
 
-    /// Nobody waits with an id on this connection any more; `gone`: it holds
+    /// No request with an id waits on this connection any more; `gone`: it holds
     /// nothing else either.
     pub(super) fn disconnect(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(conn) = self.connection_mut(connection) else { return };
@@ -418,7 +418,7 @@ impl TicketQueue {
                 self.end_grant(service, grant, client, RequestResult::Unused, peer, now);
                 freed.push(service);
             }
-            // All of them first, so that whoever waits finds every place that is free.
+            // All of them first, so that the waiting requests find every free slot.
             freed.sort_unstable();
             freed.dedup();
             freed.into_iter().for_each(|service| self.serve_waiting(service, now));

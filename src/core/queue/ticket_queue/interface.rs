@@ -130,7 +130,7 @@ pub enum Input {
     },
     /// Other options from now on.
     Reconfigure(Box<QueueOptions>),
-    /// The end is near: nobody waits any more, nothing is granted.
+    /// The end is near: no request waits any more, nothing is granted.
     Drain,
 }
 

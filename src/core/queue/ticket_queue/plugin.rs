@@ -1,14 +1,15 @@
 //! Asking a program of the operator's who serves next.
 //!
 //! Owns the dialogue: what the program is told and asked, and what its answers
-//! are worth. Whoever is asked about waits in the line meanwhile, marked, for
+//! are worth. The request waits in the wait queue meanwhile, marked, for
 //! at most the plug-in's time; then the default scheduler decides. Starts no
 //! program: lines are outputs, answers inputs.
 //!
 //! ```text
 //! ticket provider=10.0.0.7:80 tickets=4 capacity=16
 //! failed provider=10.0.0.7:80
-//! next id=5 service=web client=192.0.2.1 candidates=10.0.0.7:80,10.0.0.8:80 tickets=4,4 capacity=16,16 active=1,0
+//! next id=5 service=web client=192.0.2.1 candidates=10.0.0.7:80,10.0.0.8:80 (on one line)
+//!     tickets=4,4 capacity=16,16 active=1,0
 //! ```
 //!
 //! The last is a question; the answer is `id=5 provider=10.0.0.8:80`.
@@ -125,7 +126,7 @@ impl TicketQueue {
         };
         match granted {
             Some((provider, grant)) => self.granted(key, &what, provider, grant, now),
-            // It was a candidate when it was asked about: nobody's fault.
+            // It was a candidate when the question was asked: no fault of the program.
             None => self.decide_without_plugin(key, what, since, deadline, now),
         }
     }

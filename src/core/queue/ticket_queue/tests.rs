@@ -76,7 +76,7 @@ impl Story {
                 Output::PluginOk { .. } => {}
                 Output::RestartPlugin { why, .. } => answers.push(("restart".into(), why.into())),
                 Output::StartPlugin { command, .. } => {
-                    self.notes.push(format!("engage {}", command.as_deref().unwrap_or("nobody")));
+                    self.notes.push(format!("engage {}", command.as_deref().unwrap_or("none")));
                 }
                 Output::Log(note) => {
                     self.notes.push(format!(

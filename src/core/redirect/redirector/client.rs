@@ -19,7 +19,7 @@ pub enum ClientState {
     Relaying,
 }
 
-/// Somebody who came, and is not gone.
+/// A client that arrived and has not left.
 #[derive(Debug)]
 pub struct Client {
     /// Its number among the services that clients came for: there may be many
@@ -44,13 +44,13 @@ pub struct Client {
     pub retry: Option<Box<RetryState>>,
 }
 
-/// What only a client has whom the queue or a provider failed.
+/// What only a client has that the queue or a provider failed.
 #[derive(Debug, Default)]
 pub struct RetryState {
     pub avoid: Vec<Provider>,
     pub fallbacks: u32,
     /// Whose turn it was when the first of them was called: the others follow
-    /// in their order, whoever else comes meanwhile.
+    /// in their order, whatever other clients come meanwhile.
     pub first_fallback: usize,
     /// Until when it waits for the queue, however often that goes away.
     pub outage: Option<Moment>,

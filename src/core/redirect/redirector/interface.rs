@@ -43,7 +43,7 @@ impl Default for RedirectOptions {
 /// Why a provider could not be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// It refused the connection, or nobody is there.
+    /// It refused the connection, or no host is there.
     Refused,
     /// It did not answer in time.
     TimedOut,
@@ -174,7 +174,7 @@ pub enum Output {
     Connect {
         /// The client.
         client: Key,
-        /// Whom.
+        /// The client.
         to: SocketAddr,
     },
     /// Drop the client's call: it took too long. The client stays.
@@ -200,7 +200,7 @@ pub enum RedirectLog {
         service: ServiceName,
         /// Where it came from.
         client: SocketAddr,
-        /// Who served it, if anybody.
+        /// The provider that served it, if any.
         provider: Option<Provider>,
         /// How it ended.
         outcome: Outcome,

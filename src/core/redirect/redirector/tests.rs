@@ -303,7 +303,8 @@ fn a_client_that_gives_up_gives_its_place_back() {
          0.5s b gave-up => b turned-away | say pegasus://b/done?id=2&result=unused | b gone gave-up
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
-         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused | c gone out-of-sockets",
+         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused \
+             | c gone out-of-sockets",
     )
     .ends();
 }
@@ -314,7 +315,8 @@ fn a_provider_that_cannot_be_reached_from_here_is_left_to_others() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
-         0s a blocked => say pegasus://b/done?id=1&result=unused | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s a blocked => say pegasus://b/done?id=1&result=unused \
+             | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
          0.1s a connected
          1s a closed => say pegasus://b/done?id=2 | a gone complete",
@@ -456,7 +458,8 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
          0s told 10.0.0.1:80 id=2
          0s told 10.0.0.2:80 id=3
          0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
-          say pegasus://b/done?id=2&result=unused | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
+          say pegasus://b/done?id=2&result=unused \
+             | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=4 => a connect 10.0.0.2:80
          0s down
          0s up
