@@ -279,6 +279,12 @@ pub const SECTIONS: &[Section] = &[
             global("queue_allow_status", "127.0.0.0/8 ::1", "Networks from which the status may be read.", |s, v| {
                 parse_networks_into(&mut s.queue.allow_status, v)
             }),
+            global(
+                "queue_allow_drain",
+                "127.0.0.0/8 ::1",
+                "Networks from which providers may be drained and resumed.",
+                |s, v| parse_networks_into(&mut s.queue.allow_drain, v),
+            ),
         ],
     },
     Section {

@@ -154,13 +154,13 @@ fn on_signal(
     }
 }
 
-/// What is offered in these lines. Those of another version may be none, the last
+/// What is offered and drained in these lines. Those of another version may be none, the last
 /// one may lack its end.
 fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
     let lines =
         lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let requests = lines.filter_map(|line| Request::parse(line).ok());
-    requests.filter(|request| matches!(request, Request::Ticket { .. }))
+    requests.filter(|request| matches!(request, Request::Ticket { .. } | Request::Drain { .. }))
 }
 
 /// A queue of this process, with a thread for its control connections.

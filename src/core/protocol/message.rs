@@ -60,6 +60,22 @@ pub enum Request {
         /// What it no longer serves.
         service: ServiceName,
     },
+    /// Maintenance: a provider gets no new requests until it is resumed.
+    Drain {
+        /// Which provider; what is not written is the sender's address.
+        provider: ProviderSpec,
+        /// Only for this service; none: for every service that it offers here.
+        service: Option<ServiceName>,
+        /// The drain ends by itself after this time.
+        duration: Option<Span>,
+    },
+    /// The end of a drain.
+    Resume {
+        /// Which provider; what is not written is the sender's address.
+        provider: ProviderSpec,
+        /// Only for this service; none: for every service.
+        service: Option<ServiceName>,
+    },
     /// What the queue holds, of all services or of one.
     Status {
         /// Only this one.
@@ -173,6 +189,17 @@ pub struct Feedback {
     pub mode: Mode,
 }
 
+/// What a `drain` or `resume` left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DrainState {
+    /// Services in which the provider is drained, or was resumed.
+    pub services: u32,
+    /// Requests in progress at the provider in these services.
+    pub active: u64,
+    /// The provider offers tickets in at least one of them.
+    pub offering: bool,
+}
+
 /// What a ticket queue answers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
@@ -182,6 +209,8 @@ pub enum Reply {
     Feedback(Feedback),
     /// To `failure` and `withdraw`: so many free tickets are gone.
     Discarded(u64),
+    /// To `drain` and `resume`.
+    Drained(DrainState),
     /// To `next`.
     Provider {
         /// Who serves.
@@ -215,12 +244,13 @@ impl Request {
             "/next" => &["service", "wait", "id", "client", "avoid"],
             "/failure" => &["provider", "service", "id"],
             "/done" => &["id", "unused"],
-            "/withdraw" => &["provider", "service"],
+            "/withdraw" | "/resume" => &["provider", "service"],
+            "/drain" => &["provider", "service", "for"],
             "/status" => &["service"],
             _ => {
                 return Err(ProtocolError::new(
                     ErrorCode::UnknownCommand,
-                    "ticket, next, failure, done, withdraw or status",
+                    "ticket, next, failure, done, withdraw, drain, resume or status",
                 ))
             }
         };
@@ -269,6 +299,15 @@ impl Request {
             "/withdraw" => Request::Withdraw {
                 provider: p.optional("provider")?.unwrap_or_default(),
                 service: p.service()?,
+            },
+            "/drain" => Request::Drain {
+                provider: p.optional("provider")?.ok_or_else(|| wrong("provider", "missing"))?,
+                service: p.optional("service")?,
+                duration: p.optional("for")?,
+            },
+            "/resume" => Request::Resume {
+                provider: p.optional("provider")?.ok_or_else(|| wrong("provider", "missing"))?,
+                service: p.optional("service")?,
             },
             _ => Request::Status { service: p.optional("service")? },
         })
@@ -341,6 +380,23 @@ impl Request {
             Request::Withdraw { provider, service } => {
                 url.push_str("withdraw");
                 common(&mut url, &mut add, provider, service);
+            }
+            Request::Drain { provider, service, duration } => {
+                url.push_str("drain");
+                add(&mut url, "provider", provider);
+                if let Some(service) = service {
+                    add(&mut url, "service", service);
+                }
+                if let Some(duration) = duration {
+                    add(&mut url, "for", duration);
+                }
+            }
+            Request::Resume { provider, service } => {
+                url.push_str("resume");
+                add(&mut url, "provider", provider);
+                if let Some(service) = service {
+                    add(&mut url, "service", service);
+                }
             }
             Request::Status { service } => {
                 url.push_str("status");
@@ -458,6 +514,10 @@ impl Reply {
                 )
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
+            Reply::Drained(s) => {
+                let offering = if s.offering { "yes" } else { "no" };
+                write!(out, "ok services={} active={} offering={offering}", s.services, s.active)
+            }
             Reply::Provider { provider, .. } => {
                 provider.write(out);
                 Ok(())
@@ -508,6 +568,13 @@ impl Reply {
 fn ok_pairs(line: &str) -> Option<Reply> {
     if let Some(tickets) = key_value::find(line, "discarded") {
         return tickets.parse().ok().map(Reply::Discarded);
+    }
+    if let Some(services) = key_value::find(line, "services") {
+        return Some(Reply::Drained(DrainState {
+            services: services.parse().ok()?,
+            active: key_value::find(line, "active")?.parse().ok()?,
+            offering: key_value::find(line, "offering")? == "yes",
+        }));
     }
     let active = decimal::parse(key_value::find(line, "active")?)?;
     let mode = match key_value::find(line, "mode")? {
@@ -579,6 +646,9 @@ mod tests {
             "pegasus://127.0.0.1/done?id=7",
             "pegasus://127.0.0.1/done?id=7&unused=yes",
             "pegasus://127.0.0.1/withdraw",
+            "pegasus://127.0.0.1/drain?provider=10.0.0.7:80",
+            "pegasus://127.0.0.1/drain?provider=%5B::1%5D:80&service=web&for=5m",
+            "pegasus://127.0.0.1/resume?provider=10.0.0.7:80&service=web",
             "pegasus://127.0.0.1/status?service=web",
         ] {
             assert_eq!(line(&Request::parse(text.as_bytes()).unwrap()).trim_end(), text);
@@ -607,6 +677,9 @@ mod tests {
             ("pegasus://b/ticket?tickets=-1&capacity=1", ErrorCode::BadParameter),
             ("pegasus://b/ticket?provider=web1&tickets=1&capacity=1", ErrorCode::BadParameter),
             ("pegasus://b/failure", ErrorCode::BadParameter),
+            ("pegasus://b/drain", ErrorCode::BadParameter),
+            ("pegasus://b/drain?provider=10.0.0.7&for=ever", ErrorCode::BadParameter),
+            ("pegasus://b/resume?provider=10.0.0.7&for=5m", ErrorCode::BadParameter),
             ("pegasus://b/done", ErrorCode::BadParameter),
             ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
             ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),
@@ -622,6 +695,7 @@ mod tests {
             "ok active=1.500 granted=12 waiting=0 mode=slots",
             "ok active=0.000 granted=1 waiting=3 mode=paper",
             "ok discarded=100",
+            "ok services=2 active=3 offering=yes",
             "10.0.0.7:80",
             "10.0.0.7",
             "[::1]:80 id=7",

@@ -250,6 +250,9 @@ impl TicketQueue {
             Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
                 (&self.options.allow_next, "this address is not in queue_allow_next")
             }
+            Request::Drain { .. } | Request::Resume { .. } => {
+                (&self.options.allow_drain, "this address is not in queue_allow_drain")
+            }
             Request::Status { .. } => {
                 (&self.options.allow_status, "this address is not in queue_allow_status")
             }
@@ -283,6 +286,13 @@ impl TicketQueue {
                 Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
             Request::Done { id, unused } => self.done(connection, id, unused, now),
+            Request::Drain { provider, service, duration } => {
+                let drain_end = duration.map_or(Moment::NEVER, |duration| now + duration);
+                self.drain(provider.resolve(peer), service, drain_end, now)
+            }
+            Request::Resume { provider, service } => {
+                Ok(self.resume(provider.resolve(peer), service, now))
+            }
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Error { error, id: None });
@@ -501,6 +511,9 @@ impl TicketQueue {
     }
 }
 
+#[cfg(test)]
+mod drain_tests;
+mod drains;
 mod grants;
 mod interface;
 mod plugin;

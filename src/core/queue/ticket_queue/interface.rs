@@ -38,6 +38,8 @@ pub struct QueueOptions {
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
+    /// Networks from which providers may be drained and resumed.
+    pub allow_drain: Vec<Cidr>,
 }
 
 impl Default for QueueOptions {
@@ -55,6 +57,7 @@ impl Default for QueueOptions {
             allow_ticket: Cidr::LOOPBACK.to_vec(),
             allow_next: Cidr::LOOPBACK.to_vec(),
             allow_status: Cidr::LOOPBACK.to_vec(),
+            allow_drain: Cidr::LOOPBACK.to_vec(),
         }
     }
 }
@@ -183,6 +186,10 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// An operator drained it.
+    Drained,
+    /// An operator resumed it.
+    Resumed,
 }
 
 impl ProviderEvent {
@@ -193,6 +200,8 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Drained => "drained",
+            ProviderEvent::Resumed => "resumed",
         }
     }
 }

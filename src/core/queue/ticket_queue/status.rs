@@ -6,9 +6,12 @@ use crate::base::service_name::ServiceName;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Request;
 use crate::queue::provider_pool::PoolMember;
+use crate::scheduler::competitive::SAMPLES_MIN;
+use crate::scheduler::interface::Availability;
 
 impl TicketQueue {
-    /// What is offered here, as the messages that would offer it to another queue.
+    /// What is offered and drained here, as the messages that would make it so at
+    /// another queue.
     pub fn offers(&self, now: Moment) -> Vec<Request> {
         let of = |state: &ServiceState| {
             let offers = |member: &&PoolMember| {
@@ -23,10 +26,12 @@ impl TicketQueue {
             };
             state.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
         };
-        self.services.iter().flat_map(|(_, state)| of(state)).collect()
+        let drains = self.drains(now);
+        self.services.iter().flat_map(|(_, state)| of(state)).chain(drains).collect()
     }
 
-    pub(super) fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
+    /// The lines of `status`, of all services or of one.
+    pub fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
         let mut text = String::new();
         let mut line = String::from("queue");
         for (key, value) in [
@@ -59,7 +64,9 @@ impl TicketQueue {
         let mut providers: Vec<_> = state
             .pool
             .members()
-            .filter(|member| now < member.lease_end || member.stats.active > 0)
+            .filter(|member| {
+                now < member.lease_end || member.stats.active > 0 || now < member.drain_end
+            })
             .collect();
         providers.sort_by_key(|member| member.stats.provider);
         let mut lines = String::new();
@@ -88,6 +95,12 @@ impl TicketQueue {
             }
             key_value::push(&mut line, "lease", member.lease_end.since(now));
             key_value::push(&mut line, "held", held);
+            key_value::push(&mut line, "state", state_word(member, now));
+            let known = if stats.samples >= SAMPLES_MIN { stats.service_time } else { Span::ZERO };
+            key_value::push(&mut line, "time", known);
+            if now < member.drain_end && member.drain_end != Moment::NEVER {
+                key_value::push(&mut line, "drained", member.drain_end.since(now));
+            }
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { stats.tickets } else { 0 });
@@ -111,5 +124,21 @@ impl TicketQueue {
         text.push_str(&line);
         text.push('\n');
         text.push_str(&lines);
+    }
+}
+
+/// Why a provider gets requests or does not, in one word.
+fn state_word(member: &PoolMember, now: Moment) -> &'static str {
+    if now < member.drain_end {
+        return "drained";
+    }
+    if now < member.hold_end {
+        return "held";
+    }
+    match member.availability(now) {
+        Availability::FreeTicket | Availability::UncountedOnly => "free",
+        Availability::SpareCapacity => "busy",
+        Availability::Full => "full",
+        Availability::Unavailable => "gone",
     }
 }
