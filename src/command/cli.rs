@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// What `--version` prints.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 6] = ["queue", "redirect", "monitor", "send", "demo", "help"];
+const COMMANDS: [&str; 10] =
+    ["queue", "redirect", "monitor", "send", "demo", "help", "status", "top", "drain", "resume"];
 /// A command that stays, and what runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// Those of this program.
@@ -31,7 +32,8 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// What talks to whoever started it, even over a socket.
-const INTERACTIVE: [&str; 7] = ["send", "demo", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 11] =
+    ["send", "demo", "help", "status", "top", "drain", "resume", "-h", "--help", "-V", "--version"];
 
 /// The command, and what follows it: from the program's name, or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -96,6 +98,8 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             add_configuration(&mut options);
             parse("send", options, rest, client, send::run)
         }
+        #[cfg(feature = "operate")]
+        Some(name @ ("status" | "top" | "drain" | "resume")) => operate(name, rest, client),
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -115,12 +119,37 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
     }
 }
 
+/// A command of an operator.
+#[cfg(feature = "operate")]
+fn operate(name: &str, rest: &[String], client: bool) -> i32 {
+    use super::operate;
+    let mut options = Options::new();
+    add_configuration(&mut options);
+    operate::add_options(&mut options);
+    let run = match name {
+        "status" => {
+            options.optflag("", "json", "");
+            operate::status::run
+        }
+        "top" => {
+            options.optopt("n", "", "", "COUNT");
+            operate::top::run
+        }
+        "drain" => {
+            options.optopt("", "for", "", "TIME");
+            operate::drain::run_drain
+        }
+        _ => operate::drain::run_resume,
+    };
+    parse(name, options, rest, client, run)
+}
+
 fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     if stderr_was_client {
         error!(target: "usage", "{why}");
     } else {
         print_error(format_args!("pegasus: {why}"));
-        print_error("usage: pegasus queue|redirect|monitor|send|demo|help [options]   (pegasus help COMMAND)");
+        print_error("usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|demo|help [options]   (pegasus help COMMAND)");
     }
     exit::USAGE
 }

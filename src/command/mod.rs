@@ -7,6 +7,8 @@ pub mod demo;
 pub mod help;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+#[cfg(feature = "operate")]
+pub mod operate;
 pub mod plugins;
 #[cfg(feature = "queue")]
 pub mod queue;
@@ -16,6 +18,8 @@ pub mod queue;
 #[cfg(feature = "redirect")]
 pub mod redirect;
 pub mod send;
+#[cfg(any(feature = "operate", feature = "admin"))]
+pub mod status_report;
 pub mod terminal;
 
 use std::collections::hash_map::RandomState;

@@ -25,4 +25,5 @@ pub mod socket;
 mod sockopt;
 pub mod splice;
 pub mod syslog;
+pub mod terminal_size;
 pub mod udp_interest;

@@ -18,6 +18,7 @@ mod host_failures;
 mod idling;
 mod load;
 mod one_process;
+mod operate;
 mod overload;
 mod permission;
 mod plugins;
