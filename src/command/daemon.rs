@@ -3,6 +3,7 @@
 //!
 //! Owns how the limits fit it. Knows no command.
 
+use super::admin;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
 use crate::logging;
@@ -107,7 +108,12 @@ impl DescriptorBudget {
             QueueLocation::Embedded => MONITORS_MIN.min(limit.unwrap_or(u64::MAX) / 8),
             QueueLocation::Remote(_) => 0,
         };
+        let admin = match (settings.redirect_admin.is_empty(), settings.queue_admin.is_empty()) {
+            (true, true) => 0,
+            _ => admin::DESCRIPTORS,
+        };
         let reserved = DESCRIPTORS_RESERVED
+            + admin
             + listen_sockets
             + threads * kinds.max(1) * DESCRIPTORS_PER_THREAD
             + monitors;

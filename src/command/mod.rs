@@ -1,5 +1,10 @@
 //! The subcommands: they run the state machines on the event loop.
 
+#[cfg(feature = "admin")]
+pub mod admin;
+#[cfg(not(feature = "admin"))]
+#[path = "admin/none.rs"]
+pub mod admin;
 pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]

@@ -3,6 +3,7 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
+use super::admin::{self, Admin, Metrics, Subject};
 use super::daemon::{become_user, Daemon, SignalAction};
 use super::terminal::print_line;
 use super::{exit, seed};
@@ -58,6 +59,7 @@ struct MonitorHandler {
     failure_reasons: HashMap<usize, String>,
     draining: bool,
     finished: bool,
+    metrics: Metrics,
 }
 
 impl Handler for MonitorHandler {
@@ -89,6 +91,7 @@ impl Handler for MonitorHandler {
                 }
             }
             Output::SendToQueue { balancer, service, request } => {
+                self.note_offer(balancer, &request);
                 if let Some(connection) = self.connections.get_mut(balancer) {
                     connection.ask(&request, service, cx.now);
                 }
@@ -103,6 +106,7 @@ impl Handler for MonitorHandler {
             MonitorCommand::Terminate if self.draining => self.finished = true,
             MonitorCommand::Terminate => {
                 info!(target: "monitor", "draining");
+                self.metrics.set_draining();
                 self.draining = true;
                 monitor.handle_input(Input::Drain, cx.now);
             }
@@ -161,6 +165,7 @@ impl MonitorHandler {
             failure_reasons: HashMap::new(),
             draining: false,
             finished: false,
+            metrics: Metrics::default(),
             settings,
         }
     }
@@ -192,6 +197,10 @@ impl MonitorHandler {
                 .take_log_lines()
                 .into_iter()
                 .for_each(|line| warn!(target: "monitor", "{line}"));
+            self.metrics.update_monitor(|state| {
+                state.sample = describe(&sample).replacen("sample ", "", 1);
+                state.utilisation = sample.utilisation.map(|part| (part * 1000.0) as u64);
+            });
             monitor.handle_input(Input::Sampled(sample), cx.now);
         }
     }
@@ -231,9 +240,33 @@ impl MonitorHandler {
         }
     }
 
+    /// What was sent to a balancer last, for those who look.
+    fn note_offer(&self, balancer: usize, request: &Request) {
+        let (service, offer) = match request {
+            Request::Ticket { service, tickets, capacity, .. } => (*service, (*tickets, *capacity)),
+            Request::Withdraw { service, .. } => (*service, (0, 0)),
+            _ => return,
+        };
+        if let Some(target) = self.settings.monitor_balancers.get(balancer) {
+            let key = (service, target.to_string());
+            self.metrics.update_monitor(|state| {
+                state.offers.insert(key, offer);
+            });
+        }
+    }
+
     fn handle_queue_events(&mut self, monitor: &mut Monitor, cx: &mut Context) {
         for (balancer, connection) in self.connections.iter_mut().enumerate() {
             while let Some(event) = connection.poll_event() {
+                if matches!(event, QueueEvent::Up | QueueEvent::Down) {
+                    let (name, up) =
+                        (connection.host_port().to_string(), matches!(event, QueueEvent::Up));
+                    let word = if up { "connected to" } else { "lost" };
+                    self.metrics.event(|| format!("{word} balancer {name}"));
+                    self.metrics.update_monitor(|state| {
+                        state.balancers.insert(name, up);
+                    });
+                }
                 match event {
                     QueueEvent::Up => monitor.handle_input(Input::Up { balancer }, cx.now),
                     QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
@@ -271,6 +304,14 @@ impl MonitorHandler {
         }
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
         let mut fresh = MonitorHandler::new(settings, cx.waker());
+        fresh.metrics = self.metrics.clone();
+        fresh.metrics.event(|| "configuration read again".to_string());
+        fresh.metrics.update_monitor(|state| {
+            state.offers.clear();
+            if !same_balancers {
+                state.balancers.clear();
+            }
+        });
         *monitor = fresh.new_monitor();
         if same_balancers {
             fresh.connections = std::mem::take(&mut self.connections);
@@ -285,7 +326,10 @@ impl MonitorHandler {
 
     fn log_note(&self, note: &MonitorLog) {
         match note {
-            MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
+            MonitorLog::Healthy(service) => {
+                info!(target: "monitor", "service {service} is well");
+                self.metrics.event(|| format!("service {service} is well"));
+            }
             MonitorLog::Unhealthy(service) => {
                 let number =
                     self.settings.offered().iter().position(|offered| offered.name == *service);
@@ -293,6 +337,7 @@ impl MonitorHandler {
                     .and_then(|number| self.failure_reasons.get(&number))
                     .map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
+                self.metrics.event(|| format!("service {service} fails its check: {why}"));
             }
             MonitorLog::Refused { balancer, service, answer } => {
                 let target = &self.settings.monitor_balancers[*balancer];
@@ -361,12 +406,24 @@ pub fn run(daemon: Daemon) -> i32 {
     let balancers: Vec<String> =
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
-    let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
-        |mut daemon| {
-            daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
-            Ok(daemon)
-        },
-    );
+    let start = || {
+        let admin_listeners = admin::bind(&settings.monitor_admin, Vec::new())?;
+        become_user(&settings)?;
+        let metrics = Metrics::default();
+        metrics.update_monitor(|_| ());
+        let subject = Subject {
+            role: "monitor",
+            metrics: metrics.clone(),
+            flows: Arc::default(),
+            per_provider: true,
+        };
+        let mut daemon = MonitorDaemon::new(settings)?;
+        daemon.handler.metrics = metrics;
+        daemon.event_loop.catch_signals(move |signal| on_signal(signal, &source, &running))?;
+        Admin::start(subject, &admin_listeners, || ())?;
+        Ok(daemon)
+    };
+    let started: io::Result<MonitorDaemon> = start();
     match started {
         Err(error) => {
             error!(target: "monitor", "{error}");

@@ -326,7 +326,7 @@ mod tests {
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
-            "pegasus.conf:9: queue_listen=*:53/udp: control messages come by TCP only",
+            "pegasus.conf:9: queue_listen=*:53/udp: only TCP is spoken there",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];

@@ -9,6 +9,8 @@ use crate::logging;
 use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the configuration comes from.
 #[derive(Clone)]
@@ -73,6 +75,7 @@ impl ConfigSource {
                     self.stderr_was_client,
                 );
                 info!(target: "config", "read again");
+                note_reload(true);
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "{key} changes at the next start");
                 }
@@ -82,10 +85,29 @@ impl ConfigSource {
                 let errors: Vec<String> = errors;
                 errors.iter().for_each(|error| error!(target: "config", "{error}"));
                 error!(target: "config", "the old configuration stays");
+                note_reload(false);
                 None
             }
         }
     }
+}
+
+/// Whether the last reading again was good, and when the last good one was, in seconds
+/// since 1970.
+static LAST_RELOAD: Mutex<(bool, u64)> = Mutex::new((true, 0));
+
+fn note_reload(good: bool) {
+    let mut last = LAST_RELOAD.lock().unwrap_or_else(PoisonError::into_inner);
+    last.0 = good;
+    if good {
+        last.1 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    }
+}
+
+/// Whether the configuration was good when it was read last, and when a running
+/// process read a good one last, in seconds since 1970; 0: only at its start.
+pub fn last_reload() -> (bool, u64) {
+    *LAST_RELOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The configuration that is read when none is named.

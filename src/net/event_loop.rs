@@ -21,7 +21,7 @@ const SIGNAL: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 256;
 
 /// The time: all loops of a process have one clock, as they may share a state machine.
-fn now() -> Moment {
+pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     Moment::after_start(Span::from(START.get_or_init(Instant::now).elapsed()))
 }

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod loadavg;
 pub mod notify;
 pub mod privileges;
+pub mod process_info;
 pub mod reuseport;
 pub mod service_manager;
 pub mod signal;

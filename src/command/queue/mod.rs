@@ -10,6 +10,7 @@ mod start;
 pub use shared::{LocalHandle, SharedQueue};
 pub use start::{run, Embedded, NamedListeners};
 
+use super::admin::Metrics;
 use super::plugins::Plugins;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
@@ -85,6 +86,7 @@ struct ControlServer {
     newcomers: VecDeque<Key>,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
+    metrics: Metrics,
     next_sweep: Moment,
     /// When draining: until when.
     drain_until: Option<Moment>,
@@ -144,7 +146,8 @@ impl Handler for ControlServer {
             Output::PluginOk { service } => self.plugins.replied(service),
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
-                info!(target: "queue", "{} service={} provider={}", note.event.word(), note.service, note.provider);
+                info!(target: "queue", "{note}");
+                self.metrics.event(|| note.to_string());
             }
         }
     }
@@ -156,6 +159,7 @@ impl Handler for ControlServer {
             }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
+                self.metrics.set_draining();
                 self.listeners.close();
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
@@ -237,7 +241,7 @@ impl Handler for ControlServer {
 }
 
 impl ControlServer {
-    fn new(settings: &Settings, local_handles_max: usize) -> ControlServer {
+    fn new(settings: &Settings, local_handles_max: usize, metrics: &Metrics) -> ControlServer {
         ControlServer {
             listeners: Listeners::default(),
             connections: Slab::with_reserved(local_handles_max),
@@ -247,6 +251,7 @@ impl ControlServer {
             newcomers: VecDeque::new(),
             refused: VecDeque::new(),
             plugins: Plugins::default(),
+            metrics: metrics.clone(),
             next_sweep: Moment::ZERO,
             drain_until: None,
             drain_timeout: settings.drain_timeout,

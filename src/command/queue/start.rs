@@ -4,6 +4,7 @@
 //! thread that it has in another's process. Talks to nobody.
 
 use super::{token, ControlServer, QueueCommand, SharedQueue};
+use crate::command::admin::{self, Admin, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
@@ -18,6 +19,7 @@ use pegasus_core::protocol::message::Request;
 use pegasus_core::queue::ticket_queue::{QueueOptions, TicketQueue};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// A queue that is ready to run.
@@ -55,9 +57,10 @@ impl QueueDaemon {
         settings: &Settings,
         local_handles_max: usize,
         inherited: NamedListeners,
+        metrics: &Metrics,
     ) -> io::Result<QueueDaemon> {
         let mut event_loop = EventLoop::new()?;
-        let mut server = ControlServer::new(settings, local_handles_max);
+        let mut server = ControlServer::new(settings, local_handles_max, metrics);
         let (mut listeners, embedded) = (NamedListeners::new(), local_handles_max > 0);
         for (listen, socket) in
             inherited.into_iter().filter(|(listen, _)| settings.queue_listen.contains(listen))
@@ -94,6 +97,8 @@ impl QueueDaemon {
         let addresses = server.listeners.addresses().collect();
         let queue = TicketQueue::new(settings.queue_options(), seed());
         let queue = SharedQueue::new(queue, local_handles_max, event_loop.context().waker());
+        let shown = queue.clone();
+        metrics.set_status(move || shown.status());
         Ok(QueueDaemon { event_loop, server, queue, listeners, addresses })
     }
 
@@ -114,8 +119,14 @@ impl QueueDaemon {
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
-    let mut queue_daemon = match QueueDaemon::new(&daemon.settings, 0, NamedListeners::new()) {
-        Ok(queue_daemon) => queue_daemon,
+    let metrics = Metrics::default();
+    let admin_listeners = admin::bind(&daemon.settings.queue_admin, Vec::new());
+    let started = admin_listeners.and_then(|admin_listeners| {
+        let listeners = NamedListeners::new();
+        Ok((QueueDaemon::new(&daemon.settings, 0, listeners, &metrics)?, admin_listeners))
+    });
+    let (mut queue_daemon, admin_listeners) = match started {
+        Ok(started) => started,
         Err(error) => {
             error!(target: "queue", "{error}");
             return exit::of(&error);
@@ -127,6 +138,12 @@ pub fn run(daemon: Daemon) -> i32 {
     let source = daemon.source;
     let options = settings.queue_options();
     let user = become_user(&settings);
+    let subject = Subject {
+        role: "queue",
+        metrics,
+        flows: Arc::default(),
+        per_provider: settings.metrics_per_provider,
+    };
     let caught = queue_daemon
         .event_loop
         .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
@@ -135,6 +152,10 @@ pub fn run(daemon: Daemon) -> i32 {
         return exit::of(&error);
     }
     queue_daemon.log_ready(&options);
+    if let Err(error) = Admin::start(subject, &admin_listeners, || ()) {
+        error!(target: "queue", "{error}");
+        return exit::of(&error);
+    }
     service_manager::ready();
     queue_daemon.serve()
 }
@@ -188,8 +209,9 @@ impl Embedded {
         local_handles_max: usize,
         inherited: NamedListeners,
         offers: &[u8],
+        metrics: &Metrics,
     ) -> io::Result<Embedded> {
-        let mut queue_daemon = QueueDaemon::new(settings, local_handles_max, inherited)?;
+        let mut queue_daemon = QueueDaemon::new(settings, local_handles_max, inherited, metrics)?;
         let cx = queue_daemon.event_loop.context();
         if let Some(local_handle) = queue_daemon.queue.join(cx.waker(), cx.now) {
             parse_offers(offers).for_each(|offer| local_handle.ask(offer, cx.now));

@@ -27,6 +27,7 @@ use supervisor::Supervisor;
 use tcp_worker::TcpWorker;
 use udp_worker::{Shard, UdpWorker};
 
+use super::admin::{self, Admin, AdminListeners, Metrics, Subject};
 use super::daemon::{become_user, Daemon};
 use super::exit;
 use super::queue::{Embedded, NamedListeners, SharedQueue};
@@ -51,11 +52,14 @@ use pegasus_core::redirect::source_limit::SourceLimiter;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{mpsc, Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Between attempts to reach the queue: clients wait for it.
 const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
+/// How long the metrics wait for what another process counted last.
+const COUNTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
@@ -119,7 +123,12 @@ fn serve_one_client(
     // To find out how many there could be takes time.
     settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
-    let shared = SharedState::new(settings, QueueAccess::Remote(queue), RunMode::OneClient);
+    let shared = SharedState::new(
+        settings,
+        QueueAccess::Remote(queue),
+        RunMode::OneClient,
+        Metrics::default(),
+    );
     let (mut event_loop, mut worker) = shared.tcp_worker(&ListenSockets::default(), 0)?;
     // A signal ends it within drain_timeout.
     event_loop.catch_signals(|signal| {
@@ -149,6 +158,11 @@ fn standalone(
         (ListenSockets::with_shards(threads(&settings)), InheritedState::default());
     if let Some(handover) = handover {
         for (name, socket) in handover.sockets {
+            let admin = name.strip_prefix(ADMIN_PREFIX).and_then(|listen| listen.parse().ok());
+            if let (Some(listen), Socket::Tcp(socket)) = (admin, &socket) {
+                inherited.admin.push((listen, socket.try_clone()?));
+                continue;
+            }
             inherited.queue.extend(listen_sockets.adopt_named(&name, socket)?);
         }
         inherited.offers = handover.predecessor.read_data();
@@ -234,9 +248,14 @@ struct InheritedState {
     predecessor: Option<Predecessor>,
     /// Of the queue that it had.
     queue: NamedListeners,
-    /// What that one was offered, as its lines.
+    /// What that one was offered, as its lines; then the counters.
     offers: Vec<u8>,
+    /// Its admin addresses.
+    admin: AdminListeners,
 }
+
+/// Before the place of an admin address, where others have the name of a service.
+const ADMIN_PREFIX: &str = "=@";
 
 /// Serves on these listen sockets until all is over. `diff`: what the configuration
 /// wants of them, where the places are this process's own.
@@ -252,10 +271,21 @@ fn serve_all(
         error!(target: "config", "{error}");
         return Ok(exit::CONFIG);
     }
+    let metrics = Metrics::default();
+    metrics.restore(&String::from_utf8_lossy(&inherited.offers));
     let mut embedded = match settings.asked_queue() {
         QueueLocation::Remote(_) => None,
-        QueueLocation::Embedded => embed(&mut settings, inherited)?,
+        QueueLocation::Embedded => embed(&mut settings, inherited, &metrics)?,
     };
+    let mut admin_addresses = settings.redirect_admin.clone();
+    if embedded.is_some() {
+        admin_addresses.extend(settings.queue_admin.iter().cloned());
+    }
+    // A process that a superserver starts again and again has no address of its own.
+    if run_mode != RunMode::Forever {
+        admin_addresses.clear();
+    }
+    let admin_listeners = admin::bind(&admin_addresses, std::mem::take(&mut inherited.admin))?;
     // What this one has no use for is closed.
     inherited.queue.clear();
     become_user(&settings)?;
@@ -266,7 +296,20 @@ fn serve_all(
     listen_sockets.apply(&diff);
     drop(diff);
     let queue = embedded.as_ref().map(|embedded| embedded.queue.clone());
-    let mut redirect_daemon = RedirectDaemon::start(settings, &listen_sockets, queue, run_mode)?;
+    let per_provider = settings.metrics_per_provider;
+    let mut redirect_daemon =
+        RedirectDaemon::start(settings, &listen_sockets, queue, run_mode, metrics.clone())?;
+    let flows = redirect_daemon.pool.shared.flow_count.clone();
+    let subject = Subject { role: "redirect", metrics: metrics.clone(), flows, per_provider };
+    // Where another process has counted, its last counts come before the first look.
+    let (counted, counts) = mpsc::channel();
+    let has_predecessor = inherited.predecessor.is_some();
+    let wait = move || {
+        if has_predecessor {
+            let _ = counts.recv_timeout(COUNTS_WITHIN);
+        }
+    };
+    let admin = Admin::start(subject, &admin_listeners, wait)?;
     let queue = embedded
         .as_mut()
         .map(|embedded| (embedded.loop_handle.clone(), std::mem::take(&mut embedded.listeners)));
@@ -276,11 +319,13 @@ fn serve_all(
         listen_sockets,
         owns_listeners,
         queue,
-    );
+    )
+    .with_admin(admin, admin_listeners, metrics.clone());
     supervisor.apply(ListenDiff { closed, ..ListenDiff::default() });
     let listening = supervisor.describe_listeners();
+    let signalled = supervisor.clone();
     redirect_daemon.first.event_loop().catch_signals(move |signal| {
-        supervisor.on_signal(signal);
+        signalled.on_signal(signal);
         None
     })?;
     info!(target: "redirect", "ready {listening}");
@@ -288,8 +333,17 @@ fn serve_all(
     service_manager::ready();
     if let Some(predecessor) = inherited.predecessor.take() {
         predecessor.report_ready();
+        let on_text = move |text: &str| {
+            metrics.restore(text);
+            let _ = counted.send(());
+        };
+        // It ends with the predecessor; the process does not wait for it.
+        thread::Builder::new()
+            .name("counters".into())
+            .spawn(move || predecessor.follow(on_text))?;
     }
     let status = redirect_daemon.serve();
+    supervisor.send_counters();
     if let Some(embedded) = embedded {
         embedded.stop();
     }
@@ -299,13 +353,17 @@ fn serve_all(
 /// The queue of this process. A process that takes the place of one without a queue
 /// may find the queue of that one at its control address: it asks it, too, so that
 /// the upgrade succeeds.
-fn embed(settings: &mut Settings, inherited: &mut InheritedState) -> io::Result<Option<Embedded>> {
+fn embed(
+    settings: &mut Settings,
+    inherited: &mut InheritedState,
+    metrics: &Metrics,
+) -> io::Result<Option<Embedded>> {
     let asked_another = inherited.predecessor.is_some()
         && inherited.queue.is_empty()
         && settings.redirect_queue.is_none();
     let (listeners, offers) =
         (std::mem::take(&mut inherited.queue), std::mem::take(&mut inherited.offers));
-    match Embedded::start(settings, local_handles_max(settings), listeners, &offers) {
+    match Embedded::start(settings, local_handles_max(settings), listeners, &offers, metrics) {
         Err(error) if asked_another && error.kind() == io::ErrorKind::AddrInUse => {
             let queue = settings.own_queue();
             warn!(target: "redirect", "{error}; until the next start this process asks {queue}");
@@ -346,10 +404,16 @@ pub struct SharedState {
     /// The flows of all loops.
     flow_count: Arc<AtomicUsize>,
     run_mode: RunMode,
+    metrics: Metrics,
 }
 
 impl SharedState {
-    fn new(settings: Settings, queue: QueueAccess, run_mode: RunMode) -> SharedState {
+    fn new(
+        settings: Settings,
+        queue: QueueAccess,
+        run_mode: RunMode,
+        metrics: Metrics,
+    ) -> SharedState {
         let (client_count, source_limiter, pipe_count, flow_count) = Default::default();
         SharedState {
             settings: Arc::new(settings),
@@ -359,6 +423,7 @@ impl SharedState {
             pipe_count,
             flow_count,
             run_mode,
+            metrics,
         }
     }
 
@@ -525,11 +590,15 @@ impl RedirectDaemon {
     ///
     /// # Errors
     /// Returns the OS error.
-    pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<RedirectDaemon> {
+    pub fn standalone(
+        settings: Settings,
+        queue: SharedQueue,
+        metrics: Metrics,
+    ) -> io::Result<RedirectDaemon> {
         let mut listen_sockets = ListenSockets::with_shards(threads(&settings));
         let diff = listen_sockets.diff(&settings)?;
         listen_sockets.apply(&diff);
-        RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever)
+        RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever, metrics)
     }
 
     /// `queue`: one of this process, instead of the configured one.
@@ -538,6 +607,7 @@ impl RedirectDaemon {
         listen_sockets: &ListenSockets,
         queue: Option<SharedQueue>,
         run_mode: RunMode,
+        metrics: Metrics,
     ) -> io::Result<RedirectDaemon> {
         let queue = match (settings.asked_queue(), queue) {
             (_, Some(queue)) => QueueAccess::Embedded(queue),
@@ -550,7 +620,8 @@ impl RedirectDaemon {
             .first_shards()
             .map(|listen_socket| Ok((listen_socket.service, listen_socket.socket.address()?)));
         let addresses = addresses.collect::<io::Result<_>>()?;
-        let (count, shared) = (threads(&settings), SharedState::new(settings, queue, run_mode));
+        let (count, shared) =
+            (threads(&settings), SharedState::new(settings, queue, run_mode, metrics));
         let (loop_handles, threads) = Default::default();
         let mut pool =
             WorkerPool { shared, count, has_tcp: false, has_udp: false, loop_handles, threads };

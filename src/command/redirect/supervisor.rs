@@ -5,7 +5,8 @@
 //! nobody.
 
 use super::listen_sockets::{ListenDiff, ListenSockets};
-use super::{QueueAccess, WorkerPool};
+use super::{QueueAccess, WorkerPool, ADMIN_PREFIX};
+use crate::command::admin::{Admin, AdminListeners, Metrics};
 use crate::command::daemon::warn_about_limit;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
@@ -37,6 +38,8 @@ pub enum WorkerCommand {
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How often a process that has handed over sends its counters.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ProcessPhase {
@@ -55,6 +58,11 @@ struct State {
     phase: ProcessPhase,
     /// The process that is about to take over.
     successor: Option<Arc<Successor>>,
+    /// The process that has taken over.
+    heir: Option<Arc<Successor>>,
+    metrics: Metrics,
+    /// The admin addresses, and the thread that answers there.
+    admin: Option<(Admin, AdminListeners)>,
 }
 
 /// See the file's head.
@@ -76,9 +84,30 @@ impl Supervisor {
         owns_listeners: bool,
         queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
     ) -> Supervisor {
-        let state =
-            State { pool, listen_sockets, queue, phase: ProcessPhase::Serving, successor: None };
+        let state = State {
+            pool,
+            listen_sockets,
+            queue,
+            phase: ProcessPhase::Serving,
+            successor: None,
+            heir: None,
+            metrics: Metrics::default(),
+            admin: None,
+        };
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The same with metrics, and the addresses where they are shown.
+    pub fn with_admin(self, admin: Admin, listeners: AdminListeners, metrics: Metrics) -> Self {
+        let mut state = self.state();
+        (state.admin, state.metrics) = (Some((admin, listeners)), metrics);
+        drop(state);
+        self
+    }
+
+    /// Sends what was counted to the process that has taken over, if one has.
+    pub fn send_counters(&self) {
+        self.state().send_counters();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,6 +137,7 @@ impl Supervisor {
             Signal::Terminate => {
                 info!(target: "redirect", "draining");
                 let mut state = self.state();
+                state.metrics.set_draining();
                 // Nobody would end it otherwise: it is not known to whoever ends this one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
@@ -143,6 +173,7 @@ impl Supervisor {
             if state.queue.is_some() { &["redirect", "queue"] } else { &["redirect"] };
         let running = state.pool.shared.settings.clone();
         let Some((fresh, diff)) = self.source.reload_if(&running, parts, prepare) else { return };
+        state.metrics.event(|| "configuration read again".to_string());
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
         if let Some((loop_handle, _)) = &state.queue {
@@ -174,7 +205,7 @@ impl Supervisor {
         }
     }
 
-    fn hand_over(&self, successor: &Successor) {
+    fn hand_over(&self, successor: &Arc<Successor>) {
         let id = successor.id();
         let ready = successor.wait(READY_WITHIN);
         let mut state = self.state();
@@ -187,7 +218,17 @@ impl Supervisor {
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
                 }
+                if let Some((admin, listeners)) = &mut state.admin {
+                    admin.end();
+                    listeners.clear();
+                }
                 state.end(&WorkerCommand::HandOver);
+                state.heir = Some(successor.clone());
+                drop(state);
+                // Clients that are still here are counted there.
+                while self.state().send_counters() {
+                    thread::sleep(COUNTERS_INTERVAL);
+                }
             }
             Err(why) => {
                 error!(target: "redirect", "no upgrade, this process goes on: {why}");
@@ -212,7 +253,16 @@ impl State {
             QueueAccess::Embedded(queue) => queue.offers(),
             QueueAccess::Remote(_) => Vec::new(),
         };
-        start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
+        let data = [offers, self.metrics.save()].concat();
+        let admin = self.admin.iter().flat_map(|(_, listeners)| listeners);
+        let admin: Vec<_> = admin
+            .map(|(listen, socket)| {
+                Ok((format!("{ADMIN_PREFIX}{listen}"), Socket::Tcp(socket.try_clone()?)))
+            })
+            .collect::<io::Result<_>>()?;
+        let admin = admin.iter().map(|(name, socket)| (name.clone(), socket));
+        let sockets: Vec<_> = listen_sockets.chain(queue).chain(admin).collect();
+        start_successor(&sockets, &data)
     }
 
     /// Changes the listen sockets: the loops that run are told, those that are missing started.
@@ -233,6 +283,17 @@ impl State {
             self.listen_sockets.apply(&diff);
             self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         }
+    }
+
+    /// Sends what was counted so far to the process that has taken over. Answers whether
+    /// there is one that takes it.
+    fn send_counters(&mut self) -> bool {
+        let data = self.metrics.save();
+        let taken = self.heir.as_ref().is_some_and(|heir| heir.send(&data));
+        if !taken {
+            self.heir = None;
+        }
+        taken
     }
 
     fn end(&mut self, command: &WorkerCommand) {

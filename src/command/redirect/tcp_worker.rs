@@ -12,6 +12,7 @@ use super::proxy_protocol::{Arrival, Identified, ProxyProtocol};
 use super::queue_handle::QueueHandle;
 use super::supervisor::WorkerCommand;
 use super::SharedState;
+use crate::command::admin::WorkerMetrics;
 use crate::command::daemon::DescriptorBudget;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
@@ -61,6 +62,9 @@ struct Client {
     is_unfinished: bool,
     /// The source that it is counted for.
     source: Option<SourceKey>,
+    /// What it wants, once it is identified.
+    service: Option<ServiceName>,
+    connect_started: Moment,
     _permit: Permit,
 }
 
@@ -91,6 +95,7 @@ pub struct TcpWorker {
     fallbacks: Fallbacks,
     proxy_protocol: ProxyProtocol,
     exit_policy: ExitPolicy,
+    metrics: WorkerMetrics,
 }
 
 enum TokenKind {
@@ -158,7 +163,10 @@ impl Handler for TcpWorker {
                 }
                 self.drop_client(client);
             }
-            Output::Log(note) => log_note(&note, self.proxy_protocol.is_check(&note)),
+            Output::Log(note) => {
+                self.metrics.record(&note, false);
+                log_note(&note, self.proxy_protocol.is_check(&note));
+            }
         }
     }
 
@@ -345,6 +353,7 @@ impl TcpWorker {
             client_count: shared.client_count.clone(),
             flow_count: shared.flow_count.clone(),
             exit_policy: ExitPolicy::new(shared.run_mode),
+            metrics: shared.metrics.worker(),
         })
     }
 
@@ -382,6 +391,8 @@ impl TcpWorker {
             half_closed,
             is_unfinished,
             source,
+            service: None,
+            connect_started: cx.now,
             _permit: permit,
         };
         let key = self.clients.insert(client);
@@ -413,6 +424,8 @@ impl TcpWorker {
                     }
                 }
                 client.phase = TunnelPhase::Waiting;
+                client.service = Some(service);
+                self.metrics.client_arrived(service);
                 redirector
                     .handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
             }
@@ -462,6 +475,7 @@ impl TcpWorker {
     ) -> Result<(), io::Error> {
         let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
         client.phase = TunnelPhase::Connecting;
+        client.connect_started = cx.now;
         let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
             let mut provider = connect(to, has_early_data)?;
             cx.registry.register(
@@ -526,6 +540,9 @@ impl TcpWorker {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
+        if let Some(service) = client.service {
+            self.metrics.connected(service, cx.now.since(client.connect_started));
+        }
         let deadline = cx.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
         self.timers.schedule(deadline, key);
         if self.timers.len() > 4 * self.clients.len() + 1024 {
@@ -596,6 +613,9 @@ impl TcpWorker {
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.proxy_protocol.forget(key);
+            if let Some(service) = client.service {
+                self.metrics.client_left(service);
+            }
             self.deferred_connects.client_left(client.source);
             self.listeners.resume();
         }
@@ -605,8 +625,14 @@ impl TcpWorker {
     fn handle_queue_events(&mut self, redirector: &mut Redirector, cx: &mut Context) {
         while let Some(event) = self.queue.poll_event() {
             match event {
-                QueueEvent::Up => redirector.handle_input(Input::QueueUp, cx.now),
-                QueueEvent::Down => redirector.handle_input(Input::QueueDown, cx.now),
+                QueueEvent::Up => {
+                    self.metrics.queue_up(true);
+                    redirector.handle_input(Input::QueueUp, cx.now);
+                }
+                QueueEvent::Down => {
+                    self.metrics.queue_up(false);
+                    redirector.handle_input(Input::QueueDown, cx.now);
+                }
                 QueueEvent::Answer(Matched::ById(id, reply)) => {
                     redirector.handle_input(Input::QueueReply { id, reply }, cx.now)
                 }

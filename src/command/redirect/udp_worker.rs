@@ -16,6 +16,7 @@ use super::queue_handle::QueueHandle;
 use super::supervisor::WorkerCommand;
 use super::upstreams::{SendResult, Upstream, Upstreams};
 use super::SharedState;
+use crate::command::admin::WorkerMetrics;
 use crate::command::daemon::DescriptorBudget;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
@@ -105,6 +106,7 @@ pub struct UdpWorker {
     /// When to look for addresses of this host.
     refresh_at: Option<Moment>,
     access_log: AccessLog,
+    metrics: WorkerMetrics,
 }
 
 enum TokenKind {
@@ -153,7 +155,10 @@ impl Handler for UdpWorker {
             }
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
             Output::Drop { flow } => self.upstreams.close(flow),
-            Output::Log(note) => self.access_log.log(&note, cx.now),
+            Output::Log(note) => {
+                self.metrics.record(&note, true);
+                self.access_log.log(&note, cx.now);
+            }
         }
     }
 
@@ -286,6 +291,7 @@ impl UdpWorker {
             recheck_at: None,
             refresh_at: None,
             access_log: AccessLog::default(),
+            metrics: shared.metrics.worker(),
         })
     }
 
@@ -581,8 +587,14 @@ impl UdpWorker {
     fn handle_queue_events(&mut self, flows: &mut Flows, cx: &mut Context) {
         while let Some(event) = self.queue.poll_event() {
             match event {
-                QueueEvent::Up => flows.handle_input(Input::QueueUp, cx.now),
-                QueueEvent::Down => flows.handle_input(Input::QueueDown, cx.now),
+                QueueEvent::Up => {
+                    self.metrics.queue_up(true);
+                    flows.handle_input(Input::QueueUp, cx.now);
+                }
+                QueueEvent::Down => {
+                    self.metrics.queue_up(false);
+                    flows.handle_input(Input::QueueDown, cx.now);
+                }
                 QueueEvent::Answer(Matched::ById(id, reply)) => {
                     flows.handle_input(Input::QueueReply { id, reply }, cx.now)
                 }

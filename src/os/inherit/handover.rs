@@ -7,7 +7,7 @@ use super::Handover;
 use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -22,6 +22,10 @@ use std::time::{Duration, Instant};
 /// before there is one.
 const VARIABLE: &str = "PEGASUS_HANDOVER";
 const READY: &str = "ready\n";
+/// How long a process may take to read what it is sent.
+const SEND_WITHIN: Duration = Duration::from_secs(1);
+/// The longest text that follows, in bytes.
+const FOLLOWED_MAX: u64 = 8 * 1024 * 1024;
 /// What a process may say instead of that.
 const TEXT_MAX: usize = 4096;
 
@@ -136,6 +140,12 @@ impl Successor {
         Err(if received.is_empty() { why } else { format!("{why}: {received}") })
     }
 
+    /// Sends it words once it is ready. Answers whether it takes them.
+    pub fn send(&self, data: &[u8]) -> bool {
+        let _ = self.line.set_write_timeout(Some(SEND_WITHIN));
+        (&self.line).write_all(data).is_ok()
+    }
+
     /// Tells it to end, as it serves in vain.
     pub fn end(&self) {
         // Whoever has the lock has seen its end, and its id may soon be another's.
@@ -163,9 +173,24 @@ impl Predecessor {
     }
 
     /// Tells it that clients are served from now on.
-    pub fn report_ready(mut self) {
+    pub fn report_ready(&self) {
         // If it is gone already nobody needs to know.
-        let _ = self.0.write_all(READY.as_bytes());
+        let _ = (&self.0).write_all(READY.as_bytes());
+    }
+
+    /// Reads what it sends until it is gone: texts that end with a line with a dot.
+    pub fn follow(self, mut on_text: impl FnMut(&str)) {
+        let mut text = String::new();
+        let mut lines = BufReader::new(self.0);
+        // A line of another version may be anything; its length has a bound all the same.
+        while lines.by_ref().take(FOLLOWED_MAX).read_line(&mut text).is_ok_and(|count| count > 0) {
+            if text.ends_with("\n.\n") || text == ".\n" {
+                on_text(&text);
+                text.clear();
+            } else if text.len() as u64 > FOLLOWED_MAX {
+                return;
+            }
+        }
     }
 
     /// Tells it why this process will not serve.

@@ -37,6 +37,11 @@ impl Successor {
     }
 
     /// Never called.
+    pub fn send(&self, _: &[u8]) -> bool {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn end(&self) {
         match *self {}
     }
@@ -53,7 +58,12 @@ impl Predecessor {
     }
 
     /// Never called.
-    pub fn report_ready(self) {
+    pub fn report_ready(&self) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn follow(self, _: impl FnMut(&str)) {
         match self {}
     }
 

@@ -8,6 +8,7 @@ use crate::base::time::Span;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{Reply, Request};
 use crate::scheduler::registry::SchedulerName;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -173,6 +174,13 @@ pub struct QueueLog {
     pub service: ServiceName,
     /// Which provider.
     pub provider: Provider,
+}
+
+impl fmt::Display for QueueLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QueueLog { event, service, provider } = self;
+        write!(f, "{} service={service} provider={provider}", event.word())
+    }
 }
 
 /// What can happen to a provider.
