@@ -17,6 +17,7 @@ const SEND: &str = include_str!("help/send.txt");
 const STATUS: &str = include_str!("help/status.txt");
 const TOP: &str = include_str!("help/top.txt");
 const DRAIN: &str = include_str!("help/drain.txt");
+const ADMIN: &str = include_str!("help/admin.txt");
 const DEMO: &str = include_str!("help/demo.txt");
 const PROTOCOL: &str = include_str!("help/protocol.txt");
 const SCHEDULERS: &str = include_str!("help/schedulers.txt");
@@ -36,6 +37,7 @@ pub fn print(words: &[String]) -> i32 {
         "status" if cfg!(feature = "operate") => STATUS.to_string(),
         "top" if cfg!(feature = "operate") => TOP.to_string(),
         "drain" | "resume" if cfg!(feature = "operate") => DRAIN.to_string(),
+        "admin" if cfg!(feature = "admin") => ADMIN.to_string(),
         "demo" if cfg!(feature = "demo") => DEMO.to_string(),
         "config" => keys::sample(),
         "protocol" => PROTOCOL.to_string(),
@@ -87,6 +89,7 @@ mod tests {
             ("status", STATUS),
             ("top", TOP),
             ("drain", DRAIN),
+            ("admin", ADMIN),
             ("demo", DEMO),
             ("config", &keys::sample()),
             ("protocol", PROTOCOL),

@@ -199,6 +199,9 @@ impl Peers {
                 format!("all {tickets} tickets in use, more may wait there{}", self.speed(provider))
             }
             "busy" => format!("all {tickets} tickets in use, takes up to {capacity} at once"),
+            "gone" if number("failures") > 0 && tickets == 0 => {
+                format!("failed, and has sent no tickets since{running}")
+            }
             "gone" if active > 0 => format!("offers nothing any more{running}"),
             "gone" => "offers nothing any more".to_string(),
             "free" if self.waiting > 0 => {

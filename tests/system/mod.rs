@@ -1,6 +1,7 @@
 //! The real program among real programs: superservers, web servers, clients.
 #![cfg(target_os = "linux")]
 
+mod admin;
 mod chunks;
 mod cluster;
 mod configuration;

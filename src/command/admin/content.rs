@@ -4,8 +4,8 @@
 //! of the time, however many ask. What was made of it is kept until the next look.
 
 use super::exposition::{self, Exposed};
-use super::history::History;
-use super::metrics::{unix_time, Event, Metrics};
+use super::history::{History, POINT_SECONDS};
+use super::metrics::{service_series, unix_time, Event, Metrics};
 use super::page;
 use crate::command::status_report::{quoted, Report};
 use crate::os::process_info;
@@ -17,8 +17,6 @@ use std::sync::Arc;
 /// A look is good for so long, and for this many times what it took.
 const AGE_MAX: Span = Span::from_millis(200);
 const COST_FACTOR: u64 = 100;
-/// Between two points of the charts.
-const SAMPLE_INTERVAL: Span = Span::from_secs(5);
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -81,10 +79,13 @@ impl Content {
     /// cost of a look is known.
     pub fn sample(&mut self, now: Moment, clock: &dyn Fn() -> Moment) {
         if now >= self.next_sample {
-            self.next_sample = now + SAMPLE_INTERVAL;
+            self.next_sample = now + Span::from_secs(POINT_SECONDS);
             self.look(now, clock);
             if let Some(status) = self.status.clone() {
-                self.history.add(&Report::parse(&status));
+                let failures = |service: &str| {
+                    self.subject.metrics.queue_total(&service_series(service, "failures"))
+                };
+                self.history.add(&Report::parse(&status), |service| failures(service).unwrap_or(0));
             }
         }
     }

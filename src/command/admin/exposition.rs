@@ -245,11 +245,30 @@ fn write_providers(exposed: &Exposed, report: &Report, out: &mut Writer) {
         ("pegasus_provider_granted_total", "granted", "Requests given to providers."),
         ("pegasus_failures_total", "failures", "Failures of providers that were reported."),
     ] {
+        if key == "failures" && !exposed.per_provider {
+            write_service_failures(exposed, report, (name, help), out);
+            continue;
+        }
         let value = |service: &str, provider: &Record| {
             let series = provider_series(service, provider.text("address"), key);
             exposed.metrics.queue_total(&series).unwrap_or(0)
         };
         write_each(exposed, report, (name, "counter", help), &[], &value, out);
+    }
+}
+
+/// The failures of a service, also of providers that are forgotten.
+fn write_service_failures(
+    exposed: &Exposed,
+    report: &Report,
+    (name, help): (&str, &str),
+    out: &mut Writer,
+) {
+    out.family(name, "counter", help);
+    for service in &report.services {
+        let service = service.record.text("name");
+        let value = exposed.metrics.queue_total(&service_series(service, "failures"));
+        out.sample(name, &[("service", service)], value.unwrap_or(0));
     }
 }
 
@@ -341,6 +360,58 @@ fn write_monitor(exposed: &Exposed, out: &mut Writer) {
             let value = if name == "pegasus_monitor_tickets" { tickets } else { capacity };
             let labels = [("service", service.as_str()), ("balancer", balancer)];
             out.sample(name, &labels, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pegasus_core::redirect::redirector::RedirectLog;
+
+    /// Every name that is served is in the manual, and the other way round.
+    #[test]
+    fn the_manual_has_every_metric() {
+        let metrics = Metrics::default();
+        metrics.update_monitor(|state| state.utilisation = Some(500));
+        metrics.worker().record(
+            &RedirectLog::ProviderFailed {
+                service: "web".parse().unwrap(),
+                provider: "10.0.0.1:80".parse().unwrap(),
+                why: pegasus_core::redirect::redirector::Failure::Refused,
+            },
+            false,
+        );
+        let report = Report::parse("queue waiting=0\nservice name=web\n");
+        let process = ProcessInfo {
+            open_descriptors: Some(1),
+            descriptors_max: Some(2),
+            resident_bytes: Some(3),
+            cpu_millis: Some(4),
+        };
+        let text = write(&Exposed {
+            role: "redirect",
+            metrics: &metrics,
+            report: Some(&report),
+            process,
+            started: 1,
+            flows: 0,
+            per_provider: true,
+        });
+        let manual = include_str!("../help/admin.txt");
+        let words: Vec<&str> = manual
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .filter(|word| word.starts_with("pegasus_") || word.starts_with("process_"))
+            .collect();
+        let served: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        for name in &served {
+            assert!(words.contains(name), "{name} is not in the manual");
+        }
+        for word in &words {
+            assert!(served.contains(word), "{word} is not served");
         }
     }
 }

@@ -5,7 +5,9 @@
 use crate::command::status_report::Report;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Points of a chart: 15 minutes at one every five seconds.
+/// Seconds between two points.
+pub const POINT_SECONDS: u64 = 5;
+/// Points of a chart: 15 minutes.
 pub const POINTS: usize = 180;
 /// Services that have charts.
 const SERVICES_MAX: usize = 32;
@@ -33,8 +35,9 @@ struct Line {
 pub struct History(BTreeMap<String, Line>);
 
 impl History {
-    /// Adds a point to each service; one that is gone has no chart any more.
-    pub fn add(&mut self, report: &Report) {
+    /// Adds a point to each service; one that is gone has no chart any more. `failures`:
+    /// of all providers of a service that there have been.
+    pub fn add(&mut self, report: &Report, failures: impl Fn(&str) -> u64) {
         let known = |name: &String| {
             report.services.iter().any(|service| service.record.text("name") == name)
         };
@@ -44,11 +47,10 @@ impl History {
             if self.0.len() >= SERVICES_MAX && !self.0.contains_key(name) {
                 continue;
             }
-            let failures = service.providers.iter().map(|provider| provider.number("failures"));
             let counters = [
                 service.record.number("granted"),
                 service.record.number("refused"),
-                failures.sum(),
+                failures(name),
             ];
             let first = !self.0.contains_key(name);
             let line = self.0.entry(name.to_string()).or_default();
@@ -83,18 +85,15 @@ mod tests {
     fn a_point_is_what_happened_since_the_one_before() {
         let mut history = History::default();
         for (granted, refused, failures) in [(10, 0, 1), (15, 2, 1), (15, 2, 3)] {
-            let text = format!(
-                "service name=web granted={granted} refused={refused} waiting=1\n\
-                 provider address=10.0.0.1:80 failures={failures}\n"
-            );
-            history.add(&Report::parse(&text));
+            let text = format!("service name=web granted={granted} refused={refused} waiting=1\n");
+            history.add(&Report::parse(&text), |_| failures);
         }
         let points: Vec<_> =
             history.points("web").map(|p| (p.granted, p.waited, p.failures)).collect();
         assert_eq!(points, [(5, 3, 0), (0, 1, 2)]);
-        (0..POINTS * 2).for_each(|_| history.add(&Report::parse("service name=web\n")));
+        (0..POINTS * 2).for_each(|_| history.add(&Report::parse("service name=web\n"), |_| 0));
         assert_eq!(history.points("web").count(), POINTS);
-        history.add(&Report::parse("queue waiting=0\n"));
+        history.add(&Report::parse("queue waiting=0\n"), |_| 0);
         assert_eq!(history.points("web").count(), 0);
     }
 }

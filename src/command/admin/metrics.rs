@@ -176,14 +176,26 @@ struct Kept {
 }
 
 impl Kept {
-    fn observe(&mut self, series: &str, value: u64) {
+    /// Takes the value of a counter; answers how much more that is.
+    fn observe(&mut self, series: &str, value: u64) -> u64 {
         if let Some((before, last)) = self.series.get_mut(series) {
+            let more = value.checked_sub(*last).unwrap_or(value);
             if value < *last {
                 *before += *last;
             }
             *last = value;
-        } else if self.series.len() < KEPT_MAX {
+            return more;
+        }
+        if self.series.len() < KEPT_MAX {
             self.series.insert(series.to_string(), (0, value));
+        }
+        value
+    }
+
+    /// Adds to a counter of this process's own.
+    fn add(&mut self, series: String, more: u64) {
+        if more > 0 && (self.series.len() < KEPT_MAX || self.series.contains_key(&series)) {
+            self.series.entry(series).or_default().1 += more;
         }
     }
 
@@ -266,8 +278,18 @@ impl Metrics {
     pub fn queue_status(&self) -> Option<String> {
         let text = lock(&self.0.status).as_ref().map(|status| status())?;
         let mut kept = lock(&self.0.kept);
-        for (series, value) in queue_counters(&Report::parse(&text)) {
+        let report = Report::parse(&text);
+        for (series, value) in queue_counters(&report) {
             kept.observe(&series, value);
+        }
+        // The queue forgets a provider with its failures; the service had them all the same.
+        for service in &report.services {
+            let name = service.record.text("name");
+            for provider in &service.providers {
+                let series = provider_series(name, provider.text("address"), "failures");
+                let more = kept.observe(&series, provider.number("failures"));
+                kept.add(service_series(name, "failures"), more);
+            }
         }
         Some(text)
     }
@@ -363,9 +385,8 @@ fn queue_counters<'a>(report: &'a Report<'a>) -> impl Iterator<Item = (String, u
             .into_iter()
             .map(move |key| (service_series(name, key), service.record.number(key)));
         let providers = service.providers.iter().flat_map(move |provider| {
-            ["granted", "failures"].into_iter().map(move |key| {
-                (provider_series(name, provider.text("address"), key), provider.number(key))
-            })
+            let series = provider_series(name, provider.text("address"), "granted");
+            [(series, provider.number("granted"))]
         });
         own.chain(providers)
     });

@@ -26,8 +26,9 @@ use std::io;
 use std::net::TcpListener;
 use std::thread;
 
-/// Descriptors that an admin address may need.
-pub const DESCRIPTORS: u64 = server::CONNECTIONS_MAX as u64 + 8;
+/// Descriptors that admin addresses may need: connections, those that were accepted in
+/// one turn and are about to take a place, and sockets to listen.
+pub const DESCRIPTORS: u64 = 2 * server::CONNECTIONS_MAX as u64 + 8;
 
 /// Commands to the thread.
 pub enum AdminCommand {

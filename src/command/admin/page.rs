@@ -3,7 +3,7 @@
 //! Owns the HTML. It is one document without any other resource; it shows everything
 //! without JavaScript, and with it follows what happens.
 
-use super::history::{History, Point, POINTS};
+use super::history::{History, Point, POINT_SECONDS};
 use super::metrics::{unix_time, Metrics};
 use crate::command::cli::VERSION;
 use crate::command::status_report::{Peers, Record, Report, ServiceReport, NO_CEILING};
@@ -11,6 +11,8 @@ use std::fmt::Write;
 
 /// Providers of a service that are shown; those in trouble come first.
 const PROVIDERS_SHOWN_MAX: usize = 250;
+/// A chart has room for so many points at least: two minutes.
+const POINTS_SHOWN_MIN: usize = 24;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -144,9 +146,9 @@ fn write_summary(view: &View, html: &mut String) {
         let _ = write!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");
     };
     if let Some(report) = view.report {
-        tile("Providers taking requests", format!("{able} of {}", providers().count()));
+        tile("Providers ready", format!("{able} of {}", providers().count()));
         let sum = |key: &str| providers().map(|provider| provider.number(key)).sum::<u64>();
-        tile("Requests in progress", grouped(sum("active")));
+        tile("In progress", grouped(sum("active")));
         tile("Tickets free", grouped(sum("free")));
         tile("Waiting", grouped(report.queue.number("waiting")));
         tile("Granted", grouped(report.queue.number("granted")));
@@ -190,9 +192,9 @@ fn write_service(view: &View, service: &ServiceReport, html: &mut String) {
         return;
     }
     html.push_str(
-        "<p class=\"key\"><span class=\"key\"><i style=\"background:var(--active)\"></i>active</span>\
-         <span class=\"key\"><i style=\"background:var(--free)\"></i>free tickets</span></p>\n\
-         <table><thead><tr><th scope=\"col\">Provider</th><th scope=\"col\">State</th>\
+        "<p class=\"keys\"><span><i class=\"act\"></i>active</span>\
+         <span><i class=\"fre\"></i>free tickets</span></p>\n\
+         <table class=\"p\"><thead><tr><th scope=\"col\">Provider</th><th scope=\"col\">State</th>\
          <th scope=\"col\">Load</th><th scope=\"col\" class=\"n\">Active</th>\
          <th scope=\"col\" class=\"n\">Tickets</th><th scope=\"col\" class=\"n\">At most</th>\
          <th scope=\"col\" class=\"n\">Share</th><th scope=\"col\" class=\"n\">Failures</th>\
@@ -266,27 +268,39 @@ fn write_provider(provider: &Record, peers: &Peers, most: u64, html: &mut String
     );
 }
 
+/// How often something happened that happened so many times between two points.
+fn per_second(count: u64) -> String {
+    let tenths = count * 10 / POINT_SECONDS;
+    match tenths {
+        0 if count == 0 => "0".into(),
+        0..100 => format!("{}.{}/s", tenths / 10, tenths % 10),
+        _ => format!("{}/s", grouped(tenths / 10)),
+    }
+}
+
 /// One line over the last minutes; its height is the largest value.
 fn write_chart(name: &str, class: &str, values: impl Iterator<Item = u64>, html: &mut String) {
     let values: Vec<u64> = values.collect();
+    // A young chart is not a thin line at the right edge.
+    let window = values.len().max(POINTS_SHOWN_MIN);
+    let right = window - 1;
     let most = values.iter().copied().max().unwrap_or(0);
     let last = values.last().copied().unwrap_or(0);
-    let minutes = (values.len() * 5).div_ceil(60);
+    let minutes = (values.len() * POINT_SECONDS as usize).div_ceil(60);
+    let (now, peak) = (per_second(last), per_second(most));
     let _ = write!(
         html,
-        "<figure class=\"{class}\" style=\"margin:0\"><h3>{name}: {} in the last 5 s, at most {}</h3>\
-         <svg viewBox=\"0 0 {POINTS} 40\" preserveAspectRatio=\"none\" role=\"img\" \
-         aria-label=\"{name} in the last {minutes} minutes: now {last}, at most {most}\">",
-        grouped(last),
-        grouped(most)
+        "<figure class=\"{class}\" style=\"margin:0\"><h3>{name} <b>{now}</b><span class=\"peak\">, peak {peak}</span></h3>\
+         <svg viewBox=\"0 0 {right} 40\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{name} in the last {minutes} minutes: now {now}, peak {peak}\">",
     );
-    let first = POINTS - values.len();
+    let first = window - values.len();
     let y = |value: u64| 40 - (value * 36).checked_div(most).unwrap_or(0);
     let _ = write!(html, "<path d=\"M{first} 40");
     for (at, value) in values.iter().enumerate() {
         let _ = write!(html, "L{} {}", first + at, y(*value));
     }
-    let _ = write!(html, "L{} 40Z\"/></svg></figure>", POINTS - 1);
+    let _ = write!(html, "L{right} 40Z\"/></svg></figure>");
 }
 
 /// The clients of a redirector, by service.

@@ -147,7 +147,8 @@ impl Handler for ControlServer {
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
                 info!(target: "queue", "{note}");
-                self.metrics.event(|| note.to_string());
+                self.metrics
+                    .event(|| format!("{}: {} {}", note.service, note.provider, note.event.word()));
             }
         }
     }

@@ -331,18 +331,21 @@ fn serve_all(
     info!(target: "redirect", "ready {listening}");
     notify::ready();
     service_manager::ready();
+    let mut follower = None;
     if let Some(predecessor) = inherited.predecessor.take() {
         predecessor.report_ready();
         let on_text = move |text: &str| {
             metrics.restore(text);
             let _ = counted.send(());
         };
-        // It ends with the predecessor; the process does not wait for it.
-        thread::Builder::new()
-            .name("counters".into())
-            .spawn(move || predecessor.follow(on_text))?;
+        let follow = move || predecessor.follow(on_text);
+        follower = Some(thread::Builder::new().name("counters".into()).spawn(follow)?);
     }
     let status = redirect_daemon.serve();
+    // What the predecessor still counts is to reach the successor: it ends first.
+    if let Some(follower) = follower.filter(|_| supervisor.send_counters()) {
+        let _ = follower.join();
+    }
     supervisor.send_counters();
     if let Some(embedded) = embedded {
         embedded.stop();

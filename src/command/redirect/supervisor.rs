@@ -105,9 +105,10 @@ impl Supervisor {
         self
     }
 
-    /// Sends what was counted to the process that has taken over, if one has.
-    pub fn send_counters(&self) {
-        self.state().send_counters();
+    /// Sends what was counted to the process that has taken over. Answers whether there
+    /// is one that takes it.
+    pub fn send_counters(&self) -> bool {
+        self.state().send_counters()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -148,6 +148,11 @@ impl PoolMember {
         self.active_changed = now;
     }
 
+    /// Whether its last news was a failure.
+    pub fn has_failed(&self) -> bool {
+        self.consecutive_failures > 0
+    }
+
     /// A request ended well: the row of failures ends, probation widens.
     pub(super) fn record_success(&mut self) {
         self.consecutive_failures = 0;

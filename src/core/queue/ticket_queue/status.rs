@@ -65,7 +65,9 @@ impl TicketQueue {
             .pool
             .members()
             .filter(|member| {
-                now < member.lease_end || member.stats.active > 0 || now < member.drain_end
+                // A failure and a drain are what an operator looks for.
+                let in_trouble = member.has_failed() || now < member.drain_end;
+                now < member.lease_end || member.stats.active > 0 || in_trouble
             })
             .collect();
         providers.sort_by_key(|member| member.stats.provider);
