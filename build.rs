@@ -33,5 +33,10 @@ fn main() {
         println!("cargo::rustc-cfg={name}=\"{value}\"");
         println!("cargo::rustc-env={}={value}", name.to_uppercase());
     }
+    // The kernel of Linux, under whichever C library.
+    println!("cargo::rustc-check-cfg=cfg(pegasus_linux)");
+    if matches!(os.as_str(), "linux" | "android") {
+        println!("cargo::rustc-cfg=pegasus_linux");
+    }
     println!("cargo::rustc-env=PEGASUS_TARGET={}", env::var("TARGET").unwrap_or_default());
 }

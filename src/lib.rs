@@ -1,22 +1,23 @@
 //! PEGASUS: competitive load balancing.
 //!
-//! Providers compete for work: each runs a *monitor* that watches its load and
-//! sends *tickets* to any number of balancers; each balancer keeps a *ticket
-//! queue*; for each client a *redirector* asks the queue for the next provider
-//! and joins the two.
+//! Providers compete for work. Each runs a *monitor* that measures its load and sends
+//! *tickets* to any number of balancers. Each balancer keeps them in a *ticket queue*.
+//! For each client a *redirector* asks the queue for the next provider and connects the
+//! two.
 //!
-//! A program with a scheduler of one's own is this library and a few lines:
+//! A program with a scheduler of your own is this library and a few lines:
 //!
 //! ```no_run
-//! use pegasus::scheduler::registry::SchedulerDef;
+//! use pegasus::scheduler::SchedulerDef;
 //! use pegasus::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
-//! /// Nobody gets a second request before everybody has one.
+//! /// The fewest requests in progress, whatever the capacity.
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
 //!     fn choose(&mut self, candidates: &dyn Candidates, _: Placement) -> Option<usize> {
-//!         candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq)).map(|stats| stats.slot)
+//!         let idlest = candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq));
+//!         idlest.map(|stats| stats.slot)
 //!     }
 //! }
 //!
@@ -31,13 +32,13 @@
 //! }
 //! ```
 //!
-//! Then `queue_scheduler=idlest` is a configuration like any other.
+//! Then `queue_scheduler=idlest` selects it.
 //!
-//! This crate is the program: `command` runs the state machines of `pegasus_core`, as
-//! `config` says, on the event loop of `net`, which stands on `os`. Imports point down
-//! only.
+//! This crate is the program: `command` runs the state machines of `pegasus_core` on the
+//! event loop of `net`, which stands on `os`; `config` has their options. Imports point
+//! down only.
 
-// A program with fewer commands uses less of what stands below them.
+// A program with fewer commands leaves code below them unused.
 #![cfg_attr(not(feature = "demo"), allow(dead_code, unused_imports))]
 
 mod command;
@@ -48,10 +49,9 @@ mod os;
 #[doc(inline)]
 pub use pegasus_core::scheduler;
 
-/// Runs the program with schedulers of one's own besides those of the table;
-/// the result is its exit status.
-pub fn run(own: Vec<scheduler::registry::SchedulerDef>) -> i32 {
-    scheduler::registry::add(own);
+/// Runs the program with further schedulers; returns the exit status.
+pub fn run(own: Vec<scheduler::SchedulerDef>) -> i32 {
+    scheduler::add(own);
     let arguments: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     command::cli::main(&arguments)

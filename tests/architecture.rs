@@ -32,14 +32,21 @@ const OF_THE_CORE: [(&str, &[&str]); 5] = [
     ("command", &["base", "protocol", "scheduler", "queue", "redirect", "monitor"]),
 ];
 
-/// The files of a room, which may be one file.
+/// The files of a room: `place.rs`, and everything in the folder `place`.
 fn files(place: &Path) -> Vec<PathBuf> {
-    if place.with_extension("rs").exists() {
-        return vec![place.with_extension("rs")];
+    let mut found = Vec::from_iter(Some(place.with_extension("rs")).filter(|file| file.exists()));
+    for entry in fs::read_dir(place).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
     }
-    let entries = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path());
-    let all = entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
-    all.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+    found.sort();
+    found.dedup();
+    assert!(!found.is_empty() || place.is_dir(), "there is no {}", place.display());
+    found
 }
 
 fn place(path: &str) -> PathBuf {
@@ -85,17 +92,11 @@ fn the_core_is_pure() {
     assert!(place("src/core/clippy.toml").exists());
 }
 
-/// Folders in which files still import each other, and why.
-const KNOWN_CIRCLES: [(&str, &str); 3] = [
-    ("src/command/redirect/", "mod.rs makes the workers, and they use what it lets them share"),
-    ("src/command/queue/", "start.rs makes the server of connections, which is in mod.rs"),
-    ("src/core/redirect/flows", "watch.rs has its state and the part of Flows that uses it"),
-];
-
 /// Rust text without comments, the contents of strings, and unit tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let (mut code, mut rest) = (String::new(), text);
+    let mut code = String::new();
+    let mut rest = text;
     while let Some(at) = rest.find(['/', '"', '\'']) {
         code += &rest[..at];
         rest = &rest[at..];
@@ -131,7 +132,8 @@ fn expand(prefix: &Words, tree: &str, found: &mut Vec<(Words, String)>) {
     let mut path = prefix.clone();
     if let Some((head, group)) = tree.split_once('{') {
         path.extend(words(head));
-        let (mut depth, group) = (0, group.rsplit_once('}').unwrap().0);
+        let mut depth = 0;
+        let group = group.rsplit_once('}').unwrap().0;
         let parts = group.split(|c| {
             depth += i32::from(c == '{') - i32::from(c == '}');
             c == ',' && depth == 0
@@ -165,7 +167,7 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
     let raw = fs::read_to_string(&file).unwrap();
     let text = code(&raw);
     let folder = match file.file_name().unwrap().to_str().unwrap() {
-        "mod.rs" | "lib.rs" => file.parent().unwrap().to_path_buf(),
+        "mod.rs" | "lib.rs" | "main.rs" => file.parent().unwrap().to_path_buf(),
         _ => file.with_extension(""),
     };
     let mut module = Module {
@@ -174,7 +176,7 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
         uses: Vec::new(),
         mentions: Vec::new(),
     };
-    let mut named = None;
+    let mut named = Vec::new();
     for line in raw.lines().map(str::trim) {
         let declared = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod ")).filter(
             |(before, name)| {
@@ -183,9 +185,10 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
             },
         );
         if let Some((_, name)) = declared {
-            let candidates = match named.take() {
-                Some(path) => vec![file.parent().unwrap().join(path)],
-                None => vec![folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")],
+            let candidates: Vec<PathBuf> = if named.is_empty() {
+                vec![folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")]
+            } else {
+                named.drain(..).map(|path| file.parent().unwrap().join(path)).collect()
             };
             let path: Words = path.iter().cloned().chain([name.to_string()]).collect();
             candidates
@@ -194,8 +197,10 @@ fn modules(file: PathBuf, path: Words, all: &mut BTreeMap<PathBuf, Module>) {
                 .for_each(|file| modules(file, path.clone(), all));
             module.children.insert(name.to_string());
         }
-        named =
-            line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]")).or(named);
+        // `#[path = "x.rs"]`, or one for each system: `#[cfg_attr(unix, path = "x.rs")]`.
+        if line.starts_with("#[") {
+            named.extend(line.split_once("path = \"").and_then(|(_, path)| path.split('"').next()));
+        }
     }
     let mut rest = String::new();
     for statement in text.split_inclusive(';') {
@@ -293,7 +298,8 @@ fn circles(root: &str) -> Vec<Vec<String>> {
     let imports: BTreeMap<&PathBuf, BTreeSet<PathBuf>> =
         all.keys().map(|file| (file, imports(file))).collect();
     let reached = |from: &PathBuf| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
+        let mut seen = BTreeSet::new();
+        let mut open = vec![from.clone()];
         while let Some(file) = open.pop() {
             open.extend(imports[&file].iter().filter(|next| seen.insert((*next).clone())).cloned());
         }
@@ -318,15 +324,125 @@ fn circles(root: &str) -> Vec<Vec<String>> {
 fn no_two_files_import_each_other() {
     let circles: Vec<Vec<String>> =
         ["src/lib.rs", "src/core/lib.rs"].into_iter().flat_map(circles).collect();
-    let mut needed = BTreeSet::new();
-    for circle in &circles {
-        let known = KNOWN_CIRCLES
-            .iter()
-            .find(|(folder, _)| circle.iter().all(|file| file.starts_with(folder)));
-        let Some((folder, _)) = known else { panic!("these files import each other: {circle:#?}") };
-        needed.insert(folder);
+    assert!(circles.is_empty(), "these files import each other: {circles:#?}");
+}
+
+/// The pages of the repository, and the folder that their paths start from.
+const PAGES: [&str; 6] = [
+    "README.md",
+    "src/README.md",
+    "tests/README.md",
+    "tests/bench/README.md",
+    ".ci/README.md",
+    "conf/README.md",
+];
+
+/// Whether this names a file, a folder or a module below one of these folders; a word
+/// without a folder, any file. A word in capitals stands for a name that is chosen.
+fn exists(path: &str, folders: &[&str]) -> bool {
+    if !path.contains('/') {
+        let all = ["src", "tests"].map(|folder| files(&place(folder)));
+        return place(path).exists() || all.iter().flatten().any(|file| file.ends_with(path));
     }
-    let mended: Vec<_> =
-        KNOWN_CIRCLES.iter().map(|(folder, _)| folder).filter(|it| !needed.contains(it)).collect();
-    assert!(mended.is_empty(), "take these from the list: {mended:?}");
+    let chosen = |part: &&str| part.split('.').next().unwrap().chars().all(char::is_uppercase);
+    let fixed: Vec<&str> = path.split('/').take_while(|part| !chosen(part)).collect();
+    folders.iter().any(|folder| {
+        let file = place(folder).join(fixed.join("/"));
+        file.exists() || file.with_extension("rs").exists()
+    })
+}
+
+#[test]
+fn what_a_page_names_exists() {
+    for page in PAGES {
+        let text = read(page);
+        let folder = Path::new(page).parent().unwrap().to_str().unwrap();
+        let mut seen = 0;
+        // [text](file), and `folder/file` or `file.rs`.
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .filter(|link| !link.contains("://"));
+        for link in links {
+            assert!(place(folder).join(link).exists(), "{page}: there is no {link}");
+            seen += 1;
+        }
+        let quoted = text.split('`').skip(1).step_by(2).filter(|word| {
+            let path = |c: char| c.is_ascii_alphanumeric() || "_./".contains(c);
+            let made = ["/", "target/", "dist/"].iter().any(|made| word.starts_with(made));
+            word.chars().all(path) && !made
+        });
+        for word in quoted.filter(|word| word.contains('/') || word.ends_with(".rs")) {
+            assert!(exists(word, &["", folder]), "{page}: there is no {word}");
+            seen += 1;
+        }
+        assert!(seen > 0 || page == ".ci/README.md", "{page} names nothing");
+    }
+}
+
+#[test]
+fn every_file_belongs_to_a_module() {
+    let mut all = BTreeMap::new();
+    for root in ["src/lib.rs", "src/core/lib.rs", "tests/main.rs"] {
+        modules(place(root), Words::new(), &mut all);
+    }
+    let folders = ["src", "tests"].map(place);
+    let lost: Vec<_> = folders
+        .iter()
+        .flat_map(|folder| files(folder))
+        .filter(|file| !all.contains_key(file) && !file.ends_with("src/main.rs"))
+        .collect();
+    assert!(lost.is_empty(), "no module: {lost:#?}");
+}
+
+/// A message is in the parser and in the manual, with the same parameters.
+#[test]
+fn the_manual_has_every_message() {
+    let parser = read("src/core/protocol/message.rs");
+    let page = read("src/command/help/protocol.txt");
+    let rows: Vec<_> =
+        parser.lines().filter_map(|line| line.trim().split_once("\" => &[")).collect();
+    assert!(rows.len() >= 6, "where are the messages of {parser:.100}?");
+    for (command, parameters) in rows {
+        let message = format!("pegasus://B{}?", command.trim_start_matches('"'));
+        let line = page.lines().find(|line| {
+            let line = line.trim().replace('[', "").replace('&', "?");
+            line.starts_with(&message)
+        });
+        let Some(line) = line else { panic!("`help protocol` has no {message}") };
+        for parameter in parameters.trim_end_matches("],").split(", ") {
+            let parameter = format!("{}=", parameter.trim_matches('"'));
+            assert!(line.contains(&parameter), "`help protocol`, {message} has no {parameter}");
+        }
+    }
+}
+
+/// The tests that do not run under Wine are left out by name: a name that changes
+/// would let them run there, and fail.
+#[test]
+fn the_tests_that_wine_leaves_out_exist() {
+    let script = read(".ci/wine").replace("\\\n", " ");
+    let tests: String = files(&place("tests/system"))
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let rows = script.lines().filter_map(|line| line.trim().strip_prefix("without "));
+    let mut seen = 0;
+    for row in rows {
+        let quote = &row[..1];
+        let names = row[1..].split_once(quote).unwrap().1;
+        for name in names.split_whitespace() {
+            let known = tests
+                .split("\nfn ")
+                .any(|text| text.split('(').next().is_some_and(|function| function.contains(name)));
+            assert!(known || place(&format!("tests/system/{name}.rs")).exists(), "no test {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} names");
+    let modules = script.split_once("modules=(").unwrap().1.split(')').next().unwrap();
+    for module in modules.split_whitespace().filter(|module| *module != "service") {
+        assert!(place(&format!("tests/system/{module}.rs")).exists(), "no module {module}");
+    }
 }

@@ -1,11 +1,12 @@
-//! The command line: which command, which options, which configuration.
+//! The command line: selects the command, its options and its configuration.
 //!
-//! Owns usage and its mistakes. Nothing here may reach a client: under a
-//! superserver descriptor 2 is made safe before the first word is read.
+//! Owns usage errors. Nothing here may reach a client: under a superserver descriptor 2
+//! is replaced before the first argument is read.
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, send};
+use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
@@ -15,14 +16,14 @@ use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
 
-/// What `--version` prints.
+/// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const COMMANDS: [&str; 10] =
     ["queue", "redirect", "monitor", "send", "demo", "help", "status", "top", "drain", "resume"];
-/// A command that stays, and what runs it.
+/// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
-/// Those of this program.
+/// The daemon commands that were built in.
 const ROLES: &[Role] = &[
     #[cfg(feature = "queue")]
     ("queue", super::queue::run),
@@ -31,11 +32,11 @@ const ROLES: &[Role] = &[
     #[cfg(feature = "monitor")]
     ("monitor", super::monitor::run),
 ];
-/// What talks to whoever started it, even over a socket.
+/// Commands that always talk to the caller, even over a socket.
 const INTERACTIVE: [&str; 11] =
     ["send", "demo", "help", "status", "top", "drain", "resume", "-h", "--help", "-V", "--version"];
 
-/// The command, and what follows it: from the program's name, or the first argument.
+/// Returns the command and its arguments: from the program's name or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
     let program = arguments.first().map_or("", String::as_str);
     let name = Path::new(program).file_stem().and_then(|name| name.to_str()).unwrap_or("");
@@ -43,7 +44,7 @@ fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
     let by_name = match name {
         // The stem of `pegasus.inetd`, the paper's name, is that of the plain program.
         _ if program.ends_with("pegasus.inetd") => Some("redirect"),
-        // A superserver's line that forgot to repeat the program's name.
+        // A line of inetd.conf that does not repeat the program's name.
         "redirect" => Some("redirect"),
         _ => name.strip_prefix("pegasus-").filter(|name| COMMANDS.contains(name)),
     };
@@ -57,7 +58,7 @@ fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
 /// Runs the program; the result is its exit status.
 pub fn main(arguments: &[String]) -> i32 {
     let (command, rest) = command(arguments);
-    // Before anything can be said: a superserver's client may be on descriptor 2.
+    // Before anything is printed: descriptor 2 may be a superserver's client.
     let start_context = match command {
         Some(name) if INTERACTIVE.contains(&name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
@@ -81,7 +82,7 @@ pub fn main(arguments: &[String]) -> i32 {
 fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i32 {
     let client = start_context.stderr_was_client;
     match command {
-        None => usage_error("which command?", client),
+        None => usage_error("missing command", client),
         Some("-h" | "--help") => help::print(&[]),
         Some("help") => help::print(rest),
         Some("-V" | "--version") => {
@@ -119,7 +120,7 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
     }
 }
 
-/// A command of an operator.
+/// Runs a command of an operator.
 #[cfg(feature = "operate")]
 fn operate(name: &str, rest: &[String], client: bool) -> i32 {
     use super::operate;
@@ -149,7 +150,11 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
         error!(target: "usage", "{why}");
     } else {
         print_error(format_args!("pegasus: {why}"));
-        print_error("usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|demo|help [options]   (pegasus help COMMAND)");
+        print_error(
+            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|demo|help \
+             [options]   \
+             (pegasus help COMMAND)",
+        );
     }
     exit::USAGE
 }
@@ -169,14 +174,14 @@ fn parse(
     }
 }
 
-/// The options that say where the configuration is.
+/// Adds the options that select the configuration.
 fn add_configuration(options: &mut Options) {
     options.optopt("c", "config", "", "FILE");
     options.optmulti("o", "set", "", "KEY=VALUE");
 }
 
-fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> i32 {
-    let client = start_context.stderr_was_client;
+/// Returns the options of a daemon command.
+fn daemon_options(name: &str) -> Options {
     let mut options = Options::new();
     add_configuration(&mut options);
     options.optflag("t", "test", "");
@@ -189,7 +194,12 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if name == "monitor" {
         options.optflag("", "once", "");
     }
-    let matches = match options.parse(rest) {
+    options
+}
+
+fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> i32 {
+    let client = start_context.stderr_was_client;
+    let matches = match daemon_options(name).parse(rest) {
         Ok(matches) => matches,
         Err(why) => return usage_error(&format!("{name}: {why}"), client),
     };
@@ -197,61 +207,63 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         return help::print(&[name.to_string()]);
     }
     if let Some(extra) = matches.free.first() {
-        return usage_error(&format!("{name}: what is `{extra}`?"), client);
+        return usage_error(&format!("{name}: unexpected argument `{extra}`"), client);
     }
-    let given =
-        |option| name == "redirect" && option == "service" || name == "monitor" && option == "once";
-    let service = match given("service")
-        .then(|| matches.opt_str("service"))
-        .flatten()
-        .map(|name| name.parse())
-    {
-        Some(Err(why)) => return usage_error(&format!("{name}: -s: {why}"), client),
-        Some(Ok(service)) => Some(service),
-        None => None,
+    // getopts panics if it is asked for an option that the command does not have.
+    let service = if name == "redirect" { matches.opt_str("service") } else { None };
+    let service = match service.map(|name| name.parse()).transpose() {
+        Ok(service) => service,
+        Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
     };
+    let once = name == "monitor" && matches.opt_present("once");
+    let starts_itself =
+        matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_));
     let source = ConfigSource {
         file: matches.opt_str("config").map(PathBuf::from).or_else(default_file),
         assignments: matches.opt_strs("set"),
         verbosity: matches.opt_count("verbose") as i32 - matches.opt_count("quiet") as i32,
         stderr_was_client: client,
-        under_superserver: !matches!(
-            start_context.inherited,
-            Inherited::Nothing | Inherited::Handed(_)
-        ),
+        under_superserver: !starts_itself,
     };
     let settings = match source.load() {
         Ok(settings) => settings,
-        Err(errors) => {
-            let managed = service_manager::is_managed();
-            if managed {
-                logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
-            }
-            for error in errors {
-                if let Inherited::Handed(handover) = &start_context.inherited {
-                    handover.predecessor.report_failure(&error.to_string());
-                }
-                if client || managed {
-                    error!(target: "config", "{error}");
-                } else {
-                    print_error(format_args!("pegasus: {error}"));
-                }
-            }
-            return exit::CONFIG;
-        }
+        Err(errors) => return report_errors(&errors, &source, &start_context),
     };
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
     logging::start_or_fall_back(&settings.log, settings.log_level, client);
-    if matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_)) {
+    if starts_itself {
         warn_about_limit(name, &settings);
     }
-    let once = given("once") && matches.opt_present("once");
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
 
-/// `-t`: the configuration reads well, but is it enough for this command?
+/// Reports the mistakes in a configuration where they will be seen; returns the exit status.
+fn report_errors(
+    errors: &[ConfigError],
+    source: &ConfigSource,
+    start_context: &StartContext,
+) -> i32 {
+    let client = start_context.stderr_was_client;
+    let managed = service_manager::is_managed();
+    if managed {
+        logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
+    }
+    for error in errors {
+        if let Inherited::Handed(handover) = &start_context.inherited {
+            handover.predecessor.report_failure(&error.to_string());
+        }
+        if client || managed {
+            error!(target: "config", "{error}");
+        } else {
+            print_error(format_args!("pegasus: {error}"));
+        }
+    }
+    exit::CONFIG
+}
+
+/// `-t`: reports whether a valid configuration is enough for this command.
 fn report_test(name: &str, settings: &Settings) -> i32 {
     let idle = match name {
         "monitor" => settings.offered().is_empty(),

@@ -1,7 +1,6 @@
-//! What all daemons have: a user to become, signals, and descriptors that may not
-//! be enough for the configuration.
+//! What all daemons share: a user to become, signals, and a budget of descriptors.
 //!
-//! Owns how the limits fit it. Knows no command.
+//! Owns how the budget fits the configuration. Knows no command.
 
 use super::admin;
 use crate::config::settings::{QueueLocation, Settings};
@@ -24,7 +23,7 @@ pub enum SignalAction {
 }
 
 impl SignalAction {
-    /// What of it is left to the daemon, whose `name` the log knows.
+    /// What the daemon has to do itself. `name` is the target of log lines.
     pub fn of(signal: Signal, name: &'static str) -> Option<SignalAction> {
         match signal {
             Signal::Terminate => return Some(SignalAction::End),
@@ -73,8 +72,8 @@ const DESCRIPTORS_PER_THREAD: u64 = 8;
 /// Monitors that a queue in a redirector expects, as far as an eighth of the limit allows.
 const MONITORS_MIN: u64 = 64;
 
-/// The file descriptors of a redirector, by use. Whoever is accepted will need
-/// one more for its provider, so that is not given to anybody else.
+/// The file descriptors of a redirector, by use. A client that is accepted will need one
+/// more for its provider, so that one is reserved.
 pub struct DescriptorBudget {
     /// Clients of streams, two each.
     pub clients: usize,
@@ -91,8 +90,8 @@ impl DescriptorBudget {
     }
 
     fn within(settings: &Settings, limit: Option<u64>) -> DescriptorBudget {
-        let (mut clients, mut flows) =
-            (settings.redirect_connections_max, settings.redirect_flows_max);
+        let mut clients = settings.redirect_connections_max;
+        let mut flows = settings.redirect_flows_max;
         let listens = || settings.services.iter().flat_map(|service| &service.listen);
         let uses = |transport| listens().any(|listen| listen.transport == transport);
         let threads = settings.redirect_threads.unwrap_or_else(cpus::threads) as u64;
@@ -138,7 +137,7 @@ impl DescriptorBudget {
     }
 }
 
-/// Raises the limit of descriptors, and says so if it is still too low.
+/// Raises the limit of descriptors, and warns if it is still too low.
 pub fn warn_about_limit(name: &str, settings: &Settings) {
     let (key, wanted, fit) = match name {
         "queue" => {
@@ -158,7 +157,7 @@ pub fn warn_about_limit(name: &str, settings: &Settings) {
     if wanted > fit.saturating_add(fit / 10) {
         log::warn!(
             target: "limits",
-            "{key}={wanted}: the descriptors of this process are enough for {fit} (ulimit -n, LimitNOFILE=)"
+            "{key}={wanted}: this process has descriptors for {fit} (ulimit -n, LimitNOFILE=)"
         );
     }
 }
@@ -174,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_shares_fit_into_the_limit() {
-        let (tcp, udp) = ("service_web_listen=*:80", "service_dns_listen=*:53/udp");
+        let tcp = "service_web_listen=*:80";
+        let udp = "service_dns_listen=*:53/udp";
         let two = "redirect_threads=2";
         for limit in [64, 256, 1024, 20_000] {
             let spent = |budget: &DescriptorBudget| 2 * budget.clients + 2 * budget.pipes;

@@ -11,7 +11,6 @@ use super::redirect::{local_handles_max, RedirectDaemon};
 use super::send::ControlConnection;
 use super::terminal::{print_error, print_line};
 use crate::config::settings::Settings;
-use crate::net::mailbox::Mailbox;
 use getopts::Matches;
 use log::{error, LevelFilter};
 use pegasus_core::base::address::{HostPort, ListenAddr};
@@ -19,7 +18,8 @@ use pegasus_core::base::key_value;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,18 +40,20 @@ struct Provider {
     address: SocketAddr,
     alive: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
-    jobs: Arc<Mailbox<TcpStream>>,
+    jobs: SyncSender<TcpStream>,
 }
 
 impl Provider {
     fn start(name: &'static str, millis: u64) -> io::Result<Provider> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let jobs = Arc::new(Mailbox::new(JOBS_MAX));
+        let (jobs, waiting) = sync_channel(JOBS_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
         let served = Arc::new(AtomicUsize::new(0));
         for _ in 0..WORKERS {
-            let (jobs, served) = (jobs.clone(), served.clone());
-            thread::spawn(move || work(&jobs, name, Duration::from_millis(millis), &served));
+            let waiting = waiting.clone();
+            let served = served.clone();
+            thread::spawn(move || work(&waiting, name, Duration::from_millis(millis), &served));
         }
         let provider = Provider { name, address, alive: Arc::default(), served, jobs };
         provider.listen(listener);
@@ -60,14 +62,15 @@ impl Provider {
 
     fn listen(&self, listener: TcpListener) {
         self.alive.store(true, Ordering::SeqCst);
-        let (alive, jobs) = (self.alive.clone(), self.jobs.clone());
+        let alive = self.alive.clone();
+        let jobs = self.jobs.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if !alive.load(Ordering::SeqCst) {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    jobs.put(stream);
+                    let _ = jobs.send(stream);
                 }
             }
         });
@@ -84,21 +87,16 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.jobs.close();
-    }
-}
-
-fn work(jobs: &Mailbox<TcpStream>, name: &str, time: Duration, served: &AtomicUsize) {
-    while let Some(stream) = jobs.take() {
+fn work(waiting: &Mutex<Receiver<TcpStream>>, name: &str, time: Duration, served: &AtomicUsize) {
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok(stream) = next() {
         if answer(&stream, name, time).is_ok_and(|answered| answered) {
             served.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Answers whether there was a request.
+/// Returns whether there was a request.
 fn answer(stream: &TcpStream, name: &str, time: Duration) -> io::Result<bool> {
     stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     let mut reader = BufReader::new(stream);
@@ -257,7 +255,7 @@ pub fn run(matches: &Matches) -> i32 {
         print_error(format_args!("pegasus: demo: what is `{extra}`? (--seconds N)"));
         return exit::USAGE;
     }
-    // The table is what people look at: only what is wrong is said beside it.
+    // People watch the table: the log shows only what is wrong.
     log::set_max_level(LevelFilter::Error);
     let seconds = match matches.opt_str("seconds").map(|text| text.parse::<u64>()) {
         None => None,
@@ -290,7 +288,8 @@ fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
     let until = Instant::now() + Duration::from_secs(seconds);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (address, counts) = (cluster.address, counts.clone());
+            let address = cluster.address;
+            let counts = counts.clone();
             thread::spawn(move || client(address, until, &counts))
         })
         .collect();
@@ -303,15 +302,16 @@ fn timed(cluster: &Cluster, seconds: u64) -> io::Result<i32> {
         let _ = client.join();
     }
     screen.show(&cluster.table()?);
-    let (answered, failed) =
-        (counts.answered.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+    let answered = counts.answered.load(Ordering::Relaxed);
+    let failed = counts.failed.load(Ordering::Relaxed);
     print_line(format_args!("{answered} requests answered, {failed} failed"));
     Ok(if failed == 0 && answered > 0 { exit::OK } else { exit::ANSWER })
 }
 
 /// A table that stays until the user has enough.
 fn live(cluster: Cluster) -> io::Result<i32> {
-    let (address, queue) = (cluster.address, cluster.queue);
+    let address = cluster.address;
+    let queue = cluster.queue;
     // As it was typed, so that what is printed can be typed.
     let program = std::env::args().next().unwrap_or_else(|| "pegasus".into());
     print_line(format_args!("Three providers compete for the clients of http://{address}/"));

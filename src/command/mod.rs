@@ -30,16 +30,16 @@ pub mod terminal;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Different for every process, so that what it decides by chance is too.
+/// Returns a seed that differs between processes, for random choices.
 pub fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
 /// Exit status, as in sysexits(3).
 pub mod exit {
-    /// Done.
+    /// Success.
     pub const OK: i32 = 0;
-    /// An answer was an error.
+    /// A reply was an error.
     pub const ANSWER: i32 = 1;
     /// Wrong usage.
     pub const USAGE: i32 = 64;
@@ -52,7 +52,7 @@ pub mod exit {
     /// The configuration is wrong.
     pub const CONFIG: i32 = 78;
 
-    /// The status for what the system said.
+    /// Returns the exit status for an OS error.
     pub fn of(error: &std::io::Error) -> i32 {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             PERMISSION
@@ -61,7 +61,7 @@ pub mod exit {
         }
     }
 
-    /// The status after a loop, whose `name` the log knows.
+    /// Returns the exit status for the result of an event loop; logs an error under `name`.
     pub fn after(name: &'static str, result: std::io::Result<()>) -> i32 {
         result.map_or_else(
             |error| {

@@ -1,8 +1,7 @@
-//! The programs of the operator's that schedule: one for each service that is
-//! configured so.
+//! Scheduler programs of the operator: one for each service that is configured so.
 //!
-//! Owns the children and what the log is failure_logged of them: once when one is of no
-//! use, once when it answers again. Not responsible for what is asked.
+//! Owns the children and the log lines about them: one when a program fails, one when it
+//! answers again. Not responsible for what is asked.
 
 use crate::net::plugin::{Plugin, PluginEvent};
 use log::{info, warn};
@@ -19,7 +18,7 @@ struct PluginState {
     failure_logged: bool,
 }
 
-/// See the file's head.
+/// All scheduler programs of a queue.
 #[derive(Default)]
 pub struct Plugins {
     plugins: HashMap<ServiceName, PluginState>,
@@ -41,8 +40,8 @@ impl Plugins {
         }
     }
 
-    /// Sends a program a line. One that does not read is ended: then the
-    /// queue has to know.
+    /// Sends a program a line. One that does not read is restarted, and the returned input
+    /// tells the queue.
     pub fn send_line(&mut self, service: ServiceName, line: String, now: Moment) -> Option<Input> {
         let state = self.plugins.get_mut(&service)?;
         if state.plugin.send_line(line) {
@@ -52,7 +51,7 @@ impl Plugins {
         Some(Input::PluginState { service, up: false })
     }
 
-    /// Ends a program that is of no use; it is started again later.
+    /// Ends a program that failed; it is started again later.
     pub fn restart(&mut self, service: ServiceName, why: &'static str, now: Moment) {
         if let Some(state) = self.plugins.get_mut(&service) {
             state.plugin.stop(now, why);
@@ -60,7 +59,7 @@ impl Plugins {
         }
     }
 
-    /// What a program said was an answer.
+    /// A program gave a valid answer.
     pub fn replied(&mut self, service: ServiceName) {
         if let Some(state) = self.plugins.get_mut(&service) {
             if std::mem::take(&mut state.failure_logged) {
@@ -69,7 +68,7 @@ impl Plugins {
         }
     }
 
-    /// What the programs said or did, as inputs of the queue.
+    /// Lines and events of the programs, as inputs of the queue.
     pub fn poll_inputs(&mut self, now: Moment) -> Vec<Input> {
         let mut inputs = Vec::new();
         for (&service, state) in &mut self.plugins {

@@ -1,7 +1,6 @@
 //! `pegasus send`: control messages for scripts.
 //!
-//! Owns one blocking connection at a time. Prints answers as they come; what
-//! they mean is the script's business.
+//! Owns one blocking connection at a time, and prints answers as they come.
 
 use super::exit;
 use super::terminal::print_error;
@@ -30,7 +29,7 @@ impl ControlConnection {
     /// Connects to the first address that answers.
     ///
     /// # Errors
-    /// What the system says of the last one.
+    /// Returns the OS error of the last one.
     pub fn connect(target: HostPort) -> io::Result<ControlConnection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name does not resolve");
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
@@ -50,7 +49,7 @@ impl ControlConnection {
     /// without the dot that ends them.
     ///
     /// # Errors
-    /// What the system says, or that the queue hung up.
+    /// Returns the OS error, or that the queue closed the connection.
     pub fn ask(&mut self, url: &str) -> io::Result<Vec<String>> {
         self.stream.get_mut().write_all(format!("{url}\n").as_bytes())?;
         let many = Url::parse(url).is_ok_and(|url| url.path == "/status");
@@ -94,14 +93,14 @@ pub fn run(matches: &Matches) -> i32 {
 
 struct Sender<'a> {
     matches: &'a Matches,
-    /// Where messages go that name no queue; read when the first one comes.
+    /// Where messages go that name no queue; read for the first one.
     queue: Option<HostPort>,
     connection: Option<ControlConnection>,
     status: i32,
 }
 
 impl Sender<'_> {
-    /// The queue of the configuration; what is wrong with that is told.
+    /// The queue of the configuration, whose mistakes are printed.
     fn queue(&mut self) -> Option<HostPort> {
         if self.queue.is_none() {
             let file = self.matches.opt_str("config").map(PathBuf::from).or_else(default_file);
@@ -116,7 +115,7 @@ impl Sender<'_> {
         self.queue.clone()
     }
 
-    /// Sends one message; answers whether it makes sense to go on.
+    /// Sends one message; returns whether to go on.
     fn send(&mut self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix("pegasus:///") else { return self.send_to(text) };
         self.queue().is_some_and(|queue| self.send_to(&format!("pegasus://{queue}/{rest}")))
@@ -150,7 +149,7 @@ impl Sender<'_> {
                         self.status = exit::ANSWER;
                     }
                     if writeln!(out, "{answer}").is_err() {
-                        // Nobody reads any more, as with `| head`.
+                        // The reader left, as with `| head`.
                         return false;
                     }
                 }

@@ -1,7 +1,7 @@
-//! Every key of the configuration: its name, its default, its one sentence,
-//! and where its value goes.
+//! The table of configuration keys: name, default, one sentence, and where the value
+//! goes.
 //!
-//! Owns the one table that the reader, the help and the sample are made from.
+//! Owns the table. The reader, the help and the sample file are made from it.
 
 use super::settings::{load_sources, QueueLocation, ServiceSettings, Settings};
 use crate::logging::LogDestination;
@@ -15,17 +15,17 @@ use std::str::FromStr;
 
 /// One key.
 pub struct Key {
-    /// As it is written; `NAME` stands for the service.
+    /// The key as written in a file; `NAME` stands for the service.
     pub name: &'static str,
-    /// As it would be written; empty: none.
+    /// The default as written in a file; empty means unset.
     pub default: &'static str,
-    /// What it means.
+    /// One sentence for the help page and the sample file.
     pub summary: &'static str,
-    /// Puts a value in its field.
+    /// Parses a value and stores it in its field.
     pub set: Setter,
-    /// A service that it is set for is one that this machine offers.
+    /// Whether setting it means that this host offers the service.
     pub offers: bool,
-    /// What a running daemon does about a new value.
+    /// How a running daemon takes a new value.
     pub reload: Reload,
 }
 
@@ -39,12 +39,12 @@ impl Key {
     }
 }
 
-/// What a running daemon does about a new value.
+/// How a running daemon takes a new value.
 pub enum Reload {
-    /// It takes the value at once.
+    /// At once.
     Live,
-    /// It takes the value at its next start. This puts the value that it runs with
-    /// (the second settings) back into the fresh ones, and answers whether they differ.
+    /// At its next start. The function copies the value in force (from the second
+    /// settings) into the fresh settings, and returns whether they differed.
     Restart(fn(&mut Settings, &Settings) -> bool),
 }
 
@@ -54,11 +54,12 @@ fn keep<T: Clone + PartialEq>(fresh: &mut T, running: &T) -> bool {
     differs
 }
 
-/// The section of every command.
+/// The section that applies to every command.
 const COMMON: &str = "every command";
 
-/// Puts back into `fresh` what a daemon that is `running` cannot change, and answers
-/// the keys that differ there. Only those of these parts of the table concern it.
+/// Copies into `fresh` the values that a daemon with the `running` settings cannot
+/// change, and returns the keys that differed. `parts` are the titles of the sections
+/// that the daemon uses.
 pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) -> Vec<&'static str> {
     let concerned =
         SECTIONS.iter().filter(|section| section.title == COMMON || parts.contains(&section.title));
@@ -73,18 +74,18 @@ pub fn keep_running(fresh: &mut Settings, running: &Settings, parts: &[&str]) ->
     differ
 }
 
-/// Where a value goes.
+/// The function that stores a value.
 pub enum Setter {
-    /// Into the settings of all.
+    /// Into the settings of the whole program.
     Global(fn(&mut Settings, &str) -> Result<(), String>),
-    /// Into those of one service.
+    /// Into the settings of one service.
     Service(fn(&mut ServiceSettings, &str) -> Result<(), String>),
 }
 use Setter::{Global, Service};
 
 /// Keys that belong together.
 pub struct Section {
-    /// Whose keys they are.
+    /// The command that uses them.
     pub title: &'static str,
     /// The keys.
     pub keys: &'static [Key],
@@ -117,7 +118,7 @@ where
     Ok(())
 }
 
-/// An empty value is none.
+/// An empty value means unset.
 fn put_option<T>(field: &mut Option<T>, value: &str) -> Result<(), String>
 where
     T: FromStr,
@@ -174,11 +175,11 @@ fn at_least(span: Span, least: Span) -> Result<(), String> {
     Ok(())
 }
 
-/// Of addresses where only streams are spoken.
+/// Control addresses: UDP is an error.
 fn parse_listen_into(field: &mut Vec<ListenAddr>, value: &str, least: usize) -> Result<(), String> {
     parse_list_into(field, value, least)?;
     match field.iter().find(|listen| listen.transport == Transport::Udp) {
-        Some(_) => Err("only TCP is spoken there".into()),
+        Some(_) => Err("TCP only".into()),
         None => Ok(()),
     }
 }
@@ -201,17 +202,32 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             ),
-            global("log_level", "info", "Log up to this level: error, warn, info, debug or trace.", |s, v| {
-                s.log_level = match v {
-                    "error" | "warn" | "info" | "debug" | "trace" => v.parse().map_err(|_| "no such level")?,
-                    _ => return Err("no such level (error, warn, info, debug, trace)".into()),
-                };
-                Ok(())
-            }),
-            global("user", "", "Run as this user or user:group once the ports are open (Unix).", |s, v| {
-                s.user = Some(v.to_string()).filter(|user| !user.is_empty());
-                s.user.as_deref().map_or(Ok(()), privileges::check_user).map_err(|error| error.to_string())
-            })
+            global(
+                "log_level",
+                "info",
+                "Log up to this level: error, warn, info, debug or trace.",
+                |s, v| {
+                    s.log_level = match v {
+                        "error" | "warn" | "info" | "debug" | "trace" => {
+                            v.parse().map_err(|_| "no such level")?
+                        }
+                        _ => return Err("no such level (error, warn, info, debug, trace)".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            global(
+                "user",
+                "",
+                "Run as this user or user:group once the ports are open (Unix).",
+                |s, v| {
+                    s.user = Some(v.to_string()).filter(|user| !user.is_empty());
+                    s.user
+                        .as_deref()
+                        .map_or(Ok(()), privileges::check_user)
+                        .map_err(|error| error.to_string())
+                },
+            )
             .at_restart(|fresh, running| keep(&mut fresh.user, &running.user)),
             global(
                 "drain_timeout",
@@ -233,7 +249,9 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             )
-            .at_restart(|fresh, running| keep(&mut fresh.metrics_per_provider, &running.metrics_per_provider)),
+            .at_restart(|fresh, running| {
+                keep(&mut fresh.metrics_per_provider, &running.metrics_per_provider)
+            }),
         ],
     },
     Section {
@@ -258,12 +276,18 @@ pub const SECTIONS: &[Section] = &[
                 "How long an exec: scheduler may take; then the default one chooses.",
                 |s, v| parse_span_into(&mut s.queue.plugin_timeout, v, Span::from_millis(1)),
             ),
-            global("queue_lease", "30s", "How long tickets are valid if their message gives no lease.", |s, v| {
-                parse_into(&mut s.queue.lease, v)
-            }),
-            global("queue_wait_max", "30s", "The longest time that a request may wait for a ticket.", |s, v| {
-                parse_into(&mut s.queue.wait_max, v)
-            }),
+            global(
+                "queue_lease",
+                "30s",
+                "How long tickets are valid if their message gives no lease.",
+                |s, v| parse_into(&mut s.queue.lease, v),
+            ),
+            global(
+                "queue_wait_max",
+                "30s",
+                "The longest time that a request may wait for a ticket.",
+                |s, v| parse_into(&mut s.queue.wait_max, v),
+            ),
             global(
                 "queue_waiting_max",
                 "10000",
@@ -291,9 +315,12 @@ pub const SECTIONS: &[Section] = &[
                 "Networks from which redirectors may ask for providers.",
                 |s, v| parse_networks_into(&mut s.queue.allow_next, v),
             ),
-            global("queue_allow_status", "127.0.0.0/8 ::1", "Networks from which the status may be read.", |s, v| {
-                parse_networks_into(&mut s.queue.allow_status, v)
-            }),
+            global(
+                "queue_allow_status",
+                "127.0.0.0/8 ::1",
+                "Networks from which the status may be read.",
+                |s, v| parse_networks_into(&mut s.queue.allow_status, v),
+            ),
             global(
                 "queue_allow_drain",
                 "127.0.0.0/8 ::1",
@@ -327,7 +354,8 @@ pub const SECTIONS: &[Section] = &[
                         "embedded" if cfg!(feature = "queue") => Some(QueueLocation::Embedded),
                         "embedded" => {
                             return Err(
-                                "this program was built without the queue (the address of one: HOST:PORT)".into()
+                                "this program was built without the queue; name one: HOST:PORT"
+                                    .into(),
                             )
                         }
                         address => Some(QueueLocation::Remote(address.parse::<QueueAddr>()?.0)),
@@ -355,10 +383,15 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             )
-            .at_restart(|fresh, running| keep(&mut fresh.redirect_threads, &running.redirect_threads)),
-            global("redirect_wait", "1s", "How long a client may wait for a ticket; 0: not at all.", |s, v| {
-                parse_into(&mut s.redirect.wait, v)
+            .at_restart(|fresh, running| {
+                keep(&mut fresh.redirect_threads, &running.redirect_threads)
             }),
+            global(
+                "redirect_wait",
+                "1s",
+                "How long a client may wait for a ticket; 0: not at all.",
+                |s, v| parse_into(&mut s.redirect.wait, v),
+            ),
             global(
                 "redirect_stock",
                 "0",
@@ -372,9 +405,12 @@ pub const SECTIONS: &[Section] = &[
                 s.redirect.tries = number(v, 1, 16)? as u32;
                 Ok(())
             }),
-            global("redirect_connect_timeout", "3s", "How long a provider may take to accept a connection.", |s, v| {
-                parse_span_into(&mut s.redirect.connect_timeout, v, Span::from_millis(1))
-            }),
+            global(
+                "redirect_connect_timeout",
+                "3s",
+                "How long a provider may take to accept a connection.",
+                |s, v| parse_span_into(&mut s.redirect.connect_timeout, v, Span::from_millis(1)),
+            ),
             global(
                 "redirect_idle_timeout",
                 "10m",
@@ -385,11 +421,16 @@ pub const SECTIONS: &[Section] = &[
                 "redirect_half_closed_timeout",
                 "2m",
                 "Close a half-closed connection after this time without a byte.",
-                |s, v| parse_span_into(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1)),
+                |s, v| {
+                    parse_span_into(&mut s.redirect_half_closed_timeout, v, Span::from_millis(1))
+                },
             ),
-            global("redirect_connections_max", "10000", "Most clients at once; more wait in the backlog.", |s, v| {
-                parse_number_into(&mut s.redirect_connections_max, v, 1)
-            }),
+            global(
+                "redirect_connections_max",
+                "10000",
+                "Most clients at once; more wait in the backlog.",
+                |s, v| parse_number_into(&mut s.redirect_connections_max, v, 1),
+            ),
             global(
                 "redirect_per_source_max",
                 "0",
@@ -402,9 +443,12 @@ pub const SECTIONS: &[Section] = &[
                 "Most UDP flows at once; beyond that the least recently active is dropped.",
                 |s, v| parse_number_into(&mut s.redirect_flows_max, v, 1),
             ),
-            global("redirect_linger", "10s", "Under inetd `wait`: exit after this time without a client.", |s, v| {
-                parse_into(&mut s.redirect_linger, v)
-            }),
+            global(
+                "redirect_linger",
+                "10s",
+                "Under inetd `wait`: exit after this time without a client.",
+                |s, v| parse_into(&mut s.redirect_linger, v),
+            ),
             global(
                 "redirect_splice",
                 "auto",
@@ -418,7 +462,9 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             )
-            .at_restart(|fresh, running| keep(&mut fresh.redirect_splice, &running.redirect_splice)),
+            .at_restart(|fresh, running| {
+                keep(&mut fresh.redirect_splice, &running.redirect_splice)
+            }),
             #[cfg(feature = "admin")]
             global(
                 "redirect_admin",
@@ -436,13 +482,20 @@ pub const SECTIONS: &[Section] = &[
             .at_restart(|fresh, running| {
                 // A superserver opened the sockets; otherwise the new ones are opened.
                 let listens = |settings: &Settings| -> Vec<_> {
-                    settings.services.iter().map(|service| (service.name, service.listen.clone())).collect()
+                    settings
+                        .services
+                        .iter()
+                        .map(|service| (service.name, service.listen.clone()))
+                        .collect()
                 };
                 running.under_superserver && listens(fresh) != listens(running)
             }),
-            service("service_NAME_scheduler", "", "The scheduler of this service; unset: queue_scheduler.", |s, v| {
-                put_option(&mut s.scheduler, v)
-            }),
+            service(
+                "service_NAME_scheduler",
+                "",
+                "The scheduler of this service; unset: queue_scheduler.",
+                |s, v| put_option(&mut s.scheduler, v),
+            ),
             service(
                 "service_NAME_affinity",
                 "off",
@@ -456,9 +509,12 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             ),
-            service("service_NAME_affinity_timeout", "10m", "How long it stays after its last connection.", |s, v| {
-                parse_span_into(&mut s.affinity_timeout, v, Span::from_millis(1))
-            }),
+            service(
+                "service_NAME_affinity_timeout",
+                "10m",
+                "How long it stays after its last connection.",
+                |s, v| parse_span_into(&mut s.affinity_timeout, v, Span::from_millis(1)),
+            ),
             service(
                 "service_NAME_proxy_protocol",
                 "off",
@@ -479,9 +535,12 @@ pub const SECTIONS: &[Section] = &[
                 "Trusted front proxies: their PROXY header sets the client's address.",
                 |s, v| parse_networks_into(&mut s.accept_proxy, v),
             ),
-            service("service_NAME_udp_idle", "30s", "A UDP flow ends after this time without a datagram.", |s, v| {
-                parse_span_into(&mut s.udp.idle, v, Span::from_millis(1))
-            }),
+            service(
+                "service_NAME_udp_idle",
+                "30s",
+                "A UDP flow ends after this time without a datagram.",
+                |s, v| parse_span_into(&mut s.udp.idle, v, Span::from_millis(1)),
+            ),
             service(
                 "service_NAME_udp_replies",
                 "0",
@@ -528,7 +587,8 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| {
                     let mut balancers: Vec<QueueAddr> = Vec::new();
                     parse_list_into(&mut balancers, v, 1)?;
-                    s.monitor_balancers = balancers.into_iter().map(|balancer| balancer.0).collect();
+                    s.monitor_balancers =
+                        balancers.into_iter().map(|balancer| balancer.0).collect();
                     Ok(())
                 },
             ),
@@ -543,7 +603,8 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 "Sources: cpu loadavg psi file:PATH exec:COMMAND; unset: cpu, else loadavg.",
                 |s, v| {
-                    s.monitor_load = if v.is_empty() { LoadSource::default_list() } else { load_sources(v)? };
+                    s.monitor_load =
+                        if v.is_empty() { LoadSource::default_list() } else { load_sources(v)? };
                     Ok(())
                 },
             ),
@@ -567,7 +628,11 @@ pub const SECTIONS: &[Section] = &[
                 "auto",
                 "Most slots, requests that run at once here; auto: as many as measured.",
                 |s, v| {
-                    s.capacity = if v == "auto" { None } else { Some(number(v, 1, TICKETS_MAX as usize)? as u32) };
+                    s.capacity = if v == "auto" {
+                        None
+                    } else {
+                        Some(number(v, 1, TICKETS_MAX as usize)? as u32)
+                    };
                     Ok(())
                 },
             )
@@ -579,14 +644,25 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_into(&mut s.check, v),
             )
             .offers(),
-            service("service_NAME_check_interval", "", "Time between checks; unset: monitor_interval.", |s, v| {
-                put_option(&mut s.check_interval, v)?;
-                s.check_interval.map_or(Ok(()), |interval| at_least(interval, Span::from_millis(10)))
-            }),
-            service("service_NAME_check_rise", "2", "Good checks in a row until tickets are offered again.", |s, v| {
-                s.rise = number(v, 1, 1000)? as u32;
-                Ok(())
-            }),
+            service(
+                "service_NAME_check_interval",
+                "",
+                "Time between checks; unset: monitor_interval.",
+                |s, v| {
+                    put_option(&mut s.check_interval, v)?;
+                    s.check_interval
+                        .map_or(Ok(()), |interval| at_least(interval, Span::from_millis(10)))
+                },
+            ),
+            service(
+                "service_NAME_check_rise",
+                "2",
+                "Good checks in a row until tickets are offered again.",
+                |s, v| {
+                    s.rise = number(v, 1, 1000)? as u32;
+                    Ok(())
+                },
+            ),
             service(
                 "service_NAME_check_fall",
                 "1",
@@ -636,7 +712,7 @@ mod tests {
         let sample = include_str!("../../conf/pegasus.conf");
         assert!(
             sample == super::sample(),
-            "write conf/pegasus.conf anew: pegasus help config > conf/pegasus.conf"
+            "outdated: run `pegasus help config > conf/pegasus.conf`"
         );
     }
 }

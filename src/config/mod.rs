@@ -1,9 +1,9 @@
-//! The configuration: one table of keys, and what it makes of a file and a
-//! command line.
+//! The configuration: one table of keys, which turns a file and a command line into
+//! settings.
 //!
-//! [`settings`] is data alone; [`keys`] put values into it; [`reader`] applies them,
-//! the defaults first; [`options`] is what each part of the program gets of it;
-//! [`source`] is where it comes from, to read it again. Each uses those before it.
+//! [`settings`] is data alone. [`keys`] stores values in it. [`reader`] applies the
+//! defaults, then the file and the command line. [`options`] makes the options of each
+//! state machine. [`source`] reloads. Each uses those before it.
 
 pub mod keys;
 pub mod options;

@@ -1,4 +1,4 @@
-//! What each part of the program gets of the settings.
+//! The options of each state machine, made from the settings.
 
 use super::settings::{ServiceSettings, Settings};
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
@@ -6,8 +6,8 @@ use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::redirector::RedirectOptions;
 
 impl Settings {
-    /// The options of a redirector. Where the balancer's queue looks at the
-    /// client to choose, as far as this configuration tells, nothing is asked ahead.
+    /// Returns the options of a redirector. Services whose scheduler looks at the client,
+    /// according to this configuration, do not prefetch.
     pub fn redirect_options(&self) -> RedirectOptions {
         let by_client = |service: &&ServiceSettings| {
             let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
@@ -18,7 +18,7 @@ impl Settings {
         RedirectOptions { by_client, ..self.redirect.clone() }
     }
 
-    /// The options of a ticket queue.
+    /// Returns the options of a ticket queue.
     pub fn queue_options(&self) -> QueueOptions {
         let own = self
             .services
@@ -34,7 +34,7 @@ impl Settings {
         }
     }
 
-    /// The options of a monitor.
+    /// Returns the options of a monitor.
     pub fn monitor_options(&self) -> MonitorOptions {
         let service = |service: &&ServiceSettings| ServiceOptions {
             service: service.name,

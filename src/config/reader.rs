@@ -1,7 +1,7 @@
-//! Reads a configuration: a file and the command line become settings, or a list
-//! of mistakes.
+//! Reads a configuration file and the command line into settings, or reports every
+//! mistake.
 //!
-//! Owns the reading, the mistakes, the defaults, and what keys say together.
+//! Owns the mistakes, the application of defaults, and checks that involve several keys.
 
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
@@ -18,7 +18,7 @@ use std::path::Path;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Default for Settings {
-    /// Every key at the default that its row of the table names.
+    /// Every key at the default in its row of the table.
     fn default() -> Self {
         let mut settings = Settings::blank();
         for key in keys::all() {
@@ -31,7 +31,7 @@ impl Default for Settings {
     }
 }
 
-/// A service of which nothing is said: every key at the default of its row.
+/// A service with every key at the default in its row.
 fn service_settings(name: ServiceName) -> ServiceSettings {
     let mut settings = ServiceSettings::blank(name);
     for key in keys::all() {
@@ -43,7 +43,7 @@ fn service_settings(name: ServiceName) -> ServiceSettings {
     settings
 }
 
-/// What is wrong with a configuration, ready to be printed.
+/// A mistake in a configuration, ready to be printed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError(pub String);
 
@@ -54,17 +54,16 @@ impl fmt::Display for ConfigError {
 }
 
 impl Settings {
-    /// Reads a file, if there is one, and then `KEY=VALUE` of the command line,
-    /// which win.
+    /// Reads a file, if any, then the `KEY=VALUE` of the command line, which override it.
     ///
     /// # Errors
-    /// Every mistake that was found, in order.
+    /// Returns every mistake, in order.
     pub fn load(file: Option<&Path>, assignments: &[String]) -> Result<Settings, Vec<ConfigError>> {
         ConfigReader::of(file, assignments).finish()
     }
 
-    /// Where these put the log, as far as they can be read: mistakes in them are
-    /// told there, where there is no other way.
+    /// Returns the log destination of a configuration that may contain mistakes, so that
+    /// a process without a standard error can log them.
     pub fn log_destination(file: Option<&Path>, assignments: &[String]) -> LogDestination {
         ConfigReader::of(file, assignments).settings.log
     }
@@ -73,7 +72,7 @@ impl Settings {
 fn read_file(path: &Path) -> Result<String, String> {
     let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > FILE_BYTES_MAX {
-        return Err(format!("{length} bytes are no configuration (at most {FILE_BYTES_MAX})"));
+        return Err(format!("file too large: {length} bytes (limit {FILE_BYTES_MAX})"));
     }
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
@@ -82,18 +81,18 @@ fn read_file(path: &Path) -> Result<String, String> {
 struct ConfigReader {
     settings: Settings,
     errors: Vec<ConfigError>,
-    /// Where each key was set, and what to.
+    /// Each key that was set, and where.
     origins: Vec<(String, String)>,
 }
 
-/// Where a key was set last.
+/// Returns where a key was set last; empty if it was not.
 fn origin(origins: &[(String, String)], key: &str) -> String {
     let set = origins.iter().rfind(|(known, _)| known == key);
     set.map(|(_, origin)| origin.clone()).unwrap_or_default()
 }
 
 impl ConfigReader {
-    /// What was read of the file, if there is one, and of the assignments.
+    /// Reads the file, if any, and the assignments.
     fn of(file: Option<&Path>, assignments: &[String]) -> ConfigReader {
         let mut reader = ConfigReader::default();
         if let Some(path) = file {
@@ -120,7 +119,7 @@ impl ConfigReader {
                 Ok(pair) => {
                     if let Some(first) = seen.get(pair.key) {
                         let why = format!(
-                            "{name}:{}: {} is set already in line {first}",
+                            "{name}:{}: {} is already set in line {first}",
                             pair.line, pair.key
                         );
                         self.errors.push(ConfigError(why));
@@ -137,7 +136,7 @@ impl ConfigReader {
         }
     }
 
-    /// `origin`: where it was written, and what, for a mistake.
+    /// `origin` is the place and the text of the assignment, for error messages.
     fn set(&mut self, origin: &str, key: &str, value: &str) {
         self.origins.push((key.to_string(), origin.to_string()));
         if let Err(why) = self.assign(key, value) {
@@ -146,12 +145,12 @@ impl ConfigReader {
     }
 
     fn assign(&mut self, key: &str, value: &str) -> Result<(), String> {
-        for known in keys::all() {
-            if let (Setter::Global(set), true) = (&known.set, known.name == key) {
-                return set(&mut self.settings, value);
-            }
+        if let Some(Setter::Global(set)) =
+            keys::all().find(|known| known.name == key).map(|known| &known.set)
+        {
+            return set(&mut self.settings, value);
         }
-        // `service_my_app_check_rise`: the longest ending that is known wins.
+        // `service_my_app_check_rise`: the longest known ending wins.
         let of_service = keys::all().filter_map(|known| match known.set {
             Setter::Service(set) => Some((known.name.strip_prefix("service_NAME")?, (known, set))),
             Setter::Global(_) => None,
@@ -179,7 +178,7 @@ impl ConfigReader {
         for service in &self.settings.services {
             let key = service.name.in_key();
             let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
-            // The default says nothing: it is another matter to ask for that check.
+            // The default check may be impossible; one that was asked for may not.
             let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
             if asked && service.provider.is_some() && service.effective_check().is_none() {
                 let why = format!(
@@ -201,13 +200,13 @@ impl ConfigReader {
             if service.proxy_protocol == Some(Version::V1)
                 && transports.clone().any(|spoken| spoken == Transport::Udp)
             {
-                let why = "v1 knows no datagrams (v2, or another service for /udp)";
+                let why = "v1 works for TCP only (use v2, or another service for /udp)";
                 self.errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
             }
             let only_udp = !service.listen.is_empty()
                 && transports.clone().all(|spoken| spoken == Transport::Udp);
             if !service.accept_proxy.is_empty() && only_udp {
-                let why = "it is told for streams only, and this service listens for datagrams";
+                let why = "this works for TCP only, and the service listens on UDP";
                 self.errors.push(ConfigError(format!("{}: {why}", at("accept_proxy"))));
             }
         }
@@ -231,7 +230,7 @@ fn listens_overlap(one: &ServiceSettings, other: &ServiceSettings) -> bool {
     })
 }
 
-/// What to say of a key that does not exist: the one that was probably meant.
+/// Returns the message for a key that does not exist, with the nearest one that does.
 fn unknown_key(key: &str) -> String {
     let name =
         key.strip_prefix("service_").and_then(|rest| rest.split('_').next()).unwrap_or("NAME");
@@ -247,7 +246,7 @@ fn unknown_key(key: &str) -> String {
     }
 }
 
-/// Letters to change, add or leave out (Levenshtein).
+/// Returns the Levenshtein distance: letters to change, add or remove.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -314,19 +313,21 @@ mod tests {
     #[test]
     fn every_mistake_names_file_line_key_and_what_would_be_right() {
         let errors = read(
-            "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\nservice_Web_listen=*:80\n\
-             redirect_tries=0\nservice_web_lisen=*:80\nqueue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\nservice_x_provider=10.0.0.7\n",
+            "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\n\
+             service_Web_listen=*:80\nredirect_tries=0\nservice_web_lisen=*:80\n\
+             queue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n\
+             service_x_provider=10.0.0.7\n",
         )
         .unwrap_err();
         let expected = [
             "pegasus.conf:1: queue_schedular=fifo: no such key; did you mean queue_scheduler?",
             "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, ",
             "pegasus.conf:4: queue_lease=soon: not a duration",
-            "pegasus.conf:5: queue_lease is set already in line 4",
+            "pegasus.conf:5: queue_lease is already set in line 4",
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
-            "pegasus.conf:9: queue_listen=*:53/udp: only TCP is spoken there",
+            "pegasus.conf:9: queue_listen=*:53/udp: TCP only",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];
@@ -336,21 +337,20 @@ mod tests {
         }
     }
 
-    /// Every key that is set to what its row calls the default changes nothing: the
-    /// rows are the only place that knows.
+    /// Setting a key to its documented default changes nothing: defaults have one source.
     #[test]
     fn the_defaults_are_those_of_the_table() {
         let named = "service_web_fallback=".to_string();
-        let told = |assignments: &[String]| {
+        let load = |assignments: &[String]| {
             let mut settings = Settings::load(None, assignments).unwrap();
-            // To ask for a check is to offer a service, whichever check it is.
+            // Setting a check, even to its default, means to offer the service.
             settings.services.iter_mut().for_each(|service| service.offered = false);
             format!("{settings:#?}")
         };
-        let before = told(std::slice::from_ref(&named));
+        let before = load(std::slice::from_ref(&named));
         for key in keys::all() {
             let assignment = format!("{}={}", key.name.replace("NAME", "web"), key.default);
-            assert_eq!(told(&[named.clone(), assignment.clone()]), before, "{assignment}");
+            assert_eq!(load(&[named.clone(), assignment.clone()]), before, "{assignment}");
         }
     }
 

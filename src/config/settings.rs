@@ -1,7 +1,7 @@
-//! The settings: what the keys say, as values.
+//! The settings: the values of all keys.
 //!
-//! Owns the data and what follows from it alone. Each field's meaning is in its key's
-//! row of the table.
+//! Owns the data and what follows from it alone. The row of a key in the table
+//! describes its field.
 
 use crate::logging::LogDestination;
 use crate::net::load_sampler::LoadSource;
@@ -13,19 +13,19 @@ use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
-use pegasus_core::scheduler::registry::SchedulerName;
+use pegasus_core::scheduler::SchedulerName;
 use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum QueueLocation {
-    /// One that is reached by TCP.
+    /// A queue that is reached by TCP.
     Remote(HostPort),
-    /// One in the same process.
+    /// A queue in the same process.
     Embedded,
 }
 
-/// The `pegasus queue` of this host, at the address that it has by default.
+/// The `pegasus queue` of this host, at its default address.
 fn local_queue() -> HostPort {
     HostPort { host: "127.0.0.1".into(), port: CONTROL_PORT }
 }
@@ -33,11 +33,11 @@ fn local_queue() -> HostPort {
 /// How a service is checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Check {
-    /// By connecting to it, on this port or the provider's.
+    /// Connect to this port, or to the provider's port.
     Tcp(Option<u16>),
-    /// By a command that ends well.
+    /// Run a command; exit status 0 means healthy.
     Exec(String),
-    /// Not at all.
+    /// Do not check.
     Off,
 }
 
@@ -58,7 +58,10 @@ impl FromStr for Check {
     }
 }
 
-/// Load sources as they are written: a list in which `exec:` takes all that follows.
+/// Parses a list of load sources; `exec:` takes the rest of the text.
+///
+/// # Errors
+/// Returns why the list is empty or names no source.
 pub fn load_sources(text: &str) -> Result<Vec<LoadSource>, String> {
     let (words, command) = match text.find("exec:") {
         Some(at) if at == 0 || text[..at].ends_with(char::is_whitespace) => text.split_at(at),
@@ -75,45 +78,45 @@ pub fn load_sources(text: &str) -> Result<Vec<LoadSource>, String> {
     Ok(sources)
 }
 
-/// What the keys `service_NAME_…` say of one service.
+/// The values of the keys `service_NAME_…` for one service.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
     /// NAME.
     pub name: ServiceName,
-    /// Where its clients come.
+    /// Addresses for its clients.
     pub listen: Vec<ListenAddr>,
-    /// Its own scheduler.
+    /// Its own scheduler; none: `queue_scheduler`.
     pub scheduler: Option<SchedulerName>,
-    /// Whether a client's address keeps its provider, and for how long after it came.
+    /// Whether a client address stays with its provider.
     pub affinity: bool,
-    /// See there.
+    /// How long it stays after its last connection.
     pub affinity_timeout: Span,
-    /// How its providers are told who a client is.
+    /// The version of the PROXY header that providers get.
     pub proxy_protocol: Option<Version>,
-    /// Who is believed in telling it.
+    /// Networks whose PROXY header is trusted.
     pub accept_proxy: Vec<Cidr>,
-    /// When its flows of datagrams end.
+    /// When its UDP flows end.
     pub udp: FlowLimits,
     /// Static providers.
     pub fallback: Vec<HostPort>,
-    /// Where it is on this host, if that is said.
+    /// Its address on this host, if configured.
     pub provider: Option<ProviderSpec>,
-    /// Its most slots; none for `auto`.
+    /// Its most slots; none: as many as measured.
     pub capacity: Option<u32>,
-    /// Its check.
+    /// Its health check.
     pub check: Check,
-    /// How often it is checked, if that is said.
+    /// Time between checks; none: `monitor_interval`.
     pub check_interval: Option<Span>,
-    /// Good checks to come back.
+    /// Good checks in a row until it is offered again.
     pub rise: u32,
-    /// Bad checks to leave.
+    /// Failed checks in a row until it is no longer offered.
     pub fall: u32,
-    /// No key: one of those is set that say that this host offers it.
+    /// Whether one of the keys is set that offer it on this host. Not a key.
     pub offered: bool,
 }
 
 impl ServiceSettings {
-    /// Before any default is applied.
+    /// Returns settings before any default is applied.
     pub(super) fn blank(name: ServiceName) -> ServiceSettings {
         ServiceSettings {
             name,
@@ -135,8 +138,8 @@ impl ServiceSettings {
         }
     }
 
-    /// How it is checked; none: not at all, as a provider without a port that
-    /// nothing else is said of.
+    /// Returns the check to run; none: no check, or a TCP check of a provider without a
+    /// port.
     pub fn effective_check(&self) -> Option<Check> {
         let own = self.provider.and_then(|provider| provider.port);
         match self.check.clone() {
@@ -177,12 +180,13 @@ pub struct Settings {
     pub monitor_load: Vec<LoadSource>,
     pub monitor_admin: Vec<ListenAddr>,
     pub services: Vec<ServiceSettings>,
-    /// No key: a superserver opened the sockets of this process.
+    /// Whether a superserver opened the sockets of this process. Not a key.
     pub under_superserver: bool,
 }
 
 impl Settings {
-    /// Before any default is applied: the reader does that, from the table of keys.
+    /// Returns settings before any default is applied: the reader applies them, from the
+    /// table of keys.
     pub(super) fn blank() -> Settings {
         Settings {
             log: LogDestination::Stderr,
@@ -214,20 +218,20 @@ impl Settings {
         }
     }
 
-    /// The settings of a service, if it is named in the configuration.
+    /// Returns the settings of a service that the configuration names.
     pub fn service(&self, name: ServiceName) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
     }
 
-    /// The services that this host offers: those with a provider, a capacity
-    /// or a check; if there is none, all that are named.
+    /// Returns the services that this host offers: those with a provider, a capacity or a
+    /// check; if there is none, all that are named.
     pub fn offered(&self) -> Vec<&ServiceSettings> {
         let some = self.services.iter().any(|service| service.offered);
         self.services.iter().filter(|service| service.offered || !some).collect()
     }
 
-    /// The queue that a redirector asks. A daemon has one of its own unless it is
-    /// told otherwise; a superserver starts too many processes for that.
+    /// Returns the queue that a redirector asks. A daemon embeds one unless configured
+    /// otherwise. Under a superserver it cannot, for there are many processes.
     pub fn asked_queue(&self) -> QueueLocation {
         match &self.redirect_queue {
             Some(queue) => queue.clone(),
@@ -236,13 +240,13 @@ impl Settings {
         }
     }
 
-    /// The first control address of a queue with this configuration, as this host
-    /// reaches it.
+    /// Returns the first control address of a queue with this configuration, as reached
+    /// from this host.
     pub fn own_queue(&self) -> HostPort {
         self.queue_listen.first().map_or_else(local_queue, ListenAddr::from_this_host)
     }
 
-    /// The queue that a tool asks which is told no address.
+    /// Returns the queue that a tool asks if it is given no address.
     pub fn usual_queue(&self) -> HostPort {
         match &self.redirect_queue {
             Some(QueueLocation::Remote(queue)) => queue.clone(),

@@ -1,6 +1,6 @@
-//! Where a configuration comes from, to read it again.
+//! Where a configuration comes from, and how to reload it.
 //!
-//! Owns what a daemon does about a configuration that cannot be had: nothing.
+//! Owns the rule that a bad configuration changes nothing in a running daemon.
 
 use super::keys;
 use super::reader::ConfigError;
@@ -12,26 +12,26 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where the configuration comes from.
+/// The file and the command line of a configuration.
 #[derive(Clone)]
 pub struct ConfigSource {
     /// A file, if there is one.
     pub file: Option<PathBuf>,
     /// `KEY=VALUE` of the command line.
     pub assignments: Vec<String>,
-    /// How many levels more are logged; fewer, if negative.
+    /// Log levels to add; negative: to remove.
     pub verbosity: i32,
-    /// Standard error must not be used.
+    /// Standard error was the client and must not be used.
     pub stderr_was_client: bool,
     /// A superserver opened the sockets of this process.
     pub under_superserver: bool,
 }
 
 impl ConfigSource {
-    /// Reads it, perhaps again.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// Every mistake in it.
+    /// Returns every mistake in it.
     pub fn load(&self) -> Result<Settings, Vec<ConfigError>> {
         let mut settings = Settings::load(self.file.as_deref(), &self.assignments)?;
         settings.under_superserver = self.under_superserver;
@@ -41,19 +41,20 @@ impl ConfigSource {
         Ok(settings)
     }
 
-    /// Where it puts the log, as far as that can be read among mistakes.
+    /// Returns the log destination, even if there are mistakes elsewhere.
     pub fn log_destination(&self) -> logging::LogDestination {
         Settings::log_destination(self.file.as_deref(), &self.assignments)
     }
 
-    /// Reads it again for a daemon that runs these parts of the table: a bad one
-    /// changes nothing and says why; what changes at the next start only stays as it
-    /// is `running`, which the log says.
+    /// Reloads the configuration of a daemon that uses the sections `parts` of the table.
+    /// A bad configuration changes nothing, and the log says why. Keys that need a restart
+    /// keep their `running` value, and the log names them.
     pub fn reload(&self, running: &Settings, parts: &[&str]) -> Option<Settings> {
         self.reload_if(running, parts, |_| Ok(())).map(|(settings, ())| settings)
     }
 
-    /// The same where more than reading may go wrong: then nothing changes, too.
+    /// As [`reload`](ConfigSource::reload), with a further step that may fail: then
+    /// nothing changes either.
     pub fn reload_if<T>(
         &self,
         running: &Settings,
@@ -74,7 +75,7 @@ impl ConfigSource {
                     settings.log_level,
                     self.stderr_was_client,
                 );
-                info!(target: "config", "read again");
+                info!(target: "config", "configuration reloaded");
                 note_reload(true);
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "{key} changes at the next start");
@@ -84,7 +85,7 @@ impl ConfigSource {
             Err(errors) => {
                 let errors: Vec<String> = errors;
                 errors.iter().for_each(|error| error!(target: "config", "{error}"));
-                error!(target: "config", "the old configuration stays");
+                error!(target: "config", "keeping the running configuration");
                 note_reload(false);
                 None
             }
@@ -92,8 +93,8 @@ impl ConfigSource {
     }
 }
 
-/// Whether the last reading again was good, and when the last good one was, in seconds
-/// since 1970.
+/// Whether the last reload was good, and when the last good one was, in seconds since
+/// 1970.
 static LAST_RELOAD: Mutex<(bool, u64)> = Mutex::new((true, 0));
 
 fn note_reload(good: bool) {
@@ -104,13 +105,13 @@ fn note_reload(good: bool) {
     }
 }
 
-/// Whether the configuration was good when it was read last, and when a running
-/// process read a good one last, in seconds since 1970; 0: only at its start.
+/// Returns whether the last reload was good, and when the last good one was, in seconds
+/// since 1970; 0: there was none since the start.
 pub fn last_reload() -> (bool, u64) {
     *LAST_RELOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The configuration that is read when none is named.
+/// Returns the configuration file that is used if none is named and it exists.
 pub fn default_file() -> Option<PathBuf> {
     let path = if cfg!(windows) {
         std::env::current_exe().ok()?.with_file_name("pegasus.conf")

@@ -1,14 +1,14 @@
-//! Commands of the operator: run in the background, with a time limit.
+//! The operator's commands, run in the background with a time limit.
 //!
-//! Owns the child and the thread that waits for it, because waiting blocks.
-//! What the output means is its user's business.
+//! Owns the child and the thread that waits for it. Not responsible for what the output means.
 
+use super::one_shot::OneShot;
 use crate::os::child;
 use mio::Waker;
 use pegasus_core::base::time::Span;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,30 +17,20 @@ const OUTPUT_MAX: u64 = 4096;
 
 /// A command under way.
 #[derive(Debug)]
-pub struct BackgroundCommand(Arc<OnceLock<Result<String, String>>>);
+pub struct BackgroundCommand(OneShot<Result<String, String>>);
 
 impl BackgroundCommand {
     /// Starts `command` with the system's shell; `waker` is woken at its end.
     /// One that takes longer than `timeout` is killed, and has failed.
     pub fn start(command: &str, timeout: Duration, waker: Arc<Waker>) -> BackgroundCommand {
-        let result = Arc::new(OnceLock::new());
-        let (command, cell) = (command.to_string(), result.clone());
-        // If no thread can be had no other clone of the cell is left: it failed.
-        let _ = thread::Builder::new().name("helper".into()).spawn(move || {
-            let _ = cell.set(run(&command, timeout));
-            drop(cell);
-            let _ = waker.wake();
-        });
-        BackgroundCommand(result)
+        let command = command.to_string();
+        BackgroundCommand(OneShot::spawn("helper", waker, move || run(&command, timeout)))
     }
 
-    /// What it printed, or why it failed; `None`: it runs.
+    /// Takes its output, or why it failed; `None` while it runs.
     pub fn result(&self) -> Option<Result<String, String>> {
-        let abandoned = Arc::strong_count(&self.0) == 1;
-        self.0
-            .get()
-            .cloned()
-            .or_else(|| abandoned.then(|| Err("no thread can be had for it".into())))
+        let no_thread = |_| Err("the system had no thread for it".into());
+        self.0.take().map(|result| result.unwrap_or_else(no_thread))
     }
 }
 
@@ -58,7 +48,8 @@ pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
         .stderr(Stdio::null());
     child::separate(&mut prepared);
     let mut child = prepared.spawn().map_err(|error| error.to_string())?;
-    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Some(status),

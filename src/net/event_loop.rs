@@ -1,8 +1,7 @@
 //! The one loop, which drives the state machine of the command.
 //!
-//! Owns the poll, the clock and the order of a turn: timers, outputs, one
-//! flush, sleep, events. Knows no state machine: what an event means and how an
-//! output is done is the handler's business.
+//! Owns the poll, the clock and the order of a turn: timers, outputs, one flush, sleep,
+//! events. Not responsible for what an event means and how an output is done.
 
 use crate::os::service_manager;
 use crate::os::signal::{Signal, Signals};
@@ -20,7 +19,7 @@ const SIGNAL: Token = Token(usize::MAX - 1);
 /// Events that one sleep may bring.
 const EVENTS_MAX: usize = 256;
 
-/// The time: all loops of a process have one clock, as they may share a state machine.
+/// The time. All loops of a process have one clock: they may share a state machine.
 pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     Moment::after_start(Span::from(START.get_or_init(Instant::now).elapsed()))
@@ -45,11 +44,11 @@ impl Context {
     }
 }
 
-/// What acts for a state machine.
+/// Does the I/O for a state machine.
 pub trait Handler {
     /// The state machine that decides.
     type StateMachine: StateMachine;
-    /// What other threads and signals may want.
+    /// What other threads and signals may ask for.
     type Command;
 
     /// A socket became ready.
@@ -72,7 +71,7 @@ pub trait Handler {
     fn on_timeout(&mut self, state_machine: &mut Self::StateMachine, cx: &mut Context);
     /// When [`on_timeout`](Handler::on_timeout) must be called.
     fn next_timeout(&self) -> Option<Moment>;
-    /// The turn is over: send what has gathered. Answers whether all is over.
+    /// The turn is over: send what has gathered. Returns whether the loop is over.
     fn end_turn(&mut self, state_machine: &mut Self::StateMachine, cx: &mut Context) -> bool;
 }
 
@@ -102,7 +101,7 @@ impl<C> LoopHandle<C> {
 
 type OnSignal<C> = Box<dyn FnMut(Signal) -> Option<C> + Send>;
 
-/// A poll, a clock, and who may interrupt.
+/// A poll, a clock, and the sources of commands.
 pub struct EventLoop<C> {
     poll: Poll,
     loop_handle: LoopHandle<C>,
@@ -111,10 +110,10 @@ pub struct EventLoop<C> {
 }
 
 impl<C> EventLoop<C> {
-    /// A loop that nobody runs yet.
+    /// A loop that does not run yet.
     ///
     /// # Errors
-    /// What the system says to a new poll.
+    /// Returns the OS error.
     pub fn new() -> io::Result<EventLoop<C>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -156,7 +155,7 @@ impl<C> EventLoop<C> {
     /// Runs until the handler says that all is over.
     ///
     /// # Errors
-    /// What the system says to polling.
+    /// Returns the OS error of polling.
     pub fn run<H: Handler<Command = C>>(
         &mut self,
         state_machine: &mut H::StateMachine,

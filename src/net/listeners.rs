@@ -1,7 +1,6 @@
-//! How clients come in: listening sockets, and what to do when the system has
-//! no socket to spare.
+//! Listening sockets, and a pause when the system has no descriptor to spare.
 //!
-//! Owns binding and accepting. Who is accepted, and why, is its user's business.
+//! Owns binding and accepting. Not responsible for which clients are accepted.
 
 use super::event_loop::Context;
 use crate::os::socket;
@@ -18,11 +17,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 const BATCH: usize = 64;
 /// How long accepting pauses when the system has no socket to spare.
 const PAUSE: Span = Span::from_millis(100);
-/// How often that is out_of_sockets_log.
+/// How often that is logged.
 const LOG_INTERVAL: Span = Span::from_secs(60);
 
-/// How long a socket that is to be closed goes on taking in who waits there
-/// while there is no room: newcomers cannot be out_of_sockets_log from them.
+/// How long a closing socket goes on accepting its backlog while there is no room. New
+/// clients cannot be told from those that waited.
 const CLOSE_TIMEOUT: Span = Span::from_secs(3);
 
 /// A socket that clients can come to.
@@ -34,7 +33,7 @@ pub trait Bind: Sized {
     /// # Errors
     /// Returns the OS error.
     fn bind(address: SocketAddr) -> io::Result<Self>;
-    /// Where it is.
+    /// Its local address.
     ///
     /// # Errors
     /// Returns the OS error.
@@ -84,7 +83,7 @@ impl Bind for std::net::UdpSocket {
 /// `*` both families as far as the host has them.
 ///
 /// # Errors
-/// What the system says, with the address.
+/// Returns the OS error, with the address.
 pub fn bind<S: Bind>(listen: &ListenAddr) -> io::Result<Vec<S>> {
     debug_assert_eq!(listen.transport, S::TRANSPORT);
     let mut sockets = Vec::new();
@@ -120,7 +119,7 @@ fn bind_one<S: Bind>(address: SocketAddr) -> io::Result<S> {
 fn bind_both_families<S: Bind>(port: u16, sockets: &mut Vec<S>) -> io::Result<()> {
     let v4 = |port| bind_one::<S>((Ipv4Addr::UNSPECIFIED, port).into());
     let Ok(v6) = bind_one::<S>((Ipv6Addr::UNSPECIFIED, port).into()) else {
-        // No IPv6 on this host, or somebody has the port: then this says so.
+        // No IPv6 on this host, or the port is taken: then this fails too.
         sockets.push(v4(port)?);
         return Ok(());
     };
@@ -142,8 +141,8 @@ struct Listener<T> {
     closing_at: Option<Moment>,
 }
 
-/// All listening sockets of a loop, which pause together. Each has a number
-/// that its user gave it, and is one of `T`'s.
+/// All listening sockets of a loop, which pause together. Each has a number and an owner
+/// that the user of this gave it.
 pub struct Listeners<T> {
     listeners: BTreeMap<usize, Listener<T>>,
     closing: bool,
@@ -177,7 +176,7 @@ pub enum Accepted<T, P> {
         /// What allowed it.
         permit: P,
     },
-    /// The system has no socket to spare; said once a minute.
+    /// The system has no descriptor to spare; reported once a minute.
     OutOfSockets(io::Error),
 }
 
@@ -185,7 +184,7 @@ impl<T: Copy> Listeners<T> {
     /// Adds a socket under a number that is free; events for it come under `token`.
     ///
     /// # Errors
-    /// What the system says of it.
+    /// Returns the OS error.
     pub fn add(
         &mut self,
         number: usize,
@@ -216,8 +215,8 @@ impl<T: Copy> Listeners<T> {
         }
     }
 
-    /// Closes the listener of this number, once all are taken in who wait there
-    /// now, as far as there is room for them within three seconds.
+    /// Closes the listener of this number once its backlog is accepted, as far as there is
+    /// room for that within three seconds.
     pub fn close_when_empty(&mut self, number: usize, now: Moment) {
         if let Some(listener) = self.listeners.get_mut(&number) {
             listener.closing_at.get_or_insert(now + CLOSE_TIMEOUT);
@@ -242,7 +241,7 @@ impl<T: Copy> Listeners<T> {
         self.listeners.clear();
     }
 
-    /// Somebody left: there may be room again.
+    /// A client left: there may be room again.
     pub fn resume(&mut self) {
         self.paused_until = None;
     }
@@ -253,7 +252,7 @@ impl<T: Copy> Listeners<T> {
     }
 
     /// Takes clients in while `acquire` has a permit for one more.
-    /// Whoever is left waits in the backlog until the next turn.
+    /// The others wait in the backlog until the next turn.
     pub fn accept<P>(
         &mut self,
         cx: &mut Context,
@@ -286,7 +285,7 @@ impl<T: Copy> Listeners<T> {
                     break;
                 }
                 let Some(permit) = acquire() else {
-                    // Another loop's client may leave without a word to this one.
+                    // A client of another loop may leave, and this loop gets no event.
                     self.paused_until = Some(cx.now + PAUSE);
                     return accepted;
                 };
@@ -296,14 +295,15 @@ impl<T: Copy> Listeners<T> {
                 }
                 match accept(&listener.socket) {
                     Ok((stream, from)) => {
-                        let (owner, port) = (listener.owner, listener.address.port());
+                        let owner = listener.owner;
+                        let port = listener.address.port();
                         accepted.push(Accepted::Client { owner, port, stream, from, permit });
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         listener.readable = false
                     }
                     Err(error) if socket::is_out_of_sockets(&error) => {
-                        // Readiness is out_of_sockets_log once: it stays noted, and a timer looks again.
+                        // The event comes once: `readable` stays set, and a timer tries again.
                         self.paused_until = Some(cx.now + PAUSE);
                         if self.out_of_sockets_log.allow(cx.now, LOG_INTERVAL).is_some() {
                             accepted.push(Accepted::OutOfSockets(error));
@@ -327,7 +327,7 @@ impl<T: Copy> Listeners<T> {
     }
 }
 
-/// Takes a client in, also where the system or its guard lacks the newer call.
+/// Accepts a client, also where the system or a seccomp filter lacks `accept4`.
 fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     match listener.accept() {
         Err(error)

@@ -28,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 4096;
 /// Where a load comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LoadSource {
-    /// CPU utilisation and run queue, where the system tells them.
+    /// CPU utilisation and run queue, where the system reports them.
     Cpu,
     /// The load average of the last minute.
     Loadavg,
@@ -66,15 +66,15 @@ impl FromStr for LoadSource {
     fn from_str(text: &str) -> Result<LoadSource, String> {
         match text.split_once(':') {
             None if text == "cpu" && cpu::MECHANISM == "none" => {
-                Err("this system does not tell `cpu`".into())
+                Err("this system does not report `cpu`".into())
             }
             None if text == "cpu" => Ok(LoadSource::Cpu),
             None if text == "loadavg" && loadavg::MECHANISM == "none" => {
-                Err("this system does not tell `loadavg`".into())
+                Err("this system does not report `loadavg`".into())
             }
             None if text == "loadavg" => Ok(LoadSource::Loadavg),
             None if text == "psi" && !cfg!(target_os = "linux") => {
-                Err("this system does not tell `psi`".into())
+                Err("this system does not report `psi`".into())
             }
             None if text == "psi" => Ok(LoadSource::Psi),
             Some(("file", path)) if !path.is_empty() => Ok(LoadSource::File(path.into())),
@@ -123,7 +123,7 @@ impl Reading {
     }
 }
 
-/// See the file's head.
+/// Samples the sources; the fullest one counts.
 pub struct LoadSampler {
     sources: Vec<LoadSource>,
     cpus: f64,
@@ -228,7 +228,7 @@ impl LoadSampler {
             .all(|load_command| load_command.last.is_some() || load_command.run.is_none())
     }
 
-    /// What was seen since the last sample. With several sources the fullest counts.
+    /// The load since the last sample. With several sources the fullest counts.
     pub fn sample(&mut self, now: Moment) -> Sample {
         let mut sample =
             Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
@@ -241,7 +241,7 @@ impl LoadSampler {
                     sample
                         .load
                         .map(|_| Reading::default())
-                        .ok_or_else(|| "the system does not tell it".to_string())
+                        .ok_or_else(|| "the system does not report it".to_string())
                 }
                 LoadSource::Psi => {
                     pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string())
@@ -279,13 +279,13 @@ impl LoadSampler {
             (Ok(reading), None) => reading,
             (Ok(reading), Some(position)) => {
                 self.failed.remove(position);
-                self.log_lines.push(format!("monitor_load={source} is of use again"));
+                self.log_lines.push(format!("monitor_load={source} works again"));
                 reading
             }
             (Err(why), position) => {
                 if position.is_none() {
                     self.log_lines
-                        .push(format!("monitor_load={source}: {why}; the machine counts as full"));
+                        .push(format!("monitor_load={source}: {why}; the host counts as full"));
                     self.failed.push(source);
                 }
                 Reading::FULL
@@ -293,14 +293,14 @@ impl LoadSampler {
         }
     }
 
-    /// What became of the sources since the last call, for the log.
+    /// Log lines about the sources since the last call.
     pub fn take_log_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.log_lines)
     }
 
     fn read_cpus(&mut self) -> Reading {
         let times = cpu::times();
-        // Before the first tick nothing is position, and nothing can be learned.
+        // Before the first tick there is nothing to compare.
         let utilisation = times.and_then(|times| times.utilisation(&self.times?));
         let mut reading = Reading {
             utilisation: times.map(|_| utilisation.unwrap_or(0.0)),
@@ -328,10 +328,10 @@ fn pressure() -> Option<Reading> {
 
 fn invalid_reading(text: &str) -> String {
     let start: String = text.trim().chars().take(40).collect();
-    format!("`{start}` is no reading (a number from 0 to 1, or u=… q=… c=…)")
+    format!("`{start}` is not a reading (a number from 0 to 1, or u=… q=… c=…)")
 }
 
-/// What a file says, unless it is missing, old or no reading.
+/// The reading in a file, unless it is missing, old or not a reading.
 fn read_file(path: &Path, stale: Span) -> Result<Reading, String> {
     let message = |error: std::io::Error| error.to_string();
     let changed = fs::metadata(path).and_then(|meta| meta.modified()).map_err(message)?;

@@ -4,7 +4,7 @@ pub mod background_command;
 pub mod event_loop;
 pub mod listeners;
 pub mod load_sampler;
-pub mod mailbox;
+pub mod one_shot;
 pub mod plugin;
 pub mod queue_connection;
 pub mod resolver;

@@ -1,10 +1,9 @@
-//! An operator's program that runs beside this process and replies lines with lines.
+//! An operator's program that runs beside this process and answers lines with lines.
 //!
-//! Owns the child, the two threads that talk to it (pipes block, and not every
-//! system can wait for them together with sockets), and its restarts. What the
-//! lines mean is its user's business. Nothing here ever waits for the program.
+//! Owns the child, its restarts, and the two threads that talk to it: pipes block, and not
+//! every system can poll them together with sockets. Nothing in the loop waits for the
+//! program. Not responsible for what the lines mean.
 
-use super::mailbox::Mailbox;
 use crate::os::child;
 use mio::Waker;
 use pegasus_core::base::backoff::Backoff;
@@ -12,15 +11,16 @@ use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TryRecvError};
 use std::sync::Arc;
 use std::thread;
 
-/// Lines on their way to the program; one that lets more pile up is dead.
+/// Lines on their way to the program. One that lets more pile up is restarted.
 const LINES_MAX: usize = 4096;
-/// The longest line that is read of it, in bytes.
+/// The longest line of a program, in bytes.
 const LINE_BYTES_MAX: u64 = 1024;
 const RETRY: (Span, Span) = (Span::from_millis(100), Span::from_secs(30));
-/// A program that lived so long is started anew at once.
+/// A program that ran for so long is restarted at once.
 const STABLE_AFTER: Span = Span::from_secs(10);
 
 /// What happens to a program.
@@ -30,27 +30,25 @@ pub enum PluginEvent {
     Started,
     /// It wrote this line.
     Line(String),
-    /// It is gone, and will be started again later. Why.
+    /// It is gone, for this reason, and will be started again later.
     Gone(&'static str),
 }
 
 struct Process {
     child: Child,
-    lines: Arc<Mailbox<String>>,
-    replies: Arc<Mailbox<String>>,
+    /// The threads at the other ends stop when these are dropped.
+    lines: SyncSender<String>,
+    replies: Receiver<String>,
     started_at: Moment,
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         child::end(&mut self.child);
-        // The threads that talk to it end.
-        self.lines.close();
-        self.replies.close();
     }
 }
 
-/// See the file's head.
+/// A program that is restarted when it ends.
 pub struct Plugin {
     command: String,
     process: Option<Process>,
@@ -62,7 +60,7 @@ pub struct Plugin {
 
 impl Plugin {
     /// A program that is started at the first [`poll_event`](Plugin::poll_event); `waker`
-    /// is woken when it says something.
+    /// is woken when it writes a line.
     pub fn new(command: &str, waker: Arc<Waker>, seed: u64) -> Plugin {
         Plugin {
             command: command.to_string(),
@@ -74,23 +72,22 @@ impl Plugin {
         }
     }
 
-    /// What it is started with.
+    /// The command that starts it.
     pub fn command(&self) -> &str {
         &self.command
     }
 
-    /// Says a line to it (without its end). Answers whether it may hear it.
+    /// Sends it a line, without its end. Returns false if it is not there or does not read.
     pub fn send_line(&mut self, line: String) -> bool {
-        // If it is full or over, the next `poll_event` finds out which, and ends it.
-        self.process.as_ref().is_some_and(|process| process.lines.try_put(line))
+        self.process.as_ref().is_some_and(|process| process.lines.try_send(line).is_ok())
     }
 
-    /// When [`poll_event`](Plugin::poll_event) should be called, if nothing is incoming.
+    /// When [`poll_event`](Plugin::poll_event) should be called, if nothing comes in.
     pub fn next_timeout(&self) -> Option<Moment> {
         self.process.is_none().then_some(self.retry)
     }
 
-    /// The next thing it incoming or did; starts it when it is time.
+    /// Returns the next event; starts the program when it is time.
     pub fn poll_event(&mut self, now: Moment) -> Option<PluginEvent> {
         let Some(process) = &mut self.process else {
             if now < self.retry {
@@ -104,13 +101,14 @@ impl Plugin {
                 None => self.schedule_restart(now, "it cannot be started"),
             });
         };
-        match process.replies.try_take() {
-            Some(line) => Some(PluginEvent::Line(line)),
-            None => process.replies.is_over().then(|| self.stop(now, "it ended")),
+        match process.replies.try_recv() {
+            Ok(line) => Some(PluginEvent::Line(line)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.stop(now, "it ended")),
         }
     }
 
-    /// Ends it, because of `why`; it is started again later.
+    /// Ends it, for this reason; it is started again later.
     pub fn stop(&mut self, now: Moment, why: &'static str) -> PluginEvent {
         if let Some(process) = self.process.take() {
             if now.since(process.started_at) >= STABLE_AFTER {
@@ -137,55 +135,52 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
         .stderr(Stdio::null());
     child::separate(&mut prepared);
     let mut child = prepared.spawn().ok()?;
-    let (mut stdin, stdout) = (child.stdin.take()?, child.stdout.take()?);
-    let process = Process {
-        child,
-        lines: Arc::new(Mailbox::new(LINES_MAX)),
-        replies: Arc::new(Mailbox::new(LINES_MAX)),
-        started_at: now,
-    };
-    let (outgoing, incoming) = (process.lines.clone(), process.replies.clone());
-    let writer = move || {
-        while let Some(mut line) = outgoing.take() {
-            // What has gathered goes in one piece.
-            line.push('\n');
-            while let Some(more) = outgoing.try_take() {
-                line.push_str(&more);
-                line.push('\n');
-            }
-            if stdin.write_all(line.as_bytes()).is_err() {
-                break;
-            }
-        }
-        outgoing.close();
-    };
+    let mut stdin = child.stdin.take()?;
+    let stdout = child.stdout.take()?;
+    let (lines, outgoing) = sync_channel(LINES_MAX);
+    let (incoming, replies) = sync_channel(LINES_MAX);
+    let process = Process { child, lines, replies, started_at: now };
     let waker = waker.clone();
-    let reader = move || {
-        let mut reader = BufReader::new(stdout);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
-            let text = match read {
-                Ok(1..) if line.ends_with(b"\n") => {
-                    String::from_utf8_lossy(&line).trim().to_string()
-                }
-                // The end, or a line beyond measure.
-                _ => break,
-            };
-            if !incoming.put(text) {
-                break;
-            }
-            let _ = waker.wake();
-        }
-        incoming.close();
-        let _ = waker.wake();
-    };
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new().name(name.into()).spawn(work).is_ok()
     };
-    let both = spawn("plugin-writer", Box::new(writer)) && spawn("plugin-reader", Box::new(reader));
+    let both = spawn("plugin-writer", Box::new(move || write_lines(&outgoing, &mut stdin)))
+        && spawn("plugin-reader", Box::new(move || read_lines(stdout, incoming, &waker)));
     both.then_some(process)
+}
+
+/// Writes lines to the program, until it is gone.
+fn write_lines(outgoing: &Receiver<String>, stdin: &mut impl Write) {
+    while let Ok(mut text) = outgoing.recv() {
+        // What has gathered goes in one piece.
+        text.push('\n');
+        for line in outgoing.try_iter() {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if stdin.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads lines of the program, until it is gone or writes a line that is too long.
+fn read_lines(stdout: impl Read, incoming: SyncSender<String>, waker: &Waker) {
+    let mut reader = BufReader::new(stdout);
+    let mut line = Vec::new();
+    while matches!(
+        reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line),
+        Ok(1..) if line.ends_with(b"\n")
+    ) {
+        if incoming.send(String::from_utf8_lossy(&line).trim().to_string()).is_err() {
+            break;
+        }
+        let _ = waker.wake();
+        line.clear();
+    }
+    // The loop that wakes must find the end.
+    drop(incoming);
+    let _ = waker.wake();
 }
 
 #[cfg(all(test, unix))]
@@ -198,12 +193,13 @@ mod tests {
 
     /// Waits until something happens.
     fn next_event(plugin: &mut Plugin, poll: &mut Poll, now: Moment) -> PluginEvent {
-        let (mut events, start) = (Events::with_capacity(4), Instant::now());
+        let mut events = Events::with_capacity(4);
+        let start = Instant::now();
         loop {
             if let Some(event) = plugin.poll_event(now) {
                 return event;
             }
-            assert!(start.elapsed() < PATIENCE, "nothing is heard");
+            assert!(start.elapsed() < PATIENCE, "no event");
             poll.poll(&mut events, Some(PATIENCE)).unwrap();
         }
     }
@@ -245,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_read_holds_nobody_up() {
+    fn one_that_does_not_read_blocks_nothing() {
         let (mut deaf, mut poll) = plugin("sleep 1000");
         assert_eq!(next_event(&mut deaf, &mut poll, Moment::ZERO), PluginEvent::Started);
         let line = "x".repeat(1000);

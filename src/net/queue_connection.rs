@@ -1,8 +1,7 @@
 //! A control connection to a ticket queue: kept open, made again when lost.
 //!
-//! Owns the socket, the name look-up, the retries with backoff and jitter, the
-//! patience with a queue that does not answer, and what the log is told of it. What is asked and what an
-//! answer means is its owner's business.
+//! Owns the socket, the name look-up, retries with backoff and jitter, the time limit for
+//! answers, and log lines about all this. Not responsible for what is asked.
 
 use super::event_loop::Context;
 use super::resolver::Lookup;
@@ -23,9 +22,8 @@ use std::net::{IpAddr, SocketAddr};
 
 /// How long one attempt to connect may take.
 const CONNECT_TIMEOUT: Span = Span::from_secs(3);
-/// How long the news that a request has ended may wait for something else to be
-/// said, which saves both sides a wake-up. On a calm day the next question takes
-/// it along; who waits for the place then waits so much longer at most.
+/// How long a `done` may wait for the next message, which saves both sides a wake-up. A
+/// request that waits for the ticket waits this much longer at most.
 const DONE_DELAY_MAX: Span = Span::from_millis(2);
 
 /// What happens to a connection.
@@ -46,20 +44,19 @@ enum State {
     Up(TcpStream),
 }
 
-/// See the file's head. `T` tells what an answer in order is for.
+/// A connection that reconnects. `T` says what an answer in order is for.
 pub struct QueueConnection<T> {
     /// The target of its log lines.
     log_target: &'static str,
     host_port: HostPort,
-    /// The log knows that it is away.
+    /// The log says that it is away.
     unreachable: bool,
     token: Token,
     state: State,
     requester: Requester<T>,
     /// Answers that are still to come, and since when nothing came.
     replies_due: u64,
-    /// All that is unsent, and due, are ends of requests; until when
-    /// it may wait.
+    /// When the unsent messages must leave, while all of them are ends of requests.
     flush_at: Option<Moment>,
     silent_since: Moment,
     silence_max: Span,
@@ -72,8 +69,8 @@ pub struct QueueConnection<T> {
 }
 
 impl<T> QueueConnection<T> {
-    /// A connection that connects at its first [`handle_timeout`](QueueConnection::handle_timeout). A connection that
-    /// owes answers for `silence_max` counts as away.
+    /// Connects at its first [`handle_timeout`](QueueConnection::handle_timeout). A queue that
+    /// owes answers for `silence_max` counts as unreachable.
     pub fn new(
         log_target: &'static str,
         host_port: HostPort,
@@ -106,8 +103,8 @@ impl<T> QueueConnection<T> {
         &self.host_port
     }
 
-    /// Another patience from now on. While answers are due it is not made
-    /// shorter: they were asked for with the time that there was then.
+    /// Changes the time limit for answers. While answers are due it does not get shorter:
+    /// they were asked for under the old one.
     pub fn set_silence_max(&mut self, silence_max: Span) {
         self.silence_max =
             if self.replies_due == 0 { silence_max } else { silence_max.max(self.silence_max) };
@@ -121,8 +118,8 @@ impl<T> QueueConnection<T> {
         }
     }
 
-    /// Whether everything asked was sent, or nobody is there to send it to. (An
-    /// answer that comes when nobody is here any more does no harm to what was asked.)
+    /// Whether everything asked was sent, or there is no connection. The answers do not
+    /// matter to what was asked.
     pub fn is_flushed(&self) -> bool {
         !matches!(self.state, State::Up(_)) || self.requester.out.is_empty()
     }
@@ -161,7 +158,7 @@ impl<T> QueueConnection<T> {
         }
     }
 
-    /// Time passed: connects, gives an attempt up, or loses patience.
+    /// Connects, gives up an attempt, or gives up a queue that does not answer.
     pub fn handle_timeout(&mut self, cx: &mut Context) {
         match &self.state {
             State::Idle { retry } if cx.now >= *retry => {
@@ -277,7 +274,7 @@ impl<T> QueueConnection<T> {
         }
     }
 
-    /// Nothing may wait to be sent.
+    /// The next flush sends everything.
     pub fn flush_now(&mut self) {
         self.flush_at = None;
     }

@@ -1,21 +1,21 @@
 //! Looks names up without blocking the event loop.
 //!
-//! Owns the look-ups under way: each has a thread of its own, because the
-//! system's resolver blocks, and wakes the loop when it is done. An address
-//! that is written out needs neither.
+//! The system's resolver blocks, so each look-up has a thread of its own. A literal
+//! address needs none.
 
+use super::one_shot::OneShot;
 use mio::Waker;
 use pegasus_core::base::address::HostPort;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// One look-up.
 #[derive(Debug)]
 pub enum Lookup {
-    /// It was an address already.
+    /// The target was an address.
     Literal(SocketAddr),
     /// A thread asks the resolver.
-    Pending(Arc<OnceLock<Vec<SocketAddr>>>),
+    Pending(OneShot<Vec<SocketAddr>>),
 }
 
 impl Lookup {
@@ -24,27 +24,17 @@ impl Lookup {
         if let Some(address) = target.literal() {
             return Lookup::Literal(address);
         }
-        let result = Arc::new(OnceLock::new());
-        let (host, port, cell) = (target.host.clone(), target.port, result.clone());
-        // If no thread can be had nobody else holds the result: no result.
-        let _ = std::thread::Builder::new().name("resolver".into()).spawn(move || {
-            let found =
-                (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-            let _ = cell.set(found);
-            drop(cell);
-            let _ = waker.wake();
-        });
-        Lookup::Pending(result)
+        let HostPort { host, port } = target.clone();
+        Lookup::Pending(OneShot::spawn("resolver", waker, move || {
+            (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+        }))
     }
 
-    /// The addresses, none if the name does not resolve; `None`: not done yet.
+    /// Takes the addresses, none if the name does not resolve; `None`: not done yet.
     pub fn result(&self) -> Option<Vec<SocketAddr>> {
         match self {
             Lookup::Literal(address) => Some(vec![*address]),
-            Lookup::Pending(result) => {
-                let abandoned = Arc::strong_count(result) == 1;
-                result.get().cloned().or_else(|| abandoned.then(Vec::new))
-            }
+            Lookup::Pending(found) => found.take().map(|found| found.unwrap_or_default()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Checks of services: does the service accept a connection?
+//! Checks whether a service accepts a connection.
 //!
-//! Owns the attempts under way, at most one for each service. What a result
-//! means is the monitor's business.
+//! Owns the attempts under way, at most one for each service. Not responsible for what a
+//! result means.
 
 use super::event_loop::Context;
 use mio::net::TcpStream;
@@ -9,7 +9,7 @@ use mio::{Interest, Token};
 use pegasus_core::base::time::{Moment, Span};
 use std::net::SocketAddr;
 
-/// Whether a service is well, or why not.
+/// Whether a service is healthy, or why not.
 pub type CheckResult = Result<(), String>;
 
 /// The attempts by the number of the service.
@@ -19,7 +19,7 @@ pub struct TcpChecks {
 }
 
 impl TcpChecks {
-    /// Tries to connect; answers at once if that is decided at once.
+    /// Begins to connect. Returns the result if it is known at once.
     pub fn start(
         &mut self,
         service: usize,

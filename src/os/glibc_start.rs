@@ -1,4 +1,4 @@
-//! Where is the stack of this thread? Nobody is told.
+//! Hides the stack of the first thread from the standard library.
 //!
 //! The standard library asks glibc at every start, so that it can tell an
 //! overflow of the stack from other faults in its last words; a fault it is

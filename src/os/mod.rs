@@ -1,6 +1,8 @@
-//! The OS shims: one folder per capability, one file per mechanism,
-//! always with a portable fallback. The only place for `unsafe`, each behind a safe
-//! function. A port to another system answers the questions of these folders.
+//! What differs between systems: one folder a capability, one file a mechanism.
+//!
+//! The only place for `unsafe`, always behind a safe function. Each folder's `mod.rs` lists
+//! the required items, and chooses a back end. There is always a portable one.
+//! A new back end is a new file and a line in that `mod.rs`.
 
 pub mod addresses;
 pub mod child;

@@ -51,7 +51,7 @@ impl SockAddr {
     }
 }
 
-/// An address that the system told, if it is one of these families.
+/// An address from the system, if it is of one of these families.
 ///
 /// # Safety
 /// It leads to as many bytes as the family that is there has, or to two bytes of
@@ -74,7 +74,8 @@ pub unsafe fn read(sockaddr: *const libc::sockaddr) -> Option<SocketAddr> {
         libc::AF_INET6 => {
             // SAFETY: as above.
             let v6: libc::sockaddr_in6 = unsafe { ptr::read_unaligned(sockaddr.cast()) };
-            let (ip, port) = (Ipv6Addr::from(v6.sin6_addr.s6_addr), u16::from_be(v6.sin6_port));
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let port = u16::from_be(v6.sin6_port);
             Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
         }
         _ => None,

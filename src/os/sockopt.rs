@@ -15,7 +15,7 @@ pub fn set<T: Copy>(
     value: T,
 ) -> io::Result<()> {
     let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the value lives for the call and has the length that is told.
+    // SAFETY: the value lives for the call and has this length.
     match unsafe {
         libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
     } {

@@ -5,7 +5,7 @@ use pegasus_core::base::random::Random;
 use pegasus_core::base::ticket::Offer;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::queue::provider_pool::ProviderPool;
-use pegasus_core::scheduler::registry::{SchedulerName, SCHEDULERS};
+use pegasus_core::scheduler::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -29,7 +29,8 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     for number in 0..providers {
         book.offer(offer(number), now);
     }
-    let (mut running, mut begun) = (Vec::new(), Instant::now());
+    let mut running = Vec::new();
+    let mut begun = Instant::now();
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));

@@ -13,7 +13,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::{Feedback, Next, Reply, Request};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 use std::net::IpAddr;
 
 /// Beyond the first hold, not beyond a lease; and beyond a lease.

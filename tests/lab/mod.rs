@@ -19,7 +19,7 @@ mod targets;
 mod world;
 
 use pegasus_core::base::time::Span;
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 use setting::Setting;
 use std::fmt::Write;
 use targets::Lab;

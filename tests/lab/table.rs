@@ -6,7 +6,7 @@ use super::setting::Setting;
 use super::targets::Lab;
 use super::world::Policy;
 use super::{seed, Replay};
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 
 const BASELINES: [(&str, Policy); 6] = [
     ("(ideal central queue)", Policy::Ideal),

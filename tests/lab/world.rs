@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::figures::Figures;
 use super::setting::{exponential, Arrival, Misfortune, Setting};
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 use std::collections::VecDeque;
 
 /// How often a request is led to a provider at the most.

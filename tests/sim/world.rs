@@ -22,7 +22,7 @@ use pegasus_core::monitor::monitor;
 use pegasus_core::protocol::channel::Requester;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions};
 use pegasus_core::redirect::redirector::{self, Failure, RedirectOptions, Redirector};
-use pegasus_core::scheduler::registry::SCHEDULERS;
+use pegasus_core::scheduler::SCHEDULERS;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 

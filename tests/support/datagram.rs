@@ -50,7 +50,8 @@ impl Sink {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
         let (taken, over): (Arc<Mutex<Vec<_>>>, Arc<AtomicBool>) = Default::default();
-        let (list, ended) = (taken.clone(), over.clone());
+        let list = taken.clone();
+        let ended = over.clone();
         let thread = thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while !ended.load(Ordering::SeqCst) {
@@ -117,10 +118,8 @@ impl Flows {
         for provider in providers {
             queue.offer(provider, 10_000);
         }
-        let (asks, listen) = (
-            format!("redirect_queue={}", queue.address),
-            format!("service_{SERVICE}_listen={place}/udp"),
-        );
+        let asks = format!("redirect_queue={}", queue.address);
+        let listen = format!("service_{SERVICE}_listen={place}/udp");
         let settings: Vec<&str> =
             settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
         let redirect = Redirect::of(&mut command("redirect", &settings));

@@ -42,8 +42,8 @@ impl Inetd {
     #[track_caller]
     fn in_mode(mode: &str, queue: SocketAddr, settings: &[&str]) -> Inetd {
         let directory = Directory::new();
-        let (queue, log) =
-            (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
+        let queue = format!("redirect_queue={queue}");
+        let log = format!("log={}", directory.file("log"));
         let settings: Vec<&str> =
             settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
         let conf = pegasus::configuration(&directory, &settings);
@@ -52,7 +52,8 @@ impl Inetd {
 
     #[track_caller]
     fn in_directory(directory: Directory, mode: &str, arguments: &str) -> Inetd {
-        let (port, path) = (free_port(), pegasus::path());
+        let port = free_port();
+        let path = pegasus::path();
         let user = output(tool("id").arg("-un"));
         let line = format!("127.0.0.1:{port} {mode} {} {path} pegasus {arguments}\n", user.trim());
         let conf = directory.write("inetd.conf", &line);
@@ -108,7 +109,8 @@ pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
 pub fn socket_flags(process: u32, port: u16, datagrams: bool) -> i32 {
     // A table that changes while it is read may lack a line.
     let inode = &until_some("it listens", || entry(port, datagrams))[9];
-    let (place, socket) = (format!("/proc/{process}"), format!("socket:[{inode}]"));
+    let place = format!("/proc/{process}");
+    let socket = format!("socket:[{inode}]");
     let ours = |number: &String| {
         let target = std::fs::read_link(format!("{place}/fd/{number}"));
         target.is_ok_and(|target| target.to_string_lossy() == socket)

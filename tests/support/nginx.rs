@@ -70,7 +70,8 @@ impl Nginx {
     /// Starts it at the same place.
     #[track_caller]
     pub fn start_again(&mut self) {
-        let (conf, log) = (self.directory.file("nginx.conf"), self.directory.file("error.log"));
+        let conf = self.directory.file("nginx.conf");
+        let log = self.directory.file("error.log");
         let prefix = self.directory.path().display().to_string();
         // One process, which can be killed by its id.
         let mut process =

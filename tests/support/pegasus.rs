@@ -148,7 +148,8 @@ impl Queue {
     #[track_caller]
     pub fn offer(&self, provider: impl Display, tickets: u32) {
         let answer = self.ask(&format!(
-            "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}&lease=10m"
+            "ticket?provider={provider}&service={SERVICE}&tickets={tickets}&capacity={tickets}\
+             &lease=10m"
         ));
         assert!(answer.starts_with("ok "), "{answer}");
     }
@@ -172,8 +173,8 @@ pub struct Redirect {
 impl Redirect {
     #[track_caller]
     pub fn start(queue: SocketAddr, settings: &[&str]) -> Redirect {
-        let (queue, listen) =
-            (format!("redirect_queue={queue}"), format!("service_{SERVICE}_listen=127.0.0.1:0"));
+        let queue = format!("redirect_queue={queue}");
+        let listen = format!("service_{SERVICE}_listen=127.0.0.1:0");
         let settings: Vec<&str> =
             settings.iter().copied().chain([queue.as_str(), listen.as_str()]).collect();
         Redirect::of(&mut command("redirect", &settings))
@@ -245,8 +246,8 @@ pub fn monitor_of(
     provider: impl Display,
     settings: &[&str],
 ) -> Process {
-    let (balancer, place) =
-        (format!("monitor_balancers={queue}"), format!("service_{service}_provider={provider}"));
+    let balancer = format!("monitor_balancers={queue}");
+    let place = format!("service_{service}_provider={provider}");
     let settings: Vec<&str> =
         settings.iter().copied().chain([balancer.as_str(), place.as_str()]).collect();
     let mut process = Process::start("monitor", &mut command("monitor", &settings));
@@ -254,8 +255,8 @@ pub fn monitor_of(
     process
 }
 
-/// An address where nobody listens.
-pub fn nobody() -> SocketAddr {
+/// An address on which nothing listens.
+pub fn closed_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 

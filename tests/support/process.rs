@@ -33,7 +33,8 @@ pub fn bind_to_parent(command: &mut Command) -> &mut Command {
 /// Processor time that a process used so far, to the nanosecond: all its threads,
 /// also those that ended, but no children. None if it is not there.
 pub fn used(id: u32) -> Duration {
-    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: both fill in what they are given.
     let told = unsafe {
         libc::clock_getcpuclockid(id as i32, &raw mut clock) == 0
@@ -196,8 +197,10 @@ pub fn run(command: &mut Command, input: &[u8]) -> (i32, String, String) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child =
         bind_to_parent(command).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
-    let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
     // A program that does not want its input may be gone before it has it.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let out = thread::spawn(move || {

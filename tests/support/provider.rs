@@ -19,7 +19,9 @@ impl Provider {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (clients, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let (count, ended, serve) = (clients.clone(), over.clone(), Arc::new(serve));
+        let count = clients.clone();
+        let ended = over.clone();
+        let serve = Arc::new(serve);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::SeqCst) {

@@ -113,7 +113,8 @@ pub enum End {
 /// All that comes, and how it ended.
 #[track_caller]
 pub fn drain(stream: &mut TcpStream) -> (Vec<u8>, End) {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16 * 1024];
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return (bytes, End::Fin),

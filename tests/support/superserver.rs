@@ -108,13 +108,14 @@ impl Kind {
     #[track_caller]
     pub fn start(&self, queue: SocketAddr, settings: &[&str]) -> Option<Superserver> {
         let directory = Directory::new();
-        let (queue, log) =
-            (format!("redirect_queue={queue}"), format!("log={}", directory.file("log")));
+        let queue = format!("redirect_queue={queue}");
+        let log = format!("log={}", directory.file("log"));
         let settings: Vec<&str> =
             settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
         let conf = pegasus::configuration(&directory, &settings);
         let words = [pegasus::path(), "redirect", "-c", &conf].map(str::to_string).to_vec();
-        let (port, datagrams) = (free_port(), DATAGRAMS.iter().any(|kind| kind.name == self.name));
+        let port = free_port();
+        let datagrams = DATAGRAMS.iter().any(|kind| kind.name == self.name);
         let job = Job { directory, port, words, datagrams };
         let Some(server) = (self.start)(&job) else {
             skipped(self.name);
@@ -168,7 +169,8 @@ impl Job {
         if options[0] == "inetd" && !busybox_has("inetd") {
             return None;
         }
-        let (path, arguments) = (&self.words[0], self.words[1..].join(" "));
+        let path = &self.words[0];
+        let arguments = self.words[1..].join(" ");
         let line = format!(
             "127.0.0.1:{} {mode} {} {path} pegasus {arguments} -s web\n",
             self.port,
@@ -186,9 +188,11 @@ impl Job {
     fn xinetd(&self, socket: &str, wait: &str) -> Option<Server> {
         let program = installed("xinetd")?;
         let protocol = if socket == "stream" { "tcp" } else { "udp" };
-        let (path, arguments) = (&self.words[0], self.words[1..].join(" "));
+        let path = &self.words[0];
+        let arguments = self.words[1..].join(" ");
         let conf = format!(
-            "service pegasus\n{{\n\ttype = UNLISTED\n\tsocket_type = {socket}\n\tprotocol = {protocol}\n\tport = {}\n\
+            "service pegasus\n{{\n\ttype = UNLISTED\n\tsocket_type = {socket}\n\
+             \tprotocol = {protocol}\n\tport = {}\n\
              \tbind = 127.0.0.1\n\twait = {wait}\n\tuser = {}\n\tcps = 1000 1\n\tserver = {path}\n\
              \tserver_args = {arguments} -s web\n}}\n",
             self.port,
@@ -235,7 +239,8 @@ impl Job {
 
 /// In the foreground, with its own log in a file.
 pub fn xinetd(program: PathBuf, directory: &Directory, conf: &str) -> Command {
-    let (log, pid) = (directory.file("xinetd.log"), directory.file("pid"));
+    let log = directory.file("xinetd.log");
+    let pid = directory.file("pid");
     let mut command = Command::new(program);
     command.args(["-dontfork", "-f", conf, "-filelog", &log, "-pidfile", &pid]);
     command

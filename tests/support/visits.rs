@@ -32,7 +32,8 @@ impl Visits {
     pub fn start(to: SocketAddr, at_once: usize) -> Visits {
         let (over, count): (Arc<AtomicBool>, Arc<AtomicUsize>) = Default::default();
         let threads = (0..at_once).map(|number| {
-            let (over, count) = (over.clone(), count.clone());
+            let over = over.clone();
+            let count = count.clone();
             thread::spawn(move || {
                 let mut failed = Vec::new();
                 for turn in 0.. {

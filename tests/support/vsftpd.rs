@@ -31,11 +31,13 @@ impl Vsftpd {
         }
         fs::write(directory.path().join("root/data"), data).unwrap();
         directory.write("root/name", &format!("{name}\n"));
-        let (place, last) = (directory.path().display(), passive.end - 1);
+        let place = directory.path().display();
+        let last = passive.end - 1;
         let text = format!(
             "listen=YES\nlisten_address={ip}\nlisten_port={control}\n\
              pasv_address=127.0.0.1\npasv_min_port={}\npasv_max_port={last}\n\
-             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\nxferlog_enable=NO\naccept_timeout=2\n\
+             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=YES\n\
+             xferlog_enable=NO\naccept_timeout=2\n\
              anon_root={place}/root\nsecure_chroot_dir={place}/empty\n\
              run_as_launching_user=YES\nseccomp_sandbox=NO\n",
             passive.start

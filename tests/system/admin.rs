@@ -262,7 +262,9 @@ fn counters_survive_a_reload_and_upgrades_to_the_last_client() {
     };
     look(&watched, 20.0);
     watched.redirect.signal(libc::SIGHUP);
-    until("it was read again", || !watched.redirect.log_with(&["read again"]).is_empty());
+    until("it was read again", || {
+        !watched.redirect.log_with(&["configuration reloaded"]).is_empty()
+    });
     look(&watched, 20.0);
     let mut successors = Successors::default();
     let mut held = running(watched.place);

@@ -48,7 +48,8 @@ fn near(random: &mut Random, borders: &[usize]) -> usize {
 /// The system takes its time where a segment does not fit several times.
 fn room(random: &mut Random) -> Room {
     let mut bytes = || [2048, 5000, 20_000, 50_000, 200_000, 1 << 20][random.below(6) as usize];
-    let (send, receive) = (bytes(), bytes());
+    let send = bytes();
+    let receive = bytes();
     Room { send, receive, segment: [536, 1460, 32_000][random.below(3) as usize].min(receive / 8) }
 }
 
@@ -89,7 +90,8 @@ impl Side {
 
     /// Moves a piece each way, if it can; whether it did.
     fn step(&mut self, random: &mut Random, buffer: &mut [u8]) -> Result<bool, String> {
-        let (now, mut moved) = (Instant::now(), false);
+        let now = Instant::now();
+        let mut moved = false;
         if self.may_send() && self.until[0] <= now {
             let kept = self.holds.filter(|_| !self.ended).unwrap_or(0);
             let most = (1 + random.below(self.pieces[0] as u64) as usize)
@@ -193,7 +195,8 @@ fn connection(
     buffer: &mut [u8],
 ) -> Result<(), String> {
     let random = &mut Random::new(seed);
-    let (ours, theirs) = (room(random), room(random));
+    let ours = room(random);
+    let theirs = room(random);
     let starts = [(); 2].map(|()| random.below(BYTES.len() as u64) as usize);
     // The smallest windows pass some 50 KB a second.
     let most = 50 * ours.receive.min(theirs.receive) as usize;
@@ -217,9 +220,14 @@ fn connection(
             _ => 1 + count / 200 + random.below(150_000) as usize,
         };
         let pieces = [longest(random, sizes[own]), longest(random, sizes[1 - own])];
-        let (sends, receives) = ((starts[own], sizes[own]), (starts[1 - own], sizes[1 - own]));
-        let (holds, pauses) = (holds[own], [0, 4, 32][random.below(3) as usize]);
-        let (sent, received, told, ended) = (0, 0, false, false);
+        let sends = (starts[own], sizes[own]);
+        let receives = (starts[1 - own], sizes[1 - own]);
+        let holds = holds[own];
+        let pauses = [0, 4, 32][random.below(3) as usize];
+        let sent = 0;
+        let received = 0;
+        let told = false;
+        let ended = false;
         // A reader who comes late finds all buffers full.
         let late = Duration::from_millis([0, 0, 10, 30][random.below(4) as usize]);
         let until = [now, now + late];
@@ -233,8 +241,8 @@ fn connection(
         let tell = |side: &Side| {
             let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = side;
             format!(
-                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, ended {ended}, \
-                 pieces {pieces:?}",
+                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
+                 ended {ended}, pieces {pieces:?}",
                 sends.1, receives.1
             )
         };
@@ -248,12 +256,14 @@ fn all_arrive(splice: &str) {
         .and_then(|count| count.parse().ok())
         .unwrap_or(CONNECTIONS);
     let seed = Random::told().next();
-    let (queue, ports) = (Queue::start(&[]), free_ports(WORKERS));
+    let queue = Queue::start(&[]);
+    let ports = free_ports(WORKERS);
     let listeners: Vec<TcpListener> =
         ports.clone().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
     let mut settings = vec![splice.to_string(), format!("redirect_queue={}", queue.address)];
     for (listener, port) in listeners.iter().zip(ports.clone()) {
-        let (provider, service) = (listener.local_addr().unwrap(), format!("w{port}"));
+        let provider = listener.local_addr().unwrap();
+        let service = format!("w{port}");
         let answer = queue.ask(&format!(
             "ticket?provider={provider}&service={service}&tickets=9&capacity=9&lease=10m"
         ));
@@ -267,7 +277,8 @@ fn all_arrive(splice: &str) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for (listener, port) in listeners.iter().zip(ports) {
-            let (next, place) = (&next, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port));
+            let next = &next;
+            let place = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
             scope.spawn(move || {
                 let mut buffer = vec![0; 200_001];
                 loop {

@@ -57,7 +57,8 @@ fn bench(cluster: &Cluster, place: SocketAddr, path: &str) {
     let visit = get(place, "/").unwrap();
     assert!(NAMES.contains(&visit.body.unwrap().trim_end()));
     let before: Vec<usize> = cluster.servers.iter().map(Nginx::answered).collect();
-    let (requests, clients) = (REQUESTS.to_string(), CLIENTS.to_string());
+    let requests = REQUESTS.to_string();
+    let clients = CLIENTS.to_string();
     let url = format!("http://{place}{path}");
     let (status, out, err) =
         run(tool("ab").args(["-q", "-n", &requests, "-c", &clients, &url]), b"");

@@ -1,6 +1,6 @@
-//! The configuration: read, tested, read again; and where the log goes.
+//! The configuration: read, tested and reloaded; and where the log goes.
 
-use crate::support::pegasus::{command, nobody, pegasus, program, Balancer, Queue};
+use crate::support::pegasus::{closed_address, command, pegasus, program, Balancer, Queue};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain};
@@ -166,7 +166,7 @@ fn hup_reads_the_configuration_again() {
     directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=fifo\n");
     queue.signal(libc::SIGHUP);
     until("the scheduler changes", || scheduler(&queue) == "fifo");
-    queue.says(&["INFO", "[config] read again"]);
+    queue.says(&["INFO", "[config] configuration reloaded"]);
     let status = queue.status();
     assert_eq!((status.tickets("10.0.0.7"), status.active("10.0.0.7")), (5, 1), "tickets survive");
     assert_eq!(line.ask("done?id=1"), "ok", "and connections");
@@ -181,7 +181,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
         .write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\nqueue_lease=soon\n");
     queue.signal(libc::SIGHUP);
     queue.says(&["ERROR", &format!("{conf}:3: queue_lease=soon: ")]);
-    queue.says(&["ERROR", "the old configuration stays"]);
+    queue.says(&["ERROR", "keeping the running configuration"]);
     assert_eq!(scheduler(&queue), "fifo");
     directory.write("pegasus.conf", "queue_listen=127.0.0.1:0\nqueue_scheduler=rr\n");
     queue.signal(libc::SIGHUP);
@@ -197,7 +197,7 @@ fn hup_of_a_redirector_keeps_its_connections() {
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0; 1]).unwrap();
     balancer.redirect.signal(libc::SIGHUP);
-    balancer.redirect.says(&["[config] read again"]);
+    balancer.redirect.says(&["[config] configuration reloaded"]);
     client.write_all(b"y").unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client).0, b"y");
@@ -227,7 +227,8 @@ fn hup_of_a_monitor_withdraws_what_is_no_longer_offered() {
 #[test]
 fn the_log_may_be_a_file_that_is_moved_away() {
     let directory = Directory::new();
-    let (log, moved) = (directory.file("log"), directory.file("log.1"));
+    let log = directory.file("log");
+    let moved = directory.file("log.1");
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let place = format!("127.0.0.1:{}", crate::support::free_port());
     let settings = [format!("log={log}"), format!("queue_listen={place}")];
@@ -286,7 +287,7 @@ fn one_look_prints_what_would_be_sent_and_sends_nothing() {
     let queue = Queue::start(&[]);
     let settings = [
         format!("monitor_balancers={}", queue.address),
-        format!("service_web_provider={}", nobody()),
+        format!("service_web_provider={}", closed_address()),
         "monitor_interval=100ms".into(),
     ];
     let mut command = command("monitor", &settings.each_ref().map(String::as_str));

@@ -15,7 +15,8 @@ const BYTES_EACH: u64 = 4096;
 fn thousands_of_idle_connections_stop_nobody() {
     let count = 5000.min(raise_descriptors().saturating_sub(500)) as u64;
     let queue = Queue::start(&["queue_connections_max=6000"]);
-    let (descriptors, memory) = (queue.descriptors(), queue.memory());
+    let descriptors = queue.descriptors();
+    let memory = queue.memory();
     queue.ask("ticket?provider=10.0.0.7&tickets=1000&capacity=1000");
     until("the first is gone", || queue.status().queue().number("connections") == 1);
     let idle: Vec<TcpStream> =
@@ -112,7 +113,8 @@ fn clients_beyond_the_limit_wait_to_be_accepted() {
 
 #[test]
 fn few_descriptors_make_clients_wait_and_break_nothing() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1000);
     let mut limited = tool("prlimit");
     limited.args([

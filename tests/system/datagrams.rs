@@ -3,7 +3,7 @@
 use crate::support::control_connection::Row;
 use crate::support::datagram::{ask, client, hear, Flows, Sink};
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, Queue, Redirect};
+use crate::support::pegasus::{closed_address, command, path, Queue, Redirect};
 use crate::support::process::Process;
 use crate::support::random::Random;
 use crate::support::{tool, until};
@@ -87,7 +87,8 @@ fn the_first_datagrams_wait_for_a_ticket() {
 
 #[test]
 fn a_dead_provider_costs_no_datagram() {
-    let (dead, alive) = (nobody(), Sink::echo());
+    let dead = closed_address();
+    let alive = Sink::echo();
     let mut flows = Flows::first_of(&[dead, alive.address], &[]);
     let client = flows.client();
     client.send(b"one").unwrap();
@@ -100,7 +101,8 @@ fn a_dead_provider_costs_no_datagram() {
 
 #[test]
 fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
-    let (first, second) = (Sink::silent(), Sink::silent());
+    let first = Sink::silent();
+    let second = Sink::silent();
     let mut flows = Flows::first_of(&[first.address, second.address], &[]);
     let sender = flows.client();
     // Longer than a datagram is kept, so that none is kept from before.
@@ -108,7 +110,8 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
         sender.send(format!("<13>line {number}").as_bytes()).unwrap();
         thread::sleep(Duration::from_millis(40));
     }
-    let (place, before) = (first.address, first.taken().len());
+    let place = first.address;
+    let before = first.taken().len();
     assert_eq!(before, 30);
     drop(first);
     for number in 30..40u32 {
@@ -126,7 +129,8 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
 
 #[test]
 fn the_death_of_a_provider_ends_all_flows_to_it_and_is_reported_once_by_a_thread() {
-    let (first, second) = (Sink::named("first"), Sink::named("second"));
+    let first = Sink::named("first");
+    let second = Sink::named("second");
     let mut flows = Flows::first_of(&[first.address, second.address], &["redirect_threads=3"]);
     let clients: Vec<UdpSocket> = (0..20).map(|_| flows.client()).collect();
     for client in &clients {
@@ -185,8 +189,8 @@ fn more_flows_than_descriptors() {
     queue.offer(provider.address, 10_000);
     let mut shell = tool("sh");
     let redirect = format!(
-        "ulimit -n 60; exec {} redirect -c /dev/null -o redirect_queue={} -o service_web_listen=127.0.0.1:0/udp \
-         -o service_web_udp_idle=2s",
+        "ulimit -n 60; exec {} redirect -c /dev/null -o redirect_queue={} \
+         -o service_web_listen=127.0.0.1:0/udp -o service_web_udp_idle=2s",
         path(),
         queue.address
     );
@@ -299,8 +303,8 @@ fn sockets_that_systemd_passes() {
     let client = client(ours.local_addr().unwrap());
     let mut shell = tool("sh");
     let script = format!(
-        "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec {} redirect -c /dev/null \
-         -o redirect_queue={} -o service_web_udp_idle=10s",
+        "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web \
+         exec {} redirect -c /dev/null -o redirect_queue={} -o service_web_udp_idle=10s",
         path(),
         queue.address
     );

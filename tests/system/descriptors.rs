@@ -2,7 +2,7 @@
 //! leads a word of ours to a client, and none of a stranger's stays open.
 
 use crate::support::datagram::client;
-use crate::support::pegasus::{command, configuration, nobody, program, Queue};
+use crate::support::pegasus::{closed_address, command, configuration, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -53,7 +53,8 @@ fn null() -> File {
 /// All that a superserver can do wrong with 1 and 2, at the most talkative.
 #[test]
 fn descriptors_that_were_closed_do_not_become_a_client() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 100);
     let at = format!("redirect_queue={}", queue.address);
     let mut redirect =
@@ -89,7 +90,8 @@ fn leading_to(process: &Process, file: &impl AsRawFd) -> usize {
 /// As those of udpsvd, which leaves the next client's socket open.
 #[test]
 fn sockets_of_others_are_closed_and_the_null_device_stands_where_the_client_was() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 100);
     let mut redirect = command("redirect", &[&format!("redirect_queue={}", queue.address)]);
     redirect.args(["-s", "web"]);
@@ -131,7 +133,7 @@ fn faulty(directory: &Directory, options: &[&str], redirect: &Command) -> Comman
 #[test]
 fn a_panic_is_a_line_for_the_logger_and_nothing_for_the_client() {
     let directory = Directory::new();
-    let redirect = command("redirect", &[&format!("redirect_queue={}", nobody())]);
+    let redirect = command("redirect", &[&format!("redirect_queue={}", closed_address())]);
     let strace = faulty(&directory, &["-e", "inject=getrandom:error=EIO"], &redirect);
     for (moves, log) in [("1>&0 2>&0", 0), ("1>&0", 1)] {
         let (mut client, server) = pair();
@@ -162,7 +164,7 @@ fn a_client_of_datagrams_gets_no_line_either() {
     let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = client(ours.local_addr().unwrap());
     ours.connect(client.local_addr().unwrap()).unwrap();
-    let away = format!("redirect_queue={}", nobody());
+    let away = format!("redirect_queue={}", closed_address());
     for arguments in
         [["--nonsense", "-vvv"], ["-o", "redirect_quue=1"], ["-o", "redirect_queue_timeout=100ms"]]
     {
@@ -188,7 +190,9 @@ fn a_client_of_datagrams_gets_no_line_either() {
 /// In a chroot there may be no null device.
 #[test]
 fn without_a_null_device_the_client_hears_its_provider_only() {
-    let (queue, provider, directory) = (Queue::start(&[]), Provider::echo(), Directory::new());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
+    let directory = Directory::new();
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let conf = configuration(&directory, &[&at, "log=stderr", "log_level=trace"]);

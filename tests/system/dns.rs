@@ -87,7 +87,8 @@ fn queries(count: usize) {
     let mut servers: Vec<Dnsmasq> = (1..=3).map(Dnsmasq::start).collect();
     let places: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let flows = Flows::before(&places, &["service_web_udp_replies=1", "redirect_threads=2"]);
-    let (place, descriptors) = (flows.redirect.address, flows.descriptors());
+    let place = flows.redirect.address;
+    let descriptors = flows.descriptors();
 
     let counts = crowd(place, count);
     assert!(counts.values().sum::<usize>() >= count);

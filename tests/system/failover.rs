@@ -1,7 +1,7 @@
 //! Providers that fail: it costs a client nothing but time.
 
 use crate::support::control_connection::Row;
-use crate::support::pegasus::{nobody, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
 use crate::support::socket::{connect, drain, reset, End};
@@ -11,7 +11,8 @@ use std::net::Shutdown;
 
 #[test]
 fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
-    let (dead, alive) = (nobody(), Provider::named("alive"));
+    let dead = closed_address();
+    let alive = Provider::named("alive");
     let mut balancer = Balancer::before(&[dead, alive.address], &[]);
     let mut client = connect(balancer.address());
     assert_eq!(drain(&mut client), (b"alive".to_vec(), End::Fin));
@@ -30,11 +31,13 @@ fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
 
 #[test]
 fn what_the_client_said_before_is_not_lost() {
-    let (dead, alive) = (nobody(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let balancer = Balancer::before(&[dead, alive.address], &[]);
     let request = Random::told().bytes(1 << 20);
     let mut client = connect(balancer.address());
-    let (sent, mut sender) = (request.clone(), client.try_clone().unwrap());
+    let sent = request.clone();
+    let mut sender = client.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
         sender.write_all(&sent).unwrap();
         sender.shutdown(Shutdown::Write).unwrap();
@@ -46,7 +49,8 @@ fn what_the_client_said_before_is_not_lost() {
 
 #[test]
 fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
-    let (dead, alive) = (nobody(), Provider::echo());
+    let dead = closed_address();
+    let alive = Provider::echo();
     let queue = Queue::start(&["queue_scheduler=fifo"]);
     let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
     // It has said all and ended before there is anybody to call.
@@ -62,7 +66,8 @@ fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
 
 #[test]
 fn a_provider_that_resets_before_a_byte_is_one_that_failed() {
-    let (rude, kind) = (Provider::start(reset), Provider::echo());
+    let rude = Provider::start(reset);
+    let kind = Provider::echo();
     let mut balancer = Balancer::before(&[rude.address, kind.address], &[]);
     let mut client = connect(balancer.address());
     balancer.redirect.says(&[
@@ -94,7 +99,7 @@ fn a_provider_that_resets_after_a_byte_is_never_replaced() {
 
 #[test]
 fn so_many_tries_and_no_more() {
-    let dead: Vec<_> = (0..5).map(|_| nobody()).collect();
+    let dead: Vec<_> = (0..5).map(|_| closed_address()).collect();
     let mut balancer = Balancer::before(&dead, &["redirect_tries=3"]);
     assert_eq!(drain(&mut connect(balancer.address())), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["outcome=nobody-left"]);
@@ -104,7 +109,7 @@ fn so_many_tries_and_no_more() {
 
 #[test]
 fn when_all_are_dead_the_client_is_turned_away() {
-    let dead = [nobody(), nobody()];
+    let dead = [closed_address(), closed_address()];
     let mut balancer = Balancer::before(&dead, &["redirect_wait=100ms"]);
     assert_eq!(drain(&mut connect(balancer.address())), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["WARN", "outcome=nobody-left"]);
@@ -162,9 +167,11 @@ fn who_waits_and_breaks_off_gives_its_place_back() {
 #[test]
 fn static_providers_serve_when_the_queue_is_away() {
     let provider = Provider::named("static");
-    let fallback = format!("service_web_fallback={} {}", nobody(), provider.address);
-    let mut redirect =
-        Redirect::start(nobody(), &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"]);
+    let fallback = format!("service_web_fallback={} {}", closed_address(), provider.address);
+    let mut redirect = Redirect::start(
+        closed_address(),
+        &[&fallback, "redirect_queue_timeout=20s", "redirect_threads=1"],
+    );
     redirect.says(&["WARN", "queue 127.0.0.1:", "trying again"]);
     for _ in 0..10 {
         assert_eq!(drain(&mut connect(redirect.address)), (b"static".to_vec(), End::Fin));

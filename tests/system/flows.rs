@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_provider_that_withdraws_loses_its_flows() {
-    let (first, second) = (Sink::named("first"), Sink::named("second"));
+    let first = Sink::named("first");
+    let second = Sink::named("second");
     let mut flows = Flows::first_of(&[], &[]);
     let mut monitor = monitor(flows.queue.address, first.address, &["service_web_check=off"]);
     flows.queue.has(&[first.address]);
@@ -63,10 +64,8 @@ fn a_client_meets_one_provider_by_tcp_and_by_udp() {
     let port = free_port();
     let queue = Queue::start(&["queue_scheduler=round-robin", "service_web_affinity=source"]);
     places.iter().for_each(|place| queue.offer(place, 100));
-    let (at, listen) = (
-        format!("redirect_queue={}", queue.address),
-        format!("service_web_listen=127.0.0.1:{port} 127.0.0.1:{port}/udp"),
-    );
+    let at = format!("redirect_queue={}", queue.address);
+    let listen = format!("service_web_listen=127.0.0.1:{port} 127.0.0.1:{port}/udp");
     let _redirect = Redirect::of(&mut command("redirect", &[&at, &listen]));
     let mut met = HashSet::new();
     for last in 10..22 {
@@ -105,7 +104,8 @@ impl Teller {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
         let (strangers, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let (count, ended) = (strangers.clone(), over.clone());
+        let count = strangers.clone();
+        let ended = over.clone();
         let thread = thread::spawn(move || {
             while !ended.load(Ordering::SeqCst) {
                 match socket.recv_from(&mut [0; 100]) {
@@ -135,12 +135,10 @@ fn flood(count: usize) {
     let teller = Teller::start();
     let queue = Queue::start(&[]);
     queue.offer(teller.address, 100_000);
-    let (place, at) = (
-        SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())),
-        format!("redirect_queue={}", queue.address),
-    );
-    let (most, listen) =
-        (format!("redirect_flows_max={FLOWS_MAX}"), format!("service_web_listen={place}/udp"));
+    let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let at = format!("redirect_queue={}", queue.address);
+    let most = format!("redirect_flows_max={FLOWS_MAX}");
+    let listen = format!("service_web_listen={place}/udp");
     // The log of a million flows would be what grows.
     let settings = [&at, &most, &listen, "log_level=warn"];
     let redirect = Process::start("redirect", &mut command("redirect", &settings));
@@ -197,7 +195,8 @@ fn a_million_flows() {
 
 #[test]
 fn both_families_at_one_door() {
-    let (v4, v6) = (Sink::named("v4"), Sink::start("[::1]:0", |_| Some("v6".into())));
+    let v4 = Sink::named("v4");
+    let v6 = Sink::start("[::1]:0", |_| Some("v6".into()));
     let flows = Flows::at("*:0", "round-robin", &[v4.address, v6.address], &[]);
     let port = flows.redirect.address.port();
     for ip in ["127.0.0.1", "::1"] {

@@ -31,8 +31,9 @@ struct Ftp {
 impl Ftp {
     #[track_caller]
     fn start(settings: &[&str]) -> Ftp {
-        let (control, passive, data) =
-            (free_port(), free_ports(PASSIVE), Random::told().bytes(DATA_BYTES));
+        let control = free_port();
+        let passive = free_ports(PASSIVE);
+        let data = Random::told().bytes(DATA_BYTES);
         let server = |(name, last)| {
             Vsftpd::start(name, Ipv4Addr::new(127, 0, 0, last), control, &passive, &data)
         };
@@ -55,7 +56,8 @@ impl Ftp {
     /// name of the server it met, or what went wrong.
     fn session(&self, client: Ipv4Addr, options: &[&str]) -> Result<String, String> {
         let directory = Directory::new();
-        let (file, root) = (directory.file("data"), format!("ftp://127.0.0.1:{}", self.control));
+        let file = directory.file("data");
+        let root = format!("ftp://127.0.0.1:{}", self.control);
         let mut curl = tool("curl");
         curl.args(["-sS", "--fail-early", "--max-time", "25", "--interface", &client.to_string()])
             .args(options);

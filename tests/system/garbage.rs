@@ -100,7 +100,8 @@ fn ten_thousand_random_lines_get_an_answer_each() {
     let before = queue.descriptors();
     for _ in 0..LINES / BATCH {
         let mut line = queue.connect();
-        let (mut text, mut lines) = (Vec::new(), 0);
+        let mut text = Vec::new();
+        let mut lines = 0;
         while lines < BATCH {
             for _ in 0..BAD_IN_ROW {
                 text.extend(random_line(&mut random));
@@ -121,7 +122,8 @@ fn ten_thousand_random_lines_get_an_answer_each() {
 
 /// Counts the answers until the connection ends; those of `status` are many lines.
 fn answers(line: &mut ControlConnection) -> usize {
-    let (mut count, mut within_status) = (0, false);
+    let mut count = 0;
+    let mut within_status = false;
     loop {
         let text = line.hear();
         if text.is_empty() {

@@ -20,7 +20,8 @@ fn a_server_that_is_killed_takes_only_its_own_requests_with_it() {
     let mut cluster = Cluster::start();
     let redirect = Redirect::start(cluster.queue.address, &[PATIENT]);
     let victim = cluster.servers[0].address;
-    let (done, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let done = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..200 {
             scope.spawn(|| {
@@ -182,7 +183,8 @@ fn without_a_queue_clients_are_turned_away_in_time() {
 
 #[test]
 fn a_queue_that_hangs_is_one_that_is_away() {
-    let (queue, provider) = (Queue::start(&[]), Provider::named("served"));
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("served");
     queue.offer(provider.address, 10);
     let mut redirect =
         Redirect::start(queue.address, &["redirect_queue_timeout=300ms", "redirect_wait=300ms"]);

@@ -1,7 +1,7 @@
 //! Processes that have nothing to do use no processor, whatever state their
 //! sockets are in.
 
-use crate::support::pegasus::{monitor, nobody, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::socket::connect;
 use crate::support::until;
@@ -94,7 +94,7 @@ fn with_a_provider_who_does_not_read() {
 
 #[test]
 fn without_a_queue() {
-    let mut redirect = Redirect::start(nobody(), &["redirect_queue_timeout=20s"]);
+    let mut redirect = Redirect::start(closed_address(), &["redirect_queue_timeout=20s"]);
     redirect.says(&["trying again"]);
     let _client = connect(redirect.address);
     redirect.idles();
@@ -103,7 +103,8 @@ fn without_a_queue() {
 #[test]
 fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
     let queue = Queue::start(&[]);
-    let (mut unfinished, mut unread) = (queue.connect(), queue.connect());
+    let mut unfinished = queue.connect();
+    let mut unread = queue.connect();
     unfinished.write(b"pegasus://b/ne").unwrap();
     let text = "pegasus://b/status\n".repeat(100);
     // As much as fits: the queue stops to read when nobody reads its answers.
@@ -116,7 +117,8 @@ fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
 
 #[test]
 fn a_monitor_between_its_looks() {
-    let (queue, provider) = (Queue::start(&[]), silent());
+    let queue = Queue::start(&[]);
+    let provider = silent();
     let monitor = monitor(queue.address, provider.address, &[]);
     queue.has(&[provider.address]);
     monitor.idles();
@@ -125,7 +127,8 @@ fn a_monitor_between_its_looks() {
 
 #[test]
 fn a_monitor_without_a_queue() {
-    let (provider, queue) = (silent(), nobody());
+    let provider = silent();
+    let queue = closed_address();
     let mut monitor = monitor(queue, provider.address, &[]);
     monitor.says(&["WARN", "trying again"]);
     monitor.idles();

@@ -114,7 +114,8 @@ fn slots() -> f64 {
 
 #[test]
 fn tickets_follow_a_file() {
-    let (kept, all) = (Kept::with("0\n"), slots());
+    let kept = Kept::with("0\n");
+    let all = slots();
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
     for (text, slots) in
         [("0", all), ("0.5\n", all * 0.5), ("1\n", 0.0), ("0.25\nmore", all * 0.75), ("17", 0.0)]
@@ -126,7 +127,8 @@ fn tickets_follow_a_file() {
 
 #[test]
 fn a_file_that_is_gone_or_old_or_nonsense_calls_the_machine_full() {
-    let (kept, all) = (Kept::with("0"), slots());
+    let kept = Kept::with("0");
+    let all = slots();
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
     for break_it in [
         &|| fs::remove_file(kept.path()).unwrap() as (),
@@ -147,7 +149,8 @@ fn a_file_that_is_gone_or_old_or_nonsense_calls_the_machine_full() {
 
 #[test]
 fn tickets_follow_a_command_and_none_are_offered_when_it_says_nothing() {
-    let (kept, all) = (Kept::with("0"), slots());
+    let kept = Kept::with("0");
+    let all = slots();
     let (queue, _monitor) = bidding(&format!("exec:cat '{}' || exit 3", kept.path()));
     for (text, slots) in [("0", all), ("0.5", all * 0.5), ("1", 0.0), ("0", all)] {
         kept.say(text);
@@ -161,7 +164,8 @@ fn tickets_follow_a_command_and_none_are_offered_when_it_says_nothing() {
 
 #[test]
 fn a_command_that_hangs_is_one_that_says_nothing() {
-    let (kept, all) = (Kept::with("0"), slots());
+    let kept = Kept::with("0");
+    let all = slots();
     let (queue, monitor) =
         bidding(&format!("exec:test ! -e '{0}.hang' || sleep 10; cat '{0}'", kept.path()));
     offers(&queue, all);
@@ -230,7 +234,9 @@ fn the_system_tells_its_load_average_and_pressure() {
 
 #[test]
 fn a_failing_check_withdraws_and_passing_ones_bring_it_back() {
-    let (kept, queue, all) = (Kept::with("0"), Queue::start(&[]), slots());
+    let kept = Kept::with("0");
+    let queue = Queue::start(&[]);
+    let all = slots();
     let well = Directory::new();
     let file = well.write("well", "");
     let settings = [

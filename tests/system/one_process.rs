@@ -40,7 +40,8 @@ fn a_balancer_is_one_process_and_a_provider_another() {
 
 #[test]
 fn a_control_address_that_is_taken_is_explained() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1000);
     let key = format!("redirect_queue={}", queue.address);
     for host in ["127.0.0.1", "*", "0.0.0.0"] {
@@ -152,7 +153,8 @@ fn a_queue_for_one_client_is_refused_and_the_reason_told() {
 
 #[test]
 fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let listen = format!("service_web_listen={}\n", places[0]);
     let configured = Configured::start(&[provider.address], &listen);
     // What it did by default until then is another default now.
@@ -168,7 +170,9 @@ fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
 
 #[test]
 fn a_running_process_keeps_its_queue_and_says_so() {
-    let (directory, places, beside) = (Directory::new(), places(2), Queue::start(&[]));
+    let directory = Directory::new();
+    let places = places(2);
+    let beside = Queue::start(&[]);
     let write = |text: &str| {
         let common = format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]);
         directory.write("pegasus.conf", &format!("{common}{text}"))
@@ -180,7 +184,7 @@ fn a_running_process_keeps_its_queue_and_says_so() {
         write(text);
         redirect.signal(libc::SIGHUP);
         rounds += 1;
-        until("it is read again", || redirect.log_with(&["read again"]).len() == rounds);
+        until("it is reloaded", || redirect.log_with(&["configuration reloaded"]).len() == rounds);
         redirect.log_with(&["WARN", "redirect_queue changes at the next start"]).len()
     };
     told("redirect_queue=embedded\n");

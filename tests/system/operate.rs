@@ -87,7 +87,9 @@ fn a_drain_survives_a_reload_and_an_upgrade_of_a_queue_in_the_redirector() {
     };
     assert!(drained() && visit(place, "drained").is_err());
     redirect.signal(libc::SIGHUP);
-    until("it read its configuration again", || !redirect.log_with(&["read again"]).is_empty());
+    until("it read its configuration again", || {
+        !redirect.log_with(&["configuration reloaded"]).is_empty()
+    });
     assert!(drained(), "the reload ended the drain");
     let mut successors = Successors::default();
     successors.upgrade(&redirect);

@@ -79,7 +79,7 @@ fn stuck(balancer: &mut Balancer, provider: SocketAddr) -> TcpStream {
     let first_free = (0..).find(|number| !taken.contains(number)).unwrap();
     limit(&balancer.redirect, Some(first_free));
     balancer.queue.offer(provider, 10);
-    balancer.redirect.says(&["WARN", "calls that had to wait since this was told last: 1"]);
+    balancer.redirect.says(&["WARN", "connects deferred since the last report: 1"]);
     client
 }
 
@@ -131,7 +131,8 @@ fn a_source_has_so_many_clients_and_no_more() {
     }
     assert_eq!(queue.status().queue().number("asked"), 2, "the queue is not asked for them");
     assert!(
-        redirect.log_with(&["WARN", "redirect_per_source_max=2: 127.0.0.1 has as many"]).len() <= 4,
+        redirect.log_with(&["WARN", "redirect_per_source_max=2: 127.0.0.1 has that many"]).len()
+            <= 4,
         "a line a thread"
     );
     assert_eq!(visit(of_ipv6, "from elsewhere"), Ok(()));

@@ -68,7 +68,7 @@ fn this_host_may_speak_for_any_provider() {
 #[test]
 fn the_open_world_is_written_out_and_a_half_open_one_is_told() {
     let mut queue = Queue::listening("0.0.0.0:0", &[]);
-    queue.says(&["WARN", "nobody beyond it may speak"]);
+    queue.says(&["WARN", "accepts requests from this host only"]);
     let open = ["queue_allow_ticket=0.0.0.0/0 ::/0", "queue_allow_next=0.0.0.0/0 ::/0"];
     let queue = Queue::listening("0.0.0.0:0", &open);
     assert!(queue.log_with(&["WARN"]).is_empty(), "{:?}", queue.log());

@@ -95,7 +95,8 @@ fn a_perl_script_finds_the_nearest_and_among_equals_the_idlest() {
 /// every question must be answered with a provider.
 #[track_caller]
 fn under_load(queue: &Queue, happens: impl FnOnce(&dyn Fn() -> usize)) {
-    let (over, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let over = AtomicBool::new(false);
+    let count = AtomicUsize::new(0);
     // Also when what happens panics.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
@@ -105,7 +106,8 @@ fn under_load(queue: &Queue, happens: impl FnOnce(&dyn Fn() -> usize)) {
     }
     thread::scope(|scope| {
         for pipelined in [1, 1, 16] {
-            let (over, count) = (&over, &count);
+            let over = &over;
+            let count = &count;
             scope.spawn(move || {
                 let mut line = queue.connect();
                 while !over.load(Ordering::SeqCst) {
@@ -130,7 +132,8 @@ fn one_that_is_killed_under_load_leaves_no_question_open_and_comes_back() {
     offer(&queue, PLENTY);
     under_load(&queue, |answered| {
         for kills in 1..=3 {
-            let (before, program) = (answered(), until_some("it runs", || program(&queue)));
+            let before = answered();
+            let program = until_some("it runs", || program(&queue));
             // SAFETY: plain numbers; it is a child of the queue, who has not
             // reaped it as long as it is found.
             unsafe { libc::kill(program, libc::SIGKILL) };
@@ -219,7 +222,7 @@ fn hup_takes_a_program_and_leaves_it_again() {
         });
         assert_eq!(ask_many(&mut queue.connect(), 50), [SECOND; 50]);
         until("the program is gone", || program(&queue).is_none());
-        until("it said so", || queue.log_with(&["read again"]).len() == 2 * round);
+        until("it is reloaded", || queue.log_with(&["configuration reloaded"]).len() == 2 * round);
     }
     assert!(queue.log_with(&["WARN"]).is_empty(), "{:?}", queue.log());
 }

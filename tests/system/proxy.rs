@@ -6,7 +6,7 @@ use crate::support::datagram::{ask, hear, Flows, Sink};
 use crate::support::http;
 use crate::support::inetd::Inetd;
 use crate::support::nginx::Nginx;
-use crate::support::pegasus::{command, nobody, program, Balancer, Queue, Redirect};
+use crate::support::pegasus::{closed_address, command, program, Balancer, Queue, Redirect};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
@@ -35,13 +35,15 @@ fn v2(datagrams: bool, client: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let (IpAddr::V4(from), IpAddr::V4(at)) = (client.ip(), to.ip()) else {
         panic!("{client} {to}")
     };
-    let (from, at) = (from.octets(), at.octets());
+    let from = from.octets();
+    let at = at.octets();
     let ports = [client.port().to_be_bytes(), to.port().to_be_bytes()].concat();
     [SIGNATURE, &[0x21, 0x11 + u8::from(datagrams), 0, 12], &from, &at, &ports].concat()
 }
 
 fn header(version: &str, client: &TcpStream) -> Vec<u8> {
-    let (from, to) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let from = client.local_addr().unwrap();
+    let to = client.peer_addr().unwrap();
     if version == V1 {
         v1(from, to)
     } else {
@@ -52,8 +54,8 @@ fn header(version: &str, client: &TcpStream) -> Vec<u8> {
 /// A redirector on this address, which may be `*`.
 #[track_caller]
 fn listening(place: &str, queue: &Queue, settings: &[&str]) -> Redirect {
-    let (asks, listen) =
-        (format!("redirect_queue={}", queue.address), format!("service_web_listen={place}"));
+    let asks = format!("redirect_queue={}", queue.address);
+    let listen = format!("service_web_listen={place}");
     let settings: Vec<&str> =
         settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
     Redirect::of(&mut command("redirect", &settings))
@@ -69,7 +71,8 @@ fn who(to: SocketAddr) -> (String, String) {
 #[test]
 fn nginx_learns_who_the_client_is() {
     for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-        let (queue, nginx) = (Queue::start(&[]), Nginx::behind_proxies("nginx", ip));
+        let queue = Queue::start(&[]);
+        let nginx = Nginx::behind_proxies("nginx", ip);
         queue.offer(nginx.address, 1000);
         for version in [V1, V2] {
             // Also of the family that the provider is not of, and of both.
@@ -140,10 +143,11 @@ fn a_provider_that_knows_no_header_gets_none() {
 
 #[test]
 fn one_process_of_inetd_for_each_client_tells_and_is_told() {
-    let (queue, nginx) =
-        (Queue::start(&[]), Nginx::behind_proxies("nginx", Ipv4Addr::LOCALHOST.into()));
+    let queue = Queue::start(&[]);
+    let nginx = Nginx::behind_proxies("nginx", Ipv4Addr::LOCALHOST.into());
     queue.offer(nginx.address, 1000);
-    let (inner, outer) = (Inetd::redirect(queue.address, &[ACCEPT, V1]), Queue::start(&[]));
+    let inner = Inetd::redirect(queue.address, &[ACCEPT, V1]);
+    let outer = Queue::start(&[]);
     outer.offer(inner.address, 1000);
     let outer = Inetd::redirect(outer.address, &[V2]);
     let (told, right) = who(outer.address);
@@ -213,7 +217,8 @@ fn a_header_spoils_no_failover_and_each_provider_gets_its_own() {
             reset(stream);
         });
         let kind = Provider::echo();
-        let mut balancer = Balancer::before(&[nobody(), rude.address, kind.address], &[version]);
+        let mut balancer =
+            Balancer::before(&[closed_address(), rude.address, kind.address], &[version]);
         let mut client = connect(balancer.address());
         let header = header(version, &client);
         assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), header);
@@ -312,7 +317,8 @@ fn a_front_proxy_may_speak_for_itself_or_of_the_unknown() {
     let additions = [SIGNATURE, &[0x20, 0, 0, 7], b"1234567"].concat();
     for header in [&b"PROXY UNKNOWN\r\n"[..], b"PROXY UNKNOWN a b c d\r\n", &additions] {
         let mut stream = connect(balancer.address());
-        let (own, to) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        let own = stream.local_addr().unwrap();
+        let to = stream.peer_addr().unwrap();
         stream.write_all(&[header, &b"GET /who HTTP/1.0\r\n\r\n"[..]].concat()).unwrap();
         let answer = String::from_utf8(drain(&mut stream).0).unwrap();
         let right = format!("{} {} {} {}", own.ip(), own.port(), to.ip(), to.port());
@@ -417,7 +423,8 @@ fn a_strangers_header_is_not_believed() {
     let mut balancer =
         Balancer::before(&[provider.address], &["service_web_accept_proxy=192.0.2.0/24", V1]);
     let mut client = connect(balancer.address());
-    let (own, port) = (header(V1, &client), client.local_addr().unwrap().port());
+    let own = header(V1, &client);
+    let port = client.local_addr().unwrap().port();
     let forged = v1("192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap());
     client.write_all(&forged).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -427,7 +434,9 @@ fn a_strangers_header_is_not_believed() {
 
 #[test]
 fn hup_changes_what_later_clients_bring() {
-    let (directory, provider, queue) = (Directory::new(), Provider::echo(), Queue::start(&[]));
+    let directory = Directory::new();
+    let provider = Provider::echo();
+    let queue = Queue::start(&[]);
     queue.offer(provider.address, 1000);
     let text = |more: &str| {
         format!("redirect_queue={}\nservice_web_listen=127.0.0.1:0\n{more}\n", queue.address)
@@ -442,7 +451,7 @@ fn hup_changes_what_later_clients_bring() {
     assert_eq!(echoed(&redirect), 0);
     directory.write("pegasus.conf", &text(V2));
     redirect.signal(libc::SIGHUP);
-    redirect.says(&["read again"]);
+    redirect.says(&["configuration reloaded"]);
     until("the header comes", || echoed(&redirect) == V2_BYTES);
 }
 
@@ -460,11 +469,11 @@ fn what_cannot_be_is_a_mistake_of_the_configuration() {
         ),
         (
             "service_web_proxy_protocol=v1\nservice_web_listen=\"*:53 *:53/udp\"\n",
-            "1: service_web_proxy_protocol=v1: v1 knows no datagrams",
+            "1: service_web_proxy_protocol=v1: v1 works for TCP only",
         ),
         (
             "service_web_listen=*:53/udp\nservice_web_accept_proxy=::/0\n",
-            "2: service_web_accept_proxy=::/0: it is told for streams only",
+            "2: service_web_accept_proxy=::/0: this works for TCP only",
         ),
     ] {
         let conf = directory.write("pegasus.conf", lines);
@@ -490,7 +499,8 @@ fn the_first_datagram_of_a_flow_has_a_header() {
 
 #[test]
 fn a_flow_tells_the_next_provider_too() {
-    let (dead, alive) = (nobody(), Sink::echo());
+    let dead = closed_address();
+    let alive = Sink::echo();
     let flows = Flows::first_of(&[dead, alive.address], &[V2]);
     let client = flows.client();
     let header = v2(true, client.local_addr().unwrap(), client.peer_addr().unwrap());

@@ -50,7 +50,9 @@ fn client(command: &mut Command) -> String {
 
 /// A file of bytes that are not the same anywhere.
 fn file(directory: &Directory, name: &str, count: usize) -> PathBuf {
-    let (path, mut bytes, mut left) = (directory.path().join(name), Stream::new(7), count);
+    let path = directory.path().join(name);
+    let mut bytes = Stream::new(7);
+    let mut left = count;
     let mut file = fs::File::create(&path).unwrap();
     while left > 0 {
         let piece = bytes.next(left);
@@ -62,7 +64,8 @@ fn file(directory: &Directory, name: &str, count: usize) -> PathBuf {
 
 #[track_caller]
 fn same(one: &Path, other: &Path) {
-    let (one, other) = (fs::read(one).unwrap(), fs::read(other).unwrap());
+    let one = fs::read(one).unwrap();
+    let other = fs::read(other).unwrap();
     assert!(one == other, "{} bytes became {} others", one.len(), other.len());
 }
 
@@ -103,7 +106,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
         let request =
             |number| format!("GET /echo/{number} HTTP/1.1\r\nHost: a\r\n{}\r\n", last(number));
         let requests: String = (0..COUNT).map(request).collect();
-        let (mut stream, mut left) = (connect(redirect.address), requests.as_bytes());
+        let mut stream = connect(redirect.address);
+        let mut left = requests.as_bytes();
         while !left.is_empty() {
             let (piece, rest) = left.split_at((1 + random.below(2000) as usize).min(left.len()));
             stream.write_all(piece).unwrap();
@@ -121,7 +125,8 @@ fn http_requests_in_a_pipeline_are_answered_in_order() {
 #[test]
 fn tls_reaches_the_provider_as_it_is() {
     let directory = Directory::new();
-    let (key, certificate) = (directory.file("key.pem"), directory.file("certificate.pem"));
+    let key = directory.file("key.pem");
+    let certificate = directory.file("certificate.pem");
     let mut openssl = tool("openssl");
     openssl.args([
         "req",
@@ -143,13 +148,15 @@ fn tls_reaches_the_provider_as_it_is() {
         &certificate,
     ]));
     let much = file(&directory, "much", MUCH);
-    let (got, echo) = (directory.path().join("got"), directory.file("got-too"));
+    let got = directory.path().join("got");
+    let echo = directory.file("got-too");
     let directives = format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n");
     let nginx = web_server("ssl http2", &directives, directory);
     through(nginx.address, |redirect| {
         for version in ["1.1", "2"] {
             // The certificate is checked: nobody stands in between.
-            let (mut curl, url) = (tool("curl"), format!("https://{}", redirect.address));
+            let mut curl = tool("curl");
+            let url = format!("https://{}", redirect.address);
             curl.args([
                 "-sSf",
                 "--cacert",
@@ -321,8 +328,9 @@ fn ssh_copies_files_both_ways() {
     let place = directory.path().display();
     let (_process, address) = serve("sshd", |port| {
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\nStrictModes no\n\
-             AuthorizedKeysFile {place}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {place}/host\nPidFile none\n\
+             StrictModes no\nAuthorizedKeysFile {place}/authorized\n\
+             PasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n\
              Subsystem sftp internal-sftp\nMaxStartups 100\n"
         );
         let mut sshd = tool("sshd");
@@ -342,7 +350,8 @@ fn ssh_copies_files_both_ways() {
             }
             scp
         };
-        let (there, back) = (directory.path().join("there"), directory.path().join("back"));
+        let there = directory.path().join("there");
+        let back = directory.path().join("back");
         let remote = format!("{}@127.0.0.1:{}", user.trim(), there.display());
         client(scp().arg(&here).arg(&remote));
         same(&here, &there);

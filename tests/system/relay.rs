@@ -17,7 +17,8 @@ const MUCH: u64 = if cfg!(debug_assertions) { 256 << 20 } else { 1 << 30 };
 const PIECE: usize = 256 * 1024;
 
 fn pour(mut stream: &TcpStream, seed: u64, count: u64) {
-    let (mut bytes, mut left) = (Stream::new(seed), count);
+    let mut bytes = Stream::new(seed);
+    let mut left = count;
     while left > 0 {
         let piece = bytes.next(PIECE.min(left as usize));
         stream.write_all(piece).unwrap();
@@ -28,7 +29,9 @@ fn pour(mut stream: &TcpStream, seed: u64, count: u64) {
 
 /// Reads to the end; how many bytes there were, all of them right.
 fn check(mut stream: &TcpStream, seed: u64) -> u64 {
-    let (mut expected, mut buffer, mut count) = (Stream::new(seed), vec![0; PIECE], 0);
+    let mut expected = Stream::new(seed);
+    let mut buffer = vec![0; PIECE];
+    let mut count = 0;
     loop {
         match stream.read(&mut buffer).unwrap() {
             0 => return count,
@@ -268,7 +271,8 @@ fn a_long_request_that_breaks_off_does_not_look_complete() {
             sender.lock().unwrap().send(()).unwrap();
         });
         let mut balancer = Balancer::before(&[provider.address], &[splice]);
-        let (mut client, mut bytes) = (connect(balancer.address()), Stream::new(2));
+        let mut client = connect(balancer.address());
+        let mut bytes = Stream::new(2);
         for _ in 0..2000 {
             client.write_all(bytes.next(4096)).unwrap();
         }

@@ -68,7 +68,8 @@ fn refused(place: SocketAddr) -> bool {
 
 #[test]
 fn a_hundred_reloads_fail_nobody() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let one = format!("service_web_listen={}\n", places[0]);
     let both = format!("service_web_listen='{} {}'\n", places[0], places[1]);
     let configured = Configured::start(&[provider.address], &one);
@@ -90,7 +91,8 @@ fn a_hundred_reloads_fail_nobody() {
 
 #[test]
 fn places_come_and_go_and_connections_stay() {
-    let (provider, places) = (Provider::echo(), places(4));
+    let provider = Provider::echo();
+    let places = places(4);
     let ports: Vec<u16> = places.iter().map(SocketAddr::port).collect();
     let mut configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
@@ -121,7 +123,8 @@ fn places_come_and_go_and_connections_stay() {
 
 #[test]
 fn whoever_waits_at_a_place_that_is_closed_is_served() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let few = "redirect_connections_max=1\nredirect_threads=2\n";
     let both = format!("{few}service_web_listen='{} {}'\n", places[0], places[1]);
     let configured = Configured::start(&[provider.address], &both);
@@ -141,7 +144,8 @@ fn whoever_waits_at_a_place_that_is_closed_is_served() {
 
 #[test]
 fn whoever_waits_when_it_is_told_to_end_is_served() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!("redirect_connections_max=1\nservice_web_listen={}\n", places[0]);
     let mut configured = Configured::start(&[provider.address], &text);
     let first = running(places[0]);
@@ -159,7 +163,8 @@ fn whoever_waits_when_it_is_told_to_end_is_served() {
 
 #[test]
 fn a_place_that_cannot_be_had_changes_nothing() {
-    let (provider, places) = (Provider::echo(), places(3));
+    let provider = Provider::echo();
+    let places = places(3);
     let mut configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let taken = TcpListener::bind(places[2]).unwrap();
@@ -169,7 +174,7 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     );
     configured.reload(&text);
     configured.redirect.says(&["ERROR", &format!("cannot listen on {}: ", places[2])]);
-    configured.redirect.says(&["ERROR", "the old configuration stays"]);
+    configured.redirect.says(&["ERROR", "keeping the running configuration"]);
     assert!(
         configured.redirect.log_with(&["redirect_threads"]).is_empty(),
         "nothing of it is taken"
@@ -187,7 +192,9 @@ fn a_place_that_cannot_be_had_changes_nothing() {
 
 #[test]
 fn datagrams_and_streams_may_come_later() {
-    let (stream, sink, places) = (Provider::echo(), Sink::echo(), places(3));
+    let stream = Provider::echo();
+    let sink = Sink::echo();
+    let places = places(3);
     let mut configured =
         Configured::start(&[stream.address], &format!("service_web_listen={}\n", places[0]));
     configured.queue.ask(&format!(
@@ -212,7 +219,8 @@ fn datagrams_and_streams_may_come_later() {
 
 #[test]
 fn no_flow_outlasts_the_drain_of_its_place() {
-    let (sink, places) = (Sink::echo(), places(2));
+    let sink = Sink::echo();
+    let places = places(2);
     let text = |place: SocketAddr| format!("service_web_listen={place}/udp\ndrain_timeout=1s\n");
     let configured = Configured::start(&[sink.address], &text(places[0]));
     let flow = sender(places[0]);
@@ -240,7 +248,8 @@ fn sockets_at(place: SocketAddr) -> usize {
 
 #[test]
 fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
-    let (sink, places) = (Sink::echo(), places(2));
+    let sink = Sink::echo();
+    let places = places(2);
     let text = |place: SocketAddr| {
         format!("service_web_listen={place}/udp\nredirect_threads=8\nservice_web_udp_idle=1s\n")
     };
@@ -271,7 +280,8 @@ fn flows_of_all_threads_go_on_until_the_last_one_of_their_place_has_ended() {
 
 #[test]
 fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!(
         "service_web_listen={}\nredirect_threads=1\nredirect_queue_timeout=200ms\n",
         places[0]
@@ -292,7 +302,8 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
 
 #[test]
 fn a_full_process_that_ends_takes_nobody_in_for_long() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let text = |list: &str| format!("redirect_connections_max=1\nservice_web_listen='{list}'\n");
     let mut configured =
         Configured::start(&[provider.address], &text(&format!("{} {}", places[0], places[1])));
@@ -311,7 +322,9 @@ fn a_full_process_that_ends_takes_nobody_in_for_long() {
 
 #[test]
 fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
-    let (provider, places, directory) = (Provider::echo(), places(3), Directory::new());
+    let provider = Provider::echo();
+    let places = places(3);
+    let directory = Directory::new();
     let file = |text: String| {
         let first = format!("redirect_queue=embedded\nqueue_listen={}\n", places[0]);
         directory
@@ -328,7 +341,8 @@ fn more_threads_and_the_first_place_for_streams_may_come_at_once() {
 
 #[test]
 fn who_is_here_has_the_new_idle_timeout() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let text = format!("service_web_listen={}\n", places[0]);
     let mut configured = Configured::start(&[provider.address], &text);
     let mut silent = running(places[0]);

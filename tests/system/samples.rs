@@ -31,8 +31,10 @@ struct Setting {
 
 impl Setting {
     fn new() -> Setting {
-        let (queue, streams, datagrams, directory) =
-            (Queue::start(&[]), Provider::echo(), Sink::echo(), Directory::new());
+        let queue = Queue::start(&[]);
+        let streams = Provider::echo();
+        let datagrams = Sink::echo();
+        let directory = Directory::new();
         for (service, address) in
             [("web", streams.address), ("shop", streams.address), ("dns", datagrams.address)]
         {
@@ -98,7 +100,9 @@ fn lines_of_inetd_conf(program: &str, options: &[&str]) {
     else {
         return skipped(&format!("inetd of {program}"));
     };
-    let (setting, mut text, mut places) = (Setting::new(), String::new(), Vec::new());
+    let setting = Setting::new();
+    let mut text = String::new();
+    let mut places = Vec::new();
     for line in inetd_lines() {
         let (first, rest) = line.split_once(' ').unwrap();
         // The others have no words for an address of IPv6 with its port.
@@ -142,7 +146,8 @@ fn every_line_of_inetd_conf() {
 fn every_service_of_the_sample_for_xinetd() {
     let Some(program) = installed("xinetd") else { return skipped("xinetd") };
     let setting = Setting::new();
-    let (mut text, mut places) = (String::new(), Vec::new());
+    let mut text = String::new();
+    let mut places = Vec::new();
     for line in setting.adapt(&sample("xinetd/pegasus")).lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["port", "=", port] = words[..] {
@@ -265,34 +270,42 @@ fn the_property_list_of_launchd() {
 
 #[test]
 fn the_init_script_of_openwrt_starts_what_exists() {
-    let (setting, script) = (Setting::new(), sample("openwrt/pegasus"));
+    let setting = Setting::new();
+    let script = sample("openwrt/pegasus");
     let script = script.replace(PROGRAM, path()).replace("/etc/pegasus.conf", &setting.conf);
     let file = setting.directory.write("pegasus", &script);
     // procd, as far as it is asked here: it tests instead of starting.
     let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
-        procd_set_param() { [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
+        procd_set_param() {
+            [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
     let heard = output(tool("sh").args(["-euc", &format!("{procd}\n. {file}\nstart_service")]));
     assert_eq!(heard, "redirect\n");
 }
 
 #[test]
 fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
-    let (setting, port) = (Setting::new(), free_port());
+    let setting = Setting::new();
+    let port = free_port();
     let directory = &setting.directory;
     let rc = "load_rc_config() { :; }
         run_rc_command() { eval \"\\$${1}_cmd\"; }
-        wait_for_pids() { for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
+        wait_for_pids() {
+            for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
     // Whatever happens to this test, what was started ends. In the foreground a
     // signal is passed on once, otherwise to the program and to its group.
-    let daemon = "#!/bin/sh\nwhile getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
-        shift $((OPTIND - 1)); timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 & echo $! >\"$P\"; echo $! >\"$p\"\n";
+    let daemon = "#!/bin/sh
+        while getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
+        shift $((OPTIND - 1))
+        timeout --foreground 60 \"$@\" </dev/null >/dev/null 2>&1 &
+        echo $! >\"$P\"; echo $! >\"$p\"\n";
     let (rc, daemon) = (directory.write("rc.subr", rc), directory.write("daemon", daemon));
     let script = sample("freebsd/pegasus")
         .replace("/etc/rc.subr", &rc)
         .replace("/var/run", &directory.file(""));
     let script =
         directory.write("script", &script.replace("/usr/sbin/daemon", &format!("sh {daemon}")));
-    let (log, listen) = (directory.file("log"), format!("queue_listen=127.0.0.1:{port}"));
+    let log = directory.file("log");
+    let listen = format!("queue_listen=127.0.0.1:{port}");
     let conf = configuration(
         directory,
         &[&listen, &format!("log={log}"), "service_web_listen=127.0.0.1:0"],
@@ -314,7 +327,7 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
     says("] ready ", 2);
     assert_eq!(rc("status").matches("is running").count(), 1);
     rc("reload");
-    says("read again", 1);
+    says("configuration reloaded", 1);
     rc("stop");
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
 }
@@ -322,7 +335,8 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
 #[test]
 fn the_run_scripts() {
     for (program, bound) in [("tcpserver", " 0 8080 "), ("s6-tcpserver", " 0.0.0.0 8080 ")] {
-        let (setting, port) = (Setting::new(), free_port());
+        let setting = Setting::new();
+        let port = free_port();
         let text = setting.adapt(&sample(&format!("run/{program}"))).replace("\\\n\t", " ");
         let text =
             text.replace(bound, &format!(" 127.0.0.1 {port} ")).replace("-u 65534 -g 65534 ", "");

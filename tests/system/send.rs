@@ -1,6 +1,6 @@
 //! `pegasus send`, as scripts use it.
 
-use crate::support::pegasus::{nobody, pegasus, program, Queue};
+use crate::support::pegasus::{closed_address, pegasus, program, Queue};
 use crate::support::process::run;
 use crate::support::Directory;
 
@@ -26,9 +26,11 @@ fn status_is_printed_without_its_dot() {
 
 #[test]
 fn a_message_that_names_no_queue_goes_to_that_of_the_configuration() {
-    let (queue, directory) = (Queue::start(&[]), Directory::new());
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
     queue.offer("10.0.0.7:80", 3);
-    let (port, away) = (queue.address.port(), nobody());
+    let port = queue.address.port();
+    let away = closed_address();
     for (text, set) in [
         (format!("redirect_queue={}\nqueue_listen={away}\n", queue.address), None),
         (format!("redirect_queue=embedded\nqueue_listen='*:{port} {away}'\n"), None),
@@ -65,7 +67,7 @@ fn what_is_no_message_is_wrong_usage() {
 
 #[test]
 fn a_queue_that_is_not_there_is_unreachable() {
-    let (status, out, err) = pegasus(&["send", &format!("pegasus://{}/next", nobody())]);
+    let (status, out, err) = pegasus(&["send", &format!("pegasus://{}/next", closed_address())]);
     assert_eq!((status, out.as_str()), (69, ""));
     assert!(err.contains("refused"), "{err}");
 }
@@ -75,7 +77,8 @@ fn the_lines_of_standard_input_are_messages_too() {
     let queue = Queue::start(&[]);
     let at = queue.address;
     let input = format!(
-        "pegasus://{at}/ticket?provider=10.0.0.7&tickets=2&capacity=2\n\n  pegasus://{at}/next\npegasus://{at}/next"
+        "pegasus://{at}/ticket?provider=10.0.0.7&tickets=2&capacity=2\n\n  \
+         pegasus://{at}/next\npegasus://{at}/next"
     );
     let (status, out, _) = run(program().arg("send"), input.as_bytes());
     assert_eq!(status, 0);

@@ -94,7 +94,8 @@ fn a_queue_that_ends_says_so_to_who_waits() {
 #[test]
 fn clients_wait_for_the_queue_that_follows_one_that_ended() {
     let port = crate::support::free_port();
-    let (mut queue, provider) = (Queue::at(port, &[]), Provider::named("served"));
+    let mut queue = Queue::at(port, &[]);
+    let provider = Provider::named("served");
     let settings = ["redirect_wait=20s", "redirect_queue_timeout=20s"];
     let redirect = crate::support::pegasus::Redirect::start(queue.address, &settings);
     let mut client = connect(redirect.address);

@@ -1,7 +1,7 @@
 //! What a client of a superserver hears: its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
-use crate::support::pegasus::{command, nobody, path, program, Queue};
+use crate::support::pegasus::{closed_address, command, path, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
@@ -34,7 +34,8 @@ fn hears_nothing(command: &mut Command) -> i32 {
 
 #[test]
 fn a_client_on_descriptor_0_is_joined_to_its_provider() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, mut process) = serve(command("redirect", &[&at]).args(["-s", "web"]));
@@ -47,7 +48,8 @@ fn a_client_on_descriptor_0_is_joined_to_its_provider() {
 
 #[test]
 fn the_service_is_found_by_the_port_or_is_the_default() {
-    let (queue, provider) = (Queue::start(&[]), Provider::named("default"));
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("default");
     queue.ask(&format!("ticket?provider={}&tickets=1&capacity=1", provider.address));
     let at = format!("redirect_queue={}", queue.address);
     let (mut client, _process) = serve(&mut command("redirect", &[&at]));
@@ -106,7 +108,7 @@ fn a_logger_on_descriptor_2_gets_the_log_and_the_client_does_not() {
 
 #[test]
 fn nothing_when_the_queue_is_away() {
-    let at = format!("redirect_queue={}", nobody());
+    let at = format!("redirect_queue={}", closed_address());
     hears_nothing(&mut command("redirect", &[&at, "redirect_queue_timeout=200ms"]));
 }
 
@@ -120,7 +122,7 @@ fn nothing_when_there_is_no_ticket() {
 #[test]
 fn nothing_when_all_providers_are_dead() {
     let queue = Queue::start(&[]);
-    queue.offer(nobody(), 1);
+    queue.offer(closed_address(), 1);
     let at = format!("redirect_queue={}", queue.address);
     hears_nothing(command("redirect", &[&at, "redirect_wait=50ms"]).args(["-s", "web", "-vv"]));
 }
@@ -183,7 +185,7 @@ fn nothing_when_another_command_is_started_for_a_client() {
 
 #[test]
 fn nothing_through_inetd_either() {
-    let away = Inetd::redirect(nobody(), &["redirect_queue_timeout=200ms"]);
+    let away = Inetd::redirect(closed_address(), &["redirect_queue_timeout=200ms"]);
     let wrong = Inetd::start("redirect --nonsense");
     let unset = Inetd::start("redirect -o nonsense=1");
     for inetd in [&away, &wrong, &unset] {
@@ -203,8 +205,9 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
         let _ = stream.read_exact(&mut [0; 5]);
         let _ = stream.write_all(ANSWER);
     });
-    let (queue, directory) = (Queue::start(&[]), Directory::new());
-    queue.offer(nobody(), 1);
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
+    queue.offer(closed_address(), 1);
     queue.offer(provider.address, 1);
     let at = format!("redirect_queue={}", queue.address);
     let trace = directory.file("trace");
@@ -222,7 +225,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
     ]);
     strace.arg(path()).args(["redirect", "-c", "/dev/null", "-o", &at, "-s", "web", "-vvv"]);
     let (mut client, mut process) = serve(&mut strace);
-    let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let here = client.local_addr().unwrap();
+    let there = client.peer_addr().unwrap();
     client.write_all(b"hello").unwrap();
     let heard = drain(&mut client).0;
     drop(client);
@@ -247,7 +251,8 @@ fn the_system_calls_show_that_only_the_provider_speaks() {
 
 #[test]
 fn ten_clients_of_inetd_at_once_are_strangers_to_each_other() {
-    let (queue, provider) = (Queue::at(free_port(), &[]), Provider::echo());
+    let queue = Queue::at(free_port(), &[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 100);
     let inetd = Inetd::redirect(queue.address, &["redirect_wait=20s"]);
     let clients: Vec<TcpStream> = (0..10).map(|_| connect(inetd.address)).collect();

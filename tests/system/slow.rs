@@ -40,7 +40,8 @@ fn byte_by_byte_through_the_smallest_windows() {
         furnish(&listener, LEAST);
         let mut balancer = Balancer::before(&[listener.local_addr().unwrap()], &[path]);
         let SocketAddr::V4(place) = balancer.address() else { panic!("not IPv4") };
-        let (up, down) = (random.bytes(COUNT), random.bytes(COUNT));
+        let up = random.bytes(COUNT);
+        let down = random.bytes(COUNT);
         let heard = thread::scope(|scope| {
             let provider = scope.spawn(|| exchange_bytes(&listener.accept().unwrap().0, &down));
             let client = exchange_bytes(&connect_with(place, LEAST), &up);
@@ -141,7 +142,8 @@ fn a_provider_that_stands_still_keeps_its_client_until_the_idle_timeout() {
 
 #[test]
 fn a_provider_that_stands_still_and_is_full_is_replaced() {
-    let (full, alive) = (stopped(1), Provider::named("alive"));
+    let full = stopped(1);
+    let alive = Provider::named("alive");
     let settings = ["redirect_connect_timeout=300ms", "redirect_idle_timeout=10m"];
     let mut balancer = Balancer::before(&[full.address, alive.address], &settings);
     // The first ones are taken in, and wait; the others are led elsewhere.

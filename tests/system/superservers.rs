@@ -31,7 +31,8 @@ fn finish(mut client: TcpStream, word: &str) {
 
 #[test]
 fn one_process_of_inetd_serves_many_and_the_next_one_comes_after_some_idleness() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1000);
     let inetd = Inetd::redirect_all(queue.address, &[LINGER]);
     for round in 1..=3 {
@@ -54,7 +55,8 @@ fn one_process_of_inetd_serves_many_and_the_next_one_comes_after_some_idleness()
 
 #[test]
 fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1000);
     let inetd = Inetd::redirect_all(queue.address, &[LINGER]);
     for (round, signal) in [libc::SIGTERM, libc::SIGKILL, libc::SIGTERM].into_iter().enumerate() {
@@ -87,7 +89,8 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
 /// One who came and was left there would start the next process at once, for ever.
 #[test]
 fn one_that_cannot_serve_or_does_not_linger_takes_the_client_it_was_started_for() {
-    let (queue, provider) = (Queue::start(&[]), Provider::named("served"));
+    let queue = Queue::start(&[]);
+    let provider = Provider::named("served");
     queue.offer(provider.address, 1000);
     for (setting, word) in [("nonsense=1", ""), ("redirect_linger=0", "served")] {
         let inetd = Inetd::redirect_all(queue.address, &[setting]);
@@ -126,7 +129,8 @@ fn copies(listeners: &[TcpListener; 2]) -> [OwnedFd; 2] {
 
 #[test]
 fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
-    let (web, shop) = (Provider::echo(), Provider::named("shop"));
+    let web = Provider::echo();
+    let shop = Provider::named("shop");
     let queue = Queue::start(&[]);
     queue.offer(web.address, 1000);
     queue.ask(&format!(
@@ -158,7 +162,8 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
 
 #[test]
 fn a_connection_of_systemd_is_one_client() {
-    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let queue = Queue::start(&[]);
+    let provider = Provider::echo();
     queue.offer(provider.address, 1);
     let redirect = {
         let mut redirect = command("redirect", &[&format!("redirect_queue={}", queue.address)]);
@@ -186,7 +191,8 @@ fn sockets_for_another_process_are_not_ours() {
 fn tcpserver_starts_one_for_each_client_and_keeps_the_log() {
     let provider = Provider::echo();
     let balancer = Balancer::before(&[provider.address], &[]);
-    let (port, at) = (free_port(), format!("redirect_queue={}", balancer.queue.address));
+    let port = free_port();
+    let at = format!("redirect_queue={}", balancer.queue.address);
     let redirect = command("redirect", &[&at, "redirect_wait=0"]);
     let mut tcpserver = tool("tcpserver");
     tcpserver.args(["-H", "-R", "-l", "0", "-c", "100", "127.0.0.1", &port.to_string()]);

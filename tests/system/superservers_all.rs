@@ -64,10 +64,12 @@ struct Stage {
 
 impl Stage {
     fn new(seed: u64) -> Stage {
-        let (request, answer) =
-            (Random::new(seed).bytes(BYTES), Random::new(seed + 1).bytes(BYTES + 1));
+        let request = Random::new(seed).bytes(BYTES);
+        let answer = Random::new(seed + 1).bytes(BYTES + 1);
         let (first, (tell, heard)) = (Arc::new(Mutex::new(First::Both)), channel());
-        let (part, tell, word) = (first.clone(), Mutex::new(tell), answer.clone());
+        let part = first.clone();
+        let tell = Mutex::new(tell);
+        let word = answer.clone();
         let provider = Provider::start(move |mut stream| {
             let first = *part.lock().unwrap();
             let heard = play(&mut stream, &word, first == First::Provider, first != First::Both);
@@ -99,7 +101,8 @@ impl Stage {
 
 /// One superserver and one data path: what went wrong.
 fn row(kind: &Kind, splice: &str, seed: u64) -> Vec<String> {
-    let (queue, stage) = (Queue::start(&[]), Stage::new(seed));
+    let queue = Queue::start(&[]);
+    let stage = Stage::new(seed);
     queue.offer(stage.provider.address, 100);
     // Where nobody starts the next process, the only one must not leave between two clients.
     let linger = if kind.lends { "redirect_linger=200ms" } else { "redirect_linger=1h" };
@@ -151,7 +154,8 @@ fn whoever_ends_first_both_hear_all_of_it_under_every_superserver() {
 fn datagrams_of_every_length_under_every_superserver() {
     let rows = DATAGRAMS.iter().map(|kind| {
         Box::new(move || {
-            let (queue, provider) = (Queue::start(&[]), Sink::echo());
+            let queue = Queue::start(&[]);
+            let provider = Sink::echo();
             queue.offer(provider.address, 100);
             let settings = ["redirect_linger=700ms", "service_web_udp_replies=1"];
             let Some(server) = kind.start(queue.address, &settings) else { return Vec::new() };

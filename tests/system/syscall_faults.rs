@@ -4,7 +4,7 @@
 //! tests say so, and are skipped.
 
 use crate::support::datagram::{ask, client, hear, Sink};
-use crate::support::pegasus::{command, nobody, Queue, Redirect, SERVICE};
+use crate::support::pegasus::{closed_address, command, Queue, Redirect, SERVICE};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
@@ -45,8 +45,8 @@ fn traced(command: &Command, faults: &[&str]) -> Command {
 /// A redirector at this place that asks this queue, with calls that fail as told.
 #[track_caller]
 fn redirect_although(queue: &Queue, place: &str, faults: &[&str]) -> Redirect {
-    let (asks, listen) =
-        (format!("redirect_queue={}", queue.address), format!("service_{SERVICE}_listen={place}"));
+    let asks = format!("redirect_queue={}", queue.address);
+    let listen = format!("service_{SERVICE}_listen={place}");
     Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults))
 }
 
@@ -68,7 +68,9 @@ fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
 /// redirector had in the end, beyond those of its start.
 #[track_caller]
 fn relays_although(faults: &[&str]) -> usize {
-    let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Provider::echo(), nobody());
+    let queue = Queue::start(&["queue_scheduler=fifo"]);
+    let echo = Provider::echo();
+    let dead = closed_address();
     queue.offer(dead, 1);
     queue.offer(echo.address, 1000);
     let redirect = redirect_although(&queue, "127.0.0.1:0", faults);
@@ -119,11 +121,9 @@ fn a_system_with_small_pipes_splices_all_the_same() {
 /// A redirector that tries two providers, in their order. The first call of
 /// `connect` is for the queue.
 fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
-    let (queue, first, second) = (
-        Queue::start(&["queue_scheduler=fifo"]),
-        Provider::named("first"),
-        Provider::named("second"),
-    );
+    let queue = Queue::start(&["queue_scheduler=fifo"]);
+    let first = Provider::named("first");
+    let second = Provider::named("second");
     queue.offer(first.address, 1);
     queue.offer(second.address, 1);
     let redirect = redirect_although(&queue, "127.0.0.1:0", &[fault]);
@@ -158,7 +158,8 @@ fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
         eprintln!("SKIPPED: this host has no address but those of loopback");
     }
     for place in ["*", "0.0.0.0"] {
-        let (queue, echo) = (Queue::start(&[]), Sink::echo());
+        let queue = Queue::start(&[]);
+        let echo = Sink::echo();
         queue.offer(echo.address, 10);
         // The first two ask for the address of each datagram.
         let faults = ["setsockopt:error=ENOPROTOOPT:when=1..2"];
@@ -187,7 +188,9 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
     if !can_trace() {
         return;
     }
-    let (queue, echo, dead) = (Queue::start(&["queue_scheduler=fifo"]), Sink::echo(), nobody());
+    let queue = Queue::start(&["queue_scheduler=fifo"]);
+    let echo = Sink::echo();
+    let dead = closed_address();
     queue.offer(dead, 1);
     queue.offer(echo.address, 1);
     let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &["setsockopt:error=ENOPROTOOPT"]);
@@ -237,15 +240,14 @@ fn calls_that_are_interrupted_or_fail_now_and_then() {
 /// datagrams, and one of inetd: all of them with calls that fail as told.
 #[track_caller]
 fn all_serve_although(faults: &[&str]) {
-    let (echo, sink) = (Provider::echo(), Sink::echo());
+    let echo = Provider::echo();
+    let sink = Sink::echo();
     let queue = Queue::of(&mut traced(&command("queue", &["queue_listen=127.0.0.1:0"]), faults));
     let asks = format!("redirect_queue={}", queue.address);
 
-    let (balancer, streams, datagrams) = (
-        format!("monitor_balancers={}", queue.address),
-        format!("service_{SERVICE}_provider={}", echo.address),
-        format!("service_dns_provider={}", sink.address),
-    );
+    let balancer = format!("monitor_balancers={}", queue.address);
+    let streams = format!("service_{SERVICE}_provider={}", echo.address);
+    let datagrams = format!("service_dns_provider={}", sink.address);
     let settings = [
         "monitor_interval=200ms",
         "drain_timeout=5s",

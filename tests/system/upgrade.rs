@@ -4,7 +4,7 @@ use super::cluster::PATIENT;
 use super::reload::Configured;
 use crate::support::control_connection::ControlConnection;
 use crate::support::datagram::{ask, client as sender, hear, Sink};
-use crate::support::pegasus::{monitor, nobody, path, program, Redirect};
+use crate::support::pegasus::{closed_address, monitor, path, program, Redirect};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -64,7 +64,8 @@ fn alive(id: i32) -> bool {
 
 #[test]
 fn ten_upgrades_fail_nobody() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let mut configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let visits = Visits::start(places[0], 8);
@@ -83,7 +84,8 @@ fn ten_upgrades_fail_nobody() {
 
 #[test]
 fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
-    let (provider, places) = (Provider::echo(), places(3));
+    let provider = Provider::echo();
+    let places = places(3);
     let few = "redirect_connections_max=1\n";
     let text = format!("{few}service_web_listen='{} {}'\n", places[0], places[1]);
     let mut configured = Configured::start(&[provider.address], &text);
@@ -115,7 +117,8 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
 
 #[test]
 fn a_new_process_that_does_not_serve_changes_nothing() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let text = format!("service_web_listen={}\n", places[0]);
     let configured = Configured::start(&[provider.address], &text);
     let failed = |count: usize, why: &str| {
@@ -139,7 +142,8 @@ fn a_new_process_that_does_not_serve_changes_nothing() {
 
 #[test]
 fn the_program_is_the_one_that_is_there_now() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let directory = crate::support::Directory::new();
     let program = directory.file("pegasus");
     let replace = |with: &str| {
@@ -174,7 +178,8 @@ fn the_program_is_the_one_that_is_there_now() {
 
 #[test]
 fn who_is_told_to_end_takes_its_successor_along() {
-    let (provider, places) = (Provider::echo(), places(1));
+    let provider = Provider::echo();
+    let places = places(1);
     let directory = crate::support::Directory::new();
     let program = directory.file("pegasus");
     let copy = |from: &str| {
@@ -208,7 +213,8 @@ fn who_is_told_to_end_takes_its_successor_along() {
 
 #[test]
 fn a_queue_in_the_process_goes_along() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let directory = crate::support::Directory::new();
     let conf = directory.write(
         "pegasus.conf",
@@ -236,7 +242,8 @@ fn a_queue_in_the_process_goes_along() {
 
 #[test]
 fn what_its_queue_was_offered_goes_along() {
-    let (provider, places) = (Provider::echo(), places(2));
+    let provider = Provider::echo();
+    let places = places(2);
     let directory = crate::support::Directory::new();
     let conf = directory.write(
         "pegasus.conf",
@@ -251,7 +258,7 @@ fn what_its_queue_was_offered_goes_along() {
     let offer = |tickets: u32, provider: SocketAddr| {
         format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=2000&lease=10m")
     };
-    let dead = nobody();
+    let dead = closed_address();
     let mut line = ControlConnection::to(places[0]);
     for message in [
         &offer(1000, provider.address),
@@ -286,7 +293,8 @@ fn flows_of_the_old_process_have_their_answers() {
     let places = places(1);
     let text = format!("service_web_listen={}/udp\nservice_web_udp_idle=1s\n", places[0]);
     let mut configured = Configured::start(&[sink.address], &text);
-    let (slow, other) = (sender(places[0]), sender(places[0]));
+    let slow = sender(places[0]);
+    let other = sender(places[0]);
     slow.send(b"slow").unwrap();
     until("it is there", || !sink.taken().is_empty());
     let mut successors = Successors::default();
@@ -300,7 +308,8 @@ fn flows_of_the_old_process_have_their_answers() {
 
 #[test]
 fn no_datagram_waits_at_a_socket_that_nobody_reads() {
-    let (sink, places) = (Sink::echo(), places(1));
+    let sink = Sink::echo();
+    let places = places(1);
     let text = |threads: usize| {
         format!("service_web_listen={}/udp\nredirect_threads={threads}\n", places[0])
     };

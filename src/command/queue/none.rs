@@ -1,6 +1,6 @@
-//! Where the program has no queue: nothing of this can exist.
+//! Stand-in for a program that was built without the queue: its types have no values.
 //!
-//! Owns the face of `queue` that a redirector sees, and no more.
+//! Owns the part of the interface of `queue` that a redirector uses.
 
 use crate::command::admin::Metrics;
 use crate::config::settings::Settings;
@@ -14,57 +14,57 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-/// Commands to a running queue.
+/// Commands from another thread to a running queue.
 pub enum QueueCommand {
-    /// End in good order.
+    /// Drain.
     Terminate,
-    /// Other options from now on.
+    /// Apply new settings.
     Reconfigure(Box<Settings>),
-    /// A queue of another process takes its place.
+    /// A queue of another process takes over.
     HandOver,
 }
 
-/// Listening sockets, each with its place.
+/// Listening sockets, each with its entry in `queue_listen`.
 pub type NamedListeners = Vec<(ListenAddr, TcpListener)>;
 
-/// A queue of this process.
+/// The queue of a process, shared by its threads.
 #[derive(Clone)]
 pub enum SharedQueue {}
 
 impl SharedQueue {
-    /// A thread joins in.
+    /// Adds a thread.
     pub fn join(&self, _: Arc<Waker>, _: Moment) -> Option<LocalHandle> {
         match *self {}
     }
 
-    /// What is offered here.
+    /// Returns the current offers.
     pub fn offers(&self) -> Vec<u8> {
         match *self {}
     }
 }
 
-/// A thread's way to it.
+/// A thread's handle to the queue.
 pub enum LocalHandle {}
 
 impl LocalHandle {
-    /// Asks.
+    /// Sends a request.
     pub fn ask(&self, _: Request, _: Moment) {
         match *self {}
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&self) -> Option<QueueEvent<()>> {
         match *self {}
     }
 }
 
-/// A queue of this process that runs.
+/// A queue in this process.
 pub struct Embedded {
-    /// To send it commands.
+    /// Sends it commands.
     pub loop_handle: LoopHandle<QueueCommand>,
-    /// To ask it.
+    /// Takes requests.
     pub queue: SharedQueue,
-    /// Its sockets.
+    /// Its listening sockets.
     pub listeners: NamedListeners,
 }
 
@@ -72,7 +72,7 @@ impl Embedded {
     /// Starts it.
     ///
     /// # Errors
-    /// Always: the configuration cannot ask for it.
+    /// Always. A configuration that needs it is rejected earlier.
     pub fn start(
         _: &Settings,
         _: usize,

@@ -1,8 +1,7 @@
 //! One ticket queue for all threads of a process.
 //!
-//! Owns the lock around the queue, and who an answer is for: the loop that
-//! has the control connections, or a thread that asks without a connection.
-//! Not responsible for what is asked.
+//! Owns the lock around the queue and the routing of replies: to the event loop of the
+//! control connections, or to a thread that sends requests without a connection.
 
 use crate::net::event_loop;
 use crate::net::queue_connection::QueueEvent;
@@ -16,22 +15,22 @@ use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A handle of it. It is a state machine too, the one of the loop that has the
-/// control connections: what is theirs, and only that, comes out of it.
+/// A shared reference to the queue. For the event loop of the control connections it is
+/// a state machine, which returns only the outputs for these connections.
 #[derive(Clone)]
 pub struct SharedQueue(Arc<Mutex<Inner>>);
 
 struct Inner {
     queue: TicketQueue,
-    /// No thread may turn the clock back for another.
+    /// The latest time that any thread has passed in: time must not go back.
     now: Moment,
-    /// Whose keys come before all others.
+    /// One for each [`LocalHandle`]. Their keys precede those of control connections.
     inboxes: Slab<Inbox>,
     local_handles_max: usize,
-    /// For the loop that has the control connections.
+    /// Outputs for the event loop of the control connections.
     outputs: VecDeque<Output>,
     server_waker: Arc<Waker>,
-    /// Until when that loop sleeps.
+    /// When that loop wakes by itself.
     sleeps_until: Moment,
 }
 
@@ -40,7 +39,7 @@ struct Inbox {
     waker: Arc<Waker>,
 }
 
-/// A thread's own way to it, as good as a connection that is never lost.
+/// A thread's handle to the queue: like a connection that is never lost.
 pub struct LocalHandle {
     shared: SharedQueue,
     key: Key,
@@ -76,8 +75,8 @@ impl StateMachine for SharedQueue {
 }
 
 impl SharedQueue {
-    /// `queue`, with room for so many threads besides the control
-    /// connections, whose loop is woken by `server_waker`.
+    /// Shares `queue` between at most `local_handles_max` threads and the event loop of
+    /// the control connections, which `server_waker` wakes.
     pub fn new(
         queue: TicketQueue,
         local_handles_max: usize,
@@ -94,8 +93,8 @@ impl SharedQueue {
         })))
     }
 
-    /// A thread joins in; `waker` tells it that somebody else's doing brought
-    /// it an answer. None, if as many are there as were to come.
+    /// Adds a thread; `waker` wakes it for replies to earlier requests. Returns none if
+    /// there are `local_handles_max` already.
     pub fn join(&self, waker: Arc<Waker>, now: Moment) -> Option<LocalHandle> {
         let mut inner = self.lock();
         if inner.inboxes.len() >= inner.local_handles_max {
@@ -106,7 +105,7 @@ impl SharedQueue {
         Some(LocalHandle { shared: self.clone(), key })
     }
 
-    /// Handles an input of a control connection; what comes of it is appended.
+    /// Handles an input from a control connection and appends the outputs.
     pub fn ask(&self, input: Input, now: Moment, outputs: &mut Vec<Output>) {
         let mut inner = self.lock();
         inner.handle(input, now);
@@ -114,7 +113,7 @@ impl SharedQueue {
         outputs.extend(inner.outputs.drain(..));
     }
 
-    /// What is offered here, as lines for another queue.
+    /// Returns the current offers as `ticket` lines for another queue.
     pub fn offers(&self) -> Vec<u8> {
         let offers = {
             let inner = self.lock();
@@ -158,7 +157,7 @@ impl Inner {
         self.queue.handle_input(input, now);
     }
 
-    /// Gives everybody what is theirs. `caller` need not be woken.
+    /// Moves each output to its receiver. `caller` need not be woken.
     fn dispatch(&mut self, caller: Option<Key>) {
         let slept = self.outputs.is_empty();
         while let Some(output) = self.queue.poll_output() {
@@ -193,7 +192,7 @@ impl Inner {
 }
 
 impl LocalHandle {
-    /// Asks. The answer, unless it has to wait, is among the next events.
+    /// Sends a request. The reply, unless it has to wait, is among the next events.
     pub fn ask(&self, request: Request, now: Moment) {
         let numbered = matches!(&request, Request::Next(next) if next.id.is_some());
         let slot = (!numbered).then_some(0);
@@ -202,7 +201,7 @@ impl LocalHandle {
         inner.dispatch(Some(self.key));
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&self) -> Option<QueueEvent<()>> {
         self.shared.lock().inboxes.get_mut(self.key)?.events.pop_front()
     }

@@ -1,9 +1,9 @@
-//! How a queue starts: as a daemon, or inside of a redirector.
+//! Starts a queue: as a daemon, or embedded in a redirector.
 //!
-//! Owns its listeners and where they come from, what signals mean to it, and the
-//! thread that it has in another's process. Talks to nobody.
+//! Owns its listeners, its reaction to signals, and the thread of an embedded queue.
 
-use super::{token, ControlServer, QueueCommand, SharedQueue};
+use super::control_server::{ControlServer, QueueCommand};
+use super::shared::SharedQueue;
 use crate::command::admin::{self, Admin, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, SignalAction};
 use crate::command::{exit, seed};
@@ -28,14 +28,14 @@ struct QueueDaemon {
     server: ControlServer,
     queue: SharedQueue,
     listeners: NamedListeners,
-    /// Where it listens.
+    /// The addresses of its listeners.
     addresses: Vec<SocketAddr>,
 }
 
-/// Listening sockets, each with the place that it is of in `queue_listen`.
+/// Listening sockets, each with its entry in `queue_listen`.
 pub type NamedListeners = Vec<(ListenAddr, TcpListener)>;
 
-/// Why the queue of a redirector cannot listen: perhaps there is one already.
+/// Adds advice to the error of an embedded queue whose address is taken.
 fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::AddrInUse {
         return error;
@@ -48,8 +48,8 @@ fn explain(listen: &ListenAddr, error: io::Error) -> io::Error {
 }
 
 impl QueueDaemon {
-    /// Binds everything that is not `inherited` from another process. So many threads of
-    /// this process may join in.
+    /// Binds the listeners that are not `inherited` from another process. At most
+    /// `local_handles_max` threads of this process may use the queue.
     ///
     /// # Errors
     /// Returns the OS error.
@@ -61,7 +61,8 @@ impl QueueDaemon {
     ) -> io::Result<QueueDaemon> {
         let mut event_loop = EventLoop::new()?;
         let mut server = ControlServer::new(settings, local_handles_max, metrics);
-        let (mut listeners, embedded) = (NamedListeners::new(), local_handles_max > 0);
+        let embedded = local_handles_max > 0;
+        let mut listeners = NamedListeners::new();
         for (listen, socket) in
             inherited.into_iter().filter(|(listen, _)| settings.queue_listen.contains(listen))
         {
@@ -86,15 +87,9 @@ impl QueueDaemon {
             }
         }
         for (number, (_, socket)) in listeners.iter().enumerate() {
-            server.listeners.add(
-                number,
-                (),
-                socket.try_clone()?,
-                token(number, true),
-                event_loop.context(),
-            )?;
+            server.listen(number, socket.try_clone()?, event_loop.context())?;
         }
-        let addresses = server.listeners.addresses().collect();
+        let addresses = server.addresses();
         let queue = TicketQueue::new(settings.queue_options(), seed());
         let queue = SharedQueue::new(queue, local_handles_max, event_loop.context().waker());
         let shown = queue.clone();
@@ -106,7 +101,11 @@ impl QueueDaemon {
         let beyond = |list: &[Cidr]| list.iter().any(Cidr::beyond_loopback);
         let open = self.addresses.iter().any(|address| !address.ip().is_loopback());
         if open && !beyond(&options.allow_ticket) && !beyond(&options.allow_next) {
-            warn!(target: "queue", "listens beyond this host, but nobody beyond it may speak (queue_allow_ticket, queue_allow_next)");
+            warn!(
+                target: "queue",
+                "the queue listens beyond this host but accepts requests from this host only; \
+                 set queue_allow_ticket and queue_allow_next"
+            );
         }
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         info!(target: "queue", "ready {}", addresses.join(" "));
@@ -132,7 +131,7 @@ pub fn run(daemon: Daemon) -> i32 {
             return exit::of(&error);
         }
     };
-    // Only who may have to leave them to another process needs these copies.
+    // These copies serve only an upgrade, which a separate queue does not support.
     queue_daemon.listeners.clear();
     let mut settings = daemon.settings;
     let source = daemon.source;
@@ -175,8 +174,8 @@ fn on_signal(
     }
 }
 
-/// What is offered and drained in these lines. Those of another version may be none, the last
-/// one may lack its end.
+/// Returns the `ticket` and `drain` requests in these lines. Lines that another version wrote may
+/// not parse, and the last one may be incomplete.
 fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
     let lines =
         lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
@@ -184,23 +183,23 @@ fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
     requests.filter(|request| matches!(request, Request::Ticket { .. } | Request::Drain { .. }))
 }
 
-/// A queue of this process, with a thread for its control connections.
+/// A queue in this process, with a thread for its control connections.
 pub struct Embedded {
-    /// Where it listens.
+    /// The addresses of its listeners.
     pub addresses: Vec<SocketAddr>,
-    /// To send it commands.
+    /// Sends it commands.
     pub loop_handle: LoopHandle<QueueCommand>,
-    /// To ask it.
+    /// Takes requests.
     pub queue: SharedQueue,
-    /// Its sockets, to leave them to another process.
+    /// Its listening sockets, to hand over to another process.
     pub listeners: NamedListeners,
     thread: JoinHandle<i32>,
 }
 
 impl Embedded {
-    /// Starts it; it listens when this returns, also on the listeners that another
-    /// process left (`inherited`), whose queue had these `offers`. So many threads, at least
-    /// one, may join in.
+    /// Starts it; it listens when this returns. `inherited` and `offers` are the listeners
+    /// and the offers of the queue in a previous process. At most `local_handles_max`
+    /// threads (at least one) may use the queue.
     ///
     /// # Errors
     /// Returns the OS error.
@@ -216,11 +215,9 @@ impl Embedded {
         if let Some(local_handle) = queue_daemon.queue.join(cx.waker(), cx.now) {
             parse_offers(offers).for_each(|offer| local_handle.ask(offer, cx.now));
         }
-        let (addresses, loop_handle, queue) = (
-            queue_daemon.addresses.clone(),
-            queue_daemon.event_loop.loop_handle(),
-            queue_daemon.queue.clone(),
-        );
+        let addresses = queue_daemon.addresses.clone();
+        let loop_handle = queue_daemon.event_loop.loop_handle();
+        let queue = queue_daemon.queue.clone();
         let listeners = std::mem::take(&mut queue_daemon.listeners);
         queue_daemon.log_ready(&settings.queue);
         let thread =
@@ -228,7 +225,7 @@ impl Embedded {
         Ok(Embedded { addresses, loop_handle, queue, listeners, thread })
     }
 
-    /// Ends it.
+    /// Drains it and waits for its thread.
     pub fn stop(self) {
         self.loop_handle.send(QueueCommand::Terminate);
         let _ = self.thread.join();

@@ -10,14 +10,14 @@ use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::redirector::RedirectLog;
 
-/// How often it is told that the system has no socket to spare.
+/// How often a lack of sockets is logged.
 const LOG_INTERVAL: Span = Span::from_secs(60);
 /// Flows that are turned away in a second and have a line of their own each.
 const REJECTED_LOGGED_MAX: usize = 100;
 /// Failures that many flows notice within this time are one failure of a provider.
 const FAILURE_WINDOW: Span = Span::from_secs(1);
 
-/// See the file's head.
+/// What of the flows of a worker was logged already.
 #[derive(Default)]
 pub struct AccessLog {
     out_of_sockets: LogThrottle,
@@ -64,8 +64,8 @@ impl AccessLog {
     }
 }
 
-/// Writes what an operator may want to read. `is_check`: of somebody who came to say
-/// nothing, as a check does all the time.
+/// Writes a line of the access log. `is_check`: the client was a check that sent
+/// nothing, as some front proxies do all the time.
 pub fn log_note(note: &RedirectLog, is_check: bool) {
     match note {
         RedirectLog::Closed {
@@ -89,13 +89,17 @@ pub fn log_note(note: &RedirectLog, is_check: bool) {
             log!(
                 target: "redirect",
                 level,
-                "closed service={service} client={client} provider={} outcome={outcome} sent={sent} \
-                 received={received} waited={waited} lasted={lasted}",
+                "closed service={service} client={client} provider={} outcome={outcome} \
+                 sent={sent} received={received} waited={waited} lasted={lasted}",
                 provider.map_or("-".to_string(), |provider| provider.to_string())
             );
         }
         RedirectLog::ProviderFailed { service, provider, why } => {
-            warn!(target: "redirect", "failure service={service} provider={provider} why={}", why.word());
+            let why = why.word();
+            warn!(
+                target: "redirect",
+                "failure service={service} provider={provider} why={why}"
+            );
         }
     }
 }

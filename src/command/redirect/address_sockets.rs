@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 /// chooses.
 const ADDRESS_SOCKETS_MAX: usize = 64;
 
-/// See the file's head.
+/// The sockets of one listener, each with its address.
 #[derive(Default)]
 pub struct AddressSockets(Vec<(IpAddr, UdpSocket)>);
 

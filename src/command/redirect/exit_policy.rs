@@ -1,19 +1,19 @@
 //! When a worker ends, and how.
 //!
-//! Owns what it was told of ending, since when nobody is there, and the last
-//! words to the queue. Counts nobody.
+//! Owns the deadline of a drain, the time since the last client, and the time that the
+//! last requests to the queue may take. Counts no clients.
 
 use pegasus_core::base::time::{Moment, Span};
 
-/// How long the queue is given to hear that the last client is gone.
+/// How long the last requests to the queue may take.
 const FLUSH_TIMEOUT: Span = Span::from_millis(200);
-/// How often a loop that is done looks whether the others are.
+/// How often a worker without clients looks whether the others have some.
 const RECHECK_INTERVAL: Span = Span::from_millis(50);
 
 /// When a loop has nothing left to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RunMode {
-    /// When it is told to end.
+    /// When it is commanded to.
     Forever,
     /// When its only client is gone.
     OneClient,
@@ -21,15 +21,15 @@ pub enum RunMode {
     Linger,
 }
 
-/// See the file's head.
+/// What decides whether a worker may end.
 #[derive(Debug)]
 pub struct ExitPolicy {
     run_mode: RunMode,
     /// Since when no client is there.
     idle_since: Option<Moment>,
-    /// When to look whether the other loops are done.
+    /// When to look whether the other workers are done.
     recheck_at: Option<Moment>,
-    /// It was told to end: until when.
+    /// Draining: until when.
     drain_until: Option<Moment>,
     /// Nothing is left to do but to send the last requests: since when.
     flushing_since: Option<Moment>,
@@ -47,34 +47,34 @@ impl ExitPolicy {
         }
     }
 
-    /// Whether it is somebody else who listens, and will again.
+    /// Whether the listen socket is lent by a superserver, which goes on listening.
     pub fn lingers(&self) -> bool {
         self.run_mode == RunMode::Linger
     }
 
-    /// Whether it waits for nobody new.
+    /// Whether no new clients are expected.
     pub fn is_leaving(&self) -> bool {
         self.is_draining() || self.run_mode == RunMode::OneClient
     }
 
-    /// It is told to end, and has so long for it.
+    /// Starts to drain, which may take so long.
     pub fn start_drain(&mut self, within: Span, now: Moment) {
         self.drain_until = Some(now + within);
     }
 
-    /// Whether it was told to end.
+    /// Whether it drains.
     pub fn is_draining(&self) -> bool {
         self.drain_until.is_some()
     }
 
-    /// Whether it has no more time: who is still there has to go.
+    /// Whether the time to drain is over: clients that are left are closed.
     pub fn is_past_deadline(&self, now: Moment) -> bool {
         self.drain_until.is_some_and(|until| now >= until)
     }
 
-    /// Whether nobody is left and all is `flushed` to the queue. So many are `here`,
-    /// and so many with other loops; with nobody here it stays for `linger` where
-    /// it does so.
+    /// Whether no client is left and all is `flushed` to the queue. `here` and `others`:
+    /// how many clients this worker and the other workers have. Without clients, a
+    /// lingering worker stays for `linger`.
     pub fn poll_finished(
         &mut self,
         here: usize,
@@ -91,7 +91,7 @@ impl ExitPolicy {
         let idle = now.since(*self.idle_since.get_or_insert(now));
         let nothing_left = match (self.drain_until, self.run_mode) {
             (Some(until), _) => {
-                // While other loops have clients somebody must listen to signals.
+                // While other workers have clients, this one must stay to take signals.
                 self.recheck_at = (others > 0).then(|| now + RECHECK_INTERVAL);
                 others == 0 || now >= until
             }
@@ -174,7 +174,7 @@ mod tests {
             !exit_policy.poll_finished(0, 0, true, LINGER, at(12_000))
                 && exit_policy.poll_finished(0, 0, true, LINGER, at(22_000))
         );
-        // Told to end it looks after others, however long nobody was here.
+        // Draining, it waits for the others, however long no client was here.
         exit_policy.start_drain(Span::from_secs(30), at(23_000));
         assert!(!exit_policy.poll_finished(0, 1, true, LINGER, at(23_000)));
         assert_eq!(exit_policy.next_timeout(LINGER), Some(at(23_000) + RECHECK_INTERVAL));

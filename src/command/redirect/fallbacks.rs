@@ -1,7 +1,6 @@
 //! The static providers of services, looked up now and then.
 //!
-//! Owns their names and the look-ups. Not responsible for when
-//! they are used.
+//! Owns their names and the look-ups. Not responsible for when they are used.
 
 use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
@@ -14,7 +13,7 @@ use std::net::SocketAddr;
 /// How old the addresses of a fallback may get.
 const FALLBACK_AGE: Span = Span::from_secs(60);
 
-/// Those of one service.
+/// The static providers of one service.
 struct Fallback {
     service: ServiceName,
     hosts: Vec<HostPort>,
@@ -23,7 +22,7 @@ struct Fallback {
     next_lookup: Moment,
 }
 
-/// See the file's head.
+/// The fallbacks of all services.
 pub struct Fallbacks(Vec<Fallback>);
 
 impl Fallbacks {

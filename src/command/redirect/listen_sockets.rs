@@ -4,7 +4,7 @@
 //! Owns the sockets of the process, and finds out which are to be opened and
 //! which closed. Each loop has a copy of a socket for streams; a place for
 //! datagrams has a socket for each loop, where the system divides the clients
-//! among them, so that a flow stays with its loop. Accepts nobody.
+//! among them, so that a flow stays with its loop. Accepts no client.
 
 use crate::config::settings::Settings;
 use crate::net::listeners::{self, Bind};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub struct ListenSocket {
     /// Its number in this process; none is used twice.
     pub number: usize,
-    /// Whose clients.
+    /// The service that its clients want.
     pub service: ServiceName,
     /// What the configuration calls it: one port of one address, or of `*`.
     pub listen: ListenAddr,
@@ -38,13 +38,13 @@ pub struct ListenSocket {
 }
 
 impl ListenSocket {
-    /// By which another process of this program knows it. A socket of the queue
-    /// is of no service.
+    /// The name under which a successor takes it. The sockets of a queue have the same
+    /// form without a service.
     pub fn handover_name(&self) -> String {
         format!("{}={}", self.service, self.listen)
     }
 
-    /// The place as it is told: with the port that the system chose.
+    /// The address for the log: with the port that the system chose.
     pub fn display_address(&self) -> String {
         let udp = if self.listen.transport == Transport::Udp { "/udp" } else { "" };
         match self.socket.address() {
@@ -68,7 +68,7 @@ pub struct ListenSockets {
 pub struct ListenDiff {
     /// New ones.
     pub opened: Vec<ListenSocket>,
-    /// Whose clients come to these from now on.
+    /// Those with another service from now on.
     pub reassigned: Vec<(usize, ServiceName)>,
     /// Those that are to be closed.
     pub closed: Vec<usize>,
@@ -81,8 +81,8 @@ impl ListenDiff {
     }
 }
 
-/// One port of one address, or of `*`, for each place that clients of a
-/// service come to, each once.
+/// The addresses that services listen on, each with one port of one address or of
+/// `*`, each once.
 ///
 /// # Errors
 /// A name that does not resolve.
@@ -123,8 +123,8 @@ fn configured(settings: &Settings) -> io::Result<Vec<(ServiceName, ListenAddr)>>
     Ok(configured)
 }
 
-/// Opens the sockets that places for datagrams lack. Where there can be no more
-/// of them, those that are there have all clients.
+/// Opens the missing shards of addresses for datagrams. Where the system allows no
+/// more of them, those that are there have all clients.
 fn open_shards(listen_sockets: &mut Vec<ListenSocket>, next: &mut usize, shards: usize) {
     let firsts: Vec<ListenSocket> =
         listen_sockets.iter().filter(|listen_socket| listen_socket.shard == 0).cloned().collect();
@@ -143,7 +143,10 @@ fn open_shards(listen_sockets: &mut Vec<ListenSocket>, next: &mut usize, shards:
                     *next += 1;
                 }
                 Err(error) => {
-                    debug!(target: "redirect", "{}: sockets: {shard} of {shards}: {error}", first.listen);
+                    debug!(
+                        target: "redirect",
+                        "{}: sockets: {shard} of {shards}: {error}", first.listen
+                    );
                     break;
                 }
             }
@@ -160,7 +163,7 @@ impl ListenSockets {
     /// Adds an open socket.
     ///
     /// # Errors
-    /// What the system says of it.
+    /// Returns the OS error.
     pub fn adopt(
         &mut self,
         service: ServiceName,
@@ -179,24 +182,29 @@ impl ListenSockets {
             .find(same)
             .map(|listen_socket| listen_socket.shards_in_use.clone())
             .unwrap_or_default();
-        let (number, shard, socket) =
-            (self.next, shards_in_use.fetch_add(1, Ordering::Relaxed), Arc::new(socket));
-        self.sockets.push(ListenSocket { number, service, listen, shard, shards_in_use, socket });
+        self.sockets.push(ListenSocket {
+            number: self.next,
+            service,
+            listen,
+            shard: shards_in_use.fetch_add(1, Ordering::Relaxed),
+            shards_in_use,
+            socket: Arc::new(socket),
+        });
         self.next += 1;
         Ok(())
     }
 
-    /// Opens what adopted places for datagrams lack.
+    /// Opens the missing shards of adopted addresses for datagrams.
     pub fn open_shards(&mut self) {
         open_shards(&mut self.sockets, &mut self.next, self.shard_count);
     }
 
-    /// The same with one that another process had, by the name that it had there.
-    /// The answer is a socket of that one's queue, and its address; what does not
-    /// read as any of these is not taken.
+    /// Adds a socket of the predecessor, by its [`handover_name`](ListenSocket::handover_name).
+    /// A socket of the predecessor's queue is returned with its address; one with
+    /// another name is closed.
     ///
     /// # Errors
-    /// What the system says of it.
+    /// Returns the OS error.
     pub fn adopt_named(
         &mut self,
         name: &str,
@@ -216,12 +224,12 @@ impl ListenSockets {
         self.sockets.iter()
     }
 
-    /// The places, each once.
+    /// One socket of each address.
     pub fn first_shards(&self) -> impl Iterator<Item = &ListenSocket> {
         self.sockets.iter().filter(|listen_socket| listen_socket.shard == 0)
     }
 
-    /// Loops that their datagrams can be divided among.
+    /// How many workers their datagrams can be divided among.
     pub fn shard_count(&self) -> usize {
         self.sockets.iter().map(|listen_socket| listen_socket.shard + 1).max().unwrap_or(1)
     }
@@ -231,17 +239,17 @@ impl ListenSockets {
         self.sockets.iter().any(|listen_socket| listen_socket.listen.transport == transport)
     }
 
-    /// Closes all of them here; the loops have copies of their own.
+    /// Closes all of them here; workers have copies of their own.
     pub fn close(&mut self) {
         self.sockets.clear();
     }
 
-    /// What is to be done for these settings. The new ones are open when this
-    /// returns; nothing else has changed.
+    /// What these settings change. New sockets are open when this returns; nothing else
+    /// has changed.
     ///
     /// # Errors
-    /// `InvalidInput` if there are no places; a name that does not resolve; what
-    /// the system says to an address.
+    /// `InvalidInput` if there are no addresses; a name that does not resolve; the OS
+    /// error of an address that cannot be had.
     pub fn diff(&mut self, settings: &Settings) -> io::Result<ListenDiff> {
         let configured = configured(settings)?;
         if configured.is_empty() {
@@ -264,7 +272,8 @@ impl ListenSockets {
         let fixed = missing.iter().filter(|(_, listen)| listen.first != 0);
         let successors: HashMap<&ListenAddr, ServiceName> =
             fixed.map(|(service, listen)| (listen, *service)).collect();
-        let (mut diff, mut taken_over) = (ListenDiff::default(), HashSet::new());
+        let mut diff = ListenDiff::default();
+        let mut taken_over = HashSet::new();
         for listen_socket in self
             .sockets
             .iter()
@@ -287,15 +296,13 @@ impl ListenSockets {
                 Transport::Udp => bind(listen, Socket::Udp)?,
             };
             for socket in sockets {
-                let (service, listen, socket) = (*service, listen.clone(), Arc::new(socket));
-                let shards_in_use = Arc::new(AtomicUsize::new(1));
                 diff.opened.push(ListenSocket {
                     number: next,
-                    service,
-                    listen,
+                    service: *service,
+                    listen: listen.clone(),
                     shard: 0,
-                    shards_in_use,
-                    socket,
+                    shards_in_use: Arc::new(AtomicUsize::new(1)),
+                    socket: Arc::new(socket),
                 });
                 next += 1;
             }
@@ -305,8 +312,8 @@ impl ListenSockets {
         Ok(diff)
     }
 
-    /// Applies a change; the workers are told elsewhere. The answer is a line
-    /// for the log.
+    /// Applies a change to the sockets of the process; workers get it by a command.
+    /// Returns a line for the log.
     pub fn apply(&mut self, diff: &ListenDiff) -> String {
         let list = |listen_sockets: &[&ListenSocket]| {
             let listed = listen_sockets.iter().filter(|listen_socket| listen_socket.shard == 0);

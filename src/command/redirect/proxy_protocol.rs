@@ -1,8 +1,9 @@
-//! Who clients are, where a front proxy tells, and telling providers.
+//! The PROXY protocol: the addresses that front proxies send, and the headers for
+//! providers.
 //!
-//! Owns which service has to do with the PROXY protocol, the connections whose
-//! header is not whole yet, and what is said of those that had none. The
-//! notation is in `protocol::proxy_header`.
+//! Owns which service uses the protocol, the connections whose header is not whole
+//! yet, and what is logged about those without one. The notation is in
+//! `protocol::proxy_header`.
 
 use super::listen_sockets::ListenSockets;
 use crate::config::settings::Settings;
@@ -27,16 +28,16 @@ const HEADER_TIMEOUT: Span = Span::from_secs(5);
 /// A connection that came to a service.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// What it wants.
+    /// The service that it wants.
     pub service: ServiceName,
-    /// Who it is; never an IPv4-mapped address.
+    /// The client's address; never an IPv4-mapped one.
     pub from: SocketAddr,
     /// The port of ours that it came to.
     pub port: u16,
 }
 
 impl Arrival {
-    /// One that the system calls `from`.
+    /// A connection from this address, which may be IPv4-mapped.
     pub fn new(service: ServiceName, from: SocketAddr, port: u16) -> Arrival {
         Arrival { service, from: SocketAddr::new(from.ip().to_canonical(), from.port()), port }
     }
@@ -45,15 +46,15 @@ impl Arrival {
 /// What is known of an arrival.
 #[derive(Debug)]
 pub enum Identified {
-    /// This is who it is.
+    /// The client is known.
     Client(Arrival),
     /// Its header is not whole yet.
     Incomplete,
-    /// It has none, which was told: it is to be turned away.
+    /// It has none, which was logged: the connection is to be reset.
     Rejected,
 }
 
-/// What a service has to do with the protocol.
+/// How a service uses the protocol.
 struct ProxyRules {
     send_version: Option<Version>,
     trusted: Vec<Cidr>,
@@ -65,11 +66,11 @@ impl ProxyRules {
     }
 }
 
-/// See the file's head.
+/// The rules of all services, and the headers that are not whole yet.
 pub struct ProxyProtocol {
-    /// Of services that have to do with it; of all others there is nothing to do.
+    /// Services that use the protocol.
     rules: HashMap<ServiceName, ProxyRules>,
-    /// Who has not said all of its header yet, and what it said.
+    /// Connections whose header is not whole yet, and what came of it.
     pending: HashMap<Key, (Arrival, Vec<u8>)>,
     timers: TimerQueue<Key>,
 }
@@ -100,7 +101,7 @@ impl ProxyProtocol {
             .collect();
     }
 
-    /// Somebody came.
+    /// A connection came.
     pub fn on_arrival(
         &mut self,
         key: Key,
@@ -129,7 +130,7 @@ impl ProxyProtocol {
         identified
     }
 
-    /// Somebody whose header is not whole yet says more, or left.
+    /// A connection whose header is not whole yet sent more, or ended.
     pub fn read_header(&mut self, key: Key, tunnel: &mut Tunnel) -> Identified {
         let Some((arrival, mut received)) = self.pending.remove(&key) else {
             return Identified::Rejected;
@@ -171,13 +172,13 @@ impl ProxyProtocol {
         }
     }
 
-    /// Somebody is gone, whoever it was.
+    /// A client is gone.
     pub fn forget(&mut self, key: Key) {
         self.pending.remove(&key);
     }
 
-    /// Whether this tells of a front proxy that spoke for itself, and said nothing:
-    /// how some check all the time whether anybody is here.
+    /// Whether this line is about a front proxy that sent nothing: some check so all the
+    /// time whether the service is there.
     pub fn is_check(&self, note: &RedirectLog) -> bool {
         let RedirectLog::Closed { service, client, sent: 0, received: 0, .. } = note else {
             return false;
@@ -185,7 +186,7 @@ impl ProxyProtocol {
         self.rules.get(service).is_some_and(|rules| rules.trusts(*client))
     }
 
-    /// Somebody whose time for its header is over, which was told.
+    /// A connection whose time for its header is over, which was logged.
     pub fn pop_expired(&mut self, now: Moment) -> Option<Key> {
         while let Some(key) = self.timers.pop_due(now) {
             if let Some((arrival, _)) = self.pending.remove(&key) {
@@ -246,7 +247,7 @@ pub fn config_error(settings: &Settings, listen_sockets: &ListenSockets) -> Opti
     Some(format!("service_{}_proxy_protocol=v1: it knows no datagrams (v2)", service.in_key()))
 }
 
-/// It did not even begin its header: it came to see whether anybody is here.
+/// It did not even begin its header: it only checked whether the service is there.
 fn reject_silent(arrival: &Arrival) -> Identified {
     let Arrival { service, from, .. } = arrival;
     debug!(target: "redirect", "refused service={service} client={from}: it left without a word");

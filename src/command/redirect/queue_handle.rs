@@ -1,4 +1,4 @@
-//! The queue of a worker: another process's, or this one's.
+//! The queue that a worker asks: that of another process, or of this one.
 //!
 //! Owns the choice. Not responsible for what is asked.
 
@@ -10,7 +10,7 @@ use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::Request;
 
-/// See the file's head.
+/// A way to the queue.
 pub enum QueueHandle {
     /// By a control connection.
     Remote(Box<QueueConnection<()>>),
@@ -18,7 +18,7 @@ pub enum QueueHandle {
     Embedded(LocalHandle),
 }
 
-/// Longer silence of a queue than any answer may take means that nobody is there.
+/// A queue that is silent for longer than any answer may take is lost.
 pub fn silence_max(settings: &Settings) -> Span {
     settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100)
 }
@@ -69,7 +69,7 @@ impl QueueHandle {
         }
     }
 
-    /// Nothing may wait to be sent: this loop is about to leave.
+    /// Nothing may wait to be sent: the worker is about to end.
     pub fn flush_now(&mut self) {
         if let QueueHandle::Remote(connection) = self {
             connection.flush_now();
@@ -83,7 +83,7 @@ impl QueueHandle {
         }
     }
 
-    /// Whether everything asked was sent, or nobody is there to send it to.
+    /// Whether everything asked was sent, or the queue is away.
     pub fn is_flushed(&self) -> bool {
         match self {
             QueueHandle::Remote(connection) => connection.is_flushed(),

@@ -1,11 +1,12 @@
 //! What signals mean to a redirector: it ends, reads its configuration again,
 //! or lets a new process take its place.
 //!
-//! Owns the listen sockets while the workers run, and commands the workers. Serves
-//! nobody.
+//! Owns the listen sockets while the workers run, and commands the workers. Serves no
+//! client.
 
 use super::listen_sockets::{ListenDiff, ListenSockets};
-use super::{QueueAccess, WorkerPool, ADMIN_PREFIX};
+use super::shared::{QueueAccess, WorkerCommand};
+use super::workers::WorkerPool;
 use crate::command::admin::{Admin, AdminListeners, Metrics};
 use crate::command::daemon::warn_about_limit;
 use crate::command::queue::{self, NamedListeners};
@@ -22,31 +23,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-/// Commands to a running worker.
-#[derive(Clone)]
-pub enum WorkerCommand {
-    /// End in good order; the second time at once.
-    Terminate,
-    /// Another process serves new clients from now on: end when those that are
-    /// here are gone.
-    HandOver,
-    /// Other options from now on.
-    Reconfigure(Arc<Settings>),
-    /// The listen sockets change.
-    UpdateListeners(Arc<ListenDiff>),
-}
-
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often a process that has handed over sends its counters.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// Before the entry of an admin address, where other sockets have the name of a service.
+pub const ADMIN_PREFIX: &str = "=@";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ProcessPhase {
     Serving,
     /// A new process was started and is not ready yet.
     Upgrading,
-    /// It was told to end, or another process serves.
+    /// It ends, or another process serves.
     Ending,
 }
 
@@ -65,18 +54,18 @@ struct State {
     admin: Option<(Admin, AdminListeners)>,
 }
 
-/// See the file's head.
+/// A handle to what signals change; its clones share it.
 #[derive(Clone)]
 pub struct Supervisor {
     source: ConfigSource,
-    /// Whether the places are those of the configuration, not of a starter.
+    /// Whether the sockets are those of the configuration, not of a superserver.
     owns_listeners: bool,
     state: Arc<Mutex<State>>,
 }
 
 impl Supervisor {
-    /// The supervisor of these workers and sockets. `owns_listeners`: the places are those of the
-    /// configuration. `queue`: one of this process.
+    /// The supervisor of these workers and sockets. `owns_listeners`: the sockets are
+    /// those of the configuration. `queue`: the queue of this process.
     pub fn new(
         source: ConfigSource,
         pool: WorkerPool,
@@ -115,7 +104,7 @@ impl Supervisor {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// All places where clients come.
+    /// All addresses that clients come to, for the log.
     pub fn describe_listeners(&self) -> String {
         self.state()
             .listen_sockets
@@ -139,7 +128,7 @@ impl Supervisor {
                 info!(target: "redirect", "draining");
                 let mut state = self.state();
                 state.metrics.set_draining();
-                // Nobody would end it otherwise: it is not known to whoever ends this one.
+                // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
                 }
@@ -153,7 +142,10 @@ impl Supervisor {
             }
             Signal::Reload => self.reload(),
             Signal::Upgrade if !self.owns_listeners => {
-                warn!(target: "redirect", "its starter keeps the sockets open: restart it instead");
+                warn!(
+                    target: "redirect",
+                    "no upgrade: the superserver keeps the sockets open, so restart this process"
+                );
             }
             Signal::Upgrade => self.upgrade(),
         }
@@ -191,7 +183,8 @@ impl Supervisor {
         let mut state = self.state();
         let started = state.start_successor().and_then(|successor| {
             info!(target: "redirect", "process {} is about to take over", successor.id());
-            let (supervisor, successor) = (self.clone(), Arc::new(successor));
+            let supervisor = self.clone();
+            let successor = Arc::new(successor);
             let waited_for = successor.clone();
             thread::Builder::new()
                 .name("upgrade".into())
@@ -211,7 +204,7 @@ impl Supervisor {
         let ready = successor.wait(READY_WITHIN);
         let mut state = self.state();
         if state.successor.take().is_none() {
-            return; // Both were told to end.
+            return; // TERM came meanwhile, and both end.
         }
         match ready {
             Ok(()) => {
@@ -266,7 +259,7 @@ impl State {
         start_successor(&sockets, &data)
     }
 
-    /// Changes the listen sockets: the loops that run are told, those that are missing started.
+    /// Changes the listen sockets: commands the workers, and starts those that are missing.
     fn apply(&mut self, diff: ListenDiff) {
         if diff.is_empty() {
             return;
@@ -274,12 +267,12 @@ impl State {
         info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
-        // These know of all listen sockets already.
-        let started = self.pool.missing_workers(&self.listen_sockets);
-        let started = started
-            .and_then(|workers| workers.into_iter().try_for_each(|worker| self.pool.start(worker)));
-        if let Err(error) = started {
-            error!(target: "redirect", "no thread for the new places, they are closed again: {error}");
+        // New workers start with all listen sockets.
+        if let Err(error) = self.pool.start_missing(&self.listen_sockets) {
+            error!(
+                target: "redirect",
+                "no thread for the new listen sockets, they are closed again: {error}"
+            );
             let diff = ListenDiff { closed: opened, ..ListenDiff::default() };
             self.listen_sockets.apply(&diff);
             self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));

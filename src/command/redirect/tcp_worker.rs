@@ -5,24 +5,19 @@
 
 use super::access_log::log_note;
 use super::deferred_connects::DeferredConnects;
-use super::exit_policy::ExitPolicy;
-use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
-use super::proxy_protocol::{Arrival, Identified, ProxyProtocol};
-use super::queue_handle::QueueHandle;
-use super::supervisor::WorkerCommand;
-use super::SharedState;
-use crate::command::admin::WorkerMetrics;
+use super::per_source::PerSourceLimit;
+use super::proxy_protocol::{Arrival, Identified};
+use super::shared::{SharedState, WorkerCommand};
+use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
-use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
-use crate::net::queue_connection::QueueEvent;
-use crate::net::shared_counter::{Permit, SharedCounter};
+use crate::net::shared_counter::Permit;
 use crate::net::tunnel::{ConnectStatus, RelayBuffers, Tunnel, TunnelStatus, ALL_INTERESTS};
 use crate::os::connect::connect;
 use crate::os::socket::{self, Socket};
-use log::{debug, error, warn};
+use log::{debug, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::Token;
@@ -32,13 +27,10 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
-use pegasus_core::protocol::channel::Matched;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 /// Probes are worth four calls only where a connection lasts longer than this.
 const KEEPALIVE_AFTER: Span = Span::from_secs(30);
@@ -77,25 +69,17 @@ impl Client {
     }
 }
 
-/// See the file's head.
+/// The clients of one event loop.
 pub struct TcpWorker {
-    queue: QueueHandle,
+    base: WorkerBase,
     listeners: Listeners<ServiceName>,
     clients: Slab<Client>,
     unfinished: Vec<Key>,
     timers: TimerQueue<Key>,
     buffers: RelayBuffers,
-    settings: Arc<Settings>,
-    /// Clients of all threads.
-    client_count: SharedCounter,
-    /// Flows of datagrams, which another loop has.
-    flow_count: Arc<AtomicUsize>,
     clients_max: usize,
     deferred_connects: DeferredConnects,
-    fallbacks: Fallbacks,
-    proxy_protocol: ProxyProtocol,
-    exit_policy: ExitPolicy,
-    metrics: WorkerMetrics,
+    per_source: PerSourceLimit,
 }
 
 enum TokenKind {
@@ -120,15 +104,15 @@ impl Handler for TcpWorker {
             return self.listeners.on_readable(number);
         }
         if token % 4 == TokenKind::Queue as usize {
-            self.queue.on_event(event, cx);
-            return self.handle_queue_events(redirector, cx);
+            self.base.queue.on_event(event, cx);
+            return self.base.handle_queue_events(redirector, cx.now);
         }
         let Some(key) = self.clients.key_at(number) else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
         if token % 4 == TokenKind::Client as usize {
             let is_there = client.tunnel.on_client_event(event);
             if client.phase == TunnelPhase::Identifying {
-                let identified = self.proxy_protocol.read_header(key, &mut client.tunnel);
+                let identified = self.base.proxy_protocol.read_header(key, &mut client.tunnel);
                 return self.on_identified(key, identified, redirector, cx);
             }
             if !is_there && client.phase != TunnelPhase::Relaying {
@@ -145,10 +129,7 @@ impl Handler for TcpWorker {
 
     fn on_output(&mut self, output: Output, redirector: &mut Redirector, cx: &mut Context) {
         match output {
-            Output::SendToQueue(request) => {
-                self.queue.ask(request, cx.now);
-                self.handle_queue_events(redirector, cx);
-            }
+            Output::SendToQueue(request) => self.base.ask(request, redirector, cx.now),
             Output::Connect { client, to } => self.connect(client, to, redirector, cx),
             Output::AbortConnect { client } => {
                 if let Some(client) = self.clients.get_mut(client) {
@@ -164,8 +145,8 @@ impl Handler for TcpWorker {
                 self.drop_client(client);
             }
             Output::Log(note) => {
-                self.metrics.record(&note, false);
-                log_note(&note, self.proxy_protocol.is_check(&note));
+                self.base.metrics.record(&note, false);
+                log_note(&note, self.base.proxy_protocol.is_check(&note));
             }
         }
     }
@@ -176,63 +157,12 @@ impl Handler for TcpWorker {
         redirector: &mut Redirector,
         cx: &mut Context,
     ) {
-        match command {
-            WorkerCommand::Terminate if self.exit_policy.is_draining() => {
-                self.exit_policy.start_drain(Span::ZERO, cx.now)
-            }
-            WorkerCommand::Terminate | WorkerCommand::HandOver => {
-                if self.exit_policy.lingers() {
-                    // Whoever waits there is its starter's business again.
-                    self.listeners.close();
-                }
-                self.listeners.close_all_when_empty(cx.now);
-                self.exit_policy.start_drain(self.settings.drain_timeout, cx.now);
-            }
-            WorkerCommand::UpdateListeners(diff) => {
-                diff.closed
-                    .iter()
-                    .for_each(|number| self.listeners.close_when_empty(*number, cx.now));
-                diff.reassigned
-                    .iter()
-                    .for_each(|(number, service)| self.listeners.reassign(*number, *service));
-                for listen_socket in &diff.opened {
-                    if let Err(error) = self.listen(listen_socket, cx) {
-                        error!(target: "redirect", "{}: {error}", listen_socket.listen);
-                    }
-                }
-            }
-            WorkerCommand::Reconfigure(settings) => {
-                redirector.handle_input(Input::Reconfigure(settings.redirect_options()), cx.now);
-                let budget = DescriptorBudget::of(&settings);
-                self.clients_max = budget.clients;
-                self.buffers.set_pipes_max(budget.pipes);
-                self.fallbacks = Fallbacks::new(&settings);
-                self.proxy_protocol.reconfigure(&settings);
-                self.queue.reconfigure(&settings);
-                self.settings = settings;
-                // Who is here may have less time from now on.
-                self.timers = TimerQueue::default();
-                for key in self.clients.keys() {
-                    let client = self
-                        .clients
-                        .get(key)
-                        .filter(|client| client.phase == TunnelPhase::Relaying);
-                    let Some(most) = client.map(|client| self.silence_max(client)) else {
-                        continue;
-                    };
-                    self.timers.schedule(cx.now + most.min(KEEPALIVE_AFTER), key);
-                }
-            }
-        }
+        worker::on_command(self, command, redirector, cx);
     }
 
     fn on_timeout(&mut self, redirector: &mut Redirector, cx: &mut Context) {
-        self.queue.handle_timeout(cx);
-        self.handle_queue_events(redirector, cx);
-        for (service, addresses) in self.fallbacks.resolve(cx) {
-            redirector.handle_input(Input::Fallback { service, addresses }, cx.now);
-        }
-        while let Some(key) = self.proxy_protocol.pop_expired(cx.now) {
+        self.base.handle_timeout(redirector, cx);
+        while let Some(key) = self.base.proxy_protocol.pop_expired(cx.now) {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }
         while let Some(key) = self.timers.pop_due(cx.now) {
@@ -254,13 +184,11 @@ impl Handler for TcpWorker {
 
     fn next_timeout(&self) -> Option<Moment> {
         let own = [
-            self.queue.next_timeout(),
+            self.base.next_timeout(),
             self.timers.next_deadline(),
             self.listeners.next_timeout(),
-            self.fallbacks.next_timeout(),
-            self.proxy_protocol.next_timeout(),
+            self.base.proxy_protocol.next_timeout(),
             self.deferred_connects.next_timeout(),
-            self.exit_policy.next_timeout(self.settings.redirect_linger),
         ];
         own.into_iter().flatten().min()
     }
@@ -274,7 +202,7 @@ impl Handler for TcpWorker {
         }
         self.retry_deferred(redirector, cx);
         let most = if self.deferred_connects.any_waiting() { 0 } else { self.clients_max };
-        let acquire = || self.client_count.try_acquire(most);
+        let acquire = || self.base.client_count.try_acquire(most);
         for accepted in self.listeners.accept(cx, acquire) {
             match accepted {
                 Accepted::Client { owner, port, stream, from, permit } => {
@@ -285,82 +213,105 @@ impl Handler for TcpWorker {
                 }
             }
         }
-        if self.exit_policy.is_leaving() {
-            self.queue.flush_now();
-        }
-        self.queue.flush(cx);
-        self.handle_queue_events(redirector, cx);
-        if self.exit_policy.is_past_deadline(cx.now) {
+        self.base.flush_queue(redirector, cx);
+        if self.base.exit_policy.is_past_deadline(cx.now) {
             for key in self.clients.keys() {
                 self.finish(key, Outcome::Drained, redirector, cx);
             }
         }
-        let all = self.client_count.count() + self.flow_count.load(Ordering::Relaxed);
-        let linger = self.settings.redirect_linger;
-        self.exit_policy.poll_finished(
-            self.clients.len(),
-            all,
-            self.queue.is_flushed(),
-            linger,
-            cx.now,
-        )
+        self.base.poll_finished(self.clients.len(), cx.now)
+    }
+}
+
+impl Worker for TcpWorker {
+    fn base(&mut self) -> &mut WorkerBase {
+        &mut self.base
+    }
+
+    fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
+        let Socket::Tcp(listener) = &*listen_socket.socket else { return Ok(()) };
+        let ListenSocket { number, service, .. } = *listen_socket;
+        let token = token(number, TokenKind::Listener);
+        self.listeners.add(number, service, listener.try_clone()?, token, cx)
+    }
+
+    fn close_listener(&mut self, number: usize, _: &mut Redirector, cx: &mut Context) {
+        self.listeners.close_when_empty(number, cx.now);
+    }
+
+    fn reassign_listener(&mut self, number: usize, service: ServiceName) {
+        self.listeners.reassign(number, service);
+    }
+
+    fn stop_listening(&mut self, _: &mut Redirector, cx: &mut Context) {
+        if self.base.exit_policy.lingers() {
+            // Clients in the backlog are left to the superserver.
+            self.listeners.close();
+        }
+        self.listeners.close_all_when_empty(cx.now);
+    }
+
+    fn hand_over(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+        self.stop_listening(redirector, cx);
+    }
+
+    fn apply_settings(&mut self, redirector: &mut Redirector, cx: &mut Context) {
+        let settings = &self.base.settings;
+        redirector.handle_input(Input::Reconfigure(settings.redirect_options()), cx.now);
+        let budget = DescriptorBudget::of(settings);
+        self.clients_max = budget.clients;
+        self.buffers.set_pipes_max(budget.pipes);
+        // Clients that are here may have less time from now on.
+        self.timers = TimerQueue::default();
+        for (key, client) in self.clients.iter() {
+            if client.phase == TunnelPhase::Relaying {
+                let most = self.silence_max(client).min(KEEPALIVE_AFTER);
+                self.timers.schedule(cx.now + most, key);
+            }
+        }
+    }
+}
+
+impl WorkerMachine for Redirector {
+    fn handle_common(&mut self, input: CommonInput, now: Moment) {
+        let input = match input {
+            CommonInput::QueueUp => Input::QueueUp,
+            CommonInput::QueueDown => Input::QueueDown,
+            CommonInput::QueueReply { id, reply } => Input::QueueReply { id, reply },
+            CommonInput::Fallback { service, addresses } => Input::Fallback { service, addresses },
+            CommonInput::QueueAnswer(reply) => return debug!(target: "redirect", "queue: {reply}"),
+        };
+        self.handle_input(input, now);
     }
 }
 
 impl TcpWorker {
-    /// Clients come to this socket, if it is one of streams.
+    /// A worker without clients. `seed` makes its jitter differ from that of others.
     ///
     /// # Errors
-    /// Returns the OS error.
-    pub fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
-        let Socket::Tcp(listener) = &*listen_socket.socket else { return Ok(()) };
-        let token = token(listen_socket.number, TokenKind::Listener);
-        self.listeners.add(
-            listen_socket.number,
-            listen_socket.service,
-            listener.try_clone()?,
-            token,
-            cx,
-        )
-    }
-
-    /// Its settings.
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.settings
-    }
-
-    /// Without clients yet. `seed` makes its jitter its own.
-    ///
-    /// # Errors
-    /// Too many loops ask the queue of this process.
+    /// As many workers as were announced ask the queue of this process already.
     pub fn new(shared: &SharedState, seed: u64, cx: &Context) -> io::Result<TcpWorker> {
-        let settings = shared.settings.clone();
-        let budget = DescriptorBudget::of(&settings);
+        let settings = &shared.settings;
+        let budget = DescriptorBudget::of(settings);
         let mut buffers = RelayBuffers::new(settings.redirect_splice, shared.pipe_count.clone());
         buffers.set_pipes_max(budget.pipes);
         Ok(TcpWorker {
-            queue: shared.queue_handle(token(0, TokenKind::Queue), seed, cx)?,
+            base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
             listeners: Listeners::default(),
             clients: Slab::default(),
             unfinished: Vec::new(),
             timers: TimerQueue::default(),
             buffers,
             clients_max: budget.clients,
-            deferred_connects: DeferredConnects::new(shared.source_limiter.clone()),
-            fallbacks: Fallbacks::new(&settings),
-            proxy_protocol: ProxyProtocol::new(&settings),
-            settings,
-            client_count: shared.client_count.clone(),
-            flow_count: shared.flow_count.clone(),
-            exit_policy: ExitPolicy::new(shared.run_mode),
-            metrics: shared.metrics.worker(),
+            deferred_connects: DeferredConnects::default(),
+            per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
     }
 
     fn silence_max(&self, client: &Client) -> Span {
-        let idle = self.settings.redirect_idle_timeout;
+        let idle = self.base.settings.redirect_idle_timeout;
         if client.half_closed {
-            idle.min(self.settings.redirect_half_closed_timeout)
+            idle.min(self.base.settings.redirect_half_closed_timeout)
         } else {
             idle
         }
@@ -382,23 +333,21 @@ impl TcpWorker {
             warn!(target: "redirect", "{}: {error}", arrival.from);
             return;
         }
-        let (tunnel, phase, last_active) = (Tunnel::new(stream), TunnelPhase::Identifying, cx.now);
-        let (half_closed, is_unfinished, source) = Default::default();
-        let client = Client {
-            tunnel,
-            phase,
-            last_active,
-            half_closed,
-            is_unfinished,
-            source,
+        let key = self.clients.insert(Client {
+            tunnel: Tunnel::new(stream),
+            phase: TunnelPhase::Identifying,
+            last_active: cx.now,
+            half_closed: false,
+            is_unfinished: false,
+            source: None,
             service: None,
             connect_started: cx.now,
             _permit: permit,
-        };
-        let key = self.clients.insert(client);
+        });
         debug_assert_eq!(key.index(), index);
         let Some(client) = self.clients.get_mut(key) else { return };
-        let identified = self.proxy_protocol.on_arrival(key, arrival, &mut client.tunnel, cx.now);
+        let identified =
+            self.base.proxy_protocol.on_arrival(key, arrival, &mut client.tunnel, cx.now);
         self.on_identified(key, identified, redirector, cx);
     }
 
@@ -413,11 +362,8 @@ impl TcpWorker {
         let Some(client) = self.clients.get_mut(key) else { return };
         match identified {
             Identified::Client(Arrival { service, from, port }) => {
-                match self.deferred_connects.count_source(
-                    from,
-                    self.settings.redirect_per_source_max,
-                    cx.now,
-                ) {
+                let max = self.base.settings.redirect_per_source_max;
+                match self.per_source.try_acquire(from, max, cx.now) {
                     Ok(source) => client.source = source,
                     Err(()) => {
                         return self.on_identified(key, Identified::Rejected, redirector, cx)
@@ -425,7 +371,7 @@ impl TcpWorker {
                 }
                 client.phase = TunnelPhase::Waiting;
                 client.service = Some(service);
-                self.metrics.client_arrived(service);
+                self.base.metrics.client_arrived(service);
                 redirector
                     .handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
             }
@@ -504,7 +450,7 @@ impl TcpWorker {
                     self.buffers.close_idle_pipes();
                     return Err(error);
                 }
-                // Nobody's fault, unless from here nobody there can be called at all.
+                // No provider is to blame, unless it can never be reached from here.
                 let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
                 let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
                 redirector.handle_input(
@@ -541,9 +487,9 @@ impl TcpWorker {
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
         if let Some(service) = client.service {
-            self.metrics.connected(service, cx.now.since(client.connect_started));
+            self.base.metrics.connected(service, cx.now.since(client.connect_started));
         }
-        let deadline = cx.now + self.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
+        let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(KEEPALIVE_AFTER);
         self.timers.schedule(deadline, key);
         if self.timers.len() > 4 * self.clients.len() + 1024 {
             let clients = &self.clients;
@@ -586,12 +532,12 @@ impl TcpWorker {
             }
             TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
         }
-        let (client_token, provider_token) =
-            (token(key.index(), TokenKind::Client), token(key.index(), TokenKind::Provider));
+        let client_token = token(key.index(), TokenKind::Client);
+        let provider_token = token(key.index(), TokenKind::Provider);
         client.tunnel.update_interest(&cx.registry, client_token, provider_token);
         if !client.half_closed && client.tunnel.half_closed() {
             client.half_closed = true;
-            let deadline = cx.now + self.settings.redirect_half_closed_timeout;
+            let deadline = cx.now + self.base.settings.redirect_half_closed_timeout;
             self.timers.schedule(deadline, key);
         }
     }
@@ -612,34 +558,15 @@ impl TcpWorker {
 
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
-            self.proxy_protocol.forget(key);
+            self.base.proxy_protocol.forget(key);
             if let Some(service) = client.service {
-                self.metrics.client_left(service);
+                self.base.metrics.client_left(service);
             }
-            self.deferred_connects.client_left(client.source);
+            self.deferred_connects.descriptors_freed();
+            if let Some(source) = client.source {
+                self.per_source.release(source);
+            }
             self.listeners.resume();
-        }
-    }
-
-    /// Handles what the queue reports.
-    fn handle_queue_events(&mut self, redirector: &mut Redirector, cx: &mut Context) {
-        while let Some(event) = self.queue.poll_event() {
-            match event {
-                QueueEvent::Up => {
-                    self.metrics.queue_up(true);
-                    redirector.handle_input(Input::QueueUp, cx.now);
-                }
-                QueueEvent::Down => {
-                    self.metrics.queue_up(false);
-                    redirector.handle_input(Input::QueueDown, cx.now);
-                }
-                QueueEvent::Answer(Matched::ById(id, reply)) => {
-                    redirector.handle_input(Input::QueueReply { id, reply }, cx.now)
-                }
-                QueueEvent::Answer(Matched::InOrder((), reply)) => {
-                    debug!(target: "redirect", "queue: {reply}")
-                }
-            }
         }
     }
 }

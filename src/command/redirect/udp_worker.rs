@@ -8,23 +8,15 @@
 
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
-use super::exit_policy::ExitPolicy;
-use super::fallbacks::Fallbacks;
-use super::listen_sockets;
-use super::proxy_protocol::ProxyProtocol;
-use super::queue_handle::QueueHandle;
-use super::supervisor::WorkerCommand;
+use super::listen_sockets::ListenSocket;
+use super::shared::{SharedState, WorkerCommand};
 use super::upstreams::{SendResult, Upstream, Upstreams};
-use super::SharedState;
-use crate::command::admin::WorkerMetrics;
+use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
-use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
-use crate::net::queue_connection::QueueEvent;
-use crate::net::shared_counter::SharedCounter;
 use crate::os::datagram::{self, Outgoing, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
-use log::{debug, error, info};
+use log::{debug, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
@@ -32,7 +24,6 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Reply;
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
@@ -44,11 +35,11 @@ use std::sync::Arc;
 
 /// Received datagrams of one socket before others get their turn.
 const BATCH: usize = 64;
-/// How long a socket rests of which the system says what nobody expects.
+/// How long a socket rests after an unexpected error.
 const PAUSE: Span = Span::from_millis(100);
-/// How often a loop looks whether others are done with a place.
+/// How often a worker looks whether others are done with a listen socket.
 const RECHECK_INTERVAL: Span = Span::from_millis(50);
-/// How often it looks for addresses of this host, where it has to.
+/// How often it looks for new addresses of this host, where it has to.
 const REFRESH_INTERVAL: Span = Span::from_secs(10);
 
 /// A socket that clients come to.
@@ -61,7 +52,7 @@ struct UdpListener {
     /// The socket that it came to does: there is one for each address.
     per_address: bool,
     address_sockets: AddressSockets,
-    /// It has one client only, to whom the starter connected it.
+    /// The superserver connected it to its only client.
     connected: bool,
     /// Something may be there to be taken.
     readable: bool,
@@ -81,9 +72,9 @@ pub struct Shard {
     pub count: usize,
 }
 
-/// See the file's head.
+/// The flows of one event loop.
 pub struct UdpWorker {
-    queue: QueueHandle,
+    base: WorkerBase,
     /// By their numbers.
     listeners: HashMap<usize, UdpListener>,
     upstreams: Upstreams,
@@ -91,22 +82,15 @@ pub struct UdpWorker {
     buffer: Vec<u8>,
     /// Answers of this turn, and the number of the socket that they leave by.
     replies: (usize, Outgoing),
-    fallbacks: Fallbacks,
-    proxy_protocol: ProxyProtocol,
-    settings: Arc<Settings>,
     shard: Shard,
-    /// Of all loops; and those that this one added to them.
-    flow_count: Arc<AtomicUsize>,
+    /// Flows that this worker added to the count of all workers.
     flows_counted: usize,
-    client_count: SharedCounter,
-    exit_policy: ExitPolicy,
     paused_until: Option<Moment>,
     /// When to look whether other loops are done with a place.
     recheck_at: Option<Moment>,
     /// When to look for addresses of this host.
     refresh_at: Option<Moment>,
     access_log: AccessLog,
-    metrics: WorkerMetrics,
 }
 
 enum TokenKind {
@@ -131,8 +115,8 @@ impl Handler for UdpWorker {
                 listener.readable = true;
             }
         } else if token % 4 == TokenKind::Queue as usize {
-            self.queue.on_event(event, cx);
-            self.handle_queue_events(flows, cx);
+            self.base.queue.on_event(event, cx);
+            self.base.handle_queue_events(flows, cx.now);
         } else if let Some(flow) = self.upstreams.flow(number) {
             self.receive_replies(flow, flows, cx);
             if event.is_error() {
@@ -143,73 +127,29 @@ impl Handler for UdpWorker {
 
     fn on_output(&mut self, output: Output, flows: &mut Flows, cx: &mut Context) {
         match output {
-            Output::SendToQueue(request) => {
-                self.queue.ask(request, cx.now);
-                self.handle_queue_events(flows, cx);
-            }
+            Output::SendToQueue(request) => self.base.ask(request, flows, cx.now),
             Output::StatusDenied => {
                 info!(
                     target: "redirect",
-                    "status is denied (queue_allow_status): flows do not end when their provider withdraws"
+                    "status is denied (queue_allow_status): \
+                     flows do not end when their provider withdraws"
                 );
             }
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
             Output::Drop { flow } => self.upstreams.close(flow),
             Output::Log(note) => {
-                self.metrics.record(&note, true);
+                self.base.metrics.record(&note, true);
                 self.access_log.log(&note, cx.now);
             }
         }
     }
 
     fn on_command(&mut self, command: WorkerCommand, flows: &mut Flows, cx: &mut Context) {
-        match command {
-            WorkerCommand::Terminate if self.exit_policy.is_draining() => {
-                self.exit_policy.start_drain(Span::ZERO, cx.now)
-            }
-            WorkerCommand::Terminate => {
-                self.exit_policy.start_drain(self.settings.drain_timeout, cx.now);
-                flows.handle_input(Input::Drain, cx.now);
-            }
-            WorkerCommand::HandOver => {
-                self.exit_policy.start_drain(self.settings.drain_timeout, cx.now);
-                // What comes to these sockets is another process's. The flows that
-                // are here go on being answered.
-                self.paused_until = Some(Moment::NEVER);
-                for listener in self.listeners.values_mut() {
-                    (listener.per_address, listener.address_sockets) = Default::default();
-                }
-            }
-            WorkerCommand::UpdateListeners(diff) => {
-                diff.closed.iter().for_each(|number| self.start_closing(*number, flows, cx));
-                for (number, service) in &diff.reassigned {
-                    if let Some(listener) = self.listeners.get_mut(number) {
-                        listener.service = *service;
-                    }
-                }
-                for listen_socket in &diff.opened {
-                    if let Err(error) = self.listen(listen_socket, cx) {
-                        error!(target: "redirect", "{}: {error}", listen_socket.listen);
-                    }
-                }
-            }
-            WorkerCommand::Reconfigure(settings) => {
-                self.fallbacks = Fallbacks::new(&settings);
-                self.proxy_protocol.reconfigure(&settings);
-                self.queue.reconfigure(&settings);
-                self.settings = settings;
-                flows.handle_input(Input::Reconfigure(self.options()), cx.now);
-                self.refresh_address_sockets(cx);
-            }
-        }
+        worker::on_command(self, command, flows, cx);
     }
 
     fn on_timeout(&mut self, flows: &mut Flows, cx: &mut Context) {
-        self.queue.handle_timeout(cx);
-        self.handle_queue_events(flows, cx);
-        for (service, addresses) in self.fallbacks.resolve(cx) {
-            flows.handle_input(Input::Fallback { service, addresses }, cx.now);
-        }
+        self.base.handle_timeout(flows, cx);
         if self.paused_until.is_some_and(|until| cx.now >= until) {
             self.paused_until = None;
         }
@@ -219,15 +159,8 @@ impl Handler for UdpWorker {
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        let exit = self.exit_policy.next_timeout(self.settings.redirect_linger);
-        let own = [
-            self.queue.next_timeout(),
-            self.fallbacks.next_timeout(),
-            self.paused_until,
-            self.recheck_at,
-            self.refresh_at,
-            exit,
-        ];
+        let base = self.base.next_timeout();
+        let own = [base, self.paused_until, self.recheck_at, self.refresh_at];
         let closing = self.listeners.values().filter_map(|listener| listener.closing_at);
         own.into_iter().flatten().chain(closing).min()
     }
@@ -244,28 +177,118 @@ impl Handler for UdpWorker {
         }
         self.send_replies();
         self.close_drained(flows, cx);
-        if self.exit_policy.is_leaving() {
-            self.queue.flush_now();
-        }
-        self.queue.flush(cx);
-        self.handle_queue_events(flows, cx);
-        if self.exit_policy.is_past_deadline(cx.now) {
+        self.base.flush_queue(flows, cx);
+        if self.base.exit_policy.is_past_deadline(cx.now) {
             flows.handle_input(Input::End, cx.now);
         }
-        let (here, linger) = (flows.count(), self.settings.redirect_linger);
-        // Together they are at least what this loop has: the sum may wrap, not end.
-        self.flow_count.fetch_add(here.wrapping_sub(self.flows_counted), Ordering::Relaxed);
+        let here = flows.count();
+        // The sum of all workers is at least what this one has: it may wrap, not end.
+        let change = here.wrapping_sub(self.flows_counted);
+        self.base.flow_count.fetch_add(change, Ordering::Relaxed);
         self.flows_counted = here;
-        let elsewhere = self.client_count.count() + self.flow_count.load(Ordering::Relaxed) - here;
-        self.exit_policy.poll_finished(here, elsewhere, self.queue.is_flushed(), linger, cx.now)
+        self.base.poll_finished(here, cx.now)
+    }
+}
+
+impl Worker for UdpWorker {
+    fn base(&mut self) -> &mut WorkerBase {
+        &mut self.base
+    }
+
+    fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
+        let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
+        if listen_socket.shard % self.shard.count != self.shard.index {
+            return Ok(());
+        }
+        let socket = socket.try_clone()?;
+        let knows_destination = datagram::prepare(&socket);
+        let connected = socket.peer_addr().is_ok();
+        let local = socket.local_addr()?;
+        let mut socket = UdpSocket::from_std(socket);
+        let token = token(listen_socket.number, TokenKind::Listener);
+        cx.registry.register(&mut socket, token, Interest::READABLE)?;
+        // A superserver that lent its socket watches no other one.
+        let per_address = !knows_destination
+            && !connected
+            && !self.base.exit_policy.lingers()
+            && self.shard.index == 0;
+        let listener = UdpListener {
+            socket,
+            service: listen_socket.service,
+            port: local.port(),
+            wildcard: local.ip().is_unspecified(),
+            per_address,
+            address_sockets: AddressSockets::default(),
+            connected,
+            readable: true,
+            closing_at: None,
+            shards_in_use: listen_socket.shards_in_use.clone(),
+            counted: true,
+        };
+        self.listeners.insert(listen_socket.number, listener);
+        if per_address {
+            self.refresh_at = Some(cx.now);
+        }
+        Ok(())
+    }
+
+    /// Takes what is there; the socket is closed once its flows have ended.
+    fn close_listener(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
+        let Some(listener) = self.listeners.get_mut(&number) else { return };
+        listener.closing_at = Some(cx.now + self.base.settings.drain_timeout);
+        listener.readable = true;
+        self.receive(number, flows, cx);
+        flows.handle_input(Input::StopNewFlows { socket: number }, cx.now);
+    }
+
+    fn reassign_listener(&mut self, number: usize, service: ServiceName) {
+        if let Some(listener) = self.listeners.get_mut(&number) {
+            listener.service = service;
+        }
+    }
+
+    fn stop_listening(&mut self, flows: &mut Flows, cx: &mut Context) {
+        flows.handle_input(Input::Drain, cx.now);
+    }
+
+    fn hand_over(&mut self, _: &mut Flows, _: &mut Context) {
+        // Another process reads these sockets. Flows that are here go on being answered.
+        self.paused_until = Some(Moment::NEVER);
+        for listener in self.listeners.values_mut() {
+            listener.per_address = false;
+            listener.address_sockets = AddressSockets::default();
+        }
+    }
+
+    fn apply_settings(&mut self, flows: &mut Flows, cx: &mut Context) {
+        flows.handle_input(Input::Reconfigure(self.options()), cx.now);
+        self.refresh_address_sockets(cx);
+    }
+}
+
+impl WorkerMachine for Flows {
+    fn handle_common(&mut self, input: CommonInput, now: Moment) {
+        let input = match input {
+            CommonInput::QueueUp => Input::QueueUp,
+            CommonInput::QueueDown => Input::QueueDown,
+            CommonInput::QueueReply { id, reply } => Input::QueueReply { id, reply },
+            CommonInput::Fallback { service, addresses } => Input::Fallback { service, addresses },
+            CommonInput::QueueAnswer(Reply::Status(lines)) => Input::Status { lines },
+            CommonInput::QueueAnswer(reply) => {
+                debug!(target: "redirect", "queue: {reply}");
+                let Reply::Error { error, .. } = reply else { return };
+                Input::StatusDenied { code: error.code }
+            }
+        };
+        self.handle_input(input, now);
     }
 }
 
 impl UdpWorker {
-    /// Without a socket yet. `seed` makes its jitter its own.
+    /// A worker without a socket. `seed` makes its jitter differ from that of others.
     ///
     /// # Errors
-    /// Too many loops ask the queue of this process.
+    /// As many workers as were announced ask the queue of this process already.
     pub fn new(
         shared: &SharedState,
         shard: Shard,
@@ -273,77 +296,19 @@ impl UdpWorker {
         cx: &Context,
     ) -> io::Result<UdpWorker> {
         Ok(UdpWorker {
-            queue: shared.queue_handle(token(0, TokenKind::Queue), seed, cx)?,
+            base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
             listeners: HashMap::new(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
             replies: Default::default(),
-            fallbacks: Fallbacks::new(&shared.settings),
-            proxy_protocol: ProxyProtocol::new(&shared.settings),
-            settings: shared.settings.clone(),
             shard,
-            flow_count: shared.flow_count.clone(),
             flows_counted: 0,
-            client_count: shared.client_count.clone(),
-            exit_policy: ExitPolicy::new(shared.run_mode),
             paused_until: None,
             recheck_at: None,
             refresh_at: None,
             access_log: AccessLog::default(),
-            metrics: shared.metrics.worker(),
         })
-    }
-
-    /// Clients come to this socket, if it is one of datagrams and of this loop.
-    ///
-    /// # Errors
-    /// Returns the OS error.
-    pub fn listen(
-        &mut self,
-        listen_socket: &listen_sockets::ListenSocket,
-        cx: &Context,
-    ) -> io::Result<()> {
-        let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
-        if listen_socket.shard % self.shard.count != self.shard.index {
-            return Ok(());
-        }
-        let socket = socket.try_clone()?;
-        let knows_destination = datagram::prepare(&socket);
-        let (connected, local) = (socket.peer_addr().is_ok(), socket.local_addr()?);
-        let (wildcard, port) = (local.ip().is_unspecified(), local.port());
-        let mut socket = UdpSocket::from_std(socket);
-        cx.registry.register(
-            &mut socket,
-            token(listen_socket.number, TokenKind::Listener),
-            Interest::READABLE,
-        )?;
-        let (service, shards_in_use) = (listen_socket.service, listen_socket.shards_in_use.clone());
-        // A starter that lent its socket watches no other one.
-        let per_address = !knows_destination
-            && !connected
-            && !self.exit_policy.lingers()
-            && self.shard.index == 0;
-        let (readable, closing_at, counted, address_sockets) =
-            (true, None, true, AddressSockets::default());
-        let listener = UdpListener {
-            socket,
-            service,
-            port,
-            wildcard,
-            per_address,
-            address_sockets,
-            connected,
-            readable,
-            closing_at,
-            shards_in_use,
-            counted,
-        };
-        self.listeners.insert(listen_socket.number, listener);
-        if per_address {
-            self.refresh_at = Some(cx.now);
-        }
-        Ok(())
     }
 
     /// Each address of this host has its own socket, where it has to.
@@ -359,7 +324,12 @@ impl UdpWorker {
                 cx,
             );
             if listener.address_sockets.count() != before {
-                info!(target: "redirect", "port {}: {} addresses have a socket each", listener.port, listener.address_sockets.count());
+                info!(
+                    target: "redirect",
+                    "port {}: {} addresses have a socket each",
+                    listener.port,
+                    listener.address_sockets.count()
+                );
             }
             self.refresh_at = Some(cx.now + REFRESH_INTERVAL);
         }
@@ -390,25 +360,12 @@ impl UdpWorker {
 
     /// The options of its flows.
     pub fn options(&self) -> FlowOptions {
+        let settings = &self.base.settings;
         FlowOptions {
-            redirect: self.settings.redirect_options(),
-            flows_max: (DescriptorBudget::of(&self.settings).flows / self.shard.count).max(1),
-            services: self
-                .settings
-                .services
-                .iter()
-                .map(|service| (service.name, service.udp))
-                .collect(),
+            redirect: settings.redirect_options(),
+            flows_max: (DescriptorBudget::of(settings).flows / self.shard.count).max(1),
+            services: settings.services.iter().map(|service| (service.name, service.udp)).collect(),
         }
-    }
-
-    /// A socket is to be closed, once its flows have ended; takes what is there.
-    fn start_closing(&mut self, number: usize, flows: &mut Flows, cx: &mut Context) {
-        let Some(listener) = self.listeners.get_mut(&number) else { return };
-        (listener.closing_at, listener.readable) =
-            (Some(cx.now + self.settings.drain_timeout), true);
-        self.receive(number, flows, cx);
-        flows.handle_input(Input::StopNewFlows { socket: number }, cx.now);
     }
 
     /// Takes what clients sent to a listen socket.
@@ -463,8 +420,8 @@ impl UdpWorker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An earlier answer found its client gone: nobody's fault, and it is
-                // the next datagram that this call would have brought.
+                // An earlier answer found its client gone. The error came in the place of
+                // the next datagram.
                 Err(error)
                     if datagram::is_unreachable(&error)
                         || error.kind() == io::ErrorKind::Interrupted => {}
@@ -481,7 +438,8 @@ impl UdpWorker {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
-        let (header, token) = (self.header(flow, flows), token(flow.index(), TokenKind::Upstream));
+        let header = self.header(flow, flows);
+        let token = token(flow.index(), TokenKind::Upstream);
         let port_may_change = flows.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
@@ -504,7 +462,7 @@ impl UdpWorker {
         }
     }
 
-    /// What a new provider of a flow is told first.
+    /// The PROXY header for a new provider of a flow.
     fn header(&self, flow: Key, flows: &Flows) -> Option<Header> {
         let key = flows.key(flow)?;
         let listener = self.listeners.get(&key.socket)?;
@@ -516,7 +474,7 @@ impl UdpWorker {
                 .map(|address| address.ip())
                 .filter(|ip| !ip.is_unspecified())
         };
-        self.proxy_protocol.udp_header(
+        self.base.proxy_protocol.udp_header(
             listener.service,
             key.client,
             || key.local.or_else(bound),
@@ -542,8 +500,8 @@ impl UdpWorker {
                     return flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
                 }
                 Err(error) if socket::is_out_of_sockets(&error) => return,
-                // What else the network has to say, that a datagram was too long for
-                // one, is said once, and concerns no other one.
+                // Other errors, such as a datagram that was too long, are reported once
+                // and concern no other datagram.
                 Err(_) => {}
             }
         }
@@ -580,34 +538,6 @@ impl UdpWorker {
                 &listener.socket,
                 |client, error| debug!(target: "redirect", "{client}: {error}"),
             );
-        }
-    }
-
-    /// Handles what the queue reports.
-    fn handle_queue_events(&mut self, flows: &mut Flows, cx: &mut Context) {
-        while let Some(event) = self.queue.poll_event() {
-            match event {
-                QueueEvent::Up => {
-                    self.metrics.queue_up(true);
-                    flows.handle_input(Input::QueueUp, cx.now);
-                }
-                QueueEvent::Down => {
-                    self.metrics.queue_up(false);
-                    flows.handle_input(Input::QueueDown, cx.now);
-                }
-                QueueEvent::Answer(Matched::ById(id, reply)) => {
-                    flows.handle_input(Input::QueueReply { id, reply }, cx.now)
-                }
-                QueueEvent::Answer(Matched::InOrder((), Reply::Status(lines))) => {
-                    flows.handle_input(Input::Status { lines }, cx.now);
-                }
-                QueueEvent::Answer(Matched::InOrder((), reply)) => {
-                    debug!(target: "redirect", "queue: {reply}");
-                    if let Reply::Error { error, .. } = reply {
-                        flows.handle_input(Input::StatusDenied { code: error.code }, cx.now);
-                    }
-                }
-            }
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The sockets of flows, one each, that lead to their providers.
 //!
-//! Owns what is known of such a socket: its flow, the header that its provider
-//! has not been told yet, and whether an answer is due. Not responsible for which
-//! provider a flow gets.
+//! Owns what is known of such a socket: its flow, the PROXY header that is still to be
+//! sent, and whether an answer is due. Not responsible for which provider a flow gets.
 
 use crate::net::event_loop::Context;
 use crate::os::datagram;
@@ -31,8 +30,7 @@ pub enum SendResult {
 pub struct Upstream {
     flow: Key,
     socket: UdpSocket,
-    /// It hears of nothing but the port that it leads to: where one that is not
-    /// connected would not hear that nobody is there.
+    /// It is connected, where a socket that is not would get no error of a closed port.
     connected: bool,
     /// What goes before the first datagram, until that is sent.
     header: Option<Box<Header>>,
@@ -108,10 +106,10 @@ impl Upstream {
         }
     }
 
-    /// Takes a datagram: its length, and who sent it.
+    /// Takes a datagram: its length, and its source.
     ///
     /// # Errors
-    /// What the system says; `WouldBlock` if there is none.
+    /// Returns the OS error; `WouldBlock` if there is no datagram.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket.recv_from(buffer)
     }
@@ -122,7 +120,7 @@ impl Upstream {
         std::mem::take(&mut self.reply_expected) && udp_interest::LEVEL_TRIGGERED
     }
 
-    /// Forgets what else the network had to say, which would be told for ever.
+    /// Discards errors of the network, which would be reported again and again.
     pub fn clear_errors(&self) {
         datagram::clear_errors(&self.socket);
     }

@@ -110,7 +110,7 @@ impl FromStr for Provider {
 }
 
 impl Provider {
-    /// Appends it as it is displayed: providers are spec in every answer.
+    /// Appends it as `Display` writes it. A faster twin, for every reply names a provider.
     pub fn write(&self, out: &mut Vec<u8>) {
         let IpAddr::V4(ip) = self.ip else {
             return out.extend_from_slice(self.to_string().as_bytes());

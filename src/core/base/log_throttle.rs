@@ -1,4 +1,4 @@
-//! What happens often and is to be reported throttle.
+//! Rate limit for log messages: reports how many were suppressed.
 
 use super::time::{Moment, Span};
 

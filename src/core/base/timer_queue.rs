@@ -26,7 +26,7 @@ impl<K: Ord + Copy> TimerQueue<K> {
         self.heap.push(Reverse((at, key)));
     }
 
-    /// The next key whose moment has come. It may have been set for a item
+    /// The next key whose moment has come. It may have been set for an item
     /// that is gone, or for a deadline that moved: the caller looks.
     pub fn pop_due(&mut self, now: Moment) -> Option<K> {
         let Reverse((at, _)) = self.heap.peek()?;

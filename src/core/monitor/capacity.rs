@@ -1,6 +1,6 @@
 //! How many requests a host can run at once: its slots.
 //!
-//! Owns the control estimator, in the words of queueing theory (Little): requests in
+//! Owns the estimator, in the words of queueing theory (Little): requests in
 //! progress, less those only waiting for a CPU, divided by the utilisation of
 //! the CPUs, is what fills them. A service that mostly waits for others gets
 //! many slots, one that computes gets as many as there are CPUs; nothing to

@@ -1,5 +1,5 @@
-//! The monitor of a provider, as a state host: every interval it looks,
-//! checks and offers.
+//! The monitor of a provider, as a state machine: every interval it samples the load,
+//! checks the services and sends offers.
 //!
 //! Owns the schedule of sampling and checking, what each queue last said, and
 //! the tickets that follow from it. Knows no socket and reads no load.
@@ -80,7 +80,7 @@ pub enum Input {
         /// What.
         reply: Reply,
     },
-    /// The host was sampled at, as [`Output::TakeSample`] wanted.
+    /// The load of the host was sampled, as [`Output::TakeSample`] requested.
     Sampled(Sample),
     /// A service was checked, as [`Output::Check`] wanted.
     Checked {
@@ -167,9 +167,9 @@ pub struct Monitor {
     sampled_at: Moment,
     sampled_over: Span,
     next_sample: Moment,
-    /// A offer is due, as soon as the look and the checks are in.
+    /// An offer is due as soon as the sample and the checks are in.
     offers_due: bool,
-    /// The look is still to come.
+    /// The sample is still to come.
     sampling: bool,
     draining: Option<Drain>,
     random: Random,

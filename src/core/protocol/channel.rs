@@ -1,7 +1,7 @@
 //! One side of a control connection, without its socket.
 //!
-//! [`Responder`] is the queue's side: bytes in, requests out; answers in, bytes
-//! out, in the slot of the requests. [`Requester`] is the side of a redirector or
+//! [`Responder`] is the queue's side: bytes in, requests out; replies in, bytes
+//! out, in the order of the requests. [`Requester`] is the side of a redirector or
 //! a monitor. Both own their buffers and the bounds of them; neither knows a
 //! socket, a clock or what a request does.
 
@@ -67,8 +67,8 @@ pub struct Responder {
     ended: bool,
 }
 
-/// The place of a request in the slot of answers; none for a `next` with id,
-/// whose answer carries the id instead.
+/// The position of a request in the order of replies; none for a `next` with an id,
+/// whose reply carries the id instead.
 pub type ReplySlot = Option<u64>;
 
 impl Responder {
@@ -151,7 +151,7 @@ impl Responder {
         }
     }
 
-    /// Says `error REASON` out of slot and takes no further request.
+    /// Sends `error REASON` out of order and takes no further request.
     pub fn refuse(&mut self, code: ErrorCode) {
         Reply::error(code, "").write(&mut self.out.bytes);
         self.closing = true;
@@ -172,13 +172,13 @@ impl Responder {
 /// How the lines of a status begin; a numbered answer may come before them.
 const STATUS_KINDS: [&[u8]; 3] = [b"queue ", b"service ", b"provider "];
 
-/// The asking side of a connection. `T` tells what an answer in slot is for.
+/// The asking side of a connection. `T` tells what a reply in order is for.
 #[derive(Debug)]
 pub struct Requester<T> {
     decoder: LineDecoder,
     /// What is to be sent.
     pub out: SendBuffer,
-    /// What each answer in slot is for, and whether it is a status.
+    /// What each reply in order is for, and whether it is a status.
     pending: VecDeque<(T, bool)>,
     /// The lines of a status, as far as they are here.
     status: String,
@@ -205,7 +205,7 @@ pub enum Matched<T> {
 }
 
 impl<T> Requester<T> {
-    /// Asks. A `next` with an id is answered by number, all else in slot,
+    /// Asks. A `next` with an id is answered by number, all else in order,
     /// together with `purpose`.
     pub fn send(&mut self, balancer: &dyn Display, request: &Request, purpose: T) {
         request.write(balancer, &mut self.out.bytes);

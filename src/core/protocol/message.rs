@@ -160,7 +160,7 @@ pub struct ProtocolError {
 }
 
 impl ProtocolError {
-    /// A error with its explanation.
+    /// An error with its explanation.
     pub fn new(code: ErrorCode, explanation: impl Into<Cow<'static, str>>) -> ProtocolError {
         ProtocolError { code, explanation: explanation.into() }
     }

@@ -1,10 +1,9 @@
-//! Which provider a client's address is used to.
+//! Affinity: which provider a client address stays with.
 //!
-//! Owns a bounded table that forgets whoever has not come for long enough, the
-//! longest away first. An address keeps its provider over all services that
-//! have an affinity, so that a session of several connections, as with FTP,
-//! stays on one host. Knows no ticket: whether the provider can take the
-//! client now is the book's business.
+//! Owns a bounded table. It forgets addresses whose timeout has passed and, when full,
+//! the one that came least recently. An address keeps one host for all services with
+//! affinity, so that a session of several connections, as with FTP, stays there. Not
+//! responsible for whether the provider can take the client now (`provider_pool`).
 
 use crate::base::address::Provider;
 use crate::base::service_name::ServiceName;
@@ -12,45 +11,46 @@ use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-/// Addresses that are remembered.
+/// Most addresses that are remembered.
 pub const STICKY_CLIENTS_MAX: usize = 1 << 16;
 
-/// Turns that may be kept beyond two for each address.
+/// Entries in `turns` that may be kept beyond two for each address.
 const STALE_SPARE: usize = 64;
 
 #[derive(Debug)]
 struct StickyClient {
-    /// Its place among those who came, a number that only grows.
+    /// Its position in the order of arrivals: a number that only grows.
     turn: u64,
     until: Moment,
-    /// Requests in progress: as long as there are some it is not forgotten.
+    /// Requests in progress: an address that has some is not forgotten.
     active: u32,
     homes: Vec<(ServiceName, Provider)>,
 }
 
-/// See the file's head.
+/// The table. All operations but [`sweep`](Affinity::sweep) take constant time on
+/// average.
 #[derive(Debug, Default)]
 pub struct Affinity {
     visitors: HashMap<IpAddr, StickyClient>,
-    /// Longest away first. A turn that is not its visitor's any more is one of
-    /// whoever came again.
+    /// The order of arrivals, oldest first. An entry whose number is not its address's
+    /// `turn` is stale: the address came again.
     turns: VecDeque<(u64, IpAddr)>,
     next: u64,
 }
 
 impl Affinity {
-    /// How many addresses it remembers.
+    /// How many addresses are remembered.
     pub fn len(&self) -> usize {
         self.visitors.len()
     }
 
-    /// Whether it remembers nobody.
+    /// Whether no address is remembered.
     pub fn is_empty(&self) -> bool {
         self.visitors.is_empty()
     }
 
-    /// Where `client` is at home for `service`: a provider of it, or the address
-    /// of one that it knows from another service.
+    /// Returns where `client` belongs for `service`: a provider of it, or the address of
+    /// a provider that it has for another service.
     pub fn assignment(
         &self,
         client: IpAddr,
@@ -67,8 +67,8 @@ impl Affinity {
         }
     }
 
-    /// `client` is led to `provider`, which it keeps for `timeout`. `counted`:
-    /// until [`ended`](Affinity::ended), and then for `timeout`.
+    /// Assigns `provider` to `client` for `timeout`; if `counted`, for as long as the
+    /// request runs, until [`ended`](Affinity::ended), and then for `timeout`.
     pub fn assign(
         &mut self,
         client: IpAddr,
@@ -92,7 +92,7 @@ impl Affinity {
         self.next += 1;
         visitor.until = until;
         visitor.active += u32::from(counted);
-        // One that moved to another host takes its other services along.
+        // A client that moves to another host takes its other services along.
         visitor.homes.retain(|(known, home)| *known != service && home.ip == provider.ip);
         visitor.homes.push((service, provider));
         if self.turns.len() > 2 * self.visitors.len() + STALE_SPARE {
@@ -124,21 +124,21 @@ impl Affinity {
         }
     }
 
-    /// Forgets whoever has been away for too long.
+    /// Forgets addresses whose timeout has passed.
     pub fn sweep(&mut self, now: Moment) {
-        // Timeouts differ between services, so the order of coming is not that
-        // of forgetting.
+        // Timeouts differ between services, so addresses do not expire in order of
+        // arrival.
         self.visitors.retain(|_, visitor| visitor.active > 0 || now < visitor.until);
         self.forget_turns();
     }
 }
 
-/// Where a client is at home.
+/// Where a client belongs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Assignment {
-    /// At this provider.
+    /// With this provider.
     Provider(Provider),
-    /// At whoever has this address.
+    /// With any provider at this address.
     Address(IpAddr),
 }
 

@@ -28,7 +28,7 @@ pub const HOLD_MAX: Span = Span::from_secs(30);
 /// A grant that is counted until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The provider's member.
+    /// The provider's slot among the members.
     pub member: Key,
     granted_at: Moment,
     on_ticket: bool,
@@ -42,7 +42,7 @@ pub struct ProviderPool {
     scheduler: Box<dyn Scheduler>,
     /// How many members are in each state, as of the last look at the clock.
     availability_counts: [usize; Availability::COUNT],
-    /// Entries by the moment at which their state changes by time alone.
+    /// Members by the moment at which their state changes by time alone.
     wakeups: OrderedIndex<Moment>,
     free_seq: u64,
     grant_seq: u64,
@@ -79,7 +79,7 @@ impl Candidates for PoolView<'_> {
 }
 
 impl ProviderPool {
-    /// An empty book.
+    /// An empty pool.
     pub fn new(scheduler: Box<dyn Scheduler>) -> ProviderPool {
         ProviderPool {
             members: Slab::default(),
@@ -144,7 +144,7 @@ impl ProviderPool {
         self.members.iter().map(|(_, member)| member)
     }
 
-    /// The provider of an member.
+    /// The provider of a member.
     pub fn provider(&self, member: Key) -> Option<Provider> {
         self.members.get(member).map(|member| member.stats.provider)
     }

@@ -1,6 +1,6 @@
 //! The ticket queue of a balancer, as a state machine.
 //!
-//! Owns the services, the connections that pending and what each of them holds,
+//! Owns the services, the connections that send requests and what each of them holds,
 //! who may say what, and the bounds of it all. Every `next` gets exactly one
 //! answer. Knows no socket: an answer is an output.
 
@@ -17,7 +17,7 @@ use crate::base::timer_queue::TimerQueue;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, Request};
 use crate::scheduler::interface::Scheduler;
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -316,7 +316,7 @@ impl TicketQueue {
         Err(ProtocolError::new(ErrorCode::Denied, "a provider may speak for its own address only"))
     }
 
-    /// The state of a service, opened if there is space for it.
+    /// The state of a service, created if there is room for it.
     fn open_service(&mut self, service: ServiceName) -> Option<Key> {
         if let Some(key) = self.by_name.get(&service) {
             return Some(*key);

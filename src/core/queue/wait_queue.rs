@@ -1,29 +1,28 @@
-//! Those who wait for a ticket of one service.
+//! The requests that wait for a ticket of one service.
 //!
-//! Owns their order: first come first served, but once the oldest has waited
-//! more than half of its time, newest first until that is no longer so, so
-//! that under overload somebody is served in time instead of everybody too
-//! late. Knows no ticket and no connection.
+//! Owns their order: first come, first served. While the oldest has waited for more than
+//! half of its time, it is newest first, so that under overload some clients are served
+//! in time instead of all too late. Knows no ticket and no connection.
 
 use crate::base::time::Moment;
 use std::collections::VecDeque;
 
-/// One who waits. `W` is what the queue needs to serve it.
+/// A waiting request. `W` is what the queue needs to serve it.
 #[derive(Debug)]
 pub struct Waiter<W> {
-    /// Since when.
+    /// When it began to wait.
     pub since: Moment,
     /// When it gets an error instead.
     pub deadline: Moment,
-    /// Who it is and what it wants.
+    /// The request.
     pub request: W,
 }
 
-/// The waiting line of one service.
+/// The waiting requests of one service.
 #[derive(Debug)]
 pub struct WaitQueue<W> {
-    /// By position. Whoever leaves leaves a gap; there is none at the ends, and not
-    /// more gaps than people.
+    /// By position. A request that leaves makes a gap; there is none at the ends, and
+    /// there are no more gaps than requests.
     line: VecDeque<(u64, Option<Waiter<W>>)>,
     len: usize,
     next: u64,
@@ -36,17 +35,17 @@ impl<W> Default for WaitQueue<W> {
 }
 
 impl<W> WaitQueue<W> {
-    /// How many wait.
+    /// How many requests wait.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody waits.
+    /// Whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Somebody comes; the number is its position.
+    /// Appends a request; returns its position.
     pub fn push(&mut self, waiter: Waiter<W>) -> u64 {
         let position = self.next;
         self.next += 1;
@@ -55,7 +54,7 @@ impl<W> WaitQueue<W> {
         position
     }
 
-    /// Somebody leaves, served or not.
+    /// Removes a request, served or not.
     pub fn remove(&mut self, position: u64) -> Option<Waiter<W>> {
         let at = self.at(position)?;
         let waiter = self.line[at].1.take()?;
@@ -76,23 +75,24 @@ impl<W> WaitQueue<W> {
         self.line.binary_search_by_key(&position, |(position, _)| *position).ok()
     }
 
-    /// Who waits in this position.
+    /// Returns the request in this position.
     pub fn get(&self, position: u64) -> Option<&Waiter<W>> {
         self.line[self.at(position)?].1.as_ref()
     }
 
-    /// Who waits in this position.
+    /// Returns the request in this position.
     pub fn get_mut(&mut self, position: u64) -> Option<&mut Waiter<W>> {
         let at = self.at(position)?;
         self.line[at].1.as_mut()
     }
 
-    /// All places, oldest first.
+    /// All requests with their positions, oldest first.
     pub fn positions(&self) -> impl DoubleEndedIterator<Item = (u64, &Waiter<W>)> {
         self.line.iter().filter_map(|(position, waiter)| Some((*position, waiter.as_ref()?)))
     }
 
-    /// The first in the order of service for whom `serve` finds something.
+    /// Returns the first request, in the order of service, for which `serve` returns
+    /// something.
     pub fn next_to_serve<T>(
         &self,
         now: Moment,
@@ -145,7 +145,7 @@ mod tests {
             .map(|what| line.push(Waiter { since: at, deadline: at, request: what }))
             .collect();
         for n in 0..1000 {
-            // The first one stays; of the others one leaves and another comes.
+            // The first one stays; of the others one leaves for each that comes.
             let position = places.remove(1 + n % 7);
             assert_eq!(line.remove(position).is_some(), line.remove(position).is_none());
             places.push(line.push(Waiter { since: at, deadline: at, request: n as u64 }));

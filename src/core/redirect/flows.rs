@@ -1,10 +1,9 @@
-//! Datagrams, as flows: what one client sends to one address goes to one
-//! provider, and what that answers comes back.
+//! UDP flows: the datagrams from one client address to one listening address go to one
+//! provider, and its replies come back.
 //!
-//! Owns which flow a datagram belongs to, the datagrams that wait for a
-//! provider, and when a flow ends. Whom a flow is led to, and what the queue is
-//! told, is the [`Redirector`]'s business, for which a flow is a client like
-//! any other. Knows no socket.
+//! Owns which flow a datagram belongs to, the datagrams that wait for a provider, and
+//! when a flow ends. The [`Redirector`] finds its provider and reports to the queue: to
+//! it, a flow is a client like any other. Knows no socket.
 
 use super::redirector::{self, Failure, Redirector};
 use super::resend_buffer::{ResendBuffer, TAKEN_AFTER};
@@ -14,16 +13,17 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use std::collections::{HashMap, VecDeque};
+use crate::protocol::message::Request;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use eviction::{Activity, EvictionOrder};
 pub use interface::{FlowKey, FlowLimits, FlowOptions, Input, Output};
-use status_poll::StatusPoller;
+use status_poll::{StatusPoller, POLL_INTERVAL};
 
-/// At the end a flow is over after so much silence.
+/// While draining a flow ends after this silence.
 const DRAIN_IDLE: Span = Span::from_secs(1);
-/// With so many datagrams a client is no newcomer any more.
+/// With this many datagrams a client is no newcomer any more.
 const ESTABLISHED_AFTER: u32 = 2;
 
 #[derive(Debug)]
@@ -33,14 +33,14 @@ struct Flow {
     limits: FlowLimits,
     /// Whether it has a provider.
     open: bool,
-    /// Whether that offered when the queue was last heard, since it is connected.
+    /// Whether that provider offered in the last status, on this connection to the queue.
     offered: bool,
-    /// The provider's address as it was told, and the one that answered last,
-    /// which is where a stream of datagrams goes on: TFTP takes a port for each.
+    /// The provider's address as the queue gave it, and the one that answered last,
+    /// which is where the flow goes on: TFTP takes a port for each transfer.
     to: SocketAddr,
     peer: SocketAddr,
     resend: ResendBuffer,
-    /// The redirector knows that it is served.
+    /// The redirector knows that the provider replied.
     served: bool,
     datagrams: u32,
     replies: u32,
@@ -67,20 +67,20 @@ impl Flow {
     }
 }
 
-/// See the file's head.
+/// All flows of a worker.
 #[derive(Default)]
 pub struct Flows {
     options: FlowOptions,
     flows: Slab<Flow>,
     by_key: HashMap<FlowKey, Key>,
     redirector: Redirector,
-    /// Of what all of them keep.
+    /// Bytes that all flows keep.
     resend_bytes: usize,
     timers: TimerQueue<Key>,
     ranking: EvictionOrder,
     watch: StatusPoller,
     draining: bool,
-    /// Doors that are about to be closed.
+    /// Sockets that are about to be closed.
     left: Vec<usize>,
     outputs: VecDeque<Output>,
 }
@@ -102,8 +102,12 @@ impl StateMachine for Flows {
                 self.forget_offers();
                 self.redirector.handle_input(redirector::Input::QueueDown, now);
             }
-            Input::Status { lines } => self.status(&lines, now),
-            Input::StatusDenied { code } => self.status_denied(code),
+            Input::Status { lines } => self.on_status(&lines, now),
+            Input::StatusDenied { code } => {
+                if self.watch.on_error(code) {
+                    self.outputs.push_back(Output::StatusDenied);
+                }
+            }
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
@@ -125,7 +129,7 @@ impl StateMachine for Flows {
                 self.update_limits();
             }
             Input::StopNewFlows { socket } => {
-                // Of those before, whoever has no flow any more was closed.
+                // Sockets without a flow were closed since.
                 let flows = &self.flows;
                 self.left.retain(|socket| flows.iter().any(|(_, flow)| flow.key.socket == *socket));
                 self.left.push(socket);
@@ -145,7 +149,7 @@ impl StateMachine for Flows {
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.timer = Moment::NEVER;
             match flow.ends() {
-                // Until it has a provider its time is the redirector's business.
+                // Until it has a provider, the redirector watches its time.
                 _ if !flow.open => {}
                 (end, _) if end > now => self.arm(key),
                 (_, outcome) => self.finish(key, outcome, now),
@@ -184,46 +188,46 @@ impl StateMachine for Flows {
 }
 
 impl Flows {
-    /// Without a flow, and without a queue yet.
+    /// Returns a worker's flows: none yet, and no queue.
     pub fn new(options: FlowOptions) -> Flows {
         let redirector = Redirector::new(options.redirect.clone());
         Flows { options, redirector, ..Flows::default() }
     }
 
-    /// Flows that are not over.
+    /// Flows that have not ended.
     pub fn count(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether a socket has flows that are not over.
+    /// Whether a socket has flows that have not ended.
     pub fn is_socket_used(&self, socket: usize) -> bool {
         self.flows.iter().any(|(_, flow)| flow.key.socket == socket)
     }
 
-    /// Whether the flow is not over yet.
+    /// Whether the flow has not ended.
     pub fn contains(&self, flow: Key) -> bool {
         self.flows.get(flow).is_some()
     }
 
-    /// Between whom a flow is.
+    /// The key of a flow.
     pub fn key(&self, flow: Key) -> Option<FlowKey> {
         self.flows.get(flow).map(|flow| flow.key)
     }
 
-    /// What nobody has taken for certain, oldest first.
+    /// Datagrams that no provider has certainly taken, oldest first.
     pub fn unconfirmed(&self, flow: Key) -> impl Iterator<Item = &[u8]> {
         self.flows.get(flow).into_iter().flat_map(|flow| flow.resend.iter())
     }
 
     /// Whether a flow began with a request of TFTP, to which the answer comes from
-    /// another port. It is known as long as nobody answered.
+    /// another port. It is known as long as no answer came.
     pub fn is_tftp(&self, flow: Key) -> bool {
         self.unconfirmed(flow).next().is_some_and(is_tftp_request)
     }
 
-    /// A client sent this to `port` of ours. Where its flow has a provider, the
-    /// answer is by which flow, and to whom, it is to be sent now; otherwise it
-    /// waits here or is lost.
+    /// A client sent this to `port` of ours. Where its flow has a provider, the result
+    /// is the flow and the address to send it to now; otherwise the datagram waits here
+    /// or is lost.
     pub fn on_datagram(
         &mut self,
         flow_key: FlowKey,
@@ -237,8 +241,8 @@ impl Flows {
             if !(follows && is_tftp_request(bytes)) {
                 return self.on_known_flow(key, bytes, now);
             }
-            // The next transfer of a client that keeps its port: the one before
-            // has ended, and its port at the provider may be gone.
+            // A client starts its next transfer from the same port. The previous transfer
+            // has ended, and its port at the provider may be closed.
             self.finish(key, Outcome::Complete, now);
         }
         if self.draining || self.left.contains(&flow_key.socket) {
@@ -288,7 +292,7 @@ impl Flows {
         if !open {
             flow.resend.wait(bytes, now, &mut self.resend_bytes);
         } else if !flow.port_changed() {
-            // The next port of a stream could not be asked of another provider.
+            // Another provider could not continue a transfer at this port.
             flow.resend.keep(bytes, now, &mut self.resend_bytes);
         }
         if open && now.since(flow.opened) >= TAKEN_AFTER {
@@ -297,8 +301,8 @@ impl Flows {
         open.then_some((key, peer))
     }
 
-    /// `from` sent so many bytes to the flow's socket. The answer is to whom
-    /// they are to be sent, if they belong to the flow.
+    /// `from` sent so many bytes to the flow's socket. If they belong to the flow, the
+    /// result is the key of the client that they are for.
     pub fn on_reply(
         &mut self,
         key: Key,
@@ -347,11 +351,10 @@ impl Flows {
         self.arm(key);
     }
 
-    /// Nobody is where a flow's datagrams went. At its provider's own port that
-    /// is the death of the provider, and of all flows that lead there.
+    /// Nothing listens where a flow's datagrams went. At its provider's own port that is
+    /// the death of the provider, and of all flows that lead there.
     fn on_unreachable(&mut self, key: Key, now: Moment) {
-        // What a flow hears that is on its way to another provider, it hears of
-        // the one that is known to be dead.
+        // A flow without a provider hears of the one that is known to be dead.
         let Some(flow) = self.flows.get(key).filter(|flow| flow.open) else { return };
         if flow.port_changed() {
             return self.finish(key, Outcome::Complete, now);
@@ -365,9 +368,9 @@ impl Flows {
         others.into_iter().for_each(|other| self.lose_provider(other, false, now));
     }
 
-    /// A flow's provider is dead. With datagrams that it cannot have taken the
-    /// flow goes on to another one; otherwise it is over, and its next datagram
-    /// begins a new one.
+    /// A flow's provider is dead. If the flow kept datagrams that the provider may not
+    /// have received, it moves to another provider. Otherwise it ends, and the client's
+    /// next datagram starts a new one.
     fn lose_provider(&mut self, key: Key, reports: bool, now: Moment) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let (sent, received) = (flow.sent, flow.received);
@@ -390,7 +393,7 @@ impl Flows {
         self.fail(key, now);
     }
 
-    /// A flow goes on to another provider, if there is one.
+    /// A flow moves to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
         self.redirector.handle_input(
             redirector::Input::ConnectFailed { client: key, why: Failure::Refused },
@@ -398,7 +401,7 @@ impl Flows {
         );
     }
 
-    /// Ends flows until there is room for one more.
+    /// Evicts flows until there is room for one more.
     fn evict(&mut self, now: Moment) {
         while self.flows.len() >= self.options.flows_max.max(1) {
             let flows = &self.flows;
@@ -410,7 +413,7 @@ impl Flows {
         }
     }
 
-    /// Flows that are here end as it is wanted now; what one is stays.
+    /// Flows that are here get the limits of now, but stay flows or single datagrams.
     fn update_limits(&mut self) {
         for key in self.flows.keys() {
             let Some(flow) = self.flows.get_mut(key) else { continue };
@@ -438,11 +441,54 @@ impl Flows {
         }
     }
 
-    /// No more time is left for flows between these.
+    /// Ends the flows for which `these` holds: their time is over.
     fn drained(&mut self, these: impl Fn(&FlowKey) -> bool, now: Moment) {
         let keys: Vec<Key> =
             self.flows.iter().filter(|(_, flow)| these(&flow.key)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.finish(key, Outcome::Drained, now));
+    }
+
+    /// Asks the queue about the services that flows are of, if it is time.
+    fn poll_status(&mut self, now: Moment) {
+        if !self.watch.is_due(now) {
+            return;
+        }
+        let open = || self.flows.iter().map(|(_, flow)| flow).filter(|flow| flow.open);
+        self.watch.schedule(open().next().is_some(), now);
+        let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
+        for service in self.watch.poll_services(old.map(|flow| flow.service)) {
+            let request = Request::Status { service: Some(service) };
+            self.outputs.push_back(Output::SendToQueue(request));
+        }
+    }
+
+    /// What the queue holds of a service: flows end whose provider offered, on
+    /// this connection, and offers no more. Where no provider does, all are full, or
+    /// their monitors cut off, and another one would do no better. A transfer that goes
+    /// on at another port stays, too: no other provider could go on with it.
+    fn on_status(&mut self, lines: &str, now: Moment) {
+        self.watch.on_status();
+        let offers = status_poll::offers(lines);
+        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
+        let mut withdrawn: Vec<Key> = Vec::new();
+        for key in self.flows.keys() {
+            let Some(flow) = self.flows.get_mut(key) else { continue };
+            if !flow.open || !services.contains(&flow.service) {
+                continue;
+            }
+            match self.redirector.granted(key) {
+                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
+                Some(_) if flow.offered && !flow.port_changed() => withdrawn.push(key),
+                _ => {}
+            }
+        }
+        withdrawn.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
+    }
+
+    /// What the queue says next may be of one that has only just started, and
+    /// has not heard of its providers yet.
+    fn forget_offers(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.offered = false);
     }
 
     fn finish(&mut self, key: Key, outcome: Outcome, now: Moment) {
@@ -466,8 +512,8 @@ impl Flows {
     }
 }
 
-/// Whether this is a read or write request of TFTP (RFC 1350): a number, a
-/// name and a mode.
+/// Whether this is a read or write request of TFTP (RFC 1350): a number, a name and a
+/// mode.
 fn is_tftp_request(bytes: &[u8]) -> bool {
     let Some([0, 1 | 2, rest @ ..]) = Some(bytes) else { return false };
     let mut words = rest.split(|byte| *byte == 0);

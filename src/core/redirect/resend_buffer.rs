@@ -1,7 +1,7 @@
-//! Datagrams that nobody has taken for certain.
+//! Datagrams that no provider has certainly taken.
 //!
-//! Owns copies of a flow's last few, and the bounds of them. When they are
-//! sent, and to whom, is the flow's business.
+//! Owns copies of a flow's last few, and their bounds. The flow decides when they are
+//! sent, and where.
 
 use crate::base::time::{Moment, Span};
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ const TOTAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A datagram that was not refused for so long was taken.
 pub const TAKEN_AFTER: Span = Span::from_secs(1);
 
-/// See the file's head. `all` counts the bytes of all flows.
+/// The datagrams of one flow. `all` counts the bytes of all flows.
 #[derive(Debug, Default)]
 pub struct ResendBuffer {
     datagrams: VecDeque<(Moment, Box<[u8]>)>,
@@ -59,7 +59,7 @@ impl ResendBuffer {
         self.wait(bytes, now, all);
     }
 
-    /// They were taken, or nobody wants them any more.
+    /// They were taken, or are of no use any more.
     pub fn clear(&mut self, all: &mut usize) {
         *all -= std::mem::take(&mut self.bytes);
         self.datagrams.clear();

@@ -12,7 +12,7 @@ pub struct SourceKey(u64);
 impl From<IpAddr> for SourceKey {
     fn from(ip: IpAddr) -> SourceKey {
         match ip.to_canonical() {
-            // Nobody comes from the network ::ffff:0:0:0/64, which these would be.
+            // No client comes from the network ::ffff:0:0:0/64, which these would be.
             IpAddr::V4(ip) => SourceKey(0xffff << 32 | u64::from(u32::from(ip))),
             IpAddr::V6(ip) => SourceKey((u128::from(ip) >> 64) as u64),
         }

@@ -1,50 +1,50 @@
-//! `competitive`: quickest class first, then fewest active per ticket; equals
-//! take turns. The default.
+//! `competitive`: quickest class first, then fewest active per ticket; equals take turns.
+//! The default.
 //!
-//! A free ticket is a place where a request starts at once, so providers that
-//! have one come first, those of the quickest class (classes are factors of
-//! two of the mean time requests take there; finer ones make balancers herd)
-//! before the others. Without free tickets it is fewest active per capacity.
-//! The place in the rotation counts as a fraction of one request: equals take
-//! turns, and many balancers do not all prefer the provider whose capacity is
-//! a rounding larger. Where requests are not counted (the paper's way), it is
-//! smooth turns in proportion to tickets.
+//! A free ticket is a slot where a request starts at once, so providers that have one
+//! come first, and among them those of the quickest class. Classes are factors of two of
+//! the mean time that requests take there; finer ones make balancers herd. Without free
+//! tickets it is fewest active per capacity. The rank in the rotation counts as a
+//! fraction of a request: equals take turns, and balancers do not all prefer the provider
+//! whose capacity is a rounding larger. Requests that are not counted (the paper's way)
+//! take smooth turns in proportion to tickets.
 //!
-//! Up to [`SCAN_MAX`] providers it looks at each of them. Of more it keeps the
-//! order, in which only the class is less exact: times are rounded to eighths
-//! of a factor of two before they are compared, a tenth of what they vary by.
+//! Up to [`SCAN_MAX`] providers are all examined. Beyond that an order is kept, in which
+//! only the class is less exact: times are rounded to eighths of a factor of two before
+//! they are compared, which is a tenth of their variation.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::load_index::LoadIndex;
 use super::weighted::Weighted;
 use crate::base::time::Span;
 
-/// Up to so many providers it costs less to look at all.
+/// Up to this many providers it is cheaper to examine all.
 pub const SCAN_MAX: usize = 64;
-/// Requests that must have ended before a holding time means anything.
+/// Requests that must have ended before a mean time means anything.
 pub const SAMPLES_MIN: u64 = 10;
-/// Shorter times say nothing about speed: a provider that fails fast is no
-/// quicker than one that works.
+/// Shorter times say nothing about speed: a provider that fails fast is no quicker than
+/// one that works.
 const SERVICE_TIME_MIN: Span = Span::from_millis(1);
-/// Steps of a holding time in a class, a factor of two.
+/// Steps of a mean time in a class, which is a factor of two.
 const STEPS: i16 = 8;
-/// The step of providers of whom no holding time is known.
+/// The step of providers without a known mean time.
 const UNKNOWN: i16 = i16::MIN;
 
-/// Class, then load and place in the rotation.
+/// Class, then load and rank in the rotation.
 type Key = (f64, (f64, usize));
 
-/// See the file's head.
+/// The scheduler. A choice costs a look at up to [`SCAN_MAX`] providers, or logarithmic
+/// time.
 #[derive(Default)]
 pub struct Competitive {
     loads: LoadIndex,
-    /// There were once more than [`SCAN_MAX`]; until then only turns are kept.
+    /// There have been more than [`SCAN_MAX`]; until then only turns are kept.
     ordered_mode: bool,
-    /// By slot: the step of its holding time, if it is able.
+    /// By slot: the step of its mean time, if it is available.
     steps: Vec<Option<i16>>,
-    /// How many available providers there are of each known step, by step.
+    /// The number of available providers of each step, in order of steps.
     available_by_step: Vec<(i16, usize)>,
-    /// Made when the first request comes that is not counted.
+    /// For requests that are not counted; made when the first one comes.
     turns: Option<Weighted>,
 }
 
@@ -57,10 +57,11 @@ fn step(stats: &ProviderStats) -> i16 {
         .map_or(UNKNOWN, |service_time| (service_time.log2() * f64::from(STEPS)).round() as i16)
 }
 
-/// `service_time` is a factor of `quickest`; to the nearest power of two.
+/// The class of a mean time: the factor to `quickest`, to the nearest power of two, as a
+/// logarithm.
 fn class(service_time: f64, quickest: f64) -> f64 {
     let factor = service_time / quickest;
-    // Most are of the quickest class, and a logarithm takes its time.
+    // Most are of the quickest class, and a logarithm is slow.
     if factor * factor < 2.0 {
         0.0
     } else {
@@ -69,7 +70,7 @@ fn class(service_time: f64, quickest: f64) -> f64 {
 }
 
 impl Competitive {
-    /// Looks at everybody.
+    /// Examines all candidates.
     fn scan(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         let able = candidates.all().filter(|stats| stats.is_available());
         let quickest = able.filter_map(service_time).fold(f64::INFINITY, f64::min);
@@ -92,7 +93,7 @@ impl Competitive {
         best.map(|(_, slot)| slot)
     }
 
-    /// Asks the order that is kept, or makes it.
+    /// Uses the order that is kept, and makes it the first time.
     fn ordered(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         if !self.ordered_mode {
             self.ordered_mode = true;

@@ -1,72 +1,73 @@
-//! What a scheduler sees, and what it answers: the interface for plug-ins.
+//! The interface of schedulers, for plug-ins: what a scheduler sees and answers.
 //!
-//! Owns the trait, a provider's statistics and the request to place. The ticket
-//! queue keeps the statistics and decides which providers are candidates. A scheduler
-//! only chooses among them: it sees no connection, wait queue or clock.
+//! Owns the trait, a provider's statistics and the request to place. The ticket queue
+//! keeps the statistics and decides which providers are candidates. A scheduler only
+//! chooses among them: it sees no connection, wait queue or clock.
 //!
-//! The shortest scheduler looks at all candidates and names the slot of one:
+//! The shortest scheduler examines all candidates and returns the slot of one:
 //!
 //! ```
 //! use pegasus_core::scheduler::interface::{Candidates, Placement, Scheduler};
 //!
-//! /// The fewest requests in progress, whatever the provider can take.
+//! /// The fewest requests in progress, whatever the capacity.
 //! struct Idlest;
 //!
 //! impl Scheduler for Idlest {
 //!     fn choose(&mut self, candidates: &dyn Candidates, _: Placement) -> Option<usize> {
-//!         candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq)).map(|stats| stats.slot)
+//!         let idlest = candidates.iter().min_by_key(|stats| (stats.active, stats.last_grant_seq));
+//!         idlest.map(|stats| stats.slot)
 //!     }
 //! }
 //! ```
 //!
-//! That costs a look at every provider for each request. One for thousands of
-//! providers keeps an order of its own, which [`Scheduler::on_update`] and
-//! [`Scheduler::on_remove`] tell it of; where the choice is the lowest of a key,
-//! `key_index.rs` does all of it, and the scheduler is its key (see `fifo.rs`).
+//! That examines every provider for each request. A scheduler for thousands of providers
+//! keeps an order of its own, with [`Scheduler::on_update`] and [`Scheduler::on_remove`].
+//! Where the choice is the lowest of a key, `key_index.rs` does all of it, and the
+//! scheduler is its key (see `fifo.rs`).
 //!
-//! A new scheduler is its file, a `mod` line and a row in `registry.rs`.
+//! A new scheduler is its file, and a `mod` line and a row in `mod.rs`.
 
 use crate::base::address::Provider;
 use crate::base::time::Span;
 use std::net::IpAddr;
 
-/// What is known of a provider of the service.
+/// The statistics of a provider of the service.
 #[derive(Clone, Debug)]
 pub struct ProviderStats {
-    /// A small number that stays with the provider while it is known; reused
-    /// for another one after [`Scheduler::on_remove`].
+    /// A small number that identifies the provider while it is known; reused for another
+    /// one after [`Scheduler::on_remove`].
     pub slot: usize,
     /// Its address.
     pub provider: Provider,
     /// What it can take now.
     pub availability: Availability,
-    /// Places where a request starts at once, as last offered: its weight.
+    /// Slots where a request starts at once, as last offered: its weight.
     pub tickets: u32,
-    /// Requests at once that it takes at the most.
+    /// Most requests at once.
     pub capacity: u32,
-    /// Requests in progress there, of those that are counted.
+    /// Counted requests in progress there.
     pub active: u32,
     /// Tickets spent by requests that are not counted, since its last offer.
     pub spent: u32,
-    /// When its free tickets began, in the order of such beginnings.
+    /// When its free tickets began, as a sequence number.
     pub free_since_seq: u64,
-    /// When it was granted last (or came), in the order of grants: the one
-    /// with the lowest has waited longest for its turn.
+    /// When it was last granted (or joined), as a sequence number: the lowest has waited
+    /// longest for its turn.
     pub last_grant_seq: u64,
     /// Mean time that requests granted on a free ticket took.
     pub service_time: Span,
-    /// How many requests that mean is of.
+    /// How many requests the mean covers.
     pub samples: u64,
 }
 
 impl ProviderStats {
-    /// Tickets that nobody uses.
+    /// Tickets not in use.
     pub fn free(&self) -> u32 {
         self.tickets.saturating_sub(self.active).saturating_sub(self.spent)
     }
 
-    /// Requests that it has, as far as anybody knows: an uncounted one may be
-    /// in progress until the next offer.
+    /// Requests that it may have: an uncounted one may be in progress until the next
+    /// offer.
     pub fn used(&self) -> u32 {
         self.active.saturating_add(self.spent)
     }
@@ -88,36 +89,36 @@ pub enum Availability {
     UncountedOnly,
     /// None: all it offered is in use.
     Full,
-    /// None: it has no offer that holds, or is service_time after a failure.
+    /// None: it has no valid offer, or is on hold after a failure.
     Unavailable,
 }
 
 impl Availability {
-    /// The states of those who can take something, as the numbers from 0.
+    /// The states that can be granted are the numbers below this one.
     pub const GRANTABLE: usize = Availability::Full as usize;
-    /// How many there are.
+    /// How many states there are.
     pub const COUNT: usize = Availability::Unavailable as usize + 1;
 
-    /// Its number where it can take something.
+    /// Its number, if it can be granted.
     pub fn grantable(self) -> Option<usize> {
         Some(self as usize).filter(|number| *number < Availability::GRANTABLE)
     }
 }
 
-/// The request to be placed.
+/// The request to place.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
     /// The candidates have free tickets; otherwise only spare capacity.
     pub free_tickets_only: bool,
-    /// The request will be counted until it ends; otherwise it spends a ticket.
+    /// The request is counted until it ends; otherwise it spends a ticket.
     pub counted: bool,
-    /// Who wants to be served, where the asker said so.
+    /// The client's address, if the redirector sent it.
     pub client: Option<IpAddr>,
 }
 
 impl Placement {
-    /// The states of its candidates: all providers in them are candidates but
-    /// the few that the asker avoids.
+    /// The states of the candidates: all providers in these states are candidates, except
+    /// the few that the request avoids.
     pub fn availabilities(&self) -> &'static [Availability] {
         match (self.free_tickets_only, self.counted) {
             (true, true) => &[Availability::FreeTicket],
@@ -128,7 +129,7 @@ impl Placement {
     }
 }
 
-/// The providers of the service, while a request is placed.
+/// The providers of the service while a request is placed.
 pub trait Candidates {
     /// All slots are below this number; some may be empty.
     fn slots(&self) -> usize;
@@ -144,7 +145,7 @@ pub trait Candidates {
     /// The provider in this slot.
     fn stats(&self, slot: usize) -> Option<&ProviderStats>;
 
-    /// The same, but only if it is a candidate for this request.
+    /// The provider in this slot, if it is a candidate for this request.
     fn candidate(&self, slot: usize) -> Option<&ProviderStats>;
 }
 
@@ -162,16 +163,16 @@ impl dyn Candidates + '_ {
 
 /// A way to choose the next provider.
 pub trait Scheduler: Send {
-    /// The slot of the chosen candidate. `None`, or a slot without a candidate,
-    /// leaves the request without a provider for now; else it is granted, and
-    /// `changed` tells so.
+    /// Returns the slot of the chosen candidate. With `None`, or a slot without a
+    /// candidate, the request gets no provider for now. A grant is reported to
+    /// [`on_update`](Scheduler::on_update).
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize>;
 
-    /// Something about this provider is new; it may itself be. Told before the
-    /// next placement, of every change, also of a lease or hold that ended. A
-    /// fresh scheduler is told of everybody, longest ago granted first.
+    /// The statistics of this provider have changed, or it is new. Called before the next
+    /// placement for every change, also when a lease or hold ends. A fresh scheduler is
+    /// told of all providers, the one granted longest ago first.
     fn on_update(&mut self, _record: &ProviderStats) {}
 
-    /// The provider in this slot is forgotten; the slot may be reused.
+    /// The provider in this slot has gone; the slot may be reused.
     fn on_remove(&mut self, _slot: usize) {}
 }

@@ -1,17 +1,17 @@
-//! Candidates in the order of a key, kept as they change: the lowest one costs
-//! the logarithm of their number.
+//! Candidates in the order of a key. Finding the lowest costs the logarithm of their
+//! number.
 //!
-//! Owns [`KeyIndex`], the ordered sets, and [`MinKey`], the scheduler that is
-//! nothing but a key.
+//! Owns [`KeyIndex`], the ordered sets, and [`MinKey`], a scheduler that consists of a
+//! key.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::ordered_index::OrderedIndex;
 
-/// Slots by a key, with an index of its own for each availability that can be granted.
+/// Slots ordered by a key, one index for each availability that can be granted.
 #[derive(Debug)]
 pub struct KeyIndex<K> {
     indexes: [OrderedIndex<K>; Availability::GRANTABLE],
-    /// By slot: in which index, under which key.
+    /// By slot: its index and its key.
     entries: Vec<Option<(usize, K)>>,
 }
 
@@ -54,22 +54,22 @@ impl<K: Ord + Copy> KeyIndex<K> {
     pub fn lowest(&self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         let indexes =
             placement.availabilities().iter().filter_map(|availability| self.of(*availability));
-        // Only the providers that the request avoids are passed over, and they are few.
+        // Only the few providers that the request avoids are passed over.
         let lowest =
             indexes.filter_map(|index| index.find(|slot| candidates.candidate(slot).is_some()));
         lowest.min().map(|(_, slot)| slot)
     }
 }
 
-/// The candidate with the lowest key; equals by their slot, so a key that
-/// should make them take turns ends in [`ProviderStats::last_grant_seq`].
+/// Chooses the candidate with the lowest key; among equals, the lowest slot. A key that
+/// should make equals take turns ends in [`ProviderStats::last_grant_seq`].
 pub struct MinKey<K> {
     key: fn(&ProviderStats) -> K,
     index: KeyIndex<K>,
 }
 
 impl<K: Ord + Copy> MinKey<K> {
-    /// A scheduler by this key.
+    /// Returns a scheduler with this key.
     pub fn by(key: fn(&ProviderStats) -> K) -> MinKey<K> {
         MinKey { key, index: KeyIndex::default() }
     }
@@ -89,8 +89,8 @@ impl<K: Ord + Copy + Send> Scheduler for MinKey<K> {
     }
 }
 
-/// `count` for each of `weight`, as a key; infinite for no weight.
+/// `count` divided by `weight`, as an ordered key; infinite if `weight` is 0.
 pub fn ratio(count: f64, weight: u32) -> u64 {
-    // Floats that are not negative are in the order of their bits.
+    // Floats that are not negative have the order of their bits.
     (count / f64::from(weight)).to_bits()
 }

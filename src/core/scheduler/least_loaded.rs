@@ -1,11 +1,11 @@
-//! `least-loaded`: fewest requests per capacity, whatever is free; the place in
-//! the rotation counts as a fraction of one request. `leastconn` with weights
-//! that nobody configures.
+//! `least-loaded`: fewest requests per capacity, with or without free tickets. The rank
+//! in the rotation counts as a fraction of a request. It is `leastconn` with weights that
+//! need no configuration.
 
 use super::interface::{Candidates, Placement, ProviderStats, Scheduler};
 use super::load_index::LoadIndex;
 
-/// See the file's head.
+/// The scheduler. A choice takes logarithmic time.
 #[derive(Default)]
 pub struct LeastLoaded {
     loads: LoadIndex,

@@ -1,30 +1,29 @@
-//! Fewest requests per weight, and the rotation counts as a fraction of one
-//! request: equals take turns, and many balancers do not all prefer the
-//! provider whose weight is a rounding larger.
+//! Finds the candidate with the fewest requests per weight. The rank in the rotation
+//! counts as a fraction of a request: equals take turns, and balancers do not all prefer
+//! the provider whose weight is a rounding larger.
 //!
-//! Owns that key, in logarithmic time although the rotation moves everybody at
-//! each grant: of those with the same weight and as many requests the one that
-//! waited longest is first, so one look at each such group is enough, and none
-//! at a group that would lose with the best place in the rotation.
+//! Owns that key, in logarithmic time although each grant moves all ranks. Among
+//! providers with the same weight and number of requests, the one that waited longest is
+//! first. So one look at each such group is enough, and none at a group that would lose
+//! with the best rank.
 
 use super::interface::{Candidates, Placement, ProviderStats};
 use super::key_index::{ratio, KeyIndex};
 use super::rotation::Rotation;
 
-/// Groups to look at for one choice. Where more different weights than that
-/// are within one request of each other, only the rotation's fraction could
-/// prefer one of the others.
+/// Most groups that are examined for one choice. Only if more different weights than that
+/// are within one request of each other could the fraction have preferred another one.
 const PROBES_MAX: usize = 64;
 
-/// The key of a provider; compared field by field, from the first.
+/// The key of a provider; fields are compared in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
-    /// Comes before everything else, in steps that the caller puts together.
+    /// The class in fine steps; the caller of [`LoadIndex::lowest`] combines them.
     step: i16,
-    /// Requests with one more, per weight, as [`ratio`] makes it.
+    /// The load with one more request, as [`ratio`] makes it.
     load: u64,
     weight: u32,
-    /// Told by load and weight, so that the turn decides among their equals.
+    /// Follows from load and weight; here so that the turn decides among equals.
     requests: u32,
     turn: u64,
 }
@@ -35,7 +34,7 @@ impl Rank {
     }
 }
 
-/// See the file's head.
+/// The index. Slots are the providers' numbers.
 #[derive(Debug, Default)]
 pub struct LoadIndex {
     rotation: Rotation,
@@ -43,7 +42,7 @@ pub struct LoadIndex {
 }
 
 impl LoadIndex {
-    /// Enters what is known of a provider: its step, requests and weight.
+    /// Enters a provider with its step, requests and weight.
     pub fn insert(&mut self, stats: &ProviderStats, step: i16, requests: u32, weight: u32) {
         self.rotation.insert(stats.slot, stats.last_grant_seq);
         let load = ratio(f64::from(requests) + 1.0, weight);
@@ -51,27 +50,27 @@ impl LoadIndex {
         self.index.insert(stats.slot, stats.availability, rank);
     }
 
-    /// Enters its turn only, for who does without [`LoadIndex::lowest`].
+    /// Enters a provider's turn only: enough for [`LoadIndex::load`].
     pub fn insert_by_turn(&mut self, stats: &ProviderStats) {
         self.rotation.insert(stats.slot, stats.last_grant_seq);
     }
 
-    /// Forgets a provider.
+    /// Removes a provider.
     pub fn remove(&mut self, slot: usize) {
         self.rotation.remove(slot);
         self.index.remove(slot);
     }
 
-    /// The load of a provider with one more request and its place in the
-    /// rotation counted, and that place.
+    /// The load of a provider with one more request and the fraction for its rank in the
+    /// rotation; and that rank.
     pub fn load(&self, slot: usize, requests: u32, weight: u32) -> (f64, usize) {
         let place = self.rotation.rank(slot);
         let turn = place as f64 / self.rotation.len() as f64;
         ((f64::from(requests) + 1.0 + turn) / f64::from(weight), place)
     }
 
-    /// The slot of the candidate with the lowest class, and of those with the
-    /// lowest load. `class` puts steps together, rising with them.
+    /// The slot of the candidate in the lowest class and, there, with the lowest load.
+    /// `class` combines steps and must not decrease.
     pub fn lowest(
         &self,
         candidates: &dyn Candidates,

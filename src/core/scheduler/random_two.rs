@@ -1,34 +1,34 @@
-//! `random-two`: of two random candidates the one with fewer requests per
-//! capacity, as `random(2)` of HAProxy.
+//! `random-two`: of two random candidates the one with fewer requests per capacity, as
+//! `random(2)` of HAProxy.
 //!
-//! It knows almost nothing of the others, so it does better than ignorance and
-//! worse than any order of all; many balancers with old knowledge are what it
-//! is good for, and tickets are never that old.
+//! It knows almost nothing of the other providers, so it is better than a random choice
+//! and worse than any order of all. Its strength is many balancers with old information,
+//! but tickets are never that old.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::key_index::ratio;
 use crate::base::random::Random;
 
-/// Draws before everybody is looked at: only those whom the asker avoids are
-/// drawn in vain.
+/// Draws before all candidates are examined. A draw fails only for a provider that the
+/// request avoids.
 const DRAWS: usize = 8;
 
-/// See the file's head.
+/// The scheduler. A choice takes constant time.
 pub struct RandomTwo {
     random: Random,
-    /// The slots of each state of those who can take something.
+    /// The slots of each availability that can be granted.
     pools: [Vec<u32>; Availability::GRANTABLE],
-    /// By slot: the pool, and where in it.
+    /// By slot: its pool, and its position there.
     places: Vec<Option<(usize, usize)>>,
 }
 
 impl RandomTwo {
-    /// Its choices are those of this seed.
+    /// Returns a scheduler whose choices follow from the seed.
     pub fn new(seed: u64) -> RandomTwo {
         RandomTwo { random: Random::new(seed), pools: Default::default(), places: Vec::new() }
     }
 
-    /// Two different candidates, or one.
+    /// Draws two different candidates, or one if there is no other.
     fn draw<'a>(
         &mut self,
         candidates: &'a dyn Candidates,

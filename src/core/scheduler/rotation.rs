@@ -1,24 +1,23 @@
-//! Whose turn it is: all providers, the one granted longest ago first.
+//! The rotation: all providers, the one granted longest ago first.
 //!
-//! Owns the answer to "how many are before this one", in logarithmic time: a
-//! row of positions in which a provider that is granted moves to the end, and
-//! a Fenwick tree (1994) that counts who is left before a position.
+//! Owns the rank of a provider, in logarithmic time: a row of positions, in which a
+//! granted provider moves to the end, and a Fenwick tree (1994) that counts the providers
+//! before a position.
 
-/// The rotation. Slots are the providers' small numbers.
+/// The rotation. Slots are the providers' numbers.
 #[derive(Debug, Default)]
 pub struct Rotation {
     /// By slot: its turn and its position.
     by_slot: Vec<Option<(u64, u32)>>,
-    /// By position: whose it is, if he has not moved since.
+    /// By position: its slot, unless the provider has moved since.
     positions: Vec<Option<u32>>,
-    /// Fenwick tree over the row's positions; a power of two long.
+    /// Fenwick tree over the positions; its length is a power of two.
     tree: Vec<u32>,
     len: usize,
 }
 
 impl Rotation {
-    /// The provider was granted or came, if this turn is a new one: it goes to
-    /// the end.
+    /// Moves a provider to the end if this turn is a new one: it was granted or joined.
     pub fn insert(&mut self, slot: usize, turn: u64) {
         if self.by_slot.len() <= slot {
             self.by_slot.resize(slot + 1, None);
@@ -34,7 +33,7 @@ impl Rotation {
         self.append(slot, turn);
     }
 
-    /// The provider is forgotten.
+    /// Removes a provider.
     pub fn remove(&mut self, slot: usize) {
         if let Some((_, position)) = self.by_slot.get_mut(slot).and_then(Option::take) {
             self.positions[position as usize] = None;
@@ -43,17 +42,17 @@ impl Rotation {
         }
     }
 
-    /// How many are known.
+    /// How many providers there are.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody is.
+    /// Whether there are no providers.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many have waited longer than this one.
+    /// How many providers have waited longer than this one.
     pub fn rank(&self, slot: usize) -> usize {
         let Some((_, position)) = self.by_slot.get(slot).copied().flatten() else {
             return self.len;
@@ -73,7 +72,7 @@ impl Rotation {
         self.count(position, 1);
     }
 
-    /// Adds to a position's count, wrapping: `u32::MAX` takes one away.
+    /// Adds to the count of a position, wrapping: `u32::MAX` subtracts one.
     fn count(&mut self, position: usize, more: u32) {
         let mut at = position + 1;
         while at <= self.tree.len() {
@@ -82,8 +81,8 @@ impl Rotation {
         }
     }
 
-    /// Takes the holes out of the row. It has at least as many moves until the
-    /// next time as it has work now.
+    /// Removes the gaps. At least as many moves as it costs steps follow before the next
+    /// time.
     fn compact(&mut self) {
         let row = std::mem::take(&mut self.positions);
         self.tree = vec![0; (2 * self.len + 2).next_power_of_two().max(16)];

@@ -3,7 +3,7 @@
 use super::interface::Scheduler;
 use super::key_index::MinKey;
 
-/// See the file's head.
+/// Returns the scheduler.
 pub fn round_robin() -> impl Scheduler {
     MinKey::by(|stats| stats.last_grant_seq)
 }

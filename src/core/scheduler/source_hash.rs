@@ -1,12 +1,12 @@
-//! `source-hash`: the same client to the same provider, as long as it can.
+//! `source-hash`: a client address stays with its provider while that can take it.
 //!
-//! Owns a Maglev table (Eisenbud and others, 2016) over all providers of the
-//! service: each has an even part of it, and who comes or goes moves hardly
-//! anybody else's. It depends on addresses alone, so all balancers agree. A
-//! provider with more than 1.25 times its share of the requests in progress
-//! (Mirrokni, Thorup and Zadimoghaddam 2018), or that cannot take one, is
-//! passed over for the next in the table. Its share is that of its capacity.
-//! Without `client=` in the placement it is `least-loaded`.
+//! Owns a Maglev table (Eisenbud and others, 2016) over all providers of the service.
+//! Each has an equal part of it, and when one joins or leaves, hardly any client of the
+//! others moves. The table depends on addresses alone, so all balancers agree. A provider
+//! is passed over for the next in the table if it cannot take a request or has more than
+//! 1.25 times its share of the requests in progress (Mirrokni, Thorup and Zadimoghaddam
+//! 2018). Shares are proportional to capacity. Requests without `client=` use
+//! `least-loaded`.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use super::least_loaded::LeastLoaded;
@@ -14,13 +14,13 @@ use crate::base::address::Provider;
 use crate::base::random::Random;
 use std::net::IpAddr;
 
-/// Most load of a provider, as a multiple of its share.
+/// Highest load of a provider, as a multiple of its share.
 const LOAD_BOUND: f64 = 1.25;
-/// Lengths of tables, prime: for some thousand providers, and for more.
+/// Table lengths, prime: for up to some thousand providers, and for more.
 const LENGTHS: [usize; 2] = [65_537, 1_048_573];
-/// Entries that a provider should have at least; fewer make uneven parts.
+/// Fewest entries per provider; with fewer the parts would be uneven.
 const ENTRIES_MIN: usize = 8;
-/// Entries to look at for one client.
+/// Most entries that are examined for one client.
 const PROBES_MAX: usize = 512;
 
 #[derive(Clone, Copy)]
@@ -30,17 +30,18 @@ struct HashedProvider {
     used: u32,
 }
 
-/// See the file's head.
+/// The scheduler. A choice costs a few looks into the table; making the table anew costs
+/// its length.
 #[derive(Default)]
 pub struct SourceHash {
     /// By slot.
     providers: Vec<Option<HashedProvider>>,
     count: usize,
-    /// Of all that have an offer.
+    /// Sum over all providers with an offer.
     capacity: u64,
     used: u64,
     table: Vec<u32>,
-    /// Who came or went since the table was made.
+    /// Providers that joined or left since the table was made.
     changes_pending: usize,
     /// Choices since then.
     choices_since_fill: usize,
@@ -57,10 +58,10 @@ fn hash(ip: IpAddr, number: u64) -> u64 {
 }
 
 impl SourceHash {
-    /// Makes the table anew if it must be. That is some work, so where many
-    /// come and go it waits until a good part of them did, or until as many
-    /// choices were made that it weighs little; who is not in the table is
-    /// not chosen by it meanwhile, who is gone is passed over.
+    /// Rebuilds the table if it must be. That is expensive, so it waits until an eighth
+    /// of the providers has changed, or until enough choices have been made to pay for
+    /// it. Meanwhile new providers are not chosen, and providers that left are passed
+    /// over.
     fn refresh(&mut self) {
         self.choices_since_fill += 1;
         if self.changes_pending > 0
@@ -73,7 +74,7 @@ impl SourceHash {
     }
 
     fn fill(&mut self) {
-        // It never shrinks: another length would move every client.
+        // The table never shrinks: another length would move every client.
         let length = if self.count * ENTRIES_MIN > LENGTHS[0] { LENGTHS[1] } else { LENGTHS[0] };
         let length = length.max(self.table.len());
         let mut order: Vec<_> =
@@ -91,7 +92,7 @@ impl SourceHash {
         self.table.clear();
         self.table.resize(length, u32::MAX);
         let mut left = if walks.is_empty() { 0 } else { length };
-        // In turn each takes the next entry of its own walk that is empty.
+        // In turn, each takes the next empty entry on its own walk.
         while left > 0 {
             for (at, step, slot) in walks.iter_mut().take(left) {
                 while self.table[*at] != u32::MAX {

@@ -1,30 +1,30 @@
-//! `weighted`: smooth turns in proportion to tickets.
+//! `weighted`: smooth turns in proportion to tickets (EEVDF, Stoica and Abdel-Wahab
+//! 1995).
 //!
-//! Owns [`Weighted`], which `competitive` takes too where requests are not
-//! counted. Every choice is one tick of a clock that runs one turn for each
-//! ticket of all; a provider's next turn starts as long after its last one as
-//! its share asks for, and of those whose turn has started the one that should
-//! end first is chosen (EEVDF, Stoica and Abdel-Wahab 1995). Nobody is ever
-//! more than about one turn ahead or behind, so turns are spread as evenly as
-//! with the smooth turns of nginx, which look at everybody for each choice.
+//! Owns [`Weighted`], which `competitive` uses for requests that are not counted. Each
+//! choice is one tick of a clock that runs one turn for each ticket of all providers. A
+//! provider's next turn starts after its last one, by its share. Of the turns that have
+//! started, the one that should end first is chosen. No provider is ever more than about
+//! one turn ahead or behind. Turns are as even as the smooth weighted round robin of
+//! nginx, which examines all providers for each choice.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use crate::base::ordered_index::OrderedIndex;
 
-/// A turn of a provider with one ticket; one of two tickets has half of it.
+/// The length of a turn with one ticket; with two it is half of that.
 const TURN: i128 = 1 << 64;
 
-/// Providers in the same state, who take turns among each other.
+/// Providers of one availability, which take turns.
 #[derive(Default)]
 struct RunQueue {
     virtual_time: i128,
-    /// All weights together.
+    /// Sum of all weights.
     weight: u64,
-    /// How far a choice moves the clock. Kept, as dividing takes long.
+    /// How far a choice moves the clock. Stored, because division is slow.
     tick: i128,
     /// Providers whose turn has started, by its end.
     eligible: OrderedIndex<i128>,
-    /// The others, by their start.
+    /// The other providers, by the start of their turn.
     future: OrderedIndex<i128>,
 }
 
@@ -49,7 +49,7 @@ impl Turn {
     }
 }
 
-/// See the file's head.
+/// The scheduler. A choice takes logarithmic time.
 #[derive(Default)]
 pub struct Weighted {
     run_queues: [RunQueue; Availability::GRANTABLE],
@@ -98,7 +98,7 @@ impl Scheduler for Weighted {
                     queue.eligible.insert(turn.end(), slot);
                 }
             }
-            // Only those whom the asker avoids are passed over, and they are few.
+            // Only the few providers that the request avoids are passed over.
             let mut candidate = |slot| candidates.candidate(slot).is_some();
             let found =
                 queue.eligible.find(&mut candidate).or_else(|| queue.future.find(&mut candidate));

@@ -15,7 +15,8 @@ pub fn list() -> io::Result<Vec<SocketAddr>> {
     if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let (mut addresses, mut next) = (Vec::new(), first);
+    let mut addresses = Vec::new();
+    let mut next = first;
     // SAFETY: the list is ours until it is freed, and ends with a null pointer; an
     // address of it has the length of its family, or is null.
     unsafe {

@@ -1,16 +1,16 @@
-//! Which addresses has this host?
+//! The addresses of this host.
 //!
-//! A system answers with `list`.
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn list() -> io::Result<Vec<SocketAddr>>`: every address of every interface, with
+//!   port 0. Duplicates and unspecified addresses are removed here.
 
-#[cfg(unix)]
-mod getifaddrs;
-#[cfg(unix)]
-use getifaddrs::list;
-
-#[cfg(not(unix))]
-mod resolved;
-#[cfg(not(unix))]
-use resolved::list;
+#[cfg_attr(unix, path = "getifaddrs.rs")]
+#[cfg_attr(not(unix), path = "resolved.rs")]
+mod backend;
+use backend::list;
 
 use std::net::SocketAddr;
 

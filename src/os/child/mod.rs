@@ -1,11 +1,13 @@
-//! How are a command and all that it started ended?
+//! Ends a command together with all that it started.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn separate(&mut Command)`: called before the start, makes the tree one that can be ended.
+//! - `fn end(&mut Child)`: kills the tree, and reaps the child.
 
-#[cfg(unix)]
-mod group;
-#[cfg(unix)]
-pub use group::{end, separate};
-
-#[cfg(not(unix))]
-mod alone;
-#[cfg(not(unix))]
-pub use alone::{end, separate};
+#[cfg_attr(unix, path = "group.rs")]
+#[cfg_attr(not(unix), path = "alone.rs")]
+mod backend;
+pub use backend::{end, separate};

@@ -1,4 +1,4 @@
-//! `connect(2)`, and nothing to be said to it.
+//! `connect(2)` without options.
 
 use mio::net::TcpStream;
 use std::io;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 /// are there to be sent as soon as it stands.
 ///
 /// # Errors
-/// What the system says at once.
+/// Returns the OS error, if connecting fails at once.
 pub fn connect(to: SocketAddr, _has_early_data: bool) -> io::Result<TcpStream> {
     TcpStream::connect(to)
 }

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// accept before the handshake is complete, would wait for the delayed step.
 ///
 /// # Errors
-/// What the system says at once.
+/// Returns the OS error, if connecting fails at once.
 pub fn connect(to: SocketAddr, has_early_data: bool) -> io::Result<TcpStream> {
     if !has_early_data {
         return TcpStream::connect(to);
@@ -26,7 +26,7 @@ pub fn connect(to: SocketAddr, has_early_data: bool) -> io::Result<TcpStream> {
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and owned by nothing else.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     let off: libc::c_int = 0;
     // What does not work here only costs the packet that was to be saved.

@@ -1,19 +1,19 @@
-//! How busy are the CPUs, and how many tasks wait for one?
+//! CPU times of the host, and the tasks that wait for a CPU.
+//!
+//! `build.rs` names the mechanism of each target.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn times() -> Option<Times>`: CPU times since the host started.
+//! - `fn runnable() -> Option<u32>`: tasks that run or wait for a CPU now, without this thread.
 
-#[cfg(pegasus_cpu = "procfs")]
-mod procfs;
-#[cfg(pegasus_cpu = "procfs")]
-pub use procfs::{runnable, times};
-
-#[cfg(pegasus_cpu = "windows")]
-mod windows;
-#[cfg(pegasus_cpu = "windows")]
-pub use windows::{runnable, times};
-
-#[cfg(pegasus_cpu = "none")]
-mod none;
-#[cfg(pegasus_cpu = "none")]
-pub use none::{runnable, times};
+#[cfg_attr(pegasus_cpu = "procfs", path = "procfs.rs")]
+#[cfg_attr(pegasus_cpu = "windows", path = "windows.rs")]
+#[cfg_attr(pegasus_cpu = "none", path = "none.rs")]
+mod backend;
+pub use backend::{runnable, times};
 
 /// The mechanism in this binary.
 pub const MECHANISM: &str = env!("PEGASUS_CPU");

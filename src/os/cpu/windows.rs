@@ -24,7 +24,9 @@ fn ticks(time: FILETIME) -> u64 {
 /// CPU times of this host, where the system tells.
 pub fn times() -> Option<Times> {
     let none = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
-    let (mut idle, mut kernel, mut user) = (none, none, none);
+    let mut idle = none;
+    let mut kernel = none;
+    let mut user = none;
     // SAFETY: the call fills the three structures it is given.
     if unsafe { GetSystemTimes(&mut idle, &mut kernel, &mut user) } == 0 {
         return None;
@@ -35,7 +37,7 @@ pub fn times() -> Option<Times> {
 }
 
 /// Threads that run or wait for a CPU now, this one not counted; none where the
-/// states are not told (Wine).
+/// states are unknown (Wine).
 pub fn runnable() -> Option<u32> {
     count(&list()?)
 }
@@ -44,8 +46,9 @@ pub fn runnable() -> Option<u32> {
 fn list() -> Option<Vec<u8>> {
     let mut capacity: u32 = 128 << 10;
     while capacity <= LIST_BYTES_MAX {
-        let (mut bytes, mut used) = (vec![0u8; capacity as usize], 0);
-        // SAFETY: the call writes at most as many bytes as it is told there are.
+        let mut bytes = vec![0u8; capacity as usize];
+        let mut used = 0;
+        // SAFETY: the call writes at most as many bytes as its argument allows.
         let status = unsafe {
             NtQuerySystemInformation(
                 SystemProcessInformation,
@@ -71,7 +74,9 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn count(list: &[u8]) -> Option<u32> {
-    let (mut wanting, mut running, mut start) = (0u32, false, 0);
+    let mut wanting = 0u32;
+    let mut running = false;
+    let mut start = 0;
     loop {
         let process = list.get(start..)?;
         let threads = number(process, offset_of!(Process, NumberOfThreads))? as usize;
@@ -90,7 +95,7 @@ fn count(list: &[u8]) -> Option<u32> {
             next => start += next as usize,
         }
     }
-    // This thread runs: if none does, the states are not told.
+    // This thread runs: if none does, the states are unknown.
     running.then(|| wanting.saturating_sub(1))
 }
 
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn untold_states_and_broken_lists_say_nothing() {
+    fn unknown_states_and_broken_lists_say_nothing() {
         assert_eq!(count(&listed(&[(0, &[2]), (4, &[0, 0])])), None);
         let list = listed(&[(0, &[2, 2]), (4, &[5, 2])]);
         for length in [0, 4, list.len() - size_of::<Thread>()] {

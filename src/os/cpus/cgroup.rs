@@ -13,7 +13,7 @@ pub fn cpus() -> f64 {
 /// CPUs that this thread may run on.
 fn affinity() -> f64 {
     // SAFETY: plain bits, for which zero is a value; the call fills at most as
-    // many as it is told that there are.
+    // many bytes as its argument allows.
     let count = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
         (libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) == 0)
@@ -33,7 +33,8 @@ fn quota(root: &Path) -> Option<f64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let quotas = groups.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let controllers = fields.next().unwrap_or("");
+        let path = fields.next().unwrap_or("");
         let mounts = root.join("sys/fs/cgroup");
         let (mount, read): (_, fn(&Path) -> Option<f64>) = match controllers {
             "" => (mounts, unified_quota),
@@ -104,8 +105,8 @@ mod tests {
 
     #[test]
     fn the_least_of_the_groups_around_counts() {
-        let (inner, outer) =
-            ("sys/fs/cgroup/a.slice/b.service/cpu.max", "sys/fs/cgroup/a.slice/cpu.max");
+        let inner = "sys/fs/cgroup/a.slice/b.service/cpu.max";
+        let outer = "sys/fs/cgroup/a.slice/cpu.max";
         assert_eq!(
             of("outer", &[V2, (inner, "400000 100000\n"), (outer, "250000 100000\n")]),
             Some(2.5)
@@ -124,8 +125,8 @@ mod tests {
 
     #[test]
     fn the_old_groups_too() {
-        let (quota, period) =
-            ("sys/fs/cgroup/cpu,cpuacct/docker/1f/cpu.cfs_quota_us", "cpu.cfs_period_us");
+        let quota = "sys/fs/cgroup/cpu,cpuacct/docker/1f/cpu.cfs_quota_us";
+        let period = "cpu.cfs_period_us";
         let period = quota.replace("cpu.cfs_quota_us", period);
         assert_eq!(of("old", &[V1, (quota, "350000\n"), (&period, "100000\n")]), Some(3.5));
         assert_eq!(of("old-none", &[V1, (quota, "-1\n"), (&period, "100000\n")]), None);
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn this_host_tells() {
-        let (cpus, whole) = (cpus(), std::thread::available_parallelism().unwrap().get() as f64);
+        let cpus = cpus();
+        let whole = std::thread::available_parallelism().unwrap().get() as f64;
         assert!(cpus > 0.0 && cpus.floor().max(1.0) == whole, "{cpus}, {whole}");
     }
 }

@@ -1,17 +1,15 @@
-//! How many CPUs may this process use?
+//! How many CPUs this process may use.
 //!
-//! A system answers with [`cpus`].
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn cpus() -> f64`: CPUs that this process may use, above 0. A quota may be a fraction.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod cgroup;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use cgroup::cpus;
-
-/// CPUs that this process may use, at least 1.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn cpus() -> f64 {
-    std::thread::available_parallelism().map_or(1.0, |cpus| cpus.get() as f64)
-}
+#[cfg_attr(pegasus_linux, path = "cgroup.rs")]
+#[cfg_attr(not(pegasus_linux), path = "parallelism.rs")]
+mod backend;
+pub use backend::cpus;
 
 /// Threads that can make use of these CPUs, at least 1: a fraction counts as one.
 pub fn threads() -> usize {

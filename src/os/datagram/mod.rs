@@ -1,23 +1,26 @@
-//! Which address was a datagram sent to, how does an answer leave from it, and
-//! who hears that nobody takes what was sent?
+//! Datagram sockets: the address that a datagram was sent to, answers that leave from it,
+//! and errors of datagrams that did not arrive.
 //!
-//! A system answers with [`prepare`], [`receive`], [`send`] and `send_many` for
-//! sockets that clients come to, and with [`prepare_upstream`] and
-//! [`clear_errors`] for those that lead to providers.
+//! # Required items
+//!
+//! A back end supplies, for sockets that clients send to:
+//!
+//! - `fn prepare(&UdpSocket) -> bool`: returns whether [`receive`] reports the local address.
+//! - `fn receive(..)`, `fn send(..)`: one datagram, with its local address.
+//! - `fn send_many(..) -> usize`: the first of these datagrams in one call; returns how many
+//!   were sent. 0 where there is no such call.
+//!
+//! And for sockets that lead to providers:
+//!
+//! - `fn prepare_upstream(&UdpSocket, SocketAddr) -> bool`: returns whether the socket reports
+//!   unreachable providers although it is not connected.
+//! - `fn clear_errors(&UdpSocket)`: discards what the system keeps about such errors.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod pktinfo;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use pktinfo::send_many;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use pktinfo::{clear_errors, prepare, prepare_upstream, receive, send};
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod plain;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-use plain::send_many;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub use plain::{clear_errors, prepare, prepare_upstream, receive, send};
+#[cfg_attr(pegasus_linux, path = "pktinfo.rs")]
+#[cfg_attr(not(pegasus_linux), path = "plain.rs")]
+mod backend;
+use backend::send_many;
+pub use backend::{clear_errors, prepare, prepare_upstream, receive, send};
 
 use mio::net::UdpSocket;
 use std::io::{Error, ErrorKind};
@@ -26,10 +29,10 @@ use std::net::{IpAddr, SocketAddr};
 /// The longest datagram, in bytes, and one more.
 pub const DATAGRAM_BYTES: usize = 64 * 1024;
 
-/// What Windows says (WSAENETRESET) where a datagram was on its way for too long.
+/// WSAENETRESET of Windows: a datagram expired on its way.
 const WINDOWS_NET_RESET: i32 = 10_052;
 
-/// Whether an error of a datagram socket says that nobody takes what was sent.
+/// Whether an error of a datagram socket means that a datagram did not reach its destination.
 pub fn is_unreachable(error: &Error) -> bool {
     let lost_on_windows = cfg!(windows) && error.raw_os_error() == Some(WINDOWS_NET_RESET);
     lost_on_windows
@@ -74,7 +77,7 @@ impl Outgoing {
         self.datagrams.len() >= OUT_DATAGRAMS_MAX || self.bytes.len() >= OUT_BYTES_MAX
     }
 
-    /// Sends them all, in their order. Tells `failed` of each that could not be.
+    /// Sends them all, in order. Calls `failed` for each that could not be sent.
     pub fn send(&mut self, socket: &UdpSocket, mut failed: impl FnMut(SocketAddr, Error)) {
         let datagram = |at: usize| {
             let (end, to, from) = self.datagrams[at];
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leaves_together_arrives_in_order_and_one_that_cannot_holds_nobody_up() {
+    fn datagrams_leave_in_order_and_one_that_fails_delays_no_other() {
         let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         prepare(&ours);
         let ours = UdpSocket::from_std(ours);
@@ -116,7 +119,7 @@ mod tests {
             let texts =
                 [&[round, 1][..], b"", &[round, 2], &[round; 9000], b"lost", &[round, 3], b"lost"];
             for text in texts {
-                // Nobody can be at this port.
+                // No socket can have this port.
                 let to = if text == b"lost" { SocketAddr::new(address.ip(), 0) } else { address };
                 outgoing.push(text, to, None);
             }
@@ -148,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn what_says_that_nobody_is_there() {
-        // Windows tells of a datagram that nobody took with 10054, WSAECONNRESET.
+    fn errors_that_mean_unreachable() {
+        // Windows reports a refused datagram as 10054, WSAECONNRESET.
         for (kind, says) in [
             (ErrorKind::ConnectionRefused, true),
             (ErrorKind::ConnectionReset, true),

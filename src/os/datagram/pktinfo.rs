@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-/// What a socket that clients come to keeps while nobody looks, in bytes of the
-/// system's own reckoning: some thousand short datagrams.
+/// The receive buffer of a socket that clients send to, in bytes as the system counts them:
+/// some thousand short datagrams.
 const RECEIVE_BYTES: libc::c_int = 4 << 20;
 
 const ON: libc::c_int = 1;
@@ -25,7 +25,7 @@ struct CmsgBuffer([u8; 64]);
 pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     let enabled = match socket.local_addr() {
         Ok(local) if local.ip().is_unspecified() => {
-            // One of IPv6 may serve both families, and is then told of both.
+            // An IPv6 socket may serve both families, and needs both options then.
             let enabled = set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, ON);
             let enabled_v6 = set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, ON);
             if local.is_ipv4() { enabled } else { enabled_v6 }.is_ok()
@@ -38,16 +38,16 @@ pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     enabled
 }
 
-/// Makes a socket that is not connected hear of datagrams that nobody takes.
-/// Whether it does, if it leads there.
+/// Makes an unconnected socket report datagrams that were refused. Returns whether it does
+/// for this destination.
 pub fn prepare_upstream(socket: &UdpSocket, to: SocketAddr) -> bool {
     // Of a mapped address a socket of IPv6 hears by the option of IPv4.
     let v4 = set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, ON);
     if to.is_ipv4() { v4 } else { set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, ON) }.is_ok()
 }
 
-/// Forgets the errors that a [prepared](prepare_upstream) socket keeps to tell
-/// more of; that there was one `recv` and `send` have told.
+/// Discards the details of errors that a [prepared](prepare_upstream) socket keeps.
+/// `recv` and `send` have already returned the errors.
 pub fn clear_errors(socket: &UdpSocket) {
     loop {
         // SAFETY: zero is a valid message: no room for anything.
@@ -80,7 +80,7 @@ pub fn receive(
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
     // SAFETY: every pointer leads to something that is ours, lives for the call,
-    // and has the length that is told.
+    // and has the given length.
     let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let Ok(count) = usize::try_from(count) else { return Err(io::Error::last_os_error()) };
     // SAFETY: the storage holds an address of any family, and was filled.
@@ -89,8 +89,8 @@ pub fn receive(
     Ok((count, from, destination(&message)))
 }
 
-/// The address of ours that the system tells; one that answers cannot come
-/// from, a group's, is told as the one that they can.
+/// The local address of a datagram. For a group, from which no answer can come, it is the
+/// address of the interface.
 fn destination(message: &libc::msghdr) -> Option<IpAddr> {
     // SAFETY: the message was filled by recvmsg and its control bytes still live;
     // the macros stay inside of the length that it tells.
@@ -244,14 +244,14 @@ mod tests {
             client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
             client.send_to(b"question", address).unwrap();
             let mut buffer = [0; 100];
-            let (count, whom, to) = receive(&ours, &mut buffer).unwrap();
+            let (count, peer, to) = receive(&ours, &mut buffer).unwrap();
             assert_eq!(
                 (&buffer[..count], to.map(|to| to.to_canonical())),
                 (&b"question"[..], Some(address.ip()))
             );
-            send(&ours, b"answer", whom, to).unwrap();
+            send(&ours, b"answer", peer, to).unwrap();
             let datagrams =
-                [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: whom, from: to });
+                [b"second", b"third!"].map(|bytes| OutDatagram { bytes, to: peer, from: to });
             assert_eq!(send_many(&ours, &mut datagrams.into_iter()), 2);
             for text in [b"answer", b"second", b"third!"] {
                 assert_eq!(
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_not_connected_hears_that_nobody_is_there() {
+    fn an_unconnected_socket_reports_a_refused_datagram() {
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ours = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(prepare_upstream(&ours, gone));
@@ -273,8 +273,9 @@ mod tests {
         let error = ours.recv_from(&mut [0; 10]).unwrap_err();
         assert!(super::super::is_unreachable(&error), "{error}");
         // Until it is forgotten an event tells of it again and again.
-        let (mut poll, mut ours, mut events) =
-            (Poll::new().unwrap(), ours, Events::with_capacity(1));
+        let mut poll = Poll::new().unwrap();
+        let mut ours = ours;
+        let mut events = Events::with_capacity(1);
         udp_interest::register_readable(poll.registry(), &mut ours, Token(0)).unwrap();
         for forgotten in [false, false, true] {
             if forgotten {

@@ -7,13 +7,13 @@ use mio::net::UdpSocket;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Nothing to prepare. Whether it is known where each datagram was sent to.
+/// Nothing to prepare. The local address of each datagram is known on a bound address only.
 pub fn prepare(socket: &std::net::UdpSocket) -> bool {
     socket.local_addr().is_ok_and(|local| !local.ip().is_unspecified())
 }
 
-/// Nothing to prepare. Whether a socket that is not connected hears that nobody
-/// takes what it sends: that of Windows does.
+/// Nothing to prepare. Returns whether an unconnected socket reports refused datagrams:
+/// only on Windows.
 pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
     cfg!(windows)
 }
@@ -21,7 +21,7 @@ pub fn prepare_upstream(_: &UdpSocket, _: SocketAddr) -> bool {
 /// Nothing is kept.
 pub fn clear_errors(_: &UdpSocket) {}
 
-/// Takes a datagram: its length, who sent it, and nothing about where to.
+/// Receives a datagram: its length and sender. The local address is unknown.
 ///
 /// # Errors
 /// Returns the OS error.

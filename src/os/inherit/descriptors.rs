@@ -20,7 +20,7 @@ const DESCRIPTORS: RawFd = 1024;
 /// and no later socket can become descriptor 0, 1 or 2 (one that was closed at
 /// the start was opened by Rust's own start, before this). What else a
 /// superserver left open, another service's socket perhaps, is closed, so that
-/// this process keeps nobody's port: call it before anything is opened.
+/// this process keeps no other service's port: call it before anything is opened.
 pub fn take() -> StartContext {
     if let Some(count) = passed_count() {
         close_from(LISTEN_FDS_START + count);
@@ -32,7 +32,7 @@ pub fn take() -> StartContext {
         return StartContext { inherited: Inherited::Nothing, stderr_was_client: false };
     };
     close_from(3);
-    // SAFETY: descriptor 0 is open; the copy is new and nobody else's.
+    // SAFETY: descriptor 0 is open; the copy is new and owned by nothing else.
     let socket = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) };
     let stderr_was_client = redirect_stdio_to_null(0);
     let inherited = if socket < 0 {
@@ -70,7 +70,8 @@ fn passed_count() -> Option<RawFd> {
 fn passed(count: RawFd) -> Inherited {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_string);
-    let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
+    let mut listeners = Vec::new();
+    let mut datagrams = Vec::new();
     for descriptor in LISTEN_FDS_START..LISTEN_FDS_START + count {
         let name = names.next().filter(|name| !name.is_empty());
         let kind = socket_option(descriptor, libc::SO_TYPE).filter(|_| is_internet(descriptor));
@@ -81,12 +82,12 @@ fn passed(count: RawFd) -> Inherited {
         // SAFETY: a plain call on an open descriptor.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
         if !stream {
-            // SAFETY: the descriptor was passed to us, and nobody else knows it.
+            // SAFETY: the descriptor was passed to us, and nothing else owns it.
             datagrams.push((name, unsafe { UdpSocket::from_raw_fd(descriptor) }));
             continue;
         }
         if !listens(descriptor) {
-            // SAFETY: the descriptor was passed to us, and nobody else knows it.
+            // SAFETY: the descriptor was passed to us, and nothing else owns it.
             return Inherited::Client(unsafe { TcpStream::from_raw_fd(descriptor) });
         }
         // SAFETY: as above.
@@ -121,8 +122,8 @@ fn redirect_stdio_to_null(socket: RawFd) -> bool {
 
 /// Closes this descriptor and all above it.
 fn close_from(first: RawFd) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: nothing of ours is open yet, so that nobody's descriptor is closed.
+    #[cfg(pegasus_linux)]
+    // SAFETY: nothing of ours is open yet, so no owned descriptor is closed.
     if unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) }
         == 0
     {
@@ -137,7 +138,7 @@ fn close_from(first: RawFd) {
     });
     let all = listed.unwrap_or_else(|_| (first..DESCRIPTORS).collect());
     for descriptor in all.into_iter().filter(|descriptor| *descriptor >= first) {
-        // SAFETY: nothing of ours is open yet, so that nobody's descriptor is closed.
+        // SAFETY: nothing of ours is open yet, so no owned descriptor is closed.
         unsafe { libc::close(descriptor) };
     }
 }

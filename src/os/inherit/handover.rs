@@ -18,8 +18,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `LINE SOCKET=NAME…`, the first two numbers of descriptors. systemd's names
-/// (`LISTEN_FDS`) would need the id of the new process, which nobody knows
-/// before there is one.
+/// (`LISTEN_FDS`) would need the id of the new process, which is unknown
+/// before it exists.
 const VARIABLE: &str = "PEGASUS_HANDOVER";
 const READY: &str = "ready\n";
 /// How long a process may take to read what it is sent.
@@ -148,7 +148,7 @@ impl Successor {
 
     /// Tells it to end, as it serves in vain.
     pub fn end(&self) {
-        // Whoever has the lock has seen its end, and its id may soon be another's.
+        // The holder of the lock has seen its end, and the system may reuse its id.
         let Ok(mut child) = self.child.try_lock() else { return };
         if let Ok(None) = child.try_wait() {
             // SAFETY: plain numbers; the child has not been waited for, so the id is its own.
@@ -174,7 +174,7 @@ impl Predecessor {
 
     /// Tells it that clients are served from now on.
     pub fn report_ready(&self) {
-        // If it is gone already nobody needs to know.
+        // If it is gone already, it needs no report.
         let _ = (&self.0).write_all(READY.as_bytes());
     }
 
@@ -199,7 +199,7 @@ impl Predecessor {
     }
 }
 
-/// What was left to this process. Nobody that it starts will find it.
+/// What was left to this process. Its own children do not inherit it.
 pub(super) fn take() -> Option<Handover> {
     let text = env::var_os(VARIABLE)?;
     env::remove_var(VARIABLE);
@@ -218,7 +218,7 @@ fn parse(text: OsString) -> Option<Handover> {
         };
         let socket = match socket_option(descriptor, libc::SO_TYPE) {
             // SAFETY: the descriptor is a listening stream socket that was left to
-            // us, and nobody else in this process knows it.
+            // us, and nothing else in this process owns it.
             Some(libc::SOCK_STREAM) if listens(descriptor) => unsafe {
                 Socket::Tcp(TcpListener::from_raw_fd(descriptor))
             },
@@ -228,8 +228,8 @@ fn parse(text: OsString) -> Option<Handover> {
         };
         sockets.push((name.to_string(), socket));
     }
-    // SAFETY: the descriptor is open, was left to us for this, and nobody else
-    // in this process knows it.
+    // SAFETY: the descriptor is open, was left to us for this, and nothing else
+    // in this process owns it.
     let predecessor = Predecessor(unsafe { UnixStream::from_raw_fd(line) });
     Some(Handover { sockets, predecessor })
 }

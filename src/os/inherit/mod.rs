@@ -1,4 +1,15 @@
-//! What did the starter of this process put on its descriptors?
+//! What the starter of this process left on its descriptors, and a process that takes the
+//! place of this one.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn take() -> StartContext`: what was inherited. Called first of all.
+//! - `fn start_successor(sockets, data) -> io::Result<Successor>`: starts this program again
+//!   and leaves it these sockets.
+//! - `struct Successor` with `id()`, `wait(Duration)` and `end()`.
+//! - `struct Predecessor` with `read_data()`, `report_ready()` and `report_failure(&str)`.
 
 #[cfg(unix)]
 mod descriptors;
@@ -58,7 +69,7 @@ pub enum Inherited {
 pub struct Handover {
     /// The sockets that clients come to, each with what it was called.
     pub sockets: Vec<(String, Socket)>,
-    /// Waits to be told that this process is ready.
+    /// Waits for the report that this process is ready.
     pub predecessor: Predecessor,
 }
 
@@ -73,8 +84,8 @@ pub struct StartContext {
 }
 
 impl StartContext {
-    /// What a superserver lent: it starts this program for as long as somebody is
-    /// there whom nobody takes.
+    /// A copy of the socket that a superserver lent. The superserver starts this program
+    /// again and again while a client is left waiting there.
     pub fn borrowed_socket(&self) -> Option<BorrowedSocket> {
         let Inherited::Sockets { listeners, datagrams, borrowed: true } = &self.inherited else {
             return None;
@@ -98,8 +109,8 @@ pub enum BorrowedSocket {
 }
 
 impl BorrowedSocket {
-    /// Takes a client for nobody, if there is one: a connection that is closed at
-    /// once, or a datagram that is thrown away.
+    /// Discards one client, if there is one: closes its connection at once, or drops its
+    /// datagram.
     pub fn discard_one(&self) {
         // The setting is that of the socket, not of this copy.
         match self {

@@ -1,11 +1,13 @@
-//! How many descriptors may this process have?
+//! The limit of open descriptors.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn raise() -> Option<u64>`: raises the limit as far as this process may, and returns it.
+//!   `None`: no limit.
 
-#[cfg(unix)]
-mod rlimit;
-#[cfg(unix)]
-pub use rlimit::raise;
-
-#[cfg(not(unix))]
-mod none;
-#[cfg(not(unix))]
-pub use none::raise;
+#[cfg_attr(unix, path = "rlimit.rs")]
+#[cfg_attr(not(unix), path = "none.rs")]
+mod backend;
+pub use backend::raise;

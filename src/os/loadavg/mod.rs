@@ -1,6 +1,12 @@
-//! What is the load average? The shim `getloadavg`; `build.rs` names the
-//! mechanism of the target. The others are compiled for the tests where the
-//! system has them.
+//! The load average, as `getloadavg(3)` returns it.
+//!
+//! `build.rs` names the mechanism of each target. On Linux the tests compile the others too.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn averages() -> Option<[f64; 3]>`: of the last 1, 5 and 15 minutes.
 
 #[cfg(pegasus_load = "getloadavg")]
 mod getloadavg;

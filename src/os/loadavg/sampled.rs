@@ -37,7 +37,8 @@ fn sample(earlier: Option<cpu::Times>, times: Option<cpu::Times>) -> Option<f64>
 
 /// Waits, then takes one sample.
 fn step(pause: Duration) {
-    let (start, earlier) = (Instant::now(), cpu::times());
+    let start = Instant::now();
+    let earlier = cpu::times();
     thread::sleep(pause);
     if let (Some(load), Ok(mut averages)) = (sample(earlier, cpu::times()), AVERAGES.lock()) {
         *averages = Some(damped(*averages, load, start.elapsed().as_secs_f64()));
@@ -94,7 +95,8 @@ mod tests {
 
     #[test]
     fn one_long_step_is_as_many_short_ones() {
-        let (long, short) = (damped(Some([3.0; 3]), 1.0, 3600.0), after([3.0; 3], 1.0, 720));
+        let long = damped(Some([3.0; 3]), 1.0, 3600.0);
+        let short = after([3.0; 3], 1.0, 720);
         assert!(
             long.iter().zip(short).all(|(long, short)| (long - short).abs() < 1e-9),
             "{long:?} {short:?}"

@@ -1,11 +1,12 @@
-//! Who wants to know that this process is ready?
+//! Reports to the service manager that this process is ready.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn ready()`: reports it, where a manager asked for that.
 
-#[cfg(unix)]
-mod systemd;
-#[cfg(unix)]
-pub use systemd::ready;
-
-#[cfg(not(unix))]
-mod none;
-#[cfg(not(unix))]
-pub use none::ready;
+#[cfg_attr(unix, path = "systemd.rs")]
+#[cfg_attr(not(unix), path = "none.rs")]
+mod backend;
+pub use backend::ready;

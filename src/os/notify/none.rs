@@ -1,4 +1,4 @@
-//! A system without such a supervisor.
+//! A system without such a service manager.
 
-/// Nobody is told.
+/// No manager to report to.
 pub fn ready() {}

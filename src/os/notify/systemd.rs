@@ -3,9 +3,8 @@
 use std::env;
 use std::os::unix::net::UnixDatagram;
 
-/// Tells systemd that this process is ready, and that it is the one that
-/// matters: it may have taken the place of another. Whoever does not run under
-/// systemd has no such socket.
+/// Reports that this process is ready and is the main one: it may have taken the place of
+/// another. Without systemd there is no such socket.
 pub fn ready() {
     let Some(path) = env::var_os("NOTIFY_SOCKET") else { return };
     let Ok(socket) = UnixDatagram::unbound() else { return };

@@ -1,11 +1,13 @@
-//! Who is this process, once it has bound its ports?
+//! The user that this process becomes once its ports are bound.
+//!
+//! # Required items
+//!
+//! A back end supplies, for `USER` or `USER:GROUP`, names or numbers:
+//!
+//! - `fn check_user(&str) -> io::Result<()>`: whether this host has them.
+//! - `fn become_user(&str) -> io::Result<()>`: becomes them for good.
 
-#[cfg(unix)]
-mod setuid;
-#[cfg(unix)]
-pub use setuid::{become_user, check_user};
-
-#[cfg(not(unix))]
-mod none;
-#[cfg(not(unix))]
-pub use none::{become_user, check_user};
+#[cfg_attr(unix, path = "setuid.rs")]
+#[cfg_attr(not(unix), path = "none.rs")]
+mod backend;
+pub use backend::{become_user, check_user};

@@ -35,7 +35,7 @@ pub fn become_user(wanted: &str) -> io::Result<()> {
         // It was started by one that had become this user already.
         return Ok(());
     }
-    // SAFETY: plain calls; the list has the one member that is told.
+    // SAFETY: plain calls; the list has the one member that the count says.
     let failed = unsafe {
         libc::setgroups(1, &gid) != 0 || libc::setgid(gid) != 0 || libc::setuid(uid) != 0
     };

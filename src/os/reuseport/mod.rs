@@ -1,19 +1,25 @@
-//! Several sockets of datagrams at one port.
+//! Several datagram sockets at one port.
 //!
-//! A system answers with [`bind_shard`], at the same address: it divides the clients
-//! among them, each client's datagrams come to one of them; and with [`bind_address`], at
-//! one address beside a socket of all addresses.
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn bind_shard(&UdpSocket) -> io::Result<UdpSocket>`: one more socket at the same address.
+//!   The system divides clients among such sockets; each client keeps its socket.
+//!   `Unsupported` where it does not divide them.
+//! - `fn bind_address(&socket, SocketAddr) -> io::Result<UdpSocket>`: a socket at one address
+//!   beside one at all addresses of that port.
 
 #[cfg(unix)]
 mod reuse;
 #[cfg(unix)]
 pub use reuse::bind_address;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(pegasus_linux)]
 pub use reuse::bind_shard;
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 mod none;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 pub use none::bind_shard;
 
 #[cfg(windows)]

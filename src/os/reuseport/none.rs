@@ -1,5 +1,5 @@
-//! One socket has all clients: elsewhere several at one address are an error, or
-//! only one of them is heard.
+//! One socket for all clients: on these systems a second one at the same address is an error,
+//! or receives nothing.
 
 use std::io;
 use std::net::UdpSocket;

@@ -10,17 +10,17 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// BSD needs it of the second socket only, and for other addresses of the port;
 /// Linux of both, where this is the one of which both must be one user's.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(pegasus_linux)]
 const SHARED: libc::c_int = libc::SO_REUSEPORT;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 const SHARED: libc::c_int = libc::SO_REUSEADDR;
 
 /// Opens one more socket at the address of this one. Which of them a client's
 /// datagrams come to changes only where sockets are opened or closed there.
 ///
 /// # Errors
-/// What the system says: another user opened the first, it is too old.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+/// Returns the OS error: another user opened the first, or the system is too old.
+#[cfg(pegasus_linux)]
 pub fn bind_shard(first: &UdpSocket) -> io::Result<UdpSocket> {
     bind_address(first, first.local_addr()?)
 }
@@ -29,7 +29,7 @@ pub fn bind_shard(first: &UdpSocket) -> io::Result<UdpSocket> {
 /// What is sent to that address comes to the new one.
 ///
 /// # Errors
-/// What the system says: somebody else is there, it is too old.
+/// Returns the OS error: the address is in use, or the system is too old.
 pub fn bind_address(first: &impl AsRawFd, address: SocketAddr) -> io::Result<UdpSocket> {
     set(first, libc::SOL_SOCKET, SHARED, 1)?;
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
@@ -38,7 +38,7 @@ pub fn bind_address(first: &impl AsRawFd, address: SocketAddr) -> io::Result<Udp
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and owned by nothing else.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     // SAFETY: no memory is involved.
     unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(pegasus_linux)]
     fn clients_are_divided_and_each_stays_where_it_was() {
         for (address, to) in
             [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")]

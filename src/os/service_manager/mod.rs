@@ -1,11 +1,14 @@
-//! Was this process started as a service that the system controls by calls?
+//! A manager that controls services by calls, as Windows has.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn run(main) -> i32`: runs `main` under the manager, if there is one; returns its status.
+//! - `fn ready()`: reports that this service is ready.
+//! - `fn is_managed() -> bool`: whether the manager started this process.
 
-#[cfg(windows)]
-mod windows;
-#[cfg(windows)]
-pub use windows::{is_managed, ready, run};
-
-#[cfg(not(windows))]
-mod none;
-#[cfg(not(windows))]
-pub use none::{is_managed, ready, run};
+#[cfg_attr(windows, path = "windows.rs")]
+#[cfg_attr(not(windows), path = "none.rs")]
+mod backend;
+pub use backend::{is_managed, ready, run};

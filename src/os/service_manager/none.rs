@@ -5,10 +5,10 @@ pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
     main()
 }
 
-/// Nobody is told.
+/// No manager to report to.
 pub fn ready() {}
 
-/// Never.
+/// Never here.
 pub fn is_managed() -> bool {
     false
 }

@@ -75,7 +75,7 @@ unsafe extern "system" fn start(_: u32, _: *mut PWSTR) {
     tell(scm::SERVICE_STOPPED, exit);
 }
 
-/// Whether the manager started this process: nobody reads its standard error.
+/// Whether the manager started this process. Its standard error has no reader then.
 pub fn is_managed() -> bool {
     !HANDLE.load(Ordering::SeqCst).is_null()
 }
@@ -92,8 +92,8 @@ fn take() -> Option<Main> {
 }
 
 /// Whether the manager may have started this process: in session 0, or, under
-/// Wine, where nobody reads what it says. Others do not ask the manager, who
-/// lets one wait there for ten seconds.
+/// Wine, without a reader of standard error. Other processes do not ask the manager:
+/// its answer may take ten seconds.
 fn may_be_managed() -> bool {
     let mut session = 0;
     // SAFETY: the first call writes the number it is given, the other one takes
@@ -119,8 +119,8 @@ pub fn run(main: impl FnOnce() -> i32 + Send + 'static) -> i32 {
         lpServiceProc: Some(start),
     };
     let table = [entry, scm::SERVICE_TABLE_ENTRYW::default()];
-    // It returns when the service has stopped, or at once: nobody manages this
-    // process, and what was to be run still is.
+    // It returns when the service has stopped, or at once where no manager started this
+    // process. Then the work is still to be run.
     // SAFETY: the table ends with an empty entry, and lives for the call.
     unsafe { scm::StartServiceCtrlDispatcherW(table.as_ptr()) };
     take().map_or_else(|| EXIT.load(Ordering::SeqCst), |main| main())

@@ -1,19 +1,22 @@
-//! What does the operator want of this process?
+//! What the operator asks of this process: signals, console events, calls of a manager.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `struct SignalSource` with `fn drain(&mut self)`: forgets the wake-ups that came.
+//! - `fn install(&Registry, Token, &Arc<Waker>, managed: bool) -> io::Result<SignalSource>`:
+//!   counts signals in `PENDING` from now on, and wakes the loop for each.
+//! - `fn wake()` where `raise` is compiled: wakes the loop.
 
 use mio::{Registry, Token, Waker};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-#[cfg(unix)]
-mod unix;
-#[cfg(unix)]
-use unix as mechanism;
-
-#[cfg(windows)]
-mod windows;
-#[cfg(windows)]
-use windows as mechanism;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod backend;
 
 /// What a signal asks of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,11 +40,11 @@ const ONE: [u32; 4] = [1, 1 << 8, 1 << 16, 1 << 24];
 #[cfg(windows)]
 pub(super) fn raise(signal: Signal) {
     PENDING.fetch_add(ONE[signal as usize], Ordering::Relaxed);
-    mechanism::wake();
+    backend::wake();
 }
 
 /// Signals as readiness of the token that they were installed with.
-pub struct Signals(mechanism::SignalSource);
+pub struct Signals(backend::SignalSource);
 
 impl Signals {
     /// Catches this process's signals from now on; they wake the poll of
@@ -56,7 +59,7 @@ impl Signals {
         waker: &Arc<Waker>,
         managed: bool,
     ) -> io::Result<Signals> {
-        mechanism::install(registry, token, waker, managed).map(Signals)
+        backend::install(registry, token, waker, managed).map(Signals)
     }
 
     /// The signals that came since the last call.

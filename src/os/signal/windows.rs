@@ -46,7 +46,7 @@ pub(super) fn install(
 ) -> io::Result<SignalSource> {
     MANAGED.store(managed, Ordering::Relaxed);
     let _ = WAKER.set(waker.clone());
-    // A service may have been told to end before it listened.
+    // The manager may have ended this service before it listened.
     wake();
     // SAFETY: the handler is a function that lives as long as the process.
     if unsafe { SetConsoleCtrlHandler(Some(handle), 1) } == 0 {

@@ -1,17 +1,22 @@
-//! What the standard library cannot set on a TCP socket.
+//! TCP socket options that the standard library lacks.
+//!
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn prepare_listener(&socket) -> io::Result<()>`: a long backlog, and the options below.
+//! - `fn set_inherited_options(&listener)`: options that accepted sockets inherit.
+//! - `fn keepalive(&socket)`: the system finds out when the peer is gone.
+//! - `fn set_oob_inline(&socket)`: urgent data stays among the other bytes (RFC 6093).
+//! - `fn reset_on_close(&socket)`: closing it resets the connection.
+//! - `fn is_dual_stack(&socket) -> bool`: whether one on `[::]` takes IPv4 too.
+//! - `fn accept(&listener) -> io::Result<(TcpStream, SocketAddr)>`: with the oldest call that
+//!   there is, for systems and seccomp filters that lack `accept4`.
 
-#[cfg(unix)]
-mod unix;
-#[cfg(unix)]
-pub use unix::{
-    accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options,
-    set_oob_inline,
-};
-
-#[cfg(windows)]
-mod windows;
-#[cfg(windows)]
-pub use windows::{
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(windows, path = "windows.rs")]
+mod backend;
+pub use backend::{
     accept, is_dual_stack, keepalive, prepare_listener, reset_on_close, set_inherited_options,
     set_oob_inline,
 };
@@ -29,7 +34,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Where it is.
+    /// Its local address.
     ///
     /// # Errors
     /// Returns the OS error.
@@ -40,7 +45,7 @@ impl Socket {
         }
     }
 
-    /// Whether calls on it answer at once; so for everybody who has it.
+    /// Sets whether calls on it return at once, for every process that has it.
     ///
     /// # Errors
     /// Returns the OS error.
@@ -52,10 +57,10 @@ impl Socket {
     }
 }
 
-/// A short read means that the socket is empty, and its next byte is an event.
-/// True of epoll; elsewhere only an error says so. (Not at urgent data, nor where
-/// the end was told already.)
-pub const SHORT_READ_DRAINS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// Whether a short read means that the socket is empty and that its next byte is an event.
+/// True of epoll; elsewhere only `WouldBlock` means it. It does not hold at urgent data, nor
+/// after the event of the end.
+pub const SHORT_READ_DRAINS: bool = cfg!(pegasus_linux);
 
 /// Connections that may wait to be accepted.
 pub const BACKLOG: i32 = 4096;
@@ -95,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_cannot_be_had_is_nobody_elses_fault() {
+    fn a_port_that_is_taken_is_no_fault_of_the_peer() {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let error = UdpSocket::bind(taken.local_addr().unwrap()).unwrap_err();
         assert!(is_port_exhausted(&error), "{error}");
@@ -104,9 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn this_host_can_call_itself_but_nobody_far_away_from_there() {
+    fn this_host_reaches_itself_but_no_link_without_scope() {
         assert!(has_address_for("127.0.0.1:9".parse().unwrap()));
-        // A link-local address says nothing without its link.
+        // A link-local address is ambiguous without its link.
         assert!(!has_address_for("[fe80::1]:9".parse().unwrap()));
     }
 }

@@ -11,13 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd};
 pub fn keepalive(socket: &impl AsRawFd) {
     let on: libc::c_int = 1;
     let _ = set(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, on);
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "illumos"
-    ))]
+    #[cfg(any(pegasus_linux, target_os = "freebsd", target_os = "netbsd", target_os = "illumos"))]
     for (name, value) in
         [(libc::TCP_KEEPIDLE, 60), (libc::TCP_KEEPINTVL, 10), (libc::TCP_KEEPCNT, 3)]
     {
@@ -79,15 +73,15 @@ pub fn is_dual_stack(socket: &impl AsRawFd) -> bool {
 /// Accepts by the oldest of calls, `accept(2)`; the stream does not block.
 ///
 /// # Errors
-/// What the system says; `NotConnected` if the client is gone again.
+/// Returns the OS error; `NotConnected` if the client is gone again.
 pub fn accept(listener: &impl AsRawFd) -> io::Result<(TcpStream, SocketAddr)> {
-    // SAFETY: the call is told that there is no room for an address.
+    // SAFETY: null pointers ask for no address.
     let descriptor =
         unsafe { libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and owned by nothing else.
     let stream = unsafe { TcpStream::from_raw_fd(descriptor) };
     // SAFETY: a plain call on an open descriptor. A program that this one starts
     // would have it; no more than that.

@@ -7,7 +7,7 @@ use windows_sys::Win32::Networking::WinSock as winsock;
 
 fn set<T>(socket: &impl AsRawSocket, level: i32, name: i32, value: T) {
     let length = std::mem::size_of::<T>() as i32;
-    // SAFETY: the value lives for the call and has the length that is told.
+    // SAFETY: the value lives for the call and has this length.
     unsafe {
         winsock::setsockopt(
             socket.as_raw_socket() as winsock::SOCKET,

@@ -15,14 +15,14 @@ impl Pipe {
     /// An empty pipe, as large as the system allows this user.
     ///
     /// # Errors
-    /// What the system says, as for want of descriptors.
+    /// Returns the OS error, for example when no descriptor is free.
     pub fn new() -> io::Result<Pipe> {
         let mut ends: [RawFd; 2] = [-1; 2];
         // SAFETY: the call fills the two places it is given.
         if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptors are new and nobody else's.
+        // SAFETY: the descriptors are new and owned by nothing else.
         let pipe = unsafe {
             Pipe { read: OwnedFd::from_raw_fd(ends[0]), write: OwnedFd::from_raw_fd(ends[1]) }
         };

@@ -1,11 +1,13 @@
-//! Where does the system collect log lines?
+//! The log of the system.
+//!
+//! # Required items
+//!
+//! A back end supplies `Syslog` with:
+//!
+//! - `Default`: not connected yet.
+//! - `fn send(&self, severity: u8, text: &str)`: sends one line, or drops it.
 
-#[cfg(unix)]
-mod socket;
-#[cfg(unix)]
-pub use socket::Syslog;
-
-#[cfg(not(unix))]
-mod none;
-#[cfg(not(unix))]
-pub use none::Syslog;
+#[cfg_attr(unix, path = "socket.rs")]
+#[cfg_attr(not(unix), path = "none.rs")]
+mod backend;
+pub use backend::Syslog;

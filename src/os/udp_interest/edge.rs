@@ -1,4 +1,4 @@
-//! Events as the loop takes them of all sockets: once for what is new.
+//! Edge-triggered, as all other sockets of the loop: one event for what is new.
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -7,7 +7,7 @@ use std::io;
 /// Whether an event comes again until all is read.
 pub const LEVEL_TRIGGERED: bool = false;
 
-/// The loop is told when there is something to be read.
+/// The loop gets an event when there is something new to read.
 ///
 /// # Errors
 /// Returns the OS error.

@@ -1,5 +1,5 @@
-//! `epoll_ctl(2)` without `EPOLLET`: whoever expects one datagram reads one,
-//! and need not read again to learn that there was no other.
+//! `epoll_ctl(2)` without `EPOLLET`: a reader that expects one datagram reads once, without
+//! a second call only to learn that there is no other.
 
 use mio::net::UdpSocket;
 use mio::{Registry, Token};
@@ -9,9 +9,8 @@ use std::os::fd::AsRawFd;
 /// Whether an event comes again until all is read.
 pub const LEVEL_TRIGGERED: bool = true;
 
-/// The loop is told when there is something to be read, until the socket is
-/// closed. An error that nobody [takes](crate::os::datagram::clear_errors) is told
-/// again and again, too.
+/// The loop gets events while there is something to read. An error repeats, too, until it
+/// is [cleared](crate::os::datagram::clear_errors).
 ///
 /// # Errors
 /// Returns the OS error.

@@ -1,13 +1,13 @@
-//! How a loop is told of a socket that there is something to be read.
+//! Registers a datagram socket for reading.
 //!
-//! A system answers with [`register_readable`] and [`LEVEL_TRIGGERED`].
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn register_readable(&Registry, &mut UdpSocket, Token) -> io::Result<()>`.
+//! - `const LEVEL_TRIGGERED: bool`: whether an event repeats until everything is read.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod level;
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub use level::{register_readable, LEVEL_TRIGGERED};
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod edge;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub use edge::{register_readable, LEVEL_TRIGGERED};
+#[cfg_attr(pegasus_linux, path = "level.rs")]
+#[cfg_attr(not(pegasus_linux), path = "edge.rs")]
+mod backend;
+pub use backend::{register_readable, LEVEL_TRIGGERED};

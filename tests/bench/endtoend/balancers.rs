@@ -99,10 +99,12 @@ impl Balancer {
     }
 
     fn haproxy(&mut self, balance: &str, services: &[Service], weights: Option<&[u32]>) {
-        let (directory, port) = (Directory::new(), free_port());
+        let directory = Directory::new();
+        let port = free_port();
         let mut text = format!(
             "global\n maxconn 8000\n nbthread 1\n stats socket {}\n\
-             defaults\n mode tcp\n timeout connect 1s\n timeout client 60s\n timeout server 60s\n option redispatch\n\
+             defaults\n mode tcp\n timeout connect 1s\n timeout client 60s\n\
+             \x20timeout server 60s\n option redispatch\n\
              listen {SERVICE}\n bind 127.0.0.1:{port}\n balance {balance}\n",
             directory.file("stats"),
         );

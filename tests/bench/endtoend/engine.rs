@@ -135,7 +135,8 @@ impl Engine {
         let mut ended = Vec::new();
         while let Some(step) = self.step().filter(|step| self.meter.at + step <= to) {
             self.age(step);
-            let (at, running) = (self.meter.at, self.running().0);
+            let at = self.meter.at;
+            let running = self.running().0;
             let mut place = 0;
             for _ in 0..running {
                 if self.jobs[place].left > NOTHING {

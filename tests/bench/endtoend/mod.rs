@@ -70,10 +70,13 @@ fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (
         .collect();
     let requests =
         clients::requests(1 + round, scenario.rate, scenario.balancers, WARM_UP + measured);
-    let (struck, returned) = (WARM_UP + measured / 3, WARM_UP + measured * 2 / 3);
+    let struck = WARM_UP + measured / 3;
+    let returned = WARM_UP + measured * 2 / 3;
     let used =
         || own_time() + subjects.iter().map(|subject| subject.balancer.used()).sum::<Duration>();
-    let (before, used_before, start) = (processor_time(), used(), Instant::now());
+    let before = processor_time();
+    let used_before = used();
+    let start = Instant::now();
     let visits = thread::scope(|scope| {
         let clients: Vec<_> = subjects
             .iter()
@@ -152,7 +155,8 @@ fn bench_endtoend() {
         let mean = |of: fn(&Effort) -> f64| {
             runs.iter().map(|(_, effort)| of(effort)).sum::<f64>() / rounds as f64
         };
-        let (busy, own) = (mean(|effort| effort.all), mean(|effort| effort.own));
+        let busy = mean(|effort| effort.all);
+        let own = mean(|effort| effort.own);
         let efforts =
             format!("the machine was {:.0} % busy, {:.0} % with this", 100.0 * busy, 100.0 * own);
         println!("{:<4} {}; {efforts}", scenario.name, scenario.what);

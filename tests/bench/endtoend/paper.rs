@@ -26,7 +26,8 @@ impl Paper {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (failures, over): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
-        let (reported, ended) = (failures.clone(), over.clone());
+        let reported = failures.clone();
+        let ended = over.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
@@ -67,7 +68,8 @@ fn serve(client: TcpStream, queue: SocketAddr, reported: &AtomicU64) {
 
 /// The bench's requests are one line, its answers end with the connection.
 fn join(mut client: &TcpStream, mut provider: TcpStream) -> std::io::Result<()> {
-    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    let mut request = Vec::new();
+    let mut answer = Vec::new();
     BufReader::new(client).read_until(b'\n', &mut request)?;
     provider.write_all(&request)?;
     provider.read_to_end(&mut answer)?;

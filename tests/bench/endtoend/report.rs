@@ -164,7 +164,8 @@ pub fn print(scenario: &Scenario, results: &Results) -> usize {
     };
     for (kind, figures) in results {
         println!(
-            "{:<4} {:<19} {:>6.0} {:>8.1} {:>8.0} {:>7.0} {:>6.0} {:>6.0} {:>7.0} {:>6.1} {:>8} {:>8}",
+            "{:<4} {:<19} {:>6.0} {:>8.1} {:>8.0} {:>7.0} {:>6.0} {:>6.0} {:>7.0} {:>6.1} \
+             {:>8} {:>8}",
             scenario.name,
             kind.name(),
             figures.sent,

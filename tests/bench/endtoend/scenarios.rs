@@ -138,7 +138,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "A5",
-        what: "2 slots of speeds 1, 2, 4, load 0.8; four fifths of the time at speed 1 are spent elsewhere",
+        what: "2 slots of speeds 1, 2, 4, load 0.8; at speed 1 four fifths of it pass elsewhere",
         builds: [
             Build { outside: 4.0, ..Build::of(2, 1.0) },
             Build { outside: 4.0, ..Build::of(2, 2.0) },

@@ -269,10 +269,8 @@ impl Counter {
             self.meters.pop_front();
         }
         let time = (now.at - before.at).max(1e-3);
-        let (busy, queued) = (
-            (now.busy - before.busy) / time / self.workers as f64,
-            (now.queued - before.queued) / time,
-        );
+        let busy = (now.busy - before.busy) / time / self.workers as f64;
+        let queued = (now.queued - before.queued) / time;
         // Whoever reads meanwhile reads all of the old one.
         let new = self.load.with_extension("new");
         let text = format!("u={busy:.4} q={queued:.4} c={}\n", self.workers);

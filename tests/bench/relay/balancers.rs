@@ -163,7 +163,9 @@ fn each(scene: &Scene, piece: impl Fn(usize, &SocketAddr) -> String) -> String {
 }
 
 fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
-    let (program, directory, port) = (find("haproxy")?, Directory::new(), free_port());
+    let program = find("haproxy")?;
+    let directory = Directory::new();
+    let port = free_port();
     let most = scene.connections;
     // `option splice-auto` alone does not splice this load.
     let (global, defaults) = match splice {
@@ -185,7 +187,9 @@ fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
 }
 
 fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
-    let (program, directory, port) = (find("nginx")?, Directory::new(), free_port());
+    let program = find("nginx")?;
+    let directory = Directory::new();
+    let port = free_port();
     let servers = each(scene, |_, provider| format!("server {provider}; "));
     let module = Path::new("/usr/lib/nginx/modules/ngx_stream_module.so");
     let module = if module.is_file() {
@@ -194,7 +198,8 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
         String::new()
     };
     // Two a connection, and a few of its own. One process, which ends with this one.
-    let (place, most) = (directory.path().display().to_string(), 2 * scene.connections + 64);
+    let place = directory.path().display().to_string();
+    let most = 2 * scene.connections + 64;
     let kind = if scene.datagrams { "udp" } else { "backlog=4096" };
     let text = format!(
         "{module}master_process off;\ndaemon off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
@@ -202,7 +207,8 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
          stream {{\n  proxy_timeout 10m;\n  upstream all {{ {servers}}}\n\
          \x20 server {{ listen 127.0.0.1:{port} {kind}; proxy_pass all; }}\n}}\n"
     );
-    let (conf, log) = (directory.write("nginx.conf", &text), directory.file("error.log"));
+    let conf = directory.write("nginx.conf", &text);
+    let log = directory.file("error.log");
     start(
         scene,
         "nginx",
@@ -213,7 +219,9 @@ fn nginx(scene: &Scene) -> Result<Balancer, Skipped> {
 }
 
 fn pen(scene: &Scene) -> Result<Balancer, Skipped> {
-    let (program, port, most) = (find("pen")?, free_port(), scene.connections.to_string());
+    let program = find("pen")?;
+    let port = free_port();
+    let most = scene.connections.to_string();
     let mut command = Command::new(program);
     // In the foreground, without affinity.
     command.args(["-f", "-r", "-x", &most, "-t", "5"]);
@@ -241,7 +249,8 @@ pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
     let mut line = ControlConnection::to(queue);
     for provider in providers {
         let answer = line.ask(&format!(
-            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}&lease=2h"
+            "ticket?provider={provider}&service={service}&tickets={TICKETS}&capacity={TICKETS}\
+             &lease=2h"
         ));
         assert!(answer.starts_with("ok "), "{answer}");
     }

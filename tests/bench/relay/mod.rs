@@ -99,8 +99,10 @@ impl Run<'_> {
             balancers::offer(balancer.doors[0], "default", self.scene().providers);
         }
         let others = || own_time() + self.providers.process().used();
-        let (machine, ours, used, start) =
-            (processor_time(), others(), balancer.used(), Instant::now());
+        let machine = processor_time();
+        let ours = others();
+        let used = balancer.used();
+        let start = Instant::now();
         let mut sample = clients(&self.scenario.load, balancer, lasting);
         thread::sleep(SETTLE);
         let used = (balancer.used().saturating_sub(used)).as_secs_f64();
@@ -124,7 +126,8 @@ impl Run<'_> {
     fn idle(&self, balancer: &mut Balancer, row: &Row) -> Figures {
         *balancer = (row.start)(&self.scene()).unwrap_or_else(|why| panic!("{}: {why}", row.name));
         let count = IDLE.min(self.connections - self.connections / 10);
-        let (all, share) = (balancer.memory("Rss"), balancer.memory("Pss"));
+        let all = balancer.memory("Rss");
+        let share = balancer.memory("Pss");
         let streams = talk::open_echoing(&balancer.doors, count);
         thread::sleep(10 * SETTLE);
         let grown = balancer.memory("Pss") - share;

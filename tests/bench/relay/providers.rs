@@ -108,7 +108,8 @@ fn register(poll: &Poll, source: &mut impl Source, token: usize) {
 impl Counter {
     fn open() -> Counter {
         let poll = Poll::new().unwrap();
-        let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+        let mut listeners = Vec::new();
+        let mut sockets = Vec::new();
         for trade in TRADES {
             let mut line = format!("{trade:?} at");
             for address in addresses() {

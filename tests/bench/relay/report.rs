@@ -55,7 +55,8 @@ impl Ratio {
     /// Of two rows, round by round; by a bootstrap, which is the same each time.
     fn of(results: &Results, metric: Metric, ours: &str, other: &str) -> Option<Ratio> {
         const SAMPLES: usize = 2000;
-        let (ours, other) = (series(results, ours, metric)?, series(results, other, metric)?);
+        let ours = series(results, ours, metric)?;
+        let other = series(results, other, metric)?;
         let ratios: Vec<f64> = ours.iter().zip(other).map(|(ours, other)| ours / other).collect();
         if ratios.is_empty() || ratios.iter().any(|ratio| !ratio.is_finite()) {
             return None;
@@ -68,7 +69,8 @@ impl Ratio {
         };
         let mut medians: Vec<f64> = (0..SAMPLES).map(|_| sample()).collect();
         medians.sort_by(f64::total_cmp);
-        let (low, high) = (medians[SAMPLES / 40], medians[SAMPLES - 1 - SAMPLES / 40]);
+        let low = medians[SAMPLES / 40];
+        let high = medians[SAMPLES - 1 - SAMPLES / 40];
         Some(Ratio { median: median(ratios), low, high })
     }
 
@@ -210,12 +212,16 @@ pub fn json(scenario: &Scenario, results: &Results, others: f64) -> String {
             let Some(values) = series(results, name, column.metric) else { continue };
             let rounds: Vec<String> =
                 values.iter().map(|value| number(value * column.scale)).collect();
-            let _ = writeln!(
+            let _ = write!(
                 text,
-                r#"{{"scenario":"{}","balancer":"{name}","figure":"{}","value":{},"rounds":[{}],"machine_others":{}}}"#,
+                r#"{{"scenario":"{}","balancer":"{name}","figure":"{}","value":{},"#,
                 scenario.name,
                 column.title,
                 number(whole(column.metric, values) * column.scale),
+            );
+            let _ = writeln!(
+                text,
+                r#""rounds":[{}],"machine_others":{}}}"#,
                 rounds.join(","),
                 number(others),
             );
@@ -224,11 +230,14 @@ pub fn json(scenario: &Scenario, results: &Results, others: f64) -> String {
     for (ours, column) in comparisons(scenario, results) {
         for (name, _) in results.iter().filter(|(name, _)| *name != ours) {
             let Some(ratio) = Ratio::of(results, column.metric, ours, name) else { continue };
+            let _ = write!(
+                text,
+                r#"{{"scenario":"{}","ours":"{ours}","other":"{name}","figure":"{}","#,
+                scenario.name, column.title,
+            );
             let _ = writeln!(
                 text,
-                r#"{{"scenario":"{}","ours":"{ours}","other":"{name}","figure":"{}","ratio":{},"low":{},"high":{}}}"#,
-                scenario.name,
-                column.title,
+                r#""ratio":{},"low":{},"high":{}}}"#,
                 number(ratio.median),
                 number(ratio.low),
                 number(ratio.high),

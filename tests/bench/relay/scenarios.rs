@@ -218,7 +218,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "inetd",
-        what: "a process of openbsd-inetd for each answer of 1 KB, 8 at once, the client ends its side first",
+        what:
+            "a process of openbsd-inetd for each answer of 1 KB, 8 at once, the client ends first",
         trade: Trade::Answer,
         load: Load::Fresh(Fresh { at_once: 8, rate: None, half_close: true }),
         rows: &["direct", "inetd-nc", "inetd-socat", "inetd-pegasus"],

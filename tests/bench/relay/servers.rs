@@ -8,7 +8,8 @@ use std::process::Command;
 
 /// openbsd-inetd with one line; `arguments` begin with the program's own name.
 fn inetd(directory: Directory, program: &str, arguments: &str) -> Result<Balancer, Skipped> {
-    let (inetd, port) = (find("inetd")?, free_port());
+    let inetd = find("inetd")?;
+    let port = free_port();
     let user = output(Command::new(find("id")?).arg("-un"));
     // Without a number it allows 256 starts a minute.
     let line = format!(
@@ -25,7 +26,8 @@ fn inetd(directory: Directory, program: &str, arguments: &str) -> Result<Balance
 
 /// `nc` or `socat` as the program. They know one provider only.
 pub fn inetd_other(scene: &Scene, name: &str) -> Result<Balancer, Skipped> {
-    let (program, provider) = (find(name)?.display().to_string(), scene.providers[0]);
+    let program = find(name)?.display().to_string();
+    let provider = scene.providers[0];
     let arguments = match name {
         // Without -N it does not pass on the client's end, and so never ends.
         "nc" => format!("nc -N {} {}", provider.ip(), provider.port()),

@@ -6,7 +6,7 @@ use pegasus_core::protocol::message::Next;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use std::time::Duration;
 
-/// A poll that tells whether it was woken since the last time.
+/// A poll that reports whether it was woken since the last time.
 struct Sleeper(Poll, Arc<Waker>);
 
 impl Sleeper {
@@ -54,44 +54,42 @@ fn heard(local_handle: &LocalHandle) -> Vec<String> {
 }
 
 #[test]
-fn threads_ask_without_a_connection_and_whatever_the_lists_say() {
-    let nobody = QueueOptions {
+fn threads_ask_without_a_connection_and_regardless_of_the_allow_lists() {
+    let closed = QueueOptions {
         allow_ticket: Vec::new(),
         allow_next: Vec::new(),
         ..QueueOptions::default()
     };
-    let (mut control, mut sleeper) = (Sleeper::new(), Sleeper::new());
-    let shared = SharedQueue::new(TicketQueue::new(nobody, 1), 2, control.1.clone());
-    let (one, two) = (
-        shared.join(sleeper.1.clone(), NOW).unwrap(),
-        shared.join(control.1.clone(), NOW).unwrap(),
-    );
-    assert!(shared.join(sleeper.1.clone(), NOW).is_none(), "no more than were to come");
+    let mut control = Sleeper::new();
+    let mut sleeper = Sleeper::new();
+    let shared = SharedQueue::new(TicketQueue::new(closed, 1), 2, control.1.clone());
+    let one = shared.join(sleeper.1.clone(), NOW).unwrap();
+    let two = shared.join(control.1.clone(), NOW).unwrap();
+    assert!(shared.join(sleeper.1.clone(), NOW).is_none(), "more handles than the limit");
     one.ask(ticket(1), NOW);
     one.ask(next(Some(7), Span::ZERO), NOW);
     assert_eq!(
         heard(&one),
         ["up", "ok active=0.000 granted=0 waiting=0 mode=slots", "7: 10.0.0.7:80"]
     );
-    assert!(!sleeper.woken(), "whoever asks looks for the answer himself");
+    assert!(!sleeper.woken(), "the caller polls for its reply and need not be woken");
     two.ask(next(Some(7), Span::ZERO), NOW);
     assert_eq!(heard(&two), ["up", "7: error no-ticket id=7"]);
     // The end of a thread frees what it held.
     drop(one);
     two.ask(next(Some(8), Span::ZERO), NOW);
     assert_eq!(heard(&two), ["8: 10.0.0.7:80"]);
-    assert!(control.woken(), "the registration is a note for the log, which the other loop writes");
+    assert!(control.woken(), "the server's loop writes the registration to the log");
 }
 
 #[test]
-fn an_answer_that_somebody_else_brought_about_wakes_who_waits_for_it() {
-    let (mut control, mut sleeper) = (Sleeper::new(), Sleeper::new());
-    let mut shared =
-        SharedQueue::new(TicketQueue::new(QueueOptions::default(), 1), 2, control.1.clone());
-    let (one, two) = (
-        shared.join(sleeper.1.clone(), NOW).unwrap(),
-        shared.join(control.1.clone(), NOW).unwrap(),
-    );
+fn a_reply_that_another_thread_caused_wakes_the_waiting_one() {
+    let mut control = Sleeper::new();
+    let mut sleeper = Sleeper::new();
+    let queue = TicketQueue::new(QueueOptions::default(), 1);
+    let mut shared = SharedQueue::new(queue, 2, control.1.clone());
+    let one = shared.join(sleeper.1.clone(), NOW).unwrap();
+    let two = shared.join(control.1.clone(), NOW).unwrap();
     one.ask(ticket(1), NOW);
     while shared.poll_output().is_some() {}
     two.ask(next(Some(1), Span::ZERO), NOW);

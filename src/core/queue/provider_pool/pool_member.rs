@@ -1,7 +1,7 @@
-//! A provider in the book: its offer, what of it is in use, its failures.
+//! A provider in the pool: its offer, what of it is in use, its failures.
 //!
 //! Owns what it can take at a moment and when time alone changes that. The
-//! book owns when it changes otherwise.
+//! pool owns when it changes otherwise.
 
 use crate::base::address::Provider;
 use crate::base::time::{Moment, Span};

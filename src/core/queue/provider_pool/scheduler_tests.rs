@@ -1,10 +1,10 @@
-//! What each scheduler does with a book, and that the quick ways choose what a
+//! What each scheduler does with a pool, and that the quick ways choose what a
 //! plain look at everybody would.
 
 use super::*;
 use crate::base::random::Random;
 use crate::scheduler::competitive::SCAN_MAX;
-use crate::scheduler::registry::{SchedulerName, SCHEDULERS};
+use crate::scheduler::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
 
 const LEASE: Span = Span::from_secs(1000);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 
 const LEASE: Span = Span::from_secs(1000);
 

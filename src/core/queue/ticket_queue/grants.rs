@@ -1,4 +1,4 @@
-//! Who gets a position at a provider, who waits for one, and how it is given back.
+//! Who gets a slot at a provider, who waits for one, and how it is given back.
 //!
 //! Owns the way of a request through the queue: granted, waiting, turned away,
 //! ended, failed, forgotten. Each gets exactly one answer.
@@ -40,7 +40,7 @@ impl TicketQueue {
         if let Some(conn) = self.connection_mut(connection) {
             match id {
                 Some(id) => {
-                    drop(conn.requests.insert(id, RequestState::Waiting { service: key, position }))
+                    conn.requests.insert(id, RequestState::Waiting { service: key, position });
                 }
                 None => conn.waiting_uncounted.push((key, position)),
             }
@@ -179,7 +179,9 @@ impl TicketQueue {
         self.waiting -= 1;
         if let Some(conn) = self.connection_mut(waiter.request.connection) {
             match waiter.request.next.id {
-                Some(id) => drop(conn.requests.remove(&id)),
+                Some(id) => {
+                    conn.requests.remove(&id);
+                }
                 None => conn.waiting_uncounted.retain(|held| *held != (key, position)),
             }
         }
@@ -209,7 +211,7 @@ impl TicketQueue {
             Some(RequestState::Active { service, grant, client }) => {
                 self.release(service, grant, client, !unused, now)
             }
-            // The conn gave up: its `next` gets its one answer now.
+            // The connection gave up: its `next` gets its one reply now.
             Some(RequestState::Waiting { service, position }) => {
                 self.reject(service, position, ErrorCode::NoTicket)
             }
@@ -306,7 +308,7 @@ impl TicketQueue {
             if gone { std::mem::take(&mut conn.waiting_uncounted) } else { Vec::new() };
         let mut ended = Vec::new();
         let mut active = Vec::new();
-        // In the slot of the ids, so that the same story always ends the same way.
+        // In the order of the ids, so that the same story always ends the same way.
         let mut ids: Vec<_> = conn.requests.iter().collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         for (_, held) in ids {

@@ -7,7 +7,7 @@ use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::channel::ReplySlot;
 use crate::protocol::message::{Reply, Request};
-use crate::scheduler::registry::SchedulerName;
+use crate::scheduler::SchedulerName;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct QueueOptions {
     pub services_max: usize,
     /// Who may offer and withdraw.
     pub allow_ticket: Vec<Cidr>,
-    /// Who may pending for providers and report failures.
+    /// Who may ask for providers and report failures.
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
@@ -88,7 +88,7 @@ pub enum Input {
         /// What.
         request: Request,
     },
-    /// It will pending no more, but may still read.
+    /// It will send no more requests, but may still read.
     ReadClosed {
         /// Its key.
         connection: Key,
@@ -176,13 +176,6 @@ pub struct QueueLog {
     pub provider: Provider,
 }
 
-impl fmt::Display for QueueLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueueLog { event, service, provider } = self;
-        write!(f, "{} service={service} provider={provider}", event.word())
-    }
-}
-
 /// What can happen to a provider.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProviderEvent {
@@ -198,6 +191,13 @@ pub enum ProviderEvent {
     Drained,
     /// An operator resumed it.
     Resumed,
+}
+
+impl fmt::Display for QueueLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QueueLog { event, service, provider } = self;
+        write!(f, "{} service={service} provider={provider}", event.word())
+    }
 }
 
 impl ProviderEvent {

@@ -60,7 +60,7 @@ impl TicketQueue {
         }
     }
 
-    /// Whether there is a program to pending, and something to choose.
+    /// Whether there is a program to ask, and something to choose.
     pub(super) fn worth_asking_plugin(
         &mut self,
         key: Key,
@@ -106,7 +106,7 @@ impl TicketQueue {
         };
         let Some(state) = self.services.get_mut(key) else { return };
         if !state.waiting.get(position).is_some_and(|waiter| waiter.request.asking_plugin) {
-            // Too late, or the conn is gone.
+            // Too late, or the connection is gone.
             return;
         }
         if !state.pool.contains(provider) {

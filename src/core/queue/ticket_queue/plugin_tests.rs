@@ -10,7 +10,8 @@ fn with_plugin(script: &str) -> Story {
     story.tell(
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=2&capacity=8 => ok…
          0s plugin up
-         0s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=2&capacity=8 => plugin: ticket provider=10.0.0.2:80 tickets=2 capacity=8 | ok…",
+         0s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=2&capacity=8 \
+             => plugin: ticket provider=10.0.0.2:80 tickets=2 capacity=8 | ok…",
     );
     story.tell(script);
     story
@@ -43,7 +44,8 @@ fn one_that_is_slow_lies_or_dies_costs_nobody_more_than_its_time() {
          1.1s r pegasus://b/next => 10.0.0.2:80
          2s plugin up
          2s r pegasus://b/next => plugin: next id=1…
-         2s plugin advice id=1 provider=10.0.0.9:80 => restart: it names providers that do not exist | r: 10.0.0.1:80"
+         2s plugin advice id=1 provider=10.0.0.9:80 \
+             => restart: it names providers that do not exist | r: 10.0.0.1:80"
     ));
     with_plugin(&format!(
         "1s r pegasus://b/next => plugin: next id=0 {BOTH}

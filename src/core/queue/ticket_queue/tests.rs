@@ -7,7 +7,7 @@
 //! into the status, KIND being `queue`, `service` or a provider's address.
 //! `plugin up`, `plugin down` and `plugin advice LINE` are the program that
 //! schedules, which hears `plugin: LINE`. Every answer since the line before
-//! must be there, in its slot.
+//! must be there, in its order.
 
 use super::*;
 use crate::base::key_value;
@@ -188,12 +188,14 @@ fn told(script: &str) -> Story {
 #[test]
 fn the_papers_dialogue() {
     told(
-        "0s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 => ok active=0.000 granted=0 waiting=0 mode=slots
+        "0s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 \
+            => ok active=0.000 granted=0 waiting=0 mode=slots
          0s r pegasus://b/next => 10.0.0.1
          0s r pegasus://b/next => 10.0.0.1
          0s r pegasus://b/next => error no-ticket
          0s ? 10.0.0.1 tickets=2 offered=2 free=0 active=0 spent=2
-         1s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 => ok active=0.000 granted=2 waiting=1 mode=paper
+         1s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 \
+             => ok active=0.000 granted=2 waiting=1 mode=paper
          1s r pegasus://b/next => 10.0.0.1
          1s r pegasus://b/failure?provider=10.0.0.1 => ok discarded=1
          1s r pegasus://b/next => error no-ticket",
@@ -227,7 +229,8 @@ fn a_counted_request_occupies_its_ticket_until_it_is_done() {
          1s r pegasus://b/done?id=1 => error bad-parameter…
          1s r pegasus://b/done?id=2 => ok
          1s ? 10.0.0.1:80 free=1 active=0 granted=2
-         2s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=2 => ok active=1.000 granted=2 waiting=2 mode=slots",
+         2s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=2 \
+             => ok active=1.000 granted=2 waiting=2 mode=slots",
     );
 }
 
@@ -265,7 +268,8 @@ fn nobody_is_led_to_whom_he_avoids() {
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=5&capacity=5 => ok…
          0s r pegasus://b/next?id=1&avoid=10.0.0.1:80 => error no-ticket id=1
          0s r pegasus://b/next?id=1&avoid=10.0.0.1:80&wait=1s =>
-         0.5s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=5&capacity=5 => r: 10.0.0.2:80 id=1 | ok…",
+         0.5s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=5&capacity=5 \
+             => r: 10.0.0.2:80 id=1 | ok…",
     );
 }
 
@@ -273,7 +277,8 @@ fn nobody_is_led_to_whom_he_avoids() {
 fn who_waits_is_served_by_done_by_a_ticket_and_by_the_end_of_a_hold() {
     told(
         "0s a pegasus://b/next?id=1&wait=9s =>
-         0.1s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 => a: 10.0.0.1:80 id=1 | ok…
+         0.1s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 \
+             => a: 10.0.0.1:80 id=1 | ok…
          0.2s b pegasus://b/next?id=1&wait=9s =>
          0.3s a pegasus://b/done?id=1 => b: 10.0.0.1:80 id=1 | ok
          0.4s a pegasus://b/next?id=2&wait=9s =>
@@ -320,7 +325,7 @@ fn first_come_first_served_but_under_overload_somebody_in_time() {
 
 #[test]
 fn whoever_waits_goes_before_who_comes() {
-    // The lease of the first ends; the second's position frees while nobody is told.
+    // The lease of the first ends; the slot of the second becomes free without a message.
     told(
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 => ok…
          0s x pegasus://b/next?id=1 => 10.0.0.1:80 id=1
@@ -426,7 +431,8 @@ fn many_who_notice_one_death_count_once() {
 fn probation_is_one_request_at_once_then_twice_as_many_with_each_good_one() {
     let mut story = told(
         "0s r pegasus://b/next?id=900&wait=1s =>
-         0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=100&capacity=400 => r: 10.0.0.1:80 id=900 | ok…
+         0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=100&capacity=400 \
+             => r: 10.0.0.1:80 id=900 | ok…
          0s r pegasus://b/failure?provider=10.0.0.1:80&id=900 => ok…
          1s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=100&capacity=400 => ok…
          1s r pegasus://b/next?id=1 => 10.0.0.1:80 id=1
@@ -512,8 +518,10 @@ fn the_answer_to_ticket_tells_the_mean_in_progress() {
          1s r pegasus://b/next?id=1 => 10.0.0.1:80 id=1
          2s r pegasus://b/next?id=2 => 10.0.0.1:80 id=2
          3s r pegasus://b/done?id=1 => ok
-         4s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 => ok active=1.000 granted=2 waiting=0 mode=slots
-         6s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 => ok active=1.000 granted=0 waiting=0 mode=slots",
+         4s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 \
+             => ok active=1.000 granted=2 waiting=0 mode=slots
+         6s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 \
+             => ok active=1.000 granted=0 waiting=0 mode=slots",
     );
 }
 
@@ -538,7 +546,8 @@ fn a_failure_that_names_another_service_than_its_request_frees_the_place_for_who
          0s m pegasus://b/ticket?provider=10.0.0.1:25&service=mail&tickets=1&capacity=1 => ok…
          0s r pegasus://b/next?service=web&id=1 => 10.0.0.1:80 id=1
          0s a pegasus://b/next?service=web&id=1&wait=9s =>
-         0s r pegasus://b/failure?provider=10.0.0.1:25&service=mail&id=1 => a: 10.0.0.1:80 id=1 | ok discarded=1",
+         0s r pegasus://b/failure?provider=10.0.0.1:25&service=mail&id=1 => a: 10.0.0.1:80 id=1 \
+             | ok discarded=1",
     );
 }
 

@@ -1,28 +1,29 @@
-//! Which flow makes room for a newcomer.
+//! Which flow makes room for a new one.
 //!
-//! Owns the order in which flows are given up: who was silent for the longest
-//! time, first among newcomers, who sent one datagram only, so that a flood of
-//! these displaces itself and not the flows that are in use. Knows no datagram.
+//! Owns the order in which flows are given up: the longest silent first, and first
+//! among newcomers, of which one datagram came. So a flood of newcomers displaces itself
+//! and not the flows that are in use. Knows no datagram.
 
 use crate::base::slab::Key;
 use crate::base::time::Moment;
 use crate::base::timer_queue::TimerQueue;
 
-/// Strangers may have a quarter of all places, if others give them up: without
-/// any, no newcomer would last until its second datagram.
+/// Newcomers may have one in so many of all flows: with none, no newcomer would last
+/// until its second datagram.
 const NEW_PART: usize = 4;
 
-/// See the file's head. A list holds each flow at the time when it was last
-/// touched, or earlier, and perhaps some that are gone or no newcomers any more.
+/// The flows in the order of their last datagram. A list holds each flow at the time
+/// when it was last touched, or earlier, and perhaps some that are gone or no newcomers
+/// any more.
 #[derive(Debug, Default)]
 pub struct EvictionOrder {
     newcomers: TimerQueue<Key>,
     established_list: TimerQueue<Key>,
-    /// How many flows are established_list.
+    /// How many flows are established.
     count: usize,
 }
 
-/// What is known of a flow: whether it is a established, and when it was touched.
+/// What is known of a flow: whether it is established, and when it was touched.
 pub type Activity = (bool, Moment);
 
 impl EvictionOrder {
@@ -31,18 +32,18 @@ impl EvictionOrder {
         self.newcomers.schedule(now, flow);
     }
 
-    /// It is no newcomer any more.
+    /// A newcomer becomes established.
     pub fn promote(&mut self, flow: Key, now: Moment) {
         self.established_list.schedule(now, flow);
         self.count += 1;
     }
 
-    /// A flow ended.
+    /// A flow has ended.
     pub fn remove(&mut self, established: bool) {
         self.count -= usize::from(established);
     }
 
-    /// Takes out the one that is given up first, of so many.
+    /// Removes and returns the flow to evict, of this many `flows`.
     pub fn pop_least_active(
         &mut self,
         flows: usize,
@@ -63,7 +64,7 @@ impl EvictionOrder {
         None
     }
 
-    /// Forgets who is gone, where that could be most of what is known.
+    /// Forgets flows that are gone, where they could be most of a list.
     pub fn prune(&mut self, flows: usize, activity: impl Fn(Key) -> Option<Activity>) {
         for (list, established) in
             [(&mut self.newcomers, false), (&mut self.established_list, true)]
@@ -74,7 +75,7 @@ impl EvictionOrder {
         }
     }
 
-    /// How long the lists are.
+    /// How many entries the lists have.
     #[cfg(test)]
     pub fn sizes(&self) -> [usize; 2] {
         [self.newcomers.len(), self.established_list.len()]

@@ -1,5 +1,5 @@
-//! What flows are told and what they want done, and what an operator chooses
-//! for them. Owns these words only.
+//! The inputs and outputs of flows, and the options that an operator sets. Owns these
+//! types only.
 
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -12,9 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 /// When the flows of a service end.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowLimits {
-    /// After this silence.
+    /// After this time without a datagram.
     pub idle: Span,
-    /// After so many replies to each datagram; 0: any number.
+    /// After this many replies to each datagram; 0: never.
     pub replies: u32,
     /// At this age.
     pub age: Span,
@@ -33,63 +33,63 @@ impl Default for FlowLimits {
     }
 }
 
-/// What an operator chooses.
+/// The options of the flows, from the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct FlowOptions {
     /// How a flow finds its provider.
     pub redirect: RedirectOptions,
-    /// Flows at once; one more ends another one.
+    /// Most flows at once; a further one evicts another.
     pub flows_max: usize,
-    /// The limits of services that have some of their own.
+    /// The limits of services whose limits are not the default.
     pub services: HashMap<ServiceName, FlowLimits>,
 }
 
-/// Between whom a flow is, as far as the client sees it.
+/// What identifies a flow: its two ends as the client sees them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FlowKey {
-    /// The number of the socket it came to.
+    /// The number of the socket that received it.
     pub socket: usize,
-    /// Where it comes from.
+    /// The client's address.
     pub client: SocketAddr,
-    /// The address it was sent to, where the system tells.
+    /// The address it was sent to, where the system reports it.
     pub local: Option<IpAddr>,
 }
 
 /// What can happen, besides datagrams.
 #[derive(Debug)]
 pub enum Input {
-    /// The queue answered the question with this id.
+    /// The queue replied to the request with this id.
     QueueReply {
-        /// The question.
+        /// The id.
         id: u32,
-        /// The answer.
+        /// The reply.
         reply: Reply,
     },
     /// The queue can be asked.
     QueueUp,
     /// The queue cannot be reached.
     QueueDown,
-    /// What the queue holds of a service.
+    /// The queue's status of a service.
     Status {
-        /// The lines of the answer.
+        /// The lines of the reply.
         lines: String,
     },
-    /// The queue did not do something that it was told, or asked for a status.
+    /// The queue answered a request without an id with an error.
     StatusDenied {
         /// Why.
         code: ErrorCode,
     },
-    /// The flow has a socket, and what it kept was sent.
+    /// The flow's socket is open, and the datagrams that it kept were sent.
     Opened {
         /// The flow.
         flow: Key,
     },
-    /// The flow's socket cannot be opened, and this host is not to blame.
+    /// The flow's socket cannot be opened, for a reason that is not on this host.
     OpenFailed {
         /// The flow.
         flow: Key,
     },
-    /// Nobody takes the flow's datagrams.
+    /// Nothing listens where the flow's datagrams went.
     ProviderUnreachable {
         /// The flow.
         flow: Key,
@@ -99,25 +99,25 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
-    /// The static providers of a service, resolved.
+    /// The resolved addresses of a service's fallback.
     Fallback {
-        /// Of which service.
+        /// The service.
         service: ServiceName,
-        /// Perhaps none.
+        /// May be empty.
         addresses: Vec<SocketAddr>,
     },
-    /// Other options from now on.
+    /// New options.
     Reconfigure(FlowOptions),
-    /// No new flows, and the others shall end.
+    /// Drain: no new flows, and the others end as soon as they are silent.
     Drain,
-    /// No new flows of a socket that is about to be closed.
+    /// No new flows of a socket that is about to close.
     StopNewFlows {
-        /// Which.
+        /// The socket.
         socket: usize,
     },
-    /// The flows of a socket end now, as it is closed.
+    /// The flows of a socket end now, because it closes.
     Close {
-        /// Which.
+        /// The socket.
         socket: usize,
     },
     /// All flows end now.
@@ -127,16 +127,16 @@ pub enum Input {
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub enum Output {
-    /// Ask or tell the queue.
+    /// Send this request to the queue.
     SendToQueue(Request),
-    /// Tell the operator that the queue does not tell its status.
+    /// Tell the operator that the queue denies its status.
     StatusDenied,
-    /// Open a socket for the flow, in the place of one that it had, and send
-    /// what it [kept](super::Flows::unconfirmed) to this address.
+    /// Open a socket for the flow, instead of an earlier one, and send the datagrams that
+    /// it [kept](super::Flows::unconfirmed) to this address.
     Open {
         /// The flow.
         flow: Key,
-        /// Whom.
+        /// The provider's address.
         to: SocketAddr,
     },
     /// Close the flow's socket, if it has one.
@@ -144,6 +144,6 @@ pub enum Output {
         /// The flow.
         flow: Key,
     },
-    /// Tell the operator.
+    /// Log this event.
     Log(RedirectLog),
 }

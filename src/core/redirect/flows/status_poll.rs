@@ -1,127 +1,107 @@
-//! Providers that leave while flows lead to them.
+//! When to ask the queue for its status, and what the answer offers.
 //!
 //! The queue tells a redirector nothing by itself. While flows last, it is asked
-//! now and then what it holds of their services. Owns when it is asked, and
-//! what its answer means for flows.
+//! now and then what it holds of their services. Knows no flow.
 
-use super::{Flows, Output};
 use crate::base::address::Provider;
 use crate::base::key_value;
-use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
-use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, Request};
+use crate::protocol::message::ErrorCode;
 use std::collections::HashSet;
 
 /// How often the queue is asked. A flow that does not last so long asks nothing.
-const POLL_INTERVAL: Span = Span::from_secs(1);
+pub const POLL_INTERVAL: Span = Span::from_secs(1);
 
-/// When to ask the queue.
+/// When to request the status.
 #[derive(Debug, Default)]
 pub struct StatusPoller {
     /// The next time, if there may be a flow that it concerns.
     next: Option<Moment>,
-    /// Answers that are still to come.
+    /// Replies that are still to come.
     owed: usize,
-    /// The queue refused, on this connection; the operator knows.
+    /// The queue refused, on this connection.
     denied: bool,
-    told: bool,
+    /// The operator knows that the queue refused.
+    reported: bool,
 }
 
 impl StatusPoller {
-    /// There is a flow with a provider.
+    /// A flow has got a provider.
     pub fn request_poll(&mut self, now: Moment) {
         if !self.denied {
             self.next.get_or_insert(now + POLL_INTERVAL);
         }
     }
 
-    /// When [`Flows::look`] must be called.
+    /// When [`is_due`](StatusPoller::is_due).
     pub fn deadline(&self) -> Option<Moment> {
         self.next
     }
 
-    /// Another connection: it may know better, and owes nothing yet.
+    /// Whether it is time to look for flows that a status concerns.
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.next.is_some_and(|next| now >= next)
+    }
+
+    /// Sets the next time: never without a flow that has a provider.
+    pub fn schedule(&mut self, any_open: bool, now: Moment) {
+        self.next = any_open.then_some(now + POLL_INTERVAL);
+    }
+
+    /// The services to ask about; none while answers are still to come. Each is asked
+    /// once, in the order of their names, so that a replayed story ends the same way.
+    pub fn poll_services(
+        &mut self,
+        services: impl Iterator<Item = ServiceName>,
+    ) -> Vec<ServiceName> {
+        if self.owed > 0 {
+            return Vec::new();
+        }
+        let mut services: Vec<ServiceName> = services.collect();
+        services.sort_unstable();
+        services.dedup();
+        self.owed = services.len();
+        services
+    }
+
+    /// The queue answered.
+    pub fn on_status(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+    }
+
+    /// The queue answered a question without an id with an error. If it denies its
+    /// status, it is not asked again on this connection. Whether the operator is to be
+    /// informed of that, which is once.
+    pub fn on_error(&mut self, code: ErrorCode) -> bool {
+        if self.owed == 0 {
+            return false;
+        }
+        self.owed -= 1;
+        if code != ErrorCode::Denied {
+            return false;
+        }
+        self.denied = true;
+        self.next = None;
+        !std::mem::replace(&mut self.reported, true)
+    }
+
+    /// Another connection: it may allow more, and owes nothing yet.
     pub fn connected(&mut self, now: Moment) {
         *self = StatusPoller {
             next: Some(now + POLL_INTERVAL),
-            told: self.told,
+            reported: self.reported,
             ..StatusPoller::default()
         };
     }
 }
 
-impl Flows {
-    /// Asks the queue about the services that flows are of, if it is time.
-    pub(super) fn poll_status(&mut self, now: Moment) {
-        if self.watch.next.is_none_or(|next| now < next) {
-            return;
-        }
-        let mut led = self.flows.iter().filter(|(_, flow)| flow.open).peekable();
-        self.watch.next = led.peek().is_some().then_some(now + POLL_INTERVAL);
-        if self.watch.owed == 0 {
-            let old = led.filter(|(_, flow)| now.since(flow.opened) >= POLL_INTERVAL);
-            let mut services: Vec<ServiceName> = old.map(|(_, flow)| flow.service).collect();
-            // In the order of their names, so that the same story always ends the same way.
-            services.sort_unstable();
-            services.dedup();
-            self.watch.owed = services.len();
-            let questions =
-                services.into_iter().map(|service| Request::Status { service: Some(service) });
-            self.outputs.extend(questions.map(Output::SendToQueue));
-        }
-    }
-
-    /// What the queue holds of a service: flows end whose provider offered, on
-    /// this connection, and offers no more. Where nobody does, all are full, or
-    /// their monitors cut off, and nobody would do better. A transfer that goes on
-    /// at another port stays, too: nobody else could go on with it.
-    pub(super) fn status(&mut self, lines: &str, now: Moment) {
-        self.watch.owed = self.watch.owed.saturating_sub(1);
-        let offers: HashSet<(ServiceName, Provider)> = lines.lines().filter_map(offer).collect();
-        let services: HashSet<ServiceName> = offers.iter().map(|(service, _)| *service).collect();
-        let mut left: Vec<Key> = Vec::new();
-        for key in self.flows.keys() {
-            let Some(flow) = self
-                .flows
-                .get_mut(key)
-                .filter(|flow| flow.open && services.contains(&flow.service))
-            else {
-                continue;
-            };
-            match self.redirector.granted(key) {
-                Some(provider) if offers.contains(&(flow.service, provider)) => flow.offered = true,
-                Some(_) if flow.offered && !flow.port_changed() => left.push(key),
-                _ => {}
-            }
-        }
-        left.into_iter().for_each(|key| self.finish(key, Outcome::Withdrawn, now));
-    }
-
-    /// The queue did not do something. Whoever may not see its status asks no
-    /// more on this connection.
-    pub(super) fn status_denied(&mut self, code: ErrorCode) {
-        if self.watch.owed == 0 {
-            return;
-        }
-        self.watch.owed -= 1;
-        if code == ErrorCode::Denied {
-            (self.watch.denied, self.watch.next) = (true, None);
-            if !std::mem::replace(&mut self.watch.told, true) {
-                self.outputs.push_back(Output::StatusDenied);
-            }
-        }
-    }
-
-    /// What the queue says next may be of one that has only just started, and
-    /// has not heard of its providers yet.
-    pub(super) fn forget_offers(&mut self) {
-        self.flows.iter_mut().for_each(|flow| flow.offered = false);
-    }
+/// The providers that a status offers, of each service.
+pub fn offers(lines: &str) -> HashSet<(ServiceName, Provider)> {
+    lines.lines().filter_map(offer).collect()
 }
 
-/// What a line of a status offers, if any place.
+/// The provider that a line of a status offers, if it does.
 fn offer(line: &str) -> Option<(ServiceName, Provider)> {
     if !line.starts_with("provider ") || key_value::find(line, "capacity") == Some("0") {
         return None;

@@ -21,7 +21,7 @@ struct Story {
     now: Moment,
     deeds: Vec<String>,
     open: HashMap<Key, String>,
-    /// Whether looks are told, which most stories are not about.
+    /// Whether status requests are reported, which most stories are not about.
     looks: bool,
 }
 
@@ -173,7 +173,7 @@ impl Story {
         self.flows.handle_input(input, self.now);
     }
 
-    /// Everybody is gone, nothing is kept, and nothing will wake it for ever.
+    /// All flows have ended, nothing is kept, and no timer runs for ever.
     fn ends(mut self) {
         assert_eq!(
             (self.flows.count(), self.flows.by_key.len(), self.flows.resend_bytes),
@@ -281,11 +281,13 @@ fn what_a_dead_provider_refused_goes_to_another_one() {
          0s a says x => say next?id=1
          0s told 10.0.0.1:53 id=1 => a to 10.0.0.1:53: x
          0.1s a says y => a to 10.0.0.1:53: y
-         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | say next?wait=800ms&id=2&avoid=10.0.0.1:53
+         0.2s a refused => a drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 \
+             | say next?wait=800ms&id=2&avoid=10.0.0.1:53
          0.3s told 10.0.0.2:53 id=2 => a to 10.0.0.2:53: x y
          0.3s 10.0.0.2:53 answers a => a hears
          5s a says z => a to 10.0.0.2:53: z
-         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 | say next?id=3&avoid=10.0.0.2:53
+         5.1s a refused => a drops | 10.0.0.2:53 failed | say failure?provider=10.0.0.2:53&id=2 \
+             | say next?id=3&avoid=10.0.0.2:53
          5.2s told 10.0.0.1:53 id=3 => a to 10.0.0.1:53: z
          40s . => a drops | say done?id=3 | a gone idle 10/3",
     )
@@ -303,7 +305,9 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
          0s told 10.0.0.1:53 id=2 => b to 10.0.0.1:53: x
          0s c says x => say next?id=3
          0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
-         5s a refused => a drops | b drops | 10.0.0.1:53 failed | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 | say done?id=2 | b gone provider-reset 0/1
+         5s a refused => a drops | b drops | 10.0.0.1:53 failed \
+             | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 \
+             | say done?id=2 | b gone provider-reset 0/1
          6s c says y => c to 10.0.0.2:53: y
          7s end => c drops | say done?id=3 | c gone drained 0/2",
     )
@@ -354,7 +358,8 @@ fn without_flows_each_datagram_is_a_request() {
          0s a says z => say next?id=3
          0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: y
          0s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: z
-         31s . => a drops | a drops | say done?id=2 | a gone idle 0/1 | say done?id=3 | a gone idle 0/1",
+         31s . => a drops | a drops | say done?id=2 | a gone idle 0/1 | say done?id=3 \
+             | a gone idle 0/1",
     )
     .ends();
 }
@@ -406,7 +411,7 @@ fn strangers_make_room_before_those_who_are_in_use() {
         6,
         "newcomers have a quarter of all places already"
     );
-    // Whoever comes twice may displace those that are silent.
+    // A client that comes twice may displace those that are silent.
     for number in 0..10_000 {
         story.now = story.now + Span::from_millis(1);
         (0..2).for_each(|_| _ = says(&mut story, 20_000 + number));

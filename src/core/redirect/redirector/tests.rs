@@ -47,7 +47,7 @@ impl Story {
                 Output::AbortConnect { client } => format!("{} hang-up", self.name(client)),
                 Output::ResetClient { client } => format!("{} turned-away", self.name(client)),
                 Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
-                    // The port is the client's slot.
+                    // The port is the client's number.
                     let key = self.clients.key_at(usize::from(client.port())).unwrap();
                     format!("{} gone {outcome}", self.clients.remove(key).expect("gone once"))
                 }
@@ -149,7 +149,10 @@ fn a_clients_journey() {
 
 #[test]
 fn a_provider_without_port_has_the_one_that_the_client_came_to() {
-    told("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1\n 0s told [::1] id=1 => a connect [::1]:8080");
+    told(
+        "0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1\n 0s told [::1] id=1 \
+        => a connect [::1]:8080",
+    );
 }
 
 #[test]
@@ -158,10 +161,13 @@ fn a_provider_that_fails_is_reported_and_avoided() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0.1s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
-         0.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?wait=800ms&id=2&avoid=10.0.0.1:80
+         0.2s a refused => 10.0.0.1:80 failed \
+             | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
+             | say pegasus://b/next?wait=800ms&id=2&avoid=10.0.0.1:80
          0.3s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
          0.4s a connected
-         0.5s a reset => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 | say pegasus://b/next?wait=500ms&id=3&avoid=10.0.0.1:80,10.0.0.2:80
+         0.5s a reset => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 \
+             | say pegasus://b/next?wait=500ms&id=3&avoid=10.0.0.1:80,10.0.0.2:80
          0.6s told error no-ticket id=3 => a turned-away | a gone nobody-left",
     )
     .ends();
@@ -174,7 +180,9 @@ fn a_call_has_its_time_and_what_comes_too_late_changes_nothing() {
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          2.999s .
-         3s . => a hang-up | 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?id=2&avoid=10.0.0.1:80
+         3s . => a hang-up | 10.0.0.1:80 failed \
+             | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
+             | say pegasus://b/next?id=2&avoid=10.0.0.1:80
          3.1s a refused
          3.1s a connected
          3.2s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80",
@@ -190,9 +198,11 @@ fn tries_are_bounded() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
-         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
+             | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
-         0s a refused => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 | a turned-away | a gone nobody-left",
+         0s a refused => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 \
+             | a turned-away | a gone nobody-left",
     );
     story.ends();
 }
@@ -230,10 +240,12 @@ fn clients_wait_for_a_queue_and_are_asked_for_in_the_order_they_came() {
          0s b arrived
          1s down
          2s c arrived
-         4s up => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?wait=1s&id=2 | say pegasus://b/next?wait=1s&id=3
+         4s up => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?wait=1s&id=2 \
+             | say pegasus://b/next?wait=1s&id=3
          4.5s down
          4.6s told 10.0.0.1:80 id=1
-         4.7s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
+         4.7s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 \
+             | say pegasus://b/next?wait=1s&id=6
          4.8s down
          4.999s .
          5s . => a turned-away | a gone queue-unreachable | b turned-away | b gone queue-unreachable
@@ -266,7 +278,8 @@ fn running_clients_survive_the_queue_and_say_nothing_of_it_to_the_next() {
          0s b connected
          1s down
          1.1s up
-         1.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80 | say pegasus://b/next?id=3&avoid=10.0.0.1:80
+         1.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80 \
+             | say pegasus://b/next?id=3&avoid=10.0.0.1:80
          1.3s b closed => b gone complete
          1.3s told error no-ticket id=3 => a turned-away | a gone nobody-left",
     )
@@ -344,7 +357,8 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          1s d arrived
          2s a closed => say pegasus://b/done?id=1 | a gone complete
          3s down
-         4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 | say pegasus://b/next?wait=1s&id=6
+         4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 \
+             | say pegasus://b/next?wait=1s&id=6
          4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
          4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
          4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",
@@ -365,7 +379,8 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
          0.2s b arrived => b connect 10.0.0.1:80 | say pegasus://b/next?id=4
          0.25s . => say pegasus://b/done?id=3&unused=yes
          0.25s told 10.0.0.2:80 id=4
-         0.3s b refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
+         0.3s b refused => 10.0.0.1:80 failed \
+             | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
          0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
          0.4s a closed => say pegasus://b/done?id=1 | a gone complete
@@ -386,7 +401,8 @@ fn places_asked_ahead_are_not_what_a_client_lacks() {
          0s told 10.0.0.1:80 id=2
          0s told error no-ticket id=3
          0s told error no-ticket id=4 => b connect 10.0.0.1:80
-         0s c arrived => say pegasus://b/next?id=5 | say pegasus://b/next?id=6 | say pegasus://b/next?id=7
+         0s c arrived => say pegasus://b/next?id=5 | say pegasus://b/next?id=6 \
+             | say pegasus://b/next?id=7
          0s told error no-ticket id=5 => c turned-away | c gone no-ticket
          0s told error no-ticket id=6
          0s told error no-ticket id=7

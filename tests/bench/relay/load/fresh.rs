@@ -67,7 +67,8 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
     let mut free: Vec<usize> = (0..how.at_once).rev().collect();
     let mut started = 0u32;
     let mut sample = Sample::new();
-    let (begun, end) = (sample.begun, sample.begun + lasting);
+    let begun = sample.begun;
+    let end = sample.begun + lasting;
     loop {
         let due = |started: u32| {
             how.rate.map(|rate| begun + Duration::from_secs_f64(f64::from(started) / rate))

@@ -16,12 +16,13 @@ fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
          0s b says x => say next?id=2
          0s told 10.9.9.1:53 id=2 => b to 10.9.9.1:53: x",
     );
-    // The sockets of both tell before anything is done for one of them.
+    // Both sockets report the error before either is handled.
     for flow in ["b", "a"].map(|who| story.key(who)) {
         story.flows.handle_input(Input::ProviderUnreachable { flow }, story.now);
     }
     story.tell(
-        "0s . => b drops | a drops | 10.9.9.1:53 failed | say failure?provider=10.9.9.1:53&id=2 | say next?id=3&avoid=10.9.9.1:53 | 10.9.9.1:53 failed | a to 10.9.9.2:53: x
+        "0s . => b drops | a drops | 10.9.9.1:53 failed | say failure?provider=10.9.9.1:53&id=2 \
+            | say next?id=3&avoid=10.9.9.1:53 | 10.9.9.1:53 failed | a to 10.9.9.2:53: x
          0s told 10.0.0.2:53 id=3 => b to 10.0.0.2:53: x
          1s 10.9.9.2:53 answers a => a hears
          1s 10.0.0.2:53 answers b => b hears",
@@ -38,7 +39,8 @@ fn a_provider_to_whom_no_socket_can_be_opened_is_no_provider() {
     };
     story.flows.handle_input(Input::OpenFailed { flow }, story.now);
     story.tell(
-        "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 | say next?id=2&avoid=240.0.0.1:53
+        "0s . => 240.0.0.1:53 failed | say failure?provider=240.0.0.1:53&id=1 \
+            | say next?id=2&avoid=240.0.0.1:53
          0s told 10.0.0.1:53 id=2 => a to 10.0.0.1:53: x
          9s end => a drops | say done?id=2 | a gone drained 0/1",
     );

@@ -14,14 +14,16 @@ fn a_provider_that_withdraws_loses_its_flows_and_no_other_does() {
          1s . => look dns
          1s status queue 10.0.0.1:53=4 10.0.0.2:53=4
          2s . => look dns
-         2.1s status queue 10.0.0.1:53=0 10.0.0.2:53=4 => a drops | say done?id=1 | a gone withdrawn 0/1
+         2.1s status queue 10.0.0.1:53=0 10.0.0.2:53=4 => a drops | say done?id=1 \
+             | a gone withdrawn 0/1
          2.2s a says y => say next?id=3
          2.2s told 10.0.0.2:53 id=3 => a to 10.0.0.2:53: y
          3s . => look dns
          9s .
          9s status queue
          10s . => look dns
-         10s status queue 10.0.0.3:53=1 => a drops | b drops | say done?id=3 | a gone withdrawn 0/1 | say done?id=2 | b gone withdrawn 0/1",
+         10s status queue 10.0.0.3:53=1 => a drops | b drops | say done?id=3 \
+             | a gone withdrawn 0/1 | say done?id=2 | b gone withdrawn 0/1",
     )
     .ends();
 }

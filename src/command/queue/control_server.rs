@@ -1,0 +1,471 @@
+//! The server of control connections.
+//!
+//! Owns the connections of redirectors, monitors and scripts: their sockets, limits and
+//! timeouts. Not responsible for requests (`TicketQueue`) and the order of replies
+//! (`Responder`).
+
+use super::shared::SharedQueue;
+use crate::command::admin::Metrics;
+use crate::command::plugins::Plugins;
+use crate::config::settings::Settings;
+use crate::net::event_loop::{Context, Handler};
+use crate::net::listeners::{Accepted, Listeners};
+use crate::os::socket::SHORT_READ_DRAINS;
+use log::{debug, info, warn};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+use pegasus_core::base::slab::{Key, Slab};
+use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::channel::Responder;
+use pegasus_core::protocol::message::{ErrorCode, Reply};
+use pegasus_core::queue::ticket_queue::{Input, Output, QueueLog};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+
+/// A connection without an active or waiting request is closed after this silence.
+const IDLE_MAX: Span = Span::from_secs(600);
+/// Time between searches for idle connections.
+const IDLE_SWEEP: Span = Span::from_secs(10);
+/// When all connections are in use, a new one replaces the oldest that has sent no
+/// request for this time.
+const SILENT_MAX: Span = Span::from_secs(1);
+/// How long a refused connection stays open, so that the peer can read the error.
+const LINGER: Span = Span::from_secs(2);
+/// Most refused connections that stay open.
+const REFUSED_MAX: usize = 256;
+/// Reads of one connection before others get their turn.
+const READS_MAX: usize = 4;
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Commands from another thread to a running queue.
+pub enum QueueCommand {
+    /// Drain; the second time end at once.
+    Terminate,
+    /// Apply new settings.
+    Reconfigure(Box<Settings>),
+    /// A queue of another process takes over: close every connection, so that the peers
+    /// connect there.
+    HandOver,
+}
+
+struct Connection {
+    stream: TcpStream,
+    from: SocketAddr,
+    responder: Responder,
+    readable: bool,
+    writable: bool,
+    dirty: bool,
+    /// The peer has sent a request.
+    has_sent: bool,
+    /// An event reported an end of the stream that has not been read yet.
+    eof_pending: bool,
+    /// The peer has closed its side.
+    eof: bool,
+    last_active: Moment,
+    /// The connection has ended; until then further bytes are discarded.
+    linger_until: Option<Moment>,
+}
+
+/// The connections, their listeners and the plug-ins.
+pub struct ControlServer {
+    listeners: Listeners<()>,
+    connections: Slab<Connection>,
+    connections_max: usize,
+    /// Connections with bytes to send, or to close.
+    dirty: Vec<Key>,
+    /// Connections that used up their reads of this turn.
+    unfinished: Vec<Key>,
+    /// Connections that may not have sent a request yet, in order of arrival.
+    newcomers: VecDeque<Key>,
+    refused: VecDeque<(Moment, TcpStream)>,
+    plugins: Plugins,
+    metrics: Metrics,
+    next_sweep: Moment,
+    /// When draining must end; none: not draining.
+    drain_until: Option<Moment>,
+    drain_timeout: Span,
+    buffer: Vec<u8>,
+    /// Outputs of one request; kept to reuse the allocation.
+    outputs: Vec<Output>,
+}
+
+/// Even tokens are connections, odd ones listeners.
+fn token(number: usize, listener: bool) -> Token {
+    Token(number * 2 + usize::from(listener))
+}
+
+impl Handler for ControlServer {
+    type StateMachine = SharedQueue;
+    type Command = QueueCommand;
+
+    fn on_event(&mut self, event: &Event, queue: &mut SharedQueue, cx: &mut Context) {
+        let Token(number) = event.token();
+        if number % 2 == 1 {
+            return self.listeners.on_readable(number / 2);
+        }
+        let Some(key) = self.connections.key_at(number / 2) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.eof_pending |= event.is_read_closed() || event.is_error();
+        connection.readable |= event.is_readable() || connection.eof_pending;
+        connection.writable |= event.is_writable();
+        // After the end of the stream, reading reports no reset.
+        if connection.eof && !matches!(connection.stream.take_error(), Ok(None)) {
+            return self.connection_lost(key, queue, cx);
+        }
+        self.read_requests(key, queue, cx);
+    }
+
+    fn on_output(&mut self, output: Output, queue: &mut SharedQueue, cx: &mut Context) {
+        match output {
+            Output::Reply { connection, slot, reply } => {
+                if let Reply::Error { error, .. } = &reply {
+                    debug!(target: "queue", "error {} {}", error.code.word(), error.explanation);
+                }
+                if let Some(known) = self.connections.get_mut(connection) {
+                    known.responder.reply(slot, reply);
+                    self.mark_dirty(connection);
+                }
+            }
+            Output::StartPlugin { service, command } => {
+                self.plugins.start(service, command.as_deref(), cx.waker());
+                // The process starts at the end of this turn.
+                cx.skip_sleep = true;
+            }
+            Output::PluginSend { service, line } => {
+                if let Some(input) = self.plugins.send_line(service, line, cx.now) {
+                    queue.handle_input(input, cx.now);
+                }
+            }
+            Output::PluginOk { service } => self.plugins.replied(service),
+            Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
+            Output::Log(note) => {
+                info!(target: "queue", "{note}");
+                let QueueLog { event, service, provider } = note;
+                self.metrics.event(|| format!("{service}: {provider} {}", event.word()));
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: QueueCommand, queue: &mut SharedQueue, cx: &mut Context) {
+        match command {
+            QueueCommand::Terminate if self.drain_until.is_some() => {
+                self.drain_until = Some(cx.now)
+            }
+            QueueCommand::Terminate => {
+                info!(target: "queue", "draining");
+                self.metrics.set_draining();
+                self.listeners.close();
+                self.drain_until = Some(cx.now + self.drain_timeout);
+                queue.handle_input(Input::Drain, cx.now);
+            }
+            QueueCommand::HandOver => {
+                self.listeners.close();
+                for key in self.connections.keys() {
+                    self.flush(key, queue, cx);
+                    self.close(key, queue, cx);
+                }
+            }
+            QueueCommand::Reconfigure(settings) => {
+                self.connections_max = settings.queue_connections_max;
+                self.drain_timeout = settings.drain_timeout;
+                queue.handle_input(Input::Reconfigure(Box::new(settings.queue_options())), cx.now);
+            }
+        }
+    }
+
+    fn on_timeout(&mut self, queue: &mut SharedQueue, cx: &mut Context) {
+        for input in self.plugins.poll_inputs(cx.now) {
+            queue.handle_input(input, cx.now);
+        }
+        while self.refused.front().is_some_and(|(until, _)| cx.now >= *until) {
+            self.refused.pop_front();
+        }
+        if cx.now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = cx.now + if self.lingering() { LINGER.part(4) } else { IDLE_SWEEP };
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get(key) else { continue };
+            let over = match connection.linger_until {
+                Some(until) => cx.now >= until,
+                None => {
+                    cx.now.since(connection.last_active) >= IDLE_MAX && !queue.has_requests(key)
+                }
+            };
+            if over {
+                self.close(key, queue, cx);
+            }
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Moment> {
+        let refused = self.refused.front().map(|(until, _)| *until);
+        let sweep = (!self.connections.is_empty()).then_some(self.next_sweep);
+        let listeners = self.listeners.next_timeout();
+        [refused, sweep, listeners, self.plugins.next_timeout(), self.drain_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn end_turn(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        for accepted in self.listeners.accept(cx, || Some(())) {
+            match accepted {
+                Accepted::Client { stream, from, .. } => self.admit(stream, from, queue, cx),
+                Accepted::OutOfSockets(error) => {
+                    warn!(target: "queue", "accepting pauses: {error}")
+                }
+            }
+        }
+        for key in std::mem::take(&mut self.unfinished) {
+            self.read_requests(key, queue, cx);
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            self.flush(key, queue, cx);
+        }
+        // Draining waits only for replies that are still to be sent.
+        self.drain_until.is_some_and(|until| {
+            cx.now >= until
+                || self
+                    .connections
+                    .iter()
+                    .all(|(_, connection)| connection.responder.out.is_empty())
+        })
+    }
+}
+
+impl ControlServer {
+    /// Returns a server without listeners. Connections get keys behind those of at most
+    /// `local_handles_max` threads.
+    pub fn new(settings: &Settings, local_handles_max: usize, metrics: &Metrics) -> ControlServer {
+        ControlServer {
+            listeners: Listeners::default(),
+            connections: Slab::with_reserved(local_handles_max),
+            connections_max: settings.queue_connections_max,
+            dirty: Vec::new(),
+            unfinished: Vec::new(),
+            newcomers: VecDeque::new(),
+            refused: VecDeque::new(),
+            plugins: Plugins::default(),
+            metrics: metrics.clone(),
+            next_sweep: Moment::ZERO,
+            drain_until: None,
+            drain_timeout: settings.drain_timeout,
+            buffer: vec![0; BUFFER_BYTES],
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Accepts connections on this socket; each has a `number` of its own.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub fn listen(&mut self, number: usize, socket: TcpListener, cx: &Context) -> io::Result<()> {
+        self.listeners.add(number, (), socket, token(number, true), cx)
+    }
+
+    /// Returns the addresses of the listeners.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses().collect()
+    }
+
+    fn lingering(&self) -> bool {
+        self.connections.iter().any(|(_, connection)| connection.linger_until.is_some())
+    }
+
+    fn mark_dirty(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        mut stream: TcpStream,
+        from: SocketAddr,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) {
+        if self.connections.len() >= self.connections_max && !self.displace(queue, cx) {
+            // Stays open for a moment: closing at once could lose the error.
+            let _ = stream.write(b"error busy too many connections\n");
+            let _ = stream.shutdown(Shutdown::Write);
+            if self.refused.len() >= REFUSED_MAX {
+                self.refused.pop_front();
+            }
+            return self.refused.push_back((cx.now + LINGER, stream));
+        }
+        let key = self.connections.insert(Connection {
+            stream,
+            from,
+            responder: Responder::default(),
+            readable: true,
+            writable: true,
+            dirty: false,
+            has_sent: false,
+            eof_pending: false,
+            eof: false,
+            last_active: cx.now,
+            linger_until: None,
+        });
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) =
+            cx.registry.register(&mut connection.stream, token(key.index(), false), interest)
+        {
+            warn!(target: "queue", "{from}: {error}");
+            self.connections.remove(key);
+            return;
+        }
+        self.newcomers.push_back(key);
+        queue.handle_input(Input::Connected { connection: key, peer: from.ip() }, cx.now);
+    }
+
+    /// Makes room by closing the oldest connection that has sent no request.
+    fn displace(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        while let Some(key) = self.newcomers.front().copied() {
+            match self.connections.get_mut(key) {
+                Some(connection) if !connection.has_sent => {
+                    if cx.now.since(connection.last_active) < SILENT_MAX {
+                        return false;
+                    }
+                    connection.responder.refuse(ErrorCode::Busy);
+                    let _ = connection.stream.write(connection.responder.out.bytes());
+                    self.close(key, queue, cx);
+                    self.newcomers.pop_front();
+                    return true;
+                }
+                _ => drop(self.newcomers.pop_front()),
+            }
+        }
+        false
+    }
+
+    fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        if self.connections.remove(key).is_some() {
+            queue.handle_input(Input::Disconnected { connection: key }, cx.now);
+        }
+        // Connections that closed without a request would otherwise pile up here.
+        while self.newcomers.front().is_some_and(|key| {
+            self.connections.get(*key).is_none_or(|connection| connection.has_sent)
+        }) {
+            self.newcomers.pop_front();
+        }
+        if self.newcomers.len() > 2 * self.connections.len() + 64 {
+            let connections = &self.connections;
+            self.newcomers
+                .retain(|key| connections.get(*key).is_some_and(|connection| !connection.has_sent));
+        }
+    }
+
+    /// A connection broke: its last replies may not have arrived.
+    fn connection_lost(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        queue.handle_input(Input::SendFailed { connection: key }, cx.now);
+        self.close(key, queue, cx);
+    }
+
+    /// Reads requests from a connection and handles them.
+    fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        for reads in 0.. {
+            self.handle_requests(key, queue, cx);
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if !connection.readable
+                || (connection.responder.is_backpressured() && connection.linger_until.is_none())
+            {
+                return;
+            }
+            if reads == READS_MAX {
+                cx.skip_sleep = true;
+                return self.unfinished.push(key);
+            }
+            match connection.stream.read(&mut self.buffer) {
+                Ok(0) => {
+                    connection.readable = false;
+                    connection.eof = true;
+                    connection.responder.end();
+                    self.handle_requests(key, queue, cx);
+                    return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
+                }
+                // Further bytes are read and discarded: unread, they would reset the
+                // connection when it is closed, and the error could be lost.
+                Ok(_) if connection.linger_until.is_some() => {}
+                Ok(count) => {
+                    connection.responder.receive(&self.buffer[..count]);
+                    connection.readable =
+                        connection.eof_pending || !SHORT_READ_DRAINS || count == self.buffer.len();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.readable = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    debug!(target: "queue", "{}: {error}", connection.from);
+                    return self.connection_lost(key, queue, cx);
+                }
+            }
+        }
+    }
+
+    /// Passes requests to the queue one at a time, so that a full send buffer stops the
+    /// next one.
+    fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        while let Some(connection) = self.connections.get_mut(key) {
+            let Some((slot, request)) = connection.responder.next_request() else {
+                return self.mark_dirty(key);
+            };
+            connection.has_sent = true;
+            connection.last_active = cx.now;
+            let mut outputs = std::mem::take(&mut self.outputs);
+            queue.ask(Input::Request { connection: key, slot, request }, cx.now, &mut outputs);
+            for output in outputs.drain(..) {
+                self.on_output(output, queue, cx);
+            }
+            self.outputs = outputs;
+        }
+    }
+
+    /// Sends pending replies, and closes a connection that has ended.
+    fn flush(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.dirty = false;
+        let was_backpressured = connection.responder.is_backpressured();
+        while connection.writable && !connection.responder.out.is_empty() {
+            match connection.stream.write(connection.responder.out.bytes()) {
+                Ok(count) => connection.responder.out.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.writable = false
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.connection_lost(key, queue, cx),
+            }
+        }
+        if connection.responder.finished() {
+            if connection.eof && connection.linger_until.is_none() && queue.has_unconfirmed(key) {
+                // A peer that closed the whole connection replies to this with a reset.
+                let _ = connection.stream.shutdown(Shutdown::Write);
+                connection.linger_until = Some(cx.now + LINGER);
+                self.next_sweep = self.next_sweep.min(cx.now + LINGER);
+                return;
+            }
+            if connection.eof {
+                return self.close(key, queue, cx);
+            }
+            if connection.linger_until.is_none() {
+                let _ = connection.stream.shutdown(Shutdown::Write);
+                connection.linger_until = Some(cx.now + LINGER);
+                self.next_sweep = self.next_sweep.min(cx.now + LINGER);
+                queue.handle_input(Input::Disconnected { connection: key }, cx.now);
+            }
+        }
+        if was_backpressured && !connection.responder.is_backpressured() {
+            cx.skip_sleep = true;
+            self.unfinished.push(key);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What the workers of a process share, and the commands that they take.
+//!
+//! Owns the counts that hold for all workers together, and where the queue is.
+//! Starts nothing.
+
+use super::exit_policy::RunMode;
+use super::listen_sockets::ListenDiff;
+use super::queue_handle::{self, QueueHandle};
+use crate::command::admin::Metrics;
+use crate::command::queue::SharedQueue;
+use crate::config::settings::Settings;
+use crate::net::event_loop::Context;
+use crate::net::queue_connection::QueueConnection;
+use crate::net::shared_counter::SharedCounter;
+use crate::os::cpus;
+use mio::Token;
+use pegasus_core::base::address::HostPort;
+use pegasus_core::base::time::Span;
+use pegasus_core::redirect::source_limit::SourceLimiter;
+use std::io;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+/// The shortest and the longest pause between attempts to reach the queue:
+/// clients wait for it.
+const RETRY: (Span, Span) = (Span::from_millis(50), Span::from_secs(1));
+
+/// A command to a running worker.
+#[derive(Clone)]
+pub enum WorkerCommand {
+    /// End in good order; the second time at once.
+    Terminate,
+    /// Another process serves new clients from now on: end when the clients that
+    /// are here are gone.
+    HandOver,
+    /// Other settings from now on.
+    Reconfigure(Arc<Settings>),
+    /// The listen sockets change.
+    UpdateListeners(Arc<ListenDiff>),
+}
+
+/// Where the queue is.
+#[derive(Clone)]
+pub enum QueueAccess {
+    /// In another process.
+    Remote(HostPort),
+    /// In this process.
+    Embedded(SharedQueue),
+}
+
+/// How many threads accept clients.
+pub fn threads(settings: &Settings) -> usize {
+    settings.redirect_threads.unwrap_or_else(cpus::threads)
+}
+
+/// How many workers may ask a queue of this process: those for TCP, and those for
+/// UDP.
+pub fn local_handles_max(settings: &Settings) -> usize {
+    2 * threads(settings)
+}
+
+/// What the workers of a process share.
+#[derive(Clone)]
+pub struct SharedState {
+    /// The settings of workers that are started from now on.
+    pub settings: Arc<Settings>,
+    /// The queue that they ask.
+    pub queue: QueueAccess,
+    /// TCP clients of all workers.
+    pub client_count: SharedCounter,
+    /// The same by their sources, where sources have a limit.
+    pub source_limiter: Arc<Mutex<SourceLimiter>>,
+    /// Pipes of all workers.
+    pub pipe_count: SharedCounter,
+    /// Flows of all workers.
+    pub flow_count: Arc<AtomicUsize>,
+    /// When the process ends.
+    pub run_mode: RunMode,
+    /// What the workers count.
+    pub metrics: Metrics,
+}
+
+impl SharedState {
+    /// The state of a process without a client yet.
+    pub fn new(
+        settings: Settings,
+        queue: QueueAccess,
+        run_mode: RunMode,
+        metrics: Metrics,
+    ) -> SharedState {
+        SharedState {
+            settings: Arc::new(settings),
+            queue,
+            client_count: SharedCounter::default(),
+            source_limiter: Arc::default(),
+            pipe_count: SharedCounter::default(),
+            flow_count: Arc::default(),
+            run_mode,
+            metrics,
+        }
+    }
+
+    /// A handle to the queue. A remote queue's socket has this token; `seed` makes
+    /// the jitter of its retries differ from that of other workers.
+    ///
+    /// # Errors
+    /// As many workers as were announced ask the queue of this process already.
+    pub fn queue_handle(&self, token: Token, seed: u64, cx: &Context) -> io::Result<QueueHandle> {
+        let host_port = match &self.queue {
+            QueueAccess::Remote(host_port) => host_port.clone(),
+            QueueAccess::Embedded(queue) => {
+                let local_handle =
+                    queue.join(cx.waker(), cx.now).ok_or(io::Error::other("too many threads"))?;
+                return Ok(QueueHandle::Embedded(local_handle));
+            }
+        };
+        let silence_max = queue_handle::silence_max(&self.settings);
+        let connection =
+            QueueConnection::new("redirect", host_port, token, RETRY, silence_max, seed);
+        Ok(QueueHandle::Remote(Box::new(connection)))
+    }
+}

@@ -1,0 +1,219 @@
+//! What the workers for TCP and for UDP do alike: queue events, commands, look-ups of
+//! fallbacks, deadlines, and the end of a turn.
+//!
+//! Owns the parts that both have. Not responsible for sockets of clients and providers.
+
+use super::exit_policy::ExitPolicy;
+use super::fallbacks::Fallbacks;
+use super::listen_sockets::ListenSocket;
+use super::proxy_protocol::ProxyProtocol;
+use super::queue_handle::QueueHandle;
+use super::shared::{SharedState, WorkerCommand};
+use crate::command::admin::WorkerMetrics;
+use crate::config::settings::Settings;
+use crate::net::event_loop::{Context, Handler};
+use crate::net::queue_connection::QueueEvent;
+use crate::net::shared_counter::SharedCounter;
+use log::error;
+use mio::Token;
+use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::channel::Matched;
+use pegasus_core::protocol::message::{Reply, Request};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// An input that the state machines of both kinds of worker have.
+pub enum CommonInput {
+    /// The queue can be asked.
+    QueueUp,
+    /// The queue cannot be reached.
+    QueueDown,
+    /// The queue answered the question with this id.
+    QueueReply { id: u32, reply: Reply },
+    /// The queue answered a question without an id.
+    QueueAnswer(Reply),
+    /// The static providers of a service, resolved.
+    Fallback { service: ServiceName, addresses: Vec<SocketAddr> },
+}
+
+/// A state machine of a worker.
+pub trait WorkerMachine: StateMachine {
+    /// Handles an input that both kinds have.
+    fn handle_common(&mut self, input: CommonInput, now: Moment);
+}
+
+/// The parts of a worker that both kinds have.
+pub struct WorkerBase {
+    pub queue: QueueHandle,
+    pub fallbacks: Fallbacks,
+    pub proxy_protocol: ProxyProtocol,
+    pub exit_policy: ExitPolicy,
+    pub settings: Arc<Settings>,
+    /// TCP clients of all workers.
+    pub client_count: SharedCounter,
+    /// Flows of all workers.
+    pub flow_count: Arc<AtomicUsize>,
+    /// What this worker counts.
+    pub metrics: WorkerMetrics,
+}
+
+impl WorkerBase {
+    /// See [`SharedState::queue_handle`].
+    ///
+    /// # Errors
+    /// As many workers as were announced ask the queue of this process already.
+    pub fn new(
+        shared: &SharedState,
+        queue_token: Token,
+        seed: u64,
+        cx: &Context,
+    ) -> io::Result<WorkerBase> {
+        Ok(WorkerBase {
+            queue: shared.queue_handle(queue_token, seed, cx)?,
+            fallbacks: Fallbacks::new(&shared.settings),
+            proxy_protocol: ProxyProtocol::new(&shared.settings),
+            exit_policy: ExitPolicy::new(shared.run_mode),
+            settings: shared.settings.clone(),
+            client_count: shared.client_count.clone(),
+            flow_count: shared.flow_count.clone(),
+            metrics: shared.metrics.worker(),
+        })
+    }
+
+    /// Asks the queue, and handles what it answers at once.
+    pub fn ask(&mut self, request: Request, machine: &mut impl WorkerMachine, now: Moment) {
+        self.queue.ask(request, now);
+        self.handle_queue_events(machine, now);
+    }
+
+    /// Handles what the queue reports.
+    pub fn handle_queue_events(&mut self, machine: &mut impl WorkerMachine, now: Moment) {
+        while let Some(event) = self.queue.poll_event() {
+            if matches!(event, QueueEvent::Up | QueueEvent::Down) {
+                self.metrics.queue_up(matches!(event, QueueEvent::Up));
+            }
+            let input = match event {
+                QueueEvent::Up => CommonInput::QueueUp,
+                QueueEvent::Down => CommonInput::QueueDown,
+                QueueEvent::Answer(Matched::ById(id, reply)) => {
+                    CommonInput::QueueReply { id, reply }
+                }
+                QueueEvent::Answer(Matched::InOrder((), reply)) => CommonInput::QueueAnswer(reply),
+            };
+            machine.handle_common(input, now);
+        }
+    }
+
+    /// Time passed: the deadlines of the queue handle and of look-ups.
+    pub fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
+        self.queue.handle_timeout(cx);
+        self.handle_queue_events(machine, cx.now);
+        for (service, addresses) in self.fallbacks.resolve(cx) {
+            machine.handle_common(CommonInput::Fallback { service, addresses }, cx.now);
+        }
+    }
+
+    /// When [`handle_timeout`](WorkerBase::handle_timeout) must be called, or the worker
+    /// may have to end.
+    pub fn next_timeout(&self) -> Option<Moment> {
+        let exit = self.exit_policy.next_timeout(self.settings.redirect_linger);
+        let own = [self.queue.next_timeout(), self.fallbacks.next_timeout(), exit];
+        own.into_iter().flatten().min()
+    }
+
+    /// Sends the queue what this turn asked.
+    pub fn flush_queue(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
+        if self.exit_policy.is_leaving() {
+            self.queue.flush_now();
+        }
+        self.queue.flush(cx);
+        self.handle_queue_events(machine, cx.now);
+    }
+
+    /// Whether the worker, which has so many clients or flows, may end.
+    pub fn poll_finished(&mut self, here: usize, now: Moment) -> bool {
+        // With none here, all that are counted are elsewhere.
+        let elsewhere = self.client_count.count() + self.flow_count.load(Ordering::Relaxed);
+        let (flushed, linger) = (self.queue.is_flushed(), self.settings.redirect_linger);
+        self.exit_policy.poll_finished(here, elsewhere, flushed, linger, now)
+    }
+
+    fn reconfigure(&mut self, settings: Arc<Settings>) {
+        self.fallbacks = Fallbacks::new(&settings);
+        self.proxy_protocol.reconfigure(&settings);
+        self.queue.reconfigure(&settings);
+        self.settings = settings;
+    }
+}
+
+/// A worker: what each kind does in its own way.
+pub trait Worker: Handler<Command = WorkerCommand, StateMachine: WorkerMachine> + Sized {
+    /// The parts that both kinds have.
+    fn base(&mut self) -> &mut WorkerBase;
+
+    /// Clients come to this socket from now on, if it is one for this worker.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()>;
+
+    /// Closes a listen socket in good order.
+    fn close_listener(&mut self, number: usize, machine: &mut Self::StateMachine, cx: &mut Context);
+
+    /// The clients of a listen socket want another service from now on.
+    fn reassign_listener(&mut self, number: usize, service: ServiceName);
+
+    /// New clients stop coming: the process is to end.
+    fn stop_listening(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
+
+    /// New clients stop coming: they go to another process.
+    fn hand_over(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
+
+    /// The settings changed.
+    fn apply_settings(&mut self, machine: &mut Self::StateMachine, cx: &mut Context);
+}
+
+/// Does what a command says.
+pub fn on_command<W: Worker>(
+    worker: &mut W,
+    command: WorkerCommand,
+    machine: &mut W::StateMachine,
+    cx: &mut Context,
+) {
+    match command {
+        WorkerCommand::Terminate if worker.base().exit_policy.is_draining() => {
+            worker.base().exit_policy.start_drain(Span::ZERO, cx.now);
+        }
+        WorkerCommand::Terminate => {
+            start_drain(worker.base(), cx.now);
+            worker.stop_listening(machine, cx);
+        }
+        WorkerCommand::HandOver => {
+            start_drain(worker.base(), cx.now);
+            worker.hand_over(machine, cx);
+        }
+        WorkerCommand::UpdateListeners(diff) => {
+            diff.closed.iter().for_each(|number| worker.close_listener(*number, machine, cx));
+            for (number, service) in &diff.reassigned {
+                worker.reassign_listener(*number, *service);
+            }
+            for listen_socket in &diff.opened {
+                if let Err(error) = worker.listen(listen_socket, cx) {
+                    error!(target: "redirect", "{}: {error}", listen_socket.listen);
+                }
+            }
+        }
+        WorkerCommand::Reconfigure(settings) => {
+            worker.base().reconfigure(settings);
+            worker.apply_settings(machine, cx);
+        }
+    }
+}
+
+fn start_drain(base: &mut WorkerBase, now: Moment) {
+    base.exit_policy.start_drain(base.settings.drain_timeout, now);
+}
