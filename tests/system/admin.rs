@@ -166,7 +166,7 @@ fn metrics_count_what_clients_did() {
 fn refusals_are_counted_by_reason_and_retries_too() {
     let provider = Provider::echo();
     let watched = Watched::start(&provider, "redirect_wait=0\nmetrics_detail=service\n");
-    let dead = crate::support::pegasus::nobody();
+    let dead = crate::support::pegasus::closed_address();
     let offer = format!("ticket?provider={dead}&service=web&tickets=9999&capacity=9999&lease=10m");
     assert!(ControlConnection::to(watched.control).ask(&offer).starts_with("ok "));
     until("the dead one was tried", || {

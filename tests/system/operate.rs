@@ -3,7 +3,9 @@
 use super::reload::Configured;
 use super::upgrade::Successors;
 use crate::support::control_connection::ControlConnection;
-use crate::support::pegasus::{command, monitor, nobody, path, pegasus, Balancer, Queue, Redirect};
+use crate::support::pegasus::{
+    closed_address, command, monitor, path, pegasus, Balancer, Queue, Redirect,
+};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
@@ -124,7 +126,7 @@ fn status_is_a_table_for_people_and_json_for_programs() {
 #[test]
 fn a_queue_that_is_away_does_not_hide_the_others() {
     let queue = Queue::start(&[]);
-    let away = nobody().to_string();
+    let away = closed_address().to_string();
     let (status, table, errors) = operate("status", queue.address, &[&away]);
     assert_eq!(status, 69, "{errors}");
     assert!(table.contains(&queue.address.to_string()) && errors.contains(&away), "{errors}");
@@ -164,7 +166,7 @@ fn without_a_terminal_top_prints_plain_tables() {
     assert_eq!((status, errors.as_str()), (0, ""));
     assert_eq!(text.matches("10.0.0.1:80").count(), 2, "{text}");
     assert!(!text.contains('\x1b'), "{text:?}");
-    let (status, text, _) = operate("top", nobody(), &["-n", "1"]);
+    let (status, text, _) = operate("top", closed_address(), &["-n", "1"]);
     assert!(status == 69 && text.contains("refused"), "{status} {text}");
 }
 
@@ -193,7 +195,7 @@ fn on_a_terminal_top_fits_its_size() {
 /// A redirector without a queue of its own: the queue that it asks is the usual one.
 #[test]
 fn without_an_address_the_configuration_names_the_queue() {
-    let configured = Configured::start(&[nobody()], "service_web_listen=127.0.0.1:0\n");
+    let configured = Configured::start(&[closed_address()], "service_web_listen=127.0.0.1:0\n");
     let conf = configured.directory.file("pegasus.conf");
     let (status, text, _) = pegasus(&["status", "-c", &conf]);
     assert!(status == 0 && text.contains(&configured.queue.address.to_string()), "{text}");

@@ -4,7 +4,6 @@
 
 use super::histogram::{Histogram, BOUND_TEXTS};
 use super::metrics::{provider_series, service_series, Metrics, Services};
-use crate::command::cli::VERSION;
 use crate::command::status_report::{Record, Report, NO_CEILING};
 use crate::config::source;
 use crate::os::process_info::ProcessInfo;
@@ -97,7 +96,11 @@ pub fn write(exposed: &Exposed) -> String {
 
 fn write_process(exposed: &Exposed, out: &mut Writer) {
     out.family("pegasus_info", "gauge", "Version, target and command of this process.");
-    let labels = [("version", VERSION), ("target", env!("PEGASUS_TARGET")), ("role", exposed.role)];
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("target", env!("PEGASUS_TARGET")),
+        ("role", exposed.role),
+    ];
     out.sample("pegasus_info", &labels, 1);
     let draining = u8::from(exposed.metrics.is_draining());
     out.single("pegasus_draining", "gauge", "1 while the process drains before its end.", draining);

@@ -21,7 +21,7 @@ use crate::net::listeners;
 use content::Content;
 use log::{error, info};
 use pegasus_core::base::address::ListenAddr;
-use server::{token, AdminServer, NoStateMachine};
+use server::{token, AdminCommand, AdminServer, NoStateMachine};
 use std::io;
 use std::net::TcpListener;
 use std::thread;
@@ -29,12 +29,6 @@ use std::thread;
 /// Descriptors that admin addresses may need: connections, those that were accepted in
 /// one turn and are about to take a place, and sockets to listen.
 pub const DESCRIPTORS: u64 = 2 * server::CONNECTIONS_MAX as u64 + 8;
-
-/// Commands to the thread.
-pub enum AdminCommand {
-    /// Take in no more connections, and end.
-    End,
-}
 
 /// Listening sockets, each with its place in the configuration.
 pub type AdminListeners = Vec<(ListenAddr, TcpListener)>;

@@ -58,7 +58,7 @@ impl WorkerMetrics {
 
 /// The metrics of a process.
 #[derive(Clone, Default)]
-pub struct Metrics;
+pub struct Metrics(());
 
 impl Metrics {
     /// A part for one more worker.

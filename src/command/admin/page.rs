@@ -5,7 +5,6 @@
 
 use super::history::{History, Point, POINT_SECONDS};
 use super::metrics::{unix_time, Metrics};
-use crate::command::cli::VERSION;
 use crate::command::status_report::{Peers, Record, Report, ServiceReport, NO_CEILING};
 use std::fmt::Write;
 
@@ -14,6 +13,7 @@ const PROVIDERS_SHOWN_MAX: usize = 250;
 /// A chart has room for so many points at least: two minutes.
 const POINTS_SHOWN_MIN: usize = 24;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
@@ -165,11 +165,11 @@ fn write_service(view: &View, service: &ServiceReport, html: &mut String) {
     let record = &service.record;
     let name = record.text("name");
     let (free, tickets) = (record.number("free"), record.number("tickets"));
-    let _ = write!(
+    let _ = writeln!(
         html,
         "<section aria-labelledby=\"s-{name}\"><div class=\"head\"><h2 id=\"s-{name}\">{name}</h2>\
          <p>{} &middot; {} of {} tickets free &middot; {} in progress &middot; {} waiting &middot; \
-         {} granted &middot; {} refused</p></div>\n",
+         {} granted &middot; {} refused</p></div>",
         escape(record.text("scheduler")),
         grouped(free),
         grouped(tickets),
@@ -323,12 +323,12 @@ fn write_clients(view: &View, html: &mut String) {
             .filter(|outcome| outcome.is_refusal())
             .map(|o| counters.connections[o as usize] + counters.flows[o as usize])
             .sum();
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<tr class=\"plain\"><td class=\"a\">{name}</td><td class=\"n\" data-l=\"now\">{}</td>\
              <td class=\"n\" data-l=\"ended\">{}</td><td class=\"n\" data-l=\"turned away\">{}</td>\
              <td class=\"n\" data-l=\"retries\">{}</td><td class=\"n\" data-l=\"half waited up to\">{}</td>\
-             <td class=\"n\" data-l=\"99 % up to\">{}</td></tr>\n",
+             <td class=\"n\" data-l=\"99 % up to\">{}</td></tr>",
             grouped(counters.present),
             grouped(ended),
             grouped(refused),
@@ -359,12 +359,12 @@ fn bound_in_words(bound: Option<&'static str>) -> String {
 /// What a monitor offers.
 fn write_monitor(view: &View, html: &mut String) {
     let Some(monitor) = view.metrics.monitor() else { return };
-    let _ = write!(
+    let _ = writeln!(
         html,
         "<section aria-labelledby=\"offers\"><div class=\"head\"><h2 id=\"offers\">Offers</h2>\
          <p>{}</p></div><table><thead><tr><th scope=\"col\">Service</th><th scope=\"col\">Balancer</th>\
          <th scope=\"col\">Connection</th><th scope=\"col\" class=\"n\">Tickets</th>\
-         <th scope=\"col\" class=\"n\">At most</th></tr></thead><tbody>\n",
+         <th scope=\"col\" class=\"n\">At most</th></tr></thead><tbody>",
         escape(&monitor.sample)
     );
     for ((service, balancer), (tickets, capacity)) in &monitor.offers {

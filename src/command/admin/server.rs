@@ -6,7 +6,6 @@
 
 use super::content::{Answer, Content};
 use super::http::{self, HEAD_BYTES_MAX};
-use super::AdminCommand;
 use crate::net::event_loop::{self, Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use mio::event::Event;
@@ -31,6 +30,12 @@ const LINGER_TIMEOUT: Span = Span::from_secs(1);
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes written to a connection before others get their turn.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Commands to the thread.
+pub enum AdminCommand {
+    /// Take in no more connections, and end.
+    End,
+}
 
 enum Phase {
     /// The request is not whole yet.

@@ -244,7 +244,8 @@ impl Request {
             "/next" => &["service", "wait", "id", "client", "avoid"],
             "/failure" => &["provider", "service", "id"],
             "/done" => &["id", "unused"],
-            "/withdraw" | "/resume" => &["provider", "service"],
+            "/withdraw" => &["provider", "service"],
+            "/resume" => &["provider", "service"],
             "/drain" => &["provider", "service", "for"],
             "/status" => &["service"],
             _ => {

@@ -148,9 +148,9 @@ impl PoolMember {
         self.active_changed = now;
     }
 
-    /// Whether its last news was a failure.
-    pub fn has_failed(&self) -> bool {
-        self.consecutive_failures > 0
+    /// Whether its last news was a failure, not long ago.
+    pub fn has_failed(&self, now: Moment) -> bool {
+        self.consecutive_failures > 0 && now < self.lease_end + MEMORY
     }
 
     /// A request ended well: the row of failures ends, probation widens.

@@ -66,7 +66,7 @@ impl TicketQueue {
             .members()
             .filter(|member| {
                 // A failure and a drain are what an operator looks for.
-                let in_trouble = member.has_failed() || now < member.drain_end;
+                let in_trouble = member.has_failed(now) || now < member.drain_end;
                 now < member.lease_end || member.stats.active > 0 || in_trouble
             })
             .collect();
