@@ -8,7 +8,7 @@ use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{cpus, limits, privileges};
+use crate::os::{cpus, limits, notify, privileges};
 use log::warn;
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
@@ -26,7 +26,10 @@ impl SignalAction {
     /// What the daemon has to do itself. `name` is the target of log lines.
     pub fn of(signal: Signal, name: &'static str) -> Option<SignalAction> {
         match signal {
-            Signal::Terminate => return Some(SignalAction::End),
+            Signal::Terminate => {
+                notify::stopping();
+                return Some(SignalAction::End);
+            }
             Signal::Reload => return Some(SignalAction::Reload),
             Signal::Reopen => logging::reopen(),
             Signal::Upgrade => {

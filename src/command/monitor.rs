@@ -11,11 +11,12 @@ use crate::config::settings::{Check, ServiceSettings, Settings};
 use crate::config::source::ConfigSource;
 use crate::net::background_command::{self, BackgroundCommand};
 use crate::net::event_loop::{Context, EventLoop, Handler};
+use crate::net::http_check;
 use crate::net::load_sampler::LoadSampler;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use crate::net::tcp_check::{CheckResult, TcpChecks};
-use crate::os::service_manager;
 use crate::os::signal::Signal;
+use crate::os::{notify, service_manager};
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
@@ -27,7 +28,7 @@ use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::channel::Matched;
 use pegasus_core::protocol::message::Request;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -220,7 +221,11 @@ impl MonitorHandler {
                 ));
                 None
             }
-            Some(Check::Tcp(Some(port))) => {
+            Some(ref check @ (Check::Tcp(Some(port)) | Check::Http(Some(port), _))) => {
+                let path = match check {
+                    Check::Http(_, path) => Some(path.as_str()),
+                    _ => None,
+                };
                 let seen = || {
                     self.connections
                         .iter()
@@ -230,7 +235,7 @@ impl MonitorHandler {
                 let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
                 self.tcp_checks.start(
                     service,
-                    SocketAddr::new(ip, port),
+                    (SocketAddr::new(ip, port), path),
                     timeout,
                     Token(service * 2 + 1),
                     cx,
@@ -431,6 +436,7 @@ pub fn run(daemon: Daemon) -> i32 {
         }
         Ok(daemon) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
+            notify::ready();
             service_manager::ready();
             daemon.serve()
         }
@@ -515,17 +521,44 @@ fn run_once(settings: &Settings) -> i32 {
 fn check_once(service: &ServiceSettings, timeout: Duration) -> CheckResult {
     match service.effective_check() {
         Some(Check::Exec(command)) => background_command::run(&command, timeout).map(drop),
-        Some(Check::Tcp(Some(port))) => {
+        Some(ref check @ (Check::Tcp(Some(port)) | Check::Http(Some(port), _))) => {
             let ip = service
                 .provider
                 .and_then(|provider| provider.ip)
                 .unwrap_or(Ipv4Addr::LOCALHOST.into());
             let to = SocketAddr::new(ip, port);
-            TcpStream::connect_timeout(&to, timeout)
-                .map(drop)
-                .map_err(|error| format!("{to}: {error}"))
+            let connected = TcpStream::connect_timeout(&to, timeout);
+            let asked = connected.and_then(|stream| match check {
+                Check::Http(_, path) => ask_once(stream, to, path, timeout),
+                _ => Ok(Ok(())),
+            });
+            asked.unwrap_or_else(|error| Err(format!("{to}: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Asks over HTTP, and waits for the answer.
+///
+/// # Errors
+/// Returns the OS error.
+fn ask_once(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    path: &str,
+    timeout: Duration,
+) -> io::Result<CheckResult> {
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    stream.write_all(&http_check::request(to, path))?;
+    let mut answer = Vec::new();
+    loop {
+        let mut buffer = [0; http_check::ANSWER_BYTES_MAX];
+        let count = stream.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..count]);
+        if let Some(result) = http_check::judge(&answer, count == 0) {
+            return Ok(result);
+        }
     }
 }
 

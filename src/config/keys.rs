@@ -640,7 +640,7 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_check",
                 "tcp",
-                "Health check: tcp (the provider's port), tcp:PORT, exec:COMMAND or off.",
+                "Health check: tcp, tcp:PORT, http:PATH, http:PORT/PATH, exec:COMMAND or off.",
                 |s, v| parse_into(&mut s.check, v),
             )
             .offers(),

@@ -179,7 +179,8 @@ impl ConfigReader {
             let key = service.name.in_key();
             let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
             // The default check may be impossible; one that was asked for may not.
-            let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
+            let asked = matches!(service.check, Check::Tcp(None) | Check::Http(None, _))
+                && !at("check").is_empty();
             if asked && service.provider.is_some() && service.effective_check().is_none() {
                 let why = format!(
                     "its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"

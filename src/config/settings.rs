@@ -4,6 +4,7 @@
 //! describes its field.
 
 use crate::logging::LogDestination;
+use crate::net::http_check;
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::address::{Cidr, HostPort, ListenAddr, ProviderSpec, CONTROL_PORT};
@@ -35,6 +36,9 @@ fn local_queue() -> HostPort {
 pub enum Check {
     /// Connect to this port, or to the provider's port.
     Tcp(Option<u16>),
+    /// Ask for this path over HTTP, on this port or the provider's; any 2xx or 3xx means
+    /// healthy.
+    Http(Option<u16>, String),
     /// Run a command; exit status 0 means healthy.
     Exec(String),
     /// Do not check.
@@ -52,8 +56,21 @@ impl FromStr for Check {
                 Ok(port) if port > 0 => Ok(Check::Tcp(Some(port))),
                 _ => Err("not a port from 1 to 65535".into()),
             },
+            Some(("http", target)) => {
+                let (port, path) = target.split_at(target.find('/').unwrap_or(target.len()));
+                let port = match port.parse() {
+                    _ if port.is_empty() => None,
+                    Ok(port) if port > 0 => Some(port),
+                    _ => return Err("not a port from 1 to 65535, then a path".into()),
+                };
+                if !http_check::is_path(path) {
+                    return Err("not a path (http:/PATH or http:PORT/PATH)".into());
+                }
+                Ok(Check::Http(port, path.into()))
+            }
             Some(("exec", command)) if !command.is_empty() => Ok(Check::Exec(command.into())),
-            _ => Err("no such check (tcp, tcp:PORT, exec:COMMAND, off)".into()),
+            _ => Err("no such check (tcp, tcp:PORT, http:PATH, http:PORT/PATH, exec:COMMAND, off)"
+                .into()),
         }
     }
 }
@@ -145,6 +162,7 @@ impl ServiceSettings {
         match self.check.clone() {
             Check::Off => None,
             Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
+            Check::Http(port, path) => port.or(own).map(|port| Check::Http(Some(port), path)),
             check @ Check::Exec(_) => Some(check),
         }
     }

@@ -6,6 +6,7 @@ use super::keys;
 use super::reader::ConfigError;
 use super::settings::Settings;
 use crate::logging;
+use crate::os::notify;
 use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ impl ConfigSource {
         parts: &[&str],
         prepare: impl FnOnce(&Settings) -> io::Result<T>,
     ) -> Option<(Settings, T)> {
+        notify::reloading();
         let read = self
             .load()
             .map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
@@ -77,6 +79,7 @@ impl ConfigSource {
                 );
                 info!(target: "config", "configuration reloaded");
                 note_reload(true);
+                notify::ready();
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "{key} changes at the next start");
                 }
@@ -87,6 +90,7 @@ impl ConfigSource {
                 errors.iter().for_each(|error| error!(target: "config", "{error}"));
                 error!(target: "config", "keeping the running configuration");
                 note_reload(false);
+                notify::ready();
                 None
             }
         }

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod admin;
+mod checks;
 mod chunks;
 mod cluster;
 mod configuration;
@@ -18,6 +19,7 @@ mod garbage;
 mod host_failures;
 mod idling;
 mod load;
+mod notify;
 mod one_process;
 mod operate;
 mod overload;

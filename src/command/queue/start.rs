@@ -11,8 +11,8 @@ use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::net::event_loop::{EventLoop, LoopHandle};
 use crate::net::listeners;
-use crate::os::service_manager;
 use crate::os::signal::Signal;
+use crate::os::{notify, service_manager};
 use log::{error, info, warn};
 use pegasus_core::base::address::{Cidr, ListenAddr};
 use pegasus_core::protocol::message::Request;
@@ -155,6 +155,7 @@ pub fn run(daemon: Daemon) -> i32 {
         error!(target: "queue", "{error}");
         return exit::of(&error);
     }
+    notify::ready();
     service_manager::ready();
     queue_daemon.serve()
 }

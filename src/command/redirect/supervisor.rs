@@ -15,6 +15,7 @@ use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
+use crate::os::notify;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
 use log::{error, info, warn};
@@ -126,6 +127,7 @@ impl Supervisor {
             Signal::Reopen => logging::reopen(),
             Signal::Terminate => {
                 info!(target: "redirect", "draining");
+                notify::stopping();
                 let mut state = self.state();
                 state.metrics.set_draining();
                 // A service manager that ends this process does not know that one.
