@@ -1,25 +1,37 @@
 //! Where log lines go: stderr, a file, syslog, nowhere.
 //!
-//! Owns the one logger of the process. A log that cannot be written never
-//! stops the work: a full disk or a reader that left costs lines, not clients.
+//! Owns the one logger of the process. A log never stops the work: a full disk, or a reader
+//! that stopped reading, costs lines, which are counted.
+
+mod flood;
+mod line;
+mod writer;
+
+pub use line::Format;
 
 use crate::os::syslog::Syslog;
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use simple_logger::SimpleLogger;
+use crate::os::{inherit, log_file};
+use flood::FloodGuard;
+use line::Line;
+use log::{error, LevelFilter, Log, Metadata, Record};
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::RwLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use writer::{Sink, Writer};
+
+/// How long the process waits at its end for its last lines to be written.
+const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// Where log lines go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LogDestination {
     /// Standard error, unless that is a client.
     Stderr,
-    /// The system's log.
+    /// The log of the system.
     Syslog,
     /// Nowhere.
     Nowhere,
@@ -52,19 +64,81 @@ impl FromStr for LogDestination {
     }
 }
 
-enum Sink {
-    /// For commands that end by themselves.
-    Tool(SimpleLogger),
-    /// For daemons; `bool`: the reader is the system's journal.
-    Stderr(bool),
-    Syslog(Syslog),
-    File(PathBuf, Option<File>),
-    Nowhere,
+/// What is logged, where and how.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Where.
+    pub destination: LogDestination,
+    /// Up to this level.
+    pub level: LevelFilter,
+    /// How.
+    pub format: Format,
+    /// Standard error is a client and must not be used.
+    pub stderr_was_client: bool,
 }
 
-struct Logger(RwLock<Sink>);
+/// A destination that is open. Its thread starts with the first line.
+struct Output {
+    destination: LogDestination,
+    format: Format,
+    file: Option<Arc<File>>,
+    sink: Mutex<Option<Sink>>,
+    writer: OnceLock<Option<Writer>>,
+}
 
-static LOGGER: Logger = Logger(RwLock::new(Sink::Nowhere));
+impl Output {
+    fn open(options: &LogOptions) -> io::Result<Output> {
+        let mut destination = options.destination.clone();
+        if destination == LogDestination::Stderr && options.stderr_was_client {
+            destination = LogDestination::Syslog;
+        }
+        let mut file = None;
+        let sink = match &destination {
+            LogDestination::Stderr => Some(Sink::Stderr(log_file::stderr_is_journal())),
+            LogDestination::Syslog => Some(Sink::Syslog(Syslog::default())),
+            LogDestination::Nowhere => None,
+            LogDestination::File(path) => {
+                let opened = file.insert(Arc::new(log_file::open(path)?));
+                Some(Sink::File(opened.clone()))
+            }
+        };
+        Ok(Output::of(destination, options.format, file, sink))
+    }
+
+    fn of(
+        destination: LogDestination,
+        format: Format,
+        file: Option<Arc<File>>,
+        sink: Option<Sink>,
+    ) -> Output {
+        let sink = Mutex::new(sink);
+        Output { destination, format, file, sink, writer: OnceLock::new() }
+    }
+
+    /// None if there is nothing to write to, or no thread for it.
+    fn writer(&self) -> Option<&Writer> {
+        let start = || {
+            let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            Writer::start(sink).ok()
+        };
+        self.writer.get_or_init(start).as_ref()
+    }
+}
+
+enum State {
+    /// Before the start.
+    Off,
+    /// A command that ends by itself writes to standard error at once.
+    Tool,
+    Daemon(Output),
+}
+
+struct Logger {
+    state: RwLock<State>,
+    flood_guard: OnceLock<Mutex<FloodGuard>>,
+}
+
+static LOGGER: Logger = Logger { state: RwLock::new(State::Off), flood_guard: OnceLock::new() };
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata) -> bool {
@@ -72,147 +146,133 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record) {
-        let Ok(sink) = self.0.read() else { return };
-        let level = record.level();
-        match &*sink {
-            Sink::Tool(logger) => logger.log(record),
-            Sink::Stderr(true) => {
-                let line = format!("<{}>{}: {}\n", severity(level), record.target(), record.args());
-                let _ = io::stderr().write_all(line.as_bytes());
+        let Ok(state) = self.state.read() else { return };
+        match &*state {
+            State::Off => {}
+            State::Tool => {
+                let (level, target) = (record.level(), record.target());
+                let _ = writeln!(io::stderr(), "{level:<5} [{target}] {}", record.args());
             }
-            Sink::Stderr(false) => {
-                let line = format!("{level:<5} [{}] {}\n", record.target(), record.args());
-                let _ = io::stderr().write_all(line.as_bytes());
+            State::Daemon(output) => {
+                let Some(writer) = output.writer() else { return };
+                let flood_guard = self.flood_guard.get_or_init(Mutex::default);
+                let admitted = flood_guard
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .admit(record, Instant::now());
+                let Some(left_out) = admitted else { return };
+                if let Some(notice) = left_out {
+                    writer.write(notice, output.format);
+                }
+                writer.write(Line::of(record), output.format);
             }
-            Sink::Syslog(syslog) => {
-                syslog.send(severity(level), &format!("{}: {}", record.target(), record.args()))
-            }
-            Sink::File(_, Some(file)) => {
-                let line = format!(
-                    "{} {level:<5} [{}] {}\n",
-                    utc(SystemTime::now()),
-                    record.target(),
-                    record.args()
-                );
-                let _ = (&*file).write_all(line.as_bytes());
-            }
-            Sink::File(_, None) | Sink::Nowhere => {}
         }
     }
 
-    fn flush(&self) {}
-}
-
-/// As syslog counts.
-const fn severity(level: Level) -> u8 {
-    match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
+    fn flush(&self) {
+        if let Ok(State::Daemon(output)) = self.state.read().as_deref() {
+            if let Some(Some(writer)) = output.writer.get() {
+                writer.flush(LAST_LINES_MAX);
+            }
+        }
     }
 }
 
-/// `2026-11-23T15:20:00Z`, by the civil calendar (Hinnant's days algorithm).
-fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let days = seconds / 86_400 + 719_468;
-    let second = seconds % 86_400;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let hour = second / 3600;
-    let minute = second / 60 % 60;
-    let second = second % 60;
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn become_logger(sink: Sink, level: LevelFilter) {
-    if let Ok(mut current) = LOGGER.0.write() {
-        *current = sink;
+fn install(state: State, level: LevelFilter) {
+    if let Ok(mut current) = LOGGER.state.write() {
+        *current = state;
     }
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(level);
 }
 
+fn install_output(output: Output, level: LevelFilter) {
+    inherit::set_log_file(output.file.clone());
+    install(State::Daemon(output), level);
+}
+
 /// For a command that ends by itself: messages on standard error.
 pub fn start_tool(level: LevelFilter) {
-    become_logger(Sink::Tool(SimpleLogger::new().with_level(level)), level);
+    install(State::Tool, level);
 }
 
-/// For a daemon. `stderr_was_client`: standard error must not be used.
-///
-/// # Errors
-/// A log file that cannot be opened.
-pub fn start(
-    destination: &LogDestination,
-    level: LevelFilter,
-    stderr_was_client: bool,
-) -> io::Result<()> {
-    let sink = match destination {
-        LogDestination::Stderr if stderr_was_client => Sink::Syslog(Syslog::default()),
-        LogDestination::Stderr => Sink::Stderr(std::env::var_os("JOURNAL_STREAM").is_some()),
-        LogDestination::Syslog => Sink::Syslog(Syslog::default()),
-        LogDestination::Nowhere => Sink::Nowhere,
-        LogDestination::File(path) => Sink::File(path.clone(), Some(open(path)?)),
+/// For a daemon, also with other options later. Where the destination cannot be opened, the
+/// log stays where it is, or goes to standard error, and says so: clients are served anyway.
+pub fn start(options: &LogOptions) {
+    let running = match LOGGER.state.read().as_deref() {
+        Ok(State::Daemon(output)) => Some(output.destination.clone()),
+        _ => None,
     };
-    become_logger(sink, level);
-    Ok(())
-}
-
-/// The same; where it cannot be had, the usual place, and a line there. A log
-/// must not keep anybody from being served.
-pub fn start_or_fall_back(
-    destination: &LogDestination,
-    level: LevelFilter,
-    stderr_was_client: bool,
-) {
-    if let Err(error) = start(destination, level, stderr_was_client) {
-        let _ = start(&LogDestination::Stderr, level, stderr_was_client);
-        log::error!(target: "log", "log={destination}: {error}; it goes on here");
+    let stays = running.as_ref() == Some(&options.destination)
+        && !matches!(options.destination, LogDestination::File(_));
+    if stays {
+        set_format(options.format);
+        return log::set_max_level(options.level);
     }
-}
-
-/// Opens the log file again, after somebody moved the old one away.
-pub fn reopen() {
-    if let Ok(mut sink) = LOGGER.0.write() {
-        if let Sink::File(path, file) = &mut *sink {
-            if let Ok(fresh) = open(path) {
-                *file = Some(fresh);
-            }
+    let refused = match Output::open(options) {
+        Ok(output) => return install_output(output, options.level),
+        Err(error) => error,
+    };
+    let LogOptions { destination, format, .. } = options;
+    if let Some(file) = inherit::take_log_file() {
+        let sink = Sink::File(file.clone());
+        let output = Output::of(destination.clone(), *format, Some(file), Some(sink));
+        install_output(output, options.level);
+        error!(target: "log", "log={destination}: {refused}; the file of the process before stays open");
+    } else if running.is_some() {
+        set_format(*format);
+        log::set_max_level(options.level);
+        error!(target: "log", "log={destination}: {refused}; the log stays here");
+    } else {
+        let stderr = LogOptions { destination: LogDestination::Stderr, ..options.clone() };
+        if let Ok(output) = Output::open(&stderr) {
+            install_output(output, options.level);
         }
+        error!(target: "log", "log={destination}: {refused}; the log goes here");
     }
+}
+
+fn set_format(format: Format) {
+    if let Ok(State::Daemon(output)) = LOGGER.state.write().as_deref_mut() {
+        output.format = format;
+    }
+}
+
+/// Opens the log file again, after the old one was moved away. If that fails the old one
+/// stays open, and says so.
+pub fn reopen() {
+    let options = match LOGGER.state.read().as_deref() {
+        Ok(State::Daemon(output)) if output.file.is_some() => LogOptions {
+            destination: output.destination.clone(),
+            level: log::max_level(),
+            format: output.format,
+            stderr_was_client: false,
+        },
+        _ => return,
+    };
+    start(&options);
+}
+
+/// Makes a user the owner of the log file, who can open it again later.
+pub fn give_to(user: &str) {
+    let file = match LOGGER.state.read().as_deref() {
+        Ok(State::Daemon(Output { file: Some(file), .. })) => file.clone(),
+        _ => return,
+    };
+    if let Err(error) = log_file::give(&file, user) {
+        log::warn!(target: "log", "user={user} cannot become the owner of the log: {error}");
+    }
+}
+
+/// Waits until what was logged is written, for a second at most.
+pub fn flush() {
+    LOGGER.flush();
 }
 
 /// A panic is a line in the log, wherever that goes, never text to a client.
 pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| log::error!(target: "panic", "{panic}")));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn the_civil_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_795_446_000, "2026-11-23T15:00:00Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), text);
-        }
-    }
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!(target: "panic", "{panic}");
+        flush();
+    }));
 }

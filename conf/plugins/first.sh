@@ -4,12 +4,12 @@
 #
 #   queue_scheduler="exec:/usr/local/lib/pegasus/first.sh"
 #
-# It reads a line for every event and question, in words KEY=VALUE after the
-# first word, and answers each question (`next`) with one line. Nobody waits for
-# it longer than queue_plugin_timeout: then the default scheduler decides.
+# It reads a line for every event and question, a word and KEY=VALUE pairs, and
+# answers each question (`next`) with one line. If that takes longer than
+# queue_plugin_timeout, the default scheduler decides.
 
 while read -r kind pairs; do
-    [ "$kind" = next ] || continue # `ticket`, `failed`, `withdrew` tell what happens
+    [ "$kind" = next ] || continue # the others are events: ticket, failed, withdrew
     id= first=
     for pair in $pairs; do
         case $pair in

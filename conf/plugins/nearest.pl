@@ -21,7 +21,8 @@ while (my $line = <STDIN>) {
     my @active     = split /,/, $pair{active};
     my $client     = bits($pair{client} // '');
     my @order = sort {
-        (bits($candidates[$a]) ^ $client) <=> (bits($candidates[$b]) ^ $client) || $active[$a] <=> $active[$b]
+        (bits($candidates[$a]) ^ $client) <=> (bits($candidates[$b]) ^ $client)
+            || $active[$a] <=> $active[$b]
     } 0 .. $#candidates;
     print "id=$pair{id} provider=$candidates[$order[0]]\n";
 }

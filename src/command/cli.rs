@@ -5,13 +5,13 @@
 
 use super::daemon::{warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
-use super::{exit, help, send};
+use super::{exit, help, own_offers, send};
 use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, loadavg, service_manager};
+use crate::os::{cpu, keeper, loadavg, service_manager};
 use getopts::{Matches, Options};
 use log::{error, LevelFilter};
 use std::path::{Path, PathBuf};
@@ -63,10 +63,19 @@ pub fn main(arguments: &[String]) -> i32 {
         Some(name) if INTERACTIVE.contains(&name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
         }
-        _ => inherit::take(),
+        _ => {
+            let start_context = inherit::take();
+            keeper::split_init();
+            start_context
+        }
     };
     if start_context.stderr_was_client {
-        let _ = logging::start(&logging::LogDestination::Syslog, LevelFilter::Info, true);
+        logging::start(&logging::LogOptions {
+            destination: logging::LogDestination::Syslog,
+            level: LevelFilter::Info,
+            format: logging::Format::Text,
+            stderr_was_client: true,
+        });
     } else {
         logging::start_tool(LevelFilter::Info);
     }
@@ -76,6 +85,7 @@ pub fn main(arguments: &[String]) -> i32 {
     if let Some(socket) = borrowed.filter(|_| status != exit::OK) {
         socket.discard_one();
     }
+    logging::flush();
     status
 }
 
@@ -215,6 +225,14 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         Ok(service) => service,
         Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
     };
+    if service.is_some()
+        && matches!(start_context.inherited, Inherited::Nothing)
+        && !matches.opt_present("test")
+    {
+        let why = "redirect: -s names the service of a socket from a superserver, and there is \
+                   none: without it, redirect serves every service_NAME_listen";
+        return usage_error(why, client);
+    }
     let once = name == "monitor" && matches.opt_present("once");
     let starts_itself =
         matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_));
@@ -232,9 +250,12 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
-    logging::start_or_fall_back(&settings.log, settings.log_level, client);
+    logging::start(&source.log_options(&settings));
     if starts_itself {
         warn_about_limit(name, &settings);
+        own_offers::warnings(name, &settings)
+            .iter()
+            .for_each(|warning| log::warn!(target: "config", "{warning}"));
     }
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
@@ -248,7 +269,7 @@ fn report_errors(
     let client = start_context.stderr_was_client;
     let managed = service_manager::is_managed();
     if managed {
-        logging::start_or_fall_back(&source.log_destination(), LevelFilter::Info, client);
+        logging::start(&source.log_options_among_mistakes());
     }
     for error in errors {
         if let Inherited::Handed(handover) = &start_context.inherited {
@@ -275,6 +296,9 @@ fn report_test(name: &str, settings: &Settings) -> i32 {
             "this program has no queue to embed: it asks {}",
             settings.usual_queue()
         ));
+    }
+    for warning in own_offers::warnings(name, settings) {
+        print_error(format_args!("pegasus: warning: {warning}"));
     }
     match name {
         "monitor" if idle => {

@@ -8,11 +8,12 @@ use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{cpus, limits, notify, privileges};
-use log::warn;
+use crate::os::{cpus, limits, log_file, notify, privileges};
+use log::{error, warn};
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
-use std::io;
+use std::path::{Path, PathBuf};
+use std::{fs, io, process};
 
 /// What a signal asks of a daemon that is upgraded by a restart.
 pub enum SignalAction {
@@ -62,10 +63,42 @@ pub fn become_user(settings: &Settings) -> io::Result<()> {
     let with_key = |user: &str, error: io::Error| {
         io::Error::new(error.kind(), format!("user={user}: {error}"))
     };
-    settings
-        .user
-        .as_ref()
-        .map_or(Ok(()), |user| privileges::become_user(user).map_err(|error| with_key(user, error)))
+    let Some(user) = &settings.user else { return Ok(()) };
+    logging::give_to(user);
+    if let Some(path) = &settings.pid_file {
+        // What goes wrong here goes wrong again, and is logged, when the file is written.
+        let file = fs::File::options().create(true).append(true).open(path);
+        let _ = file.and_then(|file| log_file::give(&file, user));
+    }
+    privileges::become_user(user).map_err(|error| with_key(user, error))
+}
+
+/// A file with the id of this process, removed at its end.
+pub struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    /// Writes the file, if one is configured. If that fails clients are served anyway.
+    pub fn write(path: Option<&Path>) -> PidFile {
+        let Some(path) = path else { return PidFile(None) };
+        if let Err(error) = fs::write(path, format!("{}\n", process::id())) {
+            error!(target: "config", "pid_file={}: {error}", path.display());
+            return PidFile(None);
+        }
+        PidFile(Some(path.to_path_buf()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let Some(path) = &self.0 else { return };
+        // A successor may have written its own id.
+        let own = format!("{}\n", process::id());
+        if fs::read_to_string(path).is_ok_and(|text| text == own) && fs::remove_file(path).is_err()
+        {
+            // The folder may belong to another user.
+            let _ = fs::write(path, "");
+        }
+    }
 }
 
 /// Descriptors that a process needs besides those of its connections.

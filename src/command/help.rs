@@ -4,10 +4,9 @@
 //! tables of keys and schedulers are generated.
 
 use super::exit;
-use super::terminal::print_error;
+use super::terminal::{print_error, print_text};
 use crate::config::keys;
 use pegasus_core::scheduler;
-use std::io::{self, Write};
 
 const OVERVIEW: &str = include_str!("help/overview.txt");
 const QUEUE: &str = include_str!("help/queue.txt");
@@ -51,8 +50,7 @@ pub fn print(words: &[String]) -> i32 {
             return exit::USAGE;
         }
     };
-    // A closed pipe is no error: the reader may be `head`.
-    let _ = io::stdout().lock().write_all(page.as_bytes());
+    print_text(page);
     exit::OK
 }
 

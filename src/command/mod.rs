@@ -14,6 +14,7 @@ pub mod help;
 pub mod monitor;
 #[cfg(feature = "operate")]
 pub mod operate;
+pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]
 pub mod queue;
@@ -47,6 +48,8 @@ pub mod exit {
     pub const UNAVAILABLE: i32 = 69;
     /// The system refused: an address in use, no descriptors.
     pub const SYSTEM: i32 = 71;
+    /// What was to be printed could not be written.
+    pub const OUTPUT: i32 = 74;
     /// No permission.
     pub const PERMISSION: i32 = 77;
     /// The configuration is wrong.

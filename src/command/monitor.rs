@@ -4,7 +4,7 @@
 //! Not responsible for what is offered.
 
 use super::admin::{self, Admin, Metrics, Subject};
-use super::daemon::{become_user, Daemon, SignalAction};
+use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::terminal::print_line;
 use super::{exit, seed};
 use crate::config::settings::{Check, ServiceSettings, Settings};
@@ -36,8 +36,11 @@ use std::time::Duration;
 
 /// The first wait before a balancer is tried again; the longest is half an interval.
 const RETRY: Span = Span::from_millis(100);
-/// A balancer that owes an answer for so long is away.
-const SILENCE_MAX: Span = Span::from_secs(10);
+/// A balancer that owes an answer for so many intervals, and so long, is away.
+/// That is well before the lease of what it was told ends, five intervals and at
+/// least 5 s, so that another connection can be opened in time.
+const SILENCE_INTERVALS: u64 = 2;
+const SILENCE_MIN: Span = Span::from_secs(2);
 
 /// Commands to a running monitor.
 pub enum MonitorCommand {
@@ -273,7 +276,12 @@ impl MonitorHandler {
                     });
                 }
                 match event {
-                    QueueEvent::Up => monitor.handle_input(Input::Up { balancer }, cx.now),
+                    QueueEvent::Up => {
+                        if let Some(ip) = connection.local_ip() {
+                            monitor.handle_input(Input::Seen { balancer, ip }, cx.now);
+                        }
+                        monitor.handle_input(Input::Up { balancer }, cx.now);
+                    }
                     QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
                     QueueEvent::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", connection.host_port());
@@ -286,7 +294,7 @@ impl MonitorHandler {
         }
     }
 
-    /// Starts anew; what is no longer offered is withdrawn first.
+    /// Goes on with other settings; what is no longer offered is withdrawn first.
     fn reconfigure(&mut self, settings: Settings, monitor: &mut Monitor, cx: &mut Context) {
         if self.draining {
             return;
@@ -317,15 +325,20 @@ impl MonitorHandler {
                 state.balancers.clear();
             }
         });
-        *monitor = fresh.new_monitor();
         if same_balancers {
             fresh.connections = std::mem::take(&mut self.connections);
-            for (balancer, connection) in fresh.connections.iter().enumerate() {
-                if connection.local_ip().is_some() {
-                    monitor.handle_input(Input::Up { balancer }, cx.now);
-                }
-            }
+            let silence_max = silence_max(&fresh.settings);
+            fresh
+                .connections
+                .iter_mut()
+                .for_each(|connection| connection.set_silence_max(silence_max));
         }
+        let same_gauge = fresh.settings.monitor_load == self.settings.monitor_load
+            && fresh.settings.monitor_interval == self.settings.monitor_interval;
+        if same_gauge {
+            std::mem::swap(&mut fresh.load_sampler, &mut self.load_sampler);
+        }
+        monitor.reconfigure(fresh.settings.monitor_options(), same_balancers, cx.now);
         *self = fresh;
     }
 
@@ -348,6 +361,10 @@ impl MonitorHandler {
                 let target = &self.settings.monitor_balancers[*balancer];
                 warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
             }
+            MonitorLog::Contested { balancer, service } => {
+                let target = &self.settings.monitor_balancers[*balancer];
+                warn!(target: "monitor", "another monitor offers this provider of {service} too, at balancer {target}");
+            }
         }
     }
 }
@@ -361,11 +378,15 @@ fn connections(settings: &Settings) -> Vec<QueueConnection<usize>> {
             host_port.clone(),
             Token(number * 2),
             retry,
-            SILENCE_MAX,
+            silence_max(settings),
             seed(),
         )
     };
     settings.monitor_balancers.iter().enumerate().map(connection).collect()
+}
+
+fn silence_max(settings: &Settings) -> Span {
+    settings.monitor_interval.times(SILENCE_INTERVALS).max(SILENCE_MIN)
 }
 
 fn check_timeout(settings: &Settings) -> Span {
@@ -411,6 +432,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let balancers: Vec<String> =
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
+    let pid_file = settings.pid_file.clone();
     let start = || {
         let admin_listeners = admin::bind(&settings.monitor_admin, Vec::new())?;
         become_user(&settings)?;
@@ -438,6 +460,7 @@ pub fn run(daemon: Daemon) -> i32 {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
             notify::ready();
             service_manager::ready();
+            let _pid_file = PidFile::write(pid_file.as_deref());
             daemon.serve()
         }
     }
@@ -509,7 +532,7 @@ fn run_once(settings: &Settings) -> i32 {
             Output::SendToQueue { .. } | Output::Log(_) | Output::Finished => {}
         }
     }
-    for (balancer, _, request) in monitor.offers() {
+    for (balancer, _, request) in monitor.offers(now) {
         let mut line = Vec::new();
         let target = &settings.monitor_balancers[balancer];
         request.write(target, &mut line);

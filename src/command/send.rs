@@ -3,7 +3,7 @@
 //! Owns one blocking connection at a time, and prints answers as they come.
 
 use super::exit;
-use super::terminal::print_error;
+use super::terminal::{print_error, write_text};
 use crate::config::settings::Settings;
 use crate::config::source::default_file;
 use getopts::Matches;
@@ -143,17 +143,21 @@ impl Sender<'_> {
         let Some(connection) = &mut self.connection else { return false };
         match connection.ask(text) {
             Ok(answers) => {
-                let mut out = io::stdout().lock();
+                let mut text = String::new();
                 for answer in answers {
                     if answer == "error" || answer.starts_with("error ") {
                         self.status = exit::ANSWER;
                     }
-                    if writeln!(out, "{answer}").is_err() {
-                        // The reader left, as with `| head`.
-                        return false;
+                    text.push_str(&answer);
+                    text.push('\n');
+                }
+                match write_text(text) {
+                    Ok(()) => true,
+                    Err(status) => {
+                        self.status = self.status.max(status);
+                        false
                     }
                 }
-                true
             }
             Err(error) => {
                 self.connection = None;

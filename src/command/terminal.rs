@@ -5,16 +5,37 @@
 
 use super::exit;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
-/// Prints a line on standard output; ends the process if that is closed.
-pub fn print_line(line: impl Display) {
-    if writeln!(io::stdout().lock(), "{line}").is_err() {
-        std::process::exit(exit::OK);
+/// Writes text on standard output.
+///
+/// # Errors
+/// Returns the status to end with: that of success if the reader left, else that of an
+/// output that cannot be written, after a message on standard error.
+pub fn write_text(text: impl Display) -> Result<(), i32> {
+    let mut stdout = io::stdout().lock();
+    // What is buffered would be lost without an error at the end of the process.
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(exit::OK),
+        Err(error) => {
+            print_error(format_args!("pegasus: standard output: {error}"));
+            Err(exit::OUTPUT)
+        }
     }
 }
 
-/// Prints a line on standard error, and ignores a failure to do so.
+/// Prints text on standard output, or ends the process.
+pub fn print_text(text: impl Display) {
+    write_text(text).unwrap_or_else(|status| std::process::exit(status));
+}
+
+/// Prints a line on standard output, or ends the process.
+pub fn print_line(line: impl Display) {
+    print_text(format_args!("{line}\n"));
+}
+
+/// Prints a line on standard error, if that is possible.
 pub fn print_error(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

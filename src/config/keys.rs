@@ -217,6 +217,22 @@ pub const SECTIONS: &[Section] = &[
                 },
             ),
             global(
+                "log_format",
+                "text",
+                "Log lines as text, or as json: one object a line.",
+                |s, v| parse_into(&mut s.log_format, v),
+            ),
+            global(
+                "pid_file",
+                "",
+                "File for the process id, from when it is ready to its end.",
+                |s, v| {
+                    s.pid_file = Some(v).filter(|path| !path.is_empty()).map(Into::into);
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.pid_file, &running.pid_file)),
+            global(
                 "user",
                 "",
                 "Run as this user or user:group once the ports are open (Unix).",
@@ -448,6 +464,12 @@ pub const SECTIONS: &[Section] = &[
                 "10s",
                 "Under inetd `wait`: exit after this time without a client.",
                 |s, v| parse_into(&mut s.redirect_linger, v),
+            ),
+            global(
+                "redirect_accept_grace",
+                "0",
+                "After TERM accept clients for this long, until load balancers in front know.",
+                |s, v| parse_into(&mut s.redirect_accept_grace, v),
             ),
             global(
                 "redirect_splice",

@@ -5,7 +5,6 @@
 
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
-use crate::logging::LogDestination;
 use pegasus_core::base::address::Transport;
 use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
@@ -62,10 +61,10 @@ impl Settings {
         ConfigReader::of(file, assignments).finish()
     }
 
-    /// Returns the log destination of a configuration that may contain mistakes, so that
-    /// a process without a standard error can log them.
-    pub fn log_destination(file: Option<&Path>, assignments: &[String]) -> LogDestination {
-        ConfigReader::of(file, assignments).settings.log
+    /// Returns the settings of a configuration that may contain mistakes. They say where a
+    /// process without a standard error logs these.
+    pub fn with_mistakes(file: Option<&Path>, assignments: &[String]) -> Settings {
+        ConfigReader::of(file, assignments).settings
     }
 }
 
@@ -304,7 +303,8 @@ mod tests {
         let assignments =
             |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let log = |words: &[&str]| {
-            Settings::log_destination(Some(Path::new("/no/such.conf")), &assignments(words))
+            Settings::with_mistakes(Some(Path::new("/no/such.conf")), &assignments(words))
+                .log
                 .to_string()
         };
         assert_eq!(log(&["queue_listn=*:1", "log=/var/log/queue", "nonsense"]), "/var/log/queue");

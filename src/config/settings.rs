@@ -3,7 +3,7 @@
 //! Owns the data and what follows from it alone. The row of a key in the table
 //! describes its field.
 
-use crate::logging::LogDestination;
+use crate::logging::{Format, LogDestination};
 use crate::net::http_check;
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
@@ -15,6 +15,7 @@ use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Which ticket queue a redirector asks.
@@ -174,6 +175,8 @@ impl ServiceSettings {
 pub struct Settings {
     pub log: LogDestination,
     pub log_level: LevelFilter,
+    pub log_format: Format,
+    pub pid_file: Option<PathBuf>,
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub metrics_per_provider: bool,
@@ -191,6 +194,7 @@ pub struct Settings {
     pub redirect_per_source_max: usize,
     pub redirect_flows_max: usize,
     pub redirect_linger: Span,
+    pub redirect_accept_grace: Span,
     pub redirect_splice: bool,
     pub redirect_admin: Vec<ListenAddr>,
     pub monitor_balancers: Vec<HostPort>,
@@ -209,6 +213,8 @@ impl Settings {
         Settings {
             log: LogDestination::Stderr,
             log_level: LevelFilter::Info,
+            log_format: Format::Text,
+            pid_file: None,
             user: None,
             drain_timeout: Span::ZERO,
             metrics_per_provider: true,
@@ -225,6 +231,7 @@ impl Settings {
             redirect_per_source_max: 0,
             redirect_flows_max: 0,
             redirect_linger: Span::ZERO,
+            redirect_accept_grace: Span::ZERO,
             redirect_splice: true,
             redirect_admin: Vec::new(),
             monitor_balancers: Vec::new(),

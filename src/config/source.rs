@@ -5,7 +5,7 @@
 use super::keys;
 use super::reader::ConfigError;
 use super::settings::Settings;
-use crate::logging;
+use crate::logging::{self, LogOptions};
 use crate::os::notify;
 use log::{error, info, warn, LevelFilter};
 use std::io;
@@ -42,9 +42,20 @@ impl ConfigSource {
         Ok(settings)
     }
 
-    /// Returns the log destination, even if there are mistakes elsewhere.
-    pub fn log_destination(&self) -> logging::LogDestination {
-        Settings::log_destination(self.file.as_deref(), &self.assignments)
+    /// How it logs.
+    pub fn log_options(&self, settings: &Settings) -> LogOptions {
+        LogOptions {
+            destination: settings.log.clone(),
+            level: settings.log_level,
+            format: settings.log_format,
+            stderr_was_client: self.stderr_was_client,
+        }
+    }
+
+    /// How it logs, as far as that can be read among mistakes.
+    pub fn log_options_among_mistakes(&self) -> LogOptions {
+        let settings = Settings::with_mistakes(self.file.as_deref(), &self.assignments);
+        LogOptions { level: LevelFilter::Info, ..self.log_options(&settings) }
     }
 
     /// Reloads the configuration of a daemon that uses the sections `parts` of the table.
@@ -72,16 +83,12 @@ impl ConfigSource {
         });
         match prepared {
             Ok((mut settings, prepared)) => {
-                logging::start_or_fall_back(
-                    &settings.log,
-                    settings.log_level,
-                    self.stderr_was_client,
-                );
+                logging::start(&self.log_options(&settings));
                 info!(target: "config", "configuration reloaded");
                 note_reload(true);
                 notify::ready();
                 for key in keys::keep_running(&mut settings, running, parts) {
-                    warn!(target: "config", "{key} changes at the next start");
+                    warn!(target: "config", "a new {key} takes effect at the next start");
                 }
                 Some((settings, prepared))
             }

@@ -1,10 +1,10 @@
-//! The pure half of PEGASUS: words and notations, the language between hosts,
-//! the schedulers, and the three state machines. Values in, values out, `now` an
-//! argument; no socket, clock, file or thread, and nothing but the standard
-//! library. A crate of its own, so that the compiler keeps it so, and so that it
-//! can be built for speed where the rest is built for size.
+//! The pure half of PEGASUS: the control protocol, the schedulers, and the three state
+//! machines.
 //!
-//! The modules, in floor order; arrows point down only.
+//! Values in, values out, and time is the argument `now`. There is no socket, clock, file
+//! or thread here, and nothing but the standard library. It is a crate of its own so that
+//! the compiler keeps it so, and so that it can be built for speed where the rest is
+//! built for size.
 
 #![forbid(unsafe_code)]
 

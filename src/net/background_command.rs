@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Output that is read of a command, in bytes.
-const OUTPUT_MAX: u64 = 4096;
+/// Output that is kept of a command, in bytes.
+const OUTPUT_MAX: usize = 4096;
+/// Reads that empty a pipe of the usual size.
+const PIPE_READS: usize = 16;
 
 /// A command under way.
 #[derive(Debug)]
@@ -34,11 +36,15 @@ impl BackgroundCommand {
     }
 }
 
-/// Runs a command to its end: what it printed, or why it failed.
+/// Runs a command to its end; returns what it printed. Output that is too long, or comes
+/// from a process that outlives the command, is discarded.
 ///
 /// # Errors
-/// That it cannot be started, ended badly, or took too long, in words.
+/// Why it could not be started, that it failed, or that it took too long.
 pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
+    if child::too_many_dying() {
+        return Err("too many commands before it cannot be ended".into());
+    }
     let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("/bin/sh", "-c") };
     let mut prepared = Command::new(shell);
     prepared
@@ -48,10 +54,17 @@ pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
         .stderr(Stdio::null());
     child::separate(&mut prepared);
     let mut child = prepared.spawn().map_err(|error| error.to_string())?;
+    let mut stdout = child.stdout.take().and_then(|stdout| child::Output::of(stdout).ok());
+    let mut output = Vec::new();
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     let status = loop {
-        match child.try_wait() {
+        // The status first: what it printed before its end is read after it.
+        let status = child.try_wait();
+        if let Some(stdout) = &mut stdout {
+            drain(stdout, &mut output);
+        }
+        match status {
             Ok(Some(status)) => break Some(status),
             Ok(None) if start.elapsed() < timeout => {
                 thread::sleep(pause);
@@ -60,16 +73,21 @@ pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
             _ => break None,
         }
     };
-    // What it left behind would hold its output open.
-    child::end(&mut child);
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        let _ = stdout.take(OUTPUT_MAX).read_to_end(&mut output);
-    }
+    child::end(child);
     match status {
         Some(status) if status.success() => Ok(String::from_utf8_lossy(&output).into_owned()),
         Some(status) => Err(format!("the command failed ({status})")),
         None => Err(format!("the command took longer than {}", Span::from(timeout))),
+    }
+}
+
+/// Reads what there is, at most as much as a pipe holds, and keeps the start of it.
+fn drain(stdout: &mut impl Read, output: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    for _ in 0..PIPE_READS {
+        let Ok(count @ 1..) = stdout.read(&mut buffer) else { return };
+        let room = OUTPUT_MAX - output.len();
+        output.extend_from_slice(&buffer[..count.min(room)]);
     }
 }
 
@@ -80,23 +98,27 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_command_says_what_it_prints_or_fails() {
+    fn a_command_returns_what_it_prints_or_fails() {
         assert_eq!(run("echo 0.5", LONG).as_deref(), Ok("0.5\n"));
         assert_eq!(
             run("echo 0.5; exit 3", LONG),
             Err("the command failed (exit status: 3)".into())
         );
         assert!(run("no-such-command-here", LONG).is_err());
+        let long = run("head -c 300000 /dev/zero | tr '\\0' x", LONG);
+        assert_eq!(long.map(|text| text.len()), Ok(OUTPUT_MAX));
     }
 
     #[test]
-    fn neither_a_slow_command_nor_what_it_started_holds_anybody_up() {
+    fn neither_a_slow_command_nor_what_it_started_delays_the_result() {
         let start = Instant::now();
         assert_eq!(
             run("sleep 100", Duration::from_millis(20)),
             Err("the command took longer than 20ms".into())
         );
         assert_eq!(run("sleep 100 & echo here", LONG).as_deref(), Ok("here\n"));
+        // A daemon leaves the group of the command, and keeps its output open.
+        assert_eq!(run("setsid sleep 20 & echo here", LONG).as_deref(), Ok("here\n"));
         assert!(run("yes", Duration::from_millis(100)).is_err());
         assert!(start.elapsed() < LONG);
     }

@@ -3,9 +3,9 @@
 //! Owns binding and accepting. Not responsible for which clients are accepted.
 
 use super::event_loop::Context;
-use crate::os::socket;
+use crate::os::{accept_interest, socket};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Token};
+use mio::{Registry, Token};
 use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::time::{Moment, Span};
@@ -15,6 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// Clients taken from one listener before others get their turn.
 const BATCH: usize = 64;
+/// Clients that one loop accepts before another one is woken first.
+const TURN: usize = 8;
 /// How long accepting pauses when the system has no socket to spare.
 const PAUSE: Span = Span::from_millis(100);
 /// How often that is logged.
@@ -134,11 +136,27 @@ fn bind_both_families<S: Bind>(port: u16, sockets: &mut Vec<S>) -> io::Result<()
 struct Listener<T> {
     socket: TcpListener,
     address: SocketAddr,
+    token: Token,
     owner: T,
     /// A client may be waiting to be accepted.
     readable: bool,
+    /// Clients that this loop accepted since it let other loops have a turn.
+    accepted: usize,
     /// It is closed when its backlog is empty, and at this moment at the latest.
     closing_at: Option<Moment>,
+}
+
+impl<T> Listener<T> {
+    fn deregister(&mut self, registry: &Registry) {
+        accept_interest::deregister(registry, &mut self.socket);
+    }
+
+    fn take_turns(&mut self, registry: &Registry) {
+        if self.accepted >= TURN {
+            self.accepted = 0;
+            accept_interest::take_turns(registry, &mut self.socket, self.token);
+        }
+    }
 }
 
 /// All listening sockets of a loop, which pause together. Each has a number and an owner
@@ -195,9 +213,17 @@ impl<T: Copy> Listeners<T> {
     ) -> io::Result<()> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
-        cx.registry.register(&mut socket, token, Interest::READABLE)?;
-        self.listeners
-            .insert(number, Listener { socket, address, owner, readable: true, closing_at: None });
+        accept_interest::register(&cx.registry, &mut socket, token)?;
+        let listener = Listener {
+            socket,
+            address,
+            token,
+            owner,
+            readable: true,
+            accepted: 0,
+            closing_at: None,
+        };
+        self.listeners.insert(number, listener);
         Ok(())
     }
 
@@ -237,13 +263,20 @@ impl<T: Copy> Listeners<T> {
     }
 
     /// No more clients: closes all.
-    pub fn close(&mut self) {
+    pub fn close(&mut self, cx: &Context) {
+        for listener in self.listeners.values_mut() {
+            listener.deregister(&cx.registry);
+        }
         self.listeners.clear();
     }
 
-    /// A client left: there may be room again.
-    pub fn resume(&mut self) {
+    /// A client left: there may be room again. `was_full`: another loop may have been woken
+    /// for a client that it had no room for, so the backlogs are looked at here.
+    pub fn resume(&mut self, was_full: bool) {
         self.paused_until = None;
+        if was_full {
+            self.listeners.values_mut().for_each(|listener| listener.readable = true);
+        }
     }
 
     /// When a pause ends.
@@ -263,7 +296,13 @@ impl<T: Copy> Listeners<T> {
             let is_open = |listener: &Listener<T>| {
                 listener.closing_at.is_none_or(|until| listener.readable && cx.now < until)
             };
-            self.listeners.retain(|_, listener| is_open(listener));
+            self.listeners.retain(|_, listener| {
+                let stays = is_open(listener);
+                if !stays {
+                    listener.deregister(&cx.registry);
+                }
+                stays
+            });
             self.closing = self.listeners.values().any(|listener| listener.closing_at.is_some());
         }
         accepted
@@ -295,12 +334,14 @@ impl<T: Copy> Listeners<T> {
                 }
                 match accept(&listener.socket) {
                     Ok((stream, from)) => {
+                        listener.accepted += 1;
                         let owner = listener.owner;
                         let port = listener.address.port();
                         accepted.push(Accepted::Client { owner, port, stream, from, permit });
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        listener.readable = false
+                        listener.readable = false;
+                        listener.take_turns(&cx.registry);
                     }
                     Err(error) if socket::is_out_of_sockets(&error) => {
                         // The event comes once: `readable` stays set, and a timer tries again.

@@ -4,6 +4,7 @@
 //! responsible for what follows from a sample.
 
 use super::background_command::BackgroundCommand;
+use super::one_shot::OneShot;
 use crate::os::{cpu, cpus, loadavg};
 use mio::Waker;
 use pegasus_core::base::decimal;
@@ -129,48 +130,90 @@ pub struct LoadSampler {
     cpus: f64,
     interval: Span,
     times: Option<cpu::Times>,
+    /// CPU time that was used of a quota, and when that was.
+    used: Option<(f64, Moment)>,
     runnable: u64,
     readings: u64,
     next_reading: Moment,
-    commands: Vec<LoadCommand>,
+    jobs: Vec<LoadJob>,
     /// Sources that failed, which is logged.
     failed: Vec<LoadSource>,
     log_lines: Vec<String>,
     waker: Arc<Waker>,
 }
 
-/// A command that is run again and again.
-struct LoadCommand {
-    command: String,
-    run: Option<BackgroundCommand>,
+/// A source that may block, read again and again outside of the loop.
+struct LoadJob {
+    source: LoadSource,
+    run: Option<LoadRun>,
+    started_at: Moment,
     next_start: Moment,
     last: Option<(Moment, Reading)>,
     /// Why there is none, or no newer one.
     why: String,
 }
 
+/// One reading under way.
+enum LoadRun {
+    Command(BackgroundCommand),
+    /// Even a file blocks where its server does not answer.
+    File(OneShot<Result<Reading, String>>),
+}
+
+impl LoadRun {
+    fn start(source: &LoadSource, timeout: Span, waker: Arc<Waker>) -> Option<LoadRun> {
+        match source {
+            LoadSource::Exec(command) => {
+                let command = BackgroundCommand::start(command, timeout.into(), waker);
+                Some(LoadRun::Command(command))
+            }
+            LoadSource::File(path) => {
+                let path = path.clone();
+                Some(LoadRun::File(OneShot::spawn("file", waker, move || {
+                    read_file(&path, timeout)
+                })))
+            }
+            _ => None,
+        }
+    }
+
+    fn result(&self) -> Option<Result<Reading, String>> {
+        match self {
+            LoadRun::Command(command) => command.result().map(|output| {
+                let parse =
+                    |text: String| Reading::parse(&text).ok_or_else(|| invalid_reading(&text));
+                output.and_then(parse)
+            }),
+            LoadRun::File(file) => file.take().map(|result| {
+                result.unwrap_or_else(|_| Err("the system had no thread for it".into()))
+            }),
+        }
+    }
+}
+
 impl LoadSampler {
     /// A sampler of these sources, for samples every `interval`; `waker` is woken
     /// when a command has ended.
     pub fn new(sources: &[LoadSource], interval: Span, waker: Arc<Waker>) -> LoadSampler {
-        let commands = sources.iter().filter_map(|source| match source {
-            LoadSource::Exec(command) => Some(LoadCommand {
-                command: command.clone(),
-                run: None,
-                next_start: Moment::ZERO,
-                last: None,
-                why: String::new(),
-            }),
-            _ => None,
+        let blocking =
+            |source: &&LoadSource| matches!(source, LoadSource::Exec(_) | LoadSource::File(_));
+        let jobs = sources.iter().filter(blocking).map(|source| LoadJob {
+            source: source.clone(),
+            run: None,
+            started_at: Moment::ZERO,
+            next_start: Moment::ZERO,
+            last: None,
+            why: String::new(),
         });
         LoadSampler {
             cpus: cpus::cpus(),
             interval,
+            used: None,
             times: if sources.contains(&LoadSource::Cpu) { cpu::times() } else { None },
             runnable: 0,
             readings: 0,
             next_reading: Moment::ZERO,
-            commands: commands.collect(),
+            jobs: jobs.collect(),
             failed: Vec::new(),
             log_lines: Vec::new(),
             waker,
@@ -186,8 +229,15 @@ impl LoadSampler {
     /// When [`handle_timeout`](LoadSampler::handle_timeout) must be called.
     pub fn next_timeout(&self) -> Option<Moment> {
         let cpu = self.sources.contains(&LoadSource::Cpu).then_some(self.next_reading);
-        let idle = self.commands.iter().filter(|load_command| load_command.run.is_none());
-        idle.map(|load_command| load_command.next_start).chain(cpu).min()
+        let jobs = self.jobs.iter().filter_map(|job| match job.run {
+            None => Some(job.next_start),
+            // Then the sample does not wait for it any more.
+            Some(_) if job.last.is_none() && job.why.is_empty() => {
+                Some(job.started_at + self.timeout())
+            }
+            Some(_) => None,
+        });
+        jobs.chain(cpu).min()
     }
 
     /// Time passed, or a command ended: reads what is to be read between samples.
@@ -199,43 +249,46 @@ impl LoadSampler {
                 self.readings += 1;
             }
         }
-        let timeout = self.interval.times(STALE_INTERVALS);
-        for load_command in &mut self.commands {
-            if let Some(output) = load_command.run.as_ref().and_then(BackgroundCommand::result) {
-                load_command.run = None;
-                let parse =
-                    |text: String| Reading::parse(&text).ok_or_else(|| invalid_reading(&text));
-                match output.and_then(parse) {
-                    Ok(reading) => load_command.last = Some((now, reading)),
-                    Err(why) => load_command.why = why,
+        let timeout = self.timeout();
+        for job in &mut self.jobs {
+            if let Some(result) = job.run.as_ref().and_then(LoadRun::result) {
+                job.run = None;
+                match result {
+                    Ok(reading) => {
+                        job.last = Some((now, reading));
+                        job.why.clear();
+                    }
+                    Err(why) => job.why = why,
                 }
             }
-            if load_command.run.is_none() && now >= load_command.next_start {
-                load_command.next_start = now + self.interval;
-                load_command.run = Some(BackgroundCommand::start(
-                    &load_command.command,
-                    timeout.into(),
-                    self.waker.clone(),
-                ));
+            if job.run.is_none() && now >= job.next_start {
+                job.started_at = now;
+                job.next_start = now + self.interval;
+                job.run = LoadRun::start(&job.source, timeout, self.waker.clone());
+            } else if job.why.is_empty() && now >= job.started_at + timeout {
+                job.why = format!("no reading within {timeout}");
             }
         }
     }
 
-    /// Whether every command has given a reading, or had the time to.
+    /// How long a reading may take, and how old it may get.
+    fn timeout(&self) -> Span {
+        self.interval.times(STALE_INTERVALS)
+    }
+
+    /// Whether every source has given a reading, or had the time to.
     pub fn is_ready(&self) -> bool {
-        self.commands
-            .iter()
-            .all(|load_command| load_command.last.is_some() || load_command.run.is_none())
+        self.jobs.iter().all(|job| job.last.is_some() || job.run.is_none() || !job.why.is_empty())
     }
 
     /// The load since the last sample. With several sources the fullest counts.
     pub fn sample(&mut self, now: Moment) -> Sample {
         let mut sample =
             Sample { cpus: self.cpus, utilisation: None, queued: None, load: None, full: None };
-        let stale = self.interval.times(STALE_INTERVALS);
+        let stale = self.timeout();
         for source in self.sources.clone() {
             let reading = match &source {
-                LoadSource::Cpu => Ok(self.read_cpus()),
+                LoadSource::Cpu => Ok(self.read_cpus(now)),
                 LoadSource::Loadavg => {
                     sample.load = loadavg::averages().map(|averages| averages[0]);
                     sample
@@ -246,16 +299,15 @@ impl LoadSampler {
                 LoadSource::Psi => {
                     pressure().ok_or_else(|| "/proc/pressure/cpu cannot be read".to_string())
                 }
-                LoadSource::File(path) => read_file(path, stale),
-                LoadSource::Exec(command) => {
-                    match self.commands.iter().find(|load_command| load_command.command == *command)
-                    {
-                        Some(LoadCommand { last: Some((at, reading)), .. })
-                            if now.since(*at) <= stale =>
+                LoadSource::File(_) | LoadSource::Exec(_) => {
+                    match self.jobs.iter().find(|job| job.source == source) {
+                        Some(LoadJob { last: Some((at, reading)), why, .. })
+                            if now.since(*at) <= stale
+                                && (why.is_empty() || matches!(source, LoadSource::Exec(_))) =>
                         {
                             Ok(*reading)
                         }
-                        Some(LoadCommand { why, .. }) if !why.is_empty() => Err(why.clone()),
+                        Some(LoadJob { why, .. }) if !why.is_empty() => Err(why.clone()),
                         _ => Err(format!("nothing new for {stale}")),
                     }
                 }
@@ -298,7 +350,22 @@ impl LoadSampler {
         std::mem::take(&mut self.log_lines)
     }
 
-    fn read_cpus(&mut self) -> Reading {
+    /// Within a quota, the part of it that was used.
+    fn read_quota(&mut self, now: Moment) -> Option<Reading> {
+        let used = cpus::used()?;
+        let before = self.used.replace((used, now));
+        let part = before.map(|(before, at)| {
+            (used - before) / now.since(at).as_secs_f64().max(1e-3) / self.cpus.max(1e-3)
+        });
+        let utilisation = Some(part.unwrap_or(0.0).clamp(0.0, 1.0));
+        // Who waits for the end of a period is not in any run queue.
+        Some(Reading { utilisation, queued: Some(0.0), ..Reading::default() })
+    }
+
+    fn read_cpus(&mut self, now: Moment) -> Reading {
+        if let Some(reading) = self.read_quota(now) {
+            return reading;
+        }
         let times = cpu::times();
         // Before the first tick there is nothing to compare.
         let utilisation = times.and_then(|times| times.utilisation(&self.times?));
@@ -334,10 +401,21 @@ fn invalid_reading(text: &str) -> String {
 /// The reading in a file, unless it is missing, old or not a reading.
 fn read_file(path: &Path, stale: Span) -> Result<Reading, String> {
     let message = |error: std::io::Error| error.to_string();
-    let changed = fs::metadata(path).and_then(|meta| meta.modified()).map_err(message)?;
+    let meta = fs::metadata(path).map_err(message)?;
+    // A FIFO would wait for its writer, and its time says nothing.
+    if !meta.is_file() {
+        return Err("not a regular file".into());
+    }
     // Files keep their time in whole seconds on some systems.
-    if Span::from(changed.elapsed().unwrap_or_default()) > stale + Span::from_secs(1) {
-        return Err(format!("older than {stale}"));
+    let tolerance = Span::from_secs(1);
+    match meta.modified().map_err(message)?.elapsed() {
+        Ok(age) if Span::from(age) > stale + tolerance => {
+            return Err(format!("older than {stale}"))
+        }
+        Err(ahead) if Span::from(ahead.duration()) > tolerance => {
+            return Err("its time is in the future".into())
+        }
+        _ => {}
     }
     let mut text = String::new();
     fs::File::open(path)
@@ -372,8 +450,12 @@ mod tests {
         fs::write(&path, "0.5").unwrap();
         assert_eq!(read_file(&path, stale).unwrap().full, Some(0.5));
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(10);
-        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-        assert!(read_file(&path, stale).is_err());
+        let dated = |time| {
+            fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            read_file(&path, stale)
+        };
+        assert!(dated(old).is_err());
+        assert!(dated(std::time::SystemTime::now() + std::time::Duration::from_secs(60)).is_err());
         fs::remove_file(&path).unwrap();
     }
 

@@ -35,7 +35,8 @@ pub enum PluginEvent {
 }
 
 struct Process {
-    child: Child,
+    /// None once it is ended.
+    child: Option<Child>,
     /// The threads at the other ends stop when these are dropped.
     lines: SyncSender<String>,
     replies: Receiver<String>,
@@ -44,7 +45,9 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        child::end(&mut self.child);
+        if let Some(child) = self.child.take() {
+            child::end(child);
+        }
     }
 }
 
@@ -139,7 +142,7 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
     let stdout = child.stdout.take()?;
     let (lines, outgoing) = sync_channel(LINES_MAX);
     let (incoming, replies) = sync_channel(LINES_MAX);
-    let process = Process { child, lines, replies, started_at: now };
+    let process = Process { child: Some(child), lines, replies, started_at: now };
     let waker = waker.clone();
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         thread::Builder::new().name(name.into()).spawn(work).is_ok()

@@ -10,6 +10,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
+use pegasus_core::protocol::message::RequestResult;
 use pegasus_core::protocol::proxy_header::Header;
 use std::io::{self, Read};
 
@@ -57,6 +58,8 @@ pub struct Tunnel {
     up: Direction,
     down: Direction,
     reset: Option<Outcome>,
+    /// The provider ended before the client did.
+    provider_first: bool,
     /// What each provider receives first.
     header: Option<Box<Header>>,
 }
@@ -72,6 +75,7 @@ impl Tunnel {
             up: Direction::default(),
             down: Direction::default(),
             reset: None,
+            provider_first: false,
             header: None,
         }
     }
@@ -120,6 +124,20 @@ impl Tunnel {
     /// Bytes to the client and from it, so far.
     pub fn moved(&self) -> (u64, u64) {
         (self.down.moved, self.up.moved)
+    }
+
+    /// What the provider made of a client whose visit ended so.
+    pub fn result(&self, outcome: Outcome) -> RequestResult {
+        let (sent, received) = self.moved();
+        match outcome {
+            _ if sent > 0 => RequestResult::Good,
+            Outcome::ProviderReset => RequestResult::Reset,
+            // Nobody asked for anything, so that nothing says whether it serves.
+            _ if received == 0 => RequestResult::Unused,
+            Outcome::Complete if self.provider_first => RequestResult::Empty,
+            // A client that only speaks, as loggers do, ends first.
+            _ => RequestResult::Good,
+        }
     }
 
     /// Whether exactly one direction has ended.
@@ -264,6 +282,7 @@ impl Tunnel {
                 unfinished = true;
             }
         }
+        self.provider_first |= self.down.ended && !self.up.ended;
         if !(self.up.closed && self.down.closed) {
             return if unfinished { TunnelStatus::Unfinished } else { TunnelStatus::Open };
         }

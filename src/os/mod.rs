@@ -4,6 +4,7 @@
 //! the required items, and chooses a back end. There is always a portable one.
 //! A new back end is a new file and a line in that `mod.rs`.
 
+pub mod accept_interest;
 pub mod addresses;
 pub mod child;
 pub mod connect;
@@ -13,8 +14,10 @@ pub mod datagram;
 #[cfg(all(target_os = "linux", target_env = "gnu", target_feature = "crt-static"))]
 mod glibc_start;
 pub mod inherit;
+pub mod keeper;
 pub mod limits;
 pub mod loadavg;
+pub mod log_file;
 pub mod notify;
 pub mod privileges;
 pub mod process_info;

@@ -1,17 +1,17 @@
-//! Waiting for sockets, exactly.
+//! Exact waits for sockets.
 //!
-//! Owns the one call that epoll lacks: it knows whole milliseconds only, and a
-//! request of the quickest machine takes twelve of them.
+//! Owns the one call that epoll lacks: epoll knows whole milliseconds only, and a request
+//! of the quickest host takes twelve of them.
 #![cfg(target_os = "linux")]
 
 use mio::{Events, Poll};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-/// The longest wait, so that who is told to end does.
+/// The longest wait, so that a thread that must end does.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// Waits for events, at the most until a moment.
+/// Waits for events, until a moment at most.
 pub fn wait(poll: &mut Poll, events: &mut Events, until: Option<Instant>) {
     let left =
         until.map_or(LONGEST, |until| until.saturating_duration_since(Instant::now())).min(LONGEST);

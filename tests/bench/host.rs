@@ -1,4 +1,4 @@
-//! What a bench is told by its environment, and what it tells of its machine.
+//! Parameters from the environment, and figures about the host.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -11,7 +11,7 @@ pub fn parameter<T: FromStr>(name: &str, default: T) -> T {
     text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
 }
 
-/// Words of a parameter, each one of those that are known; none: all of them.
+/// Returns the words of a parameter, all of which must be known; none: all known ones.
 pub fn chosen<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
     let text = std::env::var(name).unwrap_or_default();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -21,7 +21,7 @@ pub fn chosen<'a>(name: &str, known: &[&'a str]) -> Vec<&'a str> {
     known.iter().copied().filter(|word| words.is_empty() || words.contains(word)).collect()
 }
 
-/// Processor time of the whole machine, in ticks: busy, and all.
+/// Returns the processor time of the whole host in ticks: busy, and all.
 pub fn processor_time() -> (f64, f64) {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or("");
@@ -32,12 +32,12 @@ pub fn processor_time() -> (f64, f64) {
     (all - idle, all)
 }
 
-/// Processor time of this process.
+/// Returns the processor time of this process.
 pub fn own_time() -> Duration {
     crate::support::process::used(std::process::id())
 }
 
-/// Its processors and its system, in a line.
+/// Returns a line with the host's processors and system.
 pub fn describe() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =

@@ -1,9 +1,10 @@
-//! What a choice costs, with each scheduler, among few and many providers.
+//! What a choice costs with each scheduler, among few and many providers.
 
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::random::Random;
-use pegasus_core::base::ticket::Offer;
+use pegasus_core::base::ticket::{Offer, Weight};
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::message::RequestResult;
 use pegasus_core::queue::provider_pool::ProviderPool;
 use pegasus_core::scheduler::{SchedulerName, SCHEDULERS};
 use std::net::IpAddr;
@@ -17,11 +18,17 @@ fn offer(number: u32) -> Offer {
     let provider =
         Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: Some(80) };
     let tickets = 1 + number % 40;
-    Offer { provider, tickets, capacity: 4 * tickets, lease: Span::from_secs(1000) }
+    Offer {
+        provider,
+        tickets,
+        capacity: 4 * tickets,
+        weight: Weight::of(f64::from(tickets)),
+        lease: Span::from_secs(1000),
+    }
 }
 
-/// Nanoseconds for one grant and its end, with two requests in progress for
-/// each provider, which end in no order.
+/// Returns the nanoseconds for one grant and its end, with two requests in progress for
+/// each provider, which end in no particular order.
 fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     let mut now = Moment::after_start(Span::from_secs(1));
     let mut random = Random::new(7);
@@ -34,13 +41,13 @@ fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));
-        running.extend(book.grant(true, client, &[], now));
+        running.extend(book.grant(true, false, client, &[], now));
         if round < 2 * providers {
             begun = Instant::now();
             continue;
         }
         let (_, grant) = running.swap_remove(random.below(running.len()));
-        book.release(grant, true, now);
+        book.release(grant, RequestResult::Good, std::net::Ipv4Addr::LOCALHOST.into(), now);
     }
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
 }

@@ -11,7 +11,7 @@ use pegasus_core::base::address::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::message::{Feedback, Next, Reply, Request};
+use pegasus_core::protocol::message::{Feedback, Next, Reply, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use pegasus_core::scheduler::SCHEDULERS;
 use std::net::IpAddr;
@@ -108,7 +108,7 @@ impl Pair {
 
     /// The queue must have given this one a provider that it could choose.
     fn granted(&mut self, ask: Ask) {
-        let candidates = self.model.candidates(ask.counted);
+        let candidates = self.model.candidates(&ask);
         let answer = self.answer(ask.number);
         let provider =
             answer.flatten().unwrap_or_else(|| panic!("{ask:?} got {answer:?} of {candidates:?}"));
@@ -132,9 +132,16 @@ impl Pair {
                 let provider = ProviderSpec::from(address(provider));
                 self.ask(
                     Some(0),
-                    Request::Ticket { provider, service, tickets, capacity, lease: Some(LEASE) },
+                    Request::Ticket {
+                        provider,
+                        service,
+                        tickets,
+                        capacity,
+                        weight: None,
+                        lease: Some(LEASE),
+                    },
                 );
-                let Reply::Feedback(Feedback { active, granted, waiting, mode }) = self.reply()
+                let Reply::Feedback(Feedback { active, granted, waiting, mode, .. }) = self.reply()
                 else {
                     panic!("no standing")
                 };
@@ -150,10 +157,10 @@ impl Pair {
                 let (id, order) =
                     if counted { (Some(number), None) } else { (None, Some(u64::from(number))) };
                 let wait = if waits { WAIT } else { Span::ZERO };
-                let ask = Ask { number, counted, since: self.model.now };
+                let ask = Ask { number, counted, waits, since: self.model.now };
                 let next = Next { service, wait, id, client: None, avoid: Vec::new() };
                 self.ask(order, Request::Next(next));
-                if !self.model.candidates(counted).is_empty() {
+                if !self.model.candidates(&ask).is_empty() {
                     self.granted(ask);
                 } else {
                     self.model.unlucky();
@@ -167,7 +174,7 @@ impl Pair {
             Event::Done => {
                 let Some(number) = self.model.oldest() else { return };
                 let waited = !self.model.done(number);
-                self.ask(Some(0), Request::Done { id: number, unused: false });
+                self.ask(Some(0), Request::Done { id: number, result: RequestResult::Good });
                 assert_eq!(self.reply(), Reply::Ok);
                 if waited {
                     assert_eq!(self.answer(number), Some(None));

@@ -7,6 +7,8 @@
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::message::Mode;
 
+/// A request that lives so long vouches for its provider.
+const SECOND: Span = Span::from_secs(1);
 pub const LEASE: Span = Span::from_secs(5);
 /// Not a hold time, so that nothing ends in the same moment.
 pub const WAIT: Span = Span::from_millis(700);
@@ -16,7 +18,15 @@ pub const WAIT: Span = Span::from_millis(700);
 pub struct Ask {
     pub number: u32,
     pub counted: bool,
+    pub waits: bool,
     pub since: Moment,
+}
+
+impl Ask {
+    /// It has waited less than half of its time.
+    fn patient(&self, now: Moment) -> bool {
+        self.waits && now.since(self.since) < (self.since + WAIT).since(now)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +35,8 @@ struct Active {
     provider: usize,
     /// Granted before the provider was last found dead.
     stale: bool,
+    /// It has still to show that its provider serves, since then.
+    probe: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +51,8 @@ struct Provider {
     row: u32,
     /// Requests at once while on probation.
     limit: Option<u32>,
+    /// Since when it offers.
+    came: Moment,
     // For the answer to its next ticket message:
     asked_at: Moment,
     active_time: f64,
@@ -95,7 +109,8 @@ impl Model {
     }
 
     /// Whether the queue may choose this one for such a request.
-    pub fn candidates(&self, counted: bool) -> Vec<usize> {
+    pub fn candidates(&self, ask: &Ask) -> Vec<usize> {
+        let counted = ask.counted;
         let room = |p: &usize| self.actives(*p) < self.providers[*p].capacity;
         let ticket = |p: &usize| {
             self.within(*p, self.providers[*p].spent) && self.free(*p) > 0 && (!counted || room(p))
@@ -104,14 +119,27 @@ impl Model {
         if !with_ticket.is_empty() || !counted {
             return with_ticket;
         }
-        (0..3).filter(|p| self.within(*p, 0) && room(p)).collect()
+        let able: Vec<usize> = (0..3).filter(|p| self.within(*p, 0) && room(p)).collect();
+        // New ones are let in at the pace of their tickets, while there is time.
+        let paced = |p: &usize| {
+            let steps = self.now.since(self.providers[*p].came).as_millis() / 500;
+            steps >= 6 || self.actives(*p) < self.providers[*p].tickets.max(1) << steps
+        };
+        let in_pace: Vec<usize> = able.iter().copied().filter(paced).collect();
+        // Shortly after one came, others may be about to.
+        let settled = self.providers.iter().all(|p| !p.heard || self.now >= p.came + SECOND);
+        if in_pace.is_empty() && (settled || !ask.patient(self.now)) {
+            able
+        } else {
+            in_pace
+        }
     }
 
     /// Who of those who wait is served next, if anybody can be.
     pub fn first(&self) -> Option<Ask> {
         let oldest = self.line.first()?;
         let late = self.now.since(oldest.since) > (oldest.since + WAIT).since(self.now);
-        let served = |ask: &&Ask| !self.candidates(ask.counted).is_empty();
+        let served = |ask: &&Ask| !self.candidates(ask).is_empty();
         if late { self.line.iter().rev().find(served) } else { self.line.iter().find(served) }
             .copied()
     }
@@ -124,7 +152,8 @@ impl Model {
         self.leave(ask.number);
         self.providers[provider].granted[usize::from(ask.counted)] += 1;
         if ask.counted {
-            self.active.push(Active { number: ask.number, provider, stale: false });
+            let probe = self.providers[provider].limit.map(|_| self.now);
+            self.active.push(Active { number: ask.number, provider, stale: false, probe });
         } else {
             self.providers[provider].spent += 1;
         }
@@ -159,9 +188,16 @@ impl Model {
             // Uncounted ones that nobody called a failure went well.
             (0..p.spent).for_each(|_| p.vouch());
         }
+        let free = p.limit.is_none();
+        if !known {
+            p.came = now;
+        }
         (p.asked_at, p.active_time, p.granted, p.waited_before) = (now, 0.0, [0, 0], waited);
         (p.heard, p.tickets, p.capacity, p.spent) = (true, tickets, capacity, 0);
         p.lease_end = if capacity == 0 { now } else { now + LEASE };
+        if free {
+            self.no_probes(provider);
+        }
         known.then_some(expected)
     }
 
@@ -188,7 +224,10 @@ impl Model {
             return false;
         };
         if !active.stale {
-            self.providers[active.provider].vouch();
+            self.providers[active.provider].row = 0;
+            if active.probe.is_some() {
+                self.vouch(active.provider);
+            }
         }
         true
     }
@@ -230,10 +269,30 @@ impl Model {
         }
     }
 
+    fn vouch(&mut self, provider: usize) {
+        self.providers[provider].vouch();
+        if self.providers[provider].limit.is_none() {
+            self.no_probes(provider);
+        }
+    }
+
+    fn no_probes(&mut self, provider: usize) {
+        self.active
+            .iter_mut()
+            .filter(|active| active.provider == provider)
+            .for_each(|active| active.probe = None);
+    }
+
     /// The next moment that changes something, besides leases.
     pub fn next_change(&self) -> Option<Moment> {
         let holds = self.providers.iter().map(|p| p.hold_end).filter(|end| *end > self.now);
-        holds.chain(self.line.iter().map(|ask| ask.since + WAIT)).min()
+        let waits = self.line.iter().flat_map(|ask| [ask.since + WAIT.part(2), ask.since + WAIT]);
+        let paces = self
+            .providers
+            .iter()
+            .flat_map(|p| (1..=6).map(|step| p.came + Span::from_millis(500).times(step)));
+        let probes = self.active.iter().filter_map(|active| active.probe).map(|at| at + SECOND);
+        holds.chain(waits).chain(paces).chain(probes).filter(|at| *at > self.now).min()
     }
 
     pub fn pass(&mut self, to: Moment) {
@@ -242,6 +301,13 @@ impl Model {
             self.providers[provider].active_time += f64::from(self.actives(provider)) * seconds;
         }
         self.now = to;
+        for place in 0..self.active.len() {
+            let active = self.active[place];
+            if !active.stale && active.probe.is_some_and(|at| at + SECOND <= to) {
+                self.active[place].probe = None;
+                self.vouch(active.provider);
+            }
+        }
     }
 }
 

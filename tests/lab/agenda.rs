@@ -28,6 +28,10 @@ pub enum Event {
     Fails(usize),
     /// The connection broke.
     Breaks(usize),
+    /// An error was answered, or (false) nothing at all.
+    Errs(usize, bool),
+    /// A client that stayed leaves.
+    Leaves(usize),
     /// The tasks of others begin or end.
     Hogs(usize, bool),
     /// The next misfortune.

@@ -12,7 +12,7 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine as _;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptions};
-use pegasus_core::protocol::message::{Next, Reply, Request};
+use pegasus_core::protocol::message::{Next, Reply, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -105,8 +105,9 @@ impl Cluster {
                 monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO)
             });
             monitors.push(monitor);
-            // They do not all start at once.
-            let start = Span::from_secs_f64(setting.interval.as_secs_f64() * ground.random.unit());
+            // They do not all start at once, but each offers as soon as it does.
+            let start = setting.interval.as_secs_f64().min(1.0);
+            let start = Span::from_secs_f64(start * ground.random.unit());
             ground.after(start, Event::MonitorWakes(provider));
         }
         ground.after(AUDIT, Event::Audit);
@@ -157,14 +158,24 @@ impl Cluster {
     }
 
     /// A request ended.
-    pub fn done(&mut self, balancer: usize, request: usize, provider: usize, ground: &mut Ground) {
+    pub fn done(
+        &mut self,
+        balancer: usize,
+        request: usize,
+        provider: usize,
+        result: RequestResult,
+        ground: &mut Ground,
+    ) {
         if !ground.setting.paper {
             self.ledger.ended(balancer, provider);
+            if result != RequestResult::Good {
+                self.ledger.vain(balancer, provider);
+            }
             self.ask(
                 balancer,
                 0,
                 Some(0),
-                Request::Done { id: request as u32 + 1, unused: false },
+                Request::Done { id: request as u32 + 1, result },
                 ground,
             );
         }

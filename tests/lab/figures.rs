@@ -15,6 +15,8 @@ pub struct Figures {
     pub retried: u64,
     /// Requests whose provider died under them.
     pub lost: u64,
+    /// Requests that were answered with an error, or never.
+    pub failed: u64,
     /// Requests that found nobody alive.
     pub unserved: u64,
     good_within: Span,
@@ -82,6 +84,11 @@ impl Figures {
 
     pub fn retried_percent(&self) -> f64 {
         self.percent(self.retried)
+    }
+
+    /// Refused, lost, failed or without provider.
+    pub fn failed_percent(&self) -> f64 {
+        self.percent(self.refused + self.lost + self.failed + self.unserved)
     }
 
     pub fn good_percent(&self) -> f64 {

@@ -64,6 +64,13 @@ pub struct Host {
     pub up: bool,
     /// The host hears and says nothing.
     pub silent: bool,
+    /// It answers errors at once, or ends at once without an answer.
+    pub errs: bool,
+    pub ends: bool,
+    /// Requests take so many times as long, without using a CPU.
+    pub drags: f64,
+    /// Part of its requests that is never answered.
+    pub hangs: f64,
 }
 
 impl Host {
@@ -84,6 +91,10 @@ impl Host {
             life: 0,
             up: true,
             silent: false,
+            errs: false,
+            ends: false,
+            drags: 1.0,
+            hangs: 0.0,
         }
     }
 
@@ -114,6 +125,12 @@ impl Host {
     pub fn run(&mut self, request: usize, work: f64, now: Moment) {
         self.advance(now);
         self.running.push(Reverse((Work(self.done + work), request)));
+    }
+
+    /// Another speed from now on.
+    pub fn set_speed(&mut self, speed: f64, now: Moment) {
+        self.advance(now);
+        self.speed = speed;
     }
 
     /// How many tasks of others run from now on.

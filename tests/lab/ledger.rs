@@ -11,8 +11,6 @@ use std::collections::{HashMap, VecDeque};
 const HOLD: Span = Span::from_millis(500);
 /// How long requests granted under former shares may still run.
 const CHANGE: Span = Span::from_secs(10);
-/// With more providers the search for a free ticket elsewhere costs too much.
-const SEARCHED_MAX: usize = 64;
 
 /// What one queue holds of one provider.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,14 +26,6 @@ struct Place {
     allowed: u32,
     last_grant: Moment,
     last_ticket: Moment,
-}
-
-impl Place {
-    fn free(&self, now: Moment) -> bool {
-        now < self.lease_end
-            && self.active + self.spent < self.tickets
-            && self.active < self.capacity
-    }
 }
 
 /// See the file's head.
@@ -72,18 +62,12 @@ impl Ledger {
 
     /// A monitor sent this to all queues at once.
     pub fn bid(&mut self, provider: usize, messages: &[&Request], now: Moment) {
-        let balancers = self.places.len() as u32;
         let (mut tickets, mut capacity) = (0, 0);
         for message in messages {
             let Request::Ticket { tickets: t, capacity: k, .. } = message else { continue };
             assert!(self.paper || *t == 0 || t <= k, "more tickets than capacity: {message:?}");
             (tickets, capacity) = (tickets + t, capacity + k);
         }
-        // Tickets are the slots, within one; capacity four times that, rounded for each queue.
-        assert!(
-            self.paper || capacity <= 4 * (tickets + 1) + balancers,
-            "provider {provider} bids capacity {capacity} over {tickets} tickets"
-        );
         let bids = &mut self.bids[provider];
         bids.push_back((now, capacity));
         while bids.len() > 1 && now.since(bids[1].0) > CHANGE {
@@ -137,14 +121,8 @@ impl Ledger {
             places[provider].spent += 1;
         } else {
             assert!(place.active < place.capacity, "provider {provider} has no capacity left");
-            if !place.free(now) && places.len() <= SEARCHED_MAX {
-                // On probation tickets are not to be had, so providers that failed do not count.
-                let elsewhere = |other: &usize| {
-                    places[*other].free(now) && !places[*other].failed && !avoid.contains(other)
-                };
-                let other = (0..places.len()).find(elsewhere);
-                assert_eq!(other, None, "a free ticket, while {provider} got the request");
-            }
+            // That free tickets go first is the business of tests/exhaustive and tests/sim;
+            // here providers are passed over that suddenly are much quicker than usual.
             places[provider].active += 1;
         }
         let place = &mut places[provider];
@@ -174,6 +152,11 @@ impl Ledger {
         if let Some((_, capacity)) = bids.back().filter(|bid| bid.1 > 0) {
             self.overshoot = self.overshoot.max(f64::from(active) / f64::from(*capacity));
         }
+    }
+
+    /// A request ended without a byte of the provider: it may be held for that.
+    pub fn vain(&mut self, balancer: usize, provider: usize) {
+        self.places[balancer][provider].failed = true;
     }
 
     /// A counted request ended.

@@ -17,10 +17,10 @@ pub struct Build {
 }
 
 impl Build {
-    /// CPUs times speed, less what others take of it while they are there, half
-    /// of the time.
-    fn left(&self) -> f64 {
-        self.cpus * self.speed * (1.0 - 0.5 * self.hogs / (self.hogs + self.cpus))
+    /// CPUs times speed, less what others take of it while they are there, which
+    /// is so much of the time.
+    fn left(&self, there: f64) -> f64 {
+        self.cpus * self.speed * (1.0 - there * self.hogs / (self.hogs + self.cpus))
     }
 }
 
@@ -33,8 +33,48 @@ pub enum Misfortune {
     FallsSilent,
     /// Its monitor is not heard any more; the service goes on.
     TicketsStop,
+    /// It answers every request with an error, after a millisecond.
+    AnswersErrors,
+    /// It takes connections and ends them after a millisecond, without a byte.
+    EndsAtOnce,
+    /// Its disk: requests take so many times as long, without using a CPU.
+    Drags(u32),
+    /// So many percent of its requests are never answered.
+    Hangs(u32),
+    /// It is back, with cold caches: so many times slower.
+    Cold(u32),
+    /// Its caches are warm.
+    Warm,
     /// All is well again.
     Recovers,
+}
+
+/// How traffic comes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Traffic {
+    Steady,
+    /// Up and down between these parts of the mean, in so many seconds.
+    Waves(f64, f64, f64),
+    /// So many times as much for so many seconds of every so many; the mean of
+    /// all is as configured.
+    Bursts(f64, f64, f64),
+}
+
+impl Traffic {
+    /// Parts of the mean at a time, and the most.
+    fn part(self, seconds: f64) -> (f64, f64) {
+        match self {
+            Traffic::Steady => (1.0, 1.0),
+            Traffic::Waves(low, high, period) => {
+                let wave = 0.5 - 0.5 * (seconds / period * std::f64::consts::TAU).cos();
+                (low + (high - low) * wave, high)
+            }
+            Traffic::Bursts(factor, on, every) => {
+                let calm = every / (factor * on + every - on);
+                (if seconds % every < on { factor * calm } else { calm }, factor * calm)
+            }
+        }
+    }
 }
 
 /// Everything about a run but who balances.
@@ -51,6 +91,13 @@ pub struct Setting {
     pub mean: f64,
     /// Time that a request waits for others, in parts of that CPU time.
     pub io: f64,
+    /// Work is spread as Pareto's, with this exponent, over four decades.
+    pub pareto: Option<f64>,
+    pub traffic: Traffic,
+    /// So many of the clients stay connected for so long after they were served.
+    pub stays: Option<(f64, Span)>,
+    /// Tasks of others are always there.
+    pub always_hogs: bool,
     /// All traffic comes to the first balancer.
     pub one_sided: bool,
     /// Between any two hosts, one way.
@@ -83,6 +130,8 @@ pub struct Arrival {
     /// CPU time at speed 1, in seconds.
     pub work: f64,
     pub client: IpAddr,
+    /// How long the client stays when it was served.
+    pub stays: Span,
 }
 
 fn seconds(seconds: u64) -> Moment {
@@ -108,6 +157,10 @@ fn cores() -> Vec<Build> {
 
 fn antagonists() -> Vec<Build> {
     (0..12).map(|place| Build { cpus: 4.0, speed: 1.0, hogs: [4.0, 0.0][place % 2] }).collect()
+}
+
+fn busy(hogs: f64) -> Vec<Build> {
+    vec![Build { cpus: 4.0, speed: 1.0, hogs }; 6]
 }
 
 /// One provider, on and off.
@@ -136,6 +189,10 @@ impl Setting {
             rho: 0.9,
             mean: 0.05,
             io: 0.0,
+            pareto: None,
+            traffic: Traffic::Steady,
+            stays: None,
+            always_hogs: false,
             one_sided: false,
             delay: Span::from_nanos(200_000),
             loss: 0.0,
@@ -251,6 +308,276 @@ impl Setting {
         ]
     }
 
+    /// What the first law did badly, and more that it had not seen.
+    pub fn new_ones() -> Vec<Setting> {
+        let six = |setting: Setting| Setting { hosts: same(6), rho: 0.6, ..setting };
+        let ill = |what, from, until| {
+            vec![(seconds(from), 0, what), (seconds(until), 0, Misfortune::Recovers)]
+        };
+        let first =
+            |setting: Setting| Setting { warm: Span::ZERO, length: Span::from_secs(12), ..setting };
+        let one_fast = |cpus: f64, speed: f64| {
+            let slow = Build { cpus: 4.0, speed: 1.0, hogs: 0.0 };
+            vec![slow, slow, slow, slow, Build { cpus: 4.0 * cpus, speed, hogs: 0.0 }]
+        };
+        let restarts: Vec<_> = (0..6)
+            .flat_map(|place| {
+                let at = 15 + 12 * place as u64;
+                [
+                    (seconds(at), place, Misfortune::Dies),
+                    (seconds(at + 2), place, Misfortune::Recovers),
+                    (seconds(at + 2), place, Misfortune::Cold(5)),
+                    (seconds(at + 10), place, Misfortune::Warm),
+                ]
+            })
+            .collect();
+        vec![
+            Setting {
+                hosts: one_fast(1.0, 16.0),
+                rho: 0.5,
+                ..Setting::usual("H1a", "speeds 1:1:1:1:16, B=1, rho 0.5")
+            },
+            Setting {
+                hosts: one_fast(1.0, 16.0),
+                ..Setting::usual("H1b", "speeds 1:1:1:1:16, B=1, rho 0.9")
+            },
+            Setting {
+                hosts: one_fast(16.0, 1.0),
+                balancers: 4,
+                ..Setting::usual("H1c", "CPUs 4:4:4:4:64, B=4, rho 0.9")
+            },
+            Setting {
+                hosts: one_fast(1.0, 16.0),
+                balancers: 16,
+                rho: 0.7,
+                ..Setting::usual("H1d", "speeds 1:1:1:1:16, B=16, rho 0.7")
+            },
+            six(Setting {
+                misfortunes: ill(Misfortune::AnswersErrors, 30, 60),
+                ..Setting::usual("H2a", "one of 6 answers errors in 1 ms for 30 s, B=1, rho 0.6")
+            }),
+            six(Setting {
+                mean: 0.004,
+                length: Span::from_secs(60),
+                misfortunes: ill(Misfortune::AnswersErrors, 20, 40),
+                ..Setting::usual("H2b", "the same, requests of 4 ms, for 20 s")
+            }),
+            six(Setting {
+                balancers: 4,
+                misfortunes: ill(Misfortune::AnswersErrors, 30, 60),
+                ..Setting::usual("H2c", "one of 6 answers errors in 1 ms for 30 s, B=4, rho 0.6")
+            }),
+            six(Setting {
+                misfortunes: ill(Misfortune::EndsAtOnce, 30, 60),
+                ..Setting::usual("F17", "one of 6 ends connections at once for 30 s, B=1, rho 0.6")
+            }),
+            six(Setting {
+                balancers: 4,
+                misfortunes: ill(Misfortune::Drags(10), 30, 60),
+                ..Setting::usual(
+                    "H3a",
+                    "one of 6 has a disk ten times slower for 30 s, B=4, rho 0.6",
+                )
+            }),
+            six(Setting {
+                io: 1.0,
+                misfortunes: ill(Misfortune::Drags(10), 30, 60),
+                ..Setting::usual("H3b", "the same, B=1, I/O 1:1")
+            }),
+            six(Setting {
+                misfortunes: vec![(seconds(5), 0, Misfortune::Hangs(5))],
+                ..Setting::usual(
+                    "H4a",
+                    "5 % of one provider's requests hang, 6 same machines, B=1, rho 0.6",
+                )
+            }),
+            six(Setting {
+                balancers: 4,
+                misfortunes: (0..6)
+                    .map(|place| (seconds(5), place, Misfortune::Hangs(2)))
+                    .collect(),
+                ..Setting::usual("H4b", "2 % of all requests hang, B=4, rho 0.6")
+            }),
+            Setting {
+                pareto: Some(1.1),
+                balancers: 4,
+                rho: 1.1,
+                ..Setting::usual("H5a", "Pareto 1.1, B=4, rho 1.1")
+            },
+            Setting {
+                pareto: Some(1.1),
+                balancers: 4,
+                rho: 0.8,
+                ..Setting::usual("H5b", "Pareto 1.1, B=4, rho 0.8")
+            },
+            Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                rho: 1.0,
+                traffic: Traffic::Waves(0.05, 1.3, 60.0),
+                ..Setting::usual("H6", "waves of 5 to 130 % in 60 s, speeds 1:2:4, B=4")
+            },
+            Setting {
+                balancers: 4,
+                rho: 0.7,
+                traffic: Traffic::Bursts(4.0, 0.5, 5.0),
+                ..Setting::usual("H7a", "bursts: 4 times for 0.5 s of 5 s, mean rho 0.7, B=4")
+            },
+            Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                rho: 0.7,
+                traffic: Traffic::Bursts(10.0, 0.05, 1.0),
+                ..Setting::usual(
+                    "H7b",
+                    "bursts: 10 times for 50 ms of 1 s, speeds 1:2:4, mean rho 0.7, B=4",
+                )
+            },
+            Setting {
+                hosts: same(3),
+                balancers: 64,
+                rho: 0.8,
+                ..Setting::usual("H9a", "3 providers, 64 balancers, rho 0.8")
+            },
+            Setting {
+                hosts: speeds(3),
+                balancers: 64,
+                rho: 0.5,
+                ..Setting::usual("H9c", "speeds 1:2:4, 64 balancers, rho 0.5")
+            },
+            Setting {
+                rho: 0.5,
+                stays: Some((0.02, Span::from_secs(3600))),
+                ..Setting::usual("H11a", "2 % of the clients stay for an hour, B=1, rho 0.5")
+            },
+            Setting {
+                rho: 0.03,
+                mean: 0.01,
+                stays: Some((0.2, Span::from_secs(3600))),
+                ..Setting::usual("H11b", "20 % stay for an hour, idle hosts, B=1")
+            },
+            Setting {
+                rho: 0.5,
+                balancers: 4,
+                stays: Some((0.01, Span::from_secs(20))),
+                ..Setting::usual("H11c", "1 % stay for 20 s, B=4, rho 0.5")
+            },
+            six(Setting {
+                misfortunes: restarts.clone(),
+                ..Setting::usual(
+                    "H12a",
+                    "rolling restarts, 2 s away, then 8 s at a fifth of the speed, B=1, rho 0.6",
+                )
+            }),
+            six(Setting {
+                balancers: 4,
+                misfortunes: restarts,
+                ..Setting::usual("H12b", "the same, B=4")
+            }),
+            Setting {
+                hosts: antagonists(),
+                balancers: 4,
+                rho: 0.8,
+                interval: Span::from_secs(10),
+                ..Setting::usual("H13a", "interval 10 s, antagonists, B=4, rho 0.8")
+            },
+            Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                io: 4.0,
+                good: Span::from_millis(1500),
+                interval: Span::from_secs(10),
+                ..Setting::usual("H13b", "interval 10 s, I/O 4:1, speeds, B=4, rho 0.9")
+            },
+            Setting {
+                balancers: 4,
+                rho: 0.8,
+                interval: Span::from_secs(10),
+                ..Setting::usual("H13c", "interval 10 s, same machines, B=4, rho 0.8")
+            },
+            Setting {
+                hosts: antagonists(),
+                rho: 0.8,
+                interval: Span::from_secs(10),
+                ..Setting::usual("H13f", "interval 10 s, antagonists, B=1, rho 0.8")
+            },
+            Setting {
+                hosts: antagonists(),
+                balancers: 4,
+                loss: 0.2,
+                ..Setting::usual("H14", "20 % of control messages lost, antagonists, B=4, rho 0.9")
+            },
+            Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                delay: Span::from_millis(100),
+                ..Setting::usual("H15b", "100 ms one way, speeds, B=4, rho 0.9")
+            },
+            Setting {
+                rho: 0.7,
+                mean: 0.001,
+                length: Span::from_secs(20),
+                ..Setting::usual("H17a", "requests of 1 ms, B=1, rho 0.7")
+            },
+            Setting {
+                hosts: busy(6.0),
+                io: 20.0,
+                rho: 0.3,
+                always_hogs: true,
+                good: Span::from_secs(2),
+                ..Setting::usual(
+                    "H18a",
+                    "I/O 20:1, others always take 6 of 4 CPUs, B=1, rho 0.3 of the rest",
+                )
+            },
+            Setting {
+                hosts: busy(4.0),
+                rho: 0.6,
+                balancers: 4,
+                always_hogs: true,
+                ..Setting::usual(
+                    "F2",
+                    "4 tasks of others always run on each host, B=4, rho 0.6 of the rest",
+                )
+            },
+            Setting {
+                hosts: same(6),
+                mean: 0.02,
+                io: 99.0,
+                rho: 0.04,
+                good: Span::from_secs(12),
+                ..Setting::usual("H20", "long polling: 2 s, 4 % CPU, B=1")
+            },
+            first(Setting::usual("H22a", "the first 10 s, same machines, B=1, rho 0.9")),
+            first(Setting {
+                balancers: 4,
+                rho: 0.8,
+                ..Setting::usual("H22b", "the first 10 s, same machines, B=4, rho 0.8")
+            }),
+            first(Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                rho: 0.7,
+                ..Setting::usual("H22c", "the first 10 s, speeds 1:2:4, B=4, rho 0.7")
+            }),
+            first(Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                io: 4.0,
+                good: Span::from_millis(1500),
+                ..Setting::usual("H22d", "the first 10 s, I/O 4:1, speeds, B=4, rho 0.9")
+            }),
+            Setting {
+                hosts: speeds(12),
+                balancers: 4,
+                rho: 1.2,
+                warm: Span::ZERO,
+                length: Span::from_secs(22),
+                ..Setting::usual("H22e", "the first 20 s of an overload of 1.2, speeds, B=4")
+            },
+        ]
+    }
+
     /// A thousand hosts and 32 balancers for a few seconds.
     pub fn large() -> Setting {
         Setting {
@@ -273,7 +600,11 @@ impl Setting {
 
     /// One of them.
     pub fn named(name: &str) -> Setting {
-        Setting::all().into_iter().find(|setting| setting.name == name).expect("a setting")
+        Setting::all()
+            .into_iter()
+            .chain(Setting::new_ones())
+            .find(|setting| setting.name == name)
+            .expect("a setting")
     }
 
     /// The slots that a host really has.
@@ -292,26 +623,42 @@ impl Setting {
     /// The arrivals that a seed gives, the same for whoever balances.
     pub fn arrivals(&self, seed: u64) -> Vec<Arrival> {
         let mut random = Random::new(seed);
-        let capacity: f64 = self.hosts.iter().map(Build::left).sum();
-        let mean_gap = self.mean / (self.rho * capacity);
+        let left = |build: &Build| build.left(if self.always_hogs { 1.0 } else { 0.5 });
+        let capacity: f64 = self.hosts.iter().map(left).sum();
+        let (_, peak) = self.traffic.part(0.0);
+        let mean_gap = self.mean / (self.rho * capacity) / peak;
         let mut arrivals = Vec::new();
         let mut at = Moment::after_start(Setting::FIRST);
         loop {
             at = at + Span::from_secs_f64(exponential(&mut random, mean_gap));
-            let (work, balancer) =
-                (exponential(&mut random, self.mean), random.below(self.balancers));
+            let work = match self.pareto {
+                None => exponential(&mut random, self.mean),
+                Some(exponent) => pareto(&mut random, self.mean, exponent),
+            };
+            let balancer = random.below(self.balancers);
             let client = IpAddr::from([10, 200, random.below(4) as u8, random.below(250) as u8]);
             if at >= Moment::after_start(self.length) {
                 return arrivals;
             }
-            arrivals.push(Arrival {
-                at,
-                balancer: if self.one_sided { 0 } else { balancer },
-                work,
-                client,
-            });
+            let (part, peak) = self.traffic.part(at.since(Moment::ZERO).as_secs_f64());
+            if part < peak && random.unit() * peak > part {
+                continue;
+            }
+            let (part, long) = self.stays.unwrap_or((0.0, Span::ZERO));
+            let stays = if part > 0.0 && random.unit() < part { long } else { Span::ZERO };
+            let balancer = if self.one_sided { 0 } else { balancer };
+            arrivals.push(Arrival { at, balancer, work, client, stays });
         }
     }
+}
+
+/// A number with this mean, of Pareto's spread over four decades.
+fn pareto(random: &mut Random, mean: f64, exponent: f64) -> f64 {
+    const DECADES: f64 = 10_000.0;
+    let cut = DECADES.powf(-exponent);
+    let least =
+        mean * (exponent - 1.0) / exponent * (1.0 - cut) / (1.0 - DECADES.powf(1.0 - exponent));
+    least * (1.0 - random.unit() * (1.0 - cut)).powf(-1.0 / exponent)
 }
 
 /// A number with this mean, without memory.

@@ -60,3 +60,66 @@ fn lab_table() {
     }
     println!("\n{} targets missed\n{}", misses.len(), misses.join("\n"));
 }
+
+/// The law beside those whom it competes with, in all scenarios, old and new, on
+/// several seeds. PEGASUS_SEEDS says how many.
+#[test]
+#[ignore = "prints figures; minutes"]
+fn law_table() {
+    let seeds = std::env::var("PEGASUS_SEEDS").map_or(1, |text| text.parse().expect("a number"));
+    println!("mean/p99 in ms, good %, failed %; ratios to leastconn; seed {:#x} and on", seed());
+    println!(
+        "{:<5} {:>15} {:>6} {:>6} | {:>15} {:>6} {:>6} | {:>15} {:>6} | {:>13} | {:>6} {:>6}",
+        "",
+        "PEGASUS",
+        "good",
+        "failed",
+        "leastconn",
+        "good",
+        "failed",
+        "P2C",
+        "failed",
+        "ideal",
+        "mean",
+        "p99"
+    );
+    let (mut count, mut means, mut tails, mut worst) = (0.0, 0.0, 0.0, (0.0, ""));
+    for setting in Setting::all().into_iter().chain(Setting::new_ones()).filter(wanted) {
+        for seed in seed()..seed() + seeds {
+            let ideal = setting.stays.is_none() && setting.misfortunes.is_empty();
+            let mut lab = Lab::new(setting.clone(), seed);
+            let ours = lab.figures(super::world::DEFAULT).clone();
+            let theirs = lab.figures(Policy::LeastConn).clone();
+            let pair = |mean: f64, tail: f64| format!("{mean:.1}/{tail:.0}");
+            let p2c = lab.figures(Policy::TwoChoices).clone();
+            let best = if ideal { lab.figures(Policy::Ideal).clone() } else { Default::default() };
+            let shown =
+                |figures: &super::figures::Figures| pair(figures.mean(), figures.quantile(0.99));
+            let (mean, tail) =
+                (ours.mean() / theirs.mean(), ours.quantile(0.99) / theirs.quantile(0.99));
+            println!(
+                "{:<5} {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} {:>6.2} | {:>15} {:>6.2} | {:>13} | {mean:>6.3} {tail:>6.3}  {}",
+                setting.name,
+                shown(&ours),
+                ours.good_percent(),
+                ours.failed_percent(),
+                shown(&theirs),
+                theirs.good_percent(),
+                theirs.failed_percent(),
+                shown(&p2c),
+                p2c.failed_percent(),
+                if ideal { shown(&best) } else { "-".into() },
+                setting.title,
+            );
+            (count, means, tails) = (count + 1.0, means + mean.ln(), tails + tail.ln());
+            if mean > worst.0 {
+                worst = (mean, setting.name);
+            }
+        }
+    }
+    let (mean, tail) = ((means / count).exp(), (tails / count).exp());
+    println!(
+        "geometric mean of all to leastconn: mean {mean:.3}, p99 {tail:.3}; worst mean {:.3} ({})",
+        worst.0, worst.1
+    );
+}

@@ -9,6 +9,7 @@ use super::cluster::Cluster;
 use super::figures::Figures;
 use super::setting::{exponential, Arrival, Misfortune, Setting};
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::message::RequestResult;
 use pegasus_core::scheduler::SCHEDULERS;
 use std::collections::VecDeque;
 
@@ -22,6 +23,8 @@ const FALL: u32 = 3;
 const RISE: u32 = 2;
 /// How long the tasks of others last, and then their absence, on average.
 const HOG_SECONDS: f64 = 10.0;
+/// A client that gets no answer leaves after so long.
+const PATIENCE: Span = Span::from_secs(5);
 /// Nothing goes on for longer than this after the last arrival.
 const END: Span = Span::from_secs(100_000);
 
@@ -87,6 +90,10 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
         // All at once, so that they are the same whatever else happens.
         let mut at = Moment::ZERO;
         let mut on = hogs.below(2) == 0;
+        if setting.always_hogs {
+            ground.at(at, Event::Hogs(provider, true));
+            continue;
+        }
         while at < Moment::after_start(setting.length.times(2)) {
             ground.at(at, Event::Hogs(provider, on));
             at = at + Span::from_secs_f64(exponential(&mut hogs, HOG_SECONDS));
@@ -138,7 +145,9 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     }
     if let Side::Cluster(cluster) = &mut world.side {
         cluster.audit(&mut world.ground);
-        cluster.ledger.settle();
+        if setting.stays.is_none() {
+            cluster.ledger.settle();
+        }
         world.figures.observe(cluster);
     }
     world.figures.finish();
@@ -175,15 +184,30 @@ impl World<'_> {
                 }
             }
             Event::Returns(request) => {
-                self.ended(request);
+                let stays = self.arrivals[request].stays;
+                if stays.is_zero() {
+                    self.ended(request, RequestResult::Good);
+                } else {
+                    self.settled += 1;
+                    self.ground.after(stays, Event::Leaves(request));
+                }
                 let took = now.since(self.arrivals[request].at) + self.unpaid;
                 if self.measured(request) {
                     self.figures.answered(took);
                 }
             }
+            Event::Errs(request, answered) => {
+                self.ways[request].inside = false;
+                self.figures.failed += u64::from(self.measured(request));
+                self.ended(
+                    request,
+                    if answered { RequestResult::Good } else { RequestResult::Empty },
+                );
+            }
+            Event::Leaves(request) => self.ended(request, RequestResult::Good),
             Event::Fails(request) => self.failed(request),
             Event::Breaks(request) => {
-                self.ended(request);
+                self.ended(request, RequestResult::Reset);
                 self.figures.lost += u64::from(self.measured(request));
             }
             Event::Hogs(provider, on) => {
@@ -280,8 +304,17 @@ impl World<'_> {
         }
         self.ways[request].inside = true;
         let (life, work) = (host.life, self.arrivals[request].work);
-        if self.ground.setting.io > 0.0 {
-            let waits = Span::from_secs_f64(work * self.ground.setting.io);
+        if host.errs || host.ends {
+            let event = Event::Errs(request, host.errs);
+            return self.ground.after(Span::from_millis(1) + self.delay, event);
+        }
+        if host.hangs > 0.0 && self.ground.random.unit() < host.hangs {
+            // Its client gives up.
+            return self.ground.after(PATIENCE, Event::Errs(request, true));
+        }
+        let waits = self.ground.setting.io + host.drags - 1.0;
+        if waits > 0.0 {
+            let waits = Span::from_secs_f64(work * waits);
             self.ground.after(waits, Event::Runs(request, life));
         } else {
             self.ground.run(provider, request, work);
@@ -289,11 +322,13 @@ impl World<'_> {
     }
 
     /// A request is over, well or not.
-    fn ended(&mut self, request: usize) {
-        self.settled += 1;
+    fn ended(&mut self, request: usize, result: RequestResult) {
+        self.settled += usize::from(self.arrivals[request].stays.is_zero());
         let (balancer, provider) = (self.arrivals[request].balancer, self.ways[request].provider);
         match &mut self.side {
-            Side::Cluster(cluster) => cluster.done(balancer, request, provider, &mut self.ground),
+            Side::Cluster(cluster) => {
+                cluster.done(balancer, request, provider, result, &mut self.ground)
+            }
             Side::Baseline(baseline) => {
                 baseline.ended(balancer, provider);
                 if let Some(first) = self.line.pop_front() {
@@ -328,7 +363,22 @@ impl World<'_> {
         let host = &mut self.ground.hosts[provider];
         match what {
             Misfortune::TicketsStop => self.ground.unheard[provider] = true,
-            Misfortune::Recovers => (host.up, host.silent) = (true, false),
+            Misfortune::Recovers => {
+                (host.up, host.silent, host.errs, host.ends) = (true, false, false, false);
+                (host.drags, host.hangs) = (1.0, 0.0);
+            }
+            Misfortune::AnswersErrors => host.errs = true,
+            Misfortune::EndsAtOnce => host.ends = true,
+            Misfortune::Drags(times) => host.drags = f64::from(times),
+            Misfortune::Hangs(percent) => host.hangs = f64::from(percent) / 100.0,
+            Misfortune::Cold(times) => {
+                host.set_speed(self.ground.setting.hosts[provider].speed / f64::from(times), now);
+                self.ground.announce(provider);
+            }
+            Misfortune::Warm => {
+                host.set_speed(self.ground.setting.hosts[provider].speed, now);
+                self.ground.announce(provider);
+            }
             Misfortune::Dies => host.up = false,
             Misfortune::FallsSilent => host.silent = true,
         }

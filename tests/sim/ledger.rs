@@ -10,7 +10,7 @@ use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::ReplySlot;
-use pegasus_core::protocol::message::{ErrorCode, Reply, Request};
+use pegasus_core::protocol::message::{ErrorCode, Reply, Request, RequestResult};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -29,6 +29,17 @@ struct Account {
     deaths: u32,
     probation: u64,
     probing: u64,
+    /// When those were granted that have still to show that it serves.
+    probes: Vec<Moment>,
+    came: Moment,
+    /// Askers that were served since the last death.
+    served: Vec<IpAddr>,
+    /// Askers with requests in progress: how many, and since when without a break.
+    running: BTreeMap<IpAddr, (u32, Moment)>,
+    /// Askers that are led elsewhere: until when, and how often in a row.
+    troubles: BTreeMap<IpAddr, (Moment, u32)>,
+    owner: Option<Key>,
+    rival: Option<Key>,
 }
 
 impl Account {
@@ -45,6 +56,13 @@ impl Account {
             deaths: 0,
             probation: u64::MAX,
             probing: 0,
+            probes: Vec::new(),
+            came: now,
+            served: Vec::new(),
+            running: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            owner: None,
+            rival: None,
         }
     }
 
@@ -67,9 +85,49 @@ impl Account {
         place && (!counted || self.on_capacity(now))
     }
 
+    /// Newcomers are let in at the pace of their tickets.
+    fn in_pace(&self, now: Moment) -> bool {
+        let steps = now.since(self.came).as_millis() / 500;
+        steps >= 6 || self.active < self.tickets.max(1) << steps
+    }
+
+    fn avoided(&self, asker: IpAddr, now: Moment) -> bool {
+        self.troubles.get(&asker).is_some_and(|(until, _)| now < *until)
+    }
+
     fn good(&mut self) {
         self.failures_in_row = 0;
         self.probation = if self.probation >= 32 { u64::MAX } else { self.probation * 2 };
+        if self.probation == u64::MAX {
+            self.probes.clear();
+        }
+    }
+
+    /// Requests that live for a second vouch.
+    fn tick(&mut self, now: Moment) {
+        while self.probes.first().is_some_and(|at| *at + Span::from_secs(1) <= now) {
+            self.probes.remove(0);
+            self.good();
+        }
+    }
+
+    /// Whether everybody is to believe this asker that the provider is dead.
+    fn believes(&mut self, asker: IpAddr, now: Moment) -> bool {
+        let lives = |(of, (_, since)): (&IpAddr, &(u32, Moment))| {
+            *of != asker && *since + Span::from_secs(1) <= now
+        };
+        let served = self.served.iter().any(|of| *of != asker) || self.running.iter().any(lives);
+        let troubled = self.troubles.iter().any(|(of, (until, _))| *of != asker && now < *until);
+        if !served || troubled {
+            self.served.clear();
+            self.running.clear();
+            self.troubles.clear();
+            return true;
+        }
+        let (until, row) = self.troubles.entry(asker).or_default();
+        *until = now + Span::from_millis(500).times(1 << *row).min(Span::from_secs(30));
+        *row += 1;
+        false
     }
 
     fn discard(&mut self, now: Moment) {
@@ -85,12 +143,26 @@ struct Pending {
     avoid: Vec<Provider>,
     counted: bool,
     given_up: bool,
+    asker: IpAddr,
+    /// Until then it is patient.
+    half_time: Moment,
+}
+
+/// Where a request may find a place.
+#[derive(Clone, Copy)]
+enum Tier {
+    Ticket,
+    /// Within the capacity, and the pace at which newcomers are let in.
+    InPace,
+    Any,
 }
 
 #[derive(Debug)]
 struct Granted {
     whose: Whose,
     deaths: u32,
+    asker: IpAddr,
+    at: Moment,
 }
 
 /// What a `next` goes by: its place in the order of answers, or its id.
@@ -105,6 +177,10 @@ pub struct Ledger {
     owed: BTreeMap<(Key, u64), (Request, Option<u64>)>,
     granted: BTreeMap<(Key, u32), Granted>,
     swept: Moment,
+    /// By service: one second after a provider came last.
+    settled: BTreeMap<ServiceName, Moment>,
+    /// Connections that can say nothing any more.
+    silent: Vec<Key>,
     /// Nobody waits and nothing is granted any more.
     pub draining: bool,
     /// Grants and errors of all times, to see that something happened.
@@ -122,6 +198,7 @@ impl Ledger {
         wait_max: Span,
         now: Moment,
     ) {
+        self.tick(now);
         let mut granted_before = None;
         match request {
             Request::Next(next) => {
@@ -132,6 +209,8 @@ impl Ledger {
                     avoid: next.avoid.clone(),
                     counted: next.id.is_some(),
                     given_up: false,
+                    asker: peer,
+                    half_time: now + next.wait.min(wait_max).part(2),
                 };
                 assert!(
                     self.pending.insert(question, pending).is_none(),
@@ -139,28 +218,42 @@ impl Ledger {
                 );
                 return;
             }
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 let whose = (*service, provider.resolve(peer));
-                let account = self.accounts.entry(whose).or_insert_with(|| Account::new(now));
+                self.accounts.entry(whose).or_insert_with(|| Account::new(now));
+                let leaves = *capacity == 0 && weight.is_none();
+                let other = self.other_owner(key, whose);
+                if leaves && self.stays(key, whose) {
+                    let order = order.expect("only a next has no order");
+                    self.owed.insert((key, order), (request.clone(), Some(0)));
+                    return;
+                }
+                let account = self.accounts.get_mut(&whose).expect("just made");
+                account.owner = Some(key).filter(|key| !leaves && !self.silent.contains(key));
+                account.rival = other.or(account.rival);
+                if now >= account.lease_end {
+                    account.came = now;
+                    self.settled.insert(*service, now + Span::from_secs(1));
+                }
                 granted_before = Some(account.granted);
                 if account.hold_end <= now {
                     (0..account.spent.min(64)).for_each(|_| account.good());
                 }
                 (account.tickets, account.capacity, account.spent, account.granted) =
                     (*tickets, *capacity, 0, 0);
-                let lease = if *capacity == 0 {
-                    Span::ZERO
-                } else {
-                    lease.expect("monitors say their lease")
-                };
+                let lease =
+                    if leaves { Span::ZERO } else { lease.expect("monitors say their lease") };
                 account.lease_end = now + lease;
             }
             Request::Withdraw { provider, service } => {
-                if let Some(account) = self.accounts.get_mut(&(*service, provider.resolve(peer))) {
-                    account.discard(now);
+                let whose = (*service, provider.resolve(peer));
+                if !self.stays(key, whose) {
+                    if let Some(account) = self.accounts.get_mut(&whose) {
+                        account.discard(now);
+                    }
                 }
             }
-            Request::Done { id, unused } => self.ends(key, *id, !unused),
+            Request::Done { id, result } => self.ends(key, *id, *result == RequestResult::Good),
             Request::Failure { provider, service, id } => {
                 let whose = (*service, provider.resolve(peer));
                 let known = id.and_then(|id| {
@@ -172,7 +265,8 @@ impl Ledger {
                 if let Some(account) = self.accounts.get_mut(&whose) {
                     let stale =
                         known.is_some_and(|(of, deaths)| of == whose && deaths != account.deaths);
-                    if !stale {
+                    if !stale && account.believes(peer, now) {
+                        account.probes.clear();
                         (account.deaths, account.probation, account.probing) =
                             (account.deaths + 1, 1, 0);
                         if account.hold_end <= now {
@@ -192,6 +286,28 @@ impl Ledger {
         self.owed.insert((key, order), (request.clone(), granted_before));
     }
 
+    fn tick(&mut self, now: Moment) {
+        self.accounts.values_mut().for_each(|account| account.tick(now));
+    }
+
+    /// The other connection that is alive and offered this one last.
+    fn other_owner(&self, key: Key, whose: Whose) -> Option<Key> {
+        let owner = self.accounts.get(&whose)?.owner;
+        owner.filter(|owner| *owner != key && !self.silent.contains(owner))
+    }
+
+    /// Whether an offer stays although this connection withdraws it.
+    fn stays(&mut self, key: Key, whose: Whose) -> bool {
+        if self.other_owner(key, whose).is_some() {
+            return true;
+        }
+        let Some(account) = self.accounts.get_mut(&whose) else { return false };
+        let rival = account.rival.take();
+        let rival = rival.filter(|rival| *rival != key && !self.silent.contains(rival));
+        account.owner = rival.or(account.owner);
+        rival.is_some()
+    }
+
     /// A counted request, or the wait of one, is over.
     fn ends(&mut self, key: Key, id: u32, well: bool) {
         if let Some(pending) = self.pending.get_mut(&(key, Err(id))) {
@@ -203,8 +319,21 @@ impl Ledger {
             account.active -= 1;
             if granted.deaths == account.deaths {
                 account.probing -= 1;
+                if let Some((count, _)) = account.running.get_mut(&granted.asker) {
+                    *count -= 1;
+                    if *count == 0 {
+                        account.running.remove(&granted.asker);
+                    }
+                }
+                let probe = account.probes.iter().position(|at| *at == granted.at);
+                probe.map(|place| account.probes.remove(place));
                 if well {
-                    account.good();
+                    account.served.push(granted.asker);
+                    account.troubles.remove(&granted.asker);
+                    account.failures_in_row = 0;
+                    if probe.is_some() {
+                        account.good();
+                    }
                 }
             }
         }
@@ -233,6 +362,7 @@ impl Ledger {
             }
             (Request::Withdraw { .. } | Request::Failure { .. }, Reply::Discarded(_)) => {}
             (Request::Done { .. }, Reply::Ok | Reply::Error { .. }) => {}
+            (Request::Status { .. }, Reply::Status(_)) => {}
             _ => panic!("{request:?} was answered with {reply}"),
         }
     }
@@ -253,7 +383,9 @@ impl Ledger {
                     !self.draining && !pending.given_up && now <= pending.deadline,
                     "a grant too late"
                 );
-                let on_ticket = self.candidate(pending, true, now);
+                let on_ticket = self.candidate(pending, Tier::Ticket, now);
+                let in_pace = self.candidate(pending, Tier::InPace, now);
+                let patient = self.patient(pending, now);
                 let account = self
                     .accounts
                     .get_mut(&whose)
@@ -262,9 +394,12 @@ impl Ledger {
                 assert!(account.hold_end <= now, "{provider} is held");
                 let fits = if on_ticket {
                     account.on_ticket(pending.counted, now)
+                } else if in_pace {
+                    account.on_capacity(now) && account.in_pace(now)
                 } else {
-                    account.on_capacity(now)
+                    account.on_capacity(now) && !patient
                 };
+                assert!(!account.avoided(pending.asker, now), "{provider} fails for this asker");
                 assert!(
                     fits && (on_ticket || pending.counted),
                     "{provider} has no place: {account:?}"
@@ -274,7 +409,12 @@ impl Ledger {
                     account.active += 1;
                     account.probing += 1;
                     assert!(account.active <= account.capacity);
-                    let granted = Granted { whose, deaths: account.deaths };
+                    let asker = pending.asker;
+                    let granted = Granted { whose, deaths: account.deaths, asker, at: now };
+                    account.running.entry(asker).or_insert((0, now)).0 += 1;
+                    if account.probation != u64::MAX {
+                        account.probes.push(now);
+                    }
                     assert!(
                         self.granted.insert((key, id), granted).is_none(),
                         "an id granted twice"
@@ -303,21 +443,33 @@ impl Ledger {
         }
     }
 
-    fn candidate(&self, pending: &Pending, tickets: bool, now: Moment) -> bool {
-        let fits = |account: &Account| match tickets {
-            true => account.on_ticket(pending.counted, now),
-            false => pending.counted && account.on_capacity(now),
+    fn candidate(&self, pending: &Pending, tier: Tier, now: Moment) -> bool {
+        let counted = pending.counted;
+        let fits = |account: &Account| match tier {
+            Tier::Ticket => account.on_ticket(counted, now),
+            Tier::InPace => counted && account.on_capacity(now) && account.in_pace(now),
+            Tier::Any => counted && account.on_capacity(now),
         };
         let same = |whose: &Whose| whose.0 == pending.service && !pending.avoid.contains(&whose.1);
+        let fits = |account: &Account| !account.avoided(pending.asker, now) && fits(account);
         self.accounts.iter().any(|(whose, account)| same(whose) && fits(account))
     }
 
+    /// Whether it waits for providers that may be about to come.
+    fn patient(&self, pending: &Pending, now: Moment) -> bool {
+        let settled = self.settled.get(&pending.service).copied().unwrap_or_default();
+        now < pending.half_time && now < settled
+    }
+
     fn any_candidate(&self, pending: &Pending, now: Moment) -> bool {
-        self.candidate(pending, true, now) || self.candidate(pending, false, now)
+        let last = if self.patient(pending, now) { Tier::InPace } else { Tier::Any };
+        self.candidate(pending, Tier::Ticket, now) || self.candidate(pending, last, now)
     }
 
     /// The queue hears that a connection will ask no more; `gone`: nor read.
     pub fn hung_up(&mut self, key: Key, gone: bool, now: Moment) {
+        self.tick(now);
+        self.silent.push(key);
         for ((of, by), pending) in &mut self.pending {
             if *of == key && by.is_err() {
                 // It cannot say `done` any more: its answer is due now.
@@ -336,9 +488,12 @@ impl Ledger {
     /// Time passed: every second who offers nothing is forgotten, and a minute
     /// later who failed.
     pub fn expired(&mut self, now: Moment) {
+        self.tick(now);
         if now.since(self.swept) >= Span::from_secs(1) {
             self.swept = now;
             self.accounts.retain(|_, account| {
+                let memory = Span::from_secs(30);
+                account.troubles.retain(|_, (until, _)| now < *until + memory);
                 let suspect = account.failures_in_row > 0 || account.probation != u64::MAX;
                 let memory = if suspect { Span::from_secs(60) } else { Span::ZERO };
                 account.active > 0 || now < account.lease_end + memory

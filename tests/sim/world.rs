@@ -331,7 +331,13 @@ impl World {
                     if self.one_in(50) { Outcome::ProviderReset } else { Outcome::Complete };
                 if let Some(visitor) = self.visitor(redirector, life, client) {
                     visitor.closed = true;
-                    let input = redirector::Input::Closed { client, outcome, sent: 1, received: 1 };
+                    let input = redirector::Input::Closed {
+                        client,
+                        outcome,
+                        result: pegasus_core::protocol::message::RequestResult::Good,
+                        sent: 1,
+                        received: 1,
+                    };
                     self.tell_redirector(redirector, input);
                 }
             }

@@ -19,12 +19,12 @@ impl ControlConnection {
         ControlConnection(BufReader::new(stream))
     }
 
-    /// How long a write may take from now on.
+    /// Limits the time that a write may take.
     pub fn patience(&mut self, patience: Duration) {
         let _ = self.0.get_mut().set_write_timeout(Some(patience));
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }
@@ -35,7 +35,7 @@ impl ControlConnection {
         self.write(format!("pegasus://b/{message}\n").as_bytes()).unwrap();
     }
 
-    /// The next line; empty at the end of the connection.
+    /// Returns the next line; empty at the end of the connection.
     #[track_caller]
     pub fn hear(&mut self) -> String {
         let mut line = String::new();
@@ -52,7 +52,7 @@ impl ControlConnection {
         self.hear()
     }
 
-    /// Ends the sending side.
+    /// Closes the sending side.
     pub fn end(&mut self) {
         let _ = self.0.get_mut().shutdown(Shutdown::Write);
     }
@@ -72,7 +72,7 @@ impl ControlConnection {
     }
 }
 
-/// A line of pairs: the kind, then `key=value`.
+/// A line of the status: its kind, then `key=value`.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub kind: String,
@@ -80,7 +80,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Reads `kind key=value…`; words that are no pair are passed over.
+    /// Parses `kind key=value…`; other words are skipped.
     pub fn read(line: &str) -> Row {
         let mut words = line.split_whitespace();
         let kind = words.next().unwrap_or("").to_string();
@@ -90,7 +90,7 @@ impl Row {
         Row { kind, pairs: words.filter_map(pair).collect() }
     }
 
-    /// All its keys.
+    /// Returns all its keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.pairs.keys().map(String::as_str)
     }
@@ -106,7 +106,7 @@ impl Row {
     }
 }
 
-/// What `status` said.
+/// The reply to `status`.
 #[derive(Clone, Debug)]
 pub struct Status(Vec<Row>);
 
@@ -133,17 +133,17 @@ impl Status {
         self.0.iter().filter(|row| row.kind == "provider")
     }
 
-    /// Tickets of a provider, none if it is not there.
+    /// Returns the tickets of a provider, if it is known.
     pub fn tickets(&self, address: impl ToString) -> u64 {
         self.provider(address).map_or(0, |row| row.number("tickets"))
     }
 
-    /// What a provider has in progress.
+    /// Returns the number of requests in progress at a provider.
     pub fn active(&self, address: impl ToString) -> u64 {
         self.provider(address).map_or(0, |row| row.number("active"))
     }
 
-    /// The law of conservation: what was offered is free, active or spent.
+    /// Asserts that every offered ticket is free, active or spent.
     #[track_caller]
     pub fn check(&self) {
         for row in self.providers() {

@@ -1,4 +1,4 @@
-//! Clients and providers of datagrams.
+//! UDP clients and providers.
 
 use super::pegasus::{command, Queue, Redirect, SERVICE};
 use super::{until_some, PATIENCE};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// A client's socket that takes datagrams from nobody but `to`.
+/// Returns a client's socket that receives datagrams from `to` only.
 #[track_caller]
 pub fn client(to: SocketAddr) -> UdpSocket {
     let from = if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
@@ -19,7 +19,7 @@ pub fn client(to: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// The next datagram.
+/// Returns the next datagram.
 #[track_caller]
 pub fn hear(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 65_536];
@@ -28,14 +28,14 @@ pub fn hear(socket: &UdpSocket) -> Vec<u8> {
     buffer
 }
 
-/// Sends and waits for the answer.
+/// Sends a datagram and returns the reply.
 #[track_caller]
 pub fn ask(socket: &UdpSocket, bytes: &[u8]) -> Vec<u8> {
     socket.send(bytes).unwrap();
     hear(socket)
 }
 
-/// Takes datagrams until it is dropped; what it answers is a closure.
+/// A UDP server that runs until it is dropped; a closure makes the replies.
 pub struct Sink {
     pub address: SocketAddr,
     taken: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -65,22 +65,22 @@ impl Sink {
         Sink { address, taken, over, thread: Some(thread) }
     }
 
-    /// Never answers.
+    /// A server that never replies.
     pub fn silent() -> Sink {
         Sink::start("127.0.0.1:0", |_| None)
     }
 
-    /// Sends everything back.
+    /// A server that echoes.
     pub fn echo() -> Sink {
         Sink::start("127.0.0.1:0", |bytes| Some(bytes.to_vec()))
     }
 
-    /// Answers with its name.
+    /// A server that replies with its name.
     pub fn named(name: &'static str) -> Sink {
         Sink::start("127.0.0.1:0", move |_| Some(name.into()))
     }
 
-    /// What it took so far.
+    /// Returns the datagrams that it has received.
     pub fn taken(&self) -> Vec<Vec<u8>> {
         self.taken.lock().unwrap().clone()
     }
@@ -93,20 +93,20 @@ impl Drop for Sink {
     }
 }
 
-/// A queue and a redirector of datagrams before providers with many tickets.
+/// A queue and a UDP redirector in front of providers with many tickets.
 pub struct Flows {
     pub queue: Queue,
     pub redirect: Redirect,
 }
 
 impl Flows {
-    /// They take turns.
+    /// The providers take turns.
     #[track_caller]
     pub fn before(providers: &[SocketAddr], settings: &[&str]) -> Flows {
         Flows::at("127.0.0.1:0", "round-robin", providers, settings)
     }
 
-    /// The first one that is free is chosen.
+    /// The first free provider is chosen.
     #[track_caller]
     pub fn first_of(providers: &[SocketAddr], settings: &[&str]) -> Flows {
         Flows::at("127.0.0.1:0", "fifo", providers, settings)
@@ -123,20 +123,20 @@ impl Flows {
         let settings: Vec<&str> =
             settings.iter().copied().chain([asks.as_str(), listen.as_str()]).collect();
         let redirect = Redirect::of(&mut command("redirect", &settings));
-        // So that its descriptors can be counted.
+        // One thread, so that its descriptors can be counted.
         until_some("it is connected to the queue", || {
             (queue.status().queue().number("connections") >= 2).then_some(())
         });
         Flows { queue, redirect }
     }
 
-    /// A client of it.
+    /// Returns a client of it.
     #[track_caller]
     pub fn client(&self) -> UdpSocket {
         client(self.redirect.address)
     }
 
-    /// Waits until it has this number of sockets for flows.
+    /// Waits until it has this many sockets for flows.
     #[track_caller]
     pub fn has_flows(&self, count: u64) {
         let active =

@@ -1,18 +1,18 @@
-//! The least of HTTP: one request on a connection of its own.
+//! Minimal HTTP: one request per connection.
 
 use super::PATIENCE;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// What became of a request.
+/// The result of a request.
 pub struct Visit {
     /// The client's port.
     pub port: u16,
-    /// The body, if it came as long as it was announced.
+    /// The body, if it is as long as announced.
     pub body: io::Result<String>,
 }
 
-/// Asks for a path.
+/// Requests a path.
 pub fn get(server: SocketAddr, path: &str) -> io::Result<Visit> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -20,7 +20,7 @@ pub fn get(server: SocketAddr, path: &str) -> io::Result<Visit> {
     Ok(Visit { port, body: fetch(&mut stream, path) })
 }
 
-/// One GET over a connection that is there.
+/// Sends one GET over an open connection.
 pub fn fetch(stream: &mut TcpStream, path: &str) -> io::Result<String> {
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes(),

@@ -4,10 +4,10 @@ use super::process::Process;
 use super::{free_port, output, pegasus, tool, until, until_some, Directory};
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// A process for each client; without a number inetd allows 256 starts a minute.
+/// One process per client. Without the number inetd allows 256 starts a minute.
 const EACH: &str = "stream tcp nowait.6000";
 
-/// It listens, and starts the redirector for each client.
+/// inetd, which listens and starts the redirector for each client.
 pub struct Inetd {
     process: Process,
     pub address: SocketAddr,
@@ -27,13 +27,14 @@ impl Inetd {
         Inetd::in_mode(EACH, queue, settings)
     }
 
-    /// The same, and the first client's process serves the later ones too.
+    /// As [`redirect`](Inetd::redirect), but the first client's process serves later
+    /// clients too.
     #[track_caller]
     pub fn redirect_all(queue: SocketAddr, settings: &[&str]) -> Inetd {
         Inetd::in_mode("stream tcp wait", queue, settings)
     }
 
-    /// One process for all datagrams, for a while.
+    /// One process for all datagrams, until it has been idle.
     #[track_caller]
     pub fn redirect_datagrams(queue: SocketAddr, settings: &[&str]) -> Inetd {
         Inetd::in_mode("dgram udp wait", queue, settings)
@@ -66,36 +67,36 @@ impl Inetd {
         Inetd { process, address, directory }
     }
 
-    /// The processes that it started so far.
+    /// Returns the processes that it has started.
     pub fn started(&self) -> Vec<i32> {
         let id = |line: &String| line.split_once(" execv ")?.0.parse().ok();
         self.process.log().iter().filter_map(id).collect()
     }
 
-    /// How many of them ended, in `wait` mode: the socket is its own again.
+    /// Returns how many of them have ended, in `wait` mode.
     pub fn ended(&self) -> usize {
         self.process.log_with(&["restored "]).len()
     }
 
-    /// Whether the socket on which it listens makes its calls wait, as it came.
+    /// Whether calls on its listening socket block, as they must.
     #[track_caller]
     pub fn listener_blocks(&self) -> bool {
         socket_flags(self.process.id(), self.address.port(), false) & libc::O_NONBLOCK == 0
     }
 
-    /// The superserver itself.
+    /// Returns inetd's own process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// What the redirectors said so far.
+    /// Returns the log of the redirectors.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.file("log")).unwrap_or_default()
     }
 }
 
-/// The line of the system about the socket that is bound to this port, in words:
-/// found out without becoming a client.
+/// Returns the line in `/proc/net` about the socket that is bound to this port, in words.
+/// It needs no connection.
 pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
     let (table, state) = if datagrams { ("/proc/net/udp", "07") } else { ("/proc/net/tcp", "0A") };
     let table = std::fs::read_to_string(table).unwrap_or_default();
@@ -104,7 +105,7 @@ pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
     table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == state)
 }
 
-/// The flags of the socket that is bound to this port, as a process has it.
+/// Returns the flags of the socket that is bound to this port, as a process has it.
 #[track_caller]
 pub fn socket_flags(process: u32, port: u16, datagrams: bool) -> i32 {
     // A table that changes while it is read may lack a line.

@@ -1,13 +1,14 @@
-//! What tests with real processes share: processes, ports, providers, patience.
+//! Shared by tests with real processes: processes, ports, providers, patience.
 //!
-//! Every fact is waited for with a deadline, never slept for; every process is
-//! ended by its id when its test ends, also by a panic.
+//! Tests wait for facts, with a deadline, and never sleep. Every process is ended by its
+//! id when its test ends, also after a panic.
 #![cfg(target_os = "linux")]
 
 pub mod control_connection;
 pub mod datagram;
 pub mod http;
 pub mod inetd;
+pub mod namespace;
 pub mod nginx;
 pub mod pegasus;
 pub mod process;
@@ -30,18 +31,18 @@ use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that must happen: far longer than it does.
+/// Longest wait for something that must happen: far longer than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a fact is looked for.
+/// Time between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Waits until something is true.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     until_some(what, || holds().then_some(()));
 }
 
-/// Waits until there is something.
+/// Waits until `look` returns something.
 #[track_caller]
 pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -54,14 +55,13 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A port where nobody listens, and that no other test was given. It is outside
-/// of the range from which the system numbers outgoing connections, so that it
-/// stays free.
+/// Returns a port that is free and that no other test was given. It is outside the range
+/// from which the system numbers outgoing connections, so that it stays free.
 pub fn free_port() -> u16 {
     free_ports(1).start
 }
 
-/// So many of them, one after the other, free at every address of this host.
+/// Returns consecutive ports that are free at every address of this host.
 pub fn free_ports(count: u16) -> Range<u16> {
     static GIVEN: LazyLock<Mutex<(HashSet<u16>, Random)>> =
         LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now())));
@@ -86,7 +86,7 @@ pub fn free_ports(count: u16) -> Range<u16> {
     }
 }
 
-/// A directory of one test, removed with all that is in it.
+/// The directory of a test; removed with its content when dropped.
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -103,12 +103,12 @@ impl Directory {
         &self.0
     }
 
-    /// The path of a file in it, as text.
+    /// Returns the path of a file in it.
     pub fn file(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    /// Writes a file; the result is its path.
+    /// Writes a file; returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.file(name);
         fs::write(&path, text).unwrap();
@@ -122,7 +122,7 @@ impl Drop for Directory {
     }
 }
 
-/// Where a tool is, if it is installed.
+/// Returns the path of a tool, if it is installed.
 pub fn installed(name: &str) -> Option<PathBuf> {
     let places = std::env::var("PATH").unwrap_or_default();
     let mut paths = places
@@ -132,7 +132,7 @@ pub fn installed(name: &str) -> Option<PathBuf> {
     paths.find(|path| path.is_file())
 }
 
-/// The command of a tool that must be installed.
+/// Returns the command for a tool that must be installed.
 #[track_caller]
 pub fn tool(name: &str) -> Command {
     match installed(name) {
@@ -141,7 +141,7 @@ pub fn tool(name: &str) -> Command {
     }
 }
 
-/// What a command prints, if it ends well within the patience of a test.
+/// Returns the output of a command, which must succeed within [`PATIENCE`].
 #[track_caller]
 pub fn output(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -1,12 +1,12 @@
-//! A real web server that says its own name.
+//! A real web server that replies with its name.
 
 use super::process::Process;
 use super::{free_port, tool, until, Directory};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
-/// Under its path `/` everybody is told the server's name at once; `/slow`
-/// begins with the name too, and takes some tens of milliseconds.
+/// `/` returns the server's name at once. `/slow` begins with the name and takes some
+/// tens of milliseconds.
 pub struct Nginx {
     pub name: &'static str,
     pub address: SocketAddr,
@@ -14,7 +14,7 @@ pub struct Nginx {
     process: Option<Process>,
 }
 
-/// Bytes of `/slow`: sent in pieces of a kilobyte, a hundred of them a second.
+/// Bytes of `/slow`: sent in pieces of a kilobyte, a hundred a second.
 const SLOW_BYTES: usize = 4096;
 
 impl Nginx {
@@ -30,8 +30,8 @@ impl Nginx {
         Nginx::serving(name, directory, "backlog=1024", &server)
     }
 
-    /// It takes nobody without a PROXY header. `/who` is what that told: the
-    /// client's address and port, and where it came to.
+    /// Requires a PROXY header. `/who` returns its content: the client's address and
+    /// port, and the address that the client connected to.
     #[track_caller]
     pub fn behind_proxies(name: &'static str, ip: IpAddr) -> Nginx {
         let server = format!(
@@ -42,8 +42,7 @@ impl Nginx {
         Nginx::at(name, Directory::new(), ip, "proxy_protocol", &server)
     }
 
-    /// With directives of one's own behind the address of its `listen`, and for
-    /// the server.
+    /// Adds directives to the address of its `listen`, and to the server.
     #[track_caller]
     pub fn serving(name: &'static str, directory: Directory, listen: &str, server: &str) -> Nginx {
         Nginx::at(name, directory, Ipv4Addr::LOCALHOST.into(), listen, server)
@@ -67,13 +66,13 @@ impl Nginx {
         nginx
     }
 
-    /// Starts it at the same place.
+    /// Starts it again at the same address.
     #[track_caller]
     pub fn start_again(&mut self) {
         let conf = self.directory.file("nginx.conf");
         let log = self.directory.file("error.log");
         let prefix = self.directory.path().display().to_string();
-        // One process, which can be killed by its id.
+        // One process, so that it can be killed by its id.
         let mut process =
             Process::start(self.name, tool("nginx").args(["-p", &prefix, "-c", &conf, "-e", &log]));
         until(&format!("nginx {} listens", self.name), || {
@@ -88,17 +87,17 @@ impl Nginx {
         self.process = Some(process);
     }
 
-    /// Ends it at once, whatever it is doing.
+    /// Kills it.
     pub fn kill(&mut self) {
         self.process = None;
     }
 
-    /// The process, while it runs.
+    /// Returns its process id, while it runs.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// Requests that it has answered, of all times.
+    /// Returns the number of requests that it has answered.
     pub fn answered(&self) -> usize {
         let log = fs::read_to_string(self.directory.file("access.log")).unwrap_or_default();
         log.lines().filter(|line| line.ends_with(" 200 OK")).count()

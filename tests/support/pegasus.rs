@@ -12,23 +12,23 @@ use std::sync::LazyLock;
 /// The service that most tests use.
 pub const SERVICE: &str = "web";
 
-/// How another build of the program is started, with spaces between the words,
-/// as `wine64 /place/pegasus.exe`; the tests then drive that one.
+/// The command for another build of the program, words separated by spaces, as `wine64
+/// /place/pegasus.exe`. The tests then run that one.
 const RUN: &str = "PEGASUS_RUN";
 
-/// The words of [`RUN`]; none if it is not set.
+/// Returns the words of [`RUN`]; none if it is not set.
 fn foreign() -> Vec<String> {
     std::env::var(RUN).unwrap_or_default().split_whitespace().map(str::to_string).collect()
 }
 
-/// The file that this host runs: for superservers and tools that start it.
+/// Returns the program's file, for superservers and tools that start it.
 #[track_caller]
 pub fn path() -> &'static str {
     assert!(foreign().is_empty(), "only the native program can be started so, without {RUN}");
     env!("CARGO_BIN_EXE_pegasus")
 }
 
-/// The program without arguments.
+/// Returns the program without arguments.
 pub fn program() -> Command {
     let words = foreign();
     let Some((first, rest)) = words.split_first() else { return Command::new(path()) };
@@ -37,13 +37,13 @@ pub fn program() -> Command {
     command
 }
 
-/// Whether the command starts a [foreign](RUN) program, which gets no signals
-/// but that of Ctrl-C.
+/// Whether the command starts a [foreign](RUN) program, which receives no signal but
+/// Ctrl-C.
 pub fn is_foreign(command: &Command) -> bool {
     foreign().first().is_some_and(|first| command.get_program() == first.as_str())
 }
 
-/// A configuration in which nothing is set. Wine does not read devices.
+/// An empty configuration. Wine does not read devices.
 fn nothing() -> &'static str {
     static EMPTY: LazyLock<String> = LazyLock::new(|| {
         let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/empty.conf");
@@ -57,7 +57,7 @@ fn nothing() -> &'static str {
     }
 }
 
-/// The command with these settings, and no others of this host.
+/// Returns the command with these settings and none of this host's.
 pub fn command(name: &str, settings: &[&str]) -> Command {
     let mut command = program();
     command.args([name, "-c", nothing()]);
@@ -67,13 +67,13 @@ pub fn command(name: &str, settings: &[&str]) -> Command {
     command
 }
 
-/// Runs it with these arguments to its end.
+/// Runs it with these arguments until it ends.
 #[track_caller]
 pub fn pegasus(arguments: &[&str]) -> (i32, String, String) {
     run(program().args(arguments), b"")
 }
 
-/// Configuration lines, to be read with `-c`.
+/// Returns the path of a configuration with these lines, for `-c`.
 pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
     let lines: String = settings
         .iter()
@@ -85,10 +85,11 @@ pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
     directory.write("pegasus.conf", &lines)
 }
 
-/// The address at the end of a `ready` line, perhaps behind a service's name.
+/// Waits until this part of a process is ready; returns the last address of that line. A
+/// redirector with an embedded queue logs two such lines.
 #[track_caller]
-fn ready(process: &mut Process) -> SocketAddr {
-    let line = process.says(&["] ready "]);
+fn ready(process: &mut Process, part: &str) -> SocketAddr {
+    let line = process.says(&[&format!("[{part}] ready ")]);
     let place = line.split_whitespace().last().unwrap();
     let place = place.rsplit('=').next().unwrap().trim_end_matches("/udp");
     place.parse().unwrap_or_else(|_| panic!("no address: {line}"))
@@ -106,7 +107,7 @@ impl Queue {
         Queue::listening("127.0.0.1:0", settings)
     }
 
-    /// One that can be started again at the same place.
+    /// A queue that can be started again at the same address.
     #[track_caller]
     pub fn at(port: u16, settings: &[&str]) -> Queue {
         Queue::listening(&format!("127.0.0.1:{port}"), settings)
@@ -122,7 +123,7 @@ impl Queue {
     #[track_caller]
     pub fn of(command: &mut Command) -> Queue {
         let mut process = Process::start("queue", command);
-        let address = ready(&mut process);
+        let address = ready(&mut process, "queue");
         Queue { process, address }
     }
 
@@ -131,7 +132,7 @@ impl Queue {
         ControlConnection::to(self.address)
     }
 
-    /// One message on a connection of its own, given without `pegasus://B/`.
+    /// Sends one message on a connection of its own, given without `pegasus://B/`.
     #[track_caller]
     pub fn ask(&self, message: &str) -> String {
         self.connect().ask(message)
@@ -144,7 +145,7 @@ impl Queue {
         status
     }
 
-    /// Offers so many places of a provider, for as long as a test may take.
+    /// Offers tickets of a provider, for as long as a test may take.
     #[track_caller]
     pub fn offer(&self, provider: impl Display, tickets: u32) {
         let answer = self.ask(&format!(
@@ -164,7 +165,7 @@ impl Queue {
     }
 }
 
-/// A redirector that listens, standalone.
+/// A standalone redirector that is ready.
 pub struct Redirect {
     process: Process,
     pub address: SocketAddr,
@@ -183,11 +184,11 @@ impl Redirect {
     #[track_caller]
     pub fn of(command: &mut Command) -> Redirect {
         let mut process = Process::start("redirect", command);
-        let address = ready(&mut process);
+        let address = ready(&mut process, "redirect");
         Redirect { process, address }
     }
 
-    /// Waits for the line about a finished connection with these words.
+    /// Waits for the log line of a finished connection with these words.
     #[track_caller]
     pub fn closed(&mut self, words: &[&str]) -> String {
         let words: Vec<&str> = words.iter().copied().chain(["closed service="]).collect();
@@ -202,7 +203,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// The first provider that has a free place is chosen.
+    /// The first provider with a free ticket is chosen.
     #[track_caller]
     pub fn before(providers: &[SocketAddr], settings: &[&str]) -> Balancer {
         let queue = Queue::start(&["queue_scheduler=fifo"]);
@@ -213,12 +214,12 @@ impl Balancer {
         Balancer { queue, redirect }
     }
 
-    /// Where clients come.
+    /// Returns the address for clients.
     pub fn address(&self) -> SocketAddr {
         self.redirect.address
     }
 
-    /// Waits until the queue counts nothing in progress any more.
+    /// Waits until no request is in progress.
     #[track_caller]
     pub fn settles(&self) {
         until("nothing in progress", || {
@@ -229,7 +230,7 @@ impl Balancer {
     }
 }
 
-/// A monitor of a provider, whose checks and offers come quickly.
+/// Starts a monitor of a provider, with frequent checks and offers.
 #[track_caller]
 pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Process {
     let own = ["monitor_interval=200ms", "drain_timeout=5s"];
@@ -237,8 +238,8 @@ pub fn monitor(queue: SocketAddr, provider: SocketAddr, settings: &[&str]) -> Pr
     monitor_of(SERVICE, queue, provider, &settings)
 }
 
-/// A monitor of any service, whose provider may have no port. With longer
-/// intervals it is more patient with a busy machine.
+/// Starts a monitor of any service, whose provider may have no port. Longer intervals
+/// tolerate a busy machine better.
 #[track_caller]
 pub fn monitor_of(
     service: &str,
@@ -255,7 +256,7 @@ pub fn monitor_of(
     process
 }
 
-/// An address on which nothing listens.
+/// Returns an address on which nothing listens.
 pub fn closed_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }

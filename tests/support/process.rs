@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Killed when dropped. What it writes to standard error is kept.
+/// A child process. It is killed when dropped; its standard error is kept.
 pub struct Process {
     name: String,
     child: Child,
@@ -19,7 +19,7 @@ pub struct Process {
     reader: Option<JoinHandle<()>>,
 }
 
-/// Lets a child die with the thread that started it, however that ends.
+/// Makes a child die with the thread that started it.
 pub fn bind_to_parent(command: &mut Command) -> &mut Command {
     // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
     unsafe {
@@ -30,12 +30,12 @@ pub fn bind_to_parent(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Processor time that a process used so far, to the nanosecond: all its threads,
-/// also those that ended, but no children. None if it is not there.
+/// Returns the processor time of a process, to the nanosecond: of all its threads, also
+/// those that ended, but of no children. None if there is no such process.
 pub fn used(id: u32) -> Duration {
     let mut clock = 0;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: both fill in what they are given.
+    // SAFETY: both calls fill in a valid structure.
     let told = unsafe {
         libc::clock_getcpuclockid(id as i32, &raw mut clock) == 0
             && libc::clock_gettime(clock, &raw mut time) == 0
@@ -53,7 +53,7 @@ impl Process {
         Process::start_as_is(name, command)
     }
 
-    /// With the descriptors that the command has already.
+    /// Starts a command that keeps the standard streams that it has.
     #[track_caller]
     pub fn start_as_is(name: &str, command: &mut Command) -> Process {
         let mut child =
@@ -75,21 +75,21 @@ impl Process {
         self.child.id()
     }
 
-    /// What it said so far.
+    /// Returns its standard error so far.
     pub fn log(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// The lines of its log that have all these words.
+    /// Returns the lines of its log that contain all these words.
     pub fn log_with(&self, words: &[&str]) -> Vec<String> {
         self.log().into_iter().filter(|line| words.iter().all(|word| line.contains(word))).collect()
     }
 
-    /// Waits for a line with all these words.
+    /// Waits for a line that contains all these words.
     #[track_caller]
     pub fn says(&mut self, words: &[&str]) -> String {
         until_some(&format!("{} says {words:?}", self.name), || {
-            // What it said before it ended is read when the pipe is at its end.
+            // Its last lines are read when the pipe is at its end.
             let over =
                 self.over().is_some() && self.reader.as_ref().is_none_or(JoinHandle::is_finished);
             let found = self.log_with(words).into_iter().next();
@@ -103,7 +103,7 @@ impl Process {
         })
     }
 
-    /// A foreign program gets Ctrl-C for TERM; it has none of the others.
+    /// A foreign program gets Ctrl-C for TERM; it has no other signals.
     #[track_caller]
     pub fn signal(&self, mut signal: i32) {
         if self.foreign
@@ -117,7 +117,7 @@ impl Process {
         unsafe { libc::kill(self.id() as i32, signal) };
     }
 
-    /// Ends it the hard way.
+    /// Kills it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -127,7 +127,7 @@ impl Process {
         self.child.try_wait().ok().flatten().map(|status| status.code().unwrap_or(-1))
     }
 
-    /// Waits for its end; the exit status, -1 if a signal ended it.
+    /// Waits until it ends; returns the exit status, or -1 if a signal ended it.
     #[track_caller]
     pub fn ends(&mut self) -> i32 {
         let status = until_some(&format!("{} ends", self.name), || self.over());
@@ -141,12 +141,12 @@ impl Process {
         self.over().is_none()
     }
 
-    /// Descriptors that it has open.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 
-    /// How many of them are of a kind, as "socket:" or "pipe:".
+    /// Returns how many of them are of a kind, such as "socket:" or "pipe:".
     pub fn open(&self, kind: &str) -> usize {
         let entries =
             fs::read_dir(format!("/proc/{}/fd", self.id())).into_iter().flatten().flatten();
@@ -154,13 +154,12 @@ impl Process {
         targets.filter(|target| target.to_string_lossy().starts_with(kind)).count()
     }
 
-    /// Processor time that it used so far.
+    /// Returns its processor time so far.
     pub fn used(&self) -> Duration {
         used(self.id())
     }
 
-    /// It sleeps: a process that looks again and again for what does not come
-    /// would use all of this time.
+    /// Asserts that it sleeps. A process in a busy loop would use all of this time.
     #[track_caller]
     pub fn idles(&self) {
         const WATCH: Duration = Duration::from_millis(600);
@@ -170,7 +169,7 @@ impl Process {
         assert!(used < WATCH / 4, "{} used {used:?} in {WATCH:?}: {:#?}", self.name, self.log());
     }
 
-    /// Memory that it occupies, in KiB.
+    /// Returns its resident memory, in KiB.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -189,8 +188,8 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end, however that is: status, standard output and
-/// standard error.
+/// Runs a command until it ends; returns its exit status, standard output and standard
+/// error.
 #[track_caller]
 pub fn run(command: &mut Command, input: &[u8]) -> (i32, String, String) {
     use std::io::{Read, Write};
@@ -201,7 +200,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> (i32, String, String) {
     let input = input.to_vec();
     let mut stdout = child.stdout.take().unwrap();
     let mut stderr = child.stderr.take().unwrap();
-    // A program that does not want its input may be gone before it has it.
+    // A program that does not read its input may end before all is written.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let out = thread::spawn(move || {
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! Providers that live in the test: what they do with a client is a closure.
+//! Providers in the test process: a closure serves each client.
 
 use super::PATIENCE;
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
 
-/// Listens until it is dropped; each client has a thread.
+/// A server that runs until it is dropped, with a thread for each client.
 pub struct Provider {
     pub address: SocketAddr,
     clients: Arc<AtomicUsize>,
@@ -38,12 +38,12 @@ impl Provider {
         Provider { address, clients, over }
     }
 
-    /// Says its name to everybody, and closes.
+    /// Sends its name to each client and closes.
     pub fn named(name: &'static str) -> Provider {
         Provider::start(move |mut stream| drop(stream.write_all(name.as_bytes())))
     }
 
-    /// Sends back what it gets, while it gets it.
+    /// Echoes.
     pub fn echo() -> Provider {
         Provider::start(|mut stream| {
             let mut buffer = [0; 16 * 1024];
@@ -56,7 +56,7 @@ impl Provider {
         })
     }
 
-    /// Clients that came so far.
+    /// Returns how many clients it has had.
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::SeqCst)
     }

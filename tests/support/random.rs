@@ -1,8 +1,8 @@
-//! Random numbers that can be had again, and long streams that can be checked.
+//! Random numbers that a seed repeats, and long streams that can be checked.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Steele, Lea and Flood's SplitMix64.
+/// SplitMix64 (Steele, Lea and Flood).
 pub struct Random(u64);
 
 impl Random {
@@ -16,7 +16,8 @@ impl Random {
         Random(now ^ u64::from(std::process::id()).rotate_left(40))
     }
 
-    /// From `PEGASUS_SEED`, or new; said, so that a failure can be had again.
+    /// Uses `PEGASUS_SEED` or a new seed, and prints it, so that a failure can be
+    /// repeated.
     pub fn told() -> Random {
         let seed = std::env::var("PEGASUS_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| Random::of_now().next());
@@ -32,7 +33,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Less than `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -46,8 +47,8 @@ impl Random {
     }
 }
 
-/// An endless stream of bytes: a random block again and again, whose length
-/// shares no factor with any buffer's, so that each byte tells its place.
+/// An endless stream of bytes: a random block, repeated. Its length shares no factor with
+/// any buffer's, so that each byte identifies its position.
 #[derive(Clone)]
 pub struct Stream {
     block: std::sync::Arc<Vec<u8>>,
@@ -59,7 +60,7 @@ impl Stream {
         Stream { block: Random::new(seed).bytes(1_000_003).into(), place: 0 }
     }
 
-    /// The next bytes: at least one, at most `count`.
+    /// Returns the next bytes: at least one, at most `count`.
     pub fn next(&mut self, count: usize) -> &[u8] {
         let start = self.place;
         let end = (start + count).min(self.block.len());

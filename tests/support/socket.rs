@@ -1,4 +1,4 @@
-//! Sockets in states that the standard library cannot bring them into.
+//! Sockets in states that the standard library cannot create.
 
 use super::PATIENCE;
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::Duration;
 
-/// A client's connection with a test's patience.
+/// Returns a connection whose calls time out after [`PATIENCE`].
 #[track_caller]
 pub fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
@@ -16,7 +16,7 @@ pub fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Two ends of one TCP connection: the client's, and the server's.
+/// Returns the two ends of a TCP connection: the client's and the server's.
 pub fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = connect(listener.local_addr().unwrap());
@@ -31,15 +31,15 @@ pub fn reset(stream: TcpStream) {
 #[track_caller]
 fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: T) {
     let length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the option is of the size that is told.
+    // SAFETY: the descriptor is open, and the option has the size that is given.
     let done = unsafe {
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length)
     };
     assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
-/// What a socket has room for, in bytes, as far as the system goes. The peer's
-/// own buffer for sending depends on the segment.
+/// Buffer sizes of a socket, in bytes. The send buffer that its peer gets depends on
+/// the segment size.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     pub send: i32,
@@ -47,8 +47,8 @@ pub struct Room {
     pub segment: i32,
 }
 
-/// Gives a socket that is not connected yet this room. Those whom a listener
-/// accepts inherit its own.
+/// Sets the buffer sizes of a socket before it connects or listens; accepted sockets
+/// inherit them.
 #[track_caller]
 pub fn furnish(socket: &impl AsRawFd, room: Room) {
     set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, room.send);
@@ -56,10 +56,10 @@ pub fn furnish(socket: &impl AsRawFd, room: Room) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG, room.segment);
 }
 
-/// A client's connection with such room from its first packet on.
+/// Returns a connection with buffers of this size from its first packet on.
 #[track_caller]
 pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     let stream = unsafe {
         let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         assert!(descriptor >= 0, "{}", io::Error::last_os_error());
@@ -73,7 +73,7 @@ pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
         sin_zero: [0; 8],
     };
     let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    // SAFETY: the address is of the size that is told.
+    // SAFETY: the address has the size that is given.
     let done = unsafe { libc::connect(stream.as_raw_fd(), (&raw const place).cast(), length) };
     assert_eq!(done, 0, "{to}: {}", io::Error::last_os_error());
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -82,7 +82,7 @@ pub fn connect_with(to: SocketAddrV4, room: Room) -> TcpStream {
     stream
 }
 
-/// A listener whose backlog is full: the system answers no call, and drops it.
+/// Returns a listener whose backlog is full: the system drops every further connect.
 pub struct Deaf {
     pub address: SocketAddr,
     _listener: TcpListener,
@@ -104,13 +104,13 @@ impl Deaf {
 /// How a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The peer said all it had to say.
+    /// The peer closed the connection.
     Fin,
-    /// The peer broke off.
+    /// The peer reset the connection.
     Reset,
 }
 
-/// All that comes, and how it ended.
+/// Reads to the end; returns the bytes and how the connection ended.
 #[track_caller]
 pub fn drain(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
@@ -122,14 +122,15 @@ pub fn drain(stream: &mut TcpStream) -> (Vec<u8>, End) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 return (bytes, End::Reset)
             }
-            // A read with a timeout says so when the process was stopped for a moment.
+            // A read with a timeout is interrupted when the process was stopped for a
+            // moment.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => panic!("after {} bytes: {error}", bytes.len()),
         }
     }
 }
 
-/// Raises the limit of descriptors as far as this process may; the limit.
+/// Raises the limit of descriptors as far as this process may; returns the limit.
 pub fn raise_descriptors() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a valid structure.

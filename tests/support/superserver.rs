@@ -1,5 +1,5 @@
-//! Every superserver: the real program where it is installed, and where there is
-//! none for this system the descriptors that it would pass.
+//! Every superserver: the real program if it is installed, or else an imitation that
+//! passes the same descriptors.
 
 use super::inetd::{entry, socket_flags};
 use super::process::{bind_to_parent, Process};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// One way to be started.
+/// A way to start the redirector.
 pub struct Kind {
     pub name: &'static str,
     /// It takes its socket back when the redirector ends.
@@ -29,7 +29,7 @@ const fn lent(name: &'static str, start: fn(&Job) -> Option<Server>) -> Kind {
     Kind { name, lends: true, start }
 }
 
-/// For streams.
+/// The ways for TCP.
 pub const STREAMS: &[Kind] = &[
     each("openbsd-inetd nowait", |job| job.inetd("inetd", &["-d", "-i"], "stream tcp nowait.6000")),
     lent("openbsd-inetd wait", |job| job.inetd("inetd", &["-d", "-i"], "stream tcp wait")),
@@ -61,7 +61,7 @@ pub const STREAMS: &[Kind] = &[
     lent("like busybox inetd wait", |job| job.imitation(Imitated::Listener, [true, true, false])),
 ];
 
-/// For datagrams.
+/// The ways for UDP.
 pub const DATAGRAMS: &[Kind] = &[
     lent("openbsd-inetd dgram wait", |job| job.inetd("inetd", &["-d", "-i"], "dgram udp wait")),
     lent("inetutils-inetd dgram wait", |job| job.inetutils("dgram udp wait")),
@@ -79,7 +79,7 @@ pub const DATAGRAMS: &[Kind] = &[
     lent("like udpsvd", |job| job.imitation(Imitated::Datagrams, [true, false, false])),
 ];
 
-/// What is to be started: the redirector, with its configuration in a file.
+/// The command to start: the redirector, with its configuration in a file.
 struct Job {
     directory: Directory,
     port: u16,
@@ -88,13 +88,13 @@ struct Job {
     datagrams: bool,
 }
 
-/// The program, or what stands for it until it is dropped.
+/// The program or its imitation, until it is dropped.
 struct Server {
     process: Option<Process>,
     _imitation: Option<Imitation>,
 }
 
-/// A superserver that runs.
+/// A running superserver.
 pub struct Superserver {
     pub address: SocketAddr,
     server: Server,
@@ -103,8 +103,8 @@ pub struct Superserver {
 }
 
 impl Kind {
-    /// Starts it, with the redirector of `pegasus::SERVICE`. None, and a line on
-    /// standard error, if it is not installed.
+    /// Starts it, with the redirector of `pegasus::SERVICE`. Returns none, and prints
+    /// SKIPPED, if it is not installed.
     #[track_caller]
     pub fn start(&self, queue: SocketAddr, settings: &[&str]) -> Option<Superserver> {
         let directory = Directory::new();
@@ -135,7 +135,7 @@ impl Kind {
 }
 
 impl Superserver {
-    /// The flags of the socket on which it listens.
+    /// Returns the flags of its listening socket.
     #[track_caller]
     pub fn flags(&self) -> i32 {
         let process = self.server.process.as_ref().map_or(std::process::id(), Process::id);
@@ -148,12 +148,13 @@ impl Superserver {
     }
 }
 
-/// Says so, and not by a macro, whose text a test that passes keeps to itself.
+/// Prints to standard error directly: the test harness hides the output of macros in a
+/// test that passes.
 pub fn skipped(name: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {name} is not installed");
 }
 
-/// Who runs this test.
+/// Returns the user that runs this test.
 pub fn user() -> String {
     output(tool("id").arg("-un")).trim().to_string()
 }
@@ -163,7 +164,7 @@ impl Job {
         Some(Server { process: Some(Process::start("superserver", command)), _imitation: None })
     }
 
-    /// Any program that reads inetd.conf.
+    /// Starts a program that reads inetd.conf.
     fn inetd(&self, program: &str, options: &[&str], mode: &str) -> Option<Server> {
         let program = installed(program)?;
         if options[0] == "inetd" && !busybox_has("inetd") {
@@ -202,7 +203,7 @@ impl Job {
         self.real(&mut xinetd(program, &self.directory, &conf))
     }
 
-    /// Those that take an address, a port, and a program.
+    /// Starts a program that takes an address, a port and a command.
     fn with_place(&self, program: &str, options: &[&str]) -> Option<Server> {
         let program = installed(program)?;
         if options[0].ends_with("svd") && !busybox_has(options[0]) {
@@ -220,7 +221,7 @@ impl Job {
     fn systemd(&self, options: &[&str]) -> Option<Server> {
         let mut command = Command::new(installed("systemd-socket-activate")?);
         command.arg(format!("--listen=127.0.0.1:{}", self.port)).args(options);
-        // Listeners have names; what else is passed has none that means a service.
+        // Listeners have names; other sockets have none that means a service.
         if options.is_empty() || self.datagrams {
             command.arg("--fdname=web").args(&self.words);
         } else {
@@ -237,7 +238,7 @@ impl Job {
     }
 }
 
-/// In the foreground, with its own log in a file.
+/// Starts xinetd in the foreground, with its own log in a file.
 pub fn xinetd(program: PathBuf, directory: &Directory, conf: &str) -> Command {
     let log = directory.file("xinetd.log");
     let pid = directory.file("pid");
@@ -252,18 +253,18 @@ pub fn busybox_has(applet: &str) -> bool {
     output(Command::new(program).arg("--list")).lines().any(|line| line == applet)
 }
 
-/// What an imitation hands over.
+/// What an imitation passes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Imitated {
-    /// A connection, to a process for each.
+    /// A connection, to a process of its own.
     Connections,
     /// The listening socket, to one process at a time.
     Listener,
-    /// The same with datagrams.
+    /// As `Listener`, for datagrams.
     Datagrams,
 }
 
-/// A superserver of ours: a thread that waits for clients and starts a program.
+/// An imitation: a thread that waits for clients and starts a program.
 pub struct Imitation {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -337,14 +338,14 @@ impl Imitation {
     }
 }
 
-/// Whether somebody is there, within a moment.
+/// Whether the socket becomes readable within a moment.
 fn readable(door: &Door) -> bool {
     let fd = match door {
         Door::Stream(listener) => listener.as_raw_fd(),
         Door::Datagram(socket) => socket.as_raw_fd(),
     };
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: one valid structure, and its number.
+    // SAFETY: one valid structure, and its count.
     unsafe { libc::poll(&raw mut poll, 1, 20) == 1 }
 }
 

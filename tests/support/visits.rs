@@ -1,4 +1,4 @@
-//! Clients that come one after the other, while something else happens.
+//! Clients that connect one after the other while something else happens.
 
 use super::socket::{connect, drain, End};
 use std::io::Write;
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// Says something to an echo, and hears it back. What went wrong, if anything.
+/// Sends something to an echo and checks the reply; returns what went wrong, if anything.
 pub fn visit(to: SocketAddr, words: &str) -> Result<(), String> {
     let mut stream =
         TcpStream::connect(to).map_err(|error| format!("{words}: connect: {error}"))?;
     let _ = stream.set_read_timeout(Some(super::PATIENCE));
     stream.write_all(words.as_bytes()).map_err(|error| format!("{words}: write: {error}"))?;
-    // One that was reset says so when it is read.
+    // A reset shows when the connection is read.
     let _ = stream.shutdown(Shutdown::Write);
     match drain(&mut stream) {
         (bytes, End::Fin) if bytes == words.as_bytes() => Ok(()),
@@ -21,7 +21,7 @@ pub fn visit(to: SocketAddr, words: &str) -> Result<(), String> {
     }
 }
 
-/// Several clients at a time, each followed by the next.
+/// Several clients at a time; when one ends, the next connects.
 pub struct Visits {
     over: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
@@ -50,19 +50,19 @@ impl Visits {
         Visits { over, count, threads }
     }
 
-    /// Visits that are over.
+    /// Returns how many visits are over.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Lets the last ones end; those that failed.
+    /// Waits for the last ones; returns those that failed.
     pub fn end(self) -> Vec<String> {
         self.over.store(true, Ordering::SeqCst);
         self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
 }
 
-/// A client whose connection runs: it has its first byte back.
+/// Returns a client whose connection works: its first byte came back.
 #[track_caller]
 pub fn running(to: SocketAddr) -> TcpStream {
     use std::io::Read;

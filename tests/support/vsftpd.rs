@@ -1,4 +1,4 @@
-//! A real FTP server, whose data connections are its own business.
+//! A real FTP server with its own range of data ports.
 
 use super::process::Process;
 use super::{tool, until, Directory};
@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::ops::Range;
 
-/// Serves everybody two files: `data`, and `name`, which is its own.
+/// Serves two files: `data`, and `name`, which contains its own name.
 pub struct Vsftpd {
     pub name: &'static str,
     pub ip: Ipv4Addr,
@@ -15,8 +15,8 @@ pub struct Vsftpd {
 }
 
 impl Vsftpd {
-    /// Listens on `control` of its own address, and for data on one of `passive`.
-    /// As a provider behind a balancer it names the balancer's address, 127.0.0.1.
+    /// Listens on `control` of its own address, and for data on one of `passive`. As a
+    /// provider behind a balancer it announces the balancer's address, 127.0.0.1.
     #[track_caller]
     pub fn start(
         name: &'static str,
@@ -51,7 +51,7 @@ impl Vsftpd {
         Vsftpd { name, ip, process, _directory: directory }
     }
 
-    /// Takes no sessions any more; those that run go on.
+    /// Accepts no more sessions; those that run go on.
     pub fn kill(&mut self) {
         self.process.kill();
     }

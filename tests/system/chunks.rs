@@ -1,13 +1,13 @@
-//! Random bytes in random pieces, both ways at once, through sockets of random
-//! size, past readers who pause, to random ends: all arrive, in order.
+//! Random bytes in random pieces, both ways at once, through sockets of random sizes,
+//! with readers that pause and with random ends: all bytes arrive, in order.
 //!
-//! `PEGASUS_SEED` replays a run, `PEGASUS_CHUNKS` chooses how many connections
-//! there are.
+//! `PEGASUS_SEED` replays a run, `PEGASUS_CHUNKS` sets the number of connections.
 
 use crate::support::pegasus::{command, Queue, Redirect};
 use crate::support::random::Random;
 use crate::support::socket::{connect_with, furnish, Room};
 use crate::support::{free_ports, until, PATIENCE};
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -18,19 +18,19 @@ use std::time::{Duration, Instant};
 const CONNECTIONS: u64 = 300;
 /// Connections at once; each worker has a service and a provider of its own.
 const WORKERS: u16 = 32;
-/// Where the relay decides something by size.
+/// Sizes at which the relay decides something.
 const BORDERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 80 << 10, 128 << 10, 1 << 20];
 
-/// The bytes of all streams: each is a part of it, again and again.
+/// The bytes of all streams: each is a part of it, repeated.
 static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| Random::new(1).bytes(1_000_003));
 
-/// At most so many bytes of the stream that begins somewhere, from a place on.
+/// Returns at most `count` bytes of a stream, from a position on.
 fn piece(start: usize, place: usize, count: usize) -> &'static [u8] {
     let from = (start + place) % BYTES.len();
     &BYTES[from..(from + count).min(BYTES.len())]
 }
 
-/// How much, in what pieces.
+/// Sizes of a stream and its pieces.
 fn size(random: &mut Random) -> usize {
     match random.below(64) {
         0..8 => 0,
@@ -45,7 +45,7 @@ fn near(random: &mut Random, borders: &[usize]) -> usize {
     borders[random.below(borders.len() as u64) as usize] + random.below(5) as usize - 2
 }
 
-/// The system takes its time where a segment does not fit several times.
+/// The system is slow where a segment does not fit several times.
 fn room(random: &mut Random) -> Room {
     let mut bytes = || [2048, 5000, 20_000, 50_000, 200_000, 1 << 20][random.below(6) as usize];
     let send = bytes();
@@ -56,13 +56,13 @@ fn room(random: &mut Random) -> Room {
 /// One side of a connection.
 struct Side {
     stream: TcpStream,
-    /// The stream that it sends: where it begins, how long it is.
+    /// The stream that it sends: its start and its length.
     sends: (usize, usize),
     sent: usize,
     /// The stream that it must receive.
     receives: (usize, usize),
     received: usize,
-    /// It keeps so much, and its end, until it saw the other's end.
+    /// It withholds this many bytes, and its end, until it saw the other's end.
     holds: Option<usize>,
     told: bool,
     ended: bool,
@@ -88,7 +88,7 @@ impl Side {
         }
     }
 
-    /// Moves a piece each way, if it can; whether it did.
+    /// Moves a piece each way, if it can; returns whether it did.
     fn step(&mut self, random: &mut Random, buffer: &mut [u8]) -> Result<bool, String> {
         let now = Instant::now();
         let mut moved = false;
@@ -125,7 +125,7 @@ impl Side {
         Ok(moved)
     }
 
-    /// These must be the next bytes.
+    /// Asserts that these are the next bytes.
     fn check(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         if self.received + bytes.len() > self.receives.1 {
             return Err("more than was sent".into());
@@ -145,7 +145,7 @@ impl Side {
         self.told && self.ended
     }
 
-    /// What it waits for, and until when it pauses.
+    /// Returns what it waits for, and until when it pauses.
     fn waits(&self, now: Instant) -> (libc::pollfd, Option<Instant>) {
         let wants = [self.may_send(), !self.ended];
         let events = [libc::POLLOUT, libc::POLLIN];
@@ -180,8 +180,8 @@ fn exchange(sides: &mut [Side; 2], random: &mut Random, buffer: &mut [u8]) -> Re
         let pause = one.1.into_iter().chain(other.1).min();
         let wait = pause.map_or(1000, |until| until.duration_since(now).as_millis() as i32 + 1);
         let mut polls = [one.0, other.0];
-        // SAFETY: two structures, as it is told; the descriptors are open. Its
-        // result does not matter: every socket is tried again.
+        // SAFETY: two structures, as the count says; the descriptors are open. The result
+        // does not matter: every socket is tried again.
         unsafe { libc::poll(polls.as_mut_ptr(), 2, wait) };
     }
     Ok(())
@@ -205,7 +205,7 @@ fn connection(
     let client = connect_with(place, ours);
     let (provider, _) = listener.accept().map_err(|error| format!("accept: {error}"))?;
     provider.set_nodelay(true).map_err(|error| error.to_string())?;
-    // Nobody waits for the other's end, or one of them does.
+    // Neither waits for the other's end, or one of them does.
     let holds = match random.below(3) {
         0 => [None, None],
         1 => [Some(random.below(sizes[0] as u64 + 1) as usize), None],
@@ -213,7 +213,7 @@ fn connection(
     };
     let mut side = |stream: TcpStream, own: usize| {
         let now = Instant::now();
-        // Few bytes at once only of what is short, or it takes a long time.
+        // Small pieces only for short streams: long ones would take too long.
         let longest = |random: &mut Random, count: usize| match random.below(4) {
             0 if count < 1000 => 1 + random.below(8) as usize,
             0..2 => near(random, &BORDERS[..3]),
@@ -222,32 +222,41 @@ fn connection(
         let pieces = [longest(random, sizes[own]), longest(random, sizes[1 - own])];
         let sends = (starts[own], sizes[own]);
         let receives = (starts[1 - own], sizes[1 - own]);
-        let holds = holds[own];
         let pauses = [0, 4, 32][random.below(3) as usize];
-        let sent = 0;
-        let received = 0;
-        let told = false;
-        let ended = false;
-        // A reader who comes late finds all buffers full.
+        // A reader that starts late finds all buffers full.
         let late = Duration::from_millis([0, 0, 10, 30][random.below(4) as usize]);
-        let until = [now, now + late];
-        Side { stream, sends, sent, receives, received, holds, told, ended, pieces, pauses, until }
+        Side {
+            stream,
+            sends,
+            sent: 0,
+            receives,
+            received: 0,
+            holds: holds[own],
+            told: false,
+            ended: false,
+            pieces,
+            pauses,
+            until: [now, now + late],
+        }
     };
     let mut sides = [side(client, 0), side(provider, 1)];
     for side in &sides {
         side.stream.set_nonblocking(true).map_err(|error| error.to_string())?;
     }
-    exchange(&mut sides, random, buffer).map_err(|what| {
-        let tell = |side: &Side| {
-            let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = side;
-            format!(
-                "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
-                 ended {ended}, pieces {pieces:?}",
-                sends.1, receives.1
-            )
-        };
-        format!("{what}\nclient: {}\nprovider: {}", tell(&sides[0]), tell(&sides[1]))
-    })
+    exchange(&mut sides, random, buffer)
+        .map_err(|what| format!("{what}\nclient: {}\nprovider: {}", sides[0], sides[1]))
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Side { sends, sent, receives, received, holds, told, ended, pieces, .. } = self;
+        write!(
+            f,
+            "sent {sent} of {}, received {received} of {}, holds {holds:?}, told {told}, \
+             ended {ended}, pieces {pieces:?}",
+            sends.1, receives.1
+        )
+    }
 }
 
 fn all_arrive(splice: &str) {
@@ -286,7 +295,7 @@ fn all_arrive(splice: &str) {
                     if number >= count {
                         return;
                     }
-                    // Any numbers but the neighbours of another run's.
+                    // Any numbers that are not neighbours of another run's.
                     let own = Random::new(seed ^ number).next();
                     connection(own, place, listener, &mut buffer)
                         .unwrap_or_else(|what| panic!("connection {number}: {what}"));

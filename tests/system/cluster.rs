@@ -9,7 +9,7 @@ use crate::support::{tool, until};
 use std::net::SocketAddr;
 
 const NAMES: [&str; 3] = ["alpha", "bravo", "carol"];
-/// What each server runs at once; the clients are more than two can take.
+/// Requests that each server runs at once; the clients are more than two can take.
 const CAPACITY: &str = "service_web_capacity=4";
 const CLIENTS: usize = 12;
 const REQUESTS: usize = 1000;
@@ -47,13 +47,13 @@ impl Cluster {
     }
 }
 
-/// Waits for a ticket as long as a busy machine may take.
+/// Waits for a ticket as long as a busy machine may need.
 pub const PATIENT: &str = "redirect_wait=20s";
 
-/// All requests are answered, and each server answers a good part of them.
+/// Asserts that all requests are answered, and each server answers a good part of them.
 #[track_caller]
 fn bench(cluster: &Cluster, place: SocketAddr, path: &str) {
-    // The first client of a redirector may meet one that is not connected to the queue yet.
+    // The redirector may not be connected to the queue yet when its first client comes.
     let visit = get(place, "/").unwrap();
     assert!(NAMES.contains(&visit.body.unwrap().trim_end()));
     let before: Vec<usize> = cluster.servers.iter().map(Nginx::answered).collect();
@@ -91,7 +91,7 @@ fn a_thousand_requests_through_a_redirector_of_its_own() {
     until("nothing in progress", || {
         cluster.queue.status().providers().all(|row| row.number("active") == 0)
     });
-    // The benchmark opens some connections that it does not need in the end.
+    // The benchmark opens some connections that it does not use in the end.
     let closed = redirect.log_with(&["closed service=web", "outcome=complete"]).len();
     assert!(closed > REQUESTS, "{closed}");
 }
@@ -114,7 +114,7 @@ fn a_thousand_requests_through_a_redirector_that_inetd_started_once() {
     let cluster = Cluster::start();
     let inetd = Inetd::redirect_all(cluster.queue.address, &[PATIENT, "redirect_linger=300ms"]);
     bench(&cluster, inetd.address, "/slow");
-    // It leaves after some idleness, and is started again for the next client.
+    // It ends when it is idle, and is started again for the next client.
     until("it has left", || cluster.queue.status().queue().number("connections") == 4);
     assert!(NAMES.contains(&get(inetd.address, "/").unwrap().body.unwrap().trim_end()));
     until("it has left again", || cluster.queue.status().queue().number("connections") == 4);

@@ -14,7 +14,7 @@ fn a_good_configuration_is_called_good() {
     let conf = directory.write(
         "good.conf",
         "# everything at once\nqueue_listen=\"127.0.0.1:0 [::1]:0\"\nqueue_lease = 1m\n\n\
-         service_web_listen='*:8080'\nservice_web_capacity=auto\nlog_level=warn\n",
+         service_web_listen='*:8080'\nservice_web_provider=:80\nlog_level=warn\n",
     );
     for name in ["queue", "redirect", "monitor"] {
         let (status, out, err) = pegasus(&[name, "-t", "-c", &conf]);
@@ -109,6 +109,7 @@ fn wrong_usage_is_told_with_its_status() {
         vec!["queue", "nonsense"],
         vec!["queue", "-s", "web"],
         vec!["redirect", "-s", "-"],
+        vec!["redirect", "-c", "/dev/null", "-s", "web"],
         vec!["demo", "--seconds", "0"],
         vec!["help", "nonsense"],
     ] {
@@ -145,7 +146,7 @@ fn the_command_line_wins_over_the_file() {
     assert_eq!(queue.status().service("web").unwrap().text("scheduler"), "round-robin");
 }
 
-/// A queue with a file of its own, which says this.
+/// A queue with a configuration file with this content.
 fn configured(directory: &Directory, text: &str) -> Queue {
     let conf = directory.write("pegasus.conf", &format!("queue_listen=127.0.0.1:0\n{text}"));
     Queue::of(program().args(["queue", "-c", &conf]))

@@ -1,4 +1,4 @@
-//! The protocol over plain sockets, as any program in any language would speak it.
+//! The protocol over plain sockets, as a program in any language would use it.
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{pegasus, Queue};
@@ -181,7 +181,7 @@ fn who_waits_and_hangs_up_is_forgotten() {
     drop(line);
     until("it is forgotten", || queue.status().queue().number("waiting") == 0);
     queue.ask("ticket?provider=10.0.0.7&tickets=1&capacity=1");
-    assert_eq!(queue.ask("next"), "10.0.0.7", "nobody took the ticket");
+    assert_eq!(queue.ask("next"), "10.0.0.7", "the ticket was not taken");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn the_manual_explains_every_word_of_a_status() {
     let (_, words) = manual.split_once("A line `queue`").unwrap();
     let words: HashSet<&str> = words.split(|letter: char| !letter.is_ascii_alphabetic()).collect();
     for row in queue.status().rows() {
-        // These three say themselves what they are.
+        // These three identify themselves.
         for key in row.keys().filter(|key| !["name", "address", "scheduler"].contains(key)) {
             assert!(words.contains(row.kind.as_str()) && words.contains(key), "{key} of {row:?}");
         }

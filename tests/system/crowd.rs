@@ -1,4 +1,4 @@
-//! More connections than anybody needs.
+//! Very many connections.
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{path, Balancer, Queue, Redirect};
@@ -75,7 +75,7 @@ fn ten_thousand_connections_one_after_the_other_leave_nothing_behind() {
     assert!(queue.memory() < 64 * 1024, "{} KiB", queue.memory());
 }
 
-/// Clients that come all at once, of whom few fit: each is served in its turn.
+/// Many clients at once, few of which fit: each is served in its turn.
 #[track_caller]
 fn all_are_served(redirect: &Redirect, count: usize) {
     let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(redirect.address)).collect();

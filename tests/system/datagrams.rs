@@ -1,4 +1,4 @@
-//! Datagrams: flows that lead to providers, and back.
+//! UDP: flows to providers, and the replies.
 
 use crate::support::control_connection::Row;
 use crate::support::datagram::{ask, client, hear, Flows, Sink};
@@ -51,7 +51,7 @@ fn answers_leave_from_the_address_that_was_asked() {
     let provider = Sink::echo();
     let flows = Flows::at("*:0", "fifo", &[provider.address], &[]);
     let port = flows.redirect.address.port();
-    // A connected socket takes nothing from another address.
+    // A connected socket receives nothing from another address.
     for place in ["127.0.0.1", "127.0.0.5", "127.9.8.7", "::1"] {
         let client = client(SocketAddr::new(place.parse().unwrap(), port));
         assert_eq!(ask(&client, place.as_bytes()), place.as_bytes());
@@ -105,7 +105,7 @@ fn a_sender_that_expects_no_answer_moves_when_its_provider_dies() {
     let second = Sink::silent();
     let mut flows = Flows::first_of(&[first.address, second.address], &[]);
     let sender = flows.client();
-    // Longer than a datagram is kept, so that none is kept from before.
+    // Longer than a datagram is kept.
     for number in 0..30u32 {
         sender.send(format!("<13>line {number}").as_bytes()).unwrap();
         thread::sleep(Duration::from_millis(40));
@@ -246,12 +246,12 @@ fn inetd_lends_its_socket_and_gets_it_back() {
         for client in &clients {
             assert_eq!(ask(client, b"hello"), b"hello");
         }
-        // One process served them all, and leaves.
+        // One process served them all, and ends.
         until("it left", || {
             inetd.log().lines().filter(|line| line.contains("outcome=idle")).count()
                 == 20 * (round + 1)
         });
-        until("nobody is connected", || queue.status().queue().number("connections") == 1);
+        until("no redirector is connected", || queue.status().queue().number("connections") == 1);
         assert_eq!(inetd.log().lines().filter(|line| line.contains("] ready ")).count(), round + 1);
     }
     inetd.process().idles();
@@ -264,7 +264,7 @@ fn a_refusal_under_inetd_takes_the_datagram() {
         let inetd = Inetd::redirect_datagrams(queue.address, &settings);
         let sender = client(inetd.address);
         sender.send(b"hello").unwrap();
-        // One that was left there would start the next process at once, for ever.
+        // A datagram that is left there would start the next process at once, for ever.
         thread::sleep(Duration::from_millis(300));
         inetd.process().idles();
         let starts = inetd.process().log_with(&["someone wants"]).len();

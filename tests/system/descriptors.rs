@@ -1,5 +1,5 @@
-//! What becomes of the descriptors that a superserver leaves behind: none of them
-//! leads a word of ours to a client, and none of a stranger's stays open.
+//! The descriptors that a superserver leaves open: no log line reaches a client through
+//! them, and no foreign one stays open.
 
 use crate::support::datagram::client;
 use crate::support::pegasus::{closed_address, command, configuration, program, Queue};
@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
-/// Starts it by a shell, with the socket on descriptor 0 and, until the shell
+/// Starts the program by a shell, with the socket on descriptor 0 and, until the shell
 /// moves them, another file on 1. Standard error is kept unless it is moved.
 #[track_caller]
 fn start(
@@ -25,7 +25,7 @@ fn start(
     start_with("", socket, other, moves, program)
 }
 
-/// The same, with variables.
+/// As [`start`], with environment variables.
 #[track_caller]
 fn start_with(
     variables: &str,
@@ -50,7 +50,7 @@ fn null() -> File {
     File::open("/dev/null").unwrap()
 }
 
-/// All that a superserver can do wrong with 1 and 2, at the most talkative.
+/// Everything that a superserver can do wrong with 1 and 2, at the highest log level.
 #[test]
 fn descriptors_that_were_closed_do_not_become_a_client() {
     let queue = Queue::start(&[]);
@@ -78,7 +78,7 @@ fn descriptors_that_were_closed_do_not_become_a_client() {
     }
 }
 
-/// How many descriptors of a process lead to this file.
+/// Returns how many descriptors of a process refer to this file.
 fn leading_to(process: &Process, file: &impl AsRawFd) -> usize {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().flatten();
@@ -87,7 +87,7 @@ fn leading_to(process: &Process, file: &impl AsRawFd) -> usize {
         .count()
 }
 
-/// As those of udpsvd, which leaves the next client's socket open.
+/// As under udpsvd, which leaves the next client's socket open.
 #[test]
 fn sockets_of_others_are_closed_and_the_null_device_stands_where_the_client_was() {
     let queue = Queue::start(&[]);
@@ -99,7 +99,7 @@ fn sockets_of_others_are_closed_and_the_null_device_stands_where_the_client_was(
     for (variables, moves) in [
         ("", "3<&1 4<&1 9<&1 1<&0"),
         ("", "7<&1 1<&0 2<&0"),
-        // Of systemd, whose connection is 3.
+        // Under systemd, whose connection is 3.
         ("LISTEN_PID=$$ LISTEN_FDS=1", "3<&0 4<&1 9<&1 0</dev/null 1>&0"),
         ("LISTEN_PID=$$ LISTEN_FDS=1", "3<&0 4<&1 1>&0 2>&0"),
     ] {
@@ -122,7 +122,7 @@ fn sockets_of_others_are_closed_and_the_null_device_stands_where_the_client_was(
     }
 }
 
-/// The program under strace, which makes a call of it fail.
+/// The program under strace, which makes one of its calls fail.
 fn faulty(directory: &Directory, options: &[&str], redirect: &Command) -> Command {
     let mut strace = tool("strace");
     strace.args(["-f", "-o", &directory.file("trace")]).args(options);
@@ -158,7 +158,7 @@ fn usage_and_configuration_errors_reach_the_logger_on_descriptor_2() {
     }
 }
 
-/// As busybox inetd starts a service of `udp nowait`.
+/// As busybox inetd starts a service with `udp nowait`.
 #[test]
 fn a_client_of_datagrams_gets_no_line_either() {
     let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -1,4 +1,4 @@
-//! Real name servers: a flow for each query, over as soon as it is answered.
+//! Real name servers: each query is a flow, which ends with its reply.
 
 use crate::support::datagram::{client, hear, Flows};
 use crate::support::process::Process;
@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// A name server that knows one name, and its own number as the answer.
+/// A name server that knows one name; the address in its replies is its own number.
 struct Dnsmasq {
     process: Process,
     address: SocketAddr,
@@ -36,7 +36,7 @@ impl Dnsmasq {
     }
 }
 
-/// Asks for the address of `who.test`.
+/// Queries the address of `who.test`.
 fn query(id: u16) -> Vec<u8> {
     [
         &id.to_be_bytes()[..],
@@ -45,20 +45,21 @@ fn query(id: u16) -> Vec<u8> {
     .concat()
 }
 
-/// The last number of the address that comes.
+/// Returns the last number of the address in the reply.
 fn answer(socket: &UdpSocket, id: u16) -> Option<u8> {
     let mut answer = [0; 512];
     let count = socket.recv(&mut answer).ok()?;
     (answer[..2] == id.to_be_bytes() && answer[7] == 1).then(|| answer[count - 1])
 }
 
-/// Clients that ask at once.
+/// Clients at once.
 const THREADS: usize = 4;
-/// Sockets of each, with one query on its way: fewer in all than a name server
-/// keeps while it is busy.
+/// Sockets of each, with one query in flight: fewer in all than a name server keeps while
+/// it is busy.
 const SOCKETS: usize = 24;
 
-/// So many queries, none of which may be lost; who answered how often.
+/// Sends `count` queries, none of which may be lost; returns how often each server
+/// replied.
 fn crowd(place: SocketAddr, queries: usize) -> HashMap<u8, usize> {
     let ask = move || {
         let sockets: Vec<UdpSocket> = (0..SOCKETS).map(|_| client(place)).collect();
@@ -82,7 +83,7 @@ fn crowd(place: SocketAddr, queries: usize) -> HashMap<u8, usize> {
     counts
 }
 
-/// Three servers answer so many queries, two of them as many again when one died.
+/// Three servers reply to `count` queries; two of them to as many again after one died.
 fn queries(count: usize) {
     let mut servers: Vec<Dnsmasq> = (1..=3).map(Dnsmasq::start).collect();
     let places: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();

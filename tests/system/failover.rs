@@ -1,4 +1,4 @@
-//! Providers that fail: it costs a client nothing but time.
+//! Providers that fail: the client loses only time.
 
 use crate::support::control_connection::Row;
 use crate::support::pegasus::{closed_address, Balancer, Queue, Redirect};
@@ -25,7 +25,7 @@ fn a_provider_that_refuses_is_reported_and_the_next_one_serves() {
     assert_eq!(
         balancer.redirect.log_with(&["failure service="]).len(),
         1,
-        "nobody is led there again"
+        "no further client goes there"
     );
 }
 
@@ -53,7 +53,8 @@ fn a_client_that_ended_its_side_already_is_served_by_the_next_one() {
     let alive = Provider::echo();
     let queue = Queue::start(&["queue_scheduler=fifo"]);
     let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
-    // It has said all and ended before there is anybody to call.
+    // It has sent everything and closed its side before there is a provider to connect
+    // to.
     let mut client = connect(redirect.address);
     client.write_all(b"all of it").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -94,7 +95,7 @@ fn a_provider_that_resets_after_a_byte_is_never_replaced() {
     client.write_all(b"pay 100 to bob").unwrap();
     assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
     balancer.redirect.closed(&["outcome=provider-reset"]);
-    assert_eq!(other.clients(), 0, "nobody may get a request twice");
+    assert_eq!(other.clients(), 0, "no provider may get a request that another one received");
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn no_ticket_in_time_is_a_reset_and_one_line() {
         let mut client = connect(balancer.address());
         let port = client.local_addr().unwrap().port();
         if wait != "0" {
-            // Else it is turned away before it can say anything.
+            // Otherwise it is turned away before it can send anything.
             client.write_all(b"hello").unwrap();
         }
         assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
@@ -158,7 +159,7 @@ fn who_waits_and_breaks_off_gives_its_place_back() {
     until("it waits", || balancer.queue.status().queue().number("waiting") == 1);
     reset(client);
     balancer.redirect.closed(&["outcome=gave-up"]);
-    until("nobody waits", || balancer.queue.status().queue().number("waiting") == 0);
+    until("no request waits", || balancer.queue.status().queue().number("waiting") == 0);
     balancer.queue.offer(provider.address, 1);
     assert_eq!(drain(&mut connect(balancer.address())).0, b"late");
     balancer.settles();

@@ -26,7 +26,7 @@ fn a_provider_that_withdraws_loses_its_flows() {
     let gone = format!("provider={}", first.address);
     flows.redirect.closed(&["outcome=withdrawn", &gone]);
     assert_eq!(ask(&client, b"?"), b"second");
-    // It waited for the flow, and not for longer.
+    // The datagram waited for the flow, and not longer.
     assert_eq!(monitor.ends(), 0);
     thread::sleep(Duration::from_millis(1500));
     assert_eq!(ask(&client, b"?"), b"second");
@@ -89,8 +89,8 @@ fn a_client_meets_one_provider_by_tcp_and_by_udp() {
     assert_eq!(met.len(), 3, "{met:?}");
 }
 
-/// Counts what strangers send, and answers others with the port that their
-/// flow has: it is another one for each flow.
+/// Counts the datagrams of strangers, and replies to others with the port of their flow,
+/// which differs for each flow.
 struct Teller {
     address: SocketAddr,
     strangers: Arc<AtomicUsize>,
@@ -126,11 +126,11 @@ impl Drop for Teller {
     }
 }
 
-/// So many flows, each from an address and port of its own, while twenty
-/// clients go on asking.
+/// Opens `count` flows, each from an address and port of its own, while twenty clients go
+/// on sending.
 fn flood(count: usize) {
     const FLOWS_MAX: usize = 1000;
-    /// Datagrams that may be on their way.
+    /// Datagrams in flight.
     const WINDOW: usize = 100;
     let teller = Teller::start();
     let queue = Queue::start(&[]);
@@ -139,7 +139,7 @@ fn flood(count: usize) {
     let at = format!("redirect_queue={}", queue.address);
     let most = format!("redirect_flows_max={FLOWS_MAX}");
     let listen = format!("service_web_listen={place}/udp");
-    // The log of a million flows would be what grows.
+    // Otherwise the log of a million flows would be what grows.
     let settings = [&at, &most, &listen, "log_level=warn"];
     let redirect = Process::start("redirect", &mut command("redirect", &settings));
     until("it listens", || UdpSocket::bind(place).is_err());
@@ -157,7 +157,7 @@ fn flood(count: usize) {
         let stranger = UdpSocket::bind((source, 0)).unwrap();
         stranger.send_to(b"", place).unwrap();
         let sent = Instant::now();
-        // One that was lost is waited for once.
+        // A lost datagram is waited for once.
         while number + 1 - teller.strangers.load(Ordering::SeqCst).min(number + 1) > WINDOW {
             thread::yield_now();
             if sent.elapsed() > Duration::from_millis(100) {

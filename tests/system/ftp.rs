@@ -1,6 +1,6 @@
-//! FTP: a session is a control connection and, for each file, another one to
-//! a port that only the server of this session knows. All must meet the same
-//! server, which is what affinity is for.
+//! FTP: a session is a control connection and, for each file, another connection to a
+//! port that only the server of this session knows. All must reach the same server, which
+//! is what affinity is for.
 
 use crate::support::pegasus::{command, monitor_of, Queue, Redirect};
 use crate::support::process::{run, Process};
@@ -18,8 +18,8 @@ const DATA_BYTES: usize = 300_000;
 const CLIENTS: u8 = 10;
 const SESSIONS: usize = 10;
 
-/// Three servers with the same ports at different addresses, and a redirector
-/// with these ports at one.
+/// Three servers with the same ports at different addresses, and a redirector with these
+/// ports at one address.
 struct Ftp {
     queue: Queue,
     redirect: Redirect,
@@ -52,8 +52,8 @@ impl Ftp {
         Ftp { queue, redirect, servers, control, data }
     }
 
-    /// A session in which a client that has this address gets both files: the
-    /// name of the server it met, or what went wrong.
+    /// A session of a client with this address that fetches both files: returns the name
+    /// of the server, or what went wrong.
     fn session(&self, client: Ipv4Addr, options: &[&str]) -> Result<String, String> {
         let directory = Directory::new();
         let file = directory.file("data");
@@ -78,9 +78,10 @@ fn client(number: u8) -> Ipv4Addr {
 #[test]
 fn a_hundred_sessions_of_ten_clients_stay_whole() {
     let mut ftp = Ftp::start(&["service_ftp_affinity=source"]);
-    // Without a port: a client's connection goes to the port it came to.
+    // Without a port: connections go to the port that the client used.
     let check = format!("service_ftp_check=tcp:{}", ftp.control);
-    // Room enough, however busy this machine is: a full home would send its guests away.
+    // Enough tickets on a busy machine: a full server would send its clients to another
+    // one.
     let settings = [check.as_str(), "monitor_load=exec:echo c=25", "monitor_interval=4s"];
     let monitors =
         ftp.servers.iter().map(|server| monitor_of("ftp", ftp.queue.address, server.ip, &settings));
@@ -93,7 +94,7 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
 
     let met = |number| {
         let session = |turn| {
-            // Half of them ask for the data connection in the old way.
+            // Half of them open the data connection in the old way.
             let way: &[&str] = if turn % 2 == 0 { &[] } else { &["--disable-epsv"] };
             ftp.session(client(number), way).unwrap_or_else(|error| panic!("{error}"))
         };
@@ -116,10 +117,10 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
     assert_eq!(
         ftp.redirect.log_with(&["failure service="]),
         Vec::<String>::new(),
-        "nobody was led astray"
+        "every connection reached the right server"
     );
 
-    // Who was at home at a server that died moves, control and data together.
+    // Clients of a server that died move, control and data together.
     let lost = all[&1][0].clone();
     let server = ftp.servers.iter_mut().find(|server| server.name == lost).unwrap();
     server.kill();
@@ -134,8 +135,8 @@ fn a_hundred_sessions_of_ten_clients_stay_whole() {
 
 #[test]
 fn without_affinity_sessions_break() {
-    // One try: with more the right server may be found, at the cost of the
-    // others, which count as dead then.
+    // One try: with more tries the right server may be found, at the cost of the others,
+    // which then count as dead.
     let ftp = Ftp::start(&["redirect_tries=1"]);
     for server in &ftp.servers {
         let answer = ftp.queue.ask(&format!(
@@ -145,5 +146,5 @@ fn without_affinity_sessions_break() {
         assert!(answer.starts_with("ok "), "{answer}");
     }
     let broken = (1..=10).find_map(|number| ftp.session(client(number), &[]).err());
-    assert!(broken.is_some(), "who has no home is led to whoever has most room");
+    assert!(broken.is_some(), "without affinity connections go to the server with most room");
 }

@@ -1,5 +1,5 @@
-//! A queue that hears nonsense: it answers, it bounds what it keeps, and others
-//! are served meanwhile.
+//! A queue that receives garbage: it replies, bounds what it keeps, and serves others
+//! meanwhile.
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::Queue;
@@ -8,14 +8,14 @@ use crate::support::{until, PATIENCE};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a queue of a debug build occupies at the most, in KiB.
+/// Most memory of a queue in a debug build, in KiB.
 const MEMORY_MAX: u64 = 64 * 1024;
 /// Bad lines in a row end a connection: after two comes a good one.
 const BAD_IN_ROW: usize = 2;
 const LINES: usize = 10_000;
 const BATCH: usize = 30;
 
-/// The words that an answer may begin with, besides an address.
+/// The words that a reply may begin with, besides an address.
 fn is_answer(line: &str) -> bool {
     let word = line.split(' ').next().unwrap_or("");
     let address = word.starts_with(|c: char| c.is_ascii_digit() || c == '[' || c == ':');
@@ -120,7 +120,7 @@ fn ten_thousand_random_lines_get_an_answer_each() {
     assert!(queue.memory() < MEMORY_MAX, "{} KiB", queue.memory());
 }
 
-/// Counts the answers until the connection ends; those of `status` are many lines.
+/// Counts the replies until the connection ends; those of `status` are many lines.
 fn answers(line: &mut ControlConnection) -> usize {
     let mut count = 0;
     let mut within_status = false;
@@ -168,7 +168,7 @@ fn who_never_reads_stops_nobody_and_fills_nothing() {
     for number in 0..200 {
         queue.ask(&format!("ticket?provider=10.0.0.{number}&tickets=1&capacity=1"));
     }
-    // Each line would be answered with some 30 KB.
+    // Each reply would have some 30 KB.
     let deaf: Vec<_> = (0..20)
         .map(|_| {
             let mut line = queue.connect();

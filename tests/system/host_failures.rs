@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Mutex};
 use std::thread;
 
-/// Of a server with the capacity 4: requests that run and queue there at once.
+/// Of a server with capacity 4: requests that run and queue there at once.
 const IN_PROGRESS_MAX: usize = 16;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_server_that_is_killed_takes_only_its_own_requests_with_it() {
         let line = until_some("its line in the log", || {
             redirect.log_with(&["closed service=web", &format!("client=127.0.0.1:{port} ")]).pop()
         });
-        // Its request was sent there already, and is nobody else's business.
+        // Its request had been sent there already, and is not sent again.
         let row = Row::read(&line);
         assert_eq!(row.text("provider"), victim.to_string(), "{error}: {line}");
         assert_ne!(row.number("received"), 0, "{line}");
@@ -114,7 +114,7 @@ fn a_monitor_calls_a_dead_server_full_and_a_living_one_well() {
 const FIRST: &[u8] = b"first half,";
 const REST: &[u8] = b" second half";
 
-/// A provider that says half, and the rest when it is told to go on.
+/// A provider that sends one half, and the rest when it is told to go on.
 fn held() -> (mpsc::Sender<()>, Provider) {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
@@ -153,7 +153,10 @@ fn a_queue_that_is_killed_is_missed_by_newcomers_only() {
         (REST.to_vec(), End::Fin),
         "who was joined already is untouched"
     );
-    assert!(clients.iter().all(|client| !client.is_finished()), "without a queue nobody is served");
+    assert!(
+        clients.iter().all(|client| !client.is_finished()),
+        "without a queue no client is served"
+    );
 
     cluster.queue = Queue::at(port, &[]);
     cluster.registers();
@@ -173,7 +176,7 @@ fn without_a_queue_clients_are_turned_away_in_time() {
     let mut client = connect(redirect.address);
     assert_eq!(drain(&mut client), (Vec::new(), End::Reset));
     redirect.closed(&["WARN", "outcome=queue-unreachable"]);
-    // It does not give up.
+    // The client does not give up.
     let queue = Queue::at(port, &[]);
     let provider = Provider::named("back");
     queue.offer(provider.address, 10);

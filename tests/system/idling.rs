@@ -1,5 +1,4 @@
-//! Processes that have nothing to do use no processor, whatever state their
-//! sockets are in.
+//! Idle processes use no processor time, in whatever state their sockets are.
 
 use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
@@ -9,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// Waits for the client's end, or longer than a test takes; never answers.
+/// Waits for the client's end, or longer than a test takes; never replies.
 fn silent() -> Provider {
     Provider::start(|mut stream| drop(stream.read_to_end(&mut Vec::new())))
 }
@@ -59,7 +58,7 @@ fn with_a_client_who_does_not_read() {
         let balancer = Balancer::before(&[provider.address], &[splice]);
         let _client = connect(balancer.address());
         until("it is joined", || provider.clients() == 1);
-        // The pipes are full when nothing more is used.
+        // The pipes are full when no more processor time is used.
         until("all is full", || {
             let before = balancer.redirect.used();
             std::thread::sleep(Duration::from_millis(200));
@@ -107,7 +106,7 @@ fn a_queue_with_an_unfinished_line_and_an_unread_answer() {
     let mut unread = queue.connect();
     unfinished.write(b"pegasus://b/ne").unwrap();
     let text = "pegasus://b/status\n".repeat(100);
-    // As much as fits: the queue stops to read when nobody reads its answers.
+    // As much as fits: the queue stops reading while its replies are not read.
     unread.patience(Duration::from_millis(300));
     while unread.write(text.as_bytes()).is_ok() {}
     queue.idles();

@@ -1,5 +1,4 @@
-//! Load sources and checks: what the machine and its services say decides what
-//! a monitor offers.
+//! Load sources and checks: they decide what a monitor offers.
 
 use crate::support::pegasus::{command, monitor, monitor_of, Queue, SERVICE};
 use crate::support::process::{run, Process};
@@ -12,9 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Nobody is there, and nobody looks.
+/// The provider does not exist, and is not checked.
 const UNCHECKED: &str = "service_web_check=off";
-/// What a machine is thought to run at once, where nothing tells more.
+/// Slots of a host for which no source reports utilisation.
 const SLOTS_PER_CPU: f64 = 4.0;
 /// Requests that may be at a provider, per slot.
 const DEPTH: f64 = 4.0;
@@ -23,12 +22,12 @@ fn provider() -> SocketAddr {
     "10.0.0.7:80".parse().unwrap()
 }
 
-/// A check may take half of it, and one look takes at most a second.
+/// A check may take half of it, and one sample takes at most a second.
 const UNHURRIED: &str = "monitor_interval=4s";
-/// Enough for one look where no command is to be run.
+/// Enough for one sample without a command.
 const QUICK: &str = "monitor_interval=100ms";
 
-/// What one look prints: the sample, then the checks and messages.
+/// Returns what `--once` prints: the sample, then the checks and messages.
 #[track_caller]
 fn look(interval: &str, settings: &[&str]) -> String {
     let own = [interval, "service_web_provider=10.0.0.7:80"];
@@ -38,7 +37,7 @@ fn look(interval: &str, settings: &[&str]) -> String {
     out
 }
 
-/// A word of a line of it: `cpus=2`, or of the message, `tickets=8`.
+/// Returns a value in one of its lines: `cpus=2`, or of the message, `tickets=8`.
 #[track_caller]
 fn word<'a>(out: &'a str, key: &str) -> &'a str {
     let mut words = out.split([' ', '\n', '?', '&']);
@@ -52,14 +51,14 @@ fn number(out: &str, key: &str) -> f64 {
     word(out, key).parse().unwrap_or_else(|_| panic!("{key} is no number: {out}"))
 }
 
-/// What the queue holds: tickets, and capacity.
+/// Returns the tickets and the capacity that the queue knows.
 fn held(queue: &Queue) -> (f64, f64) {
     let status = queue.status();
     let number = |key| status.provider(provider()).map_or(0.0, |row| row.number(key) as f64);
     (number("tickets"), number("capacity"))
 }
 
-/// Waits until the monitor offers so many slots, which are rounded at random.
+/// Waits until the monitor offers this many slots, which are rounded at random.
 #[track_caller]
 fn offers(queue: &Queue, slots: f64) {
     until(&format!("{slots} slots are offered"), || {
@@ -68,34 +67,53 @@ fn offers(queue: &Queue, slots: f64) {
     });
 }
 
-/// A file that is kept up to date, as by somebody's script.
-struct Kept(Directory);
+/// A file that is kept up to date, as by a script.
+struct Kept {
+    directory: Directory,
+    /// Its time is kept new.
+    fresh: Arc<AtomicBool>,
+}
 
 impl Kept {
     fn with(text: &str) -> Kept {
-        let kept = Kept(Directory::new());
+        let kept = Kept { directory: Directory::new(), fresh: Arc::default() };
         kept.say(text);
+        let path = kept.path();
+        let fresh = Arc::downgrade(&kept.fresh);
+        thread::spawn(move || {
+            while let Some(fresh) = fresh.upgrade() {
+                if fresh.load(Ordering::SeqCst) {
+                    // It may be gone just now.
+                    let file = fs::File::options().write(true).open(&path);
+                    let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+                }
+                drop(fresh);
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
         kept
     }
 
     fn path(&self) -> String {
-        self.0.file("load")
+        self.directory.file("load")
     }
 
-    /// Complete or not at all, as a reader sees it, and new until far beyond the test.
+    /// Complete or not at all, as a reader sees it.
     fn say(&self, text: &str) {
-        self.0.write("new", text);
-        self.dated(SystemTime::now() + Duration::from_secs(3600), "new");
-        fs::rename(self.0.file("new"), self.path()).unwrap();
+        self.directory.write("new", text);
+        fs::rename(self.directory.file("new"), self.path()).unwrap();
+        self.fresh.store(true, Ordering::SeqCst);
     }
 
-    fn dated(&self, when: SystemTime, name: &str) {
-        fs::File::options()
-            .write(true)
-            .open(self.0.file(name))
-            .unwrap()
-            .set_modified(when)
-            .unwrap();
+    /// With this time from now on.
+    fn dated(&self, when: SystemTime) {
+        self.fresh.store(false, Ordering::SeqCst);
+        until("it keeps the time", || {
+            let file = fs::File::options().write(true).open(self.path()).unwrap();
+            file.set_modified(when).unwrap();
+            thread::sleep(Duration::from_millis(60));
+            file.metadata().unwrap().modified().unwrap() == when
+        });
     }
 }
 
@@ -107,7 +125,7 @@ fn bidding(source: &str) -> (Queue, Process) {
     (queue, monitor)
 }
 
-/// The slots of this machine, none of them taken.
+/// The slots of this host, all of them free.
 fn slots() -> f64 {
     SLOTS_PER_CPU * number(&look(QUICK, &[UNCHECKED]), "cpus")
 }
@@ -132,7 +150,7 @@ fn a_file_that_is_gone_or_old_or_nonsense_calls_the_machine_full() {
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
     for break_it in [
         &|| fs::remove_file(kept.path()).unwrap() as (),
-        &|| kept.dated(SystemTime::now() - Duration::from_secs(60), "load"),
+        &|| kept.dated(SystemTime::now() - Duration::from_secs(60)),
         &|| kept.say("busy"),
         &|| kept.say(""),
         &|| kept.say("u=0.5 x=3"),
@@ -169,10 +187,10 @@ fn a_command_that_hangs_is_one_that_says_nothing() {
     let (queue, monitor) =
         bidding(&format!("exec:test ! -e '{0}.hang' || sleep 10; cat '{0}'", kept.path()));
     offers(&queue, all);
-    kept.0.write("load.hang", "");
+    kept.directory.write("load.hang", "");
     offers(&queue, 0.0);
     monitor.idles();
-    fs::remove_file(kept.0.file("load.hang")).unwrap();
+    fs::remove_file(kept.directory.file("load.hang")).unwrap();
     offers(&queue, all);
 }
 
@@ -180,7 +198,8 @@ fn a_command_that_hangs_is_one_that_says_nothing() {
 fn utilisation_queue_and_workers_may_be_told() {
     let kept = Kept::with("u=0.2 q=0 c=3\n");
     let (queue, _monitor) = bidding(&format!("file:{}", kept.path()));
-    // Nothing is in progress, so nothing is learned: the start, but at least the workers.
+    // No request is in progress, so nothing is learned: the first offer, but at least the
+    // workers.
     offers(&queue, 25.0);
     kept.say("u=0.2 q=0 c=40");
     offers(&queue, 40.0);
@@ -290,7 +309,7 @@ fn one_look_prints_the_message_to_each_balancer() {
     }
 }
 
-/// Ends what spins, also when the test fails.
+/// Ends the busy loops, also when the test fails.
 struct Spinning(Arc<AtomicBool>);
 
 impl Spinning {
@@ -330,4 +349,35 @@ fn only_the_cpus_that_it_may_use_count() {
     bound.args(["-c", first]).arg(plain.get_program()).args(plain.get_args()).arg("--once");
     let (status, out, err) = run(&mut bound, b"");
     assert_eq!((status, err.as_str(), number(&out, "cpus")), (0, "", 1.0), "{out}");
+}
+
+#[test]
+fn a_check_that_leaves_a_daemon_or_prints_much_is_a_good_check() {
+    let (queue, provider) = (Queue::start(&[]), provider());
+    let check = "service_web_check=exec:setsid sleep 100 & head -c 300000 /dev/zero | tr '\\\\0' x";
+    let monitor = monitor(queue.address, provider, &[check]);
+    let lease = |queue: &Queue| queue.status().tickets(&provider);
+    until("it offers", || lease(&queue) > 0);
+    // It goes on: a lease of ours would have ended otherwise.
+    queue.ask(&format!("withdraw?provider={provider}&service=web"));
+    until("it offers again", || lease(&queue) > 0);
+    assert!(monitor.log_with(&["fails its check"]).is_empty());
+}
+
+#[test]
+fn a_load_file_that_is_a_fifo_or_comes_from_the_future_calls_the_host_full() {
+    let kept = Kept::with("0.0");
+    let (queue, mut monitor) = bidding(&format!("file:{}", kept.path()));
+    offers(&queue, slots());
+    kept.dated(SystemTime::now() + Duration::from_secs(3600));
+    offers(&queue, 0.0);
+    monitor.says(&["its time is in the future"]);
+    kept.say("0.0");
+    offers(&queue, slots());
+    kept.fresh.store(false, Ordering::SeqCst);
+    std::fs::remove_file(kept.path()).unwrap();
+    let name = std::ffi::CString::new(kept.path()).unwrap();
+    // SAFETY: the name is a text that lives for the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    offers(&queue, 0.0);
 }

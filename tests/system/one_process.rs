@@ -1,5 +1,5 @@
-//! A redirector that is told nothing else has its queue in its own process; one
-//! that a superserver starts asks a queue that runs beside it.
+//! A standalone redirector embeds its queue by default; under a superserver it asks a
+//! queue in another process.
 
 use super::reload::Configured;
 use super::upgrade::Successors;
@@ -62,10 +62,10 @@ fn a_control_address_that_is_taken_is_explained() {
     assert_eq!(visit(advised.address, "as advised"), Ok(()));
 }
 
-/// The program under strace, which lets no connection of it succeed.
+/// The program under strace, which makes every connect of it fail.
 fn without_connections(trace: &str, redirect: &Command) -> Command {
     let mut strace = tool("strace");
-    // The tracer is no parent: what the test holds is the program itself.
+    // strace -D: the test's child is the program itself.
     strace.args([
         "-D",
         "-f",
@@ -81,7 +81,7 @@ fn without_connections(trace: &str, redirect: &Command) -> Command {
     strace
 }
 
-/// Starts it with this socket; the only queue that it calls is that of this host.
+/// Starts it with this socket; it must connect to this host's queue only.
 #[track_caller]
 fn asks(directory: &Directory, stdin: OwnedFd, variables: &str, redirect: &Command) {
     let trace = directory.file("trace");
@@ -93,7 +93,7 @@ fn asks(directory: &Directory, stdin: OwnedFd, variables: &str, redirect: &Comma
     let _process = Process::start_as_is("redirect", &mut shell);
     drop(shell);
     let called = || std::fs::read_to_string(&trace).unwrap_or_default();
-    // What strace made of the call stands at the end of its line.
+    // strace writes the result at the end of the line.
     let calls = || -> Vec<String> {
         let whole = |line: &&str| line.contains("AF_INET") && line.contains("INJECTED");
         called().lines().filter(whole).map(str::to_string).collect()
@@ -157,7 +157,7 @@ fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
     let places = places(1);
     let listen = format!("service_web_listen={}\n", places[0]);
     let configured = Configured::start(&[provider.address], &listen);
-    // What it did by default until then is another default now.
+    // Its default was different before the upgrade.
     configured
         .directory
         .write("pegasus.conf", &format!("queue_listen={}\n{listen}", configured.queue.address));
@@ -185,10 +185,10 @@ fn a_running_process_keeps_its_queue_and_says_so() {
         redirect.signal(libc::SIGHUP);
         rounds += 1;
         until("it is reloaded", || redirect.log_with(&["configuration reloaded"]).len() == rounds);
-        redirect.log_with(&["WARN", "redirect_queue changes at the next start"]).len()
+        redirect.log_with(&["WARN", "redirect_queue takes effect at the next start"]).len()
     };
     told("redirect_queue=embedded\n");
-    // What the first reload said is there when the second one is done.
+    // The lines of the first reload are complete when the second is done.
     assert_eq!(told("redirect_queue=embedded\n"), 0, "it is the same");
     let another = format!("redirect_queue={}\n", beside.address);
     told(&another);

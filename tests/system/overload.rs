@@ -1,4 +1,4 @@
-//! More clients than there are descriptors, or places for one source.
+//! More clients than descriptors, or than one source may have.
 
 use crate::support::pegasus::{command, path, Balancer, Queue, Redirect};
 use crate::support::process::Process;
@@ -27,7 +27,7 @@ fn a_thousand_clients_and_256_descriptors() {
     let asks = format!("redirect_queue={}", queue.address);
     let mut limited = tool("prlimit");
     limited.args(["--nofile=256:256", path(), "redirect", "-c", "/dev/null", "-o", &asks]);
-    // Its threads find all of them at the door at the same time.
+    // Its threads find all of them in the backlog at the same time.
     let threads = "redirect_threads=4";
     let redirect =
         Redirect::of(limited.args(["-o", threads, "-o", "service_web_listen=127.0.0.1:0"]));
@@ -52,7 +52,7 @@ fn a_thousand_clients_and_256_descriptors() {
     }
 }
 
-/// Gives a process no more descriptors than it has, or as many as it likes.
+/// Limits a process to the descriptors that it has, or lifts that limit.
 #[track_caller]
 fn limit(process: &Process, most: Option<usize>) {
     let most = most.map_or("4096".into(), |most| most.to_string());
@@ -63,15 +63,15 @@ fn limit(process: &Process, most: Option<usize>) {
     ]));
 }
 
-/// A client that was accepted, and has no provider yet, for whom there will be
-/// no descriptor.
+/// A client that was accepted and has no provider yet, for which there will be no
+/// descriptor.
 #[track_caller]
 fn stuck(balancer: &mut Balancer, provider: SocketAddr) -> TcpStream {
     let mut client = connect(balancer.address());
     client.write_all(b"patience").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     until("it waits for a ticket", || balancer.queue.status().queue().number("waiting") == 1);
-    // Descriptors are given from the lowest: none is free below the highest.
+    // The lowest free descriptor is used first: none is free below the highest.
     let highest = std::fs::read_dir(format!("/proc/{}/fd", balancer.redirect.id())).unwrap();
     let names =
         highest.map(|entry| entry.unwrap().file_name().to_string_lossy().parse::<usize>().unwrap());

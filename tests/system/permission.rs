@@ -1,4 +1,4 @@
-//! Who may say what: lists of networks, by kind of message.
+//! Which networks may send which kind of message.
 
 use crate::support::pegasus::Queue;
 use crate::support::process::run;
@@ -27,7 +27,7 @@ fn each_list_guards_its_messages() {
     }
 }
 
-/// What netcat hears that comes from this address.
+/// Returns the reply to netcat with this source address.
 fn from(source: &str, queue: &Queue, message: &str) -> String {
     let mut nc = tool("nc");
     nc.args(["-N", "-s", source, "127.0.0.1", &queue.address.port().to_string()]);

@@ -1,5 +1,4 @@
-//! Schedulers of the operator's: programs that are asked, and that may be
-//! slow, dead or wrong while nobody waits for an answer in vain.
+//! Plug-in schedulers that are slow, dead or wrong: every request is answered in time.
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{command, Queue};
@@ -13,36 +12,36 @@ use std::time::Duration;
 const FIRST: &str = "10.0.0.1:80";
 const SECOND: &str = "10.0.0.2:80";
 const NEXT: &str = "next?service=web";
-/// More than any test spends.
+/// More than any test uses.
 const PLENTY: u32 = 1_000_000;
-/// A program is never late, however busy the machine is; a question that is lost
-/// is lost for longer than any test waits.
+/// Longer than any test waits: a program is never late, however busy the machine is, and
+/// a lost question stays lost.
 const UNHURRIED: &str = "queue_plugin_timeout=10m";
 
-/// The setting for one of the samples that come with PEGASUS.
+/// The setting for one of the samples.
 fn sample(name: &str) -> String {
     format!("queue_scheduler=exec:'{}/conf/plugins/{name}'", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Both providers, the later one first, so that an order is somebody's choice.
+/// Both providers, the later one first, so that an order is the program's choice.
 fn offer(queue: &Queue, tickets: u32) {
     queue.offer(SECOND, tickets);
     queue.offer(FIRST, tickets);
 }
 
-/// The program that the queue started, once there is one.
+/// Returns the program that the queue started, once there is one.
 fn program(queue: &Queue) -> Option<i32> {
     let (status, out, _) = run(tool("pgrep").args(["-P", &queue.id().to_string()]), b"");
     (status == 0).then(|| out.split_whitespace().next()?.parse().ok())?
 }
 
-/// Asks until an answer is this: a program is asked as soon as it runs.
+/// Asks until this is the reply: a program is asked as soon as it runs.
 #[track_caller]
 fn chooses(queue: &Queue, message: &str, provider: &str) {
     until(&format!("{provider} is chosen"), || queue.ask(message) == provider);
 }
 
-/// Sends so many questions at once; the answers, all of which must come.
+/// Sends `count` requests at once and returns the replies, none of which may be missing.
 #[track_caller]
 fn ask_many(line: &mut ControlConnection, count: usize) -> Vec<String> {
     (0..count).for_each(|_| line.say(NEXT));
@@ -91,13 +90,13 @@ fn a_perl_script_finds_the_nearest_and_among_equals_the_idlest() {
     assert_eq!(ports, ["80", "80", "80", "81", "81", "81"], "who has fewer requests in progress");
 }
 
-/// Asks without a pause, in several connections, while something happens;
-/// every question must be answered with a provider.
+/// Sends requests without a pause, on several connections, while something happens. Every
+/// reply must be a provider.
 #[track_caller]
 fn under_load(queue: &Queue, happens: impl FnOnce(&dyn Fn() -> usize)) {
     let over = AtomicBool::new(false);
     let count = AtomicUsize::new(0);
-    // Also when what happens panics.
+    // Also after a panic.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -134,13 +133,13 @@ fn one_that_is_killed_under_load_leaves_no_question_open_and_comes_back() {
         for kills in 1..=3 {
             let before = answered();
             let program = until_some("it runs", || program(&queue));
-            // SAFETY: plain numbers; it is a child of the queue, who has not
-            // reaped it as long as it is found.
+            // SAFETY: plain numbers; it is a child of the queue, which has not reaped it
+            // as long as it is found.
             unsafe { libc::kill(program, libc::SIGKILL) };
             until("it answers again", || {
                 queue.log_with(&["INFO", "answers again for service web"]).len() == kills
             });
-            // It is missed first by who reads from it, or by who writes to it.
+            // Its end is noticed first by the reading or by the writing thread.
             assert_eq!(
                 queue.log_with(&["WARN", "service web is scheduled without it"]).len(),
                 kills
@@ -183,7 +182,7 @@ fn one_that_does_not_exist_or_talks_nonsense_is_done_without() {
         let mut queue = Queue::start(&[&format!("queue_scheduler={scheduler}"), UNHURRIED]);
         offer(&queue, PLENTY);
         queue.says(&["WARN", why]);
-        // As long as some more starts take: the log knows already what they come to.
+        // For as long as some more starts take: the log knows their result already.
         under_load(&queue, |answered| {
             until("questions are answered", || answered() > 1000);
             thread::sleep(Duration::from_millis(500));
@@ -205,7 +204,7 @@ fn hup_takes_a_program_and_leaves_it_again() {
     offer(&queue, PLENTY);
     assert_eq!(queue.ask(NEXT), SECOND);
     for round in 1..=3 {
-        // There is always a question open when the one or the other is taken away.
+        // A question is always pending when the one or the other is taken away.
         under_load(&queue, |answered| {
             write(&format!(
                 "queue_scheduler=\"exec:{}/conf/plugins/first.sh\"",

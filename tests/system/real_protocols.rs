@@ -1,5 +1,5 @@
-//! Real servers and their own clients with the redirector between them: neither
-//! can tell. Each walks both data paths.
+//! Real servers and their own clients with the redirector between them: neither notices
+//! it. Each uses both data paths.
 
 use crate::support::nginx::Nginx;
 use crate::support::pegasus::{Balancer, Redirect};
@@ -14,11 +14,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Debian's own, which has Debian's modules.
+/// Debian's own Python, which has Debian's modules.
 const PYTHON: &str = "/usr/bin/python3";
 const MUCH: usize = 8 << 20;
 
-/// Has a client walk through a redirector of each data path.
+/// Runs a client through a redirector with each data path.
 fn through(server: SocketAddr, mut client: impl FnMut(&mut Redirect)) {
     for splice in ["redirect_splice=auto", "redirect_splice=off"] {
         let mut balancer = Balancer::before(&[server], &[splice]);
@@ -27,7 +27,7 @@ fn through(server: SocketAddr, mut client: impl FnMut(&mut Redirect)) {
     }
 }
 
-/// Starts a server that is told a port, and waits until it listens there.
+/// Starts a server on a given port, and waits until it listens.
 #[track_caller]
 fn serve(name: &str, command: impl FnOnce(u16) -> Command) -> (Process, SocketAddr) {
     let port = free_port();
@@ -40,7 +40,7 @@ fn serve(name: &str, command: impl FnOnce(u16) -> Command) -> (Process, SocketAd
     (process, address)
 }
 
-/// Runs a client to its good end; what it printed.
+/// Runs a client, which must succeed; returns its output.
 #[track_caller]
 fn client(command: &mut Command) -> String {
     let (status, printed, errors) = run(command, b"");
@@ -48,7 +48,7 @@ fn client(command: &mut Command) -> String {
     printed + &errors
 }
 
-/// A file of bytes that are not the same anywhere.
+/// A file without repeated bytes.
 fn file(directory: &Directory, name: &str, count: usize) -> PathBuf {
     let path = directory.path().join(name);
     let mut bytes = Stream::new(7);
@@ -69,7 +69,7 @@ fn same(one: &Path, other: &Path) {
     assert!(one == other, "{} bytes became {} others", one.len(), other.len());
 }
 
-/// Each path is answered with itself.
+/// The reply to each path is the path.
 fn web_server(listen: &str, directives: &str, directory: Directory) -> Nginx {
     let place = directory.path().display();
     let server = format!(
@@ -154,7 +154,7 @@ fn tls_reaches_the_provider_as_it_is() {
     let nginx = web_server("ssl http2", &directives, directory);
     through(nginx.address, |redirect| {
         for version in ["1.1", "2"] {
-            // The certificate is checked: nobody stands in between.
+            // The certificate is checked: the connection is end to end.
             let mut curl = tool("curl");
             let url = format!("https://{}", redirect.address);
             curl.args([
@@ -177,8 +177,8 @@ fn tls_reaches_the_provider_as_it_is() {
     });
 }
 
-/// A database whose server ends as it wants to: killed, it would leave its
-/// shared memory behind.
+/// A database whose server ends in good order: killed, it would leave its shared memory
+/// behind.
 struct Postgres {
     process: Process,
     address: SocketAddr,
@@ -232,7 +232,7 @@ impl Postgres {
         Postgres { process, address, bin, _directory: directory }
     }
 
-    /// The command of a client of what listens there.
+    /// Returns the command of a client.
     fn pgbench(&self, at: SocketAddr) -> Command {
         let mut pgbench = Command::new(self.bin.join("pgbench"));
         pgbench.args(["-h", "127.0.0.1", "-p", &at.port().to_string(), "-U", "postgres"]);
@@ -322,7 +322,7 @@ fn ssh_copies_files_both_ways() {
     let known = directory.write("known", &format!("provider {}", public("host")));
     let user = output(tool("id").arg("-un"));
     if user.trim() == "root" {
-        // Where it locks up its unprivileged part.
+        // The directory of its unprivileged part.
         fs::create_dir_all("/run/sshd").unwrap();
     }
     let place = directory.path().display();

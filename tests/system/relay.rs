@@ -1,4 +1,4 @@
-//! Bytes through the redirector: all of them, in order, both ways, and the ends.
+//! Bytes through the redirector: all arrive, in order, both ways, and the ends too.
 
 use crate::support::pegasus::Balancer;
 use crate::support::process::run;
@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::sync::Mutex;
 use std::thread;
 
-/// Each way.
+/// In each direction.
 const MUCH: u64 = if cfg!(debug_assertions) { 256 << 20 } else { 1 << 30 };
 const PIECE: usize = 256 * 1024;
 
@@ -27,7 +27,7 @@ fn pour(mut stream: &TcpStream, seed: u64, count: u64) {
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
-/// Reads to the end; how many bytes there were, all of them right.
+/// Reads to the end; returns the number of bytes, all of which must be right.
 fn check(mut stream: &TcpStream, seed: u64) -> u64 {
     let mut expected = Stream::new(seed);
     let mut buffer = vec![0; PIECE];
@@ -46,7 +46,7 @@ fn check(mut stream: &TcpStream, seed: u64) -> u64 {
     }
 }
 
-/// Pours one way and checks the other, at the same time.
+/// Writes one way and checks the other, at the same time.
 pub fn exchange(stream: &TcpStream, pours: u64, checks: u64, count: u64) -> u64 {
     thread::scope(|scope| {
         scope.spawn(|| pour(stream, pours, count));
@@ -54,7 +54,8 @@ pub fn exchange(stream: &TcpStream, pours: u64, checks: u64, count: u64) -> u64 
     })
 }
 
-/// A provider that exchanges so many bytes with each client, and tells how many came.
+/// A provider that exchanges this many bytes with each client, and reports how many
+/// arrived.
 fn exchanger(count: u64) -> (Provider, mpsc::Receiver<u64>) {
     let (sender, receiver) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -109,14 +110,14 @@ fn a_reader_that_starts_late_loses_nothing_and_fills_nothing() {
     let (provider, came) = exchanger(COUNT);
     let balancer = Balancer::before(&[provider.address], &[]);
     let client = connect(balancer.address());
-    // The provider pours against a client that does not read yet.
+    // The provider writes to a client that does not read yet.
     pour(&client, 1, COUNT);
     assert!(balancer.redirect.memory() < 64 * 1024, "{} KiB", balancer.redirect.memory());
     assert_eq!(check(&client, 2), COUNT);
     assert_eq!(came.recv().unwrap(), COUNT);
 }
 
-/// Answers when the client has ended its side, and not before.
+/// Replies when the client has closed its side, and not before.
 fn counter() -> Provider {
     Provider::start(|mut stream| {
         let mut bytes = Vec::new();
@@ -221,7 +222,7 @@ fn a_reset_of_the_provider_becomes_one_to_the_client() {
     let provider = Provider::start(|mut stream| {
         stream.read_exact(&mut [0; 5]).unwrap();
         stream.write_all(b"first").unwrap();
-        // The client has it, and says so, before it breaks off.
+        // The client has it, and reports that, before it resets.
         stream.read_exact(&mut [0; 4]).unwrap();
         reset(stream);
     });
@@ -235,7 +236,7 @@ fn a_reset_of_the_provider_becomes_one_to_the_client() {
     balancer.settles();
 }
 
-/// Many bytes, all right as far as they came, and a reset instead of an end.
+/// Many bytes, all right as far as they arrived, and a reset instead of an end.
 #[track_caller]
 fn breaks_off(stream: &mut TcpStream) {
     let (bytes, end) = drain(stream);
@@ -285,8 +286,8 @@ fn a_long_request_that_breaks_off_does_not_look_complete() {
 
 #[test]
 fn what_came_before_a_reset_reaches_the_client() {
-    // The provider answers without reading all of a request, and closes: the
-    // system then resets the connection.
+    // The provider replies without reading all of a request, and closes: the system then
+    // resets the connection.
     let provider = Provider::start(|mut stream| {
         stream.read_exact(&mut [0; 10]).unwrap();
         stream.write_all(b"413 too much\n").unwrap();

@@ -1,4 +1,4 @@
-//! HUP and the places where clients come: new ones, old ones, and those that stay.
+//! SIGHUP and listen sockets: new ones, removed ones, and those that stay.
 
 use crate::support::datagram::{ask, client as sender, Sink};
 use crate::support::pegasus::{monitor, path, program, Queue, Redirect};
@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
-/// A redirector with a configuration that can be written anew.
+/// A redirector whose configuration can be rewritten.
 pub struct Configured {
     pub directory: Directory,
     pub redirect: Redirect,
@@ -19,13 +19,13 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// `text` besides where the queue is.
+    /// Adds `text` to the address of the queue.
     #[track_caller]
     pub fn start(providers: &[SocketAddr], text: &str) -> Configured {
         Configured::by(path(), providers, text)
     }
 
-    /// The same from another file of the program.
+    /// The same with another program file.
     #[track_caller]
     pub fn by(program: &str, providers: &[SocketAddr], text: &str) -> Configured {
         let queue = Queue::start(&["queue_scheduler=fifo"]);
@@ -42,12 +42,12 @@ impl Configured {
         directory.write("pegasus.conf", &format!("redirect_queue={}\n{text}", queue.address))
     }
 
-    /// Writes another configuration.
+    /// Rewrites the configuration.
     pub fn write(&self, text: &str) {
         Configured::file(&self.directory, &self.queue, text);
     }
 
-    /// The same, and waits until it is read.
+    /// Rewrites the configuration, and waits until it is in force.
     #[track_caller]
     pub fn reload(&self, text: &str) {
         self.write(text);
@@ -57,7 +57,7 @@ impl Configured {
     }
 }
 
-/// So many ports of this host.
+/// Returns `count` addresses of this host.
 fn places(count: u16) -> Vec<SocketAddr> {
     free_ports(count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect()
 }
@@ -81,7 +81,7 @@ fn a_hundred_reloads_fail_nobody() {
             let word = format!("{word} web={}", places[1]);
             until("the places change", || configured.redirect.log_with(&[&word]).len() == round);
         }
-        // Until it is closed it cannot be had again.
+        // It cannot be bound again until it is closed.
         until("it is closed", || refused(places[1]));
     }
     until("clients came meanwhile", || visits.count() > 200);
@@ -113,7 +113,7 @@ fn places_come_and_go_and_connections_stay() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client), (b"goes on".to_vec(), End::Fin));
     configured.redirect.says(&["removed", &format!(" web={}", places[0])]);
-    // Another service takes a place over, and a range is cut.
+    // Another service takes over an address, and a range shrinks.
     configured.reload(&format!("service_web_listen='{} *:{}'\n", places[1], ports[3]));
     configured.redirect.says(&["changed web=", &format!(":{}", ports[3])]);
     assert_eq!(visit(places[3], "of the other service"), Ok(()));
@@ -138,7 +138,7 @@ fn whoever_waits_at_a_place_that_is_closed_is_served() {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(drain(client), (b"waited".to_vec(), End::Fin));
     }
-    until("nobody is taken in there any more", || refused(places[1]));
+    until("no client is accepted there any more", || refused(places[1]));
     assert_eq!(visit(places[0], "the other place"), Ok(()));
 }
 
@@ -185,8 +185,8 @@ fn a_place_that_cannot_be_had_changes_nothing() {
     configured.redirect.says(&["ERROR", "nothing to serve"]);
     drop(taken);
     configured.reload(&text);
-    configured.redirect.says(&["WARN", "redirect_threads changes at the next start"]);
-    configured.redirect.says(&["WARN", "redirect_splice changes at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_threads takes effect at the next start"]);
+    configured.redirect.says(&["WARN", "redirect_splice takes effect at the next start"]);
     assert_eq!((visit(places[1], "new"), visit(places[2], "new")), (Ok(()), Ok(())));
 }
 
@@ -206,7 +206,7 @@ fn datagrams_and_streams_may_come_later() {
     configured.reload(&format!("service_web_listen={}\n{}", places[0], udp(places[1])));
     let flow = sender(places[1]);
     assert_eq!(ask(&flow, b"first datagram"), b"first datagram");
-    // Flows end in peace where a place is closed; nothing new begins there.
+    // Flows may finish where an address is closed; new ones do not start there.
     configured.reload(&udp(places[2]));
     assert_eq!(ask(&flow, b"goes on"), b"goes on");
     assert_eq!(ask(&sender(places[2]), b"new place"), b"new place");
@@ -234,8 +234,8 @@ fn no_flow_outlasts_the_drain_of_its_place() {
     assert_eq!(ask(&sender(places[1]), b"new place"), b"new place");
 }
 
-/// Sockets of datagrams at a port of this host. The system may tell one twice, or
-/// leave one out, while others come and go.
+/// Returns the UDP sockets at a port of this host. The system may list one twice, or omit
+/// one, while others open and close.
 fn sockets_at(place: SocketAddr) -> usize {
     let end = format!(":{:04X}", place.port());
     let table = std::fs::read_to_string("/proc/net/udp").unwrap();
@@ -292,7 +292,7 @@ fn a_longer_wait_is_no_reason_to_give_the_queue_up() {
     client.write_all(b"patience").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     until("it waits for a ticket", || configured.queue.status().queue().number("waiting") == 1);
-    // Longer than the patience that there was at the start.
+    // Longer than the timeout that was in force at the start.
     configured.redirect.idles();
     configured.queue.offer(provider.address, 1);
     assert_eq!(drain(&mut client), (b"patience".to_vec(), End::Fin));
@@ -310,7 +310,7 @@ fn a_full_process_that_ends_takes_nobody_in_for_long() {
     let mut first = running(places[0]);
     let _waits = connect(places[1]);
     configured.reload(&text(&places[0].to_string()));
-    until("the place is closed although somebody waits", || refused(places[1]));
+    until("the socket is closed although a client waits", || refused(places[1]));
     let _waits = connect(places[0]);
     configured.redirect.signal(libc::SIGTERM);
     until("the other one, too", || refused(places[0]));
@@ -347,7 +347,7 @@ fn who_is_here_has_the_new_idle_timeout() {
     let mut configured = Configured::start(&[provider.address], &text);
     let mut silent = running(places[0]);
     configured.reload(&format!("{text}redirect_idle_timeout=100ms\n"));
-    // It would be looked at after half a minute for the first time.
+    // It would be examined only after half a minute.
     silent.set_read_timeout(Some(PATIENCE / 3)).unwrap();
     let ended = silent.read(&mut [0]);
     assert!(!ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "{ended:?}");

@@ -1,5 +1,5 @@
-//! Connections that are broken off, at every stage and from both sides: the
-//! other side hears of it as what it is, and nothing is left behind.
+//! Connections that are reset, at every stage and from both sides: the other side sees a
+//! reset, and nothing is left behind.
 
 use crate::support::pegasus::Balancer;
 use crate::support::provider::Provider;
@@ -19,7 +19,7 @@ const PATHS: [&str; 2] = ["redirect_splice=auto", "redirect_splice=off"];
 const TIMES: usize = 5;
 const MUCH: usize = 2 << 20;
 
-/// Waits for the other side to break off, without a call that a good end answers.
+/// Waits for the other side to reset, without a call that a clean end answers.
 #[track_caller]
 fn is_broken_off(stream: &mut TcpStream) {
     until("the other side has broken off", || stream.take_error().unwrap().is_some());
@@ -48,7 +48,7 @@ fn pour_much(stream: &mut TcpStream) {
     stream.write_all(&vec![b'y'; MUCH]).unwrap();
 }
 
-/// Ends its side, and is told that the other side heard it.
+/// Closes its side, and waits until the other side has seen that.
 fn end(stream: &mut TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
     stream.read_exact(&mut [0; 1]).unwrap();
@@ -61,7 +61,7 @@ fn hear_the_end(stream: &mut TcpStream) {
 
 type Act = fn(&mut TcpStream);
 
-/// What one side does before it breaks off, and the other to find out.
+/// What one side does before it resets, and the other to find out.
 const SCENES: [(&str, Act, Act); 6] = [
     ("while nothing is under way", |_| {}, drain_to_the_reset),
     ("while the other does nothing", |_| {}, is_broken_off),
@@ -84,7 +84,7 @@ const SCENES: [(&str, Act, Act); 6] = [
     ),
 ];
 
-/// A provider, and word of each client that it served to a good end.
+/// A provider that reports each client that it served to a clean end.
 fn provider_who(act: impl Fn(TcpStream) + Send + Sync + 'static) -> (Provider, Receiver<()>) {
     let (sender, done) = mpsc::channel();
     let sender = Mutex::new(sender);
@@ -95,7 +95,7 @@ fn provider_who(act: impl Fn(TcpStream) + Send + Sync + 'static) -> (Provider, R
     (provider, done)
 }
 
-/// A balancer of one thread, and its sockets while nobody is there.
+/// A balancer with one thread, and its sockets while it has no client.
 fn balancer(providers: &[SocketAddr], settings: &[&str]) -> (Balancer, usize) {
     let settings: Vec<&str> = settings.iter().copied().chain(["redirect_threads=1"]).collect();
     let balancer = Balancer::before(providers, &settings);
@@ -106,14 +106,14 @@ fn balancer(providers: &[SocketAddr], settings: &[&str]) -> (Balancer, usize) {
     (balancer, sockets)
 }
 
-/// No socket, no place at the queue.
+/// No socket is left, and no request is in progress.
 #[track_caller]
 fn nothing_is_left(balancer: &Balancer, sockets: usize) {
     balancer.settles();
     until("all sockets are closed", || balancer.redirect.open("socket:") == sockets);
 }
 
-/// Both know that they are joined, and then one of them breaks off.
+/// Both know that they are connected, and then one of them resets.
 fn play(client_breaks: bool) {
     for ((scene, breaks, hears), path) in
         SCENES.into_iter().flat_map(|scene| PATHS.map(|path| (scene, path)))
@@ -158,7 +158,7 @@ fn a_provider_that_breaks_off_resets_its_client() {
     play(false);
 }
 
-/// Clients of whom some have said something, and some have ended their side.
+/// Clients, some of which have sent something, and some of which have closed their side.
 fn clients(address: SocketAddr) -> Vec<TcpStream> {
     let client = |number| {
         let mut client = connect(address);
@@ -220,7 +220,7 @@ fn a_provider_that_ended_and_then_breaks_off_is_not_replaced() {
     assert_eq!(other.clients(), 0, "the client has heard an end already");
 }
 
-/// Does a few things in random order, and breaks off, or not.
+/// Does a few things in random order, and then resets, or not.
 fn behave(mut stream: TcpStream, random: &mut Random) {
     let mut buffer = vec![0; 100_000];
     let _ = stream.set_read_timeout(Some(Duration::from_millis(5)));
@@ -263,11 +263,11 @@ fn whoever_breaks_off_whenever_leaves_nothing_behind() {
                 });
             }
         });
-        // Who is led to a provider that broke off before a byte tries others, of
-        // which there are none.
+        // A client whose provider reset before a byte tries others, of which there are
+        // none.
         balancer.queue.offer(provider.address, 1000);
         nothing_is_left(&balancer, sockets);
-        // Empty pipes are kept for the next; as many as were ever in use.
+        // Empty pipes are kept for later; as many as were ever in use.
         assert!(
             balancer.redirect.open("pipe:") < 2 * 2 * 20,
             "{}",

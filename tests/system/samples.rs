@@ -1,5 +1,5 @@
-//! The samples in `conf`, used for what they are for: only places, paths and users
-//! are replaced, and a configuration of the test is named.
+//! The samples in `conf`, used as intended. Only addresses, paths and users are replaced,
+//! and a test's configuration is named.
 
 use crate::support::datagram::{ask, client, Sink};
 use crate::support::inetd::entry;
@@ -22,7 +22,7 @@ fn sample(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What every sample is set before: a queue, and a provider of each service.
+/// What every sample needs: a queue, and a provider of each service.
 struct Setting {
     directory: Directory,
     conf: String,
@@ -48,8 +48,8 @@ impl Setting {
         Setting { directory, conf, _others: (queue, streams, datagrams) }
     }
 
-    /// With this binary, this user, and this configuration; and nobody outlives
-    /// the test.
+    /// Returns the sample with this binary, user and configuration. No process may
+    /// outlive the test.
     fn adapt(&self, text: &str) -> String {
         let named = format!("redirect -c {} -s ", self.conf);
         let text = text
@@ -60,7 +60,7 @@ impl Setting {
     }
 }
 
-/// A client of it gets back what it said.
+/// Asserts that a client gets its bytes back.
 #[track_caller]
 fn serves(place: SocketAddr, datagrams: bool) {
     if datagrams {
@@ -73,7 +73,7 @@ fn serves(place: SocketAddr, datagrams: bool) {
     assert_eq!(drain(&mut client), (b"hello".to_vec(), End::Fin), "{place}");
 }
 
-/// Waits until somebody listens there, without becoming a client.
+/// Waits until a socket listens there, without connecting.
 #[track_caller]
 fn until_listens(process: &mut Process, port: u16, datagrams: bool) {
     until("it listens", || {
@@ -82,7 +82,7 @@ fn until_listens(process: &mut Process, port: u16, datagrams: bool) {
     });
 }
 
-/// The lines of conf/inetd.conf, also those that are comments there.
+/// Returns the lines of conf/inetd.conf, including those in comments.
 fn inetd_lines() -> Vec<String> {
     let is_line = |line: &str| {
         line.split_whitespace().nth(1).is_some_and(|word| word == "stream" || word == "dgram")
@@ -94,7 +94,7 @@ fn inetd_lines() -> Vec<String> {
         .collect()
 }
 
-/// One inetd with all lines that it knows.
+/// One inetd with all lines that it understands.
 fn lines_of_inetd_conf(program: &str, options: &[&str]) {
     let Some(inetd) = installed(program).filter(|_| program != "busybox" || busybox_has("inetd"))
     else {
@@ -105,7 +105,7 @@ fn lines_of_inetd_conf(program: &str, options: &[&str]) {
     let mut places = Vec::new();
     for line in inetd_lines() {
         let (first, rest) = line.split_once(' ').unwrap();
-        // The others have no words for an address of IPv6 with its port.
+        // The others have no syntax for an IPv6 address with its port.
         if first.starts_with('[') && program != "inetd" {
             continue;
         }
@@ -193,14 +193,14 @@ fn systemd_finds_nothing_wrong_with_the_units_and_their_sandbox() {
         return skipped("systemd-analyze of systemd 250");
     }
     for file in files.iter().filter(|file| file.ends_with(".service")) {
-        // Exposed by at most 2.0 of 10.
+        // systemd's exposure level is at most 2.0 of 10.
         let arguments = ["security", "--offline=true", "--threshold=20", file];
         let (status, table, _) = run(tool("systemd-analyze").args(arguments), b"");
         assert_eq!(status, 0, "{table}");
     }
 }
 
-/// The words of a unit's line.
+/// Returns the words of a line of a unit.
 fn unit(name: &str, key: &str) -> String {
     let text = sample(&format!("systemd/{name}"));
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -213,7 +213,7 @@ fn what_the_units_start_serves_the_sockets_that_the_units_open() {
         return skipped("systemd-socket-activate");
     }
     let setting = Setting::new();
-    // The sockets of one are listeners with a name, of the other connections.
+    // The sockets of the one are listeners with a name, of the other connections.
     let name = format!("--fdname={}", unit("pegasus-redirect.socket", "FileDescriptorName"));
     for (service, options) in [
         ("pegasus-redirect", vec![name.as_str()]),
@@ -274,7 +274,7 @@ fn the_init_script_of_openwrt_starts_what_exists() {
     let script = sample("openwrt/pegasus");
     let script = script.replace(PROGRAM, path()).replace("/etc/pegasus.conf", &setting.conf);
     let file = setting.directory.write("pegasus", &script);
-    // procd, as far as it is asked here: it tests instead of starting.
+    // A stand-in for procd: it tests instead of starting.
     let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
         procd_set_param() {
             [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
@@ -291,8 +291,8 @@ fn the_rc_script_of_freebsd_starts_reloads_and_stops() {
         run_rc_command() { eval \"\\$${1}_cmd\"; }
         wait_for_pids() {
             for pid; do while kill -0 $pid 2>/dev/null; do sleep 0.02; done; done; }\n";
-    // Whatever happens to this test, what was started ends. In the foreground a
-    // signal is passed on once, otherwise to the program and to its group.
+    // The processes end whatever happens to this test. With --foreground a signal is
+    // passed on once; otherwise it would reach the program and its group.
     let daemon = "#!/bin/sh
         while getopts fSrT:P:p: o; do case $o in P) P=$OPTARG;; p) p=$OPTARG;; esac; done
         shift $((OPTIND - 1))

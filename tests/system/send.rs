@@ -3,6 +3,9 @@
 use crate::support::pegasus::{closed_address, pegasus, program, Queue};
 use crate::support::process::run;
 use crate::support::Directory;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 #[test]
 fn answers_go_to_standard_output_and_the_status_tells_errors() {
@@ -85,4 +88,33 @@ fn the_lines_of_standard_input_are_messages_too() {
     let answers: Vec<&str> = out.lines().skip(1).collect();
     assert_eq!(answers, ["10.0.0.7", "10.0.0.7"]);
     assert_eq!(run(program().arg("send"), b"").0, 0, "nothing to send is no error");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let queue = Queue::start(&[]);
+    let status = format!("pegasus://{}/status", queue.address);
+    let offer = "service_web_provider=127.0.0.1:9";
+    let once = ["monitor", "--once", "-o", offer, "-o", "service_web_check=off"];
+    let all: [&[&str]; 6] = [
+        &["send", &status],
+        &["help"],
+        &["help", "config"],
+        &["--version"],
+        &["queue", "-t"],
+        &once,
+    ];
+    for arguments in all {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = program().args(arguments).stdout(full).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}: {errors}");
+        assert!(errors.contains("standard output: "), "{arguments:?}: {errors}");
+        let (reader, pipe) = UnixStream::pair().unwrap();
+        drop(reader);
+        let pipe = OwnedFd::from(pipe);
+        let output = program().args(arguments).stdout(pipe).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), errors.as_ref()), (Some(0), ""), "{arguments:?}");
+    }
 }

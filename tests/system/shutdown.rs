@@ -1,4 +1,4 @@
-//! Daemons that are told to end: what runs goes on, nothing new begins.
+//! Daemons that drain: connections go on, and no new ones are accepted.
 
 use crate::support::pegasus::{Balancer, Queue};
 use crate::support::provider::Provider;
@@ -7,7 +7,7 @@ use crate::support::until;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-/// A client whose connection runs.
+/// Returns a client whose connection works.
 #[track_caller]
 fn running(balancer: &Balancer) -> TcpStream {
     let mut client = connect(balancer.address());
@@ -28,6 +28,37 @@ fn a_redirector_lets_connections_end_and_takes_no_new_ones() {
     assert_eq!(drain(&mut client), (b"goes on".to_vec(), End::Fin));
     assert_eq!(balancer.redirect.ends(), 0);
     balancer.redirect.closed(&["outcome=complete", "sent=8 ", "received=8 "]);
+}
+
+#[test]
+fn a_grace_lets_new_clients_come_until_it_is_over() {
+    let provider = Provider::echo();
+    let settings = ["redirect_accept_grace=1s", "redirect_threads=4", "drain_timeout=10m"];
+    let mut balancer = Balancer::before(&[provider.address], &settings);
+    let mut early = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    balancer.redirect.says(&["accepting for another 1s, then draining"]);
+    let mut late = running(&balancer);
+    until("new clients are refused", || TcpStream::connect(balancer.address()).is_err());
+    for client in [&mut early, &mut late] {
+        client.write_all(b"goes on").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(drain(client), (b"goes on".to_vec(), End::Fin));
+    }
+    assert_eq!(balancer.redirect.ends(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_a_grace_at_once() {
+    let provider = Provider::echo();
+    let settings = ["redirect_accept_grace=10m", "redirect_threads=4"];
+    let mut balancer = Balancer::before(&[provider.address], &settings);
+    let mut client = running(&balancer);
+    balancer.redirect.signal(libc::SIGTERM);
+    balancer.redirect.says(&["accepting for another 10m"]);
+    balancer.redirect.signal(libc::SIGTERM);
+    drain(&mut client);
+    assert_eq!(balancer.redirect.ends(), 0);
 }
 
 #[test]
@@ -53,8 +84,8 @@ fn draining_has_an_end() {
 #[test]
 fn a_second_signal_ends_at_once() {
     let provider = Provider::echo();
-    // Most of the threads have nothing to do, and end earlier than the one that
-    // has; which one that is, is chance.
+    // Most threads have no client, and end earlier than the one that has; which one that
+    // is, is chance.
     for _ in 0..4 {
         let mut balancer =
             Balancer::before(&[provider.address], &["drain_timeout=10m", "redirect_threads=8"]);

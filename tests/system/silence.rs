@@ -1,4 +1,4 @@
-//! What a client of a superserver hears: its provider's bytes, or nothing.
+//! A client of a superserver receives its provider's bytes, or nothing.
 
 use crate::support::inetd::Inetd;
 use crate::support::pegasus::{closed_address, command, path, program, Queue};
@@ -23,7 +23,7 @@ fn serve(command: &mut Command) -> (TcpStream, Process) {
     (client, process)
 }
 
-/// Nothing was heard, and the connection is closed.
+/// Asserts that nothing arrives and the connection is closed.
 #[track_caller]
 fn hears_nothing(command: &mut Command) -> i32 {
     let (mut client, mut process) = serve(command);
@@ -109,14 +109,16 @@ fn a_logger_on_descriptor_2_gets_the_log_and_the_client_does_not() {
 #[test]
 fn nothing_when_the_queue_is_away() {
     let at = format!("redirect_queue={}", closed_address());
-    hears_nothing(&mut command("redirect", &[&at, "redirect_queue_timeout=200ms"]));
+    let mut redirect = command("redirect", &[&at, "redirect_queue_timeout=200ms"]);
+    assert_eq!(hears_nothing(&mut redirect), 69, "a superserver may log it");
 }
 
 #[test]
 fn nothing_when_there_is_no_ticket() {
     let queue = Queue::start(&[]);
     let at = format!("redirect_queue={}", queue.address);
-    hears_nothing(&mut command("redirect", &[&at, "redirect_wait=50ms", "log_level=trace"]));
+    let mut redirect = command("redirect", &[&at, "redirect_wait=50ms", "log_level=trace"]);
+    assert_eq!(hears_nothing(&mut redirect), 69);
 }
 
 #[test]
@@ -124,7 +126,8 @@ fn nothing_when_all_providers_are_dead() {
     let queue = Queue::start(&[]);
     queue.offer(closed_address(), 1);
     let at = format!("redirect_queue={}", queue.address);
-    hears_nothing(command("redirect", &[&at, "redirect_wait=50ms"]).args(["-s", "web", "-vv"]));
+    let mut redirect = command("redirect", &[&at, "redirect_wait=50ms"]);
+    assert_eq!(hears_nothing(redirect.args(["-s", "web", "-vv"])), 69);
 }
 
 #[test]
@@ -153,6 +156,20 @@ fn nothing_when_the_configuration_is_wrong() {
     ] {
         assert_ne!(hears_nothing(program().args(&arguments)), 0, "{arguments:?}");
     }
+}
+
+#[test]
+fn a_queue_for_one_client_is_a_mistake_that_the_terminal_shows() {
+    let (mut client, server) = pair();
+    let descriptor = || Stdio::from(OwnedFd::from(server.try_clone().unwrap()));
+    // The log is elsewhere.
+    let mut redirect = command("redirect", &["redirect_queue=embedded", "log=none"]);
+    redirect.stdin(descriptor()).stdout(descriptor()).stderr(Stdio::piped());
+    let mut process = Process::start_as_is("redirect", &mut redirect);
+    drop((redirect, server));
+    assert!(drain(&mut client).0.is_empty());
+    process.says(&["redirect_queue=embedded", "run `pegasus queue`"]);
+    assert_eq!(process.ends(), 78);
 }
 
 #[test]

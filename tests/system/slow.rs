@@ -1,5 +1,5 @@
-//! Clients and providers that are slow, or stand still: they cost the redirector
-//! little, and the others nothing.
+//! Clients and providers that are slow or stopped: they cost the redirector little, and
+//! the others nothing.
 
 use crate::support::nginx::Nginx;
 use crate::support::pegasus::Balancer;
@@ -53,7 +53,7 @@ fn byte_by_byte_through_the_smallest_windows() {
     }
 }
 
-/// Pours to whoever says "much", and is an echo to the others.
+/// Sends much to a client that asks for "much", and echoes to the others.
 fn well() -> Provider {
     Provider::start(|mut stream| {
         let mut buffer = [0; 4];
@@ -89,7 +89,7 @@ fn who_never_reads_an_endless_answer_stops_only_himself() {
         let mut other = ask(b"ping");
         other.shutdown(Shutdown::Write).unwrap();
         assert_eq!(drain(&mut other), (b"ping".to_vec(), End::Fin));
-        // It goes on where it stopped.
+        // The stream continues where it stopped.
         deaf[0].read_exact(&mut vec![0; 16 << 20]).unwrap();
         drop(deaf);
         balancer.settles();
@@ -116,8 +116,8 @@ fn two_hundred_who_say_nothing_and_one_who_is_stuck_use_no_processor() {
     balancer.redirect.idles();
 }
 
-/// A web server that stands still: the system takes its clients in, as long as
-/// they fit, and nobody answers them.
+/// A stopped web server: the system accepts its clients, as long as they fit, and none
+/// gets a reply.
 fn stopped(backlog: u32) -> Nginx {
     let nginx =
         Nginx::serving("stopped", Directory::new(), &format!("backlog={backlog}"), "return 204;");
@@ -146,7 +146,7 @@ fn a_provider_that_stands_still_and_is_full_is_replaced() {
     let alive = Provider::named("alive");
     let settings = ["redirect_connect_timeout=300ms", "redirect_idle_timeout=10m"];
     let mut balancer = Balancer::before(&[full.address, alive.address], &settings);
-    // The first ones are taken in, and wait; the others are led elsewhere.
+    // The first ones are accepted, and wait; the others go elsewhere.
     let _clients: Vec<TcpStream> = (0..8).map(|_| connect(balancer.address())).collect();
     balancer.redirect.says(&[
         "failure service=web",

@@ -1,5 +1,5 @@
-//! Sockets that somebody else opened: one process for many clients of inetd,
-//! sockets that systemd passes, and tcpserver.
+//! Inherited sockets: one process for many clients of inetd, sockets that systemd passes,
+//! and tcpserver.
 
 use crate::support::inetd::Inetd;
 use crate::support::pegasus::{command, Balancer, Queue};
@@ -14,14 +14,14 @@ use std::process::{Command, Stdio};
 
 const LINGER: &str = "redirect_linger=300ms";
 
-/// Sends and gets a byte, so that the client is joined to an echo for sure.
+/// Sends and receives a byte, so that the client is certainly connected to an echo.
 #[track_caller]
 fn begin(client: &mut TcpStream) {
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0; 1]).unwrap();
 }
 
-/// Ends an echo in good order.
+/// Closes an echo cleanly.
 #[track_caller]
 fn finish(mut client: TcpStream, word: &str) {
     client.write_all(word.as_bytes()).unwrap();
@@ -37,7 +37,7 @@ fn one_process_of_inetd_serves_many_and_the_next_one_comes_after_some_idleness()
     let inetd = Inetd::redirect_all(queue.address, &[LINGER]);
     for round in 1..=3 {
         assert!(inetd.listener_blocks(), "inetd gets back what it lent");
-        // As long as one is connected there is no idleness.
+        // While one is connected, the process is not idle.
         let mut first = connect(inetd.address);
         begin(&mut first);
         let clients: Vec<TcpStream> = (0..30).map(|_| connect(inetd.address)).collect();
@@ -64,7 +64,7 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
         begin(&mut client);
         let process =
             until_some("inetd said what it started", || inetd.started().get(round).copied());
-        // SAFETY: plain numbers; inetd has not reaped it, as a client is with it.
+        // SAFETY: plain numbers; inetd has not reaped it, because it has a client.
         unsafe { libc::kill(process, signal) };
         if signal == libc::SIGKILL {
             drain(&mut client);
@@ -86,7 +86,7 @@ fn one_that_is_told_to_end_or_killed_leaves_the_socket_to_the_next() {
     finish(second, "served by the next one");
 }
 
-/// One who came and was left there would start the next process at once, for ever.
+/// A client that was left there would start the next process at once, for ever.
 #[test]
 fn one_that_cannot_serve_or_does_not_linger_takes_the_client_it_was_started_for() {
     let queue = Queue::start(&[]);
@@ -116,7 +116,7 @@ fn passed(sockets: [OwnedFd; 2], variables: &str, redirect: &Command) -> Process
 
 const FOR_THIS_PROCESS: &str = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=web:shop";
 
-/// Listeners that are kept open, as by systemd, and copies to be passed.
+/// Listeners that stay open, as in systemd, and copies to pass.
 fn kept() -> ([TcpListener; 2], [SocketAddr; 2]) {
     let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let places = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
@@ -149,13 +149,15 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
 
     daemon.signal(libc::SIGTERM);
     daemon.says(&["draining"]);
-    assert!(daemon.runs(), "somebody is connected");
+    assert!(daemon.runs(), "a client is connected");
+    // No client is refused while it drains or is gone, and the next daemon serves them.
+    let while_draining = connect(places[0]);
     finish(client, "goes on");
     assert_eq!(daemon.ends(), 0);
-    // Nobody is refused meanwhile, and the next daemon serves them.
     let between = [connect(places[0]), connect(places[1])];
     let _next = passed(copies(&listeners), FOR_THIS_PROCESS, &redirect);
     let [waiting, mut other] = between;
+    finish(while_draining, "waited for the drain");
     finish(waiting, "waited");
     assert_eq!(drain(&mut other).0, b"shop");
 }

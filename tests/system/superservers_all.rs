@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Enough that both directions are spliced where they may be.
+/// Enough for both directions to be spliced.
 const BYTES: usize = 600_000;
 
-/// Who ends first: the other one says what it has to say only when it heard that.
+/// Which side ends first: the other one sends its bytes only when it has seen that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum First {
     Client,
@@ -24,7 +24,7 @@ enum First {
     Both,
 }
 
-/// One side's part: all that it heard.
+/// Plays one side; returns all bytes that it received.
 fn play(stream: &mut TcpStream, word: &[u8], begins: bool, waits: bool) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -53,7 +53,7 @@ fn play(stream: &mut TcpStream, word: &[u8], begins: bool, waits: bool) -> io::R
     Ok(heard)
 }
 
-/// A provider that plays its part of what is set, and tells what it heard.
+/// A provider that plays its side as set, and reports what it received.
 struct Stage {
     first: Arc<Mutex<First>>,
     provider: Provider,
@@ -78,7 +78,7 @@ impl Stage {
         Stage { first, provider, request, answer, heard }
     }
 
-    /// One client's visit.
+    /// Plays one client.
     fn visit(&self, address: SocketAddr, first: First) -> Result<(), String> {
         *self.first.lock().unwrap() = first;
         let mut stream =
@@ -88,7 +88,7 @@ impl Stage {
         let reached = self
             .heard
             .recv_timeout(PATIENCE)
-            .map_err(|_| "the provider heard nobody".to_string())?;
+            .map_err(|_| "the provider had no client".to_string())?;
         let reached = reached.map_err(|error| format!("the provider: {error}"))?;
         let whole = |what, heard: &[u8], said: &[u8]| match heard == said {
             true => Ok(()),
@@ -99,12 +99,13 @@ impl Stage {
     }
 }
 
-/// One superserver and one data path: what went wrong.
+/// Tests one superserver with one data path; returns what went wrong.
 fn row(kind: &Kind, splice: &str, seed: u64) -> Vec<String> {
     let queue = Queue::start(&[]);
     let stage = Stage::new(seed);
     queue.offer(stage.provider.address, 100);
-    // Where nobody starts the next process, the only one must not leave between two clients.
+    // Where nothing starts the next process, the only one must not end between two
+    // clients.
     let linger = if kind.lends { "redirect_linger=200ms" } else { "redirect_linger=1h" };
     let Some(server) = kind.start(queue.address, &[splice, linger]) else { return Vec::new() };
     let before = server.flags();
@@ -125,7 +126,7 @@ fn row(kind: &Kind, splice: &str, seed: u64) -> Vec<String> {
     wrong
 }
 
-/// Calls it for every kind at once; all complaints.
+/// Runs a test for every kind at once; returns all failures.
 #[track_caller]
 fn table(rows: Vec<Box<dyn FnOnce() -> Vec<String> + Send>>) {
     let rows: Vec<_> = rows.into_iter().map(thread::spawn).collect();
@@ -161,7 +162,7 @@ fn datagrams_of_every_length_under_every_superserver() {
             let Some(server) = kind.start(queue.address, &settings) else { return Vec::new() };
             let before = server.flags();
             for round in 0..2 {
-                // xinetd throws away what comes while a process leaves.
+                // xinetd discards datagrams that arrive while a process ends.
                 let knocking = client(server.address);
                 knocking.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
                 until(&format!("{} serves", kind.name), || {

@@ -1,7 +1,7 @@
-//! Systems that lack a call, or refuse it now and then: clients notice nothing.
+//! Systems that lack a system call, or refuse it now and then: clients notice nothing.
 //!
-//! `strace` makes the redirector's calls fail. Where it may trace nobody these
-//! tests say so, and are skipped.
+//! `strace` makes the redirector's calls fail. Where it may not trace, these tests print
+//! SKIPPED.
 
 use crate::support::datagram::{ask, client, hear, Sink};
 use crate::support::pegasus::{closed_address, command, Queue, Redirect, SERVICE};
@@ -16,11 +16,11 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// Bytes there and back: enough to be spliced, where that can be.
+/// Bytes in each direction: enough to be spliced.
 const MUCH: usize = 1 << 20;
 const CLIENTS: usize = 6;
 
-/// Whether a process may be traced here.
+/// Whether processes may be traced here.
 fn can_trace() -> bool {
     let (status, _, errors) =
         run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
@@ -30,10 +30,10 @@ fn can_trace() -> bool {
     status == 0
 }
 
-/// The same command, with calls that fail as told.
+/// Returns the same command with calls that fail as `faults` say.
 fn traced(command: &Command, faults: &[&str]) -> Command {
     let mut strace = tool("strace");
-    // The tracer is no parent: what the test holds is the program itself.
+    // strace -D: the test's child is the program itself.
     strace.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
     for fault in faults {
         strace.args(["-e", &format!("inject={fault}")]);
@@ -42,7 +42,7 @@ fn traced(command: &Command, faults: &[&str]) -> Command {
     strace
 }
 
-/// A redirector at this place that asks this queue, with calls that fail as told.
+/// A redirector at this address with this queue, and calls that fail as `faults` say.
 #[track_caller]
 fn redirect_although(queue: &Queue, place: &str, faults: &[&str]) -> Redirect {
     let asks = format!("redirect_queue={}", queue.address);
@@ -50,7 +50,7 @@ fn redirect_although(queue: &Queue, place: &str, faults: &[&str]) -> Redirect {
     Redirect::of(&mut traced(&command("redirect", &["redirect_threads=1", &asks, &listen]), faults))
 }
 
-/// Sends so much, and gets it back.
+/// Sends this many bytes and receives them back.
 #[track_caller]
 fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
     let mut sender = client.try_clone().unwrap();
@@ -64,8 +64,8 @@ fn echoes(mut client: TcpStream, bytes: &[u8], why: &[&str]) {
     });
 }
 
-/// All that a relay does, with calls that fail as told. Pipes that the
-/// redirector had in the end, beyond those of its start.
+/// Exercises all that a relay does, with calls that fail as `faults` say. Returns the
+/// number of pipes in the end, beyond those of the start.
 #[track_caller]
 fn relays_although(faults: &[&str]) -> usize {
     let queue = Queue::start(&["queue_scheduler=fifo"]);
@@ -118,8 +118,8 @@ fn a_system_with_small_pipes_splices_all_the_same() {
     }
 }
 
-/// A redirector that tries two providers, in their order. The first call of
-/// `connect` is for the queue.
+/// A redirector that tries two providers, in their order. The first `connect` is for the
+/// queue.
 fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
     let queue = Queue::start(&["queue_scheduler=fifo"]);
     let first = Provider::named("first");
@@ -133,14 +133,15 @@ fn calling_although(fault: &str) -> (Queue, Provider, Provider, Redirect) {
 #[test]
 fn a_provider_that_this_host_has_no_address_to_call_from_is_passed_over() {
     if can_trace() {
-        let (_queue, first, _second, redirect) =
+        let (_queue, first, _second, mut redirect) =
             calling_although("connect:error=EADDRNOTAVAIL:when=2..3");
         assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
+        redirect.closed(&["outcome=complete"]);
         assert_eq!(redirect.log_with(&["failure service=", &first.address.to_string()]).len(), 1);
     }
 }
 
-/// An address of this host that is not one of loopback, if it has one.
+/// Returns an address of this host other than loopback, if it has one.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     // It sends nothing.
@@ -172,7 +173,7 @@ fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
             (place == "*").then_some("::1".parse().unwrap()),
         ];
         for address in asked.into_iter().flatten() {
-            // A connected socket takes nothing from another address.
+            // A connected socket receives nothing from another address.
             let client = client(SocketAddr::new(address, port));
             assert_eq!(ask(&client, b"one"), b"one", "{place} {address}");
             assert_eq!(ask(&client, b"two"), b"two", "{place} {address}");
@@ -195,7 +196,7 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
     queue.offer(echo.address, 1);
     let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &["setsockopt:error=ENOPROTOOPT"]);
     assert_eq!(ask(&client(redirect.address), b"hello"), b"hello", "in spite of the dead one");
-    // A transfer of TFTP: all answers come from a port of its own.
+    // A TFTP transfer: all replies come from a port of its own.
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     queue.offer(server.local_addr().unwrap(), 1);
     let client = client(redirect.address);
@@ -213,16 +214,41 @@ fn a_system_that_tells_only_connected_sockets_that_nobody_is_there() {
 }
 
 #[test]
-fn ports_that_are_used_up_are_no_provider_s_fault() {
-    if can_trace() {
-        let (queue, first, _second, mut redirect) =
-            calling_although("connect:error=EADDRNOTAVAIL:when=2");
-        drain(&mut connect(redirect.address));
-        redirect.closed(&["outcome=out-of-sockets"]);
+fn ports_that_are_used_up_and_firewalls_are_no_provider_s_fault() {
+    for error in ["EADDRNOTAVAIL", "EPERM", "EACCES"] {
+        if !can_trace() {
+            return;
+        }
+        let (queue, first, second, mut redirect) =
+            calling_although(&format!("connect:error={error}:when=2"));
+        assert_eq!(drain(&mut connect(redirect.address)), (b"second".to_vec(), End::Fin));
+        let to = first.address.to_string();
+        redirect.says(&["ERROR", &to, "cannot be reached from this host"]);
+        redirect.closed(&["outcome=complete", &format!("provider={}", second.address)]);
         assert!(redirect.log_with(&["failure service="]).is_empty());
-        until("its place is free again", || queue.status().active(first.address) == 0);
+        until("the first one's place is free", || queue.status().active(first.address) == 0);
         assert_eq!(queue.status().tickets(first.address), 1);
     }
+}
+
+#[test]
+fn a_firewall_that_forbids_one_provider_leaves_datagrams_to_the_next() {
+    if !can_trace() {
+        return;
+    }
+    let (first, second) = (Sink::echo(), Sink::echo());
+    let queue = Queue::start(&["queue_scheduler=fifo"]);
+    queue.offer(first.address, 1);
+    queue.offer(second.address, 1);
+    // The first `sendto` is the question to the queue.
+    let fault = "sendto:error=EPERM:when=2";
+    let redirect = redirect_although(&queue, "127.0.0.1:0/udp", &[fault]);
+    let client = client(redirect.address);
+    client.send(b"query").unwrap();
+    assert_eq!(hear(&client), b"query");
+    assert_eq!(second.taken(), [b"query"], "the next provider has the datagram");
+    assert_eq!(redirect.log_with(&["ERROR", &first.address.to_string()]).len(), 1);
+    assert!(redirect.log_with(&["failure service="]).is_empty());
 }
 
 #[test]
@@ -236,8 +262,8 @@ fn calls_that_are_interrupted_or_fail_now_and_then() {
     }
 }
 
-/// A queue, a monitor whose check is a command, a redirector of streams and
-/// datagrams, and one of inetd: all of them with calls that fail as told.
+/// A queue, a monitor whose check is a command, a redirector for TCP and UDP, and one
+/// under inetd: all with calls that fail as `faults` say.
 #[track_caller]
 fn all_serve_although(faults: &[&str]) {
     let echo = Provider::echo();
@@ -290,16 +316,16 @@ fn all_serve_although(faults: &[&str]) {
     until("it withdrew", || queue.status().tickets(sink.address) == 0);
 }
 
-/// The calls that came to Linux after its version 3.2, by number: those from
-/// before 2019 have other numbers on other processors.
+/// System calls that Linux has had only since version 3.2, by number: those from before
+/// 2019 have other numbers on other processors.
 fn newer() -> Vec<String> {
     let own = if cfg!(target_arch = "x86_64") { 312..=334 } else { 272..=294 };
     own.chain(424..=450).map(|number| number.to_string()).collect()
 }
 
-/// What is tried, and done in another way where it fails.
+/// Calls that are tried, and replaced where they fail.
 const OURS: [&str; 5] = ["accept4", "splice", "close_range", "recvmmsg", "sendmmsg"];
-/// What is asked, and done without if nobody answers.
+/// Calls that the program can do without.
 const ASKED: [&str; 6] =
     ["getrandom", "prlimit64", "sched_getaffinity", "sysinfo", "prctl", "madvise"];
 
@@ -321,7 +347,7 @@ fn calls_that_the_system_lacks_or_forbids() {
                 all_serve_although(&[&format!("{call}:error={error}")]);
             }
         }
-        // The first one is of the standard library: without it nobody listens.
+        // The first call is the standard library's: without it nothing listens.
         all_serve_although(&["setsockopt:error=ENOPROTOOPT:when=2+"]);
     }
 }

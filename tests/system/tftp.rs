@@ -1,5 +1,4 @@
-//! TFTP, which takes a port for each transfer: streams of datagrams are
-//! followed.
+//! TFTP, which uses a port for each transfer: the flow follows it.
 
 use crate::support::datagram::Flows;
 use crate::support::process::{run, Process};
@@ -8,7 +7,7 @@ use crate::support::{free_port, output, tool, until, Directory};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-/// The server needs to be root; it serves this directory.
+/// The server must run as root; it serves this directory.
 fn tftpd(directory: &Directory) -> Option<(Process, SocketAddr)> {
     if output(tool("id").arg("-u")).trim() != "0" {
         return None;
@@ -25,7 +24,7 @@ fn tftpd(directory: &Directory) -> Option<(Process, SocketAddr)> {
     Some((process, (Ipv4Addr::LOCALHOST, port).into()))
 }
 
-/// Three servers and a redirector before them.
+/// Three servers, and a redirector in front of them.
 struct Tftp {
     directories: [Directory; 3],
     servers: Vec<Process>,
@@ -35,7 +34,7 @@ struct Tftp {
 }
 
 impl Tftp {
-    /// Nothing if this user may not start the server.
+    /// Returns none if this user may not start the server.
     fn start(bytes: usize) -> Option<Tftp> {
         let directories = [Directory::new(), Directory::new(), Directory::new()];
         let file = Random::told().bytes(bytes);
@@ -74,7 +73,7 @@ impl Tftp {
                 .map(|directory| directory.path().join(name))
                 .find(|path| path.exists())
         };
-        // The client is through when the server has yet to write.
+        // The client is done while the server still has to write.
         until("it is stored", || stored().is_some_and(|path| fs::read(path).unwrap() == self.file));
         fs::remove_file(stored().unwrap()).unwrap();
     }

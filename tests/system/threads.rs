@@ -1,9 +1,9 @@
-//! Each daemon needs one thread: more is what its user asked for.
+//! Each daemon has a thread for its loop and one for its log: more is what its user asked for.
 
 use crate::support::pegasus::{monitor, Balancer};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
-use crate::support::socket::connect;
+use crate::support::socket::{connect, drain};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ fn threads(process: &Process) -> usize {
 }
 
 #[test]
-fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
+fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_two_each() {
     let provider = Provider::start(|mut stream| {
         let mut byte = [0];
         while stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).is_ok() {}
@@ -27,12 +27,40 @@ fn a_queue_a_redirector_with_one_loop_and_a_monitor_have_one_each() {
     }
     assert_eq!(
         [threads(&balancer.queue), threads(&balancer.redirect), threads(&monitor)],
-        [1, 1, 1]
+        [2, 2, 2]
     );
 }
 
 #[test]
 fn a_redirector_has_as_many_as_loops_are_asked_for() {
     let balancer = Balancer::before(&[], &["redirect_threads=3"]);
-    assert_eq!(threads(&balancer.redirect), 3);
+    assert_eq!(threads(&balancer.redirect), 3 + 1);
+}
+
+/// How often the threads of a process slept and were woken, each by itself.
+fn wake_ups(process: &Process) -> Vec<u64> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().flatten();
+    let count = |status: String| {
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        line.split_whitespace().last()?.parse().ok()
+    };
+    tasks.filter_map(|task| count(fs::read_to_string(task.path().join("status")).ok()?)).collect()
+}
+
+#[test]
+fn a_client_wakes_one_of_many_threads_and_all_have_their_turn() {
+    const CLIENTS: u64 = 320;
+    let provider = Provider::named("served");
+    let balancer = Balancer::before(&[provider.address], &["redirect_threads=16"]);
+    let before = wake_ups(&balancer.redirect);
+    for _ in 0..CLIENTS {
+        assert_eq!(drain(&mut connect(balancer.address())).0, b"served");
+    }
+    let after = wake_ups(&balancer.redirect);
+    let woken: Vec<u64> =
+        std::iter::zip(&after, before).map(|(after, before)| after - before).collect();
+    // About four for one client, and eighteen if it wakes all threads.
+    assert!(woken.iter().sum::<u64>() < 9 * CLIENTS, "{woken:?}");
+    let least = CLIENTS / 16 / 4;
+    assert!(woken.iter().all(|count| *count >= least), "each has some of the clients: {woken:?}");
 }

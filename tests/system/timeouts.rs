@@ -1,4 +1,4 @@
-//! Connections on which nothing happens any more.
+//! Connections that become idle.
 
 use crate::support::pegasus::Balancer;
 use crate::support::provider::Provider;
@@ -8,13 +8,13 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-/// Says something, and then nothing, whatever the client does.
+/// Sends something, and then nothing, whatever the client does.
 fn speechless() -> Provider {
     Provider::start(|mut stream| {
         let _ = stream.write_all(b"hello");
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        // It holds the connection until the other side is gone for good.
+        // It keeps the connection open until the other side is gone.
         while stream.write_all(b"").is_ok()
             && stream.take_error().is_ok_and(|error| error.is_none())
         {

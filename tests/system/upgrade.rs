@@ -1,4 +1,4 @@
-//! USR2: a new process takes the place of the old one, and no client notices.
+//! USR2: a new process takes over, and no client notices.
 
 use super::cluster::PATIENT;
 use super::reload::Configured;
@@ -19,11 +19,16 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{mpsc, Mutex};
 
-/// Processes that nobody else would end.
+/// Processes that are not children of the test, ended when dropped.
 #[derive(Default)]
 pub struct Successors(Vec<i32>);
 
 impl Successors {
+    /// One more that is ended with the test.
+    pub fn add(&mut self, id: i32) {
+        self.0.push(id);
+    }
+
     /// Waits until the successor of a process, which writes to the same log, serves.
     #[track_caller]
     pub fn upgrade(&mut self, process: &Process) -> i32 {
@@ -57,16 +62,85 @@ fn places(count: u16) -> Vec<SocketAddr> {
 }
 
 fn alive(id: i32) -> bool {
-    // One whose parent does not ask for it is a zombie at its end.
+    // A process that its parent does not wait for is a zombie at its end.
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Its loops have ended. It stays for its starter, which knows no other process.
+fn serves_nothing(process: &Process) -> bool {
+    process.open("anon_inode:[eventpoll]") == 0
+}
+
+#[test]
+fn the_first_process_stays_passes_signals_on_and_ends_with_the_last() {
+    let provider = Provider::echo();
+    let places = places(2);
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut successors = Successors::default();
+    for _ in 0..3 {
+        successors.upgrade(&configured.redirect);
+    }
+    until("only the first and the last are left", || {
+        successors.0.iter().filter(|id| alive(**id)).count() == 1
+            && serves_nothing(&configured.redirect)
+    });
+    configured.write(&format!("service_web_listen='{} {}'\n", places[0], places[1]));
+    configured.redirect.signal(libc::SIGHUP);
+    until("the new place is there", || visit(places[1], "x").is_ok());
+    configured.redirect.signal(libc::SIGUSR2);
+    until("a further one serves", || {
+        configured.redirect.log_with(&["serves from now on"]).len() == 4
+    });
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    until("all are gone", || TcpStream::connect(places[0]).is_err());
+}
+
+#[test]
+fn the_pid_file_names_the_process_that_serves_and_is_gone_at_the_end() {
+    let provider = Provider::echo();
+    let places = places(1);
+    let directory = crate::support::Directory::new();
+    let file = directory.file("pid");
+    let text = format!("service_web_listen={}\npid_file={file}\n", places[0]);
+    let mut configured = Configured::start(&[provider.address], &text);
+    let holds = |id: String| fs::read_to_string(&file).is_ok_and(|text| text.trim_end() == id);
+    until("it names the first", || holds(configured.redirect.id().to_string()));
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        let id = successors.upgrade(&configured.redirect);
+        until("it names the successor", || holds(id.to_string()));
+    }
+    until("the others serve nothing", || serves_nothing(&configured.redirect));
+    configured.redirect.signal(libc::SIGTERM);
+    assert_eq!(configured.redirect.ends(), 0);
+    assert!(fs::metadata(&file).is_err(), "it is gone");
+}
+
+#[test]
+fn a_starter_sees_that_the_last_process_was_killed() {
+    let provider = Provider::echo();
+    let places = places(1);
+    let mut configured =
+        Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
+    let mut successors = Successors::default();
+    successors.upgrade(&configured.redirect);
+    let last = successors.upgrade(&configured.redirect);
+    until("the others serve nothing", || {
+        !alive(successors.0[0]) && serves_nothing(&configured.redirect)
+    });
+    // SAFETY: plain numbers; the process was started by this test's own.
+    unsafe { libc::kill(last, libc::SIGKILL) };
+    assert_eq!(configured.redirect.ends(), 128 + libc::SIGKILL);
 }
 
 #[test]
 fn ten_upgrades_fail_nobody() {
     let provider = Provider::echo();
     let places = places(1);
-    let mut configured =
+    let configured =
         Configured::start(&[provider.address], &format!("service_web_listen={}\n", places[0]));
     let visits = Visits::start(places[0], 8);
     let mut successors = Successors::default();
@@ -76,7 +150,7 @@ fn ten_upgrades_fail_nobody() {
     }
     assert_eq!(visits.end(), Vec::<String>::new());
     assert_eq!(visit(places[0], "still there"), Ok(()));
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     until("only the last one is left", || {
         successors.0.iter().filter(|id| alive(**id)).count() == 1
     });
@@ -91,7 +165,7 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
     let mut configured = Configured::start(&[provider.address], &text);
     let mut old = running(places[0]);
     let mut waiting: Vec<TcpStream> = [0, 0, 1, 1].map(|number| connect(places[number])).into();
-    // The configuration is read anew: one place goes, one comes.
+    // The configuration is read again: one address goes, one comes.
     configured.write(&format!("{few}service_web_listen='{} {}'\n", places[0], places[2]));
     let mut successors = Successors::default();
     let id = successors.upgrade(&configured.redirect);
@@ -105,9 +179,9 @@ fn who_is_here_stays_and_who_waits_is_served_by_the_new_one() {
     old.write_all(b"goes on").unwrap();
     old.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     until("the old place is closed", || TcpStream::connect(places[1]).is_err());
-    // The new one is as good as the old one was.
+    // The new process can do all that the old one could.
     configured.write(&format!("service_web_listen={}\n", places[1]));
     // SAFETY: plain numbers; the process was started by this test's own.
     unsafe { libc::kill(id, libc::SIGHUP) };
@@ -147,8 +221,8 @@ fn the_program_is_the_one_that_is_there_now() {
     let directory = crate::support::Directory::new();
     let program = directory.file("pegasus");
     let replace = |with: &str| {
-        // By another process: what this one has open to write, a child that some other
-        // test begins just now would have too, and nobody may run such a file.
+        // By another process: a child that another test starts just now would inherit a
+        // descriptor of this one that is open for writing, and such a file cannot be run.
         assert!(Command::new("cp")
             .arg(with)
             .arg(directory.file("new"))
@@ -195,7 +269,7 @@ fn who_is_told_to_end_takes_its_successor_along() {
     copy(path());
     let text = format!("service_web_listen={}\n", places[0]);
     let mut configured = Configured::by(&program, &[provider.address], &text);
-    // One that is never ready, and does not end by itself within the test.
+    // A process that is never ready, and does not end by itself within the test.
     let slow = directory.write("slow", "#!/bin/sh\nexec sleep 300\n");
     fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
     copy(&slow);
@@ -220,7 +294,7 @@ fn a_queue_in_the_process_goes_along() {
         "pegasus.conf",
         &format!("queue_listen={}\nservice_web_listen={}\n", places[0], places[1]),
     );
-    let mut redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
+    let redirect = Redirect::of(program().args(["redirect", "-c", &conf, "-o", PATIENT]));
     let _monitor = monitor(places[0], provider.address, &["monitor_interval=1s"]);
     let mut old = running(places[1]);
     let visits = Visits::start(places[1], 4);
@@ -237,7 +311,7 @@ fn a_queue_in_the_process_goes_along() {
     old.write_all(b"goes on").unwrap();
     old.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut old), (b"goes on".to_vec(), End::Fin));
-    until("the old one is gone", || !redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&redirect));
 }
 
 #[test]
@@ -252,7 +326,7 @@ fn what_its_queue_was_offered_goes_along() {
             places[0], places[1]
         ),
     );
-    // Nobody waits, and no monitor comes to the new one.
+    // No request waits, and no monitor connects to the new process.
     let redirect =
         Redirect::of(Command::new(path()).args(["redirect", "-c", &conf, "-o", "redirect_wait=0"]));
     let offer = |tickets: u32, provider: SocketAddr| {
@@ -292,7 +366,7 @@ fn flows_of_the_old_process_have_their_answers() {
     });
     let places = places(1);
     let text = format!("service_web_listen={}/udp\nservice_web_udp_idle=1s\n", places[0]);
-    let mut configured = Configured::start(&[sink.address], &text);
+    let configured = Configured::start(&[sink.address], &text);
     let slow = sender(places[0]);
     let other = sender(places[0]);
     slow.send(b"slow").unwrap();
@@ -302,7 +376,7 @@ fn flows_of_the_old_process_have_their_answers() {
     go.send(()).unwrap();
     assert_eq!(hear(&slow), b"slow");
     assert_eq!(ask(&other, b"by the new one"), b"by the new one");
-    until("the old one is gone", || !configured.redirect.runs());
+    until("the old one serves nothing", || serves_nothing(&configured.redirect));
     assert_eq!(ask(&slow, b"by the new one, too"), b"by the new one, too");
 }
 

@@ -106,12 +106,12 @@ impl Handler for AdminServer {
 
     fn on_output(&mut self, (): (), _: &mut NoStateMachine, _: &mut Context) {}
 
-    fn on_command(&mut self, command: AdminCommand, _: &mut NoStateMachine, _: &mut Context) {
+    fn on_command(&mut self, command: AdminCommand, _: &mut NoStateMachine, cx: &mut Context) {
         match command {
             AdminCommand::End => self.ending = true,
         }
         // At once: who comes from now on is another process's.
-        self.listeners.close();
+        self.listeners.close(cx);
     }
 
     fn on_timeout(&mut self, _: &mut NoStateMachine, cx: &mut Context) {

@@ -11,7 +11,7 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
-use log::{debug, info, warn};
+use log::{debug, info, log, warn, Level};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -20,7 +20,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::channel::Responder;
 use pegasus_core::protocol::message::{ErrorCode, Reply};
-use pegasus_core::queue::ticket_queue::{Input, Output, QueueLog};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent, QueueLog};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -142,7 +142,16 @@ impl Handler for ControlServer {
             Output::PluginOk { service } => self.plugins.replied(service),
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
-                info!(target: "queue", "{note}");
+                let level = match note.event {
+                    ProviderEvent::Failed
+                    | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Contested => Level::Warn,
+                    ProviderEvent::Registered
+                    | ProviderEvent::Withdrew
+                    | ProviderEvent::Drained
+                    | ProviderEvent::Resumed => Level::Info,
+                };
+                log!(target: "queue", level, "{note}");
                 let QueueLog { event, service, provider } = note;
                 self.metrics.event(|| format!("{service}: {provider} {}", event.word()));
             }
@@ -157,12 +166,12 @@ impl Handler for ControlServer {
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
                 self.metrics.set_draining();
-                self.listeners.close();
+                self.listeners.close(cx);
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
             }
             QueueCommand::HandOver => {
-                self.listeners.close();
+                self.listeners.close(cx);
                 for key in self.connections.keys() {
                     self.flush(key, queue, cx);
                     self.close(key, queue, cx);

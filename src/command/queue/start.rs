@@ -5,7 +5,7 @@
 use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
 use crate::command::admin::{self, Admin, Metrics, Subject};
-use crate::command::daemon::{become_user, Daemon, SignalAction};
+use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
@@ -143,6 +143,7 @@ pub fn run(daemon: Daemon) -> i32 {
         flows: Arc::default(),
         per_provider: settings.metrics_per_provider,
     };
+    let pid_file = settings.pid_file.clone();
     let caught = queue_daemon
         .event_loop
         .catch_signals(move |signal| on_signal(signal, &source, &mut settings));
@@ -157,6 +158,7 @@ pub fn run(daemon: Daemon) -> i32 {
     }
     notify::ready();
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     queue_daemon.serve()
 }
 

@@ -29,6 +29,8 @@ pub struct ExitPolicy {
     idle_since: Option<Moment>,
     /// When to look whether the other workers are done.
     recheck_at: Option<Moment>,
+    /// New clients are still accepted although the process is to end: until when.
+    accept_until: Option<Moment>,
     /// Draining: until when.
     drain_until: Option<Moment>,
     /// Nothing is left to do but to send the last requests: since when.
@@ -42,9 +44,15 @@ impl ExitPolicy {
             run_mode,
             idle_since: None,
             recheck_at: None,
+            accept_until: None,
             drain_until: None,
             flushing_since: None,
         }
+    }
+
+    /// Whether other clients than those that are here may come until it is commanded to end.
+    pub fn is_daemon(&self) -> bool {
+        self.run_mode == RunMode::Forever
     }
 
     /// Whether the listen socket is lent by a superserver, which goes on listening.
@@ -57,8 +65,24 @@ impl ExitPolicy {
         self.is_draining() || self.run_mode == RunMode::OneClient
     }
 
+    /// Goes on accepting for so long, before the drain.
+    pub fn start_grace(&mut self, within: Span, now: Moment) {
+        self.accept_until = Some(now + within);
+    }
+
+    /// Whether the process is to end, and new clients are still accepted.
+    pub fn is_in_grace(&self) -> bool {
+        self.accept_until.is_some()
+    }
+
+    /// Whether the grace is over, so that the drain must be started.
+    pub fn is_grace_over(&self, now: Moment) -> bool {
+        self.accept_until.is_some_and(|until| now >= until)
+    }
+
     /// Starts to drain, which may take so long.
     pub fn start_drain(&mut self, within: Span, now: Moment) {
+        self.accept_until = None;
         self.drain_until = Some(now + within);
     }
 
@@ -113,7 +137,8 @@ impl ExitPolicy {
         }
         let lingers = self.lingers() && !self.is_draining();
         let linger = self.idle_since.filter(|_| lingers).map(|since| since + linger);
-        [linger, self.drain_until, self.recheck_at].into_iter().flatten().min()
+        let own = [linger, self.accept_until, self.drain_until, self.recheck_at];
+        own.into_iter().flatten().min()
     }
 }
 

@@ -15,7 +15,7 @@ use pegasus_core::base::address::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -229,6 +229,14 @@ impl ListenSockets {
         self.sockets.iter().filter(|listen_socket| listen_socket.shard == 0)
     }
 
+    /// Where they listen, each address once.
+    pub fn addresses(&self) -> Vec<(Transport, SocketAddr)> {
+        let address = |listen_socket: &ListenSocket| {
+            Some((listen_socket.listen.transport, listen_socket.socket.address().ok()?))
+        };
+        self.first_shards().filter_map(address).collect()
+    }
+
     /// How many workers their datagrams can be divided among.
     pub fn shard_count(&self) -> usize {
         self.sockets.iter().map(|listen_socket| listen_socket.shard + 1).max().unwrap_or(1)
@@ -352,7 +360,6 @@ fn bind<S: Bind>(listen: &ListenAddr, kind: impl Fn(S) -> Socket) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
 
     fn settings(lists: &[(&str, &str)]) -> Settings {
         let assignments: Vec<String> = lists

@@ -7,10 +7,12 @@
 
 mod access_log;
 mod address_sockets;
+mod blocked;
 mod deferred_connects;
 mod exit_policy;
 mod fallbacks;
 mod listen_sockets;
+mod own_listeners;
 mod per_source;
 mod proxy_protocol;
 mod queue_handle;

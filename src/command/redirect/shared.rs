@@ -3,8 +3,10 @@
 //! Owns the counts that hold for all workers together, and where the queue is.
 //! Starts nothing.
 
+use super::blocked::BlockedLog;
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenDiff;
+use super::own_listeners::OwnListeners;
 use super::queue_handle::{self, QueueHandle};
 use crate::command::admin::Metrics;
 use crate::command::queue::SharedQueue;
@@ -70,6 +72,10 @@ pub struct SharedState {
     pub client_count: SharedCounter,
     /// The same by their sources, where sources have a limit.
     pub source_limiter: Arc<Mutex<SourceLimiter>>,
+    /// Where this process listens.
+    pub own_listeners: OwnListeners,
+    /// What is logged of providers that cannot be reached from here.
+    pub blocked_log: BlockedLog,
     /// Pipes of all workers.
     pub pipe_count: SharedCounter,
     /// Flows of all workers.
@@ -93,6 +99,8 @@ impl SharedState {
             queue,
             client_count: SharedCounter::default(),
             source_limiter: Arc::default(),
+            own_listeners: OwnListeners::default(),
+            blocked_log: BlockedLog::default(),
             pipe_count: SharedCounter::default(),
             flow_count: Arc::default(),
             run_mode,

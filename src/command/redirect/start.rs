@@ -11,18 +11,21 @@ use super::shared::{local_handles_max, threads, QueueAccess, SharedState, Worker
 use super::supervisor::{Supervisor, ADMIN_PREFIX};
 use super::workers::{tcp_worker, RedirectDaemon};
 use crate::command::admin::{self, Admin, AdminListeners, Metrics, Subject};
-use crate::command::daemon::{become_user, Daemon};
+use crate::command::daemon::{become_user, Daemon, PidFile};
 use crate::command::exit;
 use crate::command::queue::{Embedded, NamedListeners};
+use crate::command::terminal::print_error;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
+use crate::logging::LogDestination;
 use crate::os::inherit::{Handover, Inherited, Predecessor};
 use crate::os::signal::Signal;
 use crate::os::socket::{self, Socket};
-use crate::os::{notify, service_manager};
+use crate::os::{keeper, notify, service_manager};
 use log::{error, info, warn};
 use mio::net::TcpStream;
 use pegasus_core::base::address::{ListenAddr, Transport};
+use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::redirector::Redirector;
 use std::io;
@@ -40,7 +43,7 @@ pub fn run(daemon: Daemon) -> i32 {
     let result = match inherited {
         Inherited::Nothing => standalone(settings, &source, None),
         Inherited::Handed(handover) => standalone(settings, &source, Some(handover)),
-        Inherited::Client(stream) => serve_one_client(settings, service, stream),
+        Inherited::Client(stream) => serve_one_client(settings, &source, service, stream),
         Inherited::Sockets { listeners, datagrams, borrowed } => {
             let listeners = listeners.into_iter().map(|(name, socket)| (name, Socket::Tcp(socket)));
             let datagrams = datagrams.into_iter().map(|(name, socket)| (name, Socket::Udp(socket)));
@@ -71,19 +74,23 @@ fn service_of(
     named.or(by_port.map(|service| service.name)).unwrap_or(ServiceName::DEFAULT)
 }
 
-/// Started by a superserver for one client.
+/// Serves the one client that a superserver started this process for. The exit status
+/// says whether it was served: some superservers log it.
 fn serve_one_client(
     mut settings: Settings,
+    source: &ConfigSource,
     service: Option<ServiceName>,
     stream: std::net::TcpStream,
 ) -> io::Result<i32> {
     let QueueLocation::Remote(queue) = settings.asked_queue() else {
-        error!(
-            target: "config",
-            "redirect_queue=embedded: the superserver starts a process for each client, and a \
-             queue in it would end with that client (run `pegasus queue`, and name its address \
-             here)"
-        );
+        let why = "redirect_queue=embedded: the superserver starts a process for each client, and \
+                   a queue in it would end with that client (run `pegasus queue`, and name its \
+                   address here)";
+        error!(target: "config", "{why}");
+        // The log may be far from the terminal of the person who tries this.
+        if !source.stderr_was_client && settings.log != LogDestination::Stderr {
+            print_error(format_args!("pegasus: {why}"));
+        }
         return Ok(exit::CONFIG);
     };
     stream.set_nonblocking(true)?;
@@ -112,7 +119,16 @@ fn serve_one_client(
     let stream = TcpStream::from_std(stream);
     worker.admit(stream, arrival, permit, &mut redirector, event_loop.context());
     event_loop.run(&mut redirector, &mut worker)?;
-    Ok(exit::OK)
+    Ok(match worker.last_outcome() {
+        Some(
+            Outcome::NoTicket
+            | Outcome::NobodyLeft
+            | Outcome::QueueUnreachable
+            | Outcome::QueueRefused,
+        ) => exit::UNAVAILABLE,
+        Some(Outcome::OutOfSockets) => exit::SYSTEM,
+        _ => exit::OK,
+    })
 }
 
 /// Serves all services of the configuration; perhaps in the place of another process.
@@ -230,6 +246,7 @@ fn serve_all(
     // Listeners that this process has no use for are closed.
     inherited.queue.clear();
     become_user(&settings)?;
+    let pid_file = settings.pid_file.clone();
     let owns_listeners = diff.is_some();
     let mut diff = diff.unwrap_or_default();
     // Clients in the backlog of a socket that is to be closed are still served: the
@@ -266,6 +283,7 @@ fn serve_all(
     info!(target: "redirect", "ready {listening}");
     notify::ready();
     service_manager::ready();
+    let _pid_file = PidFile::write(pid_file.as_deref());
     let follower = match inherited.predecessor.take() {
         Some(predecessor) => Some(follower.follow(predecessor, metrics)?),
         None => None,
@@ -279,7 +297,7 @@ fn serve_all(
     if let Some(embedded) = embedded {
         embedded.stop();
     }
-    Ok(status)
+    Ok(keeper::stay().unwrap_or(status))
 }
 
 /// Where this process is looked at. A process that a superserver starts again and again

@@ -9,16 +9,18 @@ use super::shared::{QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::admin::{Admin, AdminListeners, Metrics};
 use crate::command::daemon::warn_about_limit;
+use crate::command::own_offers;
 use crate::command::queue::{self, NamedListeners};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
-use crate::os::notify;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
+use crate::os::{keeper, notify};
 use log::{error, info, warn};
+use pegasus_core::base::address::Transport;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -84,6 +86,7 @@ impl Supervisor {
             metrics: Metrics::default(),
             admin: None,
         };
+        state.update_own_listeners();
         Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -123,13 +126,20 @@ impl Supervisor {
     /// Does what a signal means.
     pub fn on_signal(&self, signal: Signal) {
         let phase = self.state().phase;
+        let passed_on = keeper::pass_on(signal);
         match signal {
             Signal::Reopen => logging::reopen(),
+            Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
-                info!(target: "redirect", "draining");
                 notify::stopping();
                 let mut state = self.state();
                 state.metrics.set_draining();
+                let grace = state.pool.shared.settings.redirect_accept_grace;
+                if phase == ProcessPhase::Ending || grace.is_zero() {
+                    info!(target: "redirect", "draining");
+                } else {
+                    info!(target: "redirect", "accepting for another {grace}, then draining");
+                }
                 // A service manager that ends this process does not know that one.
                 if let Some(successor) = state.successor.take() {
                     successor.end();
@@ -171,6 +181,9 @@ impl Supervisor {
         state.metrics.event(|| "configuration read again".to_string());
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
+        own_offers::warnings("redirect", &fresh)
+            .iter()
+            .for_each(|warning| warn!(target: "config", "{warning}"));
         if let Some((loop_handle, _)) = &state.queue {
             loop_handle.send(queue::QueueCommand::Reconfigure(Box::new((*fresh).clone())));
         }
@@ -210,6 +223,7 @@ impl Supervisor {
         }
         match ready {
             Ok(()) => {
+                keeper::follow(id);
                 info!(target: "redirect", "process {id} serves from now on; draining");
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
@@ -261,12 +275,22 @@ impl State {
         start_successor(&sockets, &data)
     }
 
+    /// Lets the workers know where this process listens.
+    fn update_own_listeners(&self) {
+        let mut own = self.listen_sockets.addresses();
+        for (_, listener) in self.queue.iter().flat_map(|(_, listeners)| listeners) {
+            own.extend(listener.local_addr().ok().map(|address| (Transport::Tcp, address)));
+        }
+        self.pool.shared.own_listeners.set(own);
+    }
+
     /// Changes the listen sockets: commands the workers, and starts those that are missing.
     fn apply(&mut self, diff: ListenDiff) {
         if diff.is_empty() {
             return;
         }
         info!(target: "redirect", "{}", self.listen_sockets.apply(&diff));
+        self.update_own_listeners();
         let opened = diff.opened.iter().map(|listen_socket| listen_socket.number).collect();
         self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         // New workers start with all listen sockets.

@@ -4,6 +4,7 @@
 //! tunnels. Not responsible for which provider a client gets, nor for moving bytes.
 
 use super::access_log::log_note;
+use super::blocked::{self, OWN_LISTENER};
 use super::deferred_connects::DeferredConnects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
@@ -21,13 +22,14 @@ use log::{debug, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::Token;
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
-use pegasus_core::redirect::redirector::{Failure, Input, Output, Redirector};
+use pegasus_core::redirect::redirector::{Failure, Input, Output, RedirectLog, Redirector};
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +81,7 @@ pub struct TcpWorker {
     buffers: RelayBuffers,
     clients_max: usize,
     deferred_connects: DeferredConnects,
+    last_outcome: Option<Outcome>,
     per_source: PerSourceLimit,
 }
 
@@ -87,6 +90,13 @@ enum TokenKind {
     Provider,
     Listener,
     Queue,
+}
+
+/// Whether a socket is its own peer. Where nothing listens at a port of this host, the
+/// system may choose that port for the connecting socket too (RFC 9293, 3.5): the two
+/// ends of the handshake are one.
+fn is_connected_to_itself(provider: &TcpStream) -> bool {
+    matches!((provider.local_addr(), provider.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
 }
 
 fn token(number: usize, kind: TokenKind) -> Token {
@@ -146,6 +156,9 @@ impl Handler for TcpWorker {
             }
             Output::Log(note) => {
                 self.base.metrics.record(&note, false);
+                if let RedirectLog::Closed { outcome, .. } = note {
+                    self.last_outcome = Some(outcome);
+                }
                 log_note(&note, self.base.proxy_protocol.is_check(&note));
             }
         }
@@ -161,7 +174,7 @@ impl Handler for TcpWorker {
     }
 
     fn on_timeout(&mut self, redirector: &mut Redirector, cx: &mut Context) {
-        self.base.handle_timeout(redirector, cx);
+        worker::on_timeout(self, redirector, cx);
         while let Some(key) = self.base.proxy_protocol.pop_expired(cx.now) {
             self.on_identified(key, Identified::Rejected, redirector, cx);
         }
@@ -246,7 +259,7 @@ impl Worker for TcpWorker {
     fn stop_listening(&mut self, _: &mut Redirector, cx: &mut Context) {
         if self.base.exit_policy.lingers() {
             // Clients in the backlog are left to the superserver.
-            self.listeners.close();
+            self.listeners.close(cx);
         }
         self.listeners.close_all_when_empty(cx.now);
     }
@@ -304,8 +317,14 @@ impl TcpWorker {
             buffers,
             clients_max: budget.clients,
             deferred_connects: DeferredConnects::default(),
+            last_outcome: None,
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
         })
+    }
+
+    /// How the last client ended.
+    pub fn last_outcome(&self) -> Option<Outcome> {
+        self.last_outcome
     }
 
     fn silence_max(&self, client: &Client) -> Span {
@@ -420,6 +439,11 @@ impl TcpWorker {
         cx: &mut Context,
     ) -> Result<(), io::Error> {
         let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        if self.base.own_listeners.leads_back(Transport::Tcp, to, cx.now) {
+            self.base.blocked_log.log(to, &OWN_LISTENER, cx.now);
+            redirector.handle_input(Input::ConnectBlocked { client: key }, cx.now);
+            return Ok(());
+        }
         client.phase = TunnelPhase::Connecting;
         client.connect_started = cx.now;
         let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
@@ -450,13 +474,14 @@ impl TcpWorker {
                     self.buffers.close_idle_pipes();
                     return Err(error);
                 }
-                // No provider is to blame, unless it can never be reached from here.
-                let stuck = socket::is_port_exhausted(&error) && socket::has_address_for(to);
-                let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
-                redirector.handle_input(
-                    if stuck { Input::NoLocalPort { client: key } } else { failed },
-                    cx.now,
-                );
+                client.phase = TunnelPhase::Waiting;
+                if blocked::is_blocked(&error, to) {
+                    self.base.blocked_log.log(to, &error, cx.now);
+                    redirector.handle_input(Input::ConnectBlocked { client: key }, cx.now);
+                } else {
+                    let failed = Input::ConnectFailed { client: key, why: Failure::Refused };
+                    redirector.handle_input(failed, cx.now);
+                }
             }
         }
         Ok(())
@@ -484,6 +509,9 @@ impl TcpWorker {
 
     fn on_connected(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        if client.tunnel.provider().is_some_and(is_connected_to_itself) {
+            return self.on_connect_failed(key, Failure::Refused, redirector, cx);
+        }
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
         if let Some(service) = client.service {
@@ -551,9 +579,10 @@ impl TcpWorker {
         cx: &mut Context,
     ) {
         let Some(client) = self.clients.get(key) else { return };
-        let (sent, received) = client.tunnel.moved();
+        let ((sent, received), result) = (client.tunnel.moved(), client.tunnel.result(outcome));
         self.drop_client(key);
-        redirector.handle_input(Input::Closed { client: key, outcome, sent, received }, cx.now);
+        redirector
+            .handle_input(Input::Closed { client: key, outcome, result, sent, received }, cx.now);
     }
 
     fn drop_client(&mut self, key: Key) {
@@ -566,7 +595,10 @@ impl TcpWorker {
             if let Some(source) = client.source {
                 self.per_source.release(source);
             }
-            self.listeners.resume();
+            let was_full = self.base.client_count.count() >= self.clients_max;
+            // Its permit goes first, so that there is room.
+            drop(client);
+            self.listeners.resume(was_full);
         }
     }
 }

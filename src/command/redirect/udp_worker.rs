@@ -8,6 +8,7 @@
 
 use super::access_log::AccessLog;
 use super::address_sockets::AddressSockets;
+use super::blocked::{is_forbidden, OWN_LISTENER};
 use super::listen_sockets::ListenSocket;
 use super::shared::{SharedState, WorkerCommand};
 use super::upstreams::{SendResult, Upstream, Upstreams};
@@ -20,6 +21,7 @@ use log::{debug, info};
 use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Token};
+use pegasus_core::base::address::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
@@ -149,7 +151,7 @@ impl Handler for UdpWorker {
     }
 
     fn on_timeout(&mut self, flows: &mut Flows, cx: &mut Context) {
-        self.base.handle_timeout(flows, cx);
+        worker::on_timeout(self, flows, cx);
         if self.paused_until.is_some_and(|until| cx.now >= until) {
             self.paused_until = None;
         }
@@ -415,9 +417,8 @@ impl UdpWorker {
                         flows.on_datagram(key, listener.service, listener.port, datagram, cx.now);
                     let Some((flow, to)) = routed else { continue };
                     let Some(upstream) = self.upstreams.get(flow) else { continue };
-                    if upstream.send(datagram, to) == SendResult::Unreachable {
-                        flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
-                    }
+                    let result = upstream.send(datagram, to);
+                    self.on_sent(flow, to, result, flows, cx);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // An earlier answer found its client gone. The error came in the place of
@@ -438,27 +439,56 @@ impl UdpWorker {
 
     /// Opens a flow's socket and sends what waited for it.
     fn open_upstream(&mut self, flow: Key, to: SocketAddr, flows: &mut Flows, cx: &mut Context) {
+        if self.base.own_listeners.leads_back(Transport::Udp, to, cx.now) {
+            self.base.blocked_log.log(to, &OWN_LISTENER, cx.now);
+            return flows.handle_input(Input::SendBlocked { flow }, cx.now);
+        }
         let header = self.header(flow, flows);
         let token = token(flow.index(), TokenKind::Upstream);
         let port_may_change = flows.is_tftp(flow);
         let upstream = match Upstream::open(flow, to, port_may_change, header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
+            // Without a local port for this provider there is none for another one.
             Err(error)
                 if socket::is_out_of_sockets(&error) || socket::is_port_exhausted(&error) =>
             {
-                return flows.handle_input(Input::NoLocalPort { flow }, cx.now);
+                return flows.handle_input(Input::NoSocket { flow }, cx.now);
+            }
+            Err(error) if is_forbidden(&error) => {
+                self.base.blocked_log.log(to, &error, cx.now);
+                return flows.handle_input(Input::SendBlocked { flow }, cx.now);
             }
             Err(error) => {
                 debug!(target: "redirect", "{to}: {error}");
                 return flows.handle_input(Input::OpenFailed { flow }, cx.now);
             }
         };
-        let refused = flows
-            .unconfirmed(flow)
-            .any(|datagram| upstream.send(datagram, to) == SendResult::Unreachable);
+        let failed =
+            |result: &SendResult| matches!(result, SendResult::Unreachable | SendResult::Blocked);
+        let results = flows.unconfirmed(flow).map(|datagram| upstream.send(datagram, to));
+        let result = { results }.find(failed).unwrap_or(SendResult::Sent);
         flows.handle_input(Input::Opened { flow }, cx.now);
-        if refused {
-            flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+        self.on_sent(flow, to, result, flows, cx);
+    }
+
+    /// Handles what became of a datagram to a provider.
+    fn on_sent(
+        &mut self,
+        flow: Key,
+        to: SocketAddr,
+        result: SendResult,
+        flows: &mut Flows,
+        cx: &Context,
+    ) {
+        match result {
+            SendResult::Sent | SendResult::Lost => {}
+            SendResult::Unreachable => {
+                flows.handle_input(Input::ProviderUnreachable { flow }, cx.now);
+            }
+            SendResult::Blocked => {
+                self.base.blocked_log.log(to, &"the system forbids to send there", cx.now);
+                flows.handle_input(Input::SendBlocked { flow }, cx.now);
+            }
         }
     }
 

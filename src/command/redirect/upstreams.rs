@@ -3,6 +3,7 @@
 //! Owns what is known of such a socket: its flow, the PROXY header that is still to be
 //! sent, and whether an answer is due. Not responsible for which provider a flow gets.
 
+use super::blocked::is_forbidden;
 use crate::net::event_loop::Context;
 use crate::os::datagram;
 use crate::os::socket::is_port_exhausted;
@@ -24,6 +25,8 @@ pub enum SendResult {
     Lost,
     /// Nothing listens at the provider's address, or no route leads there.
     Unreachable,
+    /// A local firewall or policy forbids to send there.
+    Blocked,
 }
 
 /// A socket that leads to a flow's provider.
@@ -99,6 +102,8 @@ impl Upstream {
                 debug!(target: "redirect", "{to}: a datagram of {} bytes: {error}", bytes.len());
                 if datagram::is_unreachable(&error) {
                     SendResult::Unreachable
+                } else if is_forbidden(&error) {
+                    SendResult::Blocked
                 } else {
                     SendResult::Lost
                 }

@@ -3,9 +3,11 @@
 //!
 //! Owns the parts that both have. Not responsible for sockets of clients and providers.
 
+use super::blocked::BlockedLog;
 use super::exit_policy::ExitPolicy;
 use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
+use super::own_listeners::OwnListeners;
 use super::proxy_protocol::ProxyProtocol;
 use super::queue_handle::QueueHandle;
 use super::shared::{SharedState, WorkerCommand};
@@ -53,6 +55,10 @@ pub struct WorkerBase {
     pub proxy_protocol: ProxyProtocol,
     pub exit_policy: ExitPolicy,
     pub settings: Arc<Settings>,
+    /// Where this process listens.
+    pub own_listeners: OwnListeners,
+    /// What is logged of providers that cannot be reached from here.
+    pub blocked_log: BlockedLog,
     /// TCP clients of all workers.
     pub client_count: SharedCounter,
     /// Flows of all workers.
@@ -78,6 +84,8 @@ impl WorkerBase {
             proxy_protocol: ProxyProtocol::new(&shared.settings),
             exit_policy: ExitPolicy::new(shared.run_mode),
             settings: shared.settings.clone(),
+            own_listeners: shared.own_listeners.clone(),
+            blocked_log: shared.blocked_log.clone(),
             client_count: shared.client_count.clone(),
             flow_count: shared.flow_count.clone(),
             metrics: shared.metrics.worker(),
@@ -109,7 +117,7 @@ impl WorkerBase {
     }
 
     /// Time passed: the deadlines of the queue handle and of look-ups.
-    pub fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
+    fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
         self.queue.handle_timeout(cx);
         self.handle_queue_events(machine, cx.now);
         for (service, addresses) in self.fallbacks.resolve(cx) {
@@ -117,8 +125,7 @@ impl WorkerBase {
         }
     }
 
-    /// When [`handle_timeout`](WorkerBase::handle_timeout) must be called, or the worker
-    /// may have to end.
+    /// When [`on_timeout`] must be called, or the worker may have to end.
     pub fn next_timeout(&self) -> Option<Moment> {
         let exit = self.exit_policy.next_timeout(self.settings.redirect_linger);
         let own = [self.queue.next_timeout(), self.fallbacks.next_timeout(), exit];
@@ -185,15 +192,10 @@ pub fn on_command<W: Worker>(
     cx: &mut Context,
 ) {
     match command {
-        WorkerCommand::Terminate if worker.base().exit_policy.is_draining() => {
-            worker.base().exit_policy.start_drain(Span::ZERO, cx.now);
-        }
-        WorkerCommand::Terminate => {
-            start_drain(worker.base(), cx.now);
-            worker.stop_listening(machine, cx);
-        }
+        WorkerCommand::Terminate => terminate(worker, machine, cx),
         WorkerCommand::HandOver => {
-            start_drain(worker.base(), cx.now);
+            let base = worker.base();
+            base.exit_policy.start_drain(base.settings.drain_timeout, cx.now);
             worker.hand_over(machine, cx);
         }
         WorkerCommand::UpdateListeners(diff) => {
@@ -214,6 +216,26 @@ pub fn on_command<W: Worker>(
     }
 }
 
-fn start_drain(base: &mut WorkerBase, now: Moment) {
-    base.exit_policy.start_drain(base.settings.drain_timeout, now);
+/// Ends in good order, perhaps after a grace; the second time at once.
+fn terminate<W: Worker>(worker: &mut W, machine: &mut W::StateMachine, cx: &mut Context) {
+    let WorkerBase { exit_policy, settings, .. } = worker.base();
+    let grace = settings.redirect_accept_grace;
+    if exit_policy.is_draining() || exit_policy.is_in_grace() {
+        exit_policy.start_drain(Span::ZERO, cx.now);
+    } else if exit_policy.is_daemon() && !grace.is_zero() {
+        return exit_policy.start_grace(grace, cx.now);
+    } else {
+        exit_policy.start_drain(settings.drain_timeout, cx.now);
+    }
+    worker.stop_listening(machine, cx);
+}
+
+/// Time passed, for what both kinds have.
+pub fn on_timeout<W: Worker>(worker: &mut W, machine: &mut W::StateMachine, cx: &mut Context) {
+    let base = worker.base();
+    base.handle_timeout(machine, cx);
+    if base.exit_policy.is_grace_over(cx.now) {
+        base.exit_policy.start_drain(base.settings.drain_timeout, cx.now);
+        worker.stop_listening(machine, cx);
+    }
 }

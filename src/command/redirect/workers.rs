@@ -236,7 +236,9 @@ impl RedirectDaemon {
         for listen_socket in listen_sockets.first_shards() {
             addresses.push((listen_socket.service, listen_socket.socket.address()?));
         }
-        let mut pool = WorkerPool::new(SharedState::new(settings, queue, run_mode, metrics));
+        let shared = SharedState::new(settings, queue, run_mode, metrics);
+        shared.own_listeners.set(listen_sockets.addresses());
+        let mut pool = WorkerPool::new(shared);
         let mut workers = pool.missing_workers(listen_sockets)?.into_iter();
         let Some(mut first) = workers.next() else {
             return Err(io::Error::other("nothing to serve"));

@@ -4,35 +4,48 @@
 //! progress, less those only waiting for a CPU, divided by the utilisation of
 //! the CPUs, is what fills them. A service that mostly waits for others gets
 //! many slots, one that computes gets as many as there are CPUs; nothing to
-//! configure. Reads nothing itself.
+//! configure. It orders providers and refuses nobody. Reads nothing itself.
 
 pub use crate::base::sample::Sample;
 use crate::base::time::Span;
 
-/// What is offered before anything is learned. Too high costs nothing, too low
-/// throttles; this is a quarter of the paper's capacity of 100.
-pub const SLOTS_START: f64 = 25.0;
-/// Capacity in slots: the ceiling of what may run and queue at the provider.
-pub const CAPACITY_PER_SLOT: f64 = 4.0;
+/// Requests a second and CPU, before anything is learned of queues that count none.
+const PAPER_START: f64 = 25.0;
+/// How far beyond what the requests that end need at once the slots may be.
+const USEFUL_MARGIN: f64 = 1.1;
 /// Below these nothing can be learned.
-const UTILISATION_MIN: f64 = 0.05;
-const ACTIVE_MIN: f64 = 0.05;
+pub(super) const UTILISATION_MIN: f64 = 0.05;
+pub(super) const ACTIVE_MIN: f64 = 0.05;
 /// How fast the estimator learns.
 const LEARNING: Span = Span::from_secs(10);
 const LEARNING_PAPER: Span = Span::from_secs(5);
 /// In paper mode a little more than the host did is offered.
 const PAPER_MARGIN: f64 = 1.25;
+/// Up to so many slots a CPU a service only computes, as far as readings can show.
+const COMPUTES: f64 = 1.3;
 /// Slots a CPU, where the load source tells neither utilisation nor queue.
 const SLOTS_PER_CPU: f64 = 4.0;
 
-/// An exponential average.
+/// An exponential average; of what it has seen, while that is not long.
 #[derive(Clone, Copy, Debug, Default)]
-struct Average(f64);
+pub(super) struct Average {
+    sum: f64,
+    weight: f64,
+}
 
 impl Average {
-    fn update(&mut self, value: f64, over: Span, memory: Span) {
-        let weight = 1.0 - (-over.as_secs_f64() / memory.as_secs_f64()).exp();
-        self.0 += weight * (value - self.0);
+    pub(super) fn update(&mut self, value: f64, over: Span, memory: Span) {
+        let kept = (-over.as_secs_f64() / memory.as_secs_f64()).exp();
+        self.sum = self.sum * kept + value * (1.0 - kept);
+        self.weight = self.weight * kept + (1.0 - kept);
+    }
+
+    pub(super) fn value(&self) -> f64 {
+        if self.weight > 0.0 {
+            self.sum / self.weight
+        } else {
+            0.0
+        }
     }
 }
 
@@ -53,21 +66,28 @@ impl CapacityEstimator {
         CapacityEstimator {
             active: Average::default(),
             utilisation: Average::default(),
-            slots: SLOTS_START,
+            slots: cpus,
             rate: Average::default(),
             utilisation_paper: Average::default(),
-            per_second: SLOTS_START * cpus,
+            per_second: PAPER_START * cpus,
         }
     }
 
     /// Learns from one interval of the length `over`: the sample, the requests
-    /// in progress that the queues reported, and the requests that queues
-    /// which count none granted.
-    pub fn observe(&mut self, sample: &Sample, active: f64, granted_paper: f64, over: Span) {
+    /// in progress that the queues reported, how many of them are of use (none:
+    /// not known), and the requests that queues which count none granted.
+    pub fn observe(
+        &mut self,
+        sample: &Sample,
+        active: f64,
+        useful: Option<f64>,
+        granted_paper: f64,
+        over: Span,
+    ) {
         let (Some(utilisation), Some(queued)) = (sample.utilisation, sample.queued) else {
             // Without both readings there is nothing to learn from.
             self.slots = match sample.utilisation {
-                Some(_) => SLOTS_START,
+                Some(_) => sample.cpus,
                 None => SLOTS_PER_CPU * sample.cpus,
             }
             .max(sample.cpus);
@@ -76,19 +96,23 @@ impl CapacityEstimator {
         if utilisation > UTILISATION_MIN && active > ACTIVE_MIN {
             self.active.update((active - queued).max(0.0), over, LEARNING);
             self.utilisation.update(utilisation, over, LEARNING);
-            self.slots = self.active.0 / self.utilisation.0;
+            // Sessions, slow disks and hung requests are in progress, but not of use.
+            let useful = useful.map_or(f64::INFINITY, |useful| USEFUL_MARGIN * useful);
+            self.slots = self.active.value().min(useful) / self.utilisation.value();
         }
         self.slots = self.slots.max(sample.cpus);
         if utilisation > UTILISATION_MIN && granted_paper > 0.0 {
             self.rate.update(granted_paper / over.as_secs_f64().max(1e-3), over, LEARNING_PAPER);
             self.utilisation_paper.update(utilisation, over, LEARNING_PAPER);
-            self.per_second = self.rate.0 / self.utilisation_paper.0;
+            self.per_second = self.rate.value() / self.utilisation_paper.value();
         }
     }
 
     /// The slots of the host: none if a source calls it full.
     pub fn slots(&self, sample: &Sample) -> f64 {
-        self.slots * spare(sample)
+        // Of equal hosts that compute none is to seem larger than another.
+        let slots = if self.slots < COMPUTES * sample.cpus { sample.cpus } else { self.slots };
+        slots * spare(sample)
     }
 
     /// Requests that the host can take in an interval, for queues that
@@ -121,7 +145,7 @@ mod tests {
         };
         let mut estimator = CapacityEstimator::new(cpus);
         for _ in 0..60 {
-            estimator.observe(&sample, active, 0.0, Span::from_secs(1));
+            estimator.observe(&sample, active, None, 0.0, Span::from_secs(1));
         }
         estimator.slots(&sample)
     }
@@ -138,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn it_starts_at_25_and_never_falls_below_the_cpus() {
-        assert_eq!(learned(4.0, 0.0, 0.9, 0.0), 25.0);
+    fn it_starts_with_the_cpus_and_never_falls_below_them() {
+        assert_eq!(learned(4.0, 0.0, 0.9, 0.0), 4.0);
         assert_eq!(learned(4.0, 0.5, 1.0, 3.0), 4.0);
     }
 
@@ -153,7 +177,7 @@ mod tests {
             load: Some(load),
             full: None,
         };
-        estimator.observe(&sample(0.5), 1.0, 0.0, Span::from_secs(1));
+        estimator.observe(&sample(0.5), 1.0, None, 0.0, Span::from_secs(1));
         assert_eq!(
             (
                 estimator.slots(&sample(0.0)),
@@ -171,7 +195,7 @@ mod tests {
             Sample { cpus: 4.0, utilisation: Some(0.5), queued: Some(0.0), load: None, full: None };
         let mut estimator = CapacityEstimator::new(4.0);
         for _ in 0..60 {
-            estimator.observe(&sample, 0.0, 40.0, Span::from_secs(1));
+            estimator.observe(&sample, 0.0, None, 40.0, Span::from_secs(1));
         }
         assert!((estimator.per_interval(&sample, Span::from_secs(1)) - 100.0).abs() < 0.1);
     }

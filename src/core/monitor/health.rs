@@ -18,6 +18,11 @@ impl Health {
         Health { rise: rise.max(1), fall: fall.max(1), healthy: None, streak: 0 }
     }
 
+    /// The same health, with other rows from now on.
+    pub fn with(self, rise: u32, fall: u32) -> Health {
+        Health { rise: rise.max(1), fall: fall.max(1), ..self }
+    }
+
     /// The result of a check; answers whether the health changed by it.
     pub fn checked(&mut self, good: bool) -> bool {
         let Some(well) = self.healthy else {

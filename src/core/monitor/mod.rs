@@ -1,7 +1,9 @@
-//! Bidding for work: from what the host and the queues say to tickets.
+//! The monitor: from the load of the host and the feedback of the queues to tickets.
 
 pub mod apportion;
 pub mod capacity;
 pub mod health;
 #[allow(clippy::module_inception)] // its state machine gives the module its name
 pub mod monitor;
+pub mod overload;
+pub mod strict;

@@ -253,6 +253,7 @@ impl<T> Requester<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::message::RequestResult;
 
     fn sent(channel: &mut Responder) -> String {
         let text = String::from_utf8(channel.out.bytes().to_vec()).unwrap();
@@ -320,7 +321,10 @@ mod tests {
         channel.receive(b"pegasus://b/done?id=1");
         assert_eq!(channel.next_request(), None);
         channel.end();
-        assert_eq!(channel.next_request(), Some((Some(0), Request::Done { id: 1, unused: false })));
+        assert_eq!(
+            channel.next_request(),
+            Some((Some(0), Request::Done { id: 1, result: RequestResult::Good }))
+        );
         assert!(!channel.finished());
         channel.reply(Some(0), Reply::Ok);
         assert!(!channel.finished(), "the answer is still to be sent");
@@ -331,7 +335,7 @@ mod tests {
     #[test]
     fn the_asker_tells_answers_apart() {
         let mut asking = Requester::default();
-        asking.send(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.send(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         assert_eq!(asking.out.bytes(), b"pegasus://b/done?id=9\n");
         asking.receive(b"10.0.0.7:80 id=3\nok\nok\n");
         assert!(matches!(asking.next_reply(), Ok(Some(Matched::ById(3, _)))));
@@ -345,7 +349,7 @@ mod tests {
         for purpose in ['a', 'b', 'c'] {
             asking.send(&"b", &Request::Status { service: None }, purpose);
         }
-        asking.send(&"b", &Request::Done { id: 9, unused: false }, 'd');
+        asking.send(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
         assert!(matches!(asking.next_reply(), Ok(Some(Matched::ById(3, _)))));
         assert_eq!(asking.next_reply(), Ok(None));

@@ -8,7 +8,7 @@ use crate::base::address::{digits, Provider, ProviderSpec};
 use crate::base::decimal::{self, Thousandths};
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
-use crate::base::ticket::TICKETS_MAX;
+use crate::base::ticket::{Weight, TICKETS_MAX};
 use crate::base::time::Span;
 use crate::base::url::{Encoded, Url};
 use std::borrow::Cow;
@@ -32,6 +32,8 @@ pub enum Request {
         tickets: u32,
         /// Requests at once at the most; 0 withdraws.
         capacity: u32,
+        /// The slots behind the offer, which order providers; the tickets if not written.
+        weight: Option<Weight>,
         /// How long the offer holds; the queue's default if not written.
         lease: Option<Span>,
     },
@@ -50,8 +52,8 @@ pub enum Request {
     Done {
         /// The asker's number.
         id: u32,
-        /// The provider never had to do with it, so that it says nothing of it.
-        unused: bool,
+        /// What the provider made of it.
+        result: RequestResult,
     },
     /// A provider leaves; its running requests stay.
     Withdraw {
@@ -176,6 +178,48 @@ pub enum Mode {
     Paper,
 }
 
+/// How a counted request ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RequestResult {
+    /// The provider served it.
+    #[default]
+    Good,
+    /// The client had sent something, and the provider ended without a byte.
+    Empty,
+    /// The provider reset the connection without a byte.
+    Reset,
+    /// It says nothing about the provider, which was perhaps never reached.
+    Unused,
+}
+
+impl RequestResult {
+    const ALL: [RequestResult; 4] =
+        [RequestResult::Good, RequestResult::Empty, RequestResult::Reset, RequestResult::Unused];
+
+    /// The word on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            RequestResult::Good => "good",
+            RequestResult::Empty => "empty",
+            RequestResult::Reset => "reset",
+            RequestResult::Unused => "unused",
+        }
+    }
+}
+
+/// What a queue that counts requests knows of those of a provider.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Progress {
+    /// Requests in progress now.
+    pub now: u32,
+    /// Requests that ended since the previous ticket message and were served.
+    pub ended: u64,
+    /// Their mean time, in seconds.
+    pub held: f64,
+    /// Their geometric mean time, in seconds: a few that stay do not change it.
+    pub usual: f64,
+}
+
 /// What a queue tells a provider about itself since its previous ticket message.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Feedback {
@@ -187,6 +231,10 @@ pub struct Feedback {
     pub waiting: u64,
     /// How its grants are counted.
     pub mode: Mode,
+    /// Of requests in progress and ended; a queue of the first version does not tell.
+    pub progress: Option<Progress>,
+    /// Another connection that is alive offers the same provider.
+    pub contested: bool,
 }
 
 /// What a `drain` or `resume` left behind.
@@ -240,10 +288,10 @@ impl Request {
         }
         let mut parameters = Parameters::default();
         let known: &[&str] = match url.path {
-            "/ticket" => &["provider", "tickets", "capacity", "service", "lease"],
+            "/ticket" => &["provider", "tickets", "capacity", "service", "lease", "weight"],
             "/next" => &["service", "wait", "id", "client", "avoid"],
             "/failure" => &["provider", "service", "id"],
-            "/done" => &["id", "unused"],
+            "/done" => &["id", "result", "unused"],
             "/withdraw" => &["provider", "service"],
             "/resume" => &["provider", "service"],
             "/drain" => &["provider", "service", "for"],
@@ -267,6 +315,7 @@ impl Request {
                 service: p.service()?,
                 tickets: p.number("tickets")?,
                 capacity: p.number("capacity")?,
+                weight: p.optional("weight")?,
                 lease: p.optional("lease")?,
             },
             "/next" => Request::Next(Next {
@@ -291,11 +340,7 @@ impl Request {
             },
             "/done" => Request::Done {
                 id: p.id()?.ok_or_else(|| wrong("id", "missing"))?,
-                unused: match p.text("unused") {
-                    None | Some("no") => false,
-                    Some("yes") => true,
-                    Some(_) => return Err(wrong("unused", "neither yes nor no")),
-                },
+                result: p.result()?,
             },
             "/withdraw" => Request::Withdraw {
                 provider: p.optional("provider")?.unwrap_or_default(),
@@ -336,11 +381,14 @@ impl Request {
             }
         };
         match self {
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 url.push_str("ticket");
                 common(&mut url, &mut add, provider, service);
                 add(&mut url, "tickets", tickets);
                 add(&mut url, "capacity", capacity);
+                if let Some(weight) = weight {
+                    add(&mut url, "weight", weight);
+                }
                 if let Some(lease) = lease {
                     add(&mut url, "lease", lease);
                 }
@@ -371,11 +419,11 @@ impl Request {
                     add(&mut url, "id", id);
                 }
             }
-            Request::Done { id, unused } => {
+            Request::Done { id, result } => {
                 url.push_str("done");
                 add(&mut url, "id", id);
-                if *unused {
-                    add(&mut url, "unused", &"yes");
+                if *result != RequestResult::Good {
+                    add(&mut url, "result", &result.word());
                 }
             }
             Request::Withdraw { provider, service } => {
@@ -430,7 +478,7 @@ fn avoid(list: &str) -> Result<Vec<Provider>, &'static str> {
 /// The parameters of one request, each at most once.
 #[derive(Default)]
 struct Parameters<'a> {
-    values: [Option<(&'static str, Cow<'a, str>)>; 5],
+    values: [Option<(&'static str, Cow<'a, str>)>; 6],
 }
 
 impl<'a> Parameters<'a> {
@@ -489,6 +537,20 @@ impl<'a> Parameters<'a> {
         self.digits(name, 0, TICKETS_MAX)?.ok_or_else(|| wrong(name, "missing"))
     }
 
+    /// How a request ended. The first version had `unused=yes` instead of `result=unused`.
+    fn result(&self) -> Result<RequestResult, ProtocolError> {
+        let unused = match self.text("unused") {
+            None | Some("no") => false,
+            Some("yes") => true,
+            Some(_) => return Err(wrong("unused", "neither yes nor no")),
+        };
+        let Some(word) = self.text("result") else {
+            return Ok(if unused { RequestResult::Unused } else { RequestResult::Good });
+        };
+        let result = RequestResult::ALL.into_iter().find(|result| result.word() == word);
+        result.ok_or_else(|| wrong("result", "neither good, empty, reset nor unused"))
+    }
+
     fn id(&self) -> Result<Option<u32>, ProtocolError> {
         self.digits("id", 1, u32::MAX)
     }
@@ -508,11 +570,17 @@ impl Reply {
             Reply::Feedback(s) => {
                 let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
                 let active = Thousandths(s.active);
-                write!(
+                let _ = write!(
                     out,
                     "ok active={active} granted={} waiting={} mode={mode}",
                     s.granted, s.waiting
-                )
+                );
+                if let Some(Progress { now, ended, held, usual }) = s.progress {
+                    // Times in milliseconds, as durations are written.
+                    let (held, usual) = (Thousandths(held * 1e3), Thousandths(usual * 1e3));
+                    let _ = write!(out, " now={now} ended={ended} held={held}ms usual={usual}ms");
+                }
+                out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
             Reply::Drained(s) => {
@@ -588,7 +656,23 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         granted: key_value::find(line, "granted")?.parse().ok()?,
         waiting: key_value::find(line, "waiting")?.parse().ok()?,
         mode,
+        progress: progress(line),
+        contested: key_value::find(line, "contested") == Some("yes"),
     }))
+}
+
+fn progress(line: &str) -> Option<Progress> {
+    let seconds = |key| {
+        let span: Span = key_value::find(line, key)?.parse().ok()?;
+        Some(span.as_secs_f64())
+    };
+    let held = seconds("held")?;
+    Some(Progress {
+        now: key_value::find(line, "now")?.parse().ok()?,
+        ended: key_value::find(line, "ended")?.parse().ok()?,
+        held,
+        usual: seconds("usual").unwrap_or(held),
+    })
 }
 
 impl Display for Reply {
@@ -645,7 +729,9 @@ mod tests {
             "pegasus://127.0.0.1/next?service=web&wait=1s&id=4294967295&client=192.0.2.1&avoid=10.0.0.7:80,%5B::1%5D:80",
             "pegasus://127.0.0.1/failure?provider=10.0.0.7&id=7",
             "pegasus://127.0.0.1/done?id=7",
-            "pegasus://127.0.0.1/done?id=7&unused=yes",
+            "pegasus://127.0.0.1/done?id=7&result=empty",
+            "pegasus://127.0.0.1/done?id=7&result=unused",
+            "pegasus://127.0.0.1/ticket?tickets=3&capacity=1000000&weight=2.500&lease=5s",
             "pegasus://127.0.0.1/withdraw",
             "pegasus://127.0.0.1/drain?provider=10.0.0.7:80",
             "pegasus://127.0.0.1/drain?provider=%5B::1%5D:80&service=web&for=5m",
@@ -654,6 +740,26 @@ mod tests {
         ] {
             assert_eq!(line(&Request::parse(text.as_bytes()).unwrap()).trim_end(), text);
         }
+    }
+
+    #[test]
+    fn the_first_version_is_still_understood() {
+        let done = Request::parse(b"pegasus://b/done?id=7&unused=yes");
+        assert_eq!(done, Ok(Request::Done { id: 7, result: RequestResult::Unused }));
+        let standing = Reply::parse(b"ok active=1.5 granted=12 waiting=0 mode=slots more=yes");
+        assert!(matches!(
+            standing,
+            Ok(Reply::Feedback(Feedback { granted: 12, progress: None, contested: false, .. }))
+        ));
+        let usual =
+            Reply::parse(b"ok active=1.5 granted=12 waiting=0 mode=slots now=1 ended=2 held=35ms");
+        let Ok(Reply::Feedback(Feedback { progress: Some(progress), .. })) = usual else {
+            panic!("{usual:?}")
+        };
+        assert_eq!(
+            (progress.now, progress.ended, progress.held, progress.usual),
+            (1, 2, 0.035, 0.035)
+        );
     }
 
     #[test]
@@ -684,6 +790,9 @@ mod tests {
             ("pegasus://b/done", ErrorCode::BadParameter),
             ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
             ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),
+            ("pegasus://b/done?id=1&result=perhaps", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1&capacity=1&weight=-1", ErrorCode::BadParameter),
+            ("pegasus://b/ticket?tickets=1&capacity=1&weight=1000001", ErrorCode::BadParameter),
         ] {
             assert_eq!(Request::parse(text.as_bytes()).expect_err(text).code, code, "{text:?}");
         }
@@ -695,6 +804,7 @@ mod tests {
             "ok",
             "ok active=1.500 granted=12 waiting=0 mode=slots",
             "ok active=0.000 granted=1 waiting=3 mode=paper",
+            "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms usual=20.000ms contested=yes",
             "ok discarded=100",
             "ok services=2 active=3 offering=yes",
             "10.0.0.7:80",

@@ -1,4 +1,5 @@
-//! The balancer's truth: who offers what, who may take it, who waits.
+//! The ticket queue: which providers offer what, what of it is in use, and which requests
+//! wait.
 
 pub mod affinity;
 pub mod provider_pool;

@@ -6,24 +6,42 @@
 //! Knows no connection and no waiting line; a scheduler chooses, and is told
 //! of every change. Nothing here looks at all providers for one request.
 
+mod pace;
 mod pool_member;
+mod trust;
 
 pub use pool_member::{PoolMember, PROBATION_MAX};
+pub use trust::{HOLD_FIRST, HOLD_MAX};
 
 use crate::base::address::Provider;
 use crate::base::ordered_index::OrderedIndex;
 use crate::base::slab::{Key, Slab};
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{Feedback, Mode};
+use crate::protocol::message::{Feedback, Mode, Progress, RequestResult};
 use crate::scheduler::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The first hold after a failure; doubled with each failure in a row.
-pub const HOLD_FIRST: Span = Span::from_millis(500);
-/// The longest hold.
-pub const HOLD_MAX: Span = Span::from_secs(30);
+/// How the times of a provider that gets few requests are forgotten: half of
+/// what it is slower than the others after so long.
+const HELD_MEMORY: Span = Span::from_secs(5);
+/// So long after a provider came, others may be about to come, and requests that
+/// can wait are not all led to the first.
+const SETTLING: Span = Span::from_secs(1);
+/// With so many requests between two offers a provider's times are known.
+const SAMPLES_KNOWN: u64 = 10;
+
+/// What a report of a failure led to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is of a death that is known, or of a provider that is not.
+    Stale,
+    /// Only the asker that reported it is led elsewhere.
+    Avoided,
+    /// The provider is held for everybody; so many free tickets are gone.
+    Held(u64),
+}
 
 /// A grant that is counted until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +64,12 @@ pub struct ProviderPool {
     wakeups: OrderedIndex<Moment>,
     free_seq: u64,
     grant_seq: u64,
+    /// Others may be about to come until then: one came shortly before.
+    settled: Moment,
+    /// The median of the times that requests take, and when it was found.
+    typical: (Span, Moment),
+    /// Until then an asker may be led elsewhere because it alone found a provider dead.
+    avoiding_until: Moment,
     /// Requests that had to wait or got an error, of all times.
     pub waited: u64,
 }
@@ -89,6 +113,9 @@ impl ProviderPool {
             wakeups: OrderedIndex::default(),
             free_seq: 0,
             grant_seq: 0,
+            settled: Moment::ZERO,
+            typical: (Span::ZERO, Moment::ZERO),
+            avoiding_until: Moment::ZERO,
             waited: 0,
         }
     }
@@ -125,8 +152,21 @@ impl ProviderPool {
     fn advance(&mut self, now: Moment) {
         while let Some((_, slot)) = self.wakeups.first().filter(|(wakeup, _)| *wakeup <= now) {
             let Some(key) = self.members.key_at(slot) else { return };
+            if let Some(member) = self.members.get_mut(key) {
+                member.look_at_the_clock(now);
+            }
             self.refresh(key, now);
         }
+    }
+
+    /// Until when requests that can wait do so for providers that may be about to come.
+    pub fn settled(&self) -> Moment {
+        self.settled
+    }
+
+    /// When time alone will change something here.
+    pub fn next_change(&self) -> Moment {
+        self.wakeups.first().map_or(Moment::NEVER, |(wakeup, _)| wakeup)
     }
 
     /// How many providers it knows.
@@ -160,7 +200,8 @@ impl ProviderPool {
             Some(key) => *key,
             None => self.add_member(offer.provider, now),
         };
-        let waited = self.waited;
+        self.advance(now);
+        let (waited, typical) = (self.waited, self.typical(now));
         let Some(member) = self.members.get_mut(key) else { return Feedback::default() };
         member.count_active(now);
         if member.granted_counted + member.granted_uncounted > 0 {
@@ -170,29 +211,49 @@ impl ProviderPool {
                 Mode::Slots
             };
         }
+        let passed = now.since(member.offered_at);
         let feedback = Feedback {
-            active: match now.since(member.offered_at).as_secs_f64() {
+            active: match passed.as_secs_f64() {
                 0.0 => f64::from(member.stats.active),
                 seconds => member.active_seconds / seconds,
             },
             granted: member.granted_counted + member.granted_uncounted,
             waiting: waited - member.waited_before,
             mode: member.mode,
+            progress: Some(member.progress()),
+            contested: false,
         };
+        if member.stats.service_time > typical
+            && member.stats.samples > 0
+            && member.granted_counted < SAMPLES_KNOWN
+        {
+            // It gets few requests because it was slow once, and so would stay slow.
+            let kept = 0.5f64.powf(passed.as_secs_f64() / HELD_MEMORY.as_secs_f64());
+            let (held, typical) = (member.stats.service_time.as_secs_f64(), typical.as_secs_f64());
+            member.stats.service_time = Span::from_secs_f64(typical + kept * (held - typical));
+        }
         (member.offered_at, member.active_seconds, member.waited_before) = (now, 0.0, waited);
         (member.granted_counted, member.granted_uncounted) = (0, 0);
 
-        let had_tickets = now < member.lease_end && member.stats.free() > 0;
+        let offered = now < member.lease_end;
+        let had_tickets = offered && member.stats.free() > 0;
         if now >= member.hold_end {
             // Uncounted requests never end; those nobody called a failure went well.
             for _ in 0..member.stats.spent.min(PROBATION_MAX) {
-                member.record_success();
+                member.record_success(true);
             }
+        }
+        if !offered {
+            member.came = now;
+            self.settled = now + SETTLING;
         }
         member.stats.tickets = offer.tickets;
         member.stats.capacity = offer.capacity;
+        member.stats.weight = offer.weight.thousandths().max(1);
         member.stats.spent = 0;
-        member.lease_end = if offer.capacity == 0 { now } else { now + offer.lease };
+        // One with slots and no place here now has not left.
+        let leaves = offer.capacity == 0 && offer.weight.thousandths() == 0;
+        member.lease_end = if leaves { now } else { now + offer.lease };
         if !had_tickets {
             // A repeated offer keeps its place in the order, a new one comes last.
             self.free_seq += 1;
@@ -200,6 +261,32 @@ impl ProviderPool {
         }
         self.refresh(key, now);
         feedback
+    }
+
+    /// What is known of a provider, without any change.
+    pub fn feedback(&self, provider: Provider) -> Feedback {
+        let member = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
+        let Some(member) = member else { return Feedback::default() };
+        let progress = Progress { now: member.stats.active, ..Progress::default() };
+        let active = f64::from(member.stats.active);
+        Feedback { active, mode: member.mode, progress: Some(progress), ..Feedback::default() }
+    }
+
+    /// The median of the times that requests take at the providers; looked up
+    /// once a second at most.
+    fn typical(&mut self, now: Moment) -> Span {
+        let (known, at) = self.typical;
+        if now.since(at) < Span::from_secs(1) {
+            return known;
+        }
+        let all = self.members.iter().map(|(_, member)| &member.stats);
+        let mut times: Vec<Span> =
+            all.filter(|stats| stats.samples > 0).map(|stats| stats.service_time).collect();
+        let middle = times.len() / 2;
+        let median =
+            if times.is_empty() { Span::MAX } else { *times.select_nth_unstable(middle).1 };
+        self.typical = (median, now);
+        median
     }
 
     fn add_member(&mut self, provider: Provider, now: Moment) -> Key {
@@ -220,50 +307,63 @@ impl ProviderPool {
     }
 
     /// Whether such a request would find a candidate.
-    pub fn has_candidate(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
+    pub fn has_candidate(
+        &mut self,
+        counted: bool,
+        patient: bool,
+        avoid: &[Provider],
+        now: Moment,
+    ) -> bool {
         self.advance(now);
-        self.placement(counted, None, avoid).is_some()
+        self.placement(counted, patient && now < self.settled, None, avoid).is_some()
     }
 
     /// What to ask the scheduler: for candidates with free tickets, or (for a
-    /// counted request) within their capacity; nothing if there are none.
+    /// counted request) within their capacity, or (if it has no time to wait)
+    /// beyond the pace at which new ones are let in; nothing if there are none.
     fn placement(
         &self,
         counted: bool,
+        patient: bool,
         client: Option<IpAddr>,
         avoid: &[Provider],
     ) -> Option<Placement> {
-        [true, false]
-            .map(|free_tickets_only| Placement { free_tickets_only, counted, client })
-            .into_iter()
-            .find(|placement| {
-                let availabilities = placement.availabilities();
-                let all: usize = availabilities
-                    .iter()
-                    .map(|state| self.availability_counts[*state as usize])
-                    .sum();
-                let view = PoolView { members: &self.members, availabilities, avoid: &[] };
-                let avoided = |provider: &&Provider| {
-                    self.by_provider
-                        .get(*provider)
-                        .is_some_and(|key| view.candidate(key.index()).is_some())
-                };
-                // Mostly there are more than could be avoided, and nobody has to be counted.
-                all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
-            })
+        let tiers = [(true, false), (false, false), (false, true)];
+        let tiers = if patient { &tiers[..2] } else { &tiers[..] };
+        let questions = tiers.iter().map(|(free_tickets_only, on_reserve)| Placement {
+            free_tickets_only: *free_tickets_only,
+            on_reserve: *on_reserve,
+            counted,
+            client,
+        });
+        questions.into_iter().find(|placement| {
+            let availabilities = placement.availabilities();
+            let all: usize =
+                availabilities.iter().map(|state| self.availability_counts[*state as usize]).sum();
+            let view = PoolView { members: &self.members, availabilities, avoid: &[] };
+            let avoided = |provider: &&Provider| {
+                self.by_provider
+                    .get(*provider)
+                    .is_some_and(|key| view.candidate(key.index()).is_some())
+            };
+            // Mostly there are more than could be avoided, and nobody has to be counted.
+            all > avoid.len() || all > 0 && all > distinct(avoid).filter(avoided).count()
+        })
     }
 
     /// A place for one request: on a free ticket, else (only for a counted
-    /// one) within somebody's capacity; else none.
+    /// one) within somebody's capacity; else none. One that is patient can wait,
+    /// and finds no provider beyond the pace at which new ones are let in.
     pub fn grant(
         &mut self,
         counted: bool,
+        patient: bool,
         client: Option<IpAddr>,
         avoid: &[Provider],
         now: Moment,
     ) -> Option<(Provider, Grant)> {
         self.advance(now);
-        let placement = self.placement(counted, client, avoid)?;
+        let placement = self.placement(counted, patient && now < self.settled, client, avoid)?;
         let view =
             PoolView { members: &self.members, availabilities: placement.availabilities(), avoid };
         let slot = self
@@ -301,7 +401,9 @@ impl ProviderPool {
         now: Moment,
     ) -> Vec<&ProviderStats> {
         self.advance(now);
-        let Some(placement) = self.placement(counted, None, avoid) else { return Vec::new() };
+        let Some(placement) = self.placement(counted, false, None, avoid) else {
+            return Vec::new();
+        };
         let availabilities = placement.availabilities();
         let all = self.members.iter().map(|(_, member)| &member.stats);
         let mut found: Vec<_> = all
@@ -329,6 +431,11 @@ impl ProviderPool {
             member.stats.active += 1;
             member.probation_active += 1;
             member.granted_counted += 1;
+            if member.probation != u32::MAX {
+                member.probes.push_back(now);
+            }
+            member.pace.granted(now);
+            member.stats.shadow = member.pace.shadow(now);
         } else {
             member.stats.spent += 1;
             member.granted_uncounted += 1;
@@ -339,6 +446,17 @@ impl ProviderPool {
             Grant { member: key, granted_at: now, on_ticket, failure_epoch: member.failure_epoch };
         self.refresh(key, now);
         Some((provider, grant))
+    }
+
+    /// Whose request a grant is for, where it is counted.
+    pub fn began(&mut self, grant: &Grant, asker: IpAddr) {
+        if let Some(member) = self
+            .members
+            .get_mut(grant.member)
+            .filter(|member| member.failure_epoch == grant.failure_epoch)
+        {
+            member.trust.began(asker, grant.granted_at);
+        }
     }
 
     /// A ticket that was spent for nobody is free again, unless the provider has
@@ -358,11 +476,19 @@ impl ProviderPool {
         }
     }
 
-    /// A counted request ended; `well` if its asker said so itself, and that the
-    /// provider had to do with it.
-    pub fn release(&mut self, grant: Grant, well: bool, now: Moment) {
+    /// A counted request of this asker ended. Answers whether that was one too
+    /// many in a row that ended without a byte: the provider's failure, and which
+    /// asker's word that is (none: of several).
+    pub fn release(
+        &mut self,
+        grant: Grant,
+        result: RequestResult,
+        asker: IpAddr,
+        now: Moment,
+    ) -> Option<Option<IpAddr>> {
+        self.advance(now);
         let free_seq = self.free_seq + 1;
-        let Some(member) = self.members.get_mut(grant.member) else { return };
+        let member = self.members.get_mut(grant.member)?;
         member.count_active(now);
         let had_tickets = member.stats.free() > 0;
         debug_assert!(member.stats.active > 0);
@@ -371,40 +497,53 @@ impl ProviderPool {
             member.stats.free_since_seq = free_seq;
             self.free_seq = free_seq;
         }
-        let fresh = grant.failure_epoch == member.failure_epoch;
-        if fresh {
-            member.probation_active = member.probation_active.saturating_sub(1);
-        }
-        if well && fresh {
-            member.record_success();
-        }
+        let mut failed = None;
         // What was in progress at a death took as long as its client's patience,
         // which says nothing about how quick the provider is when it is back.
-        if well && fresh && grant.on_ticket {
-            let stats = &mut member.stats;
-            stats.samples += 1;
-            let part = (1.0 / stats.samples as f64).max(0.02);
-            let (mean, held) =
-                (stats.service_time.as_secs_f64(), now.since(grant.granted_at).as_secs_f64());
-            stats.service_time = Span::from_secs_f64(mean + part * (held - mean));
+        if grant.failure_epoch == member.failure_epoch {
+            member.probation_active = member.probation_active.saturating_sub(1);
+            member.trust.over(asker);
+            let probe = member.take_probe(grant.granted_at);
+            match result {
+                RequestResult::Good => {
+                    member.record_success(probe);
+                    member.trust.served(asker);
+                    sample(member, &grant, now);
+                }
+                RequestResult::Empty | RequestResult::Reset => failed = member.trust.vain(asker),
+                RequestResult::Unused => {}
+            }
         }
         self.refresh(grant.member, now);
+        failed
     }
 
-    /// A provider was found dead: its tickets go, and it is held back for a
-    /// while. With the grant of the request that failed: one from before the
-    /// death that is already known says nothing new. Answers how many free
-    /// tickets went.
-    pub fn fail(&mut self, provider: Provider, grant: Option<Grant>, now: Moment) -> u64 {
-        let Some(key) = self.by_provider.get(&provider).copied() else { return 0 };
-        let Some(member) = self.members.get_mut(key) else { return 0 };
+    /// This asker (none: several) found a provider dead: its tickets go, and it
+    /// is held back for a while; or only the asker is led elsewhere. With the
+    /// grant of the request that failed: one from before the death that is already
+    /// known says nothing new.
+    pub fn fail(
+        &mut self,
+        provider: Provider,
+        grant: Option<Grant>,
+        asker: Option<IpAddr>,
+        now: Moment,
+    ) -> Verdict {
+        let Some(key) = self.by_provider.get(&provider).copied() else { return Verdict::Stale };
+        self.advance(now);
+        let Some(member) = self.members.get_mut(key) else { return Verdict::Stale };
         member.failures += 1;
         if grant.is_some_and(|grant| grant.failure_epoch != member.failure_epoch) {
-            return 0;
+            return Verdict::Stale;
+        }
+        if let Some(asker) = asker.filter(|asker| !member.trust.believes(*asker, now)) {
+            self.avoiding_until = self.avoiding_until.max(member.trust.avoided_until(asker));
+            return Verdict::Avoided;
         }
         member.failure_epoch = member.failure_epoch.wrapping_add(1);
         member.probation = 1;
         member.probation_active = 0;
+        member.probes.clear();
         if now >= member.hold_end {
             // Many clients may notice one death; it counts once.
             member.consecutive_failures = member.consecutive_failures.saturating_add(1);
@@ -414,7 +553,24 @@ impl ProviderPool {
         }
         let free = member.close(now);
         self.refresh(key, now);
-        free
+        Verdict::Held(free)
+    }
+
+    /// The providers that this asker alone found dead, and the first moment at
+    /// which one of them may be tried again.
+    pub fn avoided(&self, asker: IpAddr, now: Moment) -> (Vec<Provider>, Moment) {
+        let mut first = Moment::NEVER;
+        if now >= self.avoiding_until {
+            return (Vec::new(), first);
+        }
+        let avoided = self.members().filter(|member| {
+            let until = member.trust.avoided_until(asker);
+            if now < until {
+                first = first.min(until);
+            }
+            now < until
+        });
+        (avoided.map(|member| member.stats.provider).collect(), first)
     }
 
     /// A provider leaves; its running requests stay. Answers how many free
@@ -455,6 +611,7 @@ impl ProviderPool {
     /// Forgets providers whose lease ended long enough ago.
     pub fn sweep(&mut self, now: Moment) {
         self.advance(now);
+        self.members.iter_mut().for_each(|member| member.trust.sweep(now, HOLD_MAX));
         let forgotten = |(key, member): (Key, &PoolMember)| member.is_expired(now).then_some(key);
         let keys: Vec<Key> = self.members.iter().filter_map(forgotten).collect();
         for key in keys {
@@ -465,6 +622,22 @@ impl ProviderPool {
                 self.by_provider.remove(&member.stats.provider);
             }
         }
+    }
+}
+
+/// The time of a request that was served is a sample of the provider's speed.
+fn sample(member: &mut PoolMember, grant: &Grant, now: Moment) {
+    let seconds = now.since(grant.granted_at).as_secs_f64();
+    member.ended += 1;
+    member.ended_seconds += seconds;
+    member.ended_logarithms += seconds.max(1e-6).ln();
+    member.pace.ended(seconds, now);
+    if grant.on_ticket && !member.pace.suspect() {
+        let stats = &mut member.stats;
+        stats.samples += 1;
+        let part = (1.0 / stats.samples as f64).max(0.02);
+        let mean = stats.service_time.as_secs_f64();
+        stats.service_time = Span::from_secs_f64(mean + part * (seconds - mean));
     }
 }
 

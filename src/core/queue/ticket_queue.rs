@@ -5,13 +5,13 @@
 //! answer. Knows no socket: an answer is an output.
 
 use super::affinity::Affinity;
-use super::provider_pool::{Grant, ProviderPool};
+use super::provider_pool::{Grant, PoolMember, ProviderPool};
 use super::wait_queue::WaitQueue;
 use crate::base::address::{Cidr, Provider, ProviderSpec};
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
-use crate::base::ticket::Offer;
+use crate::base::ticket::{Offer, Weight};
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
 use crate::protocol::channel::ReplySlot;
@@ -46,9 +46,19 @@ struct ServiceState {
     plugin: Option<(Arc<str>, bool)>,
     granted: u64,
     refused: u64,
+    /// When it will be looked whether time alone has made a candidate.
+    watched: Moment,
 }
 
 impl ServiceState {
+    /// Lets time alone be looked at then, unless it will be earlier.
+    fn watch(&mut self, timers: &mut TimerQueue<Timer>, key: Key, at: Moment) {
+        if at < self.watched {
+            self.watched = at;
+            timers.schedule(at, Timer::Turns { service: key });
+        }
+    }
+
     fn plugin_ready(&self) -> bool {
         self.plugin.as_ref().is_some_and(|(_, up)| *up)
     }
@@ -87,7 +97,8 @@ enum Timer {
         service: Key,
         position: u64,
     },
-    HoldEnds {
+    /// Time alone changes what can be granted.
+    Turns {
         service: Key,
     },
 }
@@ -166,7 +177,12 @@ impl StateMachine for TicketQueue {
                 Timer::WaitTimeout { service, position } => {
                     self.reject(service, position, ErrorCode::NoTicket)
                 }
-                Timer::HoldEnds { service } => self.serve_waiting(service, now),
+                Timer::Turns { service } => {
+                    if let Some(state) = self.services.get_mut(service) {
+                        state.watched = Moment::NEVER;
+                    }
+                    self.serve_waiting(service, now);
+                }
             }
         }
         if now.since(self.swept) >= SWEEP {
@@ -266,26 +282,24 @@ impl TicketQueue {
             Request::Next(next) => {
                 return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now)
             }
-            Request::Ticket { provider, service, tickets, capacity, lease } => {
+            Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 self.authorize_provider(provider, peer).and_then(|provider| {
                     let lease = lease.unwrap_or(self.options.lease);
-                    self.offer(service, Offer { provider, tickets, capacity, lease }, now)
+                    let leaves = capacity == 0 && weight.is_none();
+                    let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
+                    let offer = Offer { provider, tickets, capacity, weight, lease };
+                    self.offer(connection, service, offer, leaves, now)
                 })
             }
             Request::Withdraw { provider, service } => {
                 self.authorize_provider(provider, peer).map(|provider| {
-                    let key = self.by_name.get(&service).copied();
-                    let discarded = key
-                        .and_then(|key| self.services.get_mut(key))
-                        .map_or(0, |state| state.pool.withdraw(provider, now));
-                    self.log_presence_change(service, provider, ProviderEvent::Withdrew);
-                    Reply::Discarded(discarded)
+                    Reply::Discarded(self.withdraw(connection, service, provider, now))
                 })
             }
             Request::Failure { provider, service, id } => {
                 Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
-            Request::Done { id, unused } => self.done(connection, id, unused, now),
+            Request::Done { id, result } => self.done(connection, id, result, now),
             Request::Drain { provider, service, duration } => {
                 let drain_end = duration.map_or(Moment::NEVER, |duration| now + duration);
                 self.drain(provider.resolve(peer), service, drain_end, now)
@@ -337,6 +351,7 @@ impl TicketQueue {
             plugin,
             granted: 0,
             refused: 0,
+            watched: Moment::NEVER,
         });
         self.by_name.insert(service, key);
         Some(key)
@@ -355,10 +370,65 @@ impl TicketQueue {
             .map_or(self.options.scheduler.clone(), |(_, scheduler)| scheduler.clone())
     }
 
+    /// Whether this connection could still say something.
+    fn alive(&self, connection: Option<Key>) -> bool {
+        connection
+            .and_then(|connection| self.connection(connection))
+            .is_some_and(|conn| !conn.read_closed)
+    }
+
+    fn member(&mut self, service: ServiceName, provider: Provider) -> Option<&mut PoolMember> {
+        let key = self.by_name.get(&service).copied()?;
+        self.services.get_mut(key)?.pool.member_mut(provider)
+    }
+
+    /// The other connection that is alive and offered this provider last.
+    fn other_owner(
+        &mut self,
+        connection: Key,
+        service: ServiceName,
+        provider: Provider,
+    ) -> Option<Key> {
+        let owner = self.member(service, provider)?.owner.filter(|owner| *owner != connection);
+        owner.filter(|owner| self.alive(Some(*owner)))
+    }
+
+    /// Whether an offer stays although this connection withdraws it: because
+    /// another one is alive that offered it later, or did before.
+    fn stays(&mut self, connection: Key, service: ServiceName, provider: Provider) -> bool {
+        if self.other_owner(connection, service, provider).is_some() {
+            return true;
+        }
+        let rival = self.member(service, provider).and_then(|member| member.rival.take());
+        let rival = rival.filter(|rival| *rival != connection && self.alive(Some(*rival)));
+        if let Some(member) = self.member(service, provider).filter(|_| rival.is_some()) {
+            member.owner = rival;
+        }
+        rival.is_some()
+    }
+
+    fn withdraw(
+        &mut self,
+        connection: Key,
+        service: ServiceName,
+        provider: Provider,
+        now: Moment,
+    ) -> u64 {
+        if self.stays(connection, service, provider) {
+            return 0;
+        }
+        let state = self.by_name.get(&service).copied().and_then(|key| self.services.get_mut(key));
+        let discarded = state.map_or(0, |state| state.pool.withdraw(provider, now));
+        self.log_presence_change(service, provider, ProviderEvent::Withdrew);
+        discarded
+    }
+
     fn offer(
         &mut self,
+        connection: Key,
         service: ServiceName,
         offer: Offer,
+        leaves: bool,
         now: Moment,
     ) -> Result<Reply, ProtocolError> {
         let providers_max = self.options.providers_max;
@@ -371,16 +441,37 @@ impl TicketQueue {
         if self.services.get(key).is_some_and(full) {
             self.sweep_service(key, now);
         }
+        let other = self.other_owner(connection, service, offer.provider);
+        let stays = leaves && self.stays(connection, service, offer.provider);
+        let alive = self.alive(Some(connection));
         let Some(state) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
         if full(state) {
             return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
         }
-        let feedback = state.pool.offer(offer, now);
+        if stays {
+            // It asks how its requests are; what another one offers is not its business.
+            return Ok(Reply::Feedback(state.pool.feedback(offer.provider)));
+        }
+        let mut feedback = state.pool.offer(offer, now);
+        feedback.contested = other.is_some();
+        let mut news = false;
+        if let Some(member) = state.pool.member_mut(offer.provider) {
+            member.owner = Some(connection).filter(|_| alive && !leaves);
+            member.rival = other.or(member.rival);
+            news = other.is_some() && !std::mem::replace(&mut member.contested, other.is_some());
+        }
         self.send_offer(key, &offer);
+        if news {
+            self.outputs.push_back(Output::Log(QueueLog {
+                event: ProviderEvent::Contested,
+                service,
+                provider: offer.provider,
+            }));
+        }
         self.log_presence_change(
             service,
             offer.provider,
-            if offer.capacity == 0 { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
+            if leaves { ProviderEvent::Withdrew } else { ProviderEvent::Registered },
         );
         self.serve_waiting(key, now);
         Ok(Reply::Feedback(feedback))
@@ -443,7 +534,8 @@ impl TicketQueue {
         {
             return self.ask_plugin(key, pending, wait, now);
         }
-        if self.try_grant(key, &pending, now) {
+        let patient = !wait.is_zero();
+        if self.try_grant(key, &pending, patient, now) {
             return;
         }
         let Some(state) = self.services.get_mut(key) else { return };
@@ -456,6 +548,7 @@ impl TicketQueue {
         }
         let position = self.enqueue(key, pending, now + wait, now);
         self.timers.schedule(now + wait, Timer::WaitTimeout { service: key, position });
+        self.serve_waiting(key, now);
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {

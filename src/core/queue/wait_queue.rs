@@ -18,6 +18,13 @@ pub struct Waiter<W> {
     pub request: W,
 }
 
+impl<W> Waiter<W> {
+    /// When half of its time to wait is over. Before that it is patient.
+    pub fn half_time(&self) -> Moment {
+        self.since + self.deadline.since(self.since).part(2)
+    }
+}
+
 /// The waiting requests of one service.
 #[derive(Debug)]
 pub struct WaitQueue<W> {

@@ -13,7 +13,7 @@ use crate::base::slab::{Key, Slab};
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::Request;
+use crate::protocol::message::{Request, RequestResult};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -111,8 +111,9 @@ impl StateMachine for Flows {
             Input::Opened { flow } => self.opened(flow, now),
             Input::OpenFailed { flow } => self.fail(flow, now),
             Input::ProviderUnreachable { flow } => self.on_unreachable(flow, now),
-            Input::NoLocalPort { flow } => {
-                self.redirector.handle_input(redirector::Input::NoLocalPort { client: flow }, now)
+            Input::SendBlocked { flow } => self.on_blocked(flow, now),
+            Input::NoSocket { flow } => {
+                self.redirector.handle_input(redirector::Input::NoSocket { client: flow }, now)
             }
             Input::Fallback { service, addresses } => {
                 self.redirector
@@ -393,6 +394,16 @@ impl Flows {
         self.fail(key, now);
     }
 
+    /// A flow's datagrams may not leave this host. A flow that was answered stays: one
+    /// lost datagram, as of a full connection tracking table, is no reason to move it.
+    fn on_blocked(&mut self, key: Key, now: Moment) {
+        let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.replies == 0) else { return };
+        if std::mem::take(&mut flow.open) {
+            self.outputs.push_back(Output::Drop { flow: key });
+        }
+        self.redirector.handle_input(redirector::Input::ConnectBlocked { client: key }, now);
+    }
+
     /// A flow moves to another provider, if there is one.
     fn fail(&mut self, key: Key, now: Moment) {
         self.redirector.handle_input(
@@ -497,8 +508,13 @@ impl Flows {
             return;
         };
         self.forget(key);
-        self.redirector
-            .handle_input(redirector::Input::Closed { client: key, outcome, sent, received }, now);
+        // One that only speaks, as loggers do, is served as far as anybody knows.
+        let lost = sent == 0 && outcome == Outcome::ProviderReset;
+        let result = if lost { RequestResult::Reset } else { RequestResult::Good };
+        self.redirector.handle_input(
+            redirector::Input::Closed { client: key, outcome, result, sent, received },
+            now,
+        );
     }
 
     fn forget(&mut self, key: Key) {

@@ -1,4 +1,4 @@
-//! Leading clients to providers.
+//! The redirector: a provider for each TCP client and each UDP flow.
 
 pub mod flows;
 pub mod redirector;

@@ -12,7 +12,7 @@ use crate::base::slab::Key;
 use crate::base::state_machine::StateMachine;
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
-use crate::protocol::message::{ErrorCode, Next, Reply, Request};
+use crate::protocol::message::{ErrorCode, Next, Reply, Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -130,7 +130,8 @@ impl StateMachine for Redirector {
                 }
             }
             Input::ConnectFailed { client, why } => self.provider_failed(client, why, now),
-            Input::NoLocalPort { client } => self.reset_client(client, Outcome::OutOfSockets, now),
+            Input::ConnectBlocked { client } => self.provider_blocked(client, now),
+            Input::NoSocket { client } => self.reset_client(client, Outcome::OutOfSockets, now),
             Input::ConnectDeferred { client: key } => {
                 let until = now + self.options.connect_timeout;
                 if let Some(client) =
@@ -164,8 +165,9 @@ impl StateMachine for Redirector {
                 self.report_failure(client, why);
                 self.close(client, Outcome::ProviderReset, sent, received, now);
             }
-            Input::Closed { client, outcome, sent, received } => {
-                self.close(client, outcome, sent, received, now)
+            Input::Closed { client, outcome, result, sent, received } => {
+                self.release_grant(client, result);
+                self.close(client, outcome, sent, received, now);
             }
             Input::Fallback { service, addresses } => {
                 let number = self.service_index(service);
@@ -177,7 +179,7 @@ impl StateMachine for Redirector {
 
     fn handle_timeout(&mut self, now: Moment) {
         for id in self.prefetch.expire(now) {
-            self.send_to_queue(Request::Done { id, unused: true });
+            self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
         }
         while let Some(key) = self.timers.pop_due(now) {
             let Some(client) = self.client(key) else { continue };
@@ -425,29 +427,50 @@ impl Redirector {
     }
 
     fn provider_failed(&mut self, key: Key, why: Failure, now: Moment) {
-        let tries = self.options.tries;
-        let Some(client) = self.client(key) else { return };
-        if !matches!(client.state, ClientState::Connecting | ClientState::Relaying) {
-            // Of a call that was given up: the client has asked again since.
+        if self.has_connect(key) {
+            self.report_failure(key, why);
+            self.try_next(key, Outcome::NobodyLeft, now);
+        }
+    }
+
+    /// A provider cannot be reached from this host now: others may reach it, so its
+    /// ticket goes back unused and nothing is reported.
+    fn provider_blocked(&mut self, key: Key, now: Moment) {
+        if !self.has_connect(key) {
             return;
         }
-        let (tried, from_queue) = (client.tries, client.fallbacks() == 0);
+        if let Some(id) = self.take_grant(key) {
+            self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
+        }
+        self.try_next(key, Outcome::OutOfSockets, now);
+    }
+
+    /// Whether a client has a provider that can fail it. If not, the input is about a
+    /// connect that was given up, and the client has asked again since.
+    fn has_connect(&mut self, key: Key) -> bool {
+        self.client(key).is_some_and(|client| {
+            matches!(client.state, ClientState::Connecting | ClientState::Relaying)
+        })
+    }
+
+    /// Leads a client on to another provider; without one it is reset with this outcome.
+    fn try_next(&mut self, key: Key, outcome: Outcome, now: Moment) {
+        let tries = self.options.tries;
+        let Some(client) = self.client(key) else { return };
+        let from_queue = client.fallbacks() == 0;
         client.connected = Moment::NEVER;
-        if let Some(provider) = self.report_failure(key, why) {
-            if let Some(client) = self.client(key) {
-                client.provider = None;
-                let avoid = &mut client.retry_state().avoid;
-                if from_queue && avoid.len() < AVOID_MAX {
-                    avoid.push(provider);
-                }
+        if let Some(provider) = client.provider.take() {
+            let avoid = &mut client.retry_state().avoid;
+            if from_queue && avoid.len() < AVOID_MAX {
+                avoid.push(provider);
             }
         }
-        if tried >= tries {
-            self.reset_client(key, Outcome::NobodyLeft, now);
+        if client.tries >= tries {
+            self.reset_client(key, outcome, now);
         } else if from_queue {
             self.request_provider(key, now);
         } else {
-            self.fall_back(key, Outcome::NobodyLeft, now);
+            self.fall_back(key, outcome, now);
         }
     }
 
@@ -462,7 +485,7 @@ impl Redirector {
         if from_queue {
             self.send_to_queue(Request::Failure { provider: provider.into(), service, id });
             for id in self.prefetch.discard(number, provider) {
-                self.send_to_queue(Request::Done { id, unused: true });
+                self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
             }
         }
         Some(provider)
@@ -489,7 +512,7 @@ impl Redirector {
     /// Leads a client for whom the queue has nobody to a static provider, each
     /// at most once; without one it is turned away.
     fn fall_back(&mut self, key: Key, outcome: Outcome, now: Moment) {
-        self.release_grant(key);
+        self.release_grant(key, RequestResult::Unused);
         let Some(client) = self.client(key) else { return };
         let (number, used, first) =
             (client.service, client.fallbacks(), client.retry_state().first_fallback);
@@ -512,10 +535,10 @@ impl Redirector {
     }
 
     /// Gives a client's ticket at the queue back, or stops waiting for one.
-    fn release_grant(&mut self, key: Key) {
+    fn release_grant(&mut self, key: Key, result: RequestResult) {
         if let Some(id) = self.take_grant(key) {
             self.asked.remove(&id);
-            self.send_to_queue(Request::Done { id, unused: false });
+            self.send_to_queue(Request::Done { id, result });
         }
     }
 
@@ -534,7 +557,7 @@ impl Redirector {
     }
 
     fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
-        self.release_grant(key);
+        self.release_grant(key, RequestResult::Unused);
         if self.client(key).is_none() {
             return;
         }

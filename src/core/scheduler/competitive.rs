@@ -4,9 +4,9 @@
 //! A free ticket is a slot where a request starts at once, so providers that have one
 //! come first, and among them those of the quickest class. Classes are factors of two of
 //! the mean time that requests take there; finer ones make balancers herd. Without free
-//! tickets it is fewest active per capacity. The rank in the rotation counts as a
+//! tickets it is fewest active per slot. The rank in the rotation counts as a
 //! fraction of a request: equals take turns, and balancers do not all prefer the provider
-//! whose capacity is a rounding larger. Requests that are not counted (the paper's way)
+//! whose weight is a rounding larger. Requests that are not counted (the paper's way)
 //! take smooth turns in proportion to tickets.
 //!
 //! Up to [`SCAN_MAX`] providers are all examined. Beyond that an order is kept, in which
@@ -77,15 +77,15 @@ impl Competitive {
         let mut best: Option<(Key, usize)> = None;
         for stats in candidates.iter() {
             let on_ticket = placement.free_tickets_only;
-            let weight = if on_ticket { stats.tickets } else { stats.capacity };
+            let weight = if on_ticket { stats.tickets } else { stats.weight };
             let class = service_time(stats)
                 .filter(|_| on_ticket)
                 .map_or(0.0, |service_time| class(service_time, quickest));
-            let least = (f64::from(stats.active) + 1.0) / f64::from(weight);
+            let least = (f64::from(stats.crowd()) + 1.0) / f64::from(weight);
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
             }
-            let key = (class, self.loads.load(stats.slot, stats.active, weight));
+            let key = (class, self.loads.load(stats.slot, stats.crowd(), weight));
             if best.is_none_or(|(lowest, _)| key < lowest) {
                 best = Some((key, stats.slot));
             }
@@ -135,9 +135,9 @@ impl Competitive {
         let step = step(stats);
         self.count(stats.slot, Some(step).filter(|step| stats.is_available() && *step != UNKNOWN));
         if stats.availability == Availability::FreeTicket {
-            self.loads.insert(stats, step, stats.active, stats.tickets);
+            self.loads.insert(stats, step, stats.crowd(), stats.tickets);
         } else {
-            self.loads.insert(stats, UNKNOWN, stats.active, stats.capacity);
+            self.loads.insert(stats, UNKNOWN, stats.crowd(), stats.weight);
         }
     }
 }

@@ -45,8 +45,15 @@ pub struct ProviderStats {
     pub tickets: u32,
     /// Most requests at once.
     pub capacity: u32,
+    /// The slots behind its offer, in thousandths, at least 1: its weight where
+    /// no ticket is free.
+    pub weight: u32,
     /// Counted requests in progress there.
     pub active: u32,
+    /// Requests that it would have in progress if those that ended lately had
+    /// taken their usual time. Above 0 only for a provider that suddenly answers
+    /// much quicker than it used to, which may be errors.
+    pub shadow: u32,
     /// Tickets spent by requests that are not counted, since its last offer.
     pub spent: u32,
     /// When its free tickets began, as a sequence number.
@@ -72,6 +79,11 @@ impl ProviderStats {
         self.active.saturating_add(self.spent)
     }
 
+    /// Requests in progress, as far as the order of providers is concerned.
+    pub fn crowd(&self) -> u32 {
+        self.active.max(self.shadow)
+    }
+
     /// Whether it could take a counted request.
     pub fn is_available(&self) -> bool {
         matches!(self.availability, Availability::FreeTicket | Availability::SpareCapacity)
@@ -87,6 +99,9 @@ pub enum Availability {
     SpareCapacity,
     /// Uncounted requests only: a free ticket, but its capacity is in use.
     UncountedOnly,
+    /// Counted requests that cannot wait: room within its capacity, but it is new
+    /// here and let in at the pace of its tickets.
+    Reserve,
     /// None: all it offered is in use.
     Full,
     /// None: it has no valid offer, or is on hold after a failure.
@@ -110,6 +125,8 @@ impl Availability {
 pub struct Placement {
     /// The candidates have free tickets; otherwise only spare capacity.
     pub free_tickets_only: bool,
+    /// The candidates are new here, and there are no others.
+    pub on_reserve: bool,
     /// The request is counted until it ends; otherwise it spends a ticket.
     pub counted: bool,
     /// The client's address, if the redirector sent it.
@@ -121,6 +138,7 @@ impl Placement {
     /// the few that the request avoids.
     pub fn availabilities(&self) -> &'static [Availability] {
         match (self.free_tickets_only, self.counted) {
+            (false, true) if self.on_reserve => &[Availability::Reserve],
             (true, true) => &[Availability::FreeTicket],
             (true, false) => &[Availability::FreeTicket, Availability::UncountedOnly],
             (false, true) => &[Availability::SpareCapacity],

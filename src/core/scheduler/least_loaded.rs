@@ -1,4 +1,4 @@
-//! `least-loaded`: fewest requests per capacity, with or without free tickets. The rank
+//! `least-loaded`: fewest requests per slot, with or without free tickets. The rank
 //! in the rotation counts as a fraction of a request. It is `leastconn` with weights that
 //! need no configuration.
 
@@ -17,7 +17,7 @@ impl Scheduler for LeastLoaded {
     }
 
     fn on_update(&mut self, stats: &ProviderStats) {
-        self.loads.insert(stats, 0, stats.used(), stats.capacity);
+        self.loads.insert(stats, 0, stats.used(), stats.weight);
     }
 
     fn on_remove(&mut self, slot: usize) {

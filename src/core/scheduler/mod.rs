@@ -65,8 +65,8 @@ pub fn definitions() -> impl Iterator<Item = &'static SchedulerDef> {
     SCHEDULERS.iter().chain(OWN.get().into_iter().flatten())
 }
 
-/// A row of the table. A program without the queue knows their names only: nobody
-/// there makes one, and what nobody names is not linked.
+/// Returns a row of the table. A program without the queue needs only the names: its rows
+/// cannot make a scheduler, so that no scheduler is linked.
 const fn define(
     names: &'static [&'static str],
     sentence: &'static str,
@@ -88,7 +88,7 @@ pub const SCHEDULERS: &[SchedulerDef] = &[
     define(&["competitive"], "the quickest providers first, then fewest active per ticket", |_| {
         Box::<Competitive>::default()
     }),
-    define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per capacity", |_| {
+    define(&["least-loaded", "leastconn", "lc", "wlc"], "fewest active per slot", |_| {
         Box::<LeastLoaded>::default()
     }),
     define(&["source-hash", "sh", "mh"], "a client address stays with its provider", |_| {

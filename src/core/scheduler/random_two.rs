@@ -56,7 +56,7 @@ impl RandomTwo {
 impl Scheduler for RandomTwo {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
         let load = |stats: &&ProviderStats| {
-            (ratio(f64::from(stats.used()), stats.capacity), stats.last_grant_seq)
+            (ratio(f64::from(stats.used()), stats.weight), stats.last_grant_seq)
         };
         let drawn = (0..DRAWS)
             .find_map(|_| self.draw(candidates, placement).into_iter().flatten().min_by_key(load));

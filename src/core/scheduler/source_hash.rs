@@ -5,7 +5,7 @@
 //! others moves. The table depends on addresses alone, so all balancers agree. A provider
 //! is passed over for the next in the table if it cannot take a request or has more than
 //! 1.25 times its share of the requests in progress (Mirrokni, Thorup and Zadimoghaddam
-//! 2018). Shares are proportional to capacity. Requests without `client=` use
+//! 2018). Shares are proportional to weight. Requests without `client=` use
 //! `least-loaded`.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
@@ -26,7 +26,7 @@ const PROBES_MAX: usize = 512;
 #[derive(Clone, Copy)]
 struct HashedProvider {
     provider: Provider,
-    capacity: u32,
+    weight: u32,
     used: u32,
 }
 
@@ -38,7 +38,7 @@ pub struct SourceHash {
     providers: Vec<Option<HashedProvider>>,
     count: usize,
     /// Sum over all providers with an offer.
-    capacity: u64,
+    weight: u64,
     used: u64,
     table: Vec<u32>,
     /// Providers that joined or left since the table was made.
@@ -107,7 +107,7 @@ impl SourceHash {
 
     /// Whether this provider may have one more request.
     fn within(&self, provider: &HashedProvider) -> bool {
-        let mean = (self.used + 1) as f64 * f64::from(provider.capacity) / self.capacity as f64;
+        let mean = (self.used + 1) as f64 * f64::from(provider.weight) / self.weight as f64;
         f64::from(provider.used) + 1.0 <= (LOAD_BOUND * mean).ceil()
     }
 
@@ -124,7 +124,7 @@ impl SourceHash {
 
     fn forget(&mut self, slot: usize) -> Option<HashedProvider> {
         let provider = self.providers.get_mut(slot)?.take()?;
-        self.capacity -= u64::from(provider.capacity);
+        self.weight -= u64::from(provider.weight);
         self.used -= u64::from(provider.used);
         Some(provider)
     }
@@ -145,10 +145,10 @@ impl Scheduler for SourceHash {
             (self.count, self.changes_pending) = (self.count + 1, self.changes_pending + 1);
         }
         let open = stats.availability != Availability::Unavailable;
-        let (capacity, used) = if open { (stats.capacity, stats.used()) } else { (0, 0) };
+        let (weight, used) = if open { (stats.weight, stats.used()) } else { (0, 0) };
         self.providers[stats.slot] =
-            Some(HashedProvider { provider: stats.provider, capacity, used });
-        self.capacity += u64::from(capacity);
+            Some(HashedProvider { provider: stats.provider, weight, used });
+        self.weight += u64::from(weight);
         self.used += u64::from(used);
     }
 

@@ -1,19 +1,41 @@
 //! Process groups of Unix.
 
+use mio::unix::pipe;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, ChildStdout, Command};
 
 /// The command will have a process group of its own.
 pub fn separate(command: &mut Command) {
     command.process_group(0);
 }
 
-/// Ends a command that was started [`separate`], with all that it started.
-pub fn end(child: &mut Child) {
+/// Kills a command that was started [`separate`], with all that it started.
+pub fn kill(child: &mut Child) {
     // A process id fits: it came from the system as this type.
     let group = -(child.id() as libc::pid_t);
     // SAFETY: a plain call; the child is not waited for yet or was just now, so
     // its group is its own or gone.
     unsafe { libc::kill(group, libc::SIGKILL) };
-    let _ = child.wait();
+}
+
+/// The end of a command's output that this process reads. Only this end does not block.
+pub struct Output(pipe::Receiver);
+
+impl Output {
+    /// The output of a child.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub fn of(stdout: ChildStdout) -> io::Result<Output> {
+        let receiver = pipe::Receiver::from(stdout);
+        receiver.set_nonblocking(true)?;
+        Ok(Output(receiver))
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
 }

@@ -21,7 +21,8 @@ fn parse(line: &str) -> Option<Times> {
         .map_while(|field| field.parse().ok())
         .collect();
     let total = ticks.iter().sum();
-    let idle: u64 = ticks.get(3..5)?.iter().sum();
+    // What is niced gives way to whoever wants the CPU.
+    let idle: u64 = ticks.get(3..5)?.iter().sum::<u64>() + ticks[1];
     Some(Times { busy: total - idle, total })
 }
 
@@ -39,7 +40,7 @@ mod tests {
     #[test]
     fn the_first_line_of_proc_stat() {
         let times = parse("cpu  100 20 30 800 50 5 5 10 7 0\n").unwrap();
-        assert_eq!(times, Times { busy: 170, total: 1020 });
+        assert_eq!(times, Times { busy: 150, total: 1020 });
         let later = parse("cpu  150 20 30 850 50 5 5 10 7 0\n").unwrap();
         assert_eq!(later.utilisation(&times), Some(0.5));
         assert_eq!(times.utilisation(&times), None);

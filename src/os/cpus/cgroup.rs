@@ -7,7 +7,23 @@ use std::path::Path;
 
 /// CPUs that this process may use, above 0; with a quota perhaps a fraction of one.
 pub fn cpus() -> f64 {
-    affinity().min(quota(Path::new("/")).unwrap_or(f64::INFINITY))
+    affinity().min(quota(Path::new("/")).map_or(f64::INFINITY, |quota| quota.cpus))
+}
+
+/// CPU time, in seconds, that all in the group of the least quota have used;
+/// none without a quota. What others do on the host says nothing about what is
+/// left of a quota.
+pub fn used() -> Option<f64> {
+    quota(Path::new("/"))?.used
+}
+
+/// A quota, and what has been used in its group.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Quota {
+    /// In CPUs.
+    cpus: f64,
+    /// CPU time, in seconds, where the system tells.
+    used: Option<f64>,
 }
 
 /// CPUs that this thread may run on.
@@ -29,14 +45,14 @@ fn affinity() -> f64 {
 
 /// The least quota among this process's groups and those around them, in CPUs.
 /// `root` has `proc` and `sys`.
-fn quota(root: &Path) -> Option<f64> {
+fn quota(root: &Path) -> Option<Quota> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let quotas = groups.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let controllers = fields.next().unwrap_or("");
         let path = fields.next().unwrap_or("");
         let mounts = root.join("sys/fs/cgroup");
-        let (mount, read): (_, fn(&Path) -> Option<f64>) = match controllers {
+        let (mount, read): (_, fn(&Path) -> Option<Quota>) = match controllers {
             "" => (mounts, unified_quota),
             _ if !controllers.split(',').any(|controller| controller == "cpu") => {
                 return Vec::new()
@@ -48,20 +64,33 @@ fn quota(root: &Path) -> Option<f64> {
         let around = Path::new(path.trim_start_matches('/')).ancestors();
         around.filter_map(|group| read(&mount.join(group))).collect()
     });
-    quotas.filter(|quota| *quota > 0.0).reduce(f64::min)
+    quotas.filter(|quota| quota.cpus > 0.0).reduce(|least, other| {
+        if other.cpus < least.cpus {
+            other
+        } else {
+            least
+        }
+    })
 }
 
 /// `150000 100000`, in microseconds, or `max 100000`.
-fn unified_quota(group: &Path) -> Option<f64> {
+fn unified_quota(group: &Path) -> Option<Quota> {
     let text = fs::read_to_string(group.join("cpu.max")).ok()?;
     let (quota, period) = text.trim_end().split_once(' ')?;
-    ratio(quota, period)
+    let used = fs::read_to_string(group.join("cpu.stat")).ok().and_then(|text| {
+        let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+        used.parse::<u64>().ok()
+    });
+    Some(Quota { cpus: ratio(quota, period)?, used: used.map(|micros| micros as f64 / 1e6) })
 }
 
 /// The same in two files; -1 is none.
-fn old_quota(group: &Path) -> Option<f64> {
+fn old_quota(group: &Path) -> Option<Quota> {
     let read = |name| fs::read_to_string(group.join(name)).ok();
-    ratio(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?)
+    let cpus = ratio(&read("cpu.cfs_quota_us")?, &read("cpu.cfs_period_us")?)?;
+    // Mostly mounted together with `cpu`.
+    let used = read("cpuacct.usage").and_then(|text| text.trim_end().parse::<u64>().ok());
+    Some(Quota { cpus, used: used.map(|nanos| nanos as f64 / 1e9) })
 }
 
 fn ratio(quota: &str, period: &str) -> Option<f64> {
@@ -75,7 +104,7 @@ mod tests {
     use super::*;
 
     /// What files like these say.
-    fn of(name: &str, files: &[(&str, &str)]) -> Option<f64> {
+    fn read(name: &str, files: &[(&str, &str)]) -> Option<Quota> {
         let root =
             std::env::temp_dir().join(format!("pegasus-share-{name}-{}", std::process::id()));
         for (path, text) in files {
@@ -86,6 +115,10 @@ mod tests {
         let quota = quota(&root);
         let _ = fs::remove_dir_all(root);
         quota
+    }
+
+    fn of(name: &str, files: &[(&str, &str)]) -> Option<f64> {
+        read(name, files).map(|quota| quota.cpus)
     }
 
     const V2: (&str, &str) = ("proc/self/cgroup", "0::/a.slice/b.service\n");
@@ -101,6 +134,19 @@ mod tests {
         for none in ["max 100000\n", "", "1.5 1\n", "1 0\n", "0 100000\n", "-1 100000\n"] {
             assert_eq!(own(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn what_was_used_is_told_by_the_group_of_the_quota() {
+        let group = "sys/fs/cgroup/a.slice/b.service";
+        let (max, stat) = (format!("{group}/cpu.max"), format!("{group}/cpu.stat"));
+        let files = [V2, (&max, "50000 100000\n"), (&stat, "usage_usec 2500000\nuser_usec 1\n")];
+        assert_eq!(read("used", &files), Some(Quota { cpus: 0.5, used: Some(2.5) }));
+        let group = "sys/fs/cgroup/cpu,cpuacct/docker/1f";
+        let [quota, period, usage] = ["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuacct.usage"]
+            .map(|name| format!("{group}/{name}"));
+        let files = [V1, (&quota, "50000\n"), (&period, "100000\n"), (&usage, "1500000000\n")];
+        assert_eq!(read("used-old", &files), Some(Quota { cpus: 0.5, used: Some(1.5) }));
     }
 
     #[test]

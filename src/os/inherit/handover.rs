@@ -4,9 +4,11 @@
 
 use super::fd_info::{is_internet, listens, socket_option};
 use super::Handover;
+use crate::os::keeper;
 use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -14,13 +16,17 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `LINE SOCKET=NAME…`, the first two numbers of descriptors. systemd's names
 /// (`LISTEN_FDS`) would need the id of the new process, which is unknown
 /// before it exists.
 const VARIABLE: &str = "PEGASUS_HANDOVER";
+/// What the log file is called beside the sockets; no service has this name.
+const LOG_FILE: &str = "+log";
+/// What the line to a keeper is called.
+const KEEPER_LINE: &str = "+keeper";
 const READY: &str = "ready\n";
 /// How long a process may take to read what it is sent.
 const SEND_WITHIN: Duration = Duration::from_secs(1);
@@ -57,6 +63,17 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
         };
         text += &format!(" {descriptor}={name}");
         passed.push(descriptor);
+    }
+    let log_file = super::take_log_file();
+    if let Some(file) = &log_file {
+        text += &format!(" {}={LOG_FILE}", file.as_raw_fd());
+        passed.push(file.as_raw_fd());
+    }
+    super::set_log_file(log_file.clone());
+    let keeper_line = keeper::line_for_successor();
+    if let Some(line) = &keeper_line {
+        text += &format!(" {}={KEEPER_LINE}", line.as_raw_fd());
+        passed.push(line.as_raw_fd());
     }
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
@@ -212,10 +229,21 @@ fn parse(text: OsString) -> Option<Handover> {
     let line = open(words.next()?)?;
     let mut sockets = Vec::new();
     for (descriptor, name) in words.filter_map(|word| word.split_once('=')) {
-        let Some(descriptor) = open(descriptor).filter(|descriptor| is_internet(*descriptor))
-        else {
+        let Some(descriptor) = open(descriptor) else { continue };
+        if name == LOG_FILE {
+            // SAFETY: the descriptor is open, was left to us for this, and nothing else in
+            // this process owns it.
+            super::set_log_file(Some(Arc::new(unsafe { File::from_raw_fd(descriptor) })));
             continue;
-        };
+        }
+        if name == KEEPER_LINE {
+            // SAFETY: as with the log file.
+            keeper::inherit_line(unsafe { UnixStream::from_raw_fd(descriptor) });
+            continue;
+        }
+        if !is_internet(descriptor) {
+            continue;
+        }
         let socket = match socket_option(descriptor, libc::SO_TYPE) {
             // SAFETY: the descriptor is a listening stream socket that was left to
             // us, and nothing else in this process owns it.

@@ -26,7 +26,9 @@ mod none;
 pub use none::{start_successor, take, Predecessor, Successor};
 
 use super::socket::Socket;
+use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the starter left: the sockets of a process that this one takes the place
 /// of, or else what is on the descriptors. Call it before anything is opened: what
@@ -39,6 +41,19 @@ pub fn take() -> StartContext {
         }
         None => descriptors::take(),
     }
+}
+
+/// The open log file: that of the process before, then that of this one.
+static LOG_FILE: Mutex<Option<Arc<File>>> = Mutex::new(None);
+
+/// Names the log file that a successor gets. It may have no permission to open that itself.
+pub fn set_log_file(file: Option<Arc<File>>) {
+    *LOG_FILE.lock().unwrap_or_else(PoisonError::into_inner) = file;
+}
+
+/// Takes the log file that the process before left, until this one opens its own.
+pub fn take_log_file() -> Option<Arc<File>> {
+    LOG_FILE.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// What was found among the descriptors.

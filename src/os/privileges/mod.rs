@@ -10,4 +10,6 @@
 #[cfg_attr(unix, path = "setuid.rs")]
 #[cfg_attr(not(unix), path = "none.rs")]
 mod backend;
+#[cfg(unix)]
+pub(super) use backend::ids;
 pub use backend::{become_user, check_user};

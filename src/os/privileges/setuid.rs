@@ -8,10 +8,11 @@ use std::io;
 /// # Errors
 /// No such user or group.
 pub fn check_user(wanted: &str) -> io::Result<()> {
-    find(wanted).map(drop)
+    ids(wanted).map(drop)
 }
 
-fn find(wanted: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
+/// The ids of `user` or `user:group`.
+pub fn ids(wanted: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
     let (user, group) =
         wanted.split_once(':').map_or((wanted, None), |(user, group)| (user, Some(group)));
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -29,7 +30,7 @@ fn find(wanted: &str) -> io::Result<(libc::uid_t, libc::gid_t)> {
 /// # Errors
 /// No such user or group, or no permission.
 pub fn become_user(wanted: &str) -> io::Result<()> {
-    let (uid, gid) = find(wanted)?;
+    let (uid, gid) = ids(wanted)?;
     // SAFETY: plain calls.
     if unsafe { uid != 0 && libc::geteuid() == uid && libc::getegid() == gid } {
         // It was started by one that had become this user already.

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What is tested beside each other.
+/// The balancers that are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Pegasus,
@@ -23,7 +23,7 @@ pub enum Kind {
     Paper,
     RoundRobin,
     LeastConn,
-    /// `leastconn` that was told the truth about its servers.
+    /// `leastconn` with the true weights of its servers.
     Weighted,
 }
 
@@ -45,7 +45,7 @@ impl Kind {
 
 /// One balancer, or two beside each other.
 pub struct Balancer {
-    /// Where clients come.
+    /// The addresses for clients.
     pub doors: Vec<SocketAddr>,
     redirects: Vec<Redirect>,
     papers: Vec<Paper>,
@@ -56,7 +56,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// `weights` are the truth about the services, for who wants to hear it.
+    /// `weights` are the true weights of the services, for balancers that use them.
     pub fn start(kind: Kind, services: &[Service], count: usize, weights: &[u32]) -> Balancer {
         let mut balancer = Balancer {
             doors: Vec::new(),
@@ -126,7 +126,7 @@ impl Balancer {
         self.haproxies.push((process, directory));
     }
 
-    /// The monitor of a silent host is not heard either, nor hears anything.
+    /// The monitor of a silent host is silent too, and receives nothing.
     pub fn silence_monitor(&self, service: usize, silent: bool) {
         if let Some(monitor) = self.monitors.get(service) {
             monitor.signal(if silent { libc::SIGSTOP } else { libc::SIGCONT });
@@ -141,7 +141,7 @@ impl Balancer {
         haproxies.chain(redirects).chain(queues).chain(&self.monitors).map(Process::used).sum()
     }
 
-    /// Calls to services that failed and were tried again.
+    /// Connects to services that failed and were retried.
     pub fn retries(&self) -> u64 {
         let redirects = self
             .redirects

@@ -1,7 +1,7 @@
-//! Open-loop clients: they come when they are due, whatever became of the others.
+//! Open-loop clients: they start when they are due, whatever happened to the others.
 //!
-//! Owns the requests of a run, the same for every balancer under test, and what
-//! became of each. Knows balancers only by the address where clients come.
+//! Owns the requests of a run, the same for every balancer under test, and the result of
+//! each. Knows only the balancers' addresses.
 
 use crate::bench::exact::wait;
 use crate::support::random::Random;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Mean work of a request at speed 1.
 pub const WORK: Duration = Duration::from_millis(50);
-/// How long a client waits for its answer.
+/// How long a client waits for its reply.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request: when, how much work, through which of the balancers.
@@ -50,13 +50,13 @@ pub fn requests(seed: u64, rate: f64, doors: usize, lasting: Duration) -> Vec<Re
 pub enum End {
     /// By the service of this number.
     Answered(usize),
-    /// Closed or reset without an answer.
+    /// Closed or reset without a reply.
     Refused,
-    /// Nothing came in time.
+    /// No reply in time.
     TimedOut,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     pub due: Duration,
@@ -76,7 +76,7 @@ impl Client {
     /// How it ended, if it did.
     fn go_on(&mut self) -> Option<End> {
         if !self.asked {
-            // Until it is connected there is nobody to write to.
+            // It is not connected yet.
             match self.stream.write(format!("{}\n", self.request.work.as_micros()).as_bytes()) {
                 Ok(_) => self.asked = true,
                 Err(error)
@@ -152,7 +152,8 @@ pub fn run(doors: &[SocketAddr], requests: &[Request], start: Instant) -> Vec<Vi
             timeouts.pop_front();
             if let Some(client) = clients.remove(&number) {
                 visits.push(visit(client.request, End::TimedOut));
-                // It goes without waiting for a goodbye, and so leaves no half of a connection.
+                // It closes without waiting for the other side, and so leaves no half of
+                // a connection.
                 reset(client.stream.into());
             }
         }

@@ -1,21 +1,20 @@
-//! A machine that works by sleeping: worker slots, a queue before them, and how
-//! busy it was.
+//! A host that works by sleeping: worker slots, a queue before them, and how busy it was.
 //!
-//! Owns the arithmetic of time, in seconds since a beginning of its own; what
-//! waits for a slot starts at the moment when the slot was due to become free,
-//! not when somebody noticed. Knows no socket and no clock.
+//! Owns the arithmetic of time, in seconds since its own start. A request that waits for
+//! a slot starts when the slot became free, not when that was noticed. Knows no socket
+//! and no clock.
 
 use std::collections::{BinaryHeap, VecDeque};
 
-/// What a machine is like.
+/// The properties of a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     /// Requests that it works on at once.
     pub workers: usize,
     /// Work done by a worker in a second.
     pub speed: f64,
-    /// Strangers that always want a CPU. With them the machine shares its
-    /// workers evenly among all who are there, as an operating system does.
+    /// Other tasks that always want a CPU. With them the host shares its workers evenly
+    /// among all tasks, as an operating system does.
     pub hogs: usize,
     /// Time that a request spends elsewhere after its work, in its work at speed 1.
     pub outside: f64,
@@ -64,7 +63,7 @@ pub struct Meter {
     pub queued: f64,
 }
 
-/// See the file's head.
+/// The host. Its cost is the arithmetic of a few numbers for each request.
 pub struct Engine {
     build: Build,
     jobs: VecDeque<Job>,
@@ -90,12 +89,12 @@ impl Engine {
         self.away.clear();
     }
 
-    /// A request with so much work; time must have been advanced to its coming.
+    /// Adds a request with this much work; time must have been advanced to its arrival.
     pub fn add(&mut self, token: usize, work: f64) {
         self.jobs.push_back(Job { token, left: work, outside: work * self.build.outside });
     }
 
-    /// How many are worked on, and how fast each.
+    /// Returns how many requests run, and the speed of each.
     fn running(&self) -> (usize, f64) {
         let Build { workers, speed, hogs, .. } = self.build;
         match hogs {
@@ -107,13 +106,13 @@ impl Engine {
         }
     }
 
-    /// Time until the next one is worked off.
+    /// Returns the time until the next one is done.
     fn step(&self) -> Option<f64> {
         let (running, rate) = self.running();
         self.jobs.iter().take(running).map(|job| job.left / rate).reduce(f64::min)
     }
 
-    /// When the next one ends, if no other comes.
+    /// Returns when the next one ends, if no other comes.
     pub fn due(&self) -> Option<f64> {
         let worked = self.step().map(|step| self.meter.at + step);
         worked.into_iter().chain(self.away.peek().map(|away| away.0)).reduce(f64::min)
@@ -130,7 +129,7 @@ impl Engine {
         self.meter.queued += time * wanted.saturating_sub(self.build.workers) as f64;
     }
 
-    /// Time passes; the requests that ended meanwhile.
+    /// Advances time; returns the requests that ended.
     pub fn advance(&mut self, to: f64) -> Vec<usize> {
         let mut ended = Vec::new();
         while let Some(step) = self.step().filter(|step| self.meter.at + step <= to) {
@@ -162,7 +161,7 @@ fn requests_queue_for_the_workers_in_their_order() {
         engine.add(token, 1.0 + token as f64);
     }
     assert_eq!(engine.due(), Some(2.0));
-    // Looked at late: the third began at 2 all the same, and ends at 8.
+    // Examined late: the third began at 2 all the same, and ends at 8.
     assert_eq!(engine.advance(3.0), [0]);
     assert_eq!((engine.advance(7.9), engine.advance(8.0)), (vec![1], vec![2]));
     let meter = engine.meter();

@@ -1,8 +1,8 @@
-//! The paper's redirector: each client asks on a connection of its own, without
-//! an id, so that nothing is counted.
+//! The paper's redirector: it asks for each client on a connection of its own, without an
+//! id, so that nothing is counted.
 //!
-//! Owns the joining of one client to one provider. The product's redirector
-//! always uses ids, so its `mode=paper` is met only by somebody else's.
+//! Owns the connection of one client with one provider. Our own redirector always uses
+//! ids, so `mode=paper` needs another one.
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::SERVICE;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread;
 
-/// Listens until it is dropped; each client has a thread.
+/// Runs until it is dropped; each client has a thread.
 pub struct Paper {
     pub address: SocketAddr,
     /// Providers that were reported.
@@ -66,7 +66,7 @@ fn serve(client: TcpStream, queue: SocketAddr, reported: &AtomicU64) {
     }
 }
 
-/// The bench's requests are one line, its answers end with the connection.
+/// The bench's requests are one line; its replies end with the connection.
 fn join(mut client: &TcpStream, mut provider: TcpStream) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut answer = Vec::new();

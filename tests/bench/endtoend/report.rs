@@ -14,9 +14,9 @@ pub struct Figures {
     pub sent: f64,
     pub mean: f64,
     pub p99: f64,
-    /// Closed without an answer, but for those in progress at a death.
+    /// Closed without a reply, except requests in progress at a death.
     pub refused: f64,
-    /// All that were closed without an answer.
+    /// All that were closed without a reply.
     pub failed: f64,
     pub timed_out: f64,
     pub retries: f64,
@@ -26,7 +26,7 @@ pub struct Figures {
     pub share_back: f64,
 }
 
-/// What is known of a run besides its clients' fates.
+/// What is known of a run besides the results of its requests.
 pub struct Circumstances {
     /// What was due before this does not count.
     pub warm_up: Duration,
@@ -45,7 +45,8 @@ impl Figures {
         };
         let mut times: Vec<f64> = visits
             .iter()
-            // Who gave up waited at least so long; without them losing requests would pay.
+            // A client that gave up waited at least this long; without it, losing
+            // requests would pay.
             .filter(|visit| visit.end != End::Refused)
             .map(|visit| visit.took.as_secs_f64() * 1e3)
             .collect();
@@ -98,8 +99,8 @@ fn of(results: &Results, kind: Kind) -> Option<Figures> {
     results.iter().find(|(known, _)| *known == kind).map(|(_, figures)| *figures)
 }
 
-/// What is wanted, what was seen, and whether that is enough; the first balancer
-/// of the results is judged. None where the other one was not there.
+/// Returns the goal, the figure, and whether it is met; the first balancer of the results
+/// is judged. None if the other one is missing.
 pub fn judge(goal: &Goal, results: &Results) -> Option<(String, f64, bool)> {
     let ours = results.first()?.1;
     let most = |what: String, seen: f64, most: f64| Some((what, seen, seen <= most));
@@ -114,7 +115,7 @@ pub fn judge(goal: &Goal, results: &Results) -> Option<(String, f64, bool)> {
             ours.p99 / of(results, other)?.p99,
             limit,
         ),
-        Goal::NoneRefused => most("nobody refused".into(), ours.refused, 0.0),
+        Goal::NoneRefused => most("none refused".into(), ours.refused, 0.0),
         Goal::Failed(limit) => most(format!("at most {limit} failed"), ours.failed, limit as f64),
         Goal::Retries(limit) => {
             most(format!("retries <= {limit} a request"), ours.retries / ours.sent, limit)

@@ -1,12 +1,12 @@
-//! What is tried, and what PEGASUS promises about it.
+//! The scenarios, and what PEGASUS promises about them.
 //!
-//! Owns the table of scenarios. Runs nothing.
+//! Owns the table. Runs nothing.
 
 use super::balancers::Kind;
 use super::engine::Build;
 use std::time::Duration;
 
-/// What befalls the first service for the middle third of the measured time.
+/// What happens to the first service in the middle third of the measured time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
     None,
@@ -39,7 +39,7 @@ pub enum Goal {
     OtherGood(Kind, f64),
 }
 
-/// See the file's head.
+/// A scenario: services, load, an event, and goals.
 pub struct Scenario {
     pub name: &'static str,
     pub what: &'static str,
@@ -47,7 +47,7 @@ pub struct Scenario {
     /// Requests a second.
     pub rate: f64,
     pub balancers: usize,
-    /// For those who are told the truth.
+    /// For balancers that get true weights.
     pub weights: [u32; 3],
     pub kinds: &'static [Kind],
     pub trouble: Trouble,
@@ -146,7 +146,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         rate: 224.0,
         balancers: 1,
-        // In progress at full load: two slots, and those who are elsewhere.
+        // In progress at full load: two slots, and the requests that are elsewhere.
         weights: [10, 18, 34],
         kinds: ALL,
         trouble: Trouble::None,

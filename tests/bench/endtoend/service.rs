@@ -1,9 +1,9 @@
-//! The service under test: a machine of [`engine`](super::engine) behind a port.
+//! The service under test: a host of [`engine`](super::engine) behind a port.
 //!
-//! Owns its connections, its death and its silence, and the file in which it
-//! says how busy it is, for the monitor's `monitor_load=file:`. Knows no
-//! balancer. A request is a line with its work in microseconds; the answer, the
-//! service's number, comes when the work is done, and then the connection ends.
+//! Owns its connections, its death and its silence, and the file with its load, for
+//! `monitor_load=file:`. Knows no balancer. A request is a line with its work in
+//! microseconds. The reply, the service's number, comes when the work is done, and then
+//! the connection ends.
 
 use super::engine::{Build, Engine, Meter};
 use crate::bench::exact::wait;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often it says how busy it is, and the mean of which time that is.
+/// Time between two reports of its load, and the time that each covers.
 const PUBLISH: Duration = Duration::from_millis(200);
 const MEAN_OF: usize = 5;
 const BACKLOG: i32 = 4096;
@@ -30,12 +30,12 @@ const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 const FIRST_CLIENT: usize = 2;
 
-/// What can befall it.
+/// What can happen to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
     /// The port closes, connections are reset.
     Die,
-    /// Nothing is taken and nothing is sent: calls to it time out.
+    /// It receives and sends nothing: connects time out.
     FallSilent,
     /// It is there again.
     Return,
@@ -44,7 +44,7 @@ pub enum Turn {
 /// A service that runs until it is dropped.
 pub struct Service {
     pub address: SocketAddr,
-    /// Where it says how busy it is.
+    /// Returns the file with its load.
     pub load: PathBuf,
     broken: Arc<AtomicUsize>,
     turns: Option<Sender<Turn>>,
@@ -91,7 +91,8 @@ impl Service {
         let _ = self.waker.wake();
     }
 
-    /// Requests that were in progress when it died or fell silent: nobody can save them.
+    /// Requests that were in progress when it died or became silent: they cannot be
+    /// saved.
     pub fn broken(&self) -> usize {
         self.broken.load(Ordering::SeqCst)
     }
@@ -117,7 +118,7 @@ struct Client {
 #[derive(Default)]
 struct Silence {
     answers: Vec<usize>,
-    /// They fill the backlog, so that the system drops all other calls.
+    /// They fill the backlog, so that the system drops all other connects.
     _fillers: Vec<TcpStream>,
 }
 
@@ -195,7 +196,7 @@ impl Counter {
             match known.stream.read(&mut buffer) {
                 Ok(count @ 1..) => known.line.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // It only looked whether somebody is here, or gave up.
+                // It only tested the connection, or gave up.
                 _ => return drop(self.clients.remove(&client)),
             }
             if known.line.ends_with(b"\n") {
@@ -220,7 +221,7 @@ impl Counter {
 
     fn answer(&mut self, client: usize) {
         if let Some(mut client) = self.clients.remove(&client) {
-            // Who gave up does not hear it.
+            // A client that gave up does not receive it.
             let _ = client.stream.write_all(format!("{}\n", self.number).as_bytes());
         }
     }
@@ -249,7 +250,7 @@ impl Counter {
                 if let Some(silence) = self.silent.take() {
                     silence.answers.into_iter().for_each(|client| self.answer(client));
                     set_backlog(self.listener.as_ref().unwrap(), BACKLOG);
-                    // What was told meanwhile is not told again.
+                    // Results that were reported meanwhile are not reported again.
                     self.accept();
                     let clients: Vec<usize> = self.clients.keys().copied().collect();
                     clients.into_iter().for_each(|client| self.read(client));
@@ -271,7 +272,7 @@ impl Counter {
         let time = (now.at - before.at).max(1e-3);
         let busy = (now.busy - before.busy) / time / self.workers as f64;
         let queued = (now.queued - before.queued) / time;
-        // Whoever reads meanwhile reads all of the old one.
+        // A reader meanwhile sees the complete old file.
         let new = self.load.with_extension("new");
         let text = format!("u={busy:.4} q={queued:.4} c={}\n", self.workers);
         if std::fs::write(&new, text).is_ok() {
@@ -280,7 +281,7 @@ impl Counter {
     }
 }
 
-/// How many calls the system may answer that nobody has taken yet.
+/// How many connections the system may accept in advance.
 fn set_backlog(listener: &TcpListener, backlog: i32) {
     // SAFETY: the descriptor is open and listens; to listen again changes the backlog.
     let done = unsafe { libc::listen(listener.as_raw_fd(), backlog) };

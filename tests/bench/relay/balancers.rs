@@ -1,9 +1,8 @@
-//! What is measured beside each other: PEGASUS, the others, and nobody.
+//! The balancers that are compared: PEGASUS, others, and none.
 //!
-//! Owns how each is configured and started, and its processes, which end with
-//! it. All of them write no log, take the same number of connections and use
-//! one thread for their clients. A program that is not installed is a reason,
-//! not a failure.
+//! Owns how each is configured and started, and its processes, which end with it. None of
+//! them writes a log; all take the same number of connections and use one thread for
+//! their clients. A program that is not installed is a reason, not a failure.
 
 use super::account::{memory, used};
 use crate::support::control_connection::ControlConnection;
@@ -16,15 +15,15 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one may take until it serves.
+/// How long a balancer may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
-/// What the queue of PEGASUS is asked when it is measured by itself.
+/// What is asked when the queue of PEGASUS is measured alone.
 pub const NEXT: &str = "pegasus://b/next\n";
 /// Many more than are in progress at any time.
 const TICKETS: u32 = 1_000_000;
 
-/// What a balancer stands before.
+/// The surroundings of a balancer.
 pub struct Scene<'a> {
     pub providers: &'a [SocketAddr],
     pub datagrams: bool,
@@ -58,15 +57,15 @@ pub const ROWS: [Row; 13] = [
     Row { name: "redis", start: super::servers::redis },
 ];
 
-/// One that serves.
+/// A running balancer.
 pub struct Balancer {
-    /// Where clients come.
+    /// The addresses for clients.
     pub doors: Vec<SocketAddr>,
-    /// All that count as the balancer.
+    /// The processes that count as the balancer.
     pub processes: Vec<Process>,
     /// Of a queue: what to ask it, a line for a line.
     pub question: &'static str,
-    /// Theirs, removed after their end.
+    /// The directory of the processes, removed after their end.
     _files: Option<Directory>,
 }
 
@@ -86,7 +85,7 @@ impl Balancer {
         self.processes.iter().map(|process| memory(process.id(), kind)).sum()
     }
 
-    /// Waits until it serves; if it ends instead, what it said.
+    /// Waits until it serves; if it ends instead, returns its output.
     pub fn serves(
         mut self,
         name: &str,
@@ -97,7 +96,7 @@ impl Balancer {
             let ended =
                 self.processes.iter_mut().find_map(|process| (!process.runs()).then_some(process));
             if let Some(ended) = ended {
-                // The rest of what it said may still be on its way.
+                // The rest of its output may still be on its way.
                 ended.ends();
                 return Err(format!("{name} ended: {}", ended.log().join(" | ")));
             }
@@ -115,7 +114,7 @@ pub fn find(name: &str) -> Result<PathBuf, Skipped> {
     installed(name).ok_or_else(|| format!("{name} is not installed"))
 }
 
-/// The versions of those that tell one.
+/// The versions of the programs that report one.
 pub fn versions() -> String {
     let version = |name: &&str| {
         let output = Command::new(installed(name)?).arg("-v").output().ok()?;
@@ -133,7 +132,7 @@ pub fn listens(place: SocketAddr) -> bool {
     TcpStream::connect(place).is_ok()
 }
 
-/// Whether what is sent to this door comes back, or a call is taken there.
+/// Whether this address echoes, or accepts a connection.
 fn answers(scene: &Scene, door: SocketAddr) -> bool {
     if !scene.datagrams {
         return listens(door);
@@ -268,7 +267,7 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
     Ok(queue)
 }
 
-/// A redirector with one thread; more settings say whom it asks.
+/// A redirector with one thread; further settings name its queue.
 fn redirect(scene: &Scene, settings: &[String]) -> (Process, SocketAddr) {
     let door = local(free_port());
     let most = format!("redirect_connections_max={}", scene.connections);
@@ -297,8 +296,8 @@ fn with_daemon(scene: &Scene) -> Result<Balancer, Skipped> {
     balancer.serves("pegasus redirect", || answers(scene, door))
 }
 
-/// It finds no queue and leads everybody to its fallback providers at once:
-/// the same redirector without any asking.
+/// It finds no queue and sends all clients to its fallback providers at once: the same
+/// redirector without any request to a queue.
 fn unasked(scene: &Scene) -> Result<Balancer, Skipped> {
     let fallback = each(scene, |_, provider| format!("{provider} "));
     let settings = [

@@ -47,9 +47,9 @@ use scenarios::{Load, Metric, Scenario, SCENARIOS};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What is still under way in a balancer when its clients are done takes so long.
+/// How long a balancer needs to finish when its clients are done.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Questions that the tickets last for.
+/// Requests that the tickets last for.
 const QUESTIONS: u64 = 2_500_000;
 /// Most connections of a balancer, and how many of them are idle ones. Fewer
 /// where descriptors are short: two each, and some for itself.
@@ -140,7 +140,7 @@ impl Run<'_> {
         ])
     }
 
-    /// All rounds. Whoever cannot be started is left out.
+    /// Runs all rounds. A balancer that cannot be started is left out.
     fn rounds(
         &mut self,
         rows: &[&'static Row],

@@ -1,9 +1,9 @@
 //! The providers behind every balancer: a process of its own, three addresses.
 //!
-//! Owns what clients get there: an answer of a kilobyte, an echo, 64 MiB, an
-//! echo of datagrams. One process, so that its descriptors and its processor
-//! time are nobody else's: the test binary runs itself again, with a variable
-//! in its environment.
+//! Owns what clients get there: a reply of a kilobyte, an echo, 64 MiB, an echo of
+//! datagrams. It is one process, so that its descriptors and its processor time can be
+//! told from the bench's: the test binary runs itself again, with a variable in its
+//! environment.
 
 use crate::support::process::Process;
 use crate::support::Directory;
@@ -28,7 +28,7 @@ const TRADES: [Trade; 3] = [Trade::Answer, Trade::Echo, Trade::Download];
 /// What a provider does for its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trade {
-    /// Whoever says anything gets an answer, and the connection ends.
+    /// Replies to anything with a kilobyte, and closes.
     Answer,
     Echo,
     /// The same with a long answer.
@@ -69,7 +69,7 @@ impl Providers {
     }
 }
 
-/// The other side of [`Providers::start`]; does nothing for anybody else.
+/// The other side of [`Providers::start`]; does nothing in other processes.
 #[test]
 #[ignore = "a part of bench_relay"]
 fn part() {
@@ -198,7 +198,7 @@ impl Counter {
     }
 }
 
-/// What comes now; none if nothing does.
+/// Returns what can be read now; none if nothing can.
 fn now(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
@@ -259,7 +259,7 @@ fn echo(socket: &UdpSocket, buffer: &mut [u8]) {
     }
 }
 
-/// What is downloaded: a file without a name.
+/// Returns the file to download, which has no name.
 fn download() -> File {
     let directory = Directory::new();
     let path = directory.file("download");

@@ -133,8 +133,8 @@ pub fn table(scenario: &Scenario, results: &Results) -> String {
     text + "\n"
 }
 
-/// What is wanted, what was seen, and whether that is enough; none where one of
-/// the rows was not there.
+/// Returns the goal, the figure, and whether it is met; none if one of the rows is
+/// missing.
 struct Verdict {
     what: String,
     seen: f64,

@@ -1,4 +1,4 @@
-//! What is measured, with whom, and what PEGASUS wants to reach.
+//! The scenarios: what is measured, with which balancers, and what PEGASUS should reach.
 
 use super::load::fresh::Fresh;
 use super::providers::Trade;
@@ -12,7 +12,7 @@ pub enum Load {
     Ping(usize, usize),
     /// So many downloads at once.
     Bulk(usize),
-    /// Connections without a word.
+    /// Connections without a byte.
     Idle,
     /// So many bytes back and forth in so many flows.
     Datagrams(usize, usize),
@@ -74,7 +74,7 @@ const CONNECTIONS: Column = column(Metric::Rate, "conn/s", 1.0, 0);
 const MESSAGES: Column = column(Metric::Rate, "messages/s", 1.0, 0);
 const CPU_1000: Column = column(Metric::Cpu, "CPU ms per 1,000", 1e6, 1);
 
-/// What PEGASUS wants to reach, as one of its rows.
+/// A goal for a row of PEGASUS.
 pub enum Goal {
     /// The ratio of this figure to another's is at most so much.
     AtMost(Metric, &'static str, &'static str, f64),
@@ -104,7 +104,7 @@ use Metric::{AtStart, Cpu, PerConnection, Rate};
 
 const TCP: &[&str] =
     &["direct", "haproxy", "haproxy-splice", "nginx", "pen", "pegasus", "pegasus-daemon"];
-/// With a redirector that asks nobody.
+/// With a redirector that asks no queue.
 const FRESH: &[&str] = &[
     "direct",
     "haproxy",
@@ -134,7 +134,7 @@ pub const SCENARIOS: &[Scenario] = &[
             AtMost(Cpu, "pegasus", "nginx", 0.90),
             AtMost(Cpu, "pegasus", "pen", 0.95),
             AtLeast(Rate, "pegasus", "haproxy", 1.0),
-            // What asking costs.
+            // The cost of the queue.
             AtMost(Cpu, "pegasus", "pegasus-unasked", 1.05),
             AtMost(Cpu, "pegasus-daemon", "pegasus-unasked", 1.15),
         ],

@@ -1,4 +1,4 @@
-//! A superserver that starts a program for each client, and queues by themselves.
+//! A superserver that starts a program for each client, and queues alone.
 
 use super::balancers::{find, listens, local, queue, Balancer, Scene, Skipped};
 use crate::support::pegasus::{configuration, path, SERVICE};

@@ -6,7 +6,7 @@ use super::super::network::{Arrival, End};
 use super::{address, service, Event, World, SERVICES};
 use pegasus_core::base::address::Provider;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::{Next, Request};
+use pegasus_core::protocol::message::{Next, Request, RequestResult};
 
 impl World {
     pub(super) fn plain_asks(&mut self, plain: usize) {
@@ -48,7 +48,10 @@ impl World {
                     let id = Some(used).filter(|id| *id % 2 == 0);
                     Request::Failure { provider: someone.into(), service: service(number), id }
                 }
-                1 | 2 => Request::Done { id: used, unused: used % 3 == 0 },
+                1 | 2 => Request::Done {
+                    id: used,
+                    result: if used % 3 == 0 { RequestResult::Unused } else { RequestResult::Good },
+                },
                 3..=6 => {
                     let id = host.ids.len() as u32 + 1;
                     host.ids.insert(id, false);

@@ -156,7 +156,11 @@ impl World {
         };
         visitor.failed.push(to);
         if stuck {
-            return self.tell_redirector(redirector, redirector::Input::NoLocalPort { client });
+            let input = match self.one_in(2) {
+                true => redirector::Input::NoSocket { client },
+                false => redirector::Input::ConnectBlocked { client },
+            };
+            return self.tell_redirector(redirector, input);
         }
         if result == Err(Failure::Refused) && self.one_in(2) {
             // A deed that fails at once is an input in the same turn.

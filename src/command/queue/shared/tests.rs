@@ -2,7 +2,7 @@ use super::*;
 use mio::{Events, Poll, Token};
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
-use pegasus_core::protocol::message::Next;
+use pegasus_core::protocol::message::{Next, RequestResult};
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ impl Sleeper {
 
 const NOW: Moment = Moment::ZERO;
 
+/// The answer to a first offer.
+const OFFERED: &str =
+    "ok active=0.000 granted=0 waiting=0 mode=slots now=0 ended=0 held=0.000ms usual=0.000ms";
+
 fn ticket(tickets: u32) -> Request {
     let provider = "10.0.0.7:80".parse().unwrap();
     Request::Ticket {
@@ -32,6 +36,7 @@ fn ticket(tickets: u32) -> Request {
         service: ServiceName::DEFAULT,
         tickets,
         capacity: tickets,
+        weight: None,
         lease: None,
     }
 }
@@ -68,10 +73,7 @@ fn threads_ask_without_a_connection_and_regardless_of_the_allow_lists() {
     assert!(shared.join(sleeper.1.clone(), NOW).is_none(), "more handles than the limit");
     one.ask(ticket(1), NOW);
     one.ask(next(Some(7), Span::ZERO), NOW);
-    assert_eq!(
-        heard(&one),
-        ["up", "ok active=0.000 granted=0 waiting=0 mode=slots", "7: 10.0.0.7:80"]
-    );
+    assert_eq!(heard(&one), ["up", OFFERED, "7: 10.0.0.7:80"]);
     assert!(!sleeper.woken(), "the caller polls for its reply and need not be woken");
     two.ask(next(Some(7), Span::ZERO), NOW);
     assert_eq!(heard(&two), ["up", "7: error no-ticket id=7"]);
@@ -96,9 +98,9 @@ fn a_reply_that_another_thread_caused_wakes_the_waiting_one() {
     control.woken();
     assert!(shared.next_timeout().is_some());
     one.ask(next(Some(5), Span::from_secs(1)), NOW);
-    assert_eq!(heard(&one).last().unwrap(), "ok active=0.000 granted=0 waiting=0 mode=slots");
+    assert_eq!(heard(&one).last().unwrap(), OFFERED);
     assert!(!sleeper.woken());
-    two.ask(Request::Done { id: 1, unused: false }, NOW);
+    two.ask(Request::Done { id: 1, result: RequestResult::Good }, NOW);
     assert!(sleeper.woken());
     assert_eq!(heard(&one), ["5: 10.0.0.7:80"]);
     // A wait that ends before the other loop would wake shortens its sleep.

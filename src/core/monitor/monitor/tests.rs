@@ -100,7 +100,7 @@ impl Story {
     }
 
     fn standing(&mut self, balancer: usize, active: f64, granted: u64, mode: Mode) {
-        let standing = Feedback { active, granted, waiting: 0, mode };
+        let standing = Feedback { active, granted, mode, ..Feedback::default() };
         self.tell(Input::QueueReply { balancer, service: 0, reply: Reply::Feedback(standing) });
     }
 
@@ -119,11 +119,10 @@ impl Story {
 }
 
 #[test]
-fn the_first_bid_comes_at_once_with_25_slots_and_a_lease_of_five_intervals() {
+fn the_first_bid_comes_at_once_with_the_cpus_as_slots_no_ceiling_and_a_lease_of_five_intervals() {
     let mut story = Story::up(1, vec![service("web", false)]);
     story.until(0);
-    let offer =
-        "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=25&capacity=100&lease=5s";
+    let offer = "pegasus://b/ticket?provider=10.0.0.1:80&service=web&tickets=4&capacity=1000000&weight=4.000&lease=5s";
     assert_eq!(story.said(), [(0, offer.to_string())]);
     for (interval, lease) in [(100, "5s"), (1000, "5s"), (2000, "10s")] {
         let mut options = options(1, vec![service("web", false)]);
@@ -141,13 +140,13 @@ fn a_balancer_that_comes_later_or_again_is_told_at_once() {
     story.until(500);
     assert_eq!(story.said(), []);
     story.tell(Input::Up { balancer: 1 });
-    assert_eq!(story.offered(1), (25, 100), "who is away gets no share");
+    assert_eq!(story.offered(1), (4, TICKETS_MAX), "who is away gets no share");
     story.tell(Input::Up { balancer: 0 });
-    assert!((12..=13).contains(&story.offered(0).0));
+    assert!(story.offered(0).0 == 2);
     story.tell(Input::Down { balancer: 1 });
     story.said();
     story.until(2000);
-    assert!(story.said.iter().all(|(to, _)| *to == 0) && story.offered(0) == (25, 100));
+    assert!(story.said.iter().all(|(to, _)| *to == 0) && story.offered(0) == (4, TICKETS_MAX));
 }
 
 #[test]
@@ -169,14 +168,14 @@ fn a_service_is_offered_once_its_check_is_in_and_withdrawn_at_once_when_one_fail
     story.until(100);
     assert_eq!((story.said(), story.checks.clone()), (vec![], vec![0]));
     story.tell(Input::Checked { service: 0, good: true });
-    assert_eq!(story.offered(0), (25, 100));
+    assert_eq!(story.offered(0), (4, TICKETS_MAX));
     story.until(1100);
     assert_eq!(story.checks, [0, 0]);
     story.tell(Input::Checked { service: 0, good: false });
     assert_eq!(story.offered(0), (0, 0));
     story.until(2200);
     story.tell(Input::Checked { service: 0, good: true });
-    assert_eq!(story.offered(0), (25, 100));
+    assert_eq!(story.offered(0), (4, TICKETS_MAX));
     let web = "web".parse().unwrap();
     assert_eq!(
         story.notes,
@@ -198,7 +197,7 @@ fn a_check_between_two_bids_that_fails_does_not_wait_for_the_next() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(
         said[0].1.contains("service=web&tickets=0&capacity=0")
-            && said[1].1.contains("service=mail&tickets=1")
+            && said[1].1.contains("service=mail&tickets=2")
     );
 }
 
@@ -231,7 +230,7 @@ fn a_machine_that_its_load_calls_full_offers_nothing() {
     assert_eq!(story.offered(0), (0, 0));
     story.sample.load = Some(1.0);
     story.until(1100);
-    assert_eq!(story.offered(0), (12, 48));
+    assert_eq!(story.offered(0), (12, TICKETS_MAX));
 }
 
 #[test]
@@ -241,15 +240,27 @@ fn where_nothing_can_be_measured_the_configured_capacity_is_scaled_by_the_load()
     story.sample =
         Sample { cpus: CPUS, utilisation: None, queued: None, load: Some(CPUS / 2.0), full: None };
     story.until(0);
-    assert_eq!(story.offered(0), (4, 16));
+    assert_eq!(story.offered(0), (4, 8));
 }
 
 #[test]
-fn slots_are_bounded_by_the_configured_capacity() {
+fn a_configured_capacity_is_divided_once_all_queues_have_answered() {
     let mut story =
-        Story::up(1, vec![ServiceOptions { capacity: Some(10), ..service("web", false) }]);
+        Story::up(1, vec![ServiceOptions { capacity: Some(3), ..service("web", false) }]);
     story.until(0);
-    assert_eq!(story.offered(0), (10, 40));
+    assert_eq!(story.offered(0), (3, 3));
+    let mut story =
+        Story::up(2, vec![ServiceOptions { capacity: Some(3), ..service("web", false) }]);
+    story.until(0);
+    assert_eq!(
+        (story.offered(0), story.offered(1)),
+        ((0, 0), (0, 0)),
+        "an earlier monitor may have offered all"
+    );
+    story.standing(0, 0.0, 0, Mode::Slots);
+    story.standing(1, 0.0, 0, Mode::Slots);
+    story.until(200);
+    assert_eq!(story.offered(0).1 + story.offered(1).1, 3);
 }
 
 #[test]
@@ -282,7 +293,7 @@ fn requests_are_learned_with_the_load_of_their_own_time() {
         }
         story.standing(0, if busy { 20.0 } else { 0.0 }, u64::from(busy), Mode::Slots);
     }
-    assert_eq!(story.offered(0), (20, 80));
+    assert_eq!(story.offered(0), (20, TICKETS_MAX));
 }
 
 #[test]
@@ -299,13 +310,13 @@ fn shares_are_half_even_and_half_by_demand_and_add_up() {
             continue;
         }
         let offered: Vec<u32> = (0..4).map(|balancer| story.offered(balancer).0).collect();
-        assert_eq!(offered.iter().sum::<u32>(), 25, "{offered:?}");
+        assert_eq!(offered.iter().sum::<u32>(), 4, "{offered:?}");
         sums.iter_mut().zip(offered).for_each(|(sum, tickets)| *sum += tickets);
         offers += 1;
     }
     let means: Vec<f64> = sums.iter().map(|sum| f64::from(*sum) / f64::from(offers)).collect();
-    for (mean, share) in means.iter().zip([15.625, 3.125, 3.125, 3.125]) {
-        assert!((mean - share).abs() < 0.2, "{means:?}");
+    for (mean, share) in means.iter().zip([2.5, 0.5, 0.5, 0.5]) {
+        assert!((mean - share).abs() < 0.1, "{means:?}");
     }
 }
 
@@ -348,18 +359,28 @@ fn draining_withdraws_everywhere_and_ends_with_the_last_request() {
     story.tell(Input::Drain);
     let withdraw = "pegasus://b/withdraw?provider=10.0.0.1:80&service=web".to_string();
     assert_eq!(story.said(), [(0, withdraw.clone()), (1, withdraw)]);
+    let active = |story: &mut Story, balancer, active: u32, capacity: u32| {
+        let line = format!("provider service=web address=10.0.0.1:80 tickets=0 capacity={capacity} active={active}\n");
+        let other = "provider service=web address=10.0.0.2:80 tickets=0 capacity=0 active=7\n";
+        story.tell(Input::QueueReply { balancer, service: 0, reply: Reply::Status(line + other) });
+    };
     for _ in 0..20 {
         story.until(story.now.since(Moment::ZERO).as_millis() + 200);
-        story.standing(0, 0.0, 0, Mode::Slots);
-        story.standing(1, 0.4, 0, Mode::Slots);
-        assert!(
-            story.said().iter().all(|(_, line)| line.contains("&tickets=0&capacity=0"))
-                && !story.finished
-        );
+        active(&mut story, 0, 0, 0);
+        active(&mut story, 1, 1, 0);
+        let asks = |(_, line): &(usize, String)| line == "pegasus://b/status?service=web";
+        assert!(story.said().iter().all(asks) && !story.finished, "asking changes nothing");
     }
-    story.standing(1, 0.0, 0, Mode::Slots);
+    active(&mut story, 1, 0, 0);
     story.until(4400);
     assert!(story.finished);
+
+    let mut story = Story::up(1, vec![service("web", false)]);
+    story.tell(Input::Drain);
+    story.until(100);
+    active(&mut story, 0, 5, 9);
+    story.until(400);
+    assert!(story.finished, "another monitor offers it already");
 }
 
 #[test]
@@ -378,18 +399,20 @@ fn draining_does_not_wait_for_queues_that_are_away_or_know_nothing_of_us() {
     story.tell(Input::Down { balancer: 1 });
     story.tell(Input::Drain);
     story.until(100);
-    story.standing(0, 0.0, 0, Mode::Slots);
+    story.tell(Input::QueueReply { balancer: 0, service: 0, reply: Reply::Status(String::new()) });
     story.until(400);
     assert!(story.finished, "one queue is away");
 
     let mut story = Story::up(1, vec![service("web", false)]);
     story.tell(Input::Drain);
-    story.tell(Input::QueueReply {
-        balancer: 0,
-        service: 0,
-        reply: Reply::error(ErrorCode::Denied, ""),
-    });
-    story.until(400);
+    for _ in 0..2 {
+        story.tell(Input::QueueReply {
+            balancer: 0,
+            service: 0,
+            reply: Reply::error(ErrorCode::Denied, ""),
+        });
+        story.until(story.now.since(Moment::ZERO).as_millis() + 200);
+    }
     assert!(story.finished, "the queue never took a ticket");
 
     let mut story = Story::new(options(1, vec![service("web", false)]));

@@ -3,15 +3,23 @@
 //! Owns what it can take at a moment and when time alone changes that. The
 //! pool owns when it changes otherwise.
 
+use super::pace::Pace;
+use super::trust::{Trust, VOUCH_AFTER};
 use crate::base::address::Provider;
+use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::Mode;
+use crate::protocol::message::{Mode, Progress};
 use crate::scheduler::interface::{Availability, ProviderStats};
+use std::collections::VecDeque;
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;
 /// How long the failures of a provider that left are remembered.
 const MEMORY: Span = Span::from_secs(60);
+/// How long a new provider is let in at the pace of its tickets: twice as many
+/// requests at once after each step.
+const PACE_STEP: Span = Span::from_millis(500);
+const PACE_STEPS: u64 = 6;
 
 /// A provider and what is between it and this queue.
 #[derive(Debug)]
@@ -30,6 +38,13 @@ pub struct PoolMember {
     pub drain_end: Moment,
     /// Whether the log knows it as offering.
     pub present: bool,
+    /// The connection that offered it last.
+    pub owner: Option<Key>,
+    /// The one that offered it before, if it was alive then; and whether the log
+    /// knows that two of them offer it.
+    pub rival: Option<Key>,
+    /// The log knows that two connections offer it.
+    pub contested: bool,
     /// When its state will change by time alone.
     pub(super) wakeup: Moment,
     pub(super) consecutive_failures: u32,
@@ -39,6 +54,15 @@ pub struct PoolMember {
     pub(super) probation: u32,
     /// Counted requests in progress that were granted since the last death.
     pub(super) probation_active: u32,
+    /// When those were granted that have still to show that it serves; only
+    /// while on probation, so no more than [`PROBATION_MAX`].
+    pub(super) probes: VecDeque<Moment>,
+    /// Whose word is taken about it.
+    pub(super) trust: Trust,
+    /// How quick it is lately and usually.
+    pub(super) pace: Pace,
+    /// Since when it offers.
+    pub(super) came: Moment,
     // Since the last offer:
     pub(super) offered_at: Moment,
     pub(super) active_changed: Moment,
@@ -46,6 +70,9 @@ pub struct PoolMember {
     pub(super) granted_counted: u64,
     pub(super) granted_uncounted: u64,
     pub(super) waited_before: u64,
+    pub(super) ended: u64,
+    pub(super) ended_seconds: f64,
+    pub(super) ended_logarithms: f64,
     pub(super) mode: Mode,
 }
 
@@ -63,7 +90,9 @@ impl PoolMember {
             availability: Availability::Unavailable,
             tickets: 0,
             capacity: 0,
+            weight: 1,
             active: 0,
+            shadow: 0,
             spent: 0,
             free_since_seq: 0,
             last_grant_seq: turn,
@@ -78,17 +107,27 @@ impl PoolMember {
             hold_end: Moment::ZERO,
             drain_end: Moment::ZERO,
             present: false,
+            owner: None,
+            rival: None,
+            contested: false,
             wakeup: Moment::NEVER,
             consecutive_failures: 0,
             failure_epoch: 0,
             probation: u32::MAX,
             probation_active: 0,
+            probes: VecDeque::new(),
+            trust: Trust::default(),
+            pace: Pace::new(now),
+            came: now,
             offered_at: now,
             active_changed: now,
             active_seconds: 0.0,
             granted_counted: 0,
             granted_uncounted: 0,
             waited_before,
+            ended: 0,
+            ended_seconds: 0.0,
+            ended_logarithms: 0.0,
             mode: Mode::default(),
         }
     }
@@ -103,6 +142,15 @@ impl PoolMember {
         now < self.lease_end && now >= self.opens_at()
     }
 
+    /// Requests at once that it may have while it is new here.
+    pub(super) fn let_in(&self, now: Moment) -> u32 {
+        let steps = now.since(self.came).as_nanos() / PACE_STEP.as_nanos();
+        if steps >= PACE_STEPS {
+            return u32::MAX;
+        }
+        self.stats.tickets.max(1).saturating_mul(1 << steps)
+    }
+
     /// What it can take. A counted request needs room within its capacity; on
     /// probation nobody goes beyond that.
     pub fn availability(&self, now: Moment) -> Availability {
@@ -111,11 +159,14 @@ impl PoolMember {
         }
         let able =
             self.stats.active < self.stats.capacity && self.probation_active < self.probation;
+        // Tickets that requests would hold if they took their usual time are in use.
         let free = self.stats.free() > 0
+            && self.stats.shadow < self.stats.tickets
             && self.probation_active.saturating_add(self.stats.spent) < self.probation;
         match (free, able) {
             (true, true) => Availability::FreeTicket,
             (true, false) => Availability::UncountedOnly,
+            (false, true) if self.stats.active >= self.let_in(now) => Availability::Reserve,
             (false, true) => Availability::SpareCapacity,
             (false, false) => Availability::Full,
         }
@@ -126,20 +177,34 @@ impl PoolMember {
         match self.availability(now) {
             Availability::FreeTicket => Some(true),
             Availability::UncountedOnly => (!counted).then_some(true),
-            Availability::SpareCapacity => counted.then_some(false),
+            Availability::SpareCapacity | Availability::Reserve => counted.then_some(false),
             Availability::Full | Availability::Unavailable => None,
         }
     }
 
-    /// When time alone will change its state.
+    /// When time alone will change its state, or what is known of it.
     pub(super) fn next_transition(&self, now: Moment) -> Moment {
-        if now < self.opens_at() && self.opens_at() < self.lease_end {
+        let turn = if now < self.opens_at() && self.opens_at() < self.lease_end {
             self.opens_at()
         } else if self.is_open(now) {
             self.lease_end
         } else {
             Moment::NEVER
+        };
+        let step = now.since(self.came).as_nanos() / PACE_STEP.as_nanos() + 1;
+        let paced = self.stats.availability == Availability::Reserve && step <= PACE_STEPS;
+        let paced = if paced { self.came + PACE_STEP.times(step) } else { Moment::NEVER };
+        let vouch = self.probes.front().map_or(Moment::NEVER, |at| *at + VOUCH_AFTER);
+        turn.min(paced).min(vouch).min(self.pace.changes())
+    }
+
+    /// Requests that live on by now vouch.
+    pub(super) fn look_at_the_clock(&mut self, now: Moment) {
+        while self.probes.front().is_some_and(|at| *at + VOUCH_AFTER <= now) {
+            self.probes.pop_front();
+            self.record_success(true);
         }
+        self.stats.shadow = self.pace.shadow(now);
     }
 
     pub(super) fn count_active(&mut self, now: Moment) {
@@ -153,15 +218,44 @@ impl PoolMember {
         self.consecutive_failures > 0 && now < self.lease_end + MEMORY
     }
 
-    /// A request ended well: the row of failures ends, probation widens.
-    pub(super) fn record_success(&mut self) {
+    /// A request was served: the row of failures ends, and probation widens if
+    /// that was not known of this one.
+    pub(super) fn record_success(&mut self, widen: bool) {
         self.consecutive_failures = 0;
-        if self.probation < PROBATION_MAX {
+        if widen && self.probation < PROBATION_MAX {
             self.probation = self.probation.saturating_mul(2);
         }
         if self.probation >= PROBATION_MAX {
             self.probation = u32::MAX;
+            self.probes.clear();
         }
+    }
+
+    /// Whether this request had still to show that its provider serves; it has
+    /// not to any more.
+    pub(super) fn take_probe(&mut self, granted: Moment) -> bool {
+        let place = self.probes.iter().position(|at| *at == granted);
+        place.is_some_and(|place| self.probes.remove(place).is_some())
+    }
+
+    /// Requests at once while on probation; `u32::MAX` when free.
+    pub fn probation(&self) -> u32 {
+        self.probation
+    }
+
+    /// How many askers are led elsewhere because they alone found it dead.
+    pub fn avoiding(&self, now: Moment) -> usize {
+        self.trust.avoiding(now)
+    }
+
+    /// What is known of its requests; what ended is then told.
+    pub(super) fn progress(&mut self) -> Progress {
+        let ended = std::mem::take(&mut self.ended);
+        let seconds = std::mem::take(&mut self.ended_seconds);
+        let logarithms = std::mem::take(&mut self.ended_logarithms);
+        let count = ended.max(1) as f64;
+        let usual = if ended > 0 { (logarithms / count).exp() } else { 0.0 };
+        Progress { now: self.stats.active, ended, held: seconds / count, usual }
     }
 
     /// All that was offered goes; answers how many free tickets that were.

@@ -3,11 +3,18 @@
 
 use super::*;
 use crate::base::random::Random;
+use crate::base::ticket::Weight;
 use crate::scheduler::competitive::SCAN_MAX;
 use crate::scheduler::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
 
 const LEASE: Span = Span::from_secs(1000);
+
+const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn weight(slots: u32) -> Weight {
+    Weight::of(f64::from(slots))
+}
 
 fn at(millis: u64) -> Moment {
     Moment::after_start(Span::from_millis(millis))
@@ -18,7 +25,16 @@ fn provider(number: u32) -> Provider {
 }
 
 fn offer(book: &mut ProviderPool, number: u32, tickets: u32, capacity: u32) {
-    book.offer(Offer { provider: provider(number), tickets, capacity, lease: LEASE }, at(0));
+    book.offer(
+        Offer {
+            provider: provider(number),
+            tickets,
+            capacity,
+            weight: weight(capacity),
+            lease: LEASE,
+        },
+        at(0),
+    );
 }
 
 fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> ProviderPool {
@@ -39,7 +55,7 @@ fn number(provider: Provider) -> u32 {
 /// The numbers of the providers granted one after the other; 0: nobody.
 fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
     let mut granted =
-        || book.grant(counted, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
+        || book.grant(counted, false, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
     (0..count).map(|_| granted()).collect()
 }
 
@@ -91,7 +107,7 @@ fn the_table_tells_which_schedulers_look_at_the_client() {
     for member in SCHEDULERS {
         let first = |client: u8| {
             let mut book = book(member.names[0], [(9, 9); 5]);
-            book.grant(true, Some(IpAddr::from([192, 0, 2, client])), &[], at(0))
+            book.grant(true, false, Some(IpAddr::from([192, 0, 2, client])), &[], at(0))
                 .map(|(provider, _)| provider)
         };
         let differs = (1..100).any(|client| first(client) != first(0));
@@ -105,12 +121,15 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
         let mut book = book(member.names[0], (0..20).map(|_| (1, 1)));
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
-        let granted = |number| book.grant(true, client(number), &avoid, at(0));
+        let granted = |number| book.grant(true, false, client(number), &avoid, at(0));
         let whom: Vec<u32> =
             (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
         assert_eq!(whom.len(), 17, "{}", member.names[0]);
         assert!([3, 4, 5].iter().all(|number| !whom.contains(number)), "{}", member.names[0]);
-        assert!(book.has_candidate(true, &[], at(0)) && !book.has_candidate(true, &avoid, at(0)));
+        assert!(
+            book.has_candidate(true, false, &[], at(0))
+                && !book.has_candidate(true, false, &avoid, at(0))
+        );
     }
 }
 
@@ -120,17 +139,33 @@ fn leases_and_holds_end_on_the_instant() {
         let mut book = book(member.names[0], []);
         let mut offers = |now, lease| {
             let lease = Span::from_millis(lease);
-            book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease }, at(now));
+            book.offer(
+                Offer { provider: provider(1), tickets: 9, capacity: 9, weight: weight(9), lease },
+                at(now),
+            );
         };
         offers(0, 5000);
         offers(10, 90);
-        assert!(book.grant(true, None, &[], at(99)).is_some());
-        assert!(!book.any_available(at(100)) && book.grant(true, None, &[], at(100)).is_none());
-        book.fail(provider(1), None, at(100));
-        book.offer(Offer { provider: provider(1), tickets: 9, capacity: 9, lease: LEASE }, at(200));
-        assert!(!book.any_available(at(599)) && book.grant(false, None, &[], at(599)).is_none());
+        assert!(book.grant(true, false, None, &[], at(99)).is_some());
         assert!(
-            book.any_available(at(600)) && book.grant(false, None, &[], at(600)).is_some(),
+            !book.any_available(at(100)) && book.grant(true, false, None, &[], at(100)).is_none()
+        );
+        book.fail(provider(1), None, Some(ASKER), at(100));
+        book.offer(
+            Offer {
+                provider: provider(1),
+                tickets: 9,
+                capacity: 9,
+                weight: weight(9),
+                lease: LEASE,
+            },
+            at(200),
+        );
+        assert!(
+            !book.any_available(at(599)) && book.grant(false, false, None, &[], at(599)).is_none()
+        );
+        assert!(
+            book.any_available(at(600)) && book.grant(false, false, None, &[], at(600)).is_some(),
             "{}",
             member.names[0]
         );
@@ -181,8 +216,8 @@ fn weighted_turns_survive_new_weights() {
 fn homes(book: &mut ProviderPool, clients: u32) -> Vec<u32> {
     let home = |client: u32| {
         let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
-        let (provider, grant) = book.grant(true, client, &[], at(0)).unwrap();
-        book.release(grant, true, at(0));
+        let (provider, grant) = book.grant(true, false, client, &[], at(0)).unwrap();
+        book.release(grant, RequestResult::Good, ASKER, at(0));
         number(provider)
     };
     (0..clients).map(home).collect()
@@ -221,7 +256,7 @@ fn source_hash_overloads_nobody() {
         // Half of all requests come from three clients.
         let client = if request % 2 == 0 { request % 6 } else { request };
         let client = Some(IpAddr::from((client as u32).to_be_bytes()));
-        let (provider, _) = book.grant(true, client, &[], at(0)).unwrap();
+        let (provider, _) = book.grant(true, false, client, &[], at(0)).unwrap();
         loads[number(provider) as usize - 1] += 1.0;
         let fullest = loads.iter().copied().fold(0.0, f64::max);
         let mean = f64::from(request) / PROVIDERS as f64;
@@ -275,9 +310,9 @@ impl<'a> Naive<'a> {
     }
 
     fn competitive(&self, stats: &ProviderStats) -> (f64, f64, u64) {
-        let requests = f64::from(stats.active) + 1.0 + self.turn(stats);
+        let requests = f64::from(stats.crowd()) + 1.0 + self.turn(stats);
         if !self.placement.free_tickets_only {
-            return (0.0, requests / f64::from(stats.capacity), stats.last_grant_seq);
+            return (0.0, requests / f64::from(stats.weight), stats.last_grant_seq);
         }
         let class = self.octaves(stats).map_or(0.0, |octaves| (octaves - self.quickest).round());
         (class, requests / f64::from(stats.tickets), stats.last_grant_seq)
@@ -289,7 +324,7 @@ const LAWS: [(&str, Law); 7] = [
     ("least-loaded", |naive, stats| {
         (
             0.0,
-            (f64::from(stats.used()) + 1.0 + naive.turn(stats)) / f64::from(stats.capacity),
+            (f64::from(stats.used()) + 1.0 + naive.turn(stats)) / f64::from(stats.weight),
             stats.last_grant_seq,
         )
     }),
@@ -317,11 +352,13 @@ fn candidates<'a>(
         let open = now < member.lease_end && now >= member.hold_end;
         let able = stats.active < stats.capacity && member.probation_active < member.probation;
         let free = stats.tickets > stats.active + stats.spent
+            && stats.tickets > stats.shadow
             && member.probation_active + stats.spent < member.probation;
+        let paced = stats.active < member.let_in(now) || placement.on_reserve;
         let place = if placement.free_tickets_only {
             free && (able || !placement.counted)
         } else {
-            able && placement.counted
+            able && placement.counted && paced
         };
         open && place && !avoid.contains(&stats.provider)
     };
@@ -335,13 +372,17 @@ fn wanted(
     avoid: &[Provider],
     now: Moment,
 ) -> Option<Provider> {
-    [true, false].into_iter().find_map(|free_tickets_only| {
-        let placement = Placement { free_tickets_only, counted, client: None };
-        let naive = Naive::new(book, placement);
-        let key = |stats: &&ProviderStats| law(&naive, stats);
-        let candidates = candidates(book, placement, avoid, now).into_iter();
-        candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap()).map(|stats| stats.provider)
-    })
+    [(true, false), (false, false), (false, true)].into_iter().find_map(
+        |(free_tickets_only, on_reserve)| {
+            let placement = Placement { free_tickets_only, on_reserve, counted, client: None };
+            let naive = Naive::new(book, placement);
+            let key = |stats: &&ProviderStats| law(&naive, stats);
+            let candidates = candidates(book, placement, avoid, now).into_iter();
+            candidates
+                .min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap())
+                .map(|stats| stats.provider)
+        },
+    )
 }
 
 /// A random history with one scheduler; the first choice that differs fails.
@@ -360,10 +401,13 @@ fn history(name: &str, law: Law, seed: u64) {
                 let tickets = random.below(weights + 1) as u32;
                 let capacity = random.below(4 * weights) as u32;
                 let lease = Span::from_millis(1 + random.below(60_000) as u64);
-                book.offer(Offer { provider: whom, tickets, capacity, lease }, now);
+                book.offer(
+                    Offer { provider: whom, tickets, capacity, weight: weight(capacity), lease },
+                    now,
+                );
             }
             8 => drop(book.withdraw(whom, now)),
-            9 => drop(book.fail(whom, None, now)),
+            9 => drop(book.fail(whom, None, Some(ASKER), now)),
             10 => book.sweep(now),
             11 if random.below(20) == 0 => {
                 book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1))
@@ -373,7 +417,13 @@ fn history(name: &str, law: Law, seed: u64) {
                 let any = [(); 3].map(|()| random.below(running.len()));
                 let quickest = any.into_iter().min_by_key(|at| running[*at].1 % 3).unwrap();
                 let (grant, _) = running.swap_remove(quickest);
-                book.release(grant, random.below(10) > 0, now);
+                let good = random.below(10) > 0;
+                book.release(
+                    grant,
+                    if good { RequestResult::Good } else { RequestResult::Unused },
+                    ASKER,
+                    now,
+                );
             }
             _ => {
                 let avoid: Vec<_> = (0..random.below(3))
@@ -382,8 +432,8 @@ fn history(name: &str, law: Law, seed: u64) {
                 let counted = counted_only || random.below(4) > 0;
                 book.advance(now);
                 let expected = wanted(&book, law, counted, &avoid, now);
-                let suits = book.has_candidate(counted, &avoid, now);
-                let granted = book.grant(counted, None, &avoid, now);
+                let suits = book.has_candidate(counted, false, &avoid, now);
+                let granted = book.grant(counted, false, None, &avoid, now);
                 assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
                 assert_eq!(suits, expected.is_some());
                 running.extend(

@@ -1,7 +1,14 @@
 use super::*;
+use crate::base::ticket::Weight;
 use crate::scheduler::SchedulerName;
 
 const LEASE: Span = Span::from_secs(1000);
+
+const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn weight(slots: u32) -> Weight {
+    Weight::of(f64::from(slots))
+}
 
 fn at(millis: u64) -> Moment {
     Moment::after_start(Span::from_millis(millis))
@@ -11,7 +18,16 @@ fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> ProviderPool {
     let mut book = ProviderPool::new(scheduler.parse::<SchedulerName>().unwrap().make(0));
     for (provider, tickets, capacity) in offers {
         let provider = provider.parse().unwrap();
-        book.offer(Offer { provider, tickets: *tickets, capacity: *capacity, lease: LEASE }, at(0));
+        book.offer(
+            Offer {
+                provider,
+                tickets: *tickets,
+                capacity: *capacity,
+                weight: weight(*capacity),
+                lease: LEASE,
+            },
+            at(0),
+        );
     }
     book
 }
@@ -19,7 +35,7 @@ fn book(scheduler: &str, offers: &[(&str, u32, u32)]) -> ProviderPool {
 /// The last number of each granted provider's address.
 fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<String> {
     let mut granted =
-        || book.grant(counted, None, &[], at(0)).map(|(provider, _)| provider.to_string());
+        || book.grant(counted, false, None, &[], at(0)).map(|(provider, _)| provider.to_string());
     (0..count).map(|_| granted().map_or("-".to_string(), |text| text[7..].to_string())).collect()
 }
 
@@ -27,17 +43,23 @@ fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<String> {
 fn fifo_uses_one_message_up_before_the_next() {
     let mut book = book("fifo", &[("10.0.0.1", 2, 9), ("10.0.0.2", 1, 9)]);
     let provider = "10.0.0.1".parse().unwrap();
-    book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
+    book.offer(Offer { provider, tickets: 2, capacity: 9, weight: weight(9), lease: LEASE }, at(0));
     assert_eq!(
         grants(&mut book, false, 4),
         ["1", "1", "2", "-"],
         "a repeated offer keeps its place"
     );
     book.offer(
-        Offer { provider: "10.0.0.2".parse().unwrap(), tickets: 1, capacity: 9, lease: LEASE },
+        Offer {
+            provider: "10.0.0.2".parse().unwrap(),
+            tickets: 1,
+            capacity: 9,
+            weight: weight(9),
+            lease: LEASE,
+        },
         at(0),
     );
-    book.offer(Offer { provider, tickets: 2, capacity: 9, lease: LEASE }, at(0));
+    book.offer(Offer { provider, tickets: 2, capacity: 9, weight: weight(9), lease: LEASE }, at(0));
     assert_eq!(grants(&mut book, false, 4), ["2", "1", "1", "-"], "a new one comes last");
 }
 
@@ -64,15 +86,16 @@ fn competitive_prefers_the_class_that_is_twice_as_quick() {
     let mut book = book("competitive", &[("10.0.0.1", 9, 9), ("10.0.0.2", 9, 9)]);
     let mut now = 0;
     for round in 0..40 {
-        let (provider, grant) = book.grant(true, None, &[], at(now)).unwrap();
+        let (provider, grant) = book.grant(true, false, None, &[], at(now)).unwrap();
         let slow = provider.to_string() == "10.0.0.1";
         now += if slow { 100 } else { 20 };
-        book.release(grant, true, at(now));
+        book.release(grant, RequestResult::Good, ASKER, at(now));
         assert!(!slow || round < 21, "still led to the slow one after {round}");
     }
-    let quick =
-        std::iter::repeat_with(|| book.grant(true, None, &[], at(now)).unwrap().0.to_string())
-            .take(9);
+    let quick = std::iter::repeat_with(|| {
+        book.grant(true, false, None, &[], at(now)).unwrap().0.to_string()
+    })
+    .take(9);
     assert!(quick.into_iter().all(|name| name == "10.0.0.2"));
 }
 
@@ -92,13 +115,16 @@ fn uncounted_requests_are_turns_in_proportion_to_tickets() {
 fn spent_tickets_that_nobody_called_a_failure_end_a_probation() {
     let mut book = book("competitive", &[("10.0.0.1", 9, 9)]);
     let provider = "10.0.0.1".parse().unwrap();
-    book.fail(provider, None, at(0));
+    book.fail(provider, None, Some(ASKER), at(0));
     let mut now = 0;
     for allowed in [1, 2, 8, 9] {
         now += 1000;
-        book.offer(Offer { provider, tickets: 9, capacity: 9, lease: LEASE }, at(now));
+        book.offer(
+            Offer { provider, tickets: 9, capacity: 9, weight: weight(9), lease: LEASE },
+            at(now),
+        );
         let mut granted = 0;
-        while book.grant(false, None, &[], at(now)).is_some() {
+        while book.grant(false, false, None, &[], at(now)).is_some() {
             granted += 1;
         }
         assert_eq!(granted, allowed);
@@ -109,7 +135,7 @@ fn spent_tickets_that_nobody_called_a_failure_end_a_probation() {
 fn a_failed_provider_is_remembered_and_another_is_not() {
     let mut book = book("competitive", &[("10.0.0.1", 1, 1), ("10.0.0.2", 1, 1)]);
     let [failed, left] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
-    book.fail(failed, None, at(0));
+    book.fail(failed, None, Some(ASKER), at(0));
     book.withdraw(left, at(0));
     book.sweep(at(1));
     assert!(book.contains(failed) && !book.contains(left));
@@ -122,11 +148,11 @@ fn a_failed_provider_is_remembered_and_another_is_not() {
 #[test]
 fn who_still_serves_is_not_forgotten() {
     let mut book = book("competitive", &[("10.0.0.1", 1, 1)]);
-    let (provider, grant) = book.grant(true, None, &[], at(0)).unwrap();
+    let (provider, grant) = book.grant(true, false, None, &[], at(0)).unwrap();
     book.withdraw(provider, at(0));
     book.sweep(at(9000));
     assert!(book.contains(provider));
-    book.release(grant, true, at(9000));
+    book.release(grant, RequestResult::Good, ASKER, at(9000));
     book.sweep(at(9000));
     assert!(!book.contains(provider));
 }
@@ -135,19 +161,23 @@ fn who_still_serves_is_not_forgotten() {
 fn what_was_in_progress_at_a_death_does_not_make_the_provider_slow() {
     let mut book = book("competitive", &[("10.0.0.1", 9, 9), ("10.0.0.2", 9, 9)]);
     for round in 0..40 {
-        let (_, grant) = book.grant(true, None, &[], at(50 * round)).unwrap();
-        book.release(grant, true, at(50 * round + 50));
+        let (_, grant) = book.grant(true, false, None, &[], at(50 * round)).unwrap();
+        book.release(grant, RequestResult::Good, ASKER, at(50 * round + 50));
     }
-    let [one, other] = [(); 2].map(|()| book.grant(true, None, &[], at(2000)).unwrap());
-    book.fail(one.0, None, at(3000));
+    let [one, other] = [(); 2].map(|()| book.grant(true, false, None, &[], at(2000)).unwrap());
+    book.fail(one.0, None, Some(ASKER), at(3000));
     // Its client gave up.
-    book.release(one.1, true, at(12_000));
-    book.release(other.1, true, at(2050));
-    book.offer(Offer { provider: one.0, tickets: 9, capacity: 9, lease: LEASE }, at(12_000));
+    book.release(one.1, RequestResult::Good, ASKER, at(12_000));
+    book.release(other.1, RequestResult::Good, ASKER, at(2050));
+    book.offer(
+        Offer { provider: one.0, tickets: 9, capacity: 9, weight: weight(9), lease: LEASE },
+        at(12_000),
+    );
     let mut counts = [0, 0];
     for round in 0..20 {
-        let (provider, grant) = book.grant(true, None, &[], at(12_000 + 50 * round)).unwrap();
-        book.release(grant, true, at(12_050 + 50 * round));
+        let (provider, grant) =
+            book.grant(true, false, None, &[], at(12_000 + 50 * round)).unwrap();
+        book.release(grant, RequestResult::Good, ASKER, at(12_050 + 50 * round));
         counts[usize::from(provider == one.0)] += 1;
     }
     assert_eq!(counts, [10, 10], "equals take turns");

@@ -4,7 +4,7 @@
 //! operator: the provider's tickets, its withdrawal and the end of its lease do
 //! not end it.
 
-use super::{ProviderEvent, QueueLog, ServiceState, TicketQueue, Timer};
+use super::{ProviderEvent, QueueLog, ServiceState, TicketQueue};
 use crate::base::address::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -31,9 +31,8 @@ impl TicketQueue {
         for key in &services {
             let Some(state) = self.services.get_mut(*key) else { continue };
             state.pool.drain(provider, drain_end, now);
-            if drain_end != Moment::NEVER {
-                self.timers.schedule(drain_end, Timer::HoldEnds { service: *key });
-            }
+            // Requests that wait are looked at again when the drain ends by itself.
+            self.serve_waiting(*key, now);
             self.log_drain(*key, provider, ProviderEvent::Drained);
         }
         Ok(Reply::Drained(self.drain_state(&services, provider, now)))

@@ -8,11 +8,29 @@ use crate::base::address::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::message::{ErrorCode, ProtocolError, Reply};
+use crate::protocol::message::{ErrorCode, Next, ProtocolError, Reply, RequestResult};
 use crate::queue::affinity::Assignment;
-use crate::queue::provider_pool::Grant;
+use crate::queue::provider_pool::{Grant, ProviderPool, Verdict};
 use crate::queue::wait_queue::Waiter;
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The providers that a request is not to be led to: those that it names, and
+/// those that its conn alone found dead; and when the first of these may be
+/// tried again.
+fn avoid<'a>(
+    pool: &ProviderPool,
+    next: &'a Next,
+    conn: IpAddr,
+    now: Moment,
+) -> (Cow<'a, [Provider]>, Moment) {
+    let (mut own, until) = pool.avoided(conn, now);
+    if own.is_empty() {
+        return (Cow::Borrowed(&next.avoid), Moment::NEVER);
+    }
+    own.extend_from_slice(&next.avoid);
+    (Cow::Owned(own), until)
+}
 
 impl TicketQueue {
     /// Puts a request into the waiting line.
@@ -34,7 +52,7 @@ impl TicketQueue {
                 | Timer::PluginTimeout { service, position } => {
                     services.get(service).is_some_and(|state| state.waiting.get(position).is_some())
                 }
-                Timer::HoldEnds { .. } => true,
+                Timer::Turns { service } => services.get(service).is_some(),
             });
         }
         if let Some(conn) = self.connection_mut(connection) {
@@ -76,8 +94,9 @@ impl TicketQueue {
         let next = &pending.next;
         self.affinity_of(next.service)?;
         let (state, counted) = (self.services.get(key)?, next.id.is_some());
+        let (avoid, _) = avoid(&state.pool, next, self.peer(pending.connection), now);
         let at_home = |provider: Provider| {
-            !next.avoid.contains(&provider) && state.pool.can_take(provider, counted, now)
+            !avoid.contains(&provider) && state.pool.can_take(provider, counted, now)
         };
         match self.affinity.assignment(next.client?, next.service, now)? {
             Assignment::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
@@ -92,13 +111,26 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn try_grant(&mut self, key: Key, pending: &PendingNext, now: Moment) -> bool {
+    pub(super) fn try_grant(
+        &mut self,
+        key: Key,
+        pending: &PendingNext,
+        patient: bool,
+        now: Moment,
+    ) -> bool {
         let (next, home) = (&pending.next, self.sticky_provider(key, pending, now));
-        let counted = next.id.is_some();
+        let (counted, peer) = (next.id.is_some(), self.peer(pending.connection));
         let Some(state) = self.services.get_mut(key) else { return false };
         let granted = match home {
             Some(provider) => state.pool.grant_at(provider, counted, now),
-            None => state.pool.grant(counted, next.client, &next.avoid, now),
+            None => {
+                let (avoid, until) = avoid(&state.pool, next, peer, now);
+                let granted = state.pool.grant(counted, patient, next.client, &avoid, now);
+                if granted.is_none() && until != Moment::NEVER {
+                    state.watch(&mut self.timers, key, until);
+                }
+                granted
+            }
         };
         match granted {
             Some((provider, grant)) => self.granted(key, pending, provider, grant, now),
@@ -115,8 +147,12 @@ impl TicketQueue {
         grant: Grant,
         now: Moment,
     ) {
+        let peer = self.peer(pending.connection);
         if let Some(state) = self.services.get_mut(key) {
             state.granted += 1;
+            if pending.next.id.is_some() {
+                state.pool.began(&grant, peer);
+            }
         }
         self.granted += 1;
         let (id, service) = (pending.next.id, pending.next.service);
@@ -150,23 +186,50 @@ impl TicketQueue {
         }
     }
 
+    pub(super) fn peer(&self, connection: Key) -> IpAddr {
+        self.connection(connection).map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer)
+    }
+
     /// Gives what is free to those who wait.
     pub(super) fn serve_waiting(&mut self, key: Key, now: Moment) {
-        while let Some(state) = self.services.get_mut(key).filter(|state| !state.waiting.is_empty())
-        {
+        loop {
+            let askers = &self.connections_by_slot;
+            let Some(state) = self.services.get_mut(key).filter(|state| !state.waiting.is_empty())
+            else {
+                return;
+            };
             let ServiceState { pool, waiting, .. } = state;
             // Whom nobody could serve is not worth a walk along the line.
-            if !pool.any_available(now) {
+            let mut until = Moment::NEVER;
+            let found = if pool.any_available(now) {
+                waiting.next_to_serve(now, |waiter| {
+                    let PendingNext { connection, next, asking_plugin: consulting, .. } =
+                        &waiter.request;
+                    if *consulting {
+                        return None;
+                    }
+                    let conn = askers.get(connection.index()).and_then(Option::as_ref);
+                    let peer = conn.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer);
+                    let (avoid, over) = avoid(pool, next, peer, now);
+                    until = until.min(over);
+                    let patient = now < waiter.half_time();
+                    if patient && now < pool.settled() {
+                        until = until.min(waiter.half_time()).min(pool.settled());
+                    }
+                    pool.has_candidate(next.id.is_some(), patient, &avoid, now).then_some(patient)
+                })
+            } else {
+                None
+            };
+            let Some((position, patient)) = found else {
+                let until = until.min(pool.next_change());
+                if until != Moment::NEVER {
+                    state.watch(&mut self.timers, key, until.max(now));
+                }
                 return;
-            }
-            let found = waiting.next_to_serve(now, |waiter| {
-                let PendingNext { next, asking_plugin: consulting, .. } = &waiter.request;
-                (!consulting && pool.has_candidate(next.id.is_some(), &next.avoid, now))
-                    .then_some(())
-            });
-            let Some((position, ())) = found else { return };
+            };
             let Some(waiter) = self.dequeue(key, position) else { return };
-            if !self.try_grant(key, &waiter.request, now) {
+            if !self.try_grant(key, &waiter.request, patient, now) {
                 // The scheduler did not want any of the candidates.
                 self.refuse(&waiter.request, ProtocolError::new(ErrorCode::NoTicket, ""));
             }
@@ -198,7 +261,7 @@ impl TicketQueue {
         &mut self,
         connection: Key,
         id: u32,
-        unused: bool,
+        result: RequestResult,
         now: Moment,
     ) -> Result<Reply, ProtocolError> {
         match self.connection_mut(connection).and_then(|conn| conn.requests.remove(&id)) {
@@ -209,7 +272,8 @@ impl TicketQueue {
                 ))
             }
             Some(RequestState::Active { service, grant, client }) => {
-                self.release(service, grant, client, !unused, now)
+                let peer = self.peer(connection);
+                self.release(service, grant, client, result, peer, now);
             }
             // The connection gave up: its `next` gets its one reply now.
             Some(RequestState::Waiting { service, position }) => {
@@ -224,14 +288,20 @@ impl TicketQueue {
         key: Key,
         grant: Grant,
         client: Option<IpAddr>,
-        well: bool,
+        result: RequestResult,
+        conn: IpAddr,
         now: Moment,
     ) {
         self.sticky_request_ended(key, client, now);
-        if let Some(state) = self.services.get_mut(key) {
-            state.pool.release(grant, well, now);
-            self.serve_waiting(key, now);
+        let Some(state) = self.services.get_mut(key) else { return };
+        let (service, provider) = (state.name, state.pool.provider(grant.member));
+        let failed = state.pool.release(grant, result, conn, now);
+        if let (Some(conn), Some(provider)) = (failed, provider) {
+            if let Verdict::Held(_) = self.fail(key, provider, None, conn, now) {
+                self.log_presence_change(service, provider, ProviderEvent::Failed);
+            }
         }
+        self.serve_waiting(key, now);
     }
 
     pub(super) fn sticky_request_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
@@ -250,6 +320,7 @@ impl TicketQueue {
         id: Option<u32>,
         now: Moment,
     ) -> Reply {
+        let peer = self.peer(connection);
         let held = id.and_then(|id| self.connection_mut(connection)?.requests.remove(&id));
         let (mut grant, mut freed) = (None, None);
         match held {
@@ -257,7 +328,7 @@ impl TicketQueue {
                 freed = Some(key);
                 self.sticky_request_ended(key, client, now);
                 if let Some(state) = self.services.get_mut(key) {
-                    state.pool.release(known, false, now);
+                    state.pool.release(known, RequestResult::Unused, peer, now);
                     // A grant of somebody else says nothing about this provider.
                     grant = Some(known).filter(|grant| {
                         state.name == service && state.pool.provider(grant.member) == Some(provider)
@@ -269,12 +340,13 @@ impl TicketQueue {
             }
             None => {}
         }
-        let discarded = self
-            .by_name
-            .get(&service)
-            .copied()
-            .map_or(0, |key| self.fail(key, provider, grant, now));
-        self.log_presence_change(service, provider, ProviderEvent::Failed);
+        let key = self.by_name.get(&service).copied();
+        let verdict =
+            key.map_or(Verdict::Stale, |key| self.fail(key, provider, grant, Some(peer), now));
+        let discarded = if let Verdict::Held(tickets) = verdict { tickets } else { 0 };
+        if verdict != Verdict::Avoided {
+            self.log_presence_change(service, provider, ProviderEvent::Failed);
+        }
         if let Some(freed) = freed {
             self.serve_waiting(freed, now);
         }
@@ -286,17 +358,11 @@ impl TicketQueue {
         key: Key,
         provider: Provider,
         grant: Option<Grant>,
+        conn: Option<IpAddr>,
         now: Moment,
-    ) -> u64 {
-        let Some(pool) = self.services.get_mut(key).map(|state| &mut state.pool) else { return 0 };
-        let before = pool.member_mut(provider).map(|member| member.hold_end);
-        let discarded = pool.fail(provider, grant, now);
-        // Once a hold, however often it is reported and whatever is offered meanwhile.
-        let after = pool.member_mut(provider).map(|member| member.hold_end);
-        if let Some(hold_end) = after.filter(|_| after != before) {
-            self.timers.schedule(hold_end, Timer::HoldEnds { service: key });
-        }
-        discarded
+    ) -> Verdict {
+        let state = self.services.get_mut(key);
+        state.map_or(Verdict::Stale, |state| state.pool.fail(provider, grant, conn, now))
     }
 
     /// Nobody waits with an id on this connection any more; `gone`: it holds
@@ -333,8 +399,9 @@ impl TicketQueue {
             }
         }
         if gone {
+            let peer = self.peer(connection);
             for (service, grant, client) in active {
-                self.release(service, grant, client, false, now);
+                self.release(service, grant, client, RequestResult::Unused, peer, now);
             }
         }
     }

@@ -187,6 +187,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// Two connections offer it, and overwrite each other.
+    Contested,
     /// An operator drained it.
     Drained,
     /// An operator resumed it.
@@ -208,6 +210,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Contested => "contested",
             ProviderEvent::Drained => "drained",
             ProviderEvent::Resumed => "resumed",
         }

@@ -177,10 +177,11 @@ impl TicketQueue {
         now: Moment,
     ) {
         pending.asking_plugin = false;
-        if self.try_grant(key, &pending, now) {
+        let wait = pending.next.wait.min(self.options.wait_max);
+        let patient = now.since(since) < wait.part(2);
+        if self.try_grant(key, &pending, patient, now) {
             return;
         }
-        let wait = pending.next.wait.min(self.options.wait_max);
         let position = self.enqueue(key, pending, deadline, since);
         if wait.is_zero() || now >= since + wait {
             self.reject(key, position, ErrorCode::NoTicket);

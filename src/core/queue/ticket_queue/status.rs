@@ -1,8 +1,10 @@
 //! What a queue tells of itself: the lines of `status`, and the offers it has.
 
 use super::{ServiceState, TicketQueue};
+use crate::base::decimal::Thousandths;
 use crate::base::key_value;
 use crate::base::service_name::ServiceName;
+use crate::base::ticket::Weight;
 use crate::base::time::{Moment, Span};
 use crate::protocol::message::Request;
 use crate::queue::provider_pool::PoolMember;
@@ -22,6 +24,7 @@ impl TicketQueue {
                 service: state.name,
                 tickets: member.stats.tickets,
                 capacity: member.stats.capacity,
+                weight: Some(Weight::of(f64::from(member.stats.weight) / 1000.0)),
                 lease: Some(member.lease_end.since(now)),
             };
             state.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
@@ -103,6 +106,14 @@ impl TicketQueue {
             if now < member.drain_end && member.drain_end != Moment::NEVER {
                 key_value::push(&mut line, "drained", member.drain_end.since(now));
             }
+            let weight = if offers { f64::from(stats.weight) / 1000.0 } else { 0.0 };
+            key_value::push(&mut line, "weight", Thousandths(weight));
+            if member.probation() != u32::MAX {
+                key_value::push(&mut line, "probation", member.probation());
+            }
+            if member.avoiding(now) > 0 {
+                key_value::push(&mut line, "avoided_by", member.avoiding(now));
+            }
             lines.push_str(&line);
             lines.push('\n');
             tickets += u64::from(if offers { stats.tickets } else { 0 });
@@ -139,7 +150,7 @@ fn state_word(member: &PoolMember, now: Moment) -> &'static str {
     }
     match member.availability(now) {
         Availability::FreeTicket | Availability::UncountedOnly => "free",
-        Availability::SpareCapacity => "busy",
+        Availability::SpareCapacity | Availability::Reserve => "busy",
         Availability::Full => "full",
         Availability::Unavailable => "gone",
     }

@@ -189,13 +189,13 @@ fn told(script: &str) -> Story {
 fn the_papers_dialogue() {
     told(
         "0s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 \
-            => ok active=0.000 granted=0 waiting=0 mode=slots
+            => ok active=0.000 granted=0 waiting=0 mode=slots…
          0s r pegasus://b/next => 10.0.0.1
          0s r pegasus://b/next => 10.0.0.1
          0s r pegasus://b/next => error no-ticket
          0s ? 10.0.0.1 tickets=2 offered=2 free=0 active=0 spent=2
          1s m pegasus://b/ticket?provider=10.0.0.1&tickets=2&capacity=100 \
-             => ok active=0.000 granted=2 waiting=1 mode=paper
+             => ok active=0.000 granted=2 waiting=1 mode=paper…
          1s r pegasus://b/next => 10.0.0.1
          1s r pegasus://b/failure?provider=10.0.0.1 => ok discarded=1
          1s r pegasus://b/next => error no-ticket",
@@ -230,7 +230,7 @@ fn a_counted_request_occupies_its_ticket_until_it_is_done() {
          1s r pegasus://b/done?id=2 => ok
          1s ? 10.0.0.1:80 free=1 active=0 granted=2
          2s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=2 \
-             => ok active=1.000 granted=2 waiting=2 mode=slots",
+             => ok active=1.000 granted=2 waiting=2 mode=slots…",
     );
 }
 
@@ -258,7 +258,8 @@ fn free_tickets_go_before_spare_capacity() {
          0s r pegasus://b/next?id=2 => 10.0.0.2:80 id=2
          0s r pegasus://b/next?id=3 => 10.0.0.2:80 id=3
          0s r pegasus://b/next?id=4 => 10.0.0.2:80 id=4
-         0s r pegasus://b/next?id=5 => 10.0.0.1:80 id=5",
+         0s r pegasus://b/next?id=5 => 10.0.0.2:80 id=5
+         0s r pegasus://b/next?id=6 => 10.0.0.1:80 id=6",
     );
 }
 
@@ -519,9 +520,9 @@ fn the_answer_to_ticket_tells_the_mean_in_progress() {
          2s r pegasus://b/next?id=2 => 10.0.0.1:80 id=2
          3s r pegasus://b/done?id=1 => ok
          4s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 \
-             => ok active=1.000 granted=2 waiting=0 mode=slots
+             => ok active=1.000 granted=2 waiting=0 mode=slots…
          6s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=4&capacity=9 \
-             => ok active=1.000 granted=0 waiting=0 mode=slots",
+             => ok active=1.000 granted=0 waiting=0 mode=slots…",
     );
 }
 

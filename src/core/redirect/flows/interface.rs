@@ -94,8 +94,14 @@ pub enum Input {
         /// The flow.
         flow: Key,
     },
+    /// This host may not or cannot send to the provider now, which is not the provider's
+    /// fault: a local firewall forbids it, or no local port is left towards it.
+    SendBlocked {
+        /// The flow.
+        flow: Key,
+    },
     /// This host has no socket for the flow.
-    NoLocalPort {
+    NoSocket {
         /// The flow.
         flow: Key,
     },

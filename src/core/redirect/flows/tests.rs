@@ -152,7 +152,8 @@ impl Story {
             }
             ["denied"] => Input::StatusDenied { code: ErrorCode::Denied },
             [who, "refused"] => Input::ProviderUnreachable { flow: self.key(who) },
-            [who, "stuck"] => Input::NoLocalPort { flow: self.key(who) },
+            [who, "stuck"] => Input::NoSocket { flow: self.key(who) },
+            [who, "blocked"] => Input::SendBlocked { flow: self.key(who) },
             [who, "says", text] => {
                 if let Some(to) = self.says(who, text.as_bytes()) {
                     self.deeds.push(format!("{who} to {to}: {text}"));
@@ -307,7 +308,7 @@ fn a_death_ends_every_flow_there_and_what_was_taken_is_not_sent_again() {
          0s told 10.0.0.2:53 id=3 => c to 10.0.0.2:53: x
          5s a refused => a drops | b drops | 10.0.0.1:53 failed \
              | say failure?provider=10.0.0.1:53&id=1 | a gone provider-reset 0/1 \
-             | say done?id=2 | b gone provider-reset 0/1
+             | say done?id=2&result=reset | b gone provider-reset 0/1
          6s c says y => c to 10.0.0.2:53: y
          7s end => c drops | say done?id=3 | c gone drained 0/2",
     )

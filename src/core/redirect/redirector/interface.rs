@@ -6,7 +6,7 @@ use crate::base::outcome::Outcome;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::time::Span;
-use crate::protocol::message::{Reply, Request};
+use crate::protocol::message::{Reply, Request, RequestResult};
 use std::net::SocketAddr;
 
 /// What an operator chooses.
@@ -98,8 +98,14 @@ pub enum Input {
         /// Why.
         why: Failure,
     },
-    /// This host could not call the provider, which is not the provider's fault.
-    NoLocalPort {
+    /// This host may not or cannot reach the provider now, which is not the provider's
+    /// fault: no local port is left towards it, or a local firewall forbids it.
+    ConnectBlocked {
+        /// The client.
+        client: Key,
+    },
+    /// This host has no socket for the client, whatever the provider.
+    NoSocket {
         /// The client.
         client: Key,
     },
@@ -140,6 +146,8 @@ pub enum Input {
         client: Key,
         /// How.
         outcome: Outcome,
+        /// What the provider made of it, for the queue.
+        result: RequestResult,
         /// Bytes to the client.
         sent: u64,
         /// Bytes from the client.

@@ -2,7 +2,7 @@
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen:
 //! `up`, `down`, `CLIENT arrived`, `told ANSWER` (with its id), `CLIENT
-//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT stuck|waits|calls`, `CLIENT
+//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT blocked|stuck|waits|calls`, `CLIENT
 //! gave-up`, `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
 //! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT turned-away`, `CLIENT gone
 //! OUTCOME`, `PROVIDER failed`. Every deed since the line before must be there.
@@ -107,13 +107,18 @@ impl Story {
                     "refused" => Input::ConnectFailed { client, why: Failure::Refused },
                     "timed-out" => Input::ConnectFailed { client, why: Failure::TimedOut },
                     "reset" => Input::ConnectFailed { client, why: Failure::Reset },
-                    "stuck" => Input::NoLocalPort { client },
+                    "blocked" => Input::ConnectBlocked { client },
+                    "stuck" => Input::NoSocket { client },
                     "waits" => Input::ConnectDeferred { client },
                     "calls" => Input::ConnectStarted { client },
                     "gave-up" => Input::ClientLeft { client },
-                    "closed" => {
-                        Input::Closed { client, outcome: Outcome::Complete, sent: 1, received: 2 }
-                    }
+                    "closed" => Input::Closed {
+                        client,
+                        outcome: Outcome::Complete,
+                        result: RequestResult::Good,
+                        sent: 1,
+                        received: 2,
+                    },
                     _ => panic!("{event}"),
                 }
             }
@@ -227,7 +232,7 @@ fn a_queue_that_says_nothing_counts_as_unreachable_in_the_end() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          5.999s .
-         6s . => say pegasus://b/done?id=1 | a turned-away | a gone queue-unreachable
+         6s . => say pegasus://b/done?id=1&result=unused | a turned-away | a gone queue-unreachable
          7s told 10.0.0.1:80 id=1",
     )
     .ends();
@@ -291,14 +296,41 @@ fn a_client_that_gives_up_gives_its_place_back() {
     told(
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
-         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1 | a gone gave-up
+         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1&result=unused | a gone gave-up
          0.2s told error no-ticket id=1
          0.3s b arrived => say pegasus://b/next?wait=1s&id=2
          0.4s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
-         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2 | b gone gave-up
+         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2&result=unused | b gone gave-up
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
-         0.7s c stuck => c turned-away | say pegasus://b/done?id=3 | c gone out-of-sockets",
+         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused | c gone out-of-sockets",
+    )
+    .ends();
+}
+
+#[test]
+fn a_provider_that_cannot_be_reached_from_here_is_left_to_others() {
+    told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s a blocked => say pegasus://b/done?id=1&result=unused | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
+         0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
+         0.1s a connected
+         1s a closed => say pegasus://b/done?id=2 | a gone complete",
+    )
+    .ends();
+}
+
+#[test]
+fn a_client_that_no_provider_can_be_reached_for_is_turned_away_without_a_failure() {
+    told(
+        "0s fallback 10.9.0.1:80 10.9.0.2:80
+         0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told error no-ticket id=1 => a connect 10.9.0.1:80
+         0s a blocked => a connect 10.9.0.2:80
+         0s a blocked => a turned-away | a gone out-of-sockets",
     )
     .ends();
 }
@@ -359,9 +391,9 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          3s down
          4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 \
              | say pegasus://b/next?wait=1s&id=6
-         4s b gave-up => b turned-away | say pegasus://b/done?id=4 | b gone gave-up
-         4s c gave-up => c turned-away | say pegasus://b/done?id=5 | c gone gave-up
-         4s d gave-up => d turned-away | say pegasus://b/done?id=6 | d gone gave-up",
+         4s b gave-up => b turned-away | say pegasus://b/done?id=4&result=unused | b gone gave-up
+         4s c gave-up => c turned-away | say pegasus://b/done?id=5&result=unused | c gone gave-up
+         4s d gave-up => d turned-away | say pegasus://b/done?id=6&result=unused | d gone gave-up",
     )
     .ends();
 }
@@ -377,14 +409,14 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
          0s told 10.0.0.2:80 id=3
          0.1s a connected
          0.2s b arrived => b connect 10.0.0.1:80 | say pegasus://b/next?id=4
-         0.25s . => say pegasus://b/done?id=3&unused=yes
+         0.25s . => say pegasus://b/done?id=3&result=unused
          0.25s told 10.0.0.2:80 id=4
          0.3s b refused => 10.0.0.1:80 failed \
              | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
          0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
          0.4s a closed => say pegasus://b/done?id=1 | a gone complete
-         0.5s . => say pegasus://b/done?id=4&unused=yes",
+         0.5s . => say pegasus://b/done?id=4&result=unused",
     );
     story.ends();
 }
@@ -424,7 +456,7 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
          0s told 10.0.0.1:80 id=2
          0s told 10.0.0.2:80 id=3
          0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
-          say pegasus://b/done?id=2&unused=yes | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
+          say pegasus://b/done?id=2&result=unused | say pegasus://b/next?wait=1s&id=4&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=4 => a connect 10.0.0.2:80
          0s down
          0s up
@@ -450,7 +482,7 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
          0.2s a waits
          3.1s a calls
          3.1s a waits
-         3.3s . => a turned-away | say pegasus://b/done?id=1 | a gone out-of-sockets
+         3.3s . => a turned-away | say pegasus://b/done?id=1&result=unused | a gone out-of-sockets
          4s b arrived => say pegasus://b/next?wait=1s&id=2
          4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
          4s b waits

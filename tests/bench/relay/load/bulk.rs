@@ -43,7 +43,7 @@ impl Client {
     }
 }
 
-/// See the file's head; bytes are counted.
+/// Downloads in each stream, one after the other; bytes are counted.
 pub fn run(doors: &[SocketAddr], streams: usize, lasting: Duration) -> Sample {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(64);

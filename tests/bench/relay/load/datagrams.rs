@@ -12,7 +12,7 @@ const LOST: Duration = Duration::from_millis(100);
 /// How often that is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// See the file's head.
+/// Asks and waits for replies, in flows of datagrams.
 pub fn run(doors: &[SocketAddr], flows: usize, question: &[u8], lasting: Duration) -> Sample {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(256);

@@ -5,7 +5,7 @@ use super::{Sample, GRACE};
 use crate::bench::exact::wait;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,14 @@ impl Client {
     }
 }
 
-/// See the file's head. The doors take turns.
+fn connect(door: SocketAddr, place: usize, poll: &Poll) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(door)?;
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry().register(&mut stream, Token(place), interest)?;
+    Ok(stream)
+}
+
+/// Opens connections, to each address in turn.
 pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(256);
@@ -81,15 +88,7 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
             }
             let door = doors[started as usize % doors.len()];
             started += 1;
-            let stream = TcpStream::connect(door).and_then(|mut stream| {
-                poll.registry().register(
-                    &mut stream,
-                    Token(place),
-                    Interest::READABLE | Interest::WRITABLE,
-                )?;
-                Ok(stream)
-            });
-            match stream {
+            match connect(door, place, &poll) {
                 Ok(stream) => {
                     free.pop();
                     clients[place] = Some(Client { stream, since, asked: false, got: 0 });

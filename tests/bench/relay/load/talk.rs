@@ -64,7 +64,7 @@ impl Client {
     }
 }
 
-/// See the file's head.
+/// Asks and waits for replies, on connections that stay open.
 pub fn run(streams: Vec<std::net::TcpStream>, talk: &Talk, lasting: Duration) -> Sample {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(256);
