@@ -276,8 +276,9 @@ fn counters_survive_a_reload_and_upgrades_to_the_last_client() {
     // The client of the first process is counted by the last one.
     held.shutdown(Shutdown::Write).unwrap();
     let _ = held.read_to_end(&mut Vec::new());
-    until("the first process is gone", || !watched.redirect.runs());
-    let closed = watched.redirect.log_with(&["closed service=web", "outcome=complete"]).len();
+    let closes = || watched.redirect.log_with(&["closed service=web", "outcome=complete"]).len();
+    until("the last client is gone", || closes() as f64 > last);
+    let closed = closes();
     watched.counts(closed as f64);
     until("the queues counted as many grants", || {
         watched.metric("pegasus_granted_total{service=\"web\"}") == closed as f64

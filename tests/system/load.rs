@@ -356,7 +356,7 @@ fn a_check_that_leaves_a_daemon_or_prints_much_is_a_good_check() {
     let (queue, provider) = (Queue::start(&[]), provider());
     let check = "service_web_check=exec:setsid sleep 100 & head -c 300000 /dev/zero | tr '\\\\0' x";
     let monitor = monitor(queue.address, provider, &[check]);
-    let lease = |queue: &Queue| queue.status().tickets(&provider);
+    let lease = |queue: &Queue| queue.status().tickets(provider);
     until("it offers", || lease(&queue) > 0);
     // It goes on: a lease of ours would have ended otherwise.
     queue.ask(&format!("withdraw?provider={provider}&service=web"));

@@ -36,7 +36,9 @@ fn every_daemon_reports_ready_reloading_stopping_and_that_it_lives() {
         manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = program();
         command.args([name, "-c", "/dev/null"]);
-        settings.iter().for_each(|setting| drop(command.args(["-o", setting])));
+        for setting in settings {
+            command.args(["-o", setting]);
+        }
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
         let mut process = Process::start(name, &mut command);
         let ready = format!("MAINPID={}\nREADY=1", process.id());

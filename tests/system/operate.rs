@@ -95,7 +95,6 @@ fn a_drain_survives_a_reload_and_an_upgrade_of_a_queue_in_the_redirector() {
     assert!(drained(), "the reload ended the drain");
     let mut successors = Successors::default();
     successors.upgrade(&redirect);
-    until("the old process is gone", || !redirect.runs());
     assert!(drained(), "the upgrade ended the drain");
     assert!(visit(place, "drained").is_err());
     assert_eq!(operate("resume", control, &[&provider.address.to_string()]).0, 0);

@@ -8,7 +8,7 @@ use super::exit_policy::RunMode;
 use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::proxy_protocol::{self, Arrival};
 use super::shared::{local_handles_max, threads, QueueAccess, SharedState, WorkerCommand};
-use super::supervisor::{Supervisor, ADMIN_PREFIX};
+use super::supervisor::{Supervisor, ADMIN_PREFIX, LAST_COUNTERS};
 use super::workers::{tcp_worker, RedirectDaemon};
 use crate::command::admin::{self, Admin, AdminListeners, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, PidFile};
@@ -293,7 +293,7 @@ fn serve_all(
     if let Some(follower) = follower.filter(|_| supervisor.send_counters()) {
         let _ = follower.join();
     }
-    supervisor.send_counters();
+    supervisor.finish_counters();
     if let Some(embedded) = embedded {
         embedded.stop();
     }
@@ -336,6 +336,7 @@ impl Follower {
             predecessor.follow(|text| {
                 metrics.restore(text);
                 let _ = self.counted.send(());
+                !text.ends_with(LAST_COUNTERS)
             });
         })
     }

@@ -30,6 +30,8 @@ use std::time::Duration;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How often a process that has handed over sends its counters.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// What a process sends behind its last counters.
+pub const LAST_COUNTERS: &str = "end\n.\n";
 /// Before the entry of an admin address, where other sockets have the name of a service.
 pub const ADMIN_PREFIX: &str = "=@";
 
@@ -96,6 +98,15 @@ impl Supervisor {
         (state.admin, state.metrics) = (Some((admin, listeners)), metrics);
         drop(state);
         self
+    }
+
+    /// Sends what was counted, for the last time: the clients of this process are gone.
+    pub fn finish_counters(&self) {
+        let mut state = self.state();
+        if state.send_counters() {
+            let heir = state.heir.take();
+            let _ = heir.map(|heir| heir.send(LAST_COUNTERS.as_bytes()));
+        }
     }
 
     /// Sends what was counted to the process that has taken over. Answers whether there

@@ -195,14 +195,17 @@ impl Predecessor {
         let _ = (&self.0).write_all(READY.as_bytes());
     }
 
-    /// Reads what it sends until it is gone: texts that end with a line with a dot.
-    pub fn follow(self, mut on_text: impl FnMut(&str)) {
+    /// Reads what it sends until it is gone, or `on_text` has heard enough: texts that end
+    /// with a line with a dot.
+    pub fn follow(self, mut on_text: impl FnMut(&str) -> bool) {
         let mut text = String::new();
         let mut lines = BufReader::new(self.0);
         // A line of another version may be anything; its length has a bound all the same.
         while lines.by_ref().take(FOLLOWED_MAX).read_line(&mut text).is_ok_and(|count| count > 0) {
             if text.ends_with("\n.\n") || text == ".\n" {
-                on_text(&text);
+                if !on_text(&text) {
+                    return;
+                }
                 text.clear();
             } else if text.len() as u64 > FOLLOWED_MAX {
                 return;

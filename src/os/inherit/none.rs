@@ -63,7 +63,7 @@ impl Predecessor {
     }
 
     /// Never called.
-    pub fn follow(self, _: impl FnMut(&str)) {
+    pub fn follow(self, _: impl FnMut(&str) -> bool) {
         match self {}
     }
 
