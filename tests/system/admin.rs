@@ -248,7 +248,7 @@ fn health_is_bad_without_a_provider_and_while_it_drains() {
 #[test]
 fn counters_survive_a_reload_and_upgrades_to_the_last_client() {
     let provider = Provider::echo();
-    let mut watched = Watched::start(&provider, "");
+    let watched = Watched::start(&provider, "");
     let complete = "pegasus_connections_total{service=\"web\",outcome=\"complete\"}";
     let (visits, mut last) = (Visits::start(watched.place, 4), 0.0);
     let mut look = |watched: &Watched, more: f64| {
