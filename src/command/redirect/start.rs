@@ -302,6 +302,7 @@ fn serve_all(
         follower
     });
     let status = redirect_daemon.serve();
+    supervisor.finish_flows();
     // What the predecessor still counts is to reach the successor: it ends first.
     if let Some(follower) = follower.filter(|_| supervisor.send_counters()) {
         let _ = follower.join();

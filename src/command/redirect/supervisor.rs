@@ -74,6 +74,8 @@ pub struct Supervisor {
     /// Whether the sockets are those of the configuration, not of a superserver.
     owns_listeners: bool,
     state: Arc<Mutex<State>>,
+    /// Locked while flows are sent to a new process.
+    flows_move: Arc<Mutex<()>>,
 }
 
 impl Supervisor {
@@ -98,7 +100,8 @@ impl Supervisor {
             admin: None,
         };
         state.update_own_listeners();
-        Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
+        let state = Arc::new(Mutex::new(state));
+        Supervisor { source, owns_listeners, state, flows_move: Arc::default() }
     }
 
     /// The same with metrics, and the addresses where they are shown.
@@ -107,6 +110,11 @@ impl Supervisor {
         (state.admin, state.metrics) = (Some((admin, listeners)), metrics);
         drop(state);
         self
+    }
+
+    /// Waits until the new process has the flows that the workers handed over.
+    pub fn finish_flows(&self) {
+        drop(lock(&self.flows_move));
     }
 
     /// Sends what was counted, for the last time: the clients of this process are gone.
@@ -125,7 +133,7 @@ impl Supervisor {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     /// All addresses that clients come to, for the log.
@@ -283,10 +291,12 @@ impl Supervisor {
                     admin.end();
                     listeners.clear();
                 }
+                let moving = lock(&self.flows_move);
                 state.end(&WorkerCommand::HandOver(sender));
                 state.heir = Some(successor.clone());
                 drop(state);
                 send_flows(successor, &moved);
+                drop(moving);
                 // Clients that are still here are counted there.
                 while self.state().send_counters() {
                     thread::sleep(COUNTERS_INTERVAL);
@@ -298,6 +308,10 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Sends the new process the flows that the workers hand over.
