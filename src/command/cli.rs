@@ -20,7 +20,10 @@ use std::path::{Path, PathBuf};
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 7] = ["queue", "redirect", "monitor", "send", "demo", "key", "help"];
+const COMMANDS: [&str; 11] = [
+    "queue", "redirect", "monitor", "send", "demo", "key", "help", "status", "top", "drain",
+    "resume",
+];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// The daemon commands that were built in.
@@ -33,7 +36,20 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 8] = ["send", "demo", "key", "help", "-h", "--help", "-V", "--version"];
+const INTERACTIVE: [&str; 12] = [
+    "send",
+    "demo",
+    "key",
+    "help",
+    "status",
+    "top",
+    "drain",
+    "resume",
+    "-h",
+    "--help",
+    "-V",
+    "--version",
+];
 
 /// Returns the command and its arguments: from the program's name or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -114,6 +130,8 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             key::add_options(&mut options);
             parse("key", options, rest, client, key::run)
         }
+        #[cfg(feature = "operate")]
+        Some(name @ ("status" | "top" | "drain" | "resume")) => operate(name, rest, client),
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -133,13 +151,39 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
     }
 }
 
+/// Runs a command of an operator.
+#[cfg(feature = "operate")]
+fn operate(name: &str, rest: &[String], client: bool) -> i32 {
+    use super::operate;
+    let mut options = Options::new();
+    add_configuration(&mut options);
+    operate::add_options(&mut options);
+    let run = match name {
+        "status" => {
+            options.optflag("", "json", "");
+            operate::status::run
+        }
+        "top" => {
+            options.optopt("n", "", "", "COUNT");
+            operate::top::run
+        }
+        "drain" => {
+            options.optopt("", "for", "", "TIME");
+            operate::drain::run_drain
+        }
+        _ => operate::drain::run_resume,
+    };
+    parse(name, options, rest, client, run)
+}
+
 fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     if stderr_was_client {
         error!(target: "usage", "{why}");
     } else {
         print_error(format_args!("pegasus: {why}"));
         print_error(
-            "usage: pegasus queue|redirect|monitor|send|demo|key|help [options]   \
+            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|key|demo|help \
+              [options]   \
              (pegasus help COMMAND)",
         );
     }

@@ -2,12 +2,13 @@
 //!
 //! Owns how the budget fits the configuration. Knows no command.
 
+use super::admin;
 use crate::config::settings::{QueueLocation, Settings};
 use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::os::inherit::Inherited;
 use crate::os::signal::Signal;
-use crate::os::{cpus, limits, log_file, privileges};
+use crate::os::{cpus, limits, log_file, notify, privileges};
 use log::{error, warn};
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
@@ -26,7 +27,10 @@ impl SignalAction {
     /// What the daemon has to do itself. `name` is the target of log lines.
     pub fn of(signal: Signal, name: &'static str) -> Option<SignalAction> {
         match signal {
-            Signal::Terminate => return Some(SignalAction::End),
+            Signal::Terminate => {
+                notify::stopping();
+                return Some(SignalAction::End);
+            }
             Signal::Reload => return Some(SignalAction::Reload),
             Signal::Reopen => logging::reopen(),
             Signal::Upgrade => {
@@ -148,7 +152,12 @@ impl DescriptorBudget {
             QueueLocation::Embedded => MONITORS_MIN.min(limit.unwrap_or(u64::MAX) / 8),
             QueueLocation::Remote(_) => 0,
         };
+        let admin = match (settings.redirect_admin.is_empty(), settings.queue_admin.is_empty()) {
+            (true, true) => 0,
+            _ => admin::DESCRIPTORS,
+        };
         let reserved = DESCRIPTORS_RESERVED
+            + admin
             + listen_sockets
             + threads * kinds.max(1) * DESCRIPTORS_PER_THREAD
             + monitors;

@@ -3,6 +3,7 @@
 //! Owns three small HTTP providers, the table, and the clients of a timed run.
 //! Queue, redirector and monitors are the real ones, over real sockets.
 
+use super::admin::{self, Admin, Metrics, Subject};
 use super::exit;
 use super::monitor;
 use super::queue::Embedded;
@@ -12,7 +13,7 @@ use super::terminal::{print_error, print_line};
 use crate::config::settings::Settings;
 use getopts::Matches;
 use log::{error, LevelFilter};
-use pegasus_core::base::endpoint::HostPort;
+use pegasus_core::base::endpoint::{HostPort, ListenAddr};
 use pegasus_core::base::key_value;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -149,6 +150,17 @@ struct Cluster {
     providers: Vec<Provider>,
     queue: SocketAddr,
     address: SocketAddr,
+    /// Where the live page is, if this program has one.
+    page: Option<SocketAddr>,
+}
+
+/// Starts the live page of the cluster.
+fn start_page(metrics: Metrics) -> io::Result<Option<SocketAddr>> {
+    let any: ListenAddr = "127.0.0.1:0".parse().map_err(io::Error::other)?;
+    let listeners = admin::bind(&[any], Vec::new())?;
+    let subject = Subject { role: "redirect", metrics, flows: Arc::default(), per_provider: true };
+    Admin::start(subject, &listeners, || ())?;
+    listeners.first().map(|(_, socket)| socket.local_addr()).transpose()
 }
 
 impl Cluster {
@@ -158,8 +170,9 @@ impl Cluster {
                 .map_err(|errors| io::Error::other(errors[0].to_string()))
         };
         let settings = configured(&["queue_listen=127.0.0.1:0".into()])?;
+        let metrics = Metrics::default();
         let Embedded { addresses, queue: shared_queue, .. } =
-            Embedded::start(&settings, local_handles_max(&settings), Vec::new(), &[])?;
+            Embedded::start(&settings, local_handles_max(&settings), Vec::new(), &[], &metrics)?;
         let queue = addresses[0];
         let mut providers = Vec::new();
         for (name, millis) in PROVIDERS {
@@ -173,13 +186,15 @@ impl Cluster {
             providers.push(provider);
         }
         let listen = |port: u16| {
-            configured(&[format!("service_web_listen=127.0.0.1:{port}")])
-                .and_then(|settings| RedirectDaemon::standalone(settings, shared_queue.clone()))
+            configured(&[format!("service_web_listen=127.0.0.1:{port}")]).and_then(|settings| {
+                RedirectDaemon::standalone(settings, shared_queue.clone(), metrics.clone())
+            })
         };
         let redirect_daemon: RedirectDaemon = listen(8080).or_else(|_| listen(0))?;
         let address = redirect_daemon.addresses[0].1;
         thread::spawn(move || redirect_daemon.serve());
-        Ok(Cluster { providers, queue, address })
+        let page = start_page(metrics)?;
+        Ok(Cluster { providers, queue, address, page })
     }
 
     fn status(&self) -> io::Result<Vec<String>> {
@@ -302,7 +317,10 @@ fn live(cluster: Cluster) -> io::Result<i32> {
     print_line(format_args!("Three providers compete for the clients of http://{address}/"));
     print_line("\nIn another terminal:");
     print_line(format_args!("  while sleep 0.1; do curl -s http://{address}/; done"));
-    print_line(format_args!("  {program} send pegasus://{queue}/status"));
+    print_line(format_args!("  {program} top {queue}"));
+    if let Some(page) = cluster.page {
+        print_line(format_args!("In a browser, live:\n  http://{page}/"));
+    }
     print_line("\nHere, with Enter: 1, 2 or 3 kills a provider or brings it back;");
     print_line("c starts or stops clients; q ends.\n");
     let cluster = Arc::new(cluster);

@@ -13,6 +13,10 @@ const QUEUE: &str = include_str!("help/queue.txt");
 const REDIRECT: &str = include_str!("help/redirect.txt");
 const MONITOR: &str = include_str!("help/monitor.txt");
 const SEND: &str = include_str!("help/send.txt");
+const STATUS: &str = include_str!("help/status.txt");
+const TOP: &str = include_str!("help/top.txt");
+const DRAIN: &str = include_str!("help/drain.txt");
+const ADMIN: &str = include_str!("help/admin.txt");
 const DEMO: &str = include_str!("help/demo.txt");
 const PROTOCOL: &str = include_str!("help/protocol.txt");
 const SCHEDULERS: &str = include_str!("help/schedulers.txt");
@@ -30,6 +34,10 @@ pub fn print(words: &[String]) -> i32 {
         "redirect" if cfg!(feature = "redirect") => REDIRECT.to_string(),
         "monitor" if cfg!(feature = "monitor") => MONITOR.to_string(),
         "send" => SEND.to_string(),
+        "status" if cfg!(feature = "operate") => STATUS.to_string(),
+        "top" if cfg!(feature = "operate") => TOP.to_string(),
+        "drain" | "resume" if cfg!(feature = "operate") => DRAIN.to_string(),
+        "admin" if cfg!(feature = "admin") => ADMIN.to_string(),
         "demo" if cfg!(feature = "demo") => DEMO.to_string(),
         "config" => keys::sample(),
         "protocol" => PROTOCOL.to_string(),
@@ -78,6 +86,10 @@ mod tests {
             ("redirect", REDIRECT),
             ("monitor", MONITOR),
             ("send", SEND),
+            ("status", STATUS),
+            ("top", TOP),
+            ("drain", DRAIN),
+            ("admin", ADMIN),
             ("demo", DEMO),
             ("config", &keys::sample()),
             ("protocol", PROTOCOL),

@@ -1,5 +1,10 @@
 //! The subcommands: they run the state machines on the event loop.
 
+#[cfg(feature = "admin")]
+pub mod admin;
+#[cfg(not(feature = "admin"))]
+#[path = "admin/none.rs"]
+pub mod admin;
 #[cfg(feature = "monitor")]
 mod balancer_names;
 pub mod cli;
@@ -10,6 +15,8 @@ pub mod help;
 pub mod key;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+#[cfg(feature = "operate")]
+pub mod operate;
 pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]
@@ -20,6 +27,8 @@ pub mod queue;
 #[cfg(feature = "redirect")]
 pub mod redirect;
 pub mod send;
+#[cfg(any(feature = "operate", feature = "admin"))]
+pub mod status_report;
 pub mod terminal;
 
 use std::collections::hash_map::RandomState;

@@ -3,6 +3,7 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
+use super::admin::{self, Admin, Metrics, Subject};
 use super::balancer_names::BalancerNames;
 use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::terminal::print_line;
@@ -11,11 +12,12 @@ use crate::config::settings::{Check, ServiceSettings, Settings};
 use crate::config::source::ConfigSource;
 use crate::net::background_command::{self, BackgroundCommand};
 use crate::net::event_loop::{Context, EventLoop, Handler};
+use crate::net::http_check;
 use crate::net::load_sampler::LoadSampler;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use crate::net::tcp_check::{CheckResult, TcpChecks};
-use crate::os::service_manager;
 use crate::os::signal::Signal;
+use crate::os::{notify, service_manager};
 use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
@@ -28,7 +30,7 @@ use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -63,6 +65,7 @@ struct MonitorHandler {
     failure_reasons: HashMap<usize, String>,
     draining: bool,
     finished: bool,
+    metrics: Metrics,
 }
 
 impl Handler for MonitorHandler {
@@ -94,6 +97,7 @@ impl Handler for MonitorHandler {
                 }
             }
             Output::SendToQueue { balancer, service, request } => {
+                self.note_offer(balancer, &request);
                 if let Some(connection) = self.connections.get_mut(balancer) {
                     connection.ask(&request, service, cx.now);
                 }
@@ -108,6 +112,7 @@ impl Handler for MonitorHandler {
             MonitorCommand::Terminate if self.draining => self.finished = true,
             MonitorCommand::Terminate => {
                 info!(target: "monitor", "draining");
+                self.metrics.set_draining();
                 self.draining = true;
                 monitor.handle_input(Input::Drain, cx.now);
             }
@@ -166,6 +171,7 @@ impl MonitorHandler {
             failure_reasons: HashMap::new(),
             draining: false,
             finished: false,
+            metrics: Metrics::default(),
             settings,
         }
     }
@@ -197,6 +203,10 @@ impl MonitorHandler {
                 .take_log_lines()
                 .into_iter()
                 .for_each(|line| warn!(target: "monitor", "{line}"));
+            self.metrics.update_monitor(|state| {
+                state.sample = describe(&sample).replacen("sample ", "", 1);
+                state.utilisation = sample.utilisation.map(|part| (part * 1000.0) as u64);
+            });
             monitor.handle_input(Input::Sampled(sample), cx.now);
         }
     }
@@ -216,7 +226,11 @@ impl MonitorHandler {
                 ));
                 None
             }
-            Some(Check::Tcp(Some(port))) => {
+            Some(ref check @ (Check::Tcp(Some(port)) | Check::Http(Some(port), _))) => {
+                let path = match check {
+                    Check::Http(_, path) => Some(path.as_str()),
+                    _ => None,
+                };
                 let seen = || {
                     self.connections
                         .iter()
@@ -226,7 +240,7 @@ impl MonitorHandler {
                 let ip = settings.provider.and_then(|provider| provider.ip).unwrap_or_else(seen);
                 self.tcp_checks.start(
                     service,
-                    SocketAddr::new(ip, port),
+                    (SocketAddr::new(ip, port), path),
                     timeout,
                     Token(service * 2 + 1),
                     cx,
@@ -236,9 +250,33 @@ impl MonitorHandler {
         }
     }
 
+    /// What was sent to a balancer last, for those who look.
+    fn note_offer(&self, balancer: usize, request: &Request) {
+        let (service, offer) = match request {
+            Request::Ticket { service, tickets, capacity, .. } => (*service, (*tickets, *capacity)),
+            Request::Withdraw { service, .. } => (*service, (0, 0)),
+            _ => return,
+        };
+        if let Some(target) = self.settings.monitor_balancers.get(balancer) {
+            let key = (service, target.to_string());
+            self.metrics.update_monitor(|state| {
+                state.offers.insert(key, offer);
+            });
+        }
+    }
+
     fn handle_queue_events(&mut self, monitor: &mut Monitor, cx: &mut Context) {
         for (balancer, connection) in self.connections.iter_mut().enumerate() {
             while let Some(event) = connection.poll_event() {
+                if matches!(event, QueueEvent::Up | QueueEvent::Down) {
+                    let (name, up) =
+                        (connection.host_port().to_string(), matches!(event, QueueEvent::Up));
+                    let word = if up { "connected to" } else { "lost" };
+                    self.metrics.event(|| format!("{word} balancer {name}"));
+                    self.metrics.update_monitor(|state| {
+                        state.balancers.insert(name, up);
+                    });
+                }
                 match event {
                     QueueEvent::Up => {
                         if let Some(ip) = connection.local_ip() {
@@ -281,6 +319,14 @@ impl MonitorHandler {
         }
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
         let mut fresh = MonitorHandler::new(settings, cx.waker());
+        fresh.metrics = self.metrics.clone();
+        fresh.metrics.event(|| "configuration read again".to_string());
+        fresh.metrics.update_monitor(|state| {
+            state.offers.clear();
+            if !same_balancers {
+                state.balancers.clear();
+            }
+        });
         if same_balancers {
             fresh.connections = std::mem::take(&mut self.connections);
             let silence_max = silence_max(&fresh.settings);
@@ -304,7 +350,10 @@ impl MonitorHandler {
 
     fn log_note(&self, note: &MonitorLog) {
         match note {
-            MonitorLog::Healthy(service) => info!(target: "monitor", "service {service} is well"),
+            MonitorLog::Healthy(service) => {
+                info!(target: "monitor", "service {service} is well");
+                self.metrics.event(|| format!("service {service} is well"));
+            }
             MonitorLog::Unhealthy(service) => {
                 let number =
                     self.settings.offered().iter().position(|offered| offered.name == *service);
@@ -312,6 +361,7 @@ impl MonitorHandler {
                     .and_then(|number| self.failure_reasons.get(&number))
                     .map_or("", String::as_str);
                 warn!(target: "monitor", "service {service} fails its check, no tickets: {why}");
+                self.metrics.event(|| format!("service {service} fails its check: {why}"));
             }
             MonitorLog::Refused { balancer, service, answer } => {
                 let target = &self.settings.monitor_balancers[*balancer];
@@ -390,18 +440,30 @@ pub fn run(daemon: Daemon) -> i32 {
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
     let pid_file = settings.pid_file.clone();
-    let started = become_user(&settings).and_then(|()| MonitorDaemon::new(settings)).and_then(
-        |mut daemon| {
-            let loop_handle = daemon.event_loop.loop_handle();
-            let mut names = BalancerNames::start(&running, move |settings| {
-                loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));
-            });
-            daemon
-                .event_loop
-                .catch_signals(move |signal| on_signal(signal, &source, &running, &mut names))?;
-            Ok(daemon)
-        },
-    );
+    let start = || {
+        let admin_listeners = admin::bind(&settings.monitor_admin, Vec::new())?;
+        become_user(&settings)?;
+        let metrics = Metrics::default();
+        metrics.update_monitor(|_| ());
+        let subject = Subject {
+            role: "monitor",
+            metrics: metrics.clone(),
+            flows: Arc::default(),
+            per_provider: true,
+        };
+        let mut daemon = MonitorDaemon::new(settings)?;
+        daemon.handler.metrics = metrics;
+        let loop_handle = daemon.event_loop.loop_handle();
+        let mut names = BalancerNames::start(&running, move |settings| {
+            loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));
+        });
+        daemon
+            .event_loop
+            .catch_signals(move |signal| on_signal(signal, &source, &running, &mut names))?;
+        Admin::start(subject, &admin_listeners, || ())?;
+        Ok(daemon)
+    };
+    let started: io::Result<MonitorDaemon> = start();
     match started {
         Err(error) => {
             error!(target: "monitor", "{error}");
@@ -409,6 +471,7 @@ pub fn run(daemon: Daemon) -> i32 {
         }
         Ok(daemon) => {
             info!(target: "monitor", "ready {} for {}", offers.join(" "), balancers.join(" "));
+            notify::ready();
             service_manager::ready();
             let _pid_file = PidFile::write(pid_file.as_deref());
             daemon.serve()
@@ -500,17 +563,44 @@ fn run_once(settings: &Settings) -> i32 {
 fn check_once(service: &ServiceSettings, timeout: Duration) -> CheckResult {
     match service.effective_check() {
         Some(Check::Exec(command)) => background_command::run(&command, timeout).map(drop),
-        Some(Check::Tcp(Some(port))) => {
+        Some(ref check @ (Check::Tcp(Some(port)) | Check::Http(Some(port), _))) => {
             let ip = service
                 .provider
                 .and_then(|provider| provider.ip)
                 .unwrap_or(Ipv4Addr::LOCALHOST.into());
             let to = SocketAddr::new(ip, port);
-            TcpStream::connect_timeout(&to, timeout)
-                .map(drop)
-                .map_err(|error| format!("{to}: {error}"))
+            let connected = TcpStream::connect_timeout(&to, timeout);
+            let asked = connected.and_then(|stream| match check {
+                Check::Http(_, path) => ask_once(stream, to, path, timeout),
+                _ => Ok(Ok(())),
+            });
+            asked.unwrap_or_else(|error| Err(format!("{to}: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Asks over HTTP, and waits for the answer.
+///
+/// # Errors
+/// Returns the OS error.
+fn ask_once(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    path: &str,
+    timeout: Duration,
+) -> io::Result<CheckResult> {
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    stream.write_all(&http_check::request(to, path))?;
+    let mut answer = Vec::new();
+    loop {
+        let mut buffer = [0; http_check::ANSWER_BYTES_MAX];
+        let count = stream.read(&mut buffer)?;
+        answer.extend_from_slice(&buffer[..count]);
+        if let Some(result) = http_check::judge(&answer, count == 0) {
+            return Ok(result);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use getopts::Matches;
 use pegasus_core::base::endpoint::{HostPort, CONTROL_PORT};
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
-use pegasus_core::protocol::peer_key::{KeyRole, PeerKey};
+use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
 use pegasus_core::protocol::request::Request;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -118,10 +118,10 @@ pub fn run(matches: &Matches) -> i32 {
 
 /// The key of a role that may send this message. Words that are no message go with
 /// whichever key there is, so that they do not go in plain.
-fn key_for(settings: &Settings, text: &str) -> Option<Arc<PeerKey>> {
+pub fn key_for(keys: &KeyTable, text: &str) -> Option<Arc<PeerKey>> {
     let key = match Request::parse(text.as_bytes()) {
-        Ok(request) => settings.keys.first_of(KeyRole::of(&request)),
-        Err(_) => settings.keys.iter().next(),
+        Ok(request) => keys.first_of(KeyRole::of(&request)),
+        Err(_) => keys.iter().next(),
     };
     key.cloned()
 }
@@ -173,7 +173,7 @@ impl Sender<'_> {
         };
         // Read also where the message names the queue: a key that is there is always used.
         let Some(settings) = self.settings() else { return false };
-        let key = key_for(settings, text);
+        let key = key_for(&settings.keys, text);
         let same =
             |connection: &ControlConnection| connection.target == target && connection.key == key;
         if !self.connection.as_ref().is_some_and(same) {

@@ -180,7 +180,7 @@ fn at_least(span: Span, least: Span) -> Result<(), String> {
 fn parse_listen_into(field: &mut Vec<ListenAddr>, value: &str, least: usize) -> Result<(), String> {
     parse_list_into(field, value, least)?;
     match field.iter().find(|listen| listen.transport == Transport::Udp) {
-        Some(_) => Err("the control protocol is TCP only".into()),
+        Some(_) => Err("TCP only".into()),
         None => Ok(()),
     }
 }
@@ -261,6 +261,23 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             ),
+            #[cfg(feature = "admin")]
+            global(
+                "metrics_detail",
+                "provider",
+                "provider: each provider has its own metrics; service: sums of a service.",
+                |s, v| {
+                    s.metrics_per_provider = match v {
+                        "provider" => true,
+                        "service" => false,
+                        _ => return Err("neither provider nor service".into()),
+                    };
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| {
+                keep(&mut fresh.metrics_per_provider, &running.metrics_per_provider)
+            }),
         ],
     },
     Section {
@@ -330,6 +347,20 @@ pub const SECTIONS: &[Section] = &[
                 "Networks from which the status may be read.",
                 |s, v| parse_networks_into(&mut s.queue.allow_status, v),
             ),
+            global(
+                "queue_allow_drain",
+                "127.0.0.0/8 ::1",
+                "Networks from which providers may be drained and resumed.",
+                |s, v| parse_networks_into(&mut s.queue.allow_drain, v),
+            ),
+            #[cfg(feature = "admin")]
+            global(
+                "queue_admin",
+                "",
+                "Addresses for HTTP: a page, /metrics, /status, /status.json, /health.",
+                |s, v| parse_listen_into(&mut s.queue_admin, v, 0),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.queue_admin, &running.queue_admin)),
         ],
     },
     Section {
@@ -466,6 +497,14 @@ pub const SECTIONS: &[Section] = &[
             .at_restart(|fresh, running| {
                 keep(&mut fresh.redirect_splice, &running.redirect_splice)
             }),
+            #[cfg(feature = "admin")]
+            global(
+                "redirect_admin",
+                "",
+                "Addresses for HTTP, as queue_admin; a queue in this process is shown, too.",
+                |s, v| parse_listen_into(&mut s.redirect_admin, v, 0),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_admin, &running.redirect_admin)),
             service(
                 "service_NAME_listen",
                 "",
@@ -614,6 +653,14 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             ),
+            #[cfg(feature = "admin")]
+            global(
+                "monitor_admin",
+                "",
+                "Addresses for HTTP: a page, /metrics, /status, /status.json, /health.",
+                |s, v| parse_listen_into(&mut s.monitor_admin, v, 0),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.monitor_admin, &running.monitor_admin)),
             service(
                 "service_NAME_provider",
                 "",
@@ -638,7 +685,7 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_check",
                 "tcp",
-                "Health check: tcp (the provider's port), tcp:PORT, exec:COMMAND or off.",
+                "Health check: tcp, tcp:PORT, http:PATH, http:PORT/PATH, exec:COMMAND or off.",
                 |s, v| parse_into(&mut s.check, v),
             )
             .offers(),

@@ -187,7 +187,8 @@ impl ConfigReader {
             let key = service.name.in_key();
             let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
             // The default check may be impossible; one that was asked for may not.
-            let asked = service.check == Check::Tcp(None) && !at("check").is_empty();
+            let asked = matches!(service.check, Check::Tcp(None) | Check::Http(None, _))
+                && !at("check").is_empty();
             if asked && service.provider.is_some() && service.effective_check().is_none() {
                 let why = format!(
                     "its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
@@ -351,7 +352,7 @@ mod tests {
             "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
-            "pegasus.conf:9: queue_listen=*:53/udp: the control protocol is TCP only",
+            "pegasus.conf:9: queue_listen=*:53/udp: TCP only",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];

@@ -4,6 +4,7 @@
 //! describes its field.
 
 use crate::logging::{Format, LogDestination};
+use crate::net::http_check;
 use crate::net::load_sampler::LoadSource;
 use log::LevelFilter;
 use pegasus_core::base::cidr::Cidr;
@@ -40,6 +41,9 @@ fn local_queue() -> HostPort {
 pub enum Check {
     /// Connect to this port, or to the provider's port.
     Tcp(Option<u16>),
+    /// Ask for this path over HTTP, on this port or the provider's; any 2xx or 3xx means
+    /// healthy.
+    Http(Option<u16>, String),
     /// Run a command; exit status 0 means healthy.
     Exec(String),
     /// Do not check.
@@ -57,8 +61,21 @@ impl FromStr for Check {
                 Ok(port) if port > 0 => Ok(Check::Tcp(Some(port))),
                 _ => Err("not a port from 1 to 65535".into()),
             },
+            Some(("http", target)) => {
+                let (port, path) = target.split_at(target.find('/').unwrap_or(target.len()));
+                let port = match port.parse() {
+                    _ if port.is_empty() => None,
+                    Ok(port) if port > 0 => Some(port),
+                    _ => return Err("not a port from 1 to 65535, then a path".into()),
+                };
+                if !http_check::is_path(path) {
+                    return Err("not a path (http:/PATH or http:PORT/PATH)".into());
+                }
+                Ok(Check::Http(port, path.into()))
+            }
             Some(("exec", command)) if !command.is_empty() => Ok(Check::Exec(command.into())),
-            _ => Err("no such check (tcp, tcp:PORT, exec:COMMAND, off)".into()),
+            _ => Err("no such check (tcp, tcp:PORT, http:PATH, http:PORT/PATH, exec:COMMAND, off)"
+                .into()),
         }
     }
 }
@@ -154,6 +171,7 @@ impl ServiceSettings {
             Check::Off => None,
             Check::Tcp(None) if !self.check_chosen && self.is_udp_only() => None,
             Check::Tcp(port) => port.or(own).map(|port| Check::Tcp(Some(port))),
+            Check::Http(port, path) => port.or(own).map(|port| Check::Http(Some(port), path)),
             check @ Check::Exec(_) => Some(check),
         }
     }
@@ -177,9 +195,11 @@ pub struct Settings {
     pub key_file: Option<PathBuf>,
     /// No key: what that file holds.
     pub keys: Arc<KeyTable>,
+    pub metrics_per_provider: bool,
     pub queue_listen: Vec<ListenAddr>,
     pub queue: QueueOptions,
     pub queue_connections_max: usize,
+    pub queue_admin: Vec<ListenAddr>,
     /// None: [`Settings::asked_queue`] decides.
     pub redirect_queue: Option<QueueLocation>,
     pub redirect: RedirectOptions,
@@ -192,9 +212,11 @@ pub struct Settings {
     pub redirect_linger: Span,
     pub redirect_accept_grace: Span,
     pub redirect_splice: bool,
+    pub redirect_admin: Vec<ListenAddr>,
     pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
     pub monitor_load: Vec<LoadSource>,
+    pub monitor_admin: Vec<ListenAddr>,
     pub services: Vec<ServiceSettings>,
     /// Whether a superserver opened the sockets of this process. Not a key.
     pub under_superserver: bool,
@@ -213,9 +235,11 @@ impl Settings {
             drain_timeout: Span::ZERO,
             key_file: None,
             keys: Arc::default(),
+            metrics_per_provider: true,
             queue_listen: Vec::new(),
             queue: QueueOptions::default(),
             queue_connections_max: 0,
+            queue_admin: Vec::new(),
             redirect_queue: None,
             redirect: RedirectOptions::default(),
             redirect_threads: None,
@@ -227,9 +251,11 @@ impl Settings {
             redirect_linger: Span::ZERO,
             redirect_accept_grace: Span::ZERO,
             redirect_splice: true,
+            redirect_admin: Vec::new(),
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,
             monitor_load: Vec::new(),
+            monitor_admin: Vec::new(),
             services: Vec::new(),
             under_superserver: false,
         }

@@ -6,9 +6,12 @@ use super::keys;
 use super::reader::ConfigError;
 use super::settings::Settings;
 use crate::logging::{self, LogOptions};
+use crate::os::notify;
 use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file and the command line of a configuration.
 #[derive(Clone)]
@@ -70,6 +73,7 @@ impl ConfigSource {
         parts: &[&str],
         prepare: impl FnOnce(&Settings) -> io::Result<T>,
     ) -> Option<(Settings, T)> {
+        notify::reloading();
         let read = self
             .load()
             .map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
@@ -81,6 +85,8 @@ impl ConfigSource {
             Ok((mut settings, prepared)) => {
                 logging::start(&self.log_options(&settings));
                 info!(target: "config", "configuration reloaded");
+                note_reload(true);
+                notify::ready();
                 for key in keys::keep_running(&mut settings, running, parts) {
                     warn!(target: "config", "a new {key} takes effect at the next start");
                 }
@@ -90,10 +96,30 @@ impl ConfigSource {
                 let errors: Vec<String> = errors;
                 errors.iter().for_each(|error| error!(target: "config", "{error}"));
                 error!(target: "config", "keeping the running configuration");
+                note_reload(false);
+                notify::ready();
                 None
             }
         }
     }
+}
+
+/// Whether the last reload was good, and when the last good one was, in seconds since
+/// 1970.
+static LAST_RELOAD: Mutex<(bool, u64)> = Mutex::new((true, 0));
+
+fn note_reload(good: bool) {
+    let mut last = LAST_RELOAD.lock().unwrap_or_else(PoisonError::into_inner);
+    last.0 = good;
+    if good {
+        last.1 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    }
+}
+
+/// Returns whether the last reload was good, and when the last good one was, in seconds
+/// since 1970; 0: there was none since the start.
+pub fn last_reload() -> (bool, u64) {
+    *LAST_RELOAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the configuration file that is used if none is named and it exists.

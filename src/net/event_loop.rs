@@ -3,6 +3,7 @@
 //! Owns the poll, the clock and the order of a turn: timers, outputs, one flush, sleep,
 //! events. Not responsible for what an event means and how an output is done.
 
+use crate::os::notify;
 use crate::os::service_manager;
 use crate::os::signal::{Signal, Signals};
 use mio::event::Event;
@@ -20,7 +21,7 @@ const SIGNAL: Token = Token(usize::MAX - 1);
 const EVENTS_MAX: usize = 256;
 
 /// The time. All loops of a process have one clock: they may share a state machine.
-fn now() -> Moment {
+pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     Moment::after_start(Span::from(START.get_or_init(Instant::now).elapsed()))
 }
@@ -106,6 +107,8 @@ pub struct EventLoop<C> {
     poll: Poll,
     loop_handle: LoopHandle<C>,
     signals: Option<(Signals, OnSignal<C>)>,
+    /// How often a service manager hears that this loop turns, and when it does next.
+    watchdog: Option<(Span, Moment)>,
     cx: Context,
 }
 
@@ -120,7 +123,7 @@ impl<C> EventLoop<C> {
         let registry = poll.registry().try_clone()?;
         let cx = Context { registry, now: Moment::ZERO, skip_sleep: false, waker: waker.clone() };
         let loop_handle = LoopHandle { commands: Arc::default(), waker };
-        Ok(EventLoop { poll, loop_handle, signals: None, cx })
+        Ok(EventLoop { poll, loop_handle, signals: None, watchdog: None, cx })
     }
 
     /// Gives this loop commands.
@@ -149,7 +152,19 @@ impl<C> EventLoop<C> {
             service_manager::is_managed(),
         )?;
         self.signals = Some((signals, Box::new(on_signal)));
+        // The loop that has the signals stands for the process.
+        self.watchdog =
+            notify::watchdog_interval().map(|interval| (Span::from(interval), Moment::ZERO));
         Ok(())
+    }
+
+    fn report_alive(&mut self) {
+        if let Some((interval, next)) = &mut self.watchdog {
+            if self.cx.now >= *next {
+                notify::alive();
+                *next = self.cx.now + *interval;
+            }
+        }
     }
 
     /// Runs until the handler says that all is over.
@@ -165,6 +180,7 @@ impl<C> EventLoop<C> {
         loop {
             self.context();
             self.cx.skip_sleep = false;
+            self.report_alive();
             state_machine.handle_timeout(self.cx.now);
             handler.on_timeout(state_machine, &mut self.cx);
             // What an output brings about may bring further outputs.
@@ -181,8 +197,9 @@ impl<C> EventLoop<C> {
             if finished {
                 return Ok(());
             }
-            let deadline =
-                state_machine.next_timeout().into_iter().chain(handler.next_timeout()).min();
+            let deadline = state_machine.next_timeout().into_iter().chain(handler.next_timeout());
+            let watchdog = self.watchdog.map(|(_, next)| next);
+            let deadline = deadline.chain(watchdog).min();
             let sleep = match deadline {
                 _ if self.cx.skip_sleep => Some(Duration::ZERO),
                 None | Some(Moment::NEVER) => None,

@@ -2,6 +2,7 @@
 
 pub mod background_command;
 pub mod event_loop;
+pub mod http_check;
 pub mod listeners;
 pub mod load_sampler;
 #[cfg(feature = "secure")]

@@ -284,7 +284,8 @@ impl Ledger {
                     }
                 }
             }
-            Request::Status { .. } => {}
+            // No host of the simulation drains.
+            Request::Drain { .. } | Request::Resume { .. } | Request::Status { .. } => {}
         }
         let order = order.expect("only a next has no order");
         self.owed.insert((key, order), (request.clone(), granted_before));
@@ -565,7 +566,12 @@ impl Ledger {
                 _ => {}
             }
         }
-        let known = |account: &&Account| now < account.lease_end || account.active > 0;
+        // A provider that failed is shown for a minute, although it offers nothing.
+        let failed = |account: &Account| {
+            account.failures_in_row > 0 && now < account.lease_end + Span::from_secs(60)
+        };
+        let known =
+            |account: &&Account| now < account.lease_end || account.active > 0 || failed(account);
         assert_eq!(shown, self.accounts.values().filter(known).count(), "providers in\n{status}");
     }
 }

@@ -1,6 +1,8 @@
 //! The real program among real programs: superservers, web servers, clients.
 #![cfg(target_os = "linux")]
 
+mod admin;
+mod checks;
 mod chunks;
 mod cluster;
 mod configuration;
@@ -21,7 +23,9 @@ mod init;
 mod load;
 mod logging;
 mod lost_hosts;
+mod notify;
 mod one_process;
+mod operate;
 mod overload;
 mod own_listeners;
 mod permission;

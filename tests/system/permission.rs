@@ -14,8 +14,12 @@ fn each_list_guards_its_messages() {
         ("failure?provider=10.0.0.7", "queue_allow_next="),
         ("done?id=1", "queue_allow_next="),
         ("status", "queue_allow_status="),
+        ("drain?provider=10.0.0.7", "queue_allow_drain="),
+        ("resume?provider=10.0.0.7", "queue_allow_drain="),
     ];
-    for list in ["queue_allow_ticket=", "queue_allow_next=", "queue_allow_status="] {
+    let lists =
+        ["queue_allow_ticket=", "queue_allow_next=", "queue_allow_status=", "queue_allow_drain="];
+    for list in lists {
         let queue = Queue::start(&[list]);
         for (message, guard) in messages {
             if message == "next?id=1&wait=30s" && guard != list {

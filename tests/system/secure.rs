@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const CLOSED: [&str; 3] = ["queue_allow_ticket=", "queue_allow_next=", "queue_allow_status="];
+const CLOSED: [&str; 4] =
+    ["queue_allow_ticket=", "queue_allow_next=", "queue_allow_status=", "queue_allow_drain="];
 const TICKET: &str = "ticket?provider=127.0.0.1:80&service=web&tickets=9&capacity=9&lease=10m";
 
 fn keys() -> Keys {
@@ -91,6 +92,37 @@ fn each_key_may_do_what_its_role_and_its_networks_say() {
     let text = status(queue.address, &keys);
     assert!(text.contains("address=127.0.0.1:80") && text.contains(" key=web3 "), "{text}");
     assert!(!queue.log_with(&["key=web3", "role=provider"]).is_empty());
+}
+
+#[test]
+fn an_operator_with_a_key_drains_a_provider_and_an_observer_may_not() {
+    let keys = Keys::of(&[
+        &["provider", "web3", "--addr", "127.0.0.0/29", "-s", "web"],
+        &["balancer", "lb1"],
+        &["observer", "ops"],
+        &["operator", "chief"],
+    ]);
+    let queue = queue(&keys);
+    let address = queue.address.to_string();
+    let mut web = connect(queue.address, &keys, "web3");
+    let mut balancer = connect(queue.address, &keys, "lb1");
+    assert!(web.ask(TICKET).unwrap().starts_with("ok "));
+    let drain = "drain?provider=127.0.0.1:80";
+    let denied = connect(queue.address, &keys, "ops").ask(drain).unwrap();
+    assert!(denied.starts_with("error denied"), "{denied}");
+    assert!(queue.ask(drain).starts_with("error denied"), "plain");
+    let own = keys.client("operator", "chief");
+    let operate = |name: &str, words: &[&str]| {
+        let mut command = command(name, &[&own]);
+        let (status, out, err) = run(command.args(words).arg(&address), b"");
+        assert_eq!(status, 0, "{name}: {out}{err}");
+        out
+    };
+    operate("drain", &["127.0.0.1:80"]);
+    assert!(balancer.ask("next?service=web").unwrap().starts_with("error no-ticket"));
+    assert!(operate("status", &[]).contains("drained"));
+    operate("resume", &["127.0.0.1:80"]);
+    assert_eq!(balancer.ask("next?service=web").unwrap(), "127.0.0.1:80");
 }
 
 #[test]
@@ -372,7 +404,7 @@ impl Cluster {
     #[track_caller]
     fn start(provider: SocketAddr, with_keys: bool) -> Cluster {
         let keys = keys();
-        let lists = "queue_allow_ticket=\nqueue_allow_next=\nqueue_allow_status=\n";
+        let lists = CLOSED.join("\n") + "\n";
         let plain = [
             "queue_listen=127.0.0.1:0\n".to_string(),
             format!("service_web_provider={provider}\nmonitor_interval=100ms\n"),
@@ -383,7 +415,7 @@ impl Cluster {
         let path = |index: usize| keys.directory.file(NAMES[index]);
         let text = |index: usize, more: &str| {
             let keyed = if with_keys { own[index].as_str() } else { "" };
-            let lists = if with_keys && index == 0 { lists } else { "" };
+            let lists = if with_keys && index == 0 { lists.as_str() } else { "" };
             keys.write(NAMES[index], &format!("{}{more}{keyed}\n{lists}", plain[index]));
         };
         let program = |name: &str, index: usize| {

@@ -443,6 +443,33 @@ fn flows_keep_their_provider_and_their_socket() {
     until("it is gone", || !alive(successors.0[0]));
 }
 
+/// More than the line between the processes takes at once. The second one to hand over
+/// keeps no other process, so that it ends when its clients are gone.
+#[test]
+fn a_process_ends_only_when_all_its_flows_have_moved() {
+    const FLOWS: usize = 600;
+    let provider = UdpSocket::bind("127.0.0.1:0").unwrap();
+    provider.set_read_timeout(Some(PATIENCE)).unwrap();
+    let places = places(1);
+    let text = format!("service_web_listen={}/udp\n", places[0]);
+    let configured = Configured::start(&[provider.local_addr().unwrap()], &text);
+    let flows: Vec<_> = (0..FLOWS)
+        .map(|_| {
+            let client = sender(places[0]);
+            client.send(b"invite").unwrap();
+            (client, provider.recv_from(&mut [0; 100]).unwrap().1)
+        })
+        .collect();
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        successors.upgrade(&configured.redirect);
+        for (client, upstream) in &flows {
+            provider.send_to(b"ringing", upstream).unwrap();
+            assert_eq!(hear(client), b"ringing");
+        }
+    }
+}
+
 #[test]
 fn no_datagram_waits_at_a_socket_that_nobody_reads() {
     let sink = Sink::echo();

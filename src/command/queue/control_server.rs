@@ -6,6 +6,7 @@
 
 use super::link::{Link, Security};
 use super::shared::SharedQueue;
+use crate::command::admin::Metrics;
 use crate::command::plugins::Plugins;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
@@ -20,7 +21,7 @@ use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::{ErrorCode, Reply};
 use pegasus_core::protocol::responder::Responder;
-use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent};
+use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent, QueueLog};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -91,6 +92,7 @@ pub struct ControlServer {
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
     pub(super) security: Security,
+    metrics: Metrics,
     next_sweep: Moment,
     /// When draining must end; none: not draining.
     drain_until: Option<Moment>,
@@ -150,18 +152,18 @@ impl Handler for ControlServer {
             Output::PluginOk { service } => self.plugins.replied(service),
             Output::RestartPlugin { service, why } => self.plugins.restart(service, why, cx.now),
             Output::Log(note) => {
-                let event = note.event.word();
                 let level = match note.event {
                     ProviderEvent::Failed
                     | ProviderEvent::LeaseEnded
                     | ProviderEvent::Contested => Level::Warn,
-                    ProviderEvent::Registered | ProviderEvent::Withdrew => Level::Info,
+                    ProviderEvent::Registered
+                    | ProviderEvent::Withdrew
+                    | ProviderEvent::Drained
+                    | ProviderEvent::Resumed => Level::Info,
                 };
-                log!(
-                    target: "queue",
-                    level,
-                    "{event} service={} provider={}", note.service, note.provider
-                );
+                log!(target: "queue", level, "{note}");
+                let QueueLog { event, service, provider } = note;
+                self.metrics.event(|| format!("{service}: {provider} {}", event.word()));
             }
         }
     }
@@ -173,6 +175,7 @@ impl Handler for ControlServer {
             }
             QueueCommand::Terminate => {
                 info!(target: "queue", "draining");
+                self.metrics.set_draining();
                 self.listeners.close(cx);
                 self.drain_until = Some(cx.now + self.drain_timeout);
                 queue.handle_input(Input::Drain, cx.now);
@@ -257,7 +260,7 @@ impl Handler for ControlServer {
 impl ControlServer {
     /// Returns a server without listeners. Connections get keys behind those of at most
     /// `local_handles_max` threads.
-    pub fn new(settings: &Settings, local_handles_max: usize) -> ControlServer {
+    pub fn new(settings: &Settings, local_handles_max: usize, metrics: &Metrics) -> ControlServer {
         ControlServer {
             listeners: Listeners::default(),
             connections: Slab::with_reserved(local_handles_max),
@@ -268,6 +271,7 @@ impl ControlServer {
             refused: VecDeque::new(),
             plugins: Plugins::default(),
             security: Security::new(settings),
+            metrics: metrics.clone(),
             next_sweep: Moment::ZERO,
             drain_until: None,
             drain_timeout: settings.drain_timeout,

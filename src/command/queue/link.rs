@@ -91,7 +91,8 @@ impl Security {
     pub(super) fn reconfigure(&mut self, settings: &Settings) {
         self.keys = Arc::clone(&settings.keys);
         let queue = &settings.queue;
-        let lists = [&queue.allow_ticket, &queue.allow_next, &queue.allow_status];
+        let lists =
+            [&queue.allow_ticket, &queue.allow_next, &queue.allow_drain, &queue.allow_status];
         self.listed = lists.into_iter().flatten().copied().collect();
         self.sources.retain(|name, _| self.keys.named(*name).next().is_some());
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns the part of the interface of `queue` that a redirector uses.
 
+use crate::command::admin::Metrics;
 use crate::config::settings::Settings;
 use crate::net::event_loop::LoopHandle;
 use crate::net::queue_connection::QueueEvent;
@@ -72,7 +73,13 @@ impl Embedded {
     ///
     /// # Errors
     /// Always. A configuration that needs it is rejected earlier.
-    pub fn start(_: &Settings, _: usize, _: NamedListeners, _: &[u8]) -> io::Result<Embedded> {
+    pub fn start(
+        _: &Settings,
+        _: usize,
+        _: NamedListeners,
+        _: &[u8],
+        _: &Metrics,
+    ) -> io::Result<Embedded> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -3,6 +3,7 @@
 //! Owns the lock around the queue and the routing of replies: to the event loop of the
 //! control connections, or to a thread that sends requests without a connection.
 
+use crate::net::event_loop;
 use crate::net::queue_connection::QueueEvent;
 use mio::Waker;
 use pegasus_core::base::slab::{Key, Slab};
@@ -122,6 +123,12 @@ impl SharedQueue {
         let mut lines = Vec::new();
         offers.iter().for_each(|offer| offer.write(&"successor", &mut lines));
         lines
+    }
+
+    /// The lines of `status`, of all services.
+    pub fn status(&self) -> String {
+        let inner = self.lock();
+        inner.queue.status(None, inner.now.max(event_loop::now()))
     }
 
     /// See [`TicketQueue::has_requests`].

@@ -4,14 +4,15 @@
 
 use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
+use crate::command::admin::{self, Admin, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
 use crate::command::{exit, seed};
 use crate::config::settings::Settings;
 use crate::config::source::ConfigSource;
 use crate::net::event_loop::{EventLoop, LoopHandle};
 use crate::net::listeners;
-use crate::os::service_manager;
 use crate::os::signal::Signal;
+use crate::os::{notify, service_manager};
 use log::{error, info, warn};
 use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::endpoint::ListenAddr;
@@ -19,6 +20,7 @@ use pegasus_core::protocol::request::Request;
 use pegasus_core::queue::ticket_queue::TicketQueue;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// A queue that is ready to run.
@@ -56,9 +58,10 @@ impl QueueDaemon {
         settings: &Settings,
         local_handles_max: usize,
         inherited: NamedListeners,
+        metrics: &Metrics,
     ) -> io::Result<QueueDaemon> {
         let mut event_loop = EventLoop::new()?;
-        let mut server = ControlServer::new(settings, local_handles_max);
+        let mut server = ControlServer::new(settings, local_handles_max, metrics);
         let embedded = local_handles_max > 0;
         let mut listeners = NamedListeners::new();
         for (listen, socket) in
@@ -90,6 +93,8 @@ impl QueueDaemon {
         let addresses = server.addresses();
         let queue = TicketQueue::new(settings.queue_options(), seed());
         let queue = SharedQueue::new(queue, local_handles_max, event_loop.context().waker());
+        let shown = queue.clone();
+        metrics.set_status(move || shown.status());
         Ok(QueueDaemon { event_loop, server, queue, listeners, addresses })
     }
 
@@ -139,8 +144,14 @@ fn warn_about_network(settings: &Settings) {
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
-    let mut queue_daemon = match QueueDaemon::new(&daemon.settings, 0, NamedListeners::new()) {
-        Ok(queue_daemon) => queue_daemon,
+    let metrics = Metrics::default();
+    let admin_listeners = admin::bind(&daemon.settings.queue_admin, Vec::new());
+    let started = admin_listeners.and_then(|admin_listeners| {
+        let listeners = NamedListeners::new();
+        Ok((QueueDaemon::new(&daemon.settings, 0, listeners, &metrics)?, admin_listeners))
+    });
+    let (mut queue_daemon, admin_listeners) = match started {
+        Ok(started) => started,
         Err(error) => {
             error!(target: "queue", "{error}");
             return exit::of(&error);
@@ -152,6 +163,12 @@ pub fn run(daemon: Daemon) -> i32 {
     let source = daemon.source;
     let at_start = settings.clone();
     let user = become_user(&settings);
+    let subject = Subject {
+        role: "queue",
+        metrics,
+        flows: Arc::default(),
+        per_provider: settings.metrics_per_provider,
+    };
     let pid_file = settings.pid_file.clone();
     let caught = queue_daemon
         .event_loop
@@ -161,6 +178,11 @@ pub fn run(daemon: Daemon) -> i32 {
         return exit::of(&error);
     }
     queue_daemon.log_ready(&at_start);
+    if let Err(error) = Admin::start(subject, &admin_listeners, || ()) {
+        error!(target: "queue", "{error}");
+        return exit::of(&error);
+    }
+    notify::ready();
     service_manager::ready();
     let _pid_file = PidFile::write(pid_file.as_deref());
     queue_daemon.serve()
@@ -181,13 +203,13 @@ fn on_signal(
     }
 }
 
-/// Returns the `ticket` requests in these lines. Lines that another version wrote may
+/// Returns the `ticket` and `drain` requests in these lines. Lines that another version wrote may
 /// not parse, and the last one may be incomplete.
 fn parse_offers(lines: &[u8]) -> impl Iterator<Item = Request> + '_ {
     let lines =
         lines.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     let requests = lines.filter_map(|line| Request::parse(line).ok());
-    requests.filter(|request| matches!(request, Request::Ticket { .. }))
+    requests.filter(|request| matches!(request, Request::Ticket { .. } | Request::Drain { .. }))
 }
 
 /// A queue in this process, with a thread for its control connections.
@@ -215,8 +237,9 @@ impl Embedded {
         local_handles_max: usize,
         inherited: NamedListeners,
         offers: &[u8],
+        metrics: &Metrics,
     ) -> io::Result<Embedded> {
-        let mut queue_daemon = QueueDaemon::new(settings, local_handles_max, inherited)?;
+        let mut queue_daemon = QueueDaemon::new(settings, local_handles_max, inherited, metrics)?;
         let cx = queue_daemon.event_loop.context();
         if let Some(local_handle) = queue_daemon.queue.join(cx.waker(), cx.now) {
             parse_offers(offers).for_each(|offer| local_handle.ask(offer, cx.now));

@@ -8,6 +8,7 @@ use super::exit_policy::RunMode;
 use super::listen_sockets::ListenDiff;
 use super::own_listeners::OwnListeners;
 use super::queue_handle::{self, QueueHandle};
+use crate::command::admin::Metrics;
 use crate::command::daemon::DescriptorBudget;
 use crate::command::queue::SharedQueue;
 use crate::config::settings::Settings;
@@ -128,11 +129,18 @@ pub struct SharedState {
     pub flow_count: Arc<AtomicUsize>,
     /// When the process ends.
     pub run_mode: RunMode,
+    /// What the workers count.
+    pub metrics: Metrics,
 }
 
 impl SharedState {
     /// The state of a process without a client yet.
-    pub fn new(settings: Settings, queue: QueueAccess, run_mode: RunMode) -> SharedState {
+    pub fn new(
+        settings: Settings,
+        queue: QueueAccess,
+        run_mode: RunMode,
+        metrics: Metrics,
+    ) -> SharedState {
         SharedState {
             settings: Arc::new(settings),
             queue,
@@ -143,6 +151,7 @@ impl SharedState {
             pipe_count: SharedCounter::default(),
             flow_count: Arc::default(),
             run_mode,
+            metrics,
         }
     }
 

@@ -10,8 +10,9 @@ use super::proxy_protocol::{self, Arrival};
 use super::shared::{
     local_handles_max, udp_shards, AdoptedFlows, QueueAccess, SharedState, WorkerCommand,
 };
-use super::supervisor::Supervisor;
+use super::supervisor::{Supervisor, ADMIN_PREFIX, LAST_COUNTERS};
 use super::workers::{tcp_worker, RedirectDaemon, WorkerPool};
+use crate::command::admin::{self, Admin, AdminListeners, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, PidFile};
 use crate::command::exit;
 use crate::command::queue::{Embedded, NamedListeners};
@@ -30,8 +31,13 @@ use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::redirect::redirector::Redirector;
 use std::io;
+use std::sync::mpsc::{self, Sender};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long the metrics wait for what another process counted last.
+const COUNTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
@@ -99,7 +105,12 @@ fn serve_one_client(
     // One client needs one thread, and counting the CPUs takes time.
     settings.redirect_threads = Some(1);
     let service = service_of(&settings, service, Transport::Tcp, local.port());
-    let shared = SharedState::new(settings, QueueAccess::Remote(queue), RunMode::OneClient);
+    let shared = SharedState::new(
+        settings,
+        QueueAccess::Remote(queue),
+        RunMode::OneClient,
+        Metrics::default(),
+    );
     let (mut event_loop, mut worker) = tcp_worker(&shared, &ListenSockets::default(), 0)?;
     // A signal ends the process within drain_timeout.
     event_loop.catch_signals(|signal| {
@@ -133,6 +144,11 @@ fn standalone(
     let mut inherited = InheritedState::default();
     if let Some(mut handover) = handover {
         for (name, socket) in handover.sockets {
+            let admin = name.strip_prefix(ADMIN_PREFIX).and_then(|listen| listen.parse().ok());
+            if let (Some(listen), Socket::Tcp(socket)) = (admin, &socket) {
+                inherited.admin.push((listen, socket.try_clone()?));
+                continue;
+            }
             inherited.queue.extend(listen_sockets.adopt_named(&name, socket)?);
         }
         inherited.offers = handover.predecessor.read_data();
@@ -208,8 +224,10 @@ struct InheritedState {
     flows: Option<MovedSockets>,
     /// The listeners of its queue.
     queue: NamedListeners,
-    /// What that queue was offered, as lines of the protocol.
+    /// What that queue was offered, as lines of the protocol; then the counters.
     offers: Vec<u8>,
+    /// Its admin addresses.
+    admin: AdminListeners,
 }
 
 /// Serves on these listen sockets until the process ends. `diff`: what is to change
@@ -226,10 +244,14 @@ fn serve_all(
         error!(target: "config", "{error}");
         return Ok(exit::CONFIG);
     }
+    let metrics = Metrics::default();
+    metrics.restore(&String::from_utf8_lossy(&inherited.offers));
     let mut embedded = match settings.asked_queue() {
         QueueLocation::Remote(_) => None,
-        QueueLocation::Embedded => embed(&mut settings, inherited)?,
+        QueueLocation::Embedded => embed(&mut settings, inherited, &metrics)?,
     };
+    let admin_addresses = admin_addresses(&settings, embedded.is_some(), run_mode);
+    let admin_listeners = admin::bind(&admin_addresses, std::mem::take(&mut inherited.admin))?;
     // Listeners that this process has no use for are closed.
     inherited.queue.clear();
     become_user(&settings)?;
@@ -242,7 +264,13 @@ fn serve_all(
     listen_sockets.apply(&diff);
     drop(diff);
     let queue = embedded.as_ref().map(|embedded| embedded.queue.clone());
-    let mut redirect_daemon = RedirectDaemon::start(settings, &listen_sockets, queue, run_mode)?;
+    let per_provider = settings.metrics_per_provider;
+    let mut redirect_daemon =
+        RedirectDaemon::start(settings, &listen_sockets, queue, run_mode, metrics.clone())?;
+    let flows = redirect_daemon.pool.shared.flow_count.clone();
+    let subject = Subject { role: "redirect", metrics: metrics.clone(), flows, per_provider };
+    let (follower, counted) = Follower::new(inherited.predecessor.is_some());
+    let admin = Admin::start(subject, &admin_listeners, counted)?;
     let queue = embedded
         .as_mut()
         .map(|embedded| (embedded.loop_handle.clone(), std::mem::take(&mut embedded.listeners)));
@@ -252,24 +280,34 @@ fn serve_all(
         listen_sockets,
         owns_listeners,
         queue,
-    );
+    )
+    .with_admin(admin, admin_listeners, metrics.clone());
     supervisor.apply(ListenDiff { closed, ..ListenDiff::default() });
     let listening = supervisor.describe_listeners();
+    let signalled = supervisor.clone();
     redirect_daemon.first.event_loop().catch_signals(move |signal| {
-        supervisor.on_signal(signal);
+        signalled.on_signal(signal);
         None
     })?;
     info!(target: "redirect", "ready {listening}");
     notify::ready();
     service_manager::ready();
     let _pid_file = PidFile::write(pid_file.as_deref());
-    if let Some(predecessor) = inherited.predecessor.take() {
-        predecessor.report_ready();
+    let follower = inherited.predecessor.take().and_then(|predecessor| {
+        // It sends its flows from now on.
+        let follower = follower.follow(predecessor, metrics);
         if let Some(moved) = inherited.flows.take() {
             adopt_flows(moved, redirect_daemon.pool.clone());
         }
-    }
+        follower
+    });
     let status = redirect_daemon.serve();
+    supervisor.finish_flows();
+    // What the predecessor still counts is to reach the successor: it ends first.
+    if let Some(follower) = follower.filter(|_| supervisor.send_counters()) {
+        let _ = follower.join();
+    }
+    supervisor.finish_counters();
     if let Some(embedded) = embedded {
         embedded.stop();
     }
@@ -286,16 +324,65 @@ fn adopt_flows(moved: MovedSockets, pool: WorkerPool) {
     }
 }
 
+/// Where this process is looked at. A process that a superserver starts again and again
+/// has no address of its own.
+fn admin_addresses(settings: &Settings, has_queue: bool, run_mode: RunMode) -> Vec<ListenAddr> {
+    if run_mode != RunMode::Forever {
+        return Vec::new();
+    }
+    let of_queue = settings.queue_admin.iter().filter(|_| has_queue);
+    settings.redirect_admin.iter().chain(of_queue).cloned().collect()
+}
+
+/// Takes the counters of the predecessor as long as that has clients.
+struct Follower {
+    counted: Sender<()>,
+}
+
+impl Follower {
+    /// The follower, and what waits for the first counters if there is a predecessor:
+    /// nothing is shown before them.
+    fn new(has_predecessor: bool) -> (Follower, impl FnOnce() + Send) {
+        let (counted, counts) = mpsc::channel();
+        let wait = move || {
+            if has_predecessor {
+                let _ = counts.recv_timeout(COUNTS_WITHIN);
+            }
+        };
+        (Follower { counted }, wait)
+    }
+
+    /// Reports that this process is ready, and follows in a thread that ends with the
+    /// predecessor.
+    fn follow(self, predecessor: Predecessor, metrics: Metrics) -> Option<JoinHandle<()>> {
+        predecessor.report_ready();
+        let follow = move || {
+            predecessor.follow(|text| {
+                metrics.restore(text);
+                let _ = self.counted.send(());
+                !text.ends_with(LAST_COUNTERS)
+            });
+        };
+        let started = thread::Builder::new().name("counters".into()).spawn(follow);
+        let warn = |error| warn!(target: "redirect", "counters begin anew: {error}");
+        started.map_err(warn).ok()
+    }
+}
+
 /// Starts the queue of this process. If the predecessor asked a queue of another
 /// process, that queue may have the control address: then this process asks it too, so
 /// that the upgrade succeeds.
-fn embed(settings: &mut Settings, inherited: &mut InheritedState) -> io::Result<Option<Embedded>> {
+fn embed(
+    settings: &mut Settings,
+    inherited: &mut InheritedState,
+    metrics: &Metrics,
+) -> io::Result<Option<Embedded>> {
     let asked_another = inherited.predecessor.is_some()
         && inherited.queue.is_empty()
         && settings.redirect_queue.is_none();
     let listeners = std::mem::take(&mut inherited.queue);
     let offers = std::mem::take(&mut inherited.offers);
-    match Embedded::start(settings, local_handles_max(settings), listeners, &offers) {
+    match Embedded::start(settings, local_handles_max(settings), listeners, &offers, metrics) {
         Err(error) if asked_another && error.kind() == io::ErrorKind::AddrInUse => {
             let queue = settings.own_queue();
             warn!(target: "redirect", "{error}; until the next start this process asks {queue}");

@@ -7,6 +7,7 @@
 use super::listen_sockets::{ListenDiff, ListenSockets};
 use super::shared::{MovedSocket, QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
+use crate::command::admin::{Admin, AdminListeners, Metrics};
 use crate::command::daemon::warn_about_limit;
 use crate::command::own_offers;
 use crate::command::queue::{self, NamedListeners};
@@ -15,9 +16,9 @@ use crate::config::source::ConfigSource;
 use crate::logging;
 use crate::net::event_loop::LoopHandle;
 use crate::os::inherit::{start_successor, Successor};
-use crate::os::keeper;
 use crate::os::signal::Signal;
 use crate::os::socket::Socket;
+use crate::os::{keeper, notify};
 use log::{error, info, warn};
 use pegasus_core::base::endpoint::Transport;
 use std::io;
@@ -28,6 +29,12 @@ use std::time::Duration;
 
 /// How long a new process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How often a process that has handed over sends its counters.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
+/// What a process sends behind its last counters.
+pub const LAST_COUNTERS: &str = "end\n.\n";
+/// Before the entry of an admin address, where other sockets have the name of a service.
+pub const ADMIN_PREFIX: &str = "=@";
 
 /// How long a worker may take to hand its flows over.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
@@ -53,6 +60,11 @@ struct State {
     successor: Option<Arc<Successor>>,
     /// A signal that came while the configuration was read.
     deferred: Option<Signal>,
+    /// The process that has taken over.
+    heir: Option<Arc<Successor>>,
+    metrics: Metrics,
+    /// The admin addresses, and the thread that answers there.
+    admin: Option<(Admin, AdminListeners)>,
 }
 
 /// A handle to what signals change; its clones share it.
@@ -62,6 +74,8 @@ pub struct Supervisor {
     /// Whether the sockets are those of the configuration, not of a superserver.
     owns_listeners: bool,
     state: Arc<Mutex<State>>,
+    /// Locked while flows are sent to a new process.
+    flows_move: Arc<Mutex<()>>,
 }
 
 impl Supervisor {
@@ -81,13 +95,45 @@ impl Supervisor {
             phase: ProcessPhase::Serving,
             successor: None,
             deferred: None,
+            heir: None,
+            metrics: Metrics::default(),
+            admin: None,
         };
         state.update_own_listeners();
-        Supervisor { source, owns_listeners, state: Arc::new(Mutex::new(state)) }
+        let state = Arc::new(Mutex::new(state));
+        Supervisor { source, owns_listeners, state, flows_move: Arc::default() }
+    }
+
+    /// The same with metrics, and the addresses where they are shown.
+    pub fn with_admin(self, admin: Admin, listeners: AdminListeners, metrics: Metrics) -> Self {
+        let mut state = self.state();
+        (state.admin, state.metrics) = (Some((admin, listeners)), metrics);
+        drop(state);
+        self
+    }
+
+    /// Waits until the new process has the flows that the workers handed over.
+    pub fn finish_flows(&self) {
+        drop(lock(&self.flows_move));
+    }
+
+    /// Sends what was counted, for the last time: the clients of this process are gone.
+    pub fn finish_counters(&self) {
+        let mut state = self.state();
+        if state.send_counters() {
+            let heir = state.heir.take();
+            let _ = heir.map(|heir| heir.send(LAST_COUNTERS.as_bytes()));
+        }
+    }
+
+    /// Sends what was counted to the process that has taken over. Answers whether there
+    /// is one that takes it.
+    pub fn send_counters(&self) -> bool {
+        self.state().send_counters()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     /// All addresses that clients come to, for the log.
@@ -113,7 +159,9 @@ impl Supervisor {
             Signal::Reopen => logging::reopen(),
             Signal::Reload | Signal::Upgrade if passed_on => {}
             Signal::Terminate => {
+                notify::stopping();
                 let mut state = self.state();
+                state.metrics.set_draining();
                 let grace = state.pool.shared.settings.redirect_accept_grace;
                 if phase == ProcessPhase::Ending || grace.is_zero() {
                     info!(target: "redirect", "draining");
@@ -188,6 +236,7 @@ impl Supervisor {
         }
         state.phase = ProcessPhase::Serving;
         let Some((fresh, diff)) = reloaded else { return };
+        state.metrics.event(|| "configuration read again".to_string());
         let fresh = Arc::new(fresh);
         warn_about_limit("redirect", &fresh);
         own_offers::warnings("redirect", &fresh)
@@ -223,7 +272,7 @@ impl Supervisor {
         }
     }
 
-    fn hand_over(&self, successor: &Successor) {
+    fn hand_over(&self, successor: &Arc<Successor>) {
         let id = successor.id();
         let ready = successor.wait(READY_WITHIN);
         let (sender, moved) = mpsc::channel();
@@ -238,9 +287,20 @@ impl Supervisor {
                 if let Some((loop_handle, _)) = &state.queue {
                     loop_handle.send(queue::QueueCommand::HandOver);
                 }
+                if let Some((admin, listeners)) = &mut state.admin {
+                    admin.end();
+                    listeners.clear();
+                }
+                let moving = lock(&self.flows_move);
                 state.end(&WorkerCommand::HandOver(sender));
+                state.heir = Some(successor.clone());
                 drop(state);
                 send_flows(successor, &moved);
+                drop(moving);
+                // Clients that are still here are counted there.
+                while self.state().send_counters() {
+                    thread::sleep(COUNTERS_INTERVAL);
+                }
             }
             Err(why) => {
                 error!(target: "redirect", "no upgrade, this process goes on: {why}");
@@ -248,6 +308,10 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Sends the new process the flows that the workers hand over.
@@ -282,7 +346,16 @@ impl State {
             QueueAccess::Embedded(queue) => queue.offers(),
             QueueAccess::Remote(_) => Vec::new(),
         };
-        start_successor(&listen_sockets.chain(queue).collect::<Vec<_>>(), &offers)
+        let data = [offers, self.metrics.save()].concat();
+        let admin = self.admin.iter().flat_map(|(_, listeners)| listeners);
+        let admin: Vec<_> = admin
+            .map(|(listen, socket)| {
+                Ok((format!("{ADMIN_PREFIX}{listen}"), Socket::Tcp(socket.try_clone()?)))
+            })
+            .collect::<io::Result<_>>()?;
+        let admin = admin.iter().map(|(name, socket)| (name.clone(), socket));
+        let sockets: Vec<_> = listen_sockets.chain(queue).chain(admin).collect();
+        start_successor(&sockets, &data)
     }
 
     /// Lets the workers know where this process listens.
@@ -313,6 +386,17 @@ impl State {
             self.listen_sockets.apply(&diff);
             self.pool.broadcast(&WorkerCommand::UpdateListeners(Arc::new(diff)));
         }
+    }
+
+    /// Sends what was counted so far to the process that has taken over. Answers whether
+    /// there is one that takes it.
+    fn send_counters(&mut self) -> bool {
+        let data = self.metrics.save();
+        let taken = self.heir.as_ref().is_some_and(|heir| heir.send(&data));
+        if !taken {
+            self.heir = None;
+        }
+        taken
     }
 
     fn end(&mut self, command: &WorkerCommand) {

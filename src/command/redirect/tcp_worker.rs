@@ -58,6 +58,9 @@ struct Client {
     is_unfinished: bool,
     /// The source that it is counted for.
     source: Option<SourceKey>,
+    /// What it wants, once it is identified.
+    service: Option<ServiceName>,
+    connect_started: Moment,
     _permit: Permit,
 }
 
@@ -154,6 +157,7 @@ impl Handler for TcpWorker {
                 self.drop_client(client);
             }
             Output::Log(note) => {
+                self.base.metrics.record(&note, false);
                 if let RedirectLog::Closed { outcome, .. } = note {
                     self.last_outcome = Some(outcome);
                 }
@@ -375,6 +379,8 @@ impl TcpWorker {
             half_closed: false,
             is_unfinished: false,
             source: None,
+            service: None,
+            connect_started: cx.now,
             _permit: permit,
         });
         debug_assert_eq!(key.index(), index);
@@ -403,6 +409,8 @@ impl TcpWorker {
                     }
                 }
                 client.phase = TunnelPhase::Waiting;
+                client.service = Some(service);
+                self.base.metrics.client_arrived(service);
                 redirector
                     .handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
             }
@@ -457,6 +465,7 @@ impl TcpWorker {
             return Ok(());
         }
         client.phase = TunnelPhase::Connecting;
+        client.connect_started = cx.now;
         let result = client.tunnel.connect(&mut self.buffers, |has_early_data| {
             let mut provider = connect(to, has_early_data)?;
             cx.registry.register(
@@ -525,6 +534,9 @@ impl TcpWorker {
         }
         client.phase = TunnelPhase::Relaying;
         client.last_active = cx.now;
+        if let Some(service) = client.service {
+            self.base.metrics.connected(service, cx.now.since(client.connect_started));
+        }
         let deadline = cx.now + self.base.settings.redirect_idle_timeout.min(PEER_CHECK_INTERVAL);
         self.timers.schedule(deadline, key);
         let clients = &self.clients;
@@ -594,6 +606,9 @@ impl TcpWorker {
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.base.proxy_protocol.forget(key);
+            if let Some(service) = client.service {
+                self.base.metrics.client_left(service);
+            }
             self.deferred_connects.descriptors_freed();
             if let Some(source) = client.source {
                 self.per_source.release(source);

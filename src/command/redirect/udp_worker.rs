@@ -121,7 +121,10 @@ impl Handler for UdpWorker {
             Output::Open { flow, to } => self.open_upstream(flow, to, flows, cx),
             Output::Probe { flow, to, first } => self.probe(flow, to, first, flows, cx),
             Output::Drop { flow } => self.upstreams.close(flow),
-            Output::Log(note) => self.access_log.log(&note, cx.now),
+            Output::Log(note) => {
+                self.base.metrics.record(&note, true);
+                self.access_log.log(&note, cx.now);
+            }
         }
     }
 

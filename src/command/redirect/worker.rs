@@ -11,6 +11,7 @@ use super::own_listeners::OwnListeners;
 use super::proxy_protocol::ProxyProtocol;
 use super::queue_handle::QueueHandle;
 use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
+use crate::command::admin::WorkerMetrics;
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::queue_connection::QueueEvent;
@@ -64,6 +65,8 @@ pub struct WorkerBase {
     pub client_count: SharedCounter,
     /// Flows of all workers.
     pub flow_count: Arc<AtomicUsize>,
+    /// What this worker counts.
+    pub metrics: WorkerMetrics,
 }
 
 impl WorkerBase {
@@ -87,6 +90,7 @@ impl WorkerBase {
             blocked_log: shared.blocked_log.clone(),
             client_count: shared.client_count.clone(),
             flow_count: shared.flow_count.clone(),
+            metrics: shared.metrics.worker(),
         })
     }
 
@@ -99,6 +103,9 @@ impl WorkerBase {
     /// Handles what the queue reports.
     pub fn handle_queue_events(&mut self, machine: &mut impl WorkerMachine, now: Moment) {
         while let Some(event) = self.queue.poll_event() {
+            if matches!(event, QueueEvent::Up | QueueEvent::Down) {
+                self.metrics.queue_up(matches!(event, QueueEvent::Up));
+            }
             let input = match event {
                 QueueEvent::Up => CommonInput::QueueUp,
                 QueueEvent::Down => CommonInput::QueueDown,

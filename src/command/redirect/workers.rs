@@ -9,6 +9,7 @@ use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
 use super::worker::Worker;
+use crate::command::admin::Metrics;
 use crate::command::exit;
 use crate::command::queue::SharedQueue;
 use crate::config::settings::{QueueLocation, Settings};
@@ -201,11 +202,15 @@ impl RedirectDaemon {
     ///
     /// # Errors
     /// Returns the OS error.
-    pub fn standalone(settings: Settings, queue: SharedQueue) -> io::Result<RedirectDaemon> {
+    pub fn standalone(
+        settings: Settings,
+        queue: SharedQueue,
+        metrics: Metrics,
+    ) -> io::Result<RedirectDaemon> {
         let mut listen_sockets = ListenSockets::with_shards(udp_shards(&settings));
         let diff = listen_sockets.diff(&settings)?;
         listen_sockets.apply(&diff);
-        RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever)
+        RedirectDaemon::start(settings, &listen_sockets, Some(queue), RunMode::Forever, metrics)
     }
 
     /// A redirector on these listen sockets. `queue`: the queue of this process, which
@@ -218,6 +223,7 @@ impl RedirectDaemon {
         listen_sockets: &ListenSockets,
         queue: Option<SharedQueue>,
         run_mode: RunMode,
+        metrics: Metrics,
     ) -> io::Result<RedirectDaemon> {
         let queue = match (settings.asked_queue(), queue) {
             (_, Some(queue)) => QueueAccess::Embedded(queue),
@@ -230,7 +236,7 @@ impl RedirectDaemon {
         for listen_socket in listen_sockets.first_shards() {
             addresses.push((listen_socket.service, listen_socket.socket.address()?));
         }
-        let shared = SharedState::new(settings, queue, run_mode);
+        let shared = SharedState::new(settings, queue, run_mode, metrics);
         shared.own_listeners.set(listen_sockets.addresses());
         let mut pool = WorkerPool::new(shared);
         let mut workers = pool.missing_workers(listen_sockets)?.into_iter();

@@ -39,6 +39,37 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Outcome; 15] = [
+        Outcome::Complete,
+        Outcome::ClientReset,
+        Outcome::ProviderReset,
+        Outcome::Idle,
+        Outcome::HalfClosed,
+        Outcome::Aged,
+        Outcome::Evicted,
+        Outcome::Withdrawn,
+        Outcome::Drained,
+        Outcome::GaveUp,
+        Outcome::NoTicket,
+        Outcome::NobodyLeft,
+        Outcome::QueueUnreachable,
+        Outcome::QueueRefused,
+        Outcome::OutOfSockets,
+    ];
+
+    /// Whether the client was turned away, instead of served.
+    pub const fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Outcome::NoTicket
+                | Outcome::NobodyLeft
+                | Outcome::QueueUnreachable
+                | Outcome::QueueRefused
+                | Outcome::OutOfSockets
+        )
+    }
+
     /// The word in the log.
     pub const fn word(self) -> &'static str {
         match self {

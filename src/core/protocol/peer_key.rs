@@ -100,6 +100,7 @@ impl KeyRole {
             Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
                 &[KeyRole::Balancer]
             }
+            Request::Drain { .. } | Request::Resume { .. } => &[KeyRole::Operator],
             Request::Status { .. } => &[KeyRole::Observer, KeyRole::Operator],
         }
     }
@@ -236,7 +237,9 @@ impl PeerKey {
             }
             Request::Next(next) => self.may_use_service(Some(next.service)),
             Request::Failure { service, .. } => self.may_use_service(Some(*service)),
-            Request::Status { service } => self.may_use_service(*service),
+            Request::Drain { service, .. }
+            | Request::Resume { service, .. }
+            | Request::Status { service } => self.may_use_service(*service),
             Request::Done { .. } => Ok(()),
         }
     }

@@ -120,6 +120,17 @@ pub struct Feedback {
     pub contested: bool,
 }
 
+/// What a `drain` or `resume` left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DrainState {
+    /// Services in which the provider is drained, or was resumed.
+    pub services: u32,
+    /// Requests in progress at the provider in these services.
+    pub active: u64,
+    /// The provider offers tickets in at least one of them.
+    pub offering: bool,
+}
+
 /// What a ticket queue answers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
@@ -129,6 +140,8 @@ pub enum Reply {
     Feedback(Feedback),
     /// To `failure` and `withdraw`: so many free tickets are gone.
     Discarded(u64),
+    /// To `drain` and `resume`.
+    Drained(DrainState),
     /// To `next`.
     Provider {
         /// Who serves.
@@ -175,6 +188,10 @@ impl Reply {
                 out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
             Reply::Discarded(tickets) => write!(out, "ok discarded={tickets}"),
+            Reply::Drained(s) => {
+                let offering = if s.offering { "yes" } else { "no" };
+                write!(out, "ok services={} active={} offering={offering}", s.services, s.active)
+            }
             Reply::Provider { provider, .. } => {
                 provider.write(out);
                 Ok(())
@@ -225,6 +242,13 @@ impl Reply {
 fn ok_pairs(line: &str) -> Option<Reply> {
     if let Some(tickets) = key_value::find(line, "discarded") {
         return tickets.parse().ok().map(Reply::Discarded);
+    }
+    if let Some(services) = key_value::find(line, "services") {
+        return Some(Reply::Drained(DrainState {
+            services: services.parse().ok()?,
+            active: key_value::find(line, "active")?.parse().ok()?,
+            offering: key_value::find(line, "offering")? == "yes",
+        }));
     }
     let active = decimal::parse(key_value::find(line, "active")?)?;
     let mode = match key_value::find(line, "mode")? {
@@ -297,6 +321,7 @@ mod tests {
             "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms \
              usual=20.000ms queued=3 contested=yes",
             "ok discarded=100",
+            "ok services=2 active=3 offering=yes",
             "10.0.0.7:80",
             "10.0.0.7",
             "[::1]:80 id=7",

@@ -61,6 +61,22 @@ pub enum Request {
         /// What it no longer serves.
         service: ServiceName,
     },
+    /// Maintenance: a provider gets no new requests until it is resumed.
+    Drain {
+        /// Which provider; what is not written is the sender's address.
+        provider: ProviderSpec,
+        /// Only for this service; none: for every service that it offers here.
+        service: Option<ServiceName>,
+        /// The drain ends by itself after this time.
+        duration: Option<Span>,
+    },
+    /// The end of a drain.
+    Resume {
+        /// Which provider; what is not written is the sender's address.
+        provider: ProviderSpec,
+        /// Only for this service; none: for every service.
+        service: Option<ServiceName>,
+    },
     /// What the queue holds, of all services or of one.
     Status {
         /// Only this one.
@@ -120,7 +136,7 @@ struct Command {
 }
 
 /// All commands. [`Request::write`] has the other direction.
-const COMMANDS: [Command; 6] = [
+const COMMANDS: [Command; 8] = [
     Command {
         word: "ticket",
         parameters: &["provider", "service", "tickets", "capacity", "weight", "lease"],
@@ -183,6 +199,27 @@ const COMMANDS: [Command; 6] = [
         },
     },
     Command {
+        word: "drain",
+        parameters: &["provider", "service", "for"],
+        parse: |p| {
+            Ok(Request::Drain {
+                provider: p.required("provider", word)?,
+                service: p.optional("service", word)?,
+                duration: p.optional("for", word)?,
+            })
+        },
+    },
+    Command {
+        word: "resume",
+        parameters: &["provider", "service"],
+        parse: |p| {
+            Ok(Request::Resume {
+                provider: p.required("provider", word)?,
+                service: p.optional("service", word)?,
+            })
+        },
+    },
+    Command {
         word: "status",
         parameters: &["service"],
         parse: |p| Ok(Request::Status { service: p.optional("service", word)? }),
@@ -200,7 +237,8 @@ impl Request {
         }
         let named = |command: &&Command| url.path.strip_prefix('/') == Some(command.word);
         let Some(command) = COMMANDS.iter().find(named) else {
-            const EXPLANATION: &str = "ticket, next, failure, done, withdraw or status";
+            const EXPLANATION: &str =
+                "ticket, next, failure, done, withdraw, drain, resume or status";
             return Err(ProtocolError::new(ErrorCode::UnknownCommand, EXPLANATION));
         };
         (command.parse)(&Parameters::read(command.parameters, &url)?)
@@ -238,6 +276,14 @@ impl Request {
                 .command("withdraw")
                 .unless_default("provider", provider)
                 .unless_default("service", service),
+            Request::Drain { provider, service, duration } => url
+                .command("drain")
+                .always("provider", provider)
+                .if_some("service", service)
+                .if_some("for", duration),
+            Request::Resume { provider, service } => {
+                url.command("resume").always("provider", provider).if_some("service", service)
+            }
             Request::Status { service } => url.command("status").if_some("service", service),
         };
         line.extend_from_slice(url.text.as_bytes());
@@ -468,6 +514,9 @@ mod tests {
             "pegasus://127.0.0.1/done?id=7&result=unused",
             "pegasus://127.0.0.1/ticket?tickets=3&capacity=1000000&weight=2.500&lease=5s",
             "pegasus://127.0.0.1/withdraw",
+            "pegasus://127.0.0.1/drain?provider=10.0.0.7:80",
+            "pegasus://127.0.0.1/drain?provider=%5B::1%5D:80&service=web&for=5m",
+            "pegasus://127.0.0.1/resume?provider=10.0.0.7:80&service=web",
             "pegasus://127.0.0.1/status?service=web",
         ] {
             assert_eq!(line(&Request::parse(text.as_bytes()).unwrap()).trim_end(), text);
@@ -502,6 +551,9 @@ mod tests {
             ("pegasus://b/ticket?tickets=-1&capacity=1", ErrorCode::BadParameter),
             ("pegasus://b/ticket?provider=web1&tickets=1&capacity=1", ErrorCode::BadParameter),
             ("pegasus://b/failure", ErrorCode::BadParameter),
+            ("pegasus://b/drain", ErrorCode::BadParameter),
+            ("pegasus://b/drain?provider=10.0.0.7&for=ever", ErrorCode::BadParameter),
+            ("pegasus://b/resume?provider=10.0.0.7&for=5m", ErrorCode::BadParameter),
             ("pegasus://b/done", ErrorCode::BadParameter),
             ("pegasus://b/done?unused=yes", ErrorCode::BadParameter),
             ("pegasus://b/done?id=1&unused=perhaps", ErrorCode::BadParameter),

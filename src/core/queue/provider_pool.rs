@@ -583,6 +583,22 @@ impl ProviderPool {
         free
     }
 
+    /// No grants to this provider before `drain_end`, which may be over already. A
+    /// provider that is unknown becomes known, so that its first offer finds the drain.
+    pub fn drain(&mut self, provider: Provider, drain_end: Moment, now: Moment) {
+        let known = self.by_provider.get(&provider).copied();
+        let key = known.unwrap_or_else(|| self.add_member(provider, now));
+        if let Some(member) = self.members.get_mut(key) {
+            member.drain_end = drain_end;
+        }
+        self.refresh(key, now);
+    }
+
+    /// What is known of a provider.
+    pub fn member(&self, provider: Provider) -> Option<&PoolMember> {
+        self.by_provider.get(&provider).and_then(|key| self.members.get(*key))
+    }
+
     /// What is known of a provider.
     pub fn member_mut(&mut self, provider: Provider) -> Option<&mut PoolMember> {
         self.by_provider.get(&provider).and_then(|key| self.members.get_mut(*key))

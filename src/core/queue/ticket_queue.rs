@@ -307,6 +307,13 @@ impl TicketQueue {
                 Ok(self.failure(connection, provider.resolve(peer), service, id, now))
             }
             Request::Done { id, result } => self.done(connection, id, result, now),
+            Request::Drain { provider, service, duration } => {
+                let drain_end = duration.map_or(Moment::NEVER, |duration| now + duration);
+                self.drain(provider.resolve(peer), service, drain_end, now)
+            }
+            Request::Resume { provider, service } => {
+                Ok(self.resume(provider.resolve(peer), service, now))
+            }
             Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Error { error, id: None });
@@ -600,6 +607,9 @@ impl TicketQueue {
 }
 
 mod authority;
+#[cfg(test)]
+mod drain_tests;
+mod drains;
 mod grants;
 mod interface;
 mod key_records;

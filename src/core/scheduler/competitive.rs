@@ -21,7 +21,7 @@ use crate::base::time::Span;
 /// Up to this many providers it is cheaper to examine all.
 pub const SCAN_MAX: usize = 64;
 /// Requests that must have ended before a mean time means anything.
-const SAMPLES_MIN: u64 = 10;
+pub const SAMPLES_MIN: u64 = 10;
 /// Shorter times say nothing about speed: a provider that fails fast is no quicker than
 /// one that works.
 const SERVICE_TIME_MIN: Span = Span::from_millis(1);

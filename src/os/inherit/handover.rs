@@ -10,7 +10,7 @@ use crate::os::socket::Socket;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -32,6 +32,10 @@ const KEEPER_LINE: &str = "+keeper";
 /// program that does not know it passes over it.
 const MOVED: &str = "+moved";
 const READY: &str = "ready\n";
+/// How long a process may take to read what it is sent.
+const SEND_WITHIN: Duration = Duration::from_secs(1);
+/// The longest text that follows, in bytes.
+const FOLLOWED_MAX: u64 = 8 * 1024 * 1024;
 /// What a process may say instead of that.
 const TEXT_MAX: usize = 4096;
 
@@ -173,6 +177,12 @@ impl Successor {
         Err(if received.is_empty() { why } else { format!("{why}: {received}") })
     }
 
+    /// Sends it words once it is ready. Answers whether it takes them.
+    pub fn send(&self, data: &[u8]) -> bool {
+        let _ = self.line.set_write_timeout(Some(SEND_WITHIN));
+        (&self.line).write_all(data).is_ok()
+    }
+
     /// Tells it to end, as it serves in vain.
     pub fn end(&self) {
         // The holder of the lock has seen its end, and the system may reuse its id.
@@ -209,9 +219,27 @@ impl Predecessor {
     }
 
     /// Tells it that clients are served from now on.
-    pub fn report_ready(mut self) {
+    pub fn report_ready(&self) {
         // If it is gone already, it needs no report.
-        let _ = self.line.write_all(READY.as_bytes());
+        let _ = (&self.line).write_all(READY.as_bytes());
+    }
+
+    /// Reads what it sends until it is gone, or `on_text` has heard enough: texts that end
+    /// with a line with a dot.
+    pub fn follow(self, mut on_text: impl FnMut(&str) -> bool) {
+        let mut text = String::new();
+        let mut lines = BufReader::new(self.line);
+        // A line of another version may be anything; its length has a bound all the same.
+        while lines.by_ref().take(FOLLOWED_MAX).read_line(&mut text).is_ok_and(|count| count > 0) {
+            if text.ends_with("\n.\n") || text == ".\n" {
+                if !on_text(&text) {
+                    return;
+                }
+                text.clear();
+            } else if text.len() as u64 > FOLLOWED_MAX {
+                return;
+            }
+        }
     }
 
     /// Tells it why this process will not serve.

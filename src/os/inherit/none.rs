@@ -38,6 +38,11 @@ impl Successor {
     }
 
     /// Never called.
+    pub fn send(&self, _: &[u8]) -> bool {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn end(&self) {
         match *self {}
     }
@@ -72,7 +77,12 @@ impl Predecessor {
     }
 
     /// Never called.
-    pub fn report_ready(self) {
+    pub fn report_ready(&self) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn follow(self, _: impl FnMut(&str) -> bool) {
         match self {}
     }
 

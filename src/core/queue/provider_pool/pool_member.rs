@@ -34,6 +34,8 @@ pub struct PoolMember {
     pub failures: u64,
     /// No grants before this moment.
     pub hold_end: Moment,
+    /// No grants before this moment either: an operator drained it.
+    pub drain_end: Moment,
     /// Whether the log knows it as offering.
     pub present: bool,
     /// The connection that offered it last.
@@ -103,6 +105,7 @@ impl PoolMember {
             granted: 0,
             failures: 0,
             hold_end: Moment::ZERO,
+            drain_end: Moment::ZERO,
             present: false,
             owner: None,
             rival: None,
@@ -129,9 +132,14 @@ impl PoolMember {
         }
     }
 
-    /// Whether it may get requests: its lease runs, and it is not held.
+    /// When neither a hold nor a drain keeps requests from it any more.
+    fn opens_at(&self) -> Moment {
+        self.hold_end.max(self.drain_end)
+    }
+
+    /// Whether it may get requests: its lease runs, and it is not held or drained.
     fn is_open(&self, now: Moment) -> bool {
-        now < self.lease_end && now >= self.hold_end
+        now < self.lease_end && now >= self.opens_at()
     }
 
     /// Requests at once that it may have while it is new here.
@@ -145,7 +153,7 @@ impl PoolMember {
 
     /// What it can take. A counted request needs room within its capacity; on
     /// probation no request goes beyond that.
-    pub(super) fn availability(&self, now: Moment) -> Availability {
+    pub fn availability(&self, now: Moment) -> Availability {
         if !self.is_open(now) {
             return Availability::Unavailable;
         }
@@ -176,8 +184,8 @@ impl PoolMember {
 
     /// When time alone will change its state, or what is known of it.
     pub(super) fn next_transition(&self, now: Moment) -> Moment {
-        let turn = if now < self.hold_end && self.hold_end < self.lease_end {
-            self.hold_end
+        let turn = if now < self.opens_at() && self.opens_at() < self.lease_end {
+            self.opens_at()
         } else if self.is_open(now) {
             self.lease_end
         } else {
@@ -203,6 +211,11 @@ impl PoolMember {
         self.active_seconds +=
             f64::from(self.stats.active) * now.since(self.active_changed).as_secs_f64();
         self.active_changed = now;
+    }
+
+    /// Whether its last news was a failure, not long ago.
+    pub fn has_failed(&self, now: Moment) -> bool {
+        self.consecutive_failures > 0 && now < self.lease_end + MEMORY
     }
 
     /// A request was served: the row of failures ends, and probation widens if
@@ -256,6 +269,7 @@ impl PoolMember {
     pub(super) fn is_expired(&self, now: Moment) -> bool {
         let remembered = self.consecutive_failures > 0 || self.probation != u32::MAX;
         let until = self.lease_end + if remembered { MEMORY } else { Span::ZERO };
-        self.stats.active == 0 && now >= until
+        // A drain is an operator's word: it outlives the lease.
+        self.stats.active == 0 && now >= until && now >= self.drain_end
     }
 }

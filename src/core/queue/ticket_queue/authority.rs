@@ -46,6 +46,9 @@ impl TicketQueue {
             Request::Next(_) | Request::Failure { .. } | Request::Done { .. } => {
                 (&self.options.allow_next, "this address is not in queue_allow_next")
             }
+            Request::Drain { .. } | Request::Resume { .. } => {
+                (&self.options.allow_drain, "this address is not in queue_allow_drain")
+            }
             Request::Status { .. } => {
                 (&self.options.allow_status, "this address is not in queue_allow_status")
             }
@@ -171,6 +174,7 @@ mod tests {
             let options = QueueOptions {
                 allow_ticket: Vec::new(),
                 allow_next: Vec::new(),
+                allow_drain: Vec::new(),
                 allow_status: Vec::new(),
                 ..QueueOptions::default()
             };

@@ -11,6 +11,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
 use crate::protocol::responder::ReplySlot;
 use crate::scheduler::SchedulerName;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct QueueOptions {
     pub allow_next: Vec<Cidr>,
     /// Who may look.
     pub allow_status: Vec<Cidr>,
+    /// Networks from which providers may be drained and resumed.
+    pub allow_drain: Vec<Cidr>,
 }
 
 impl Default for QueueOptions {
@@ -58,6 +61,7 @@ impl Default for QueueOptions {
             allow_ticket: Cidr::LOOPBACK.to_vec(),
             allow_next: Cidr::LOOPBACK.to_vec(),
             allow_status: Cidr::LOOPBACK.to_vec(),
+            allow_drain: Cidr::LOOPBACK.to_vec(),
         }
     }
 }
@@ -200,6 +204,17 @@ pub enum ProviderEvent {
     LeaseEnded,
     /// Two connections offer it, and overwrite each other.
     Contested,
+    /// An operator drained it.
+    Drained,
+    /// An operator resumed it.
+    Resumed,
+}
+
+impl fmt::Display for QueueLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let QueueLog { event, service, provider } = self;
+        write!(f, "{} service={service} provider={provider}", event.word())
+    }
 }
 
 impl ProviderEvent {
@@ -211,6 +226,8 @@ impl ProviderEvent {
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
             ProviderEvent::Contested => "contested",
+            ProviderEvent::Drained => "drained",
+            ProviderEvent::Resumed => "resumed",
         }
     }
 }

@@ -8,9 +8,12 @@ use crate::base::ticket::Weight;
 use crate::base::time::{Moment, Span};
 use crate::protocol::request::Request;
 use crate::queue::provider_pool::PoolMember;
+use crate::scheduler::competitive::SAMPLES_MIN;
+use crate::scheduler::interface::Availability;
 
 impl TicketQueue {
-    /// What is offered here, as the messages that would offer it to another queue.
+    /// What is offered and drained here, as the messages that would make it so at
+    /// another queue.
     pub fn offers(&self, now: Moment) -> Vec<Request> {
         let of = |state: &ServiceState| {
             let offers = |member: &&PoolMember| {
@@ -26,10 +29,12 @@ impl TicketQueue {
             };
             state.pool.members().filter(offers).map(offer).collect::<Vec<_>>()
         };
-        self.services.iter().flat_map(|(_, state)| of(state)).collect()
+        let drains = self.drains(now);
+        self.services.iter().flat_map(|(_, state)| of(state)).chain(drains).collect()
     }
 
-    pub(super) fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
+    /// The lines of `status`, of all services or of one.
+    pub fn status(&self, only: Option<ServiceName>, now: Moment) -> String {
         let mut text = String::new();
         let mut line = String::from("queue");
         for (key, value) in [
@@ -63,7 +68,11 @@ impl TicketQueue {
         let mut providers: Vec<_> = state
             .pool
             .members()
-            .filter(|member| now < member.lease_end || member.stats.active > 0)
+            .filter(|member| {
+                // A failure and a drain are what an operator looks for.
+                let in_trouble = member.has_failed(now) || now < member.drain_end;
+                now < member.lease_end || member.stats.active > 0 || in_trouble
+            })
             .collect();
         providers.sort_by_key(|member| member.stats.provider);
         let mut lines = String::new();
@@ -94,6 +103,12 @@ impl TicketQueue {
             key_value::push(&mut line, "held", held);
             if let Some(name) = self.registered_by(state.name, stats.provider) {
                 key_value::push(&mut line, "key", name);
+            }
+            key_value::push(&mut line, "state", state_word(member, now));
+            let known = if stats.samples >= SAMPLES_MIN { stats.service_time } else { Span::ZERO };
+            key_value::push(&mut line, "time", known);
+            if now < member.drain_end && member.drain_end != Moment::NEVER {
+                key_value::push(&mut line, "drained", member.drain_end.since(now));
             }
             let weight = if offers { f64::from(stats.weight) / 1000.0 } else { 0.0 };
             key_value::push(&mut line, "weight", Thousandths(weight));
@@ -126,5 +141,21 @@ impl TicketQueue {
         text.push_str(&line);
         text.push('\n');
         text.push_str(&lines);
+    }
+}
+
+/// Why a provider gets requests or does not, in one word.
+fn state_word(member: &PoolMember, now: Moment) -> &'static str {
+    if now < member.drain_end {
+        return "drained";
+    }
+    if now < member.hold_end {
+        return "held";
+    }
+    match member.availability(now) {
+        Availability::FreeTicket | Availability::UncountedOnly => "free",
+        Availability::SpareCapacity | Availability::Reserve => "busy",
+        Availability::Full => "full",
+        Availability::Unavailable => "gone",
     }
 }
