@@ -1,8 +1,8 @@
 //! The laboratory: what the schedulers, the ticket queue and the monitor's law
 //! are worth, in virtual time.
 //!
-//! The real hosts on simulated computers, against those whom they compete
-//! with on the same arrivals. Whatever is measured, the laws of tickets are
+//! The product's own state machines on simulated hosts, against the policies they
+//! compete with, on the same arrivals. Whatever is measured, the laws of tickets are
 //! checked at every step. A failure prints the line that brings it back.
 //!
 //! `cargo test --release lab_table -- --ignored --nocapture` prints the table.

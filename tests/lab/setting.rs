@@ -113,7 +113,7 @@ pub struct Setting {
     pub paper: bool,
     /// The monitors only have a load average.
     pub load_average: bool,
-    /// When what happens to whom.
+    /// When what happens to which provider.
     pub misfortunes: Vec<(Moment, usize, Misfortune)>,
     /// An answer within this time is a good one.
     pub good: Span,
@@ -620,7 +620,7 @@ impl Setting {
         at >= Moment::after_start(self.warm)
     }
 
-    /// The arrivals that a seed gives, the same for whoever balances.
+    /// The arrivals that a seed gives, the same for every policy.
     pub fn arrivals(&self, seed: u64) -> Vec<Arrival> {
         let mut random = Random::new(seed);
         let left = |build: &Build| build.left(if self.always_hogs { 1.0 } else { 0.5 });

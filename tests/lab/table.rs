@@ -1,4 +1,4 @@
-//! The table of all schedulers and those whom they compete with.
+//! The table of all schedulers and of the policies they compete with.
 //!
 //! Owns its layout, and the one test that prints it.
 
@@ -61,7 +61,7 @@ fn lab_table() {
     println!("\n{} targets missed\n{}", misses.len(), misses.join("\n"));
 }
 
-/// The law beside those whom it competes with, in all scenarios, old and new, on
+/// The law beside the policies it competes with, in all scenarios, old and new, on
 /// several seeds. PEGASUS_SEEDS says how many.
 #[test]
 #[ignore = "prints figures; minutes"]

@@ -1,5 +1,5 @@
-//! The ticket law over real sockets: nobody is refused where there is room,
-//! nothing is exceeded that was promised, failing fast attracts nobody, and
+//! The ticket law over real sockets: no client is refused where there is room,
+//! nothing is exceeded that was promised, failing fast attracts no client, and
 //! monitors come, go and change without a client noticing.
 
 use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect, SERVICE};
