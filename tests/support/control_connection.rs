@@ -12,7 +12,12 @@ pub struct ControlConnection(BufReader<TcpStream>);
 impl ControlConnection {
     #[track_caller]
     pub fn to(queue: SocketAddr) -> ControlConnection {
-        let stream = TcpStream::connect(queue).unwrap();
+        ControlConnection::over(TcpStream::connect(queue).unwrap())
+    }
+
+    /// A connection that stands already.
+    #[track_caller]
+    pub fn over(stream: TcpStream) -> ControlConnection {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();

@@ -12,6 +12,7 @@ mod datagrams;
 mod demo;
 mod descriptors;
 mod dns;
+mod endurance;
 mod failover;
 mod first_answers;
 mod flows;

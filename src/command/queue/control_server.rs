@@ -67,7 +67,7 @@ pub(super) struct Connection {
     readable: bool,
     writable: bool,
     dirty: bool,
-    /// The peer has sent a request.
+    /// The peer has sent a request that it may send.
     has_sent: bool,
     /// An event reported an end of the stream that has not been read yet.
     eof_pending: bool,
@@ -107,6 +107,10 @@ fn token(number: usize, listener: bool) -> Token {
     Token(number * 2 + usize::from(listener))
 }
 
+fn is_denied(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error { error, .. } if error.code == ErrorCode::Denied)
+}
+
 impl Handler for ControlServer {
     type StateMachine = SharedQueue;
     type Command = QueueCommand;
@@ -135,7 +139,11 @@ impl Handler for ControlServer {
                     debug!(target: "queue", "error {} {}", error.code.word(), error.explanation);
                 }
                 if let Some(known) = self.connections.get_mut(connection) {
+                    let denied = is_denied(&reply);
                     known.responder.reply(slot, reply);
+                    if denied && known.is_stranger {
+                        known.responder.close();
+                    }
                     self.mark_dirty(connection);
                 }
             }
@@ -313,7 +321,9 @@ impl ControlServer {
         queue: &mut SharedQueue,
         cx: &mut Context,
     ) {
-        if self.connections.len() >= self.connections_max && !self.displace(queue, cx) {
+        let (link, is_stranger) = self.security.begin(from.ip());
+        let is_full = self.connections.len() >= self.connections_max;
+        if is_full && !self.displace(is_stranger, queue, cx) {
             // Stays open for a moment: closing at once could lose the error.
             let _ = stream.write(b"error busy too many connections\n");
             let _ = stream.shutdown(Shutdown::Write);
@@ -322,7 +332,6 @@ impl ControlServer {
             }
             return self.refused.push_back((cx.now + LINGER, stream));
         }
-        let (link, is_stranger) = self.security.begin(from.ip());
         let key = self.connections.insert(Connection {
             stream,
             from,
@@ -355,8 +364,12 @@ impl ControlServer {
         }
     }
 
-    /// Makes room by closing the oldest connection that has sent no request.
-    fn displace(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+    /// Makes room by closing the connection of a stranger, or the oldest one that has sent
+    /// no allowed request. A stranger takes the place of other strangers only.
+    fn displace(&mut self, for_stranger: bool, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        if self.displace_stranger(queue, cx) || for_stranger {
+            return self.connections.len() < self.connections_max;
+        }
         while let Some(key) = self.newcomers.front().copied() {
             match self.connections.get_mut(key) {
                 Some(connection) if !connection.has_sent => {
@@ -453,10 +466,17 @@ impl ControlServer {
             let Some((slot, request)) = connection.responder.next_request() else {
                 return self.mark_dirty(key);
             };
-            connection.has_sent = true;
-            connection.last_active = cx.now;
             let mut outputs = std::mem::take(&mut self.outputs);
             queue.ask(Input::Request { connection: key, slot, request }, cx.now, &mut outputs);
+            let denied = outputs.iter().any(|output| match output {
+                Output::Reply { connection, reply, .. } => *connection == key && is_denied(reply),
+                _ => false,
+            });
+            if !denied {
+                // Only what it may ask for keeps a connection.
+                connection.has_sent = true;
+                connection.last_active = cx.now;
+            }
             for output in outputs.drain(..) {
                 self.on_output(output, queue, cx);
             }

@@ -99,10 +99,11 @@ impl Security {
 
     /// How a new connection begins, and whether it comes from an unknown address.
     pub(super) fn begin(&self, from: IpAddr) -> (Link, bool) {
-        if self.keys.is_empty() {
-            return (Link::Plain, false);
-        }
+        let from = from.to_canonical();
         let is_listed = self.listed.iter().any(|net| net.contains(from));
+        if self.keys.is_empty() {
+            return (Link::Plain, !is_listed);
+        }
         (Link::Undecided(Vec::new()), !is_listed && !self.keys.expects(from))
     }
 
@@ -110,15 +111,17 @@ impl Security {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    /// The oldest one of the network that most of them come from: one host that opens
-    /// connection after connection takes the place of its own ones.
-    pub(super) fn stranger_to_close(&self) -> Option<usize> {
+    /// Takes out the oldest one of the network that most of them come from: one host that
+    /// opens connection after connection takes the place of its own ones.
+    pub(super) fn pop_stranger(&mut self) -> Option<Key> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for (_, network) in &self.strangers {
             *counts.entry(*network).or_default() += 1;
         }
         let most = counts.values().max()?;
-        self.strangers.iter().position(|(_, network)| counts.get(network) == Some(most))
+        let place =
+            self.strangers.iter().position(|(_, network)| counts.get(network) == Some(most))?;
+        self.strangers.remove(place).map(|(key, _)| key)
     }
 
     /// Handshakes may be made again.

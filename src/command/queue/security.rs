@@ -10,20 +10,22 @@ use crate::config::settings::Settings;
 use crate::net::event_loop::Context;
 use crate::net::secure_link::{SecureLink, Step};
 use log::{info, warn};
+use pegasus_core::base::cidr::host_network;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::peer_key::PeerKey;
 use pegasus_core::protocol::record::{self, Opening};
 use pegasus_core::queue::ticket_queue::Input;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-/// How long a peer may take to prove its key.
+/// How long a peer may take to prove its key, or a stranger to be denied.
 const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
 /// Connections of addresses that no list and no key names, as long as they have not proved
 /// a key. One more takes the place of one from where most of them come.
 const STRANGERS_MAX: usize = 64;
+/// How many of these may come from one network.
+const STRANGERS_PER_NETWORK: usize = 16;
 /// How often refused handshakes are reported.
 const REPORT_INTERVAL: Span = Span::from_secs(60);
 
@@ -40,35 +42,40 @@ enum Advance {
     Closed,
 }
 
-/// What one host can choose its address from: an IPv4 address, an IPv6 network of 64 bits.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        ip => ip,
-    }
-}
-
 impl ControlServer {
     /// A connection of an unknown address came.
     pub(super) fn admit_stranger(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         self.set_deadline(key, cx);
         let Some(connection) = self.connections.get(key) else { return };
-        self.security.strangers.push_back((key, network_of(connection.from.ip())));
+        let network = host_network(connection.from.ip());
         self.security.strangers_now += 1;
-        if self.security.strangers.len() <= STRANGERS_MAX {
-            return;
+        self.forget_known();
+        let same = self.security.strangers.iter().filter(|(_, known)| *known == network);
+        let oldest = same.clone().next().copied();
+        if same.count() >= STRANGERS_PER_NETWORK {
+            if let Some((oldest, _)) = oldest {
+                self.close(oldest, queue, cx);
+            }
+        } else if self.security.strangers_now > STRANGERS_MAX {
+            self.displace_stranger(queue, cx);
         }
+        self.security.strangers.push_back((key, network));
+    }
+
+    /// Strangers that are gone or have proved a key are none any more.
+    fn forget_known(&mut self) {
         let connections = &self.connections;
         self.security.strangers.retain(|(key, _)| {
             connections.get(*key).is_some_and(|connection| connection.is_stranger)
         });
-        if self.security.strangers_now > STRANGERS_MAX {
-            if let Some(place) = self.security.stranger_to_close() {
-                if let Some((oldest, _)) = self.security.strangers.remove(place) {
-                    self.close(oldest, queue, cx);
-                }
-            }
-        }
+    }
+
+    /// Makes room by closing the connection of a stranger.
+    pub(super) fn displace_stranger(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        self.forget_known();
+        let Some(stranger) = self.security.pop_stranger() else { return false };
+        self.close(stranger, queue, cx);
+        true
     }
 
     fn set_deadline(&mut self, key: Key, cx: &Context) {

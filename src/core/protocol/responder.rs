@@ -35,6 +35,23 @@ pub struct Responder {
 /// whose reply carries the id instead.
 pub type ReplySlot = Option<u64>;
 
+/// Whether a line is the first one of an HTTP request, whatever its version.
+fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"OPTIONS ",
+        b"DELETE ",
+        b"PATCH ",
+        b"TRACE ",
+        b"CONNECT ",
+        b"PRI ",
+    ];
+    METHODS.iter().any(|method| line.starts_with(method))
+}
+
 impl Responder {
     /// Bytes arrived; then ask [`next_request`](Responder::next_request) until there is none.
     pub fn receive(&mut self, bytes: &[u8]) {
@@ -66,7 +83,11 @@ impl Responder {
     pub fn next_request(&mut self) -> Option<(ReplySlot, Request)> {
         while !self.closing && !self.is_backpressured() {
             let parsed = match self.decoder.next_line()? {
-                Line::Line(line) => Request::parse(line),
+                Line::Line(line) => {
+                    // What follows may be the words of a stranger, brought by a browser.
+                    self.closing = is_http(line);
+                    Request::parse(line)
+                }
                 Line::TooLong => {
                     self.reply_now(Reply::error(
                         ErrorCode::TooLong,
@@ -87,7 +108,7 @@ impl Responder {
                 Err(error) => {
                     self.reply_now(Reply::Error { error, id: None });
                     self.bad_lines += 1;
-                    self.closing = self.bad_lines >= BAD_LINES_MAX;
+                    self.closing |= self.bad_lines >= BAD_LINES_MAX;
                 }
             }
         }
@@ -125,6 +146,11 @@ impl Responder {
     /// Sends `error REASON` out of order and takes no further request.
     pub fn refuse(&mut self, code: ErrorCode) {
         Reply::error(code, "").write(self.out.tail());
+        self.closing = true;
+    }
+
+    /// Takes no further request; what was asked is still answered.
+    pub fn close(&mut self) {
         self.closing = true;
     }
 
@@ -193,6 +219,18 @@ mod tests {
             ]
         );
         assert!(responder.finished());
+    }
+
+    #[test]
+    fn an_http_request_ends_it_before_its_body_is_read() {
+        for first in ["POST / HTTP/1.1", "GET /x HTTP/1.0", "CONNECT 10.0.0.1:80 HTTP/1.1", "PUT /"]
+        {
+            let mut responder = Responder::default();
+            responder.receive(format!("{first}\r\n\r\npegasus://b/withdraw\n").as_bytes());
+            assert_eq!(responder.next_request(), None);
+            assert!(sent(&mut responder).starts_with("error bad-url"), "{first}");
+            assert!(responder.finished() && responder.next_request().is_none(), "{first}");
+        }
     }
 
     #[test]
