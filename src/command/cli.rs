@@ -15,6 +15,7 @@ use crate::os::inherit::{self, Inherited, StartContext};
 use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
 use getopts::{Matches, Options};
 use log::{debug, error, warn, LevelFilter};
+use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 
 /// The version of the program.
@@ -130,6 +131,7 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             key::add_options(&mut options);
             parse("key", options, rest, client, key::run)
         }
+        Some(option) if option.starts_with('-') => test_all(option, rest, client),
         #[cfg(feature = "operate")]
         Some(name @ ("status" | "top" | "drain" | "resume")) => operate(name, rest, client),
         #[cfg(feature = "demo")]
@@ -242,7 +244,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     }
     // getopts panics if it is asked for an option that the command does not have.
     let service = if name == "redirect" { matches.opt_str("service") } else { None };
-    let service = match service.map(|name| name.parse()).transpose() {
+    let service = match service.map(|name| ServiceName::typed(&name)).transpose() {
         Ok(service) => service,
         Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
     };
@@ -294,6 +296,69 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
 
+/// `-t` without a command: whether the configuration is good for all commands.
+fn test_all(first: &str, rest: &[String], client: bool) -> i32 {
+    let mut options = Options::new();
+    add_configuration(&mut options);
+    options.optflag("t", "test", "");
+    let arguments: Vec<&str> = [first].into_iter().chain(rest.iter().map(String::as_str)).collect();
+    let matches = match options.parse(&arguments) {
+        Ok(matches) if matches.opt_present("test") && matches.free.is_empty() => matches,
+        Ok(_) => return usage_error("missing command", client),
+        Err(why) => return usage_error(&why.to_string(), client),
+    };
+    let file = matches.opt_str("config").map(PathBuf::from).or_else(default_file);
+    match Settings::load(file.as_deref(), &matches.opt_strs("set")) {
+        Ok(settings) => {
+            report_all(&settings);
+            exit::OK
+        }
+        Err(errors) => {
+            errors.iter().for_each(|error| print_error(format_args!("pegasus: {error}")));
+            exit::CONFIG
+        }
+    }
+}
+
+/// What a valid configuration makes of each command.
+fn report_all(settings: &Settings) {
+    for warning in own_offers::warnings("", settings) {
+        print_error(format_args!("pegasus: warning: {warning}"));
+    }
+    print_line("the configuration is good");
+    for (name, _) in ROLES {
+        let what = match *name {
+            "queue" => format!("listens on {}", words(&settings.queue_listen)),
+            "redirect" if has_no_listener(settings) => {
+                "is for superservers: no service_NAME_listen".to_string()
+            }
+            "redirect" => {
+                let served = settings.services.iter().filter(|service| !service.listen.is_empty());
+                let served =
+                    served.map(|service| format!("{} on {}", service.name, words(&service.listen)));
+                format!("serves {}", served.collect::<Vec<_>>().join(", "))
+            }
+            _ if settings.to_offer().is_empty() => {
+                "has nothing to offer: no service_NAME_provider".to_string()
+            }
+            _ => {
+                let offered: Vec<_> =
+                    settings.to_offer().iter().map(|service| service.name).collect();
+                format!("offers {} to {}", words(&offered), words(&settings.monitor_balancers))
+            }
+        };
+        print_line(format_args!("{name} {what}"));
+    }
+}
+
+fn words<T: ToString>(list: &[T]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn has_no_listener(settings: &Settings) -> bool {
+    settings.services.iter().all(|service| service.listen.is_empty())
+}
+
 /// Reports the mistakes in a configuration where they will be seen; returns the exit status.
 fn report_errors(
     errors: &[ConfigError],
@@ -321,8 +386,8 @@ fn report_errors(
 /// `-t`: reports whether a valid configuration is enough for this command.
 fn report_test(name: &str, settings: &Settings) -> i32 {
     let idle = match name {
-        "monitor" => settings.offered().is_empty(),
-        "redirect" => settings.services.iter().all(|service| service.listen.is_empty()),
+        "monitor" => settings.to_offer().is_empty(),
+        "redirect" => has_no_listener(settings),
         _ => false,
     };
     if name == "redirect" && !cfg!(feature = "queue") {

@@ -70,7 +70,8 @@ fn line(matches: &Matches) -> Result<String, Failure> {
     }
     let list = |option: &str| matches.opt_str(option);
     let addresses = list("addr").map_or(Ok(Vec::new()), |list| parse_list(&list));
-    let services = list("service").map_or(Ok(Vec::new()), |list| parse_list(&list));
+    let services = list("service")
+        .map_or(Ok(Vec::new()), |list| parse_list(&list.to_ascii_lowercase().replace('_', "-")));
     let key = PeerKey {
         name: parse_name(name)?,
         role,

@@ -5,8 +5,6 @@ pub mod admin;
 #[cfg(not(feature = "admin"))]
 #[path = "admin/none.rs"]
 pub mod admin;
-#[cfg(feature = "monitor")]
-mod balancer_names;
 pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]
@@ -15,6 +13,8 @@ pub mod help;
 pub mod key;
 #[cfg(feature = "monitor")]
 pub mod monitor;
+#[cfg(feature = "monitor")]
+mod names;
 #[cfg(feature = "operate")]
 pub mod operate;
 pub mod own_offers;

@@ -4,8 +4,8 @@
 //! Not responsible for what is offered.
 
 use super::admin::{self, Admin, Metrics, Subject};
-use super::balancer_names::BalancerNames;
 use super::daemon::{become_user, Daemon, PidFile, SignalAction};
+use super::names::{self, MonitorNames};
 use super::terminal::print_line;
 use super::{exit, seed};
 use crate::config::settings::{Check, ServiceSettings, Settings};
@@ -22,6 +22,7 @@ use log::{debug, error, info, warn};
 use mio::event::Event;
 use mio::{Token, Waker};
 use pegasus_core::base::decimal::Thousandths;
+use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
@@ -427,15 +428,15 @@ impl MonitorDaemon {
 /// Runs the command; the result is its exit status.
 pub fn run(daemon: Daemon) -> i32 {
     let Daemon { settings, source, once, .. } = daemon;
-    if settings.offered().is_empty() {
+    if settings.to_offer().is_empty() {
         error!(target: "config", "nothing to offer: set service_NAME_provider");
         return exit::CONFIG;
     }
     if once {
-        return run_once(&settings);
+        return run_once(&names::resolved(&settings));
     }
     let offers: Vec<String> =
-        settings.offered().iter().map(|service| describe_offer(service)).collect();
+        settings.to_offer().iter().map(|service| describe_offer(service)).collect();
     let balancers: Vec<String> =
         settings.monitor_balancers.iter().map(ToString::to_string).collect();
     let running = settings.clone();
@@ -454,7 +455,7 @@ pub fn run(daemon: Daemon) -> i32 {
         let mut daemon = MonitorDaemon::new(settings)?;
         daemon.handler.metrics = metrics;
         let loop_handle = daemon.event_loop.loop_handle();
-        let mut names = BalancerNames::start(&running, move |settings| {
+        let mut names = MonitorNames::start(&running, move |settings| {
             loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));
         });
         daemon
@@ -480,22 +481,27 @@ pub fn run(daemon: Daemon) -> i32 {
 }
 
 fn describe_offer(service: &ServiceSettings) -> String {
-    let provider =
-        service.provider.map_or("own-address".to_string(), |provider| provider.to_string());
-    format!("{}={provider}", service.name)
+    let host = service.provider_name.as_deref().unwrap_or_default();
+    let address = match service.provider {
+        None => "own-address".to_string(),
+        // A name stands for the address.
+        Some(provider) if provider == ProviderSpec::default() => String::new(),
+        Some(provider) => provider.to_string(),
+    };
+    format!("{}={host}{address}", service.name)
 }
 
 fn on_signal(
     signal: Signal,
     source: &ConfigSource,
     running: &Settings,
-    names: &mut BalancerNames,
+    names: &mut MonitorNames,
 ) -> Option<MonitorCommand> {
     match SignalAction::of(signal, "monitor")? {
         SignalAction::End => Some(MonitorCommand::Terminate),
         SignalAction::Reload => {
             let settings = source.reload(running, &["monitor"])?;
-            if settings.offered().is_empty() {
+            if settings.to_offer().is_empty() {
                 error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
                 return None;
             }

@@ -9,6 +9,7 @@ use crate::config::source::default_file;
 use crate::net::secure_link::SecureStream;
 use getopts::Matches;
 use pegasus_core::base::endpoint::{HostPort, CONTROL_PORT};
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
 use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
@@ -126,6 +127,18 @@ pub fn key_for(keys: &KeyTable, text: &str) -> Option<Arc<PeerKey>> {
     key.cloned()
 }
 
+/// A service may be written as in a key of the configuration; in messages it has `-` for
+/// `_`, and no capitals.
+fn with_typed_service(url: &str) -> String {
+    let Some((start, query)) = url.split_once('?') else { return url.to_string() };
+    let parameter = |text: &str| match text.strip_prefix("service=").map(ServiceName::typed) {
+        Some(Ok(service)) => format!("service={service}"),
+        _ => text.to_string(),
+    };
+    let parameters: Vec<String> = query.split('&').map(parameter).collect();
+    format!("{start}?{}", parameters.join("&"))
+}
+
 struct Sender<'a> {
     matches: &'a Matches,
     /// Which queue is meant where none is named, and with which keys; read when the first
@@ -159,6 +172,7 @@ impl Sender<'_> {
     }
 
     fn send_to(&mut self, text: &str) -> bool {
+        let text = &with_typed_service(text);
         let target = match Url::parse(text) {
             Ok(url)
                 if url.scheme.eq_ignore_ascii_case("pegasus") && text.len() < LINE_BYTES_MAX =>
@@ -212,5 +226,23 @@ impl Sender<'_> {
         print_error(format_args!("pegasus: {text}: {why}"));
         self.status = status;
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_typed_service;
+
+    #[test]
+    fn a_service_may_be_typed_as_in_a_key() {
+        for (typed, sent) in [
+            ("pegasus://b/next?service=my_app&id=1", "pegasus://b/next?service=my-app&id=1"),
+            ("pegasus://b/next?id=1&service=MY_APP", "pegasus://b/next?id=1&service=my-app"),
+            ("pegasus://b/next?service=_x", "pegasus://b/next?service=_x"),
+            ("pegasus://b_b/status", "pegasus://b_b/status"),
+            ("what?", "what?"),
+        ] {
+            assert_eq!(with_typed_service(typed), sent);
+        }
     }
 }

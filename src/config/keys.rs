@@ -3,7 +3,7 @@
 //!
 //! Owns the table. The reader, the help and the sample file are made from it.
 
-use super::settings::{load_sources, QueueLocation, ServiceSettings, Settings};
+use super::settings::{load_sources, provider, QueueLocation, ServiceSettings, Settings};
 use crate::logging::LogDestination;
 use crate::net::load_sampler::LoadSource;
 use crate::os::privileges;
@@ -194,6 +194,15 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: COMMON,
         keys: &[
+            global(
+                "include",
+                "",
+                "Read this file, too, or the *.conf of a folder; may stand several times.",
+                |_, v| match v {
+                    "" => Ok(()),
+                    _ => Err("only a file can include others (-c FILE)".into()),
+                },
+            ),
             global(
                 "log",
                 "stderr",
@@ -664,8 +673,14 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_provider",
                 "",
-                "The provider: IP:PORT, IP or :PORT; without IP the one the queue sees.",
-                |s, v| put_option(&mut s.provider, v),
+                "The provider: IP:PORT, HOST:PORT or :PORT, the address the queue sees.",
+                |s, v| {
+                    (s.provider, s.provider_name) = match v {
+                        "" => (None, None),
+                        v => provider(v).map(|(address, name)| (Some(address), name))?,
+                    };
+                    Ok(())
+                },
             )
             .offers(),
             service(
@@ -729,11 +744,11 @@ pub fn all() -> impl Iterator<Item = &'static Key> {
 /// The sample file: every key, commented out, at its default.
 pub fn sample() -> String {
     let mut text = String::from(
-        "# PEGASUS configuration: one KEY=VALUE a line, as in sh. Quote a value that\n\
-         # contains blanks; lists are separated by blanks. Durations: 250ms 30s 5m 2h.\n\
-         # NAME is a service: a letter, then letters, digits and _, in lower case\n\
-         # (_ in a key is - in messages). One file may serve all commands. Every key\n\
-         # is shown with its default.\n",
+        "# PEGASUS configuration: one KEY=VALUE a line, quoted as in sh; nothing is\n\
+         # expanded. Quote a value that contains blanks; lists are separated by blanks.\n\
+         # Durations: 250ms 30s 5m 2h. NAME is a service: a letter, then letters, digits\n\
+         # and _ (_ in a key is - in messages). One file may serve all commands. Every\n\
+         # key is shown with its default.\n",
     );
     for section in SECTIONS {
         text.push_str(&format!("\n# -- {} --\n", section.title));

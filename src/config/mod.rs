@@ -2,9 +2,10 @@
 //! settings.
 //!
 //! [`settings`] is data alone. [`keys`] stores values in it. [`reader`] applies the
-//! defaults, then the file and the command line. [`options`] makes the options of each
-//! state machine. [`source`] reloads. Each uses those before it.
+//! defaults, then the files and the command line; [`include`] finds the files. [`options`]
+//! makes the options of each state machine. [`source`] reloads. Each uses those before it.
 
+pub mod include;
 pub mod key_file;
 pub mod keys;
 pub mod options;

@@ -3,6 +3,7 @@
 //!
 //! Owns the mistakes, the application of defaults, and checks that involve several keys.
 
+use super::include::{self, Files};
 use super::key_file;
 use super::keys::{self, Setter};
 use super::settings::{Check, ServiceSettings, Settings};
@@ -15,8 +16,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The largest configuration file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The key that names further files. Only in files has it a meaning.
+const INCLUDE: &str = "include";
 
 impl Default for Settings {
     /// Every key at the default in its row of the table.
@@ -70,20 +71,15 @@ impl Settings {
     }
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(format!("file too large: {length} bytes (limit {FILE_BYTES_MAX})"));
-    }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
-}
-
 #[derive(Default)]
 struct ConfigReader {
     settings: Settings,
     errors: Vec<ConfigError>,
     /// Each key that was set, and where.
     origins: Vec<(String, String)>,
+    files: Files,
+    /// Where each key of all files was set.
+    seen: HashMap<String, String>,
 }
 
 /// Returns where a key was set last; empty if it was not.
@@ -97,47 +93,69 @@ impl ConfigReader {
     fn of(file: Option<&Path>, assignments: &[String]) -> ConfigReader {
         let mut reader = ConfigReader::default();
         if let Some(path) = file {
-            let name = path.display().to_string();
-            match read_file(path) {
-                Ok(text) => reader.read_text(&name, &text),
-                Err(why) => reader.errors.push(ConfigError(format!("{name}: {why}"))),
-            }
+            reader.read_file(path, "", 0);
         }
         for assignment in assignments {
             match key_value::assignment(assignment) {
-                Ok((key, value)) => reader.set(&format!("-o {key}={value}"), key, value),
+                Ok((key, value)) => {
+                    reader.set(&format!("-o {key}={value}"), &key.to_ascii_lowercase(), value)
+                }
                 Err(why) => reader.errors.push(ConfigError(format!("-o {why}"))),
             }
         }
         reader
     }
 
-    fn read_text(&mut self, name: &str, text: &str) {
-        let mut seen: HashMap<&str, usize> = HashMap::new();
-        for pair in key_value::read(text) {
-            match pair {
-                Err((line, why)) => self.errors.push(ConfigError(format!("{name}:{line}: {why}"))),
-                Ok(pair) => {
-                    if let Some(first) = seen.get(pair.key) {
-                        let why = format!(
-                            "{name}:{}: {} is already set in line {first}",
-                            pair.line, pair.key
-                        );
-                        self.errors.push(ConfigError(why));
-                        continue;
-                    }
-                    seen.insert(pair.key, pair.line);
-                    self.set(
-                        &format!("{name}:{}: {}={}", pair.line, pair.key, pair.value),
-                        pair.key,
-                        pair.value,
-                    );
-                }
-            }
+    fn fail(&mut self, why: String) {
+        self.errors.push(ConfigError(why));
+    }
+
+    /// `place`: where the file is named; empty: by `-c`.
+    fn read_file(&mut self, path: &Path, place: &str, level: usize) {
+        let name = path.display();
+        match self.files.read(path, place) {
+            Ok(text) => self.read_text(path, &text, level),
+            Err(why) if place.is_empty() => self.fail(format!("{name}: {why}")),
+            Err(why) => self.fail(format!("{place}: include: {name}: {why}")),
         }
     }
 
-    /// `origin` is the place and the text of the assignment, for error messages.
+    fn read_text(&mut self, path: &Path, text: &str, level: usize) {
+        let name = path.display();
+        for pair in key_value::read(text) {
+            let pair = match pair {
+                Err((line, why)) => {
+                    self.fail(format!("{name}:{line}: {why}"));
+                    continue;
+                }
+                Ok(pair) => pair,
+            };
+            let place = format!("{name}:{}", pair.line);
+            // One key, however it is written.
+            let key = pair.key.to_ascii_lowercase();
+            if key == INCLUDE {
+                match include::files(&pair.value, path, level) {
+                    Ok(files) => {
+                        files.iter().for_each(|file| self.read_file(file, &place, level + 1));
+                    }
+                    Err(why) => self.fail(format!("{place}: include={}: {why}", pair.value)),
+                }
+                continue;
+            }
+            if let Some(first) = self.seen.get(&key) {
+                let first = first.strip_prefix(&format!("{name}:"));
+                let first =
+                    first.map_or_else(|| self.seen[&key].clone(), |line| format!("line {line}"));
+                self.fail(format!("{place}: {} is already set in {first}", pair.key));
+                continue;
+            }
+            self.set(&format!("{place}: {}={}", pair.key, pair.value), &key, &pair.value);
+            self.seen.insert(key, place);
+        }
+    }
+
+    /// `origin` is the place and the text of the assignment, for error messages. The key is
+    /// in lower case.
     fn set(&mut self, origin: &str, key: &str, value: &str) {
         self.origins.push((key.to_string(), origin.to_string()));
         if let Err(why) = self.assign(key, value) {
@@ -163,7 +181,7 @@ impl ConfigReader {
             .max_by_key(|(_, length, _)| *length);
         let Some((name, _, (row, set))) = found else { return Err(unknown_key(key)) };
         let name: ServiceName =
-            name.replace('_', "-").parse().map_err(|why| format!("`{name}` is {why}"))?;
+            ServiceName::typed(name).map_err(|why| format!("`{name}` is {why}"))?;
         let services = &mut self.settings.services;
         let index = services.iter().position(|service| service.name == name).unwrap_or_else(|| {
             services.push(service_settings(name));
@@ -281,7 +299,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Settings, Vec<String>> {
         let mut reader = ConfigReader::default();
-        reader.read_text("pegasus.conf", text);
+        reader.read_text(Path::new("pegasus.conf"), text, 0);
         reader.finish().map_err(|errors| errors.into_iter().map(|error| error.0).collect())
     }
 
@@ -339,7 +357,7 @@ mod tests {
     fn every_mistake_names_file_line_key_and_what_would_be_right() {
         let errors = read(
             "queue_schedular=fifo\nqueue_scheduler=fastest\n\nqueue_lease=soon\nqueue_lease=1s\n\
-             service_Web_listen=*:80\nredirect_tries=0\nservice_web_lisen=*:80\n\
+             service_2web_listen=*:80\nredirect_tries=0\nservice_web_lisen=*:80\n\
              queue_listen=*:53/udp\nservice_x_check=tcp\nnonsense\n\
              service_x_provider=10.0.0.7\n",
         )
@@ -349,7 +367,7 @@ mod tests {
             "pegasus.conf:2: queue_scheduler=fastest: no such scheduler (competitive, ",
             "pegasus.conf:4: queue_lease=soon: not a duration",
             "pegasus.conf:5: queue_lease is already set in line 4",
-            "pegasus.conf:6: service_Web_listen=*:80: `Web` is not a service name",
+            "pegasus.conf:6: service_2web_listen=*:80: `2web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
             "pegasus.conf:9: queue_listen=*:53/udp: TCP only",

@@ -123,6 +123,8 @@ pub struct ServiceSettings {
     pub fallback: Vec<HostPort>,
     /// Its address on this host, if configured.
     pub provider: Option<ProviderSpec>,
+    /// The host name that stands for that address, which is unknown until it was looked up.
+    pub provider_name: Option<String>,
     /// Its most slots; none: as many as measured.
     pub capacity: Option<u32>,
     /// Its health check.
@@ -139,6 +141,28 @@ pub struct ServiceSettings {
     pub offered: bool,
 }
 
+/// Parses a provider: an address as in messages, or a name to look up.
+///
+/// # Errors
+/// What a provider is.
+pub fn provider(text: &str) -> Result<(ProviderSpec, Option<String>), &'static str> {
+    const WRONG: &str = "not a provider (IP, IP:PORT, [IPv6], [IPv6]:PORT, :PORT, HOST, HOST:PORT)";
+    let wrong = match text.parse::<ProviderSpec>() {
+        Ok(address) => return Ok((address, None)),
+        Err(why) => why,
+    };
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, port.parse().map(Some).map_err(|_| WRONG)?),
+        None => (text, None),
+    };
+    let host_port: HostPort =
+        format!("{host}:{}", port.unwrap_or(CONTROL_PORT)).parse().map_err(|_| WRONG)?;
+    match host_port.literal() {
+        Some(_) => Err(wrong),
+        None => Ok((ProviderSpec { ip: None, port }, Some(host_port.host))),
+    }
+}
+
 impl ServiceSettings {
     /// Returns settings before any default is applied.
     pub(super) fn blank(name: ServiceName) -> ServiceSettings {
@@ -153,6 +177,7 @@ impl ServiceSettings {
             udp: FlowLimits::default(),
             fallback: Vec::new(),
             provider: None,
+            provider_name: None,
             capacity: None,
             check: Check::Off,
             check_chosen: false,
@@ -284,11 +309,20 @@ impl Settings {
                 .any(|service| schedules(service) || matches!(service.check, Check::Exec(_)))
     }
 
-    /// Returns the services that this host offers: those with a provider, a capacity or a
-    /// check; if there is none, all that are named.
-    pub fn offered(&self) -> Vec<&ServiceSettings> {
+    /// Returns the services that this host is to offer: those with a provider, a capacity or
+    /// a check; if there is none, all that are named.
+    pub fn to_offer(&self) -> Vec<&ServiceSettings> {
         let some = self.services.iter().any(|service| service.offered);
         self.services.iter().filter(|service| service.offered || !some).collect()
+    }
+
+    /// Returns those of them whose address is known, or left to the queue.
+    pub fn offered(&self) -> Vec<&ServiceSettings> {
+        let mut services = self.to_offer();
+        services.retain(|service| {
+            service.provider_name.is_none() || service.provider.is_some_and(|at| at.ip.is_some())
+        });
+        services
     }
 
     /// Returns the queue that a redirector asks. A daemon embeds one unless configured
@@ -319,6 +353,21 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_is_an_address_or_a_name() {
+        let spec = |text: &str| text.parse::<ProviderSpec>().unwrap();
+        assert_eq!(provider("10.0.0.7:80"), Ok((spec("10.0.0.7:80"), None)));
+        assert_eq!(provider("::1"), Ok((spec("::1"), None)));
+        assert_eq!(provider("web-1.example:80"), Ok((spec(":80"), Some("web-1.example".into()))));
+        let portless = ProviderSpec::default();
+        assert_eq!(provider("web1"), Ok((portless, Some("web1".into()))));
+        for wrong in
+            ["", ":", "web1:", "web1:0", "web1:x", "a:b:80", "10.0.0", "0.0.0.0:80", "*:80"]
+        {
+            assert!(provider(wrong).is_err(), "{wrong} was taken");
+        }
+    }
 
     #[test]
     fn load_sources_are_a_list_and_a_command_comes_last() {

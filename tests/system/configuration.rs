@@ -13,13 +13,127 @@ fn a_good_configuration_is_called_good() {
     let directory = Directory::new();
     let conf = directory.write(
         "good.conf",
-        "# everything at once\nqueue_listen=\"127.0.0.1:0 [::1]:0\"\nqueue_lease = 1m\n\n\
+        "# everything at once\nqueue_listen=\"127.0.0.1:0 [::1]:0\"\nqueue_lease=1m\n\n\
          service_web_listen='*:8080'\nservice_web_provider=:80\nlog_level=warn\n",
     );
     for name in ["queue", "redirect", "monitor"] {
         let (status, out, err) = pegasus(&[name, "-t", "-c", &conf]);
         assert_eq!((status, err.as_str()), (0, ""), "{out}");
     }
+}
+
+#[test]
+fn without_a_command_it_is_tested_for_all() {
+    let directory = Directory::new();
+    let conf = directory.write(
+        "pegasus.conf",
+        "queue_listen=:0\nSERVICE_MY_APP_LISTEN='8080 :8081/udp'\nservice_db_provider=db1:5432\n",
+    );
+    let (status, out, err) = pegasus(&["-t", "-c", &conf]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "the configuration is good",
+            "queue listens on *:0",
+            "redirect serves my-app on *:8080 *:8081/udp",
+            "monitor offers db to 127.0.0.1:7347",
+        ]
+    );
+    let (status, out, err) = pegasus(&["--config", &conf, "--test", "-o", "queue_lease=soon"]);
+    assert_eq!((status, out.as_str()), (78, ""));
+    assert!(err.contains("-o queue_lease=soon: "), "{err}");
+    assert_eq!(pegasus(&["-c", &conf]).0, 64, "a command is missing");
+}
+
+#[test]
+fn included_files_are_read_and_mistakes_in_them_are_placed() {
+    let directory = Directory::new();
+    fs::create_dir(directory.file("conf.d")).unwrap();
+    let conf = directory.write(
+        "pegasus.conf",
+        "include=conf.d\ninclude=\"one more\"\nqueue_lease=1m\ninclude=nowhere\n",
+    );
+    directory.write("conf.d/.hidden.conf", "what\n");
+    directory.write("conf.d/note.txt", "what\n");
+    let second = directory.write("conf.d/20.conf", "queue_lesae=1m\nservice_b_listen=81\n");
+    let first = directory.write("conf.d/10.conf", "include=../deep\nservice_a_listen=80\n");
+    let deep = directory.write("deep", "include=deeper\ninclude=conf.d\nqueue_wait_max=soon\n");
+    let other = directory.write("one more", "queue_lease=2m\nservice_b_listen=82\n");
+    let (status, out, err) = pegasus(&["-t", "-c", &conf]);
+    assert_eq!((status, out.as_str()), (78, ""));
+    let folder = directory.file("nowhere");
+    let expected = [
+        format!("{deep}:1: include=deeper: too deep: "),
+        format!("{deep}:2: include=conf.d: too deep: "),
+        format!("{deep}:3: queue_wait_max=soon: "),
+        format!("{second}:1: queue_lesae=1m: no such key; did you mean queue_lease?"),
+        format!("{other}:2: service_b_listen is already set in {second}:2"),
+        format!("{conf}:3: queue_lease is already set in {other}:1"),
+        format!("{conf}:4: include=nowhere: {folder}: "),
+    ];
+    // The path of a relative include is as it is written.
+    let err = err.replace("conf.d/../", "");
+    let lines: Vec<&str> = err.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{err}");
+    for (line, expected) in lines.iter().zip(&expected) {
+        assert!(line.starts_with(&format!("pegasus: {expected}")), "{line}\n{expected}");
+    }
+    directory.write("conf.d/20.conf", "include=../pegasus.conf\ninclude=10.conf\n");
+    let (_, _, err) = pegasus(&["-t", "-c", &conf]);
+    assert!(err.contains("this is the configuration that includes it"), "{err}");
+    assert!(err.contains(&format!("{first}: already included at {conf}:1")), "{err}");
+    let (status, _, err) = pegasus(&["-t", "-o", &format!("include={other}")]);
+    assert_eq!(status, 78);
+    assert!(err.contains("only a file can include others"), "{err}");
+}
+
+#[test]
+fn hup_reads_included_files_again() {
+    let directory = Directory::new();
+    fs::create_dir(directory.file("conf.d")).unwrap();
+    let queue = configured(&directory, "include=conf.d\n");
+    queue.offer("10.0.0.7", 5);
+    assert_eq!(scheduler(&queue), "competitive");
+    directory.write("conf.d/a.conf", "queue_scheduler=fifo\n");
+    queue.signal(libc::SIGHUP);
+    until("the scheduler changes", || scheduler(&queue) == "fifo");
+}
+
+#[test]
+fn a_service_may_be_typed_as_in_its_key() {
+    let queue = Queue::start(&["service_my_app_scheduler=fifo"]);
+    let url = |rest: &str| format!("pegasus://{}/{rest}", queue.address);
+    let offer = url("ticket?service=MY_APP&provider=10.0.0.7&tickets=1&capacity=1");
+    assert_eq!(pegasus(&["send", &offer]).0, 0);
+    let (status, out, _) = pegasus(&["send", &url("next?service=my_app")]);
+    assert_eq!((status, out.as_str()), (0, "10.0.0.7\n"));
+    let (status, out, _) = pegasus(&["status", "-s", "my_app", &queue.address.to_string()]);
+    assert!(status == 0 && out.contains("my-app") && out.contains("fifo"), "{out}");
+}
+
+#[test]
+fn a_monitor_looks_the_name_of_a_provider_up() {
+    let queue = Queue::start(&[]);
+    let settings = [
+        format!("monitor_balancers={}", queue.address),
+        "monitor_interval=200ms".into(),
+        "service_web_provider=localhost:80".into(),
+        "service_web_check=off".into(),
+        "service_db_provider=no-such-name.invalid:81".into(),
+        "service_db_check=off".into(),
+    ];
+    let mut command = command("monitor", &settings.each_ref().map(String::as_str));
+    let mut monitor = Process::start("monitor", &mut command);
+    monitor.says(&["ready", "web=localhost:80", "db=no-such-name.invalid:81"]);
+    monitor.says(&["WARN", "no-such-name.invalid: the name does not resolve"]);
+    let offered = || {
+        let status = queue.status();
+        ["127.0.0.1:80", "[::1]:80"].iter().map(|at| status.tickets(at)).sum::<u64>()
+    };
+    until("an address is offered", || offered() > 0);
+    assert!(queue.status().service("db").is_none(), "what has no address is not offered");
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod resets;
 mod samples;
 mod secure;
 mod send;
+mod sh;
 mod shutdown;
 mod silence;
 mod slow;

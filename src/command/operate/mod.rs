@@ -82,7 +82,7 @@ fn queues(name: &str, matches: &Matches, addresses: &[String]) -> Result<Vec<Ask
 /// The exit status; the mistake has been printed.
 fn service(name: &str, matches: &Matches) -> Result<Option<ServiceName>, i32> {
     let Some(text) = matches.opt_str("service") else { return Ok(None) };
-    text.to_ascii_lowercase().replace('_', "-").parse().map(Some).map_err(|why| {
+    ServiceName::typed(&text).map(Some).map_err(|why| {
         print_error(format_args!("pegasus: {name}: -s: `{text}` is {why}"));
         exit::USAGE
     })

@@ -189,7 +189,7 @@ fn serve_inherited(
         // Names that systemd itself gives where the unit has none.
         let chosen =
             name.filter(|name| !["unknown", "connection", "stored"].contains(&name.as_str()));
-        let named = service.or(chosen.and_then(|name| name.parse().ok()));
+        let named = service.or(chosen.and_then(|name| ServiceName::typed(&name).ok()));
         if let Socket::Tcp(listener) = &socket {
             socket::set_inherited_options(listener);
         }

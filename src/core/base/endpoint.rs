@@ -110,6 +110,7 @@ pub enum Transport {
 
 /// A place to listen on: `*:PORT`, `IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`,
 /// the port perhaps a range `40000-40020`, then perhaps `/tcp` or `/udp`.
+/// `PORT` and `:PORT` mean `*:PORT`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenAddr {
     /// `*` (both families), an address without brackets, or a name.
@@ -156,14 +157,17 @@ impl FromStr for ListenAddr {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<ListenAddr, Self::Err> {
-        const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT or *:PORT; the port may be a range, /udp may follow)";
+        const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT, *:PORT or PORT; the port may be a range, /udp may follow)";
         let (address, transport) = match text.split_once('/') {
             None => (text, Transport::Tcp),
             Some((address, "tcp")) => (address, Transport::Tcp),
             Some((address, "udp")) => (address, Transport::Udp),
             Some(_) => return Err(WRONG),
         };
-        let (host, ports) = host_and_port(address).ok_or(WRONG)?;
+        let bare = address.strip_prefix(':').unwrap_or(address);
+        let is_bare = bare.bytes().all(|c| c.is_ascii_digit() || c == b'-');
+        let everywhere = is_bare.then_some(("*", bare));
+        let (host, ports) = everywhere.or_else(|| host_and_port(address)).ok_or(WRONG)?;
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let (first, last) = (parse_digits(first).ok_or(WRONG)?, parse_digits(last).ok_or(WRONG)?);
         if first > last || (first == 0 && last != 0) {
@@ -207,9 +211,23 @@ mod tests {
         for text in ["*:40000-40020/udp", "127.0.0.1:0", "[::1]:80", "localhost:53/udp"] {
             assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
         }
+        for (short, long) in [
+            ("80", "*:80"),
+            (":80", "*:80"),
+            ("53/udp", "*:53/udp"),
+            (":40000-40020", "*:40000-40020"),
+        ] {
+            assert_eq!(short.parse::<ListenAddr>().unwrap().to_string(), long);
+        }
         for bad in [
-            "80",
-            ":80",
+            "",
+            ":",
+            "-",
+            "80-",
+            "-80",
+            "::80",
+            "65536",
+            "/udp",
             "1.2.3:80",
             "*:90-80",
             "*:0-80",

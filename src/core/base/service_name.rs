@@ -31,6 +31,14 @@ impl ServiceName {
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or("")
     }
 
+    /// Reads a name as a person types it: capitals and `_` for `-` are taken, too.
+    ///
+    /// # Errors
+    /// What a name is.
+    pub fn typed(text: &str) -> Result<ServiceName, &'static str> {
+        text.to_ascii_lowercase().replace('_', "-").parse()
+    }
+
     /// The name as it stands inside a configuration key, `-` written `_`.
     pub fn in_key(&self) -> String {
         self.as_str().replace('-', "_")
@@ -88,5 +96,9 @@ mod tests {
             assert!(bad.parse::<ServiceName>().is_err(), "{bad:?} was taken");
         }
         assert_eq!(ServiceName::DEFAULT.as_str(), "default");
+        for typed in ["my-app", "my_app", "MY_APP", "My-App"] {
+            assert_eq!(ServiceName::typed(typed).unwrap().as_str(), "my-app");
+        }
+        assert!(ServiceName::typed("_x").is_err());
     }
 }

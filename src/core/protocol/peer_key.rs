@@ -200,7 +200,7 @@ impl PeerKey {
                     key.addresses = parse_list(list)?
                 }
                 Some(("service", list)) if key.services.is_empty() => {
-                    key.services = parse_list(&list.replace('_', "-"))?
+                    key.services = parse_list(&list.to_ascii_lowercase().replace('_', "-"))?
                 }
                 Some(("addr" | "service", _)) => return Err(format!("`{word}` is a second list")),
                 _ => {
@@ -321,7 +321,7 @@ impl KeyTable {
             let added = pair.and_then(|pair| {
                 let name = pair.key.parse().map_err(|why| format!("`{}` is {why}", pair.key));
                 let key = name.and_then(|name| {
-                    PeerKey::parse(name, pair.value).map_err(|why| format!("{name}: {why}"))
+                    PeerKey::parse(name, &pair.value).map_err(|why| format!("{name}: {why}"))
                 });
                 key.and_then(|key| table.add(key)).map_err(|why| (pair.line, why))
             });
