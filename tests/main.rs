@@ -4,6 +4,7 @@ mod architecture;
 mod bench;
 mod exhaustive;
 mod lab;
+mod reference_model;
 mod sim;
 mod support;
 mod system;

@@ -4,9 +4,8 @@
 //! the first new one to come is always the first, and events that cannot mean
 //! anything yet (the end of a request before there is one) are left out.
 
-mod model;
-
-use model::{Ask, Model, LEASE, WAIT};
+use crate::reference_model::status::number;
+use crate::reference_model::{Ask, Model, Place, Terms};
 use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
@@ -15,8 +14,12 @@ use pegasus_core::protocol::reply::{Feedback, Reply};
 use pegasus_core::protocol::request::{Next, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{Input, Output, QueueOptions, TicketQueue};
 use pegasus_core::scheduler::SCHEDULERS;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LEASE: Span = Span::from_secs(5);
+/// Not a hold time, so that nothing ends in the same moment.
+const WAIT: Span = Span::from_millis(700);
 /// Beyond the first hold, not beyond a lease; and beyond a lease.
 const SHORT: Span = Span::from_millis(600);
 const LONG: Span = Span::from_millis(6000);
@@ -43,11 +46,25 @@ fn address(provider: usize) -> Provider {
     Provider { ip: IpAddr::from([10, 0, 0, provider as u8]), port: Some(80) }
 }
 
+fn place(provider: usize) -> Place {
+    ("default".parse().expect("a service"), address(provider))
+}
+
+/// A `next` that waits.
+#[derive(Clone, Debug)]
+struct Waiting {
+    number: u32,
+    ask: Ask,
+}
+
 /// The queue under test with the model beside it.
 struct Pair {
     queue: TicketQueue,
     connection: Key,
+    now: Moment,
     model: Model,
+    /// Oldest first.
+    line: Vec<Waiting>,
     asked: u32,
     /// Answers of the queue that the model has not explained yet.
     answers: Vec<(Option<u64>, Reply)>,
@@ -61,17 +78,22 @@ impl Pair {
         };
         let mut queue = TicketQueue::new(options, 0);
         let connection = Slab::default().insert(());
-        queue.handle_input(
-            Input::Connected { connection, peer: IpAddr::from([127, 0, 0, 1]) },
-            Moment::ZERO,
-        );
-        Pair { queue, connection, model: Model::default(), asked: 0, answers: Vec::new() }
+        queue.handle_input(Input::Connected { connection, peer: PEER }, Moment::ZERO);
+        Pair {
+            queue,
+            connection,
+            now: Moment::ZERO,
+            model: Model::default(),
+            line: Vec::new(),
+            asked: 0,
+            answers: Vec::new(),
+        }
     }
 
     fn ask(&mut self, order: Option<u64>, request: Request) {
         self.queue.handle_input(
             Input::Request { connection: self.connection, slot: order, request },
-            self.model.now,
+            self.now,
         );
         self.collect();
     }
@@ -90,8 +112,8 @@ impl Pair {
         self.answers.remove(place).1
     }
 
-    /// The answer to a `next`, if it came: the provider's number, or an error.
-    fn answer(&mut self, number: u32) -> Option<Option<usize>> {
+    /// The answer to a `next`, if it came: the provider, or an error.
+    fn answer(&mut self, number: u32) -> Option<Option<Provider>> {
         let is_it = |(order, reply): &(Option<u64>, Reply)| match reply {
             Reply::Provider { id, .. } | Reply::Error { id, .. } => {
                 *id == Some(number) || (id.is_none() && *order == Some(u64::from(number)))
@@ -100,36 +122,52 @@ impl Pair {
         };
         let place = self.answers.iter().position(is_it)?;
         match self.answers.remove(place).1 {
-            Reply::Provider { provider, .. } => {
-                (0..3).find(|number| address(*number) == provider).map(Some)
-            }
+            Reply::Provider { provider, .. } => Some(Some(provider)),
             _ => Some(None),
         }
     }
 
     /// The queue must have given this one a provider that it could choose.
-    fn granted(&mut self, ask: Ask) {
-        let candidates = self.model.candidates(&ask);
-        let answer = self.answer(ask.number);
+    fn granted(&mut self, number: u32, ask: &Ask) {
+        let candidates = self.model.candidates(ask, self.now);
+        let answer = self.answer(number);
         let provider =
             answer.flatten().unwrap_or_else(|| panic!("{ask:?} got {answer:?} of {candidates:?}"));
         assert!(candidates.contains(&provider), "{ask:?} got {provider} of {candidates:?}");
-        self.model.grant(ask, provider);
+        self.leave(number);
+        let id = ask.counted.then_some(number);
+        self.model.grant(self.connection, id, ask, provider, self.now);
     }
 
-    /// Those who waited and can be served now were.
+    fn leave(&mut self, number: u32) {
+        self.line.retain(|waiting| waiting.number != number);
+    }
+
+    /// Those that waited and can be served now were, in the right order.
     fn serve(&mut self) {
-        while let Some(ask) = self.model.first() {
-            self.granted(ask);
+        loop {
+            let line: Vec<Ask> = self.line.iter().map(|waiting| waiting.ask.clone()).collect();
+            let Some(first) = self.model.first(&line, self.now) else { break };
+            let Waiting { number, ask } = self.line[first].clone();
+            self.granted(number, &ask);
         }
         assert!(self.answers.is_empty(), "unexpected: {:?}", self.answers);
+    }
+
+    /// The oldest number in use, active or waiting.
+    fn oldest(&self) -> Option<u32> {
+        let waiting = self.line.iter().filter(|waiting| waiting.ask.counted);
+        let waiting = waiting.map(|waiting| waiting.number);
+        self.model.granted().map(|(number, _)| number).chain(waiting).min()
     }
 
     fn happen(&mut self, event: Event) {
         let service = "default".parse().expect("a service");
         match event {
             Event::Ticket(provider, tickets, capacity) => {
-                let expected = self.model.ticket(provider, tickets, capacity);
+                let terms = Terms { tickets, capacity, weighted: false, lease: LEASE };
+                let expected = self.model.offer(self.connection, place(provider), terms, self.now);
+                let expected = expected.expect("the only connection owns it");
                 let provider = ProviderSpec::from(address(provider));
                 self.ask(
                     Some(0),
@@ -146,11 +184,9 @@ impl Pair {
                 else {
                     panic!("no standing")
                 };
-                if let Some(expected) = expected {
-                    assert!((active - expected.active).abs() < 1e-9, "{active} for {expected:?}");
-                    assert_eq!((granted, waiting), (expected.granted, expected.waiting));
-                    assert!(expected.mode.is_none_or(|expected| expected == mode));
-                }
+                assert!((active - expected.active).abs() < 1e-9, "{active} for {expected:?}");
+                assert_eq!((granted, waiting), (expected.granted, expected.waiting));
+                assert!(expected.mode.is_none_or(|expected| expected == mode));
             }
             Event::Next { counted, waits } => {
                 self.asked += 1;
@@ -158,79 +194,78 @@ impl Pair {
                 let (id, order) =
                     if counted { (Some(number), None) } else { (None, Some(u64::from(number))) };
                 let wait = if waits { WAIT } else { Span::ZERO };
-                let ask = Ask { number, counted, waits, since: self.model.now };
+                let (asker, avoid, since) = (PEER, Vec::new(), self.now);
+                let ask = Ask { service, asker, counted, avoid, since, wait };
                 let next = Next { service, wait, id, client: None, avoid: Vec::new() };
                 self.ask(order, Request::Next(next));
-                if !self.model.candidates(&ask).is_empty() {
-                    self.granted(ask);
+                if !self.model.candidates(&ask, self.now).is_empty() {
+                    self.granted(number, &ask);
                 } else {
-                    self.model.unlucky();
+                    self.model.unlucky(service);
                     if waits {
-                        self.model.line.push(ask);
+                        self.line.push(Waiting { number, ask });
                     } else {
                         assert_eq!(self.answer(number), Some(None), "{ask:?}");
                     }
                 }
             }
             Event::Done => {
-                let Some(number) = self.model.oldest() else { return };
-                let waited = !self.model.done(number);
-                self.ask(Some(0), Request::Done { id: number, result: RequestResult::Good });
+                let Some(number) = self.oldest() else { return };
+                let result = RequestResult::Good;
+                let waited = !self.model.done(self.connection, number, result, self.now);
+                self.ask(Some(0), Request::Done { id: number, result });
                 assert_eq!(self.reply(), Reply::Ok);
                 if waited {
+                    self.leave(number);
                     assert_eq!(self.answer(number), Some(None));
                 }
             }
             Event::FailureWith => {
-                let Some((number, provider)) = self.model.oldest_active() else { return };
-                let gone = self.model.fail(provider, Some(number));
-                let provider = ProviderSpec::from(address(provider));
-                self.ask(Some(0), Request::Failure { provider, service, id: Some(number) });
-                assert_eq!(self.reply(), Reply::Discarded(u64::from(gone)));
+                let Some((number, provider)) = self.model.granted().min() else { return };
+                self.fails(provider, Some(number));
             }
-            Event::Failure(provider) => {
-                let gone = self.model.fail(provider, None);
-                let provider = ProviderSpec::from(address(provider));
-                self.ask(Some(0), Request::Failure { provider, service, id: None });
-                assert_eq!(self.reply(), Reply::Discarded(u64::from(gone)));
-            }
-            Event::Time(span) => {
-                self.pass(self.model.now + span);
-                if span == LONG {
-                    self.model.forget();
-                }
-            }
+            Event::Failure(provider) => self.fails(address(provider), None),
+            Event::Time(span) => self.pass(self.now + span),
         }
         self.serve();
+    }
+
+    /// The connection reports that a provider is dead, perhaps with a request.
+    fn fails(&mut self, provider: Provider, id: Option<u32>) {
+        let (service, _) = place(0);
+        let gone = self.model.fail(self.connection, PEER, (service, provider), id, self.now);
+        let provider = ProviderSpec::from(provider);
+        self.ask(Some(0), Request::Failure { provider, service, id });
+        assert_eq!(self.reply(), Reply::Discarded(gone));
+    }
+
+    /// The next moment that changes something for those that wait.
+    fn next_change(&self) -> Option<Moment> {
+        let waits = self
+            .line
+            .iter()
+            .flat_map(|waiting| [waiting.ask.since + WAIT.part(2), waiting.ask.deadline()]);
+        let waits = waits.filter(|at| *at > self.now);
+        waits.chain(self.model.next_change(self.now)).min()
     }
 
     /// Time passes, with everything that the queue or the model wants to do meanwhile.
     fn pass(&mut self, to: Moment) {
         loop {
-            let next = self
-                .queue
-                .next_timeout()
-                .into_iter()
-                .chain(self.model.next_change())
-                .chain([to])
-                .min();
-            let next = next.expect("the end at least").max(self.model.now);
-            self.model.pass(next);
-            self.queue.handle_timeout(next);
+            let next = [self.queue.next_timeout(), self.next_change(), Some(to)];
+            let next = next.into_iter().flatten().min();
+            self.now = next.expect("the end at least").max(self.now);
+            self.model.pass(self.now);
+            self.queue.handle_timeout(self.now);
             self.collect();
-            let over: Vec<u32> = self
-                .model
-                .line
-                .iter()
-                .filter(|ask| ask.since + WAIT <= next)
-                .map(|ask| ask.number)
-                .collect();
+            let over = self.line.iter().filter(|waiting| waiting.ask.deadline() <= self.now);
+            let over: Vec<u32> = over.map(|waiting| waiting.number).collect();
             for number in over {
                 assert_eq!(self.answer(number), Some(None), "{number} waited long enough");
-                self.model.leave(number);
+                self.leave(number);
             }
             self.serve();
-            if next == to {
+            if self.now == to {
                 return;
             }
         }
@@ -240,24 +275,10 @@ impl Pair {
     fn compare(&mut self) {
         self.ask(Some(0), Request::Status { service: None });
         let Reply::Status(status) = self.reply() else { panic!("no status") };
-        let mut seen = 0;
-        for line in status.lines().filter(|line| line.starts_with("provider ")) {
-            let value = |key: &str| {
-                line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair")
-            };
-            let number = |key| value(key).parse::<u32>().expect("a number");
-            let found = (0..3).find(|place| address(*place).to_string() == value("address="));
-            let place = found.expect("one of ours");
-            assert_eq!((number("active="), number("spent=")), self.model.used(place), "{line}");
-            assert_eq!(number("free="), self.model.free(place), "{line}");
-            assert_eq!(
-                number("offered="),
-                number("free=") + number("active=") + number("spent="),
-                "{line}"
-            );
-            seen += number("active=");
-        }
-        assert_eq!(seen, (0..3).map(|place| self.model.used(place).0).sum());
+        self.model.check_status(&status, self.now);
+        let rows = status.lines().filter(|line| line.starts_with("provider "));
+        let seen: u64 = rows.map(|line| number(line, "active")).sum();
+        assert_eq!(seen, u64::from(self.model.in_progress()));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::agenda::{Event, Ground};
 use super::ledger::Ledger;
+use crate::reference_model::Ask;
 use pegasus_core::base::provider::{Provider, ProviderSpec};
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::service_name::ServiceName;
@@ -19,9 +20,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Between comparisons of the queues' books with ours.
 pub const AUDIT: Span = Span::from_secs(1);
-const PORT: u16 = 80;
+pub const PORT: u16 = 80;
+/// Where the redirectors are.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-fn address(provider: usize) -> IpAddr {
+pub fn address(provider: usize) -> IpAddr {
     IpAddr::from([10, 1, (provider >> 8) as u8, provider as u8])
 }
 
@@ -29,11 +32,6 @@ fn number_of(ip: IpAddr) -> usize {
     let IpAddr::V4(ip) = ip else { panic!("{ip}") };
     let octets = Ipv4Addr::octets(&ip);
     usize::from(octets[2]) << 8 | usize::from(octets[3])
-}
-
-/// The number of the provider that is written so.
-pub fn number(written: &str) -> usize {
-    number_of(written.parse::<ProviderSpec>().expect("an address").ip.expect("an ip"))
 }
 
 struct Queue {
@@ -75,8 +73,7 @@ impl Cluster {
             let connections: Vec<Key> = (0..=providers).map(|_| keys.insert(())).collect();
             let mut host = TicketQueue::new(options.clone(), balancer as u64);
             for (place, connection) in connections.iter().enumerate() {
-                let peer =
-                    if place == 0 { IpAddr::from([127, 0, 0, 1]) } else { address(place - 1) };
+                let peer = if place == 0 { PEER } else { address(place - 1) };
                 host.handle_input(
                     ticket_queue::Input::Connected { connection: *connection, peer },
                     Moment::ZERO,
@@ -117,7 +114,7 @@ impl Cluster {
             queues: (0..balancers).map(queue).collect(),
             monitor_wakes: vec![Moment::NEVER; providers],
             monitors,
-            ledger: Ledger::new(balancers, providers, setting.wait, setting.paper),
+            ledger: Ledger::new(service, balancers, providers, setting.paper),
             answers: Vec::new(),
             messages: 0,
         }
@@ -146,14 +143,23 @@ impl Cluster {
         avoid: &[usize],
         ground: &mut Ground,
     ) {
-        self.ledger.asked(request, ground.now);
         let provider = |number: &usize| Provider { ip: address(*number), port: Some(PORT) };
+        let avoid: Vec<Provider> = avoid.iter().map(provider).collect();
+        let ask = Ask {
+            service: self.service,
+            asker: PEER,
+            counted: !ground.setting.paper,
+            avoid: avoid.clone(),
+            since: ground.now,
+            wait: ground.setting.wait,
+        };
+        self.ledger.asked(request, ask);
         let next = Request::Next(Next {
             service: self.service,
             wait: ground.setting.wait,
             id: (!ground.setting.paper).then_some(request as u32 + 1),
             client: Some(client),
-            avoid: avoid.iter().map(provider).collect(),
+            avoid,
         });
         self.ask(balancer, 0, ground.setting.paper.then_some(request as u64), next, ground);
     }
@@ -168,10 +174,8 @@ impl Cluster {
         ground: &mut Ground,
     ) {
         if !ground.setting.paper {
-            self.ledger.ended(balancer, provider);
-            if result != RequestResult::Good {
-                self.ledger.vain(balancer, provider);
-            }
+            let connection = self.queues[balancer].connections[0];
+            self.ledger.ended(balancer, connection, request, provider, result, ground.now);
             self.ask(
                 balancer,
                 0,
@@ -191,10 +195,8 @@ impl Cluster {
         ground: &mut Ground,
     ) {
         let id = (!ground.setting.paper).then_some(request as u32 + 1);
-        if id.is_some() {
-            self.ledger.ended(balancer, provider);
-        }
-        self.ledger.failed(balancer, provider, ground.now);
+        let asker = (self.queues[balancer].connections[0], PEER);
+        self.ledger.failed(balancer, asker, request, provider, ground.now);
         let provider = ProviderSpec { ip: Some(address(provider)), port: Some(PORT) };
         self.ask(
             balancer,
@@ -213,7 +215,8 @@ impl Cluster {
         request: Request,
         ground: &mut Ground,
     ) {
-        self.ledger.offered(balancer, provider, &request, ground.now);
+        let connection = self.queues[balancer].connections[provider + 1];
+        self.ledger.offered(balancer, connection, provider, &request, ground.now);
         self.ask(balancer, provider + 1, Some(0), request, ground);
     }
 
@@ -232,6 +235,7 @@ impl Cluster {
         }
         queue.wakes = Moment::NEVER;
         queue.host.handle_timeout(ground.now);
+        self.ledger.passed(balancer, ground.now);
         self.heed_queue(balancer, ground);
     }
 
@@ -270,8 +274,13 @@ impl Cluster {
                 _ => {}
             }
         }
-        for (request, _) in &answers {
-            self.ledger.answered(*request, ground.now);
+        for (request, provider) in &answers {
+            match provider {
+                Some(provider) => {
+                    self.ledger.granted(balancer, first, *request, *provider, ground.now);
+                }
+                None => self.ledger.refused(*request, ground.now),
+            }
         }
         self.answers.extend(answers);
         let queue = &mut self.queues[balancer];

@@ -1,27 +1,24 @@
-//! The laws of tickets, checked from outside at every grant.
+//! The ticket law over all queues, checked from outside at every grant.
 //!
-//! Owns what each queue should hold, from nothing but what was said to it and
-//! what it answered. Panics when a law is broken.
+//! Owns a reference model of each queue, and what only all of them together show:
+//! the capacity that was bid, and figures of it. Panics when a law is broken.
 
+use super::cluster::PORT;
+use crate::reference_model::{Ask, Model, Place, Terms};
+use pegasus_core::base::provider::Provider;
+use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::protocol::request::Request;
+use pegasus_core::protocol::request::{Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
-/// The shortest hold after a failure.
-const HOLD: Span = Span::from_millis(500);
 /// How long requests granted under former shares may still run.
 const CHANGE: Span = Span::from_secs(10);
 
-/// What one queue holds of one provider.
+/// What one queue is told of one provider.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    tickets: u32,
-    capacity: u32,
-    lease_end: Moment,
-    active: u32,
-    spent: u32,
-    hold_end: Moment,
-    failed: bool,
+struct Shown {
     /// Capacity that its requests in progress were once granted under.
     allowed: u32,
     last_grant: Moment,
@@ -30,11 +27,13 @@ struct Place {
 
 /// See the file's head.
 pub struct Ledger {
+    service: ServiceName,
+    /// By balancer.
+    models: Vec<Model>,
     /// By balancer, by provider.
-    places: Vec<Vec<Place>>,
-    /// When the requests without an answer were asked.
-    open: HashMap<usize, Moment>,
-    wait: Span,
+    shown: Vec<Vec<Shown>>,
+    /// The requests without an answer.
+    open: HashMap<usize, Ask>,
     paper: bool,
     /// The capacity of all queues together, as bid lately, by provider.
     bids: Vec<VecDeque<(Moment, u32)>>,
@@ -47,17 +46,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(balancers: usize, providers: usize, wait: Span, paper: bool) -> Ledger {
+    pub fn new(service: ServiceName, balancers: usize, providers: usize, paper: bool) -> Ledger {
         Ledger {
-            places: vec![vec![Place::default(); providers]; balancers],
+            service,
+            models: (0..balancers).map(|_| Model::default()).collect(),
+            shown: vec![vec![Shown::default(); providers]; balancers],
             open: HashMap::new(),
-            wait,
             paper,
             bids: vec![VecDeque::new(); providers],
             tickets: vec![(0, 0); providers],
             overshoot: 0.0,
             grants: vec![0; providers],
         }
+    }
+
+    fn place(&self, provider: usize) -> Place {
+        let ip = super::cluster::address(provider);
+        (self.service, Provider { ip, port: Some(PORT) })
     }
 
     /// A monitor sent this to all queues at once.
@@ -78,61 +83,61 @@ impl Ledger {
     }
 
     /// A ticket message reached a queue.
-    pub fn offered(&mut self, balancer: usize, provider: usize, message: &Request, now: Moment) {
-        let Request::Ticket { tickets, capacity, lease, .. } = message else { return };
-        let place = &mut self.places[balancer][provider];
-        (place.tickets, place.capacity, place.spent) = (*tickets, *capacity, 0);
-        place.lease_end = if *capacity == 0 { now } else { now + lease.expect("a lease") };
-        place.last_ticket = now;
-        place.allowed = (*capacity).max(place.active);
+    pub fn offered(
+        &mut self,
+        balancer: usize,
+        connection: Key,
+        provider: usize,
+        message: &Request,
+        now: Moment,
+    ) {
+        let Request::Ticket { tickets, capacity, weight, lease, .. } = message else { return };
+        let (tickets, capacity, weighted) = (*tickets, *capacity, weight.is_some());
+        let terms = Terms { tickets, capacity, weighted, lease: lease.expect("a lease") };
+        let place = self.place(provider);
+        self.models[balancer].offer(connection, place, terms, now);
+        let shown = &mut self.shown[balancer][provider];
+        shown.last_ticket = now;
+        shown.allowed = capacity.max(self.models[balancer].active(place));
     }
 
     /// A request asks for a provider.
-    pub fn asked(&mut self, request: usize, now: Moment) {
-        assert!(
-            self.open.insert(request, now).is_none(),
-            "request {request} asked before its answer"
-        );
+    pub fn asked(&mut self, request: usize, ask: Ask) {
+        let before = self.open.insert(request, ask);
+        assert!(before.is_none(), "request {request} asked before its answer");
     }
 
-    /// It got its answer.
-    pub fn answered(&mut self, request: usize, now: Moment) {
-        let asked = self
-            .open
-            .remove(&request)
-            .unwrap_or_else(|| panic!("a second answer to request {request}"));
-        assert!(now.since(asked) <= self.wait, "request {request} waited {}", now.since(asked));
+    fn answered(&mut self, request: usize, now: Moment) -> Ask {
+        let ask = self.open.remove(&request);
+        let ask = ask.unwrap_or_else(|| panic!("a second answer to request {request}"));
+        let waited = now.since(ask.since);
+        assert!(waited <= ask.wait, "request {request} waited {waited}");
+        ask
     }
 
-    /// Which was a provider.
-    pub fn granted(&mut self, balancer: usize, provider: usize, avoid: &[usize], now: Moment) {
+    /// Its answer was that there is no place.
+    pub fn refused(&mut self, request: usize, now: Moment) {
+        self.answered(request, now);
+    }
+
+    /// Its answer was a provider.
+    pub fn granted(
+        &mut self,
+        balancer: usize,
+        connection: Key,
+        request: usize,
+        provider: usize,
+        now: Moment,
+    ) {
         self.grants[provider] += 1;
-        let places = &mut self.places[balancer];
-        let place = places[provider];
-        assert!(!avoid.contains(&provider), "provider {provider} was to be avoided");
-        assert!(
-            now < place.lease_end,
-            "provider {provider}: the lease ended {}",
-            now.since(place.lease_end)
-        );
-        assert!(now >= place.hold_end, "provider {provider} is held");
-        if self.paper {
-            assert!(place.spent < place.tickets, "provider {provider} has no ticket left");
-            places[provider].spent += 1;
-        } else {
-            assert!(place.active < place.capacity, "provider {provider} has no capacity left");
-            // That free tickets go first is the business of tests/exhaustive and tests/sim;
-            // here providers are passed over that suddenly are much quicker than usual.
-            places[provider].active += 1;
-        }
-        let place = &mut places[provider];
-        place.last_grant = now;
-        assert!(
-            self.paper || place.active <= place.allowed,
-            "active {} of {}",
-            place.active,
-            place.allowed
-        );
+        let ask = self.answered(request, now);
+        let (place, id) = (self.place(provider), ask.counted.then_some(request as u32 + 1));
+        let model = &mut self.models[balancer];
+        model.grant(connection, id, &ask, place.1, now);
+        let shown = &mut self.shown[balancer][provider];
+        shown.last_grant = now;
+        let active = model.active(place);
+        assert!(self.paper || active <= shown.allowed, "active {active} of {}", shown.allowed);
         self.over_all(provider);
     }
 
@@ -142,11 +147,12 @@ impl Ledger {
         if self.paper {
             return;
         }
-        let active: u32 = self.places.iter().map(|places| places[provider].active).sum();
+        let place = self.place(provider);
+        let active: u32 = self.models.iter().map(|model| model.active(place)).sum();
         let bids = &self.bids[provider];
         let most = bids.iter().map(|bid| bid.1).max().unwrap_or(0);
         assert!(
-            active <= 2 * most + self.places.len() as u32,
+            active <= 2 * most + self.models.len() as u32,
             "provider {provider}: {active} requests in progress, lately at most {most} bid"
         );
         if let Some((_, capacity)) = bids.back().filter(|bid| bid.1 > 0) {
@@ -154,64 +160,66 @@ impl Ledger {
         }
     }
 
-    /// A request ended without a byte of the provider: it may be held for that.
-    pub fn vain(&mut self, balancer: usize, provider: usize) {
-        self.places[balancer][provider].failed = true;
-    }
-
     /// A counted request ended.
-    pub fn ended(&mut self, balancer: usize, provider: usize) {
-        let place = &mut self.places[balancer][provider];
-        place.active = place.active.checked_sub(1).expect("one in progress");
-        place.allowed = place.allowed.min(place.capacity.max(place.active));
+    pub fn ended(
+        &mut self,
+        balancer: usize,
+        connection: Key,
+        request: usize,
+        provider: usize,
+        result: RequestResult,
+        now: Moment,
+    ) {
+        let id = request as u32 + 1;
+        let known = self.models[balancer].done(connection, id, result, now);
+        assert!(known, "request {request} was not in progress");
+        self.lowered(balancer, provider);
     }
 
-    /// The queue was told that the provider failed a request. One of before a
-    /// death that is known already says nothing new, so only a first one holds.
-    pub fn failed(&mut self, balancer: usize, provider: usize, now: Moment) {
-        let place = &mut self.places[balancer][provider];
-        if !place.failed {
-            place.hold_end = now + HOLD;
-            (place.tickets, place.capacity, place.spent, place.lease_end) = (0, 0, 0, now);
-        }
-        place.failed = true;
+    /// What is in progress may have become less.
+    fn lowered(&mut self, balancer: usize, provider: usize) {
+        let (place, model) = (self.place(provider), &self.models[balancer]);
+        let most = model.capacity(place).max(model.active(place));
+        let shown = &mut self.shown[balancer][provider];
+        shown.allowed = shown.allowed.min(most);
     }
 
-    /// Conservation: what a queue's `status` says, against this book.
+    /// The queue was told that the provider failed a request.
+    pub fn failed(
+        &mut self,
+        balancer: usize,
+        (connection, asker): (Key, IpAddr),
+        request: usize,
+        provider: usize,
+        now: Moment,
+    ) {
+        let id = (!self.paper).then_some(request as u32 + 1);
+        let place = self.place(provider);
+        self.models[balancer].fail(connection, asker, place, id, now);
+        self.lowered(balancer, provider);
+    }
+
+    /// Time passed at a queue.
+    pub fn passed(&mut self, balancer: usize, now: Moment) {
+        self.models[balancer].pass(now);
+    }
+
+    /// Conservation: what a queue's `status` says, against its model.
     pub fn audit(&self, balancer: usize, status: &str, now: Moment) {
-        let mut seen = 0;
-        for line in status.lines().filter(|line| line.starts_with("provider ")) {
-            let value = |key: &str| {
-                line.split(' ').find_map(|pair| pair.strip_prefix(key)).expect("a pair")
-            };
-            let number = |key| value(key).parse::<u32>().expect("a number");
-            let provider = super::cluster::number(value("address="));
-            let place = &self.places[balancer][provider];
-            let (free, active, spent) = (number("free="), number("active="), number("spent="));
-            assert_eq!(number("offered="), free + active + spent, "conservation: {line}");
-            assert_eq!(active, place.active, "{line}");
-            if !place.failed {
-                assert_eq!(spent, place.spent, "{line}");
-                let tickets = if now < place.lease_end { place.tickets } else { 0 };
-                assert_eq!(free, tickets.saturating_sub(active + spent), "{line}");
-            }
-            seen += active;
-        }
-        let active: u32 = self.places[balancer].iter().map(|place| place.active).sum();
-        assert_eq!(seen, active, "requests in progress that the queue forgot");
+        self.models[balancer].check_status(status, now);
     }
 
     /// At the end: all were answered, nothing is held.
     pub fn settle(&self) {
         assert!(self.open.is_empty(), "{} requests without an answer", self.open.len());
-        for place in self.places.iter().flatten() {
-            assert_eq!(place.active, 0, "a place held for ever");
+        for model in &self.models {
+            assert_eq!(model.in_progress(), 0, "a place held for ever");
         }
     }
 
     /// How long after its last ticket a provider got its last grant, at any queue.
     pub fn grants_after_tickets(&self, provider: usize) -> Span {
-        let places = self.places.iter().map(|places| &places[provider]);
-        places.map(|place| place.last_grant.since(place.last_ticket)).max().unwrap_or(Span::ZERO)
+        let shown = self.shown.iter().map(|shown| &shown[provider]);
+        shown.map(|shown| shown.last_grant.since(shown.last_ticket)).max().unwrap_or(Span::ZERO)
     }
 }

@@ -274,15 +274,6 @@ impl World<'_> {
                 self.figures.refused += u64::from(self.measured(request));
                 continue;
             };
-            if let Side::Cluster(cluster) = &mut self.side {
-                let balancer = self.arrivals[request].balancer;
-                cluster.ledger.granted(
-                    balancer,
-                    provider,
-                    &self.ways[request].avoid,
-                    self.ground.now,
-                );
-            }
             self.depart(request, provider);
         }
     }

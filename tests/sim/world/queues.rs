@@ -134,7 +134,7 @@ impl World {
     pub(super) fn check(&mut self, queue: usize) {
         let now = self.now;
         let status = self.status(queue);
-        if let Some((machine, ledger)) = &self.queues[queue].running {
+        if let Some((machine, ledger)) = &mut self.queues[queue].running {
             ledger.check_status(&status, now);
             // A hold may end in this very moment.
             if machine.next_timeout().is_none_or(|deadline| deadline > now) {
