@@ -541,6 +541,7 @@ impl ProviderPool {
             self.avoiding_until = self.avoiding_until.max(member.trust.avoided_until(asker));
             return Verdict::Avoided;
         }
+        member.trust.forget();
         member.failure_epoch = member.failure_epoch.wrapping_add(1);
         member.probation = 1;
         member.probation_active = 0;

@@ -182,3 +182,24 @@ fn what_was_in_progress_at_a_death_does_not_make_the_provider_slow() {
     }
     assert_eq!(counts, [10, 10], "equals take turns");
 }
+
+#[test]
+fn what_several_askers_saw_die_has_no_requests_that_still_speak_for_it() {
+    let (a, b): (IpAddr, IpAddr) = ([10, 9, 0, 1].into(), [10, 9, 0, 2].into());
+    let mut book = book("competitive", &[("10.0.0.1", 9, 9)]);
+    let mut grant = |asker, now| {
+        let (provider, grant) = book.grant(true, false, None, &[], now).unwrap();
+        book.began(&grant, asker);
+        (provider, grant)
+    };
+    let (provider, _stays) = grant(b, at(0));
+    let vain = [a, b, a].map(|asker| (asker, grant(asker, at(0)).1));
+    let verdicts =
+        vain.map(|(asker, grant)| book.release(grant, RequestResult::Empty, asker, at(10)));
+    assert_eq!(verdicts, [None, None, Some(None)]);
+    assert_eq!(book.fail(provider, None, None, at(10)), Verdict::Held(8));
+    // The request of B that was in progress then says nothing about today.
+    let offer = Offer { provider, tickets: 9, capacity: 9, weight: weight(9), lease: LEASE };
+    book.offer(offer, at(5000));
+    assert_eq!(book.fail(provider, None, Some(a), at(6000)), Verdict::Held(8));
+}

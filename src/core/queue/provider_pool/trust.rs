@@ -99,9 +99,7 @@ impl Trust {
         let other_in_trouble =
             self.troubles.iter().any(|trouble| trouble.asker != asker && now < trouble.until);
         if !other_served || other_in_trouble {
-            (self.served, self.vain) = ([None; 2], 0);
-            self.troubles.clear();
-            self.running.clear();
+            self.forget();
             return true;
         }
         let known = self.troubles.iter().position(|trouble| trouble.asker == asker);
@@ -112,6 +110,11 @@ impl Trust {
         let hold = HOLD_FIRST.times(1 << row.min(16)).min(HOLD_MAX);
         self.troubles.push(Trouble { asker, until: now + hold, row: row.saturating_add(1) });
         false
+    }
+
+    /// It died: what was before says nothing any more.
+    pub(super) fn forget(&mut self) {
+        *self = Trust::default();
     }
 
     /// Until when this asker is led elsewhere.
