@@ -3,13 +3,13 @@
 
 use crate::support::datagram::{ask, client, Sink};
 use crate::support::inetd::entry;
-use crate::support::pegasus::{configuration, path, Queue};
+use crate::support::pegasus::{configuration, path, Queue, Redirect};
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
 use crate::support::superserver::{busybox_has, skipped, user, xinetd, Imitated, Imitation};
 use crate::support::{free_port, installed, output, tool, until, Directory};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -245,6 +245,42 @@ fn what_the_units_start_serves_the_sockets_that_the_units_open() {
     }
 }
 
+/// A client that stays is served meanwhile, and no client is turned away.
+#[test]
+fn a_restart_of_the_unit_of_the_monitor_keeps_its_provider_away_for_a_moment_only() {
+    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
+    let directory = Directory::new();
+    let balancer = format!("monitor_balancers={}", queue.address);
+    let place = format!("service_web_provider={}", provider.address);
+    // Without the option of the unit it would stay.
+    let conf = configuration(&directory, &[&balancer, &place, "drain_timeout=5m"]);
+    let line = unit("pegasus-monitor.service", "ExecStart").replace(PROGRAM, path());
+    let start = || {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        Process::start("monitor", command.args(words).args(["-c", &conf]))
+    };
+    let mut old = start();
+    queue.has(&[provider.address]);
+    let mut stays = connect(redirect.address);
+    let mut echo = |text: &[u8; 2]| {
+        let mut answer = [0; 2];
+        stays.write_all(text).unwrap();
+        stays.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, text);
+    };
+    echo(b"hi");
+    old.signal(libc::SIGTERM);
+    assert_eq!(old.ends(), 0, "although a client stays");
+    until("it has withdrawn", || queue.status().tickets(provider.address) == 0);
+    let waits = thread::spawn(move || serves(redirect.address, false));
+    until("a client waits", || queue.status().queue().number("waiting") == 1);
+    let _new = start();
+    waits.join().unwrap();
+    echo(b"yo");
+}
+
 #[test]
 fn the_property_list_of_launchd() {
     let text = sample("launchd/net.pegasus.web.plist");
@@ -276,10 +312,15 @@ fn the_init_script_of_openwrt_starts_what_exists() {
     let file = setting.directory.write("pegasus", &script);
     // A stand-in for procd: it tests instead of starting.
     let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
+        procd_append_param() { shift; echo \"$*\"; }
         procd_set_param() {
             [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
-    let heard = output(tool("sh").args(["-euc", &format!("{procd}\n. {file}\nstart_service")]));
-    assert_eq!(heard, "redirect\n");
+    let heard = |rest: &str| {
+        let script = format!("{procd}\n. {file}\n{rest}start_service");
+        output(tool("sh").args(["-euc", &script]))
+    };
+    assert_eq!(heard(""), "redirect\n");
+    assert_eq!(heard("COMMANDS=monitor\n"), "monitor\n--set drain_timeout=0\n");
 }
 
 #[test]
