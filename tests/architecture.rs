@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The core, which is pure: each room, and the rooms below that it may use.
-const CORE: [(&str, &[&str]); 6] = [
+const CORE: [(&str, &[&str]); 7] = [
     ("base", &[]),
     ("protocol", &["base"]),
     ("scheduler", &["base"]),
     ("queue", &["base", "protocol", "scheduler"]),
     ("redirect", &["base", "protocol"]),
     ("monitor", &["base", "protocol"]),
+    ("export", &["base"]),
 ];
 
 /// The program. It says `pegasus_core::`, so that every line shows the wall.
@@ -29,7 +30,7 @@ const OF_THE_CORE: [(&str, &[&str]); 5] = [
     ("logging", &[]),
     ("net", &["base", "protocol"]),
     ("config", &["base", "protocol", "scheduler", "queue", "redirect", "monitor"]),
-    ("command", &["base", "protocol", "scheduler", "queue", "redirect", "monitor"]),
+    ("command", &["base", "protocol", "scheduler", "queue", "redirect", "monitor", "export"]),
 ];
 
 /// The files of a room: `place.rs`, and everything in the folder `place`.

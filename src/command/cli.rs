@@ -21,9 +21,9 @@ use std::path::{Path, PathBuf};
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "queue", "redirect", "monitor", "send", "demo", "key", "help", "status", "top", "drain",
-    "resume",
+    "resume", "export",
 ];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
@@ -37,7 +37,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 12] = [
+const INTERACTIVE: [&str; 13] = [
     "send",
     "demo",
     "key",
@@ -46,6 +46,7 @@ const INTERACTIVE: [&str; 12] = [
     "top",
     "drain",
     "resume",
+    "export",
     "-h",
     "--help",
     "-V",
@@ -134,6 +135,13 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
         Some(option) if option.starts_with('-') => test_all(option, rest, client),
         #[cfg(feature = "operate")]
         Some(name @ ("status" | "top" | "drain" | "resume")) => operate(name, rest, client),
+        #[cfg(feature = "export")]
+        Some("export") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            super::export::add_options(&mut options);
+            parse("export", options, rest, client, super::export::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -184,9 +192,8 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     } else {
         print_error(format_args!("pegasus: {why}"));
         print_error(
-            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|key|demo|help \
-              [options]   \
-             (pegasus help COMMAND)",
+            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|export|key|demo|\
+             help [options]   (pegasus help COMMAND)",
         );
     }
     exit::USAGE

@@ -16,6 +16,7 @@ const SEND: &str = include_str!("help/send.txt");
 const STATUS: &str = include_str!("help/status.txt");
 const TOP: &str = include_str!("help/top.txt");
 const DRAIN: &str = include_str!("help/drain.txt");
+const EXPORT: &str = include_str!("help/export.txt");
 const ADMIN: &str = include_str!("help/admin.txt");
 const DEMO: &str = include_str!("help/demo.txt");
 const PROTOCOL: &str = include_str!("help/protocol.txt");
@@ -37,6 +38,7 @@ pub fn print(words: &[String]) -> i32 {
         "status" if cfg!(feature = "operate") => STATUS.to_string(),
         "top" if cfg!(feature = "operate") => TOP.to_string(),
         "drain" | "resume" if cfg!(feature = "operate") => DRAIN.to_string(),
+        "export" if cfg!(feature = "export") => EXPORT.to_string(),
         "admin" if cfg!(feature = "admin") => ADMIN.to_string(),
         "demo" if cfg!(feature = "demo") => DEMO.to_string(),
         "config" => keys::sample(),
@@ -89,6 +91,7 @@ mod tests {
             ("status", STATUS),
             ("top", TOP),
             ("drain", DRAIN),
+            ("export", EXPORT),
             ("admin", ADMIN),
             ("demo", DEMO),
             ("config", &keys::sample()),

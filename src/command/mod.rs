@@ -9,6 +9,8 @@ pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod help;
 pub mod key;
 #[cfg(feature = "monitor")]

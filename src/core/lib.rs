@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+#[cfg(feature = "export")]
+pub mod export;
 pub mod monitor;
 pub mod protocol;
 pub mod queue;

@@ -20,6 +20,8 @@ pub mod limits;
 pub mod loadavg;
 pub mod log_file;
 pub mod notify;
+#[cfg(feature = "export")]
+pub mod output;
 pub mod privileges;
 pub mod process_info;
 pub mod reuseport;
@@ -31,6 +33,8 @@ pub mod socket;
 #[cfg(unix)]
 mod sockopt;
 pub mod splice;
+#[cfg(feature = "export")]
+pub mod stream_socket;
 pub mod syslog;
 pub mod terminal_size;
 pub mod udp_interest;

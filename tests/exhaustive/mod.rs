@@ -273,7 +273,7 @@ impl Pair {
 
     /// What `status` shows is what the model holds.
     fn compare(&mut self) {
-        self.ask(Some(0), Request::Status { service: None });
+        self.ask(Some(0), Request::Status { service: None, export: None });
         let Reply::Status(status) = self.reply() else { panic!("no status") };
         self.model.check_status(&status, self.now);
         let rows = status.lines().filter(|line| line.starts_with("provider "));

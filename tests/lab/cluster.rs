@@ -361,7 +361,7 @@ impl Cluster {
     /// Compares the books of all queues with ours.
     pub fn audit(&mut self, ground: &mut Ground) {
         for (balancer, queue) in self.queues.iter_mut().enumerate() {
-            let request = Request::Status { service: None };
+            let request = Request::Status { service: None, export: None };
             let input = ticket_queue::Input::Request {
                 connection: queue.connections[0],
                 slot: Some(0),

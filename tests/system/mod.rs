@@ -13,6 +13,7 @@ mod demo;
 mod descriptors;
 mod dns;
 mod endurance;
+mod export;
 mod failover;
 mod first_answers;
 mod flows;

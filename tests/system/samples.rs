@@ -167,7 +167,8 @@ fn every_service_of_the_sample_for_xinetd() {
     }
 }
 
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 7] = [
+    "pegasus-export.service",
     "pegasus-queue.service",
     "pegasus-redirect.service",
     "pegasus-redirect.socket",

@@ -33,7 +33,7 @@ pub fn add_options(options: &mut Options) {
 
 /// A queue that is asked, and the keys that may be used for it.
 #[derive(Clone)]
-struct AskedQueue {
+pub struct AskedQueue {
     address: HostPort,
     keys: Arc<KeyTable>,
 }
@@ -48,7 +48,7 @@ impl Display for AskedQueue {
 ///
 /// # Errors
 /// The exit status; the mistake has been printed.
-fn queues(name: &str, matches: &Matches, addresses: &[String]) -> Result<Vec<AskedQueue>, i32> {
+pub fn queues(name: &str, matches: &Matches, addresses: &[String]) -> Result<Vec<AskedQueue>, i32> {
     if addresses.len() > QUEUES_MAX {
         print_error(format_args!("pegasus: {name}: more than {QUEUES_MAX} addresses"));
         return Err(exit::USAGE);
@@ -80,7 +80,7 @@ fn queues(name: &str, matches: &Matches, addresses: &[String]) -> Result<Vec<Ask
 ///
 /// # Errors
 /// The exit status; the mistake has been printed.
-fn service(name: &str, matches: &Matches) -> Result<Option<ServiceName>, i32> {
+pub fn service(name: &str, matches: &Matches) -> Result<Option<ServiceName>, i32> {
     let Some(text) = matches.opt_str("service") else { return Ok(None) };
     ServiceName::typed(&text).map(Some).map_err(|why| {
         print_error(format_args!("pegasus: {name}: -s: `{text}` is {why}"));
@@ -107,7 +107,10 @@ fn ask_status(
 
 /// Asks on a connection that is made where there is none, and kept. One connection serves
 /// one kind of message: its key is that of the first.
-fn ask(
+///
+/// # Errors
+/// Returns the OS error.
+pub fn ask(
     connection: &mut Option<ControlConnection>,
     queue: &AskedQueue,
     message: &str,

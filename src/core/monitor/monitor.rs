@@ -331,7 +331,7 @@ impl StateMachine for Monitor {
             } else if ask {
                 let denied = drain.denied.clone();
                 self.send_to_all(|balancer, offer| match denied[balancer] {
-                    false => Request::Status { service: Some(offer.service) },
+                    false => Request::Status { service: Some(offer.service), export: None },
                     // From one that has withdrawn it is a question only.
                     true => Request::Ticket {
                         provider: offer.provider,

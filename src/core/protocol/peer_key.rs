@@ -239,7 +239,7 @@ impl PeerKey {
             Request::Failure { service, .. } => self.may_use_service(Some(*service)),
             Request::Drain { service, .. }
             | Request::Resume { service, .. }
-            | Request::Status { service } => self.may_use_service(*service),
+            | Request::Status { service, .. } => self.may_use_service(*service),
             Request::Done { .. } => Ok(()),
         }
     }

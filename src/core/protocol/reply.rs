@@ -86,6 +86,21 @@ pub enum Mode {
     Slots,
     /// Grants simply spend tickets, as in the paper.
     Paper,
+    /// Nobody asks for grants: another engine leads the clients by the weights.
+    Engine,
+}
+
+impl Mode {
+    const ALL: [Mode; 3] = [Mode::Slots, Mode::Paper, Mode::Engine];
+
+    /// The word on the wire.
+    const fn word(self) -> &'static str {
+        match self {
+            Mode::Slots => "slots",
+            Mode::Paper => "paper",
+            Mode::Engine => "engine",
+        }
+    }
 }
 
 /// What a queue that counts requests knows of those of a provider.
@@ -118,6 +133,8 @@ pub struct Feedback {
     pub progress: Option<Progress>,
     /// Another connection that is alive offers the same provider.
     pub contested: bool,
+    /// Where an engine leads the clients: the provider's weight beside the mean of all.
+    pub share: Option<f64>,
 }
 
 /// What a `drain` or `resume` left behind.
@@ -172,7 +189,7 @@ impl Reply {
         let _ = match self {
             Reply::Ok => out.write_all(b"ok"),
             Reply::Feedback(s) => {
-                let mode = if s.mode == Mode::Slots { "slots" } else { "paper" };
+                let mode = s.mode.word();
                 let active = Thousandths(s.active);
                 let _ = write!(
                     out,
@@ -184,6 +201,9 @@ impl Reply {
                     let (held, usual) = (Thousandths(held * 1e3), Thousandths(usual * 1e3));
                     let _ = write!(out, " now={now} ended={ended} held={held}ms usual={usual}ms");
                     let _ = write!(out, " queued={queued}");
+                }
+                if let Some(share) = s.share {
+                    let _ = write!(out, " share={}", Thousandths(share));
                 }
                 out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
@@ -251,11 +271,8 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         }));
     }
     let active = decimal::parse(key_value::find(line, "active")?)?;
-    let mode = match key_value::find(line, "mode")? {
-        "slots" => Mode::Slots,
-        "paper" => Mode::Paper,
-        _ => return None,
-    };
+    let word = key_value::find(line, "mode")?;
+    let mode = Mode::ALL.into_iter().find(|mode| mode.word() == word)?;
     Some(Reply::Feedback(Feedback {
         active,
         granted: key_value::find(line, "granted")?.parse().ok()?,
@@ -263,6 +280,7 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         mode,
         progress: progress(line),
         contested: key_value::find(line, "contested") == Some("yes"),
+        share: key_value::find(line, "share").and_then(decimal::parse),
     }))
 }
 
@@ -320,6 +338,8 @@ mod tests {
             "ok active=0.000 granted=1 waiting=3 mode=paper",
             "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms \
              usual=20.000ms queued=3 contested=yes",
+            "ok active=0.000 granted=0 waiting=0 mode=engine now=0 ended=0 held=0.000ms \
+             usual=0.000ms queued=0 share=1.333",
             "ok discarded=100",
             "ok services=2 active=3 offering=yes",
             "10.0.0.7:80",

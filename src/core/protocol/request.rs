@@ -81,6 +81,9 @@ pub enum Request {
     Status {
         /// Only this one.
         service: Option<ServiceName>,
+        /// For so long, an engine leads the clients of the service by what this reader
+        /// tells it: it grants nothing.
+        export: Option<Span>,
     },
 }
 
@@ -221,8 +224,13 @@ const COMMANDS: [Command; 8] = [
     },
     Command {
         word: "status",
-        parameters: &["service"],
-        parse: |p| Ok(Request::Status { service: p.optional("service", word)? }),
+        parameters: &["service", "export"],
+        parse: |p| {
+            Ok(Request::Status {
+                service: p.optional("service", word)?,
+                export: p.optional("export", word)?,
+            })
+        },
     },
 ];
 
@@ -284,7 +292,9 @@ impl Request {
             Request::Resume { provider, service } => {
                 url.command("resume").always("provider", provider).if_some("service", service)
             }
-            Request::Status { service } => url.command("status").if_some("service", service),
+            Request::Status { service, export } => {
+                url.command("status").if_some("service", service).if_some("export", export)
+            }
         };
         line.extend_from_slice(url.text.as_bytes());
         line.push(b'\n');

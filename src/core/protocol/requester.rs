@@ -115,7 +115,7 @@ mod tests {
     fn a_status_is_one_answer_and_numbered_ones_may_come_before_it() {
         let mut asking = Requester::default();
         for purpose in ['a', 'b', 'c'] {
-            asking.send(&"b", &Request::Status { service: None }, purpose);
+            asking.send(&"b", &Request::Status { service: None, export: None }, purpose);
         }
         asking.send(&"b", &Request::Done { id: 9, result: RequestResult::Good }, 'd');
         asking.receive(b"10.0.0.7:80 id=3\nqueue waiting=0\nprovider address=10.0.0.7:80\n");
@@ -136,7 +136,7 @@ mod tests {
             Ok(Some(Matched::InOrder('c', Reply::Status(String::new()))))
         );
         assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('d', Reply::Ok))));
-        asking.send(&"b", &Request::Status { service: None }, 'e');
+        asking.send(&"b", &Request::Status { service: None, export: None }, 'e');
         for _ in 0..STATUS_BYTES_MAX / 1000 {
             asking.receive(&[b"provider ", &[b'x'; 990][..], b"\n"].concat());
             assert_eq!(asking.next_reply(), Ok(None));

@@ -199,7 +199,7 @@ mod tests {
         let mut responder = Responder::default();
         responder.receive(b"a\nb\npegasus://b/status\nc\nd\ne\npegasus://b/status\n");
         let (slot, request) = responder.next_request().unwrap();
-        assert_eq!((slot, request), (Some(2), Request::Status { service: None }));
+        assert_eq!((slot, request), (Some(2), Request::Status { service: None, export: None }));
         responder.reply(slot, Reply::Status(String::new()));
         assert_eq!(responder.next_request(), None);
         assert!(responder.closing() && !responder.finished());

@@ -223,6 +223,7 @@ impl ProviderPool {
             mode: member.mode,
             progress: Some(member.progress()),
             contested: false,
+            share: None,
         };
         if member.stats.service_time > typical
             && member.stats.samples > 0
@@ -271,6 +272,24 @@ impl ProviderPool {
         let progress = Progress { now: member.stats.active, ..Progress::default() };
         let active = f64::from(member.stats.active);
         Feedback { active, mode: member.mode, progress: Some(progress), ..Feedback::default() }
+    }
+
+    /// The weight of a provider beside the mean of those that get requests now; 1: the
+    /// same as the others, or it is not known.
+    pub fn share(&self, provider: Provider, now: Moment) -> f64 {
+        let weight = |member: &PoolMember| f64::from(member.stats.weight);
+        let open = || {
+            self.members().filter(|member| {
+                member.availability(now) != Availability::Unavailable && member.stats.capacity > 0
+            })
+        };
+        let (sum, count) =
+            open().fold((0.0, 0.0), |(sum, count), member| (sum + weight(member), count + 1.0));
+        let own = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
+        match own {
+            Some(own) if sum > 0.0 => weight(own) * count / sum,
+            _ => 1.0,
+        }
     }
 
     /// The median of the times that requests take at the providers; looked up

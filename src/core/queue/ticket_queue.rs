@@ -16,7 +16,7 @@ use crate::base::ticket::{Offer, Weight};
 use crate::base::time::{Moment, Span};
 use crate::base::timer_queue::TimerQueue;
 use crate::protocol::peer_key::PeerKey;
-use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
+use crate::protocol::reply::{ErrorCode, Mode, ProtocolError, Reply};
 use crate::protocol::request::{Next, Request};
 use crate::protocol::responder::ReplySlot;
 use crate::scheduler::interface::Scheduler;
@@ -33,6 +33,10 @@ pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 pub const IDS_MAX: usize = 1 << 17;
 /// How often providers whose lease ended are looked for.
 const SWEEP: Span = Span::from_secs(1);
+/// A service that was asked for a provider within this time is not only exported.
+const ASKED_MEMORY: Span = Span::from_secs(10);
+/// The longest time for which a reader may say that an engine leads the clients.
+const EXPORT_MAX: Span = Span::from_secs(3600);
 
 #[derive(Debug)]
 struct PendingNext {
@@ -53,6 +57,10 @@ struct ServiceState {
     refused: u64,
     /// When it will be looked whether time alone has made a candidate.
     watched: Moment,
+    /// Until then an engine leads clients by what a reader tells it.
+    exported_until: Moment,
+    /// When a provider was asked for last.
+    asked_at: Option<Moment>,
 }
 
 impl ServiceState {
@@ -62,6 +70,11 @@ impl ServiceState {
             self.watched = at;
             timers.schedule(at, Timer::Turns { service: key });
         }
+    }
+
+    /// Whether an engine alone leads the clients: nobody asks this queue.
+    fn is_only_exported(&self, now: Moment) -> bool {
+        now < self.exported_until && self.asked_at.is_none_or(|at| now.since(at) >= ASKED_MEMORY)
     }
 
     fn plugin_ready(&self) -> bool {
@@ -314,10 +327,24 @@ impl TicketQueue {
             Request::Resume { provider, service } => {
                 Ok(self.resume(provider.resolve(peer), service, now))
             }
-            Request::Status { service } => Ok(Reply::Status(self.status(service, now))),
+            Request::Status { service, export } => {
+                self.note_export(service, export, now);
+                Ok(Reply::Status(self.status(service, now)))
+            }
         };
         let reply = reply.unwrap_or_else(|error| Reply::Error { error, id: None });
         self.reply(connection, slot, reply);
+    }
+
+    /// A reader tells an engine of this service, or of all.
+    fn note_export(&mut self, service: Option<ServiceName>, export: Option<Span>, now: Moment) {
+        let Some(export) = export else { return };
+        for key in self.services.keys() {
+            let named = |state: &&mut ServiceState| service.is_none_or(|name| name == state.name);
+            if let Some(state) = self.services.get_mut(key).filter(named) {
+                state.exported_until = state.exported_until.max(now + export.min(EXPORT_MAX));
+            }
+        }
     }
 
     fn reply(&mut self, connection: Key, slot: ReplySlot, reply: Reply) {
@@ -346,6 +373,8 @@ impl TicketQueue {
             granted: 0,
             refused: 0,
             watched: Moment::NEVER,
+            exported_until: Moment::ZERO,
+            asked_at: None,
         });
         self.by_name.insert(service, key);
         Some(key)
@@ -452,6 +481,10 @@ impl TicketQueue {
         }
         let mut feedback = state.pool.offer(offer, now);
         feedback.contested = other.is_some();
+        if state.is_only_exported(now) {
+            feedback.mode = Mode::Engine;
+            feedback.share = Some(state.pool.share(offer.provider, now));
+        }
         if let Some(progress) = &mut feedback.progress {
             progress.queued = state.waiting.len() as u64;
         }
@@ -521,6 +554,9 @@ impl TicketQueue {
         let Some(key) = key else {
             return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
         };
+        if let Some(state) = self.services.get_mut(key) {
+            state.asked_at = Some(now);
+        }
         // Requests that wait go first.
         let has_waiting = self.services.get(key).is_some_and(|state| !state.waiting.is_empty());
         if has_waiting {

@@ -120,7 +120,7 @@ impl World {
             return String::from("queue waiting=0 \n");
         };
         let (connection, order) = (host.observer, Some(0));
-        let request = Request::Status { service: None };
+        let request = Request::Status { service: None, export: None };
         machine.handle_input(
             ticket_queue::Input::Request { connection, slot: order, request },
             self.now,

@@ -686,3 +686,30 @@ fn other_schedulers_from_now_on() {
          0s r pegasus://b/next?id=6 => 10.0.0.2 id=6",
     );
 }
+
+#[test]
+fn monitors_hear_that_an_engine_leads_while_nobody_asks() {
+    told(
+        "0s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 => ok…
+         0s b pegasus://b/ticket?provider=10.0.0.2&tickets=1&capacity=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=slots…
+         1s e pegasus://b/status?export=5s => queue…
+         2s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=engine now=0 ended=0 held=0.000ms \
+                usual=0.000ms queued=0 share=1.500
+         2s b pegasus://b/ticket?provider=10.0.0.2&tickets=3&capacity=9&weight=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=engine now=0 ended=0 held=0.000ms \
+                usual=0.000ms queued=0 share=1.500
+         6s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=slots…
+         7s e pegasus://b/status?service=other&export=5s => queue…
+         7s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=slots…
+         7s e pegasus://b/status?service=default&export=1h => queue…
+         7s r pegasus://b/next => 10.0.0.1
+         8s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 \
+             => ok active=0.000 granted=1 waiting=0 mode=paper…
+         17s a pegasus://b/ticket?provider=10.0.0.1&tickets=3&capacity=9 \
+             => ok active=0.000 granted=0 waiting=0 mode=engine…",
+    );
+}

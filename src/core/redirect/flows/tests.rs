@@ -65,7 +65,7 @@ impl Story {
         while let Some(output) = self.flows.poll_output() {
             let deed = match output {
                 Output::SendToQueue(Request::Status { .. }) if !self.looks => continue,
-                Output::SendToQueue(Request::Status { service }) => {
+                Output::SendToQueue(Request::Status { service, .. }) => {
                     format!("look {}", service.unwrap())
                 }
                 Output::SendToQueue(request) => {

@@ -24,7 +24,7 @@ impl Flows {
         self.watch.schedule(open().next().is_some(), now);
         let old = open().filter(|flow| now.since(flow.opened) >= POLL_INTERVAL);
         for service in self.watch.poll_services(old.map(|flow| flow.service)) {
-            let request = Request::Status { service: Some(service) };
+            let request = Request::Status { service: Some(service), export: None };
             self.outputs.push_back(Output::SendToQueue(request));
         }
     }

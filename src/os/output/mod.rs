@@ -1,0 +1,14 @@
+//! Whether standard output still has a reader.
+//!
+//! A back end has: `wait_until_reader_left`, which returns when the pipe of standard output
+//! has lost its reader, or never.
+
+#[cfg(unix)]
+mod poll;
+#[cfg(unix)]
+pub use poll::wait_until_reader_left;
+
+#[cfg(not(unix))]
+mod none;
+#[cfg(not(unix))]
+pub use none::wait_until_reader_left;

@@ -1,0 +1,425 @@
+//! Engines that lead the clients: the kernel by nft, HAProxy and nginx, all real.
+
+use crate::support::namespace;
+use crate::support::pegasus::{command, Queue};
+use crate::support::process::{bind_to_parent, run, Process};
+use crate::support::provider::Provider;
+use crate::support::socket::{connect, connect_from};
+use crate::support::{free_port, installed, output, tool, until, Directory, PATIENCE};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// The command for a service of a queue.
+fn export(engine: &str, queue: SocketAddr, settings: &[&str], options: &[&str]) -> Command {
+    let mut command = command("export", settings);
+    command.args([engine, "-s", "web", &queue.to_string()]).args(options);
+    command
+}
+
+/// What it prints.
+#[track_caller]
+fn exported(engine: &str, queue: SocketAddr, settings: &[&str], options: &[&str]) -> String {
+    output(&mut export(engine, queue, settings, options))
+}
+
+/// Lets a provider offer.
+#[track_caller]
+fn offer(queue: &Queue, provider: SocketAddr, tickets: u32) {
+    let message =
+        format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=100&lease=5m");
+    let answer = queue.ask(&message);
+    assert!(answer.starts_with("ok "), "{answer}");
+}
+
+/// A pipe: what is read, what is written.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut ends = [0; 2];
+    // SAFETY: the call fills in the two descriptors, which belong to nobody else.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+    }
+}
+
+/// A command of which standard output goes to the other end.
+#[track_caller]
+fn follower(engine: &str, queue: SocketAddr, settings: &[&str], stdout: OwnedFd) -> Process {
+    let settings = [settings, &["monitor_interval=100ms"]].concat();
+    let mut command = export(engine, queue, &settings, &["--follow"]);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    Process::start_as_is("export", &mut command)
+}
+
+/// The name that a provider at this address sends.
+fn who(address: SocketAddr) -> String {
+    let mut name = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_to_string(&mut name).unwrap();
+    name
+}
+
+fn count(address: SocketAddr, clients: usize, name: &str) -> usize {
+    (0..clients).filter(|_| who(address) == name).count()
+}
+
+#[test]
+fn the_kernel_leads_clients_by_the_weights() {
+    namespace::alone(|| {
+        let queue = Queue::start(&[]);
+        let (one, two) = (Provider::named("one"), Provider::named("two"));
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let listen = format!("service_web_listen={place} {place}/udp");
+        offer(&queue, one.address, 1);
+        offer(&queue, two.address, 3);
+        let datagrams = UdpSocket::bind(two.address).unwrap();
+        let rules = exported("nft", queue.address, &[&listen], &[]);
+        let (status, _, errors) = run(tool("nft").args(["-c", "-f", "-"]), rules.as_bytes());
+        assert_eq!((status, errors.as_str()), (0, ""), "{rules}");
+        // Twice, for the table replaces itself.
+        for _ in 0..2 {
+            let (status, _, errors) = run(tool("nft").args(["-f", "-"]), rules.as_bytes());
+            assert_eq!((status, errors.as_str()), (0, ""), "{rules}");
+        }
+        // 200 of 800 are expected; seven standard deviations are 86.
+        let first = count(place, 800, "one");
+        assert!((114..=286).contains(&first), "{first} of 800 instead of a quarter");
+        // The other one takes no datagrams, so all that arrive are for the second.
+        datagrams.set_nonblocking(true).unwrap();
+        until("a datagram arrives", || {
+            let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            client.send_to(b"hello", place).unwrap();
+            datagrams.recv(&mut [0; 16]).is_ok()
+        });
+    });
+}
+
+#[test]
+fn a_client_address_keeps_its_provider_in_the_kernel() {
+    namespace::alone(|| {
+        let queue = Queue::start(&[]);
+        let (one, two) = (Provider::named("one"), Provider::named("two"));
+        let port = free_port();
+        let place = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let listen = format!("service_web_listen=*:{port}");
+        let settings = [listen.as_str(), "service_web_affinity=source"];
+        offer(&queue, one.address, 1);
+        offer(&queue, two.address, 1);
+        // Sockets that are bound to one of the many addresses of loopback.
+        let from = |last: u8| {
+            let mut socket = connect_from(Ipv4Addr::new(127, 0, 0, last), place);
+            let mut name = String::new();
+            socket.read_to_string(&mut name).unwrap();
+            name
+        };
+        let mut before: Vec<String> = Vec::new();
+        for round in 0..3 {
+            let rules = exported("nft", queue.address, &settings, &[]);
+            let (status, _, errors) = run(tool("nft").args(["-f", "-"]), rules.as_bytes());
+            assert_eq!((status, errors.as_str()), (0, ""), "{rules}");
+            let names: Vec<String> = (2..34).map(from).collect();
+            let (ones, twos) = (
+                names.iter().filter(|name| *name == "one").count(),
+                names.iter().filter(|name| *name == "two").count(),
+            );
+            assert!(ones > 3 && twos > 3 && ones + twos == 32, "{names:?}");
+            assert!(round == 0 || names == before, "{before:?} became {names:?}");
+            before = names;
+        }
+    });
+}
+
+#[test]
+fn the_kernel_hears_of_providers_that_join_drain_and_leave() {
+    namespace::alone(|| {
+        let queue = Queue::start(&[]);
+        let (one, two) = (Provider::echo(), Provider::named("two"));
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let listen = format!("service_web_listen={place}");
+        offer(&queue, one.address, 1);
+        let (read, write) = pipe();
+        let mut nft = tool("nft");
+        nft.arg("-i").stdin(read).stdout(Stdio::null()).stderr(Stdio::piped());
+        let nft = Process::start_as_is("nft", &mut nft);
+        let mut follower = follower("nft", queue.address, &[&listen], write);
+        let leads_to = |provider: SocketAddr| {
+            let table =
+                tool("nft").args(["list", "table", "inet", "pegasus_web"]).output().unwrap();
+            String::from_utf8_lossy(&table.stdout).contains(&format!("dnat ip to {provider}"))
+        };
+        until("the first one is there", || leads_to(one.address));
+        let mut old = connect(place);
+        old.write_all(b"before").unwrap();
+        old.read_exact(&mut [0; 6]).unwrap();
+
+        offer(&queue, two.address, 1);
+        until("the second one joins", || leads_to(two.address));
+        let drained = queue.ask(&format!("drain?service=web&provider={}", one.address));
+        assert!(drained.starts_with("ok "), "{drained}");
+        until("the first one is drained", || !leads_to(one.address));
+        assert_eq!(count(place, 50, "two"), 50);
+        // Who is there stays.
+        old.write_all(b"after!").unwrap();
+        let mut echo = [0; 6];
+        old.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"after!");
+
+        queue.ask(&format!("resume?service=web&provider={}", one.address));
+        until("the first one is back", || leads_to(one.address));
+        queue.ask(&format!("withdraw?service=web&provider={}", two.address));
+        until("the second one leaves", || !leads_to(two.address));
+        assert!(leads_to(one.address) && follower.runs());
+        assert_eq!(nft.log(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_was_printed_stands_while_the_queue_is_away() {
+    let port = free_port();
+    let mut queue = Queue::at(port, &[]);
+    let address = queue.address;
+    let one = SocketAddr::from(([10, 0, 0, 1], 80));
+    let two = SocketAddr::from(([10, 0, 0, 2], 80));
+    offer(&queue, one, 1);
+    let (read, write) = pipe();
+    let mut lines = BufReader::new(File::from(read)).lines().map(Result::unwrap);
+    let mut follower = follower("nft", address, &["service_web_listen=*:80"], write);
+    assert!(lines.next().unwrap().contains("dnat ip to 10.0.0.1:80"));
+    queue.kill();
+    follower.says(&["what was printed last stands"]);
+    queue = Queue::at(port, &[]);
+    // The queue was started anew and knows one provider, which is another one.
+    offer(&queue, two, 1);
+    let both = lines.next().unwrap();
+    assert!(both.contains("10.0.0.1:80") && both.contains("10.0.0.2:80"), "{both}");
+    // The first one never comes back.
+    let last = lines.next().unwrap();
+    assert!(!last.contains("10.0.0.1:80") && last.contains("10.0.0.2:80"), "{last}");
+    assert_eq!(follower.log_with(&["stands"]).len(), 1, "{:?}", follower.log());
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_follower() {
+    let queue = Queue::start(&[]);
+    let (read, write) = pipe();
+    let mut follower = follower("nginx", queue.address, &[], write);
+    let mut reader = BufReader::new(File::from(read));
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "upstream pegasus_web {\n");
+    // Nothing changes, so that nothing is written: it leaves all the same.
+    drop(reader);
+    assert_eq!(follower.ends(), 74);
+}
+
+/// A HAProxy with an empty backend, and its runtime API.
+struct Haproxy {
+    address: SocketAddr,
+    directory: Directory,
+    _process: Process,
+}
+
+impl Haproxy {
+    #[track_caller]
+    fn start(servers: &str) -> Haproxy {
+        let directory = Directory::new();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let file = directory.write(
+            "haproxy.cfg",
+            &format!(
+                "global\n stats socket {} level admin\n\
+                 defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+                 frontend web\n bind {address}\n default_backend pegasus_web\n\
+                 backend pegasus_web\n balance roundrobin\n{servers}",
+                directory.file("api")
+            ),
+        );
+        let process = Process::start("haproxy", tool("haproxy").args(["-db", "-f", &file]));
+        let haproxy = Haproxy { address, directory, _process: process };
+        until("HAProxy is ready", || haproxy.connect().is_ok());
+        haproxy
+    }
+
+    fn connect(&self) -> std::io::Result<UnixStream> {
+        UnixStream::connect(self.directory.file("api"))
+    }
+
+    #[track_caller]
+    fn ask(&self, commands: &str) -> String {
+        let mut stream = self.connect().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(commands.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Name, address, state and weight of each server: 0 stopped, 2 running; 0 in use,
+    /// 1 in maintenance, 8 drained.
+    fn servers(&self) -> Vec<[String; 4]> {
+        let state = self.ask("show servers state pegasus_web\n");
+        let mut lines = state.lines();
+        let header: Vec<&str> = lines.nth(1).unwrap()[2..].split(' ').collect();
+        let column = |name| header.iter().position(|column| *column == name).unwrap();
+        let columns = [
+            column("srv_name"),
+            column("srv_port"),
+            column("srv_admin_state"),
+            column("srv_uweight"),
+        ];
+        let row = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            columns.map(|column| words[column].to_string())
+        };
+        lines.filter(|line| !line.is_empty()).map(row).collect()
+    }
+}
+
+/// The row of [`Haproxy::servers`] for a provider.
+fn row(provider: &Provider, state: &str, weight: &str) -> [String; 4] {
+    let port = provider.address.port();
+    let name = format!("pegasus_web_127.0.0.1_{port}");
+    [name, port.to_string(), state.to_string(), weight.to_string()]
+}
+
+#[test]
+fn haproxy_gets_the_servers_that_it_lacks_and_loses_the_others() {
+    let queue = Queue::start(&[]);
+    let (one, two) = (Provider::named("one"), Provider::named("two"));
+    let haproxy =
+        Haproxy::start(&format!(" server old 127.0.0.1:9\n server kept {}\n", two.address));
+    offer(&queue, one.address, 1);
+    offer(&queue, two.address, 3);
+    let socket = haproxy.directory.file("api");
+    let commands = exported("haproxy", queue.address, &[], &["--socket", &socket]);
+    let answer = haproxy.ask(&commands);
+    let mut wanted = vec![row(&one, "0", "1"), row(&two, "0", "3")];
+    wanted[1][0] = "kept".to_string();
+    let mut servers = haproxy.servers();
+    servers.sort();
+    wanted.sort();
+    assert_eq!(servers, wanted, "{commands}\n{answer}");
+    // Turns in proportion to the weights; where in them each of its threads is, is not told.
+    let first = count(haproxy.address, 40, "one");
+    assert!((6..=14).contains(&first), "{first} of 40 instead of a quarter");
+    // What is as it should be is told again, and changes nothing.
+    haproxy.ask(&exported("haproxy", queue.address, &[], &["--socket", &socket]));
+    assert_eq!(haproxy.servers().len(), 2);
+}
+
+#[test]
+fn haproxy_is_followed_through_its_runtime_api() {
+    let queue = Queue::start(&[]);
+    let (one, two) = (Provider::named("one"), Provider::named("two"));
+    let haproxy = Haproxy::start("");
+    offer(&queue, one.address, 2);
+    offer(&queue, two.address, 2);
+    let stream = haproxy.connect().unwrap();
+    let mut answers = stream.try_clone().unwrap();
+    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    let follower = follower("haproxy", queue.address, &[], stream.into());
+    let is = |what: &str, mut wanted: Vec<[String; 4]>| {
+        wanted.sort();
+        until(what, || {
+            let mut servers = haproxy.servers();
+            servers.sort();
+            servers == wanted
+        });
+    };
+    is("both serve", vec![row(&one, "0", "2"), row(&two, "0", "2")]);
+    offer(&queue, one.address, 6);
+    is("one has another weight", vec![row(&one, "0", "6"), row(&two, "0", "2")]);
+    queue.ask(&format!("drain?service=web&provider={}", one.address));
+    is("one is drained", vec![row(&one, "8", "6"), row(&two, "0", "2")]);
+    assert_eq!(count(haproxy.address, 10, "two"), 10);
+    queue.ask(&format!("resume?service=web&provider={}", one.address));
+    is("one is back", vec![row(&one, "0", "6"), row(&two, "0", "2")]);
+    queue.ask(&format!("withdraw?service=web&provider={}", two.address));
+    is("two has left", vec![row(&one, "0", "6")]);
+    offer(&queue, two.address, 1);
+    is("two is back", vec![row(&one, "0", "6"), row(&two, "0", "1")]);
+    drop(follower);
+}
+
+#[test]
+fn nginx_finds_nothing_wrong_with_the_block() {
+    let queue = Queue::start(&[]);
+    let directory = Directory::new();
+    let check = |block: &str| {
+        let text = format!(
+            "pid {};\nerror_log stderr;\nevents {{}}\nhttp {{\n{block}\nserver {{ listen \
+             127.0.0.1:{}; access_log off; location / {{ proxy_pass http://pegasus_web; }} }} }}\n",
+            directory.file("pid"),
+            free_port()
+        );
+        let file = directory.write("nginx.conf", &text);
+        let (status, _, errors) = run(tool("nginx").args(["-t", "-c", &file]), b"");
+        assert_eq!(status, 0, "{text}\n{errors}");
+    };
+    check(&exported("nginx", queue.address, &[], &[]));
+    offer(&queue, SocketAddr::from(([127, 0, 0, 1], 8001)), 2);
+    offer(&queue, "[::1]:8002".parse().unwrap(), 3);
+    queue.ask("drain?service=web&provider=[::1]:8002");
+    let block = exported("nginx", queue.address, &["service_web_affinity=source"], &[]);
+    assert!(block.contains("server 127.0.0.1:8001 weight=2;"), "{block}");
+    assert!(block.contains("server [::1]:8002 down;") && block.contains("hash "), "{block}");
+    check(&block);
+}
+
+/// ipvsadm does not even read its input where the kernel has no IPVS.
+#[test]
+fn ipvsadm_restores_what_it_is_given() {
+    let queue = Queue::start(&["service_web_scheduler=shortest-delay"]);
+    offer(&queue, SocketAddr::from(([10, 0, 0, 1], 80)), 2);
+    offer(&queue, "[fd00::1]:80".parse().unwrap(), 3);
+    offer(&queue, SocketAddr::from(([10, 0, 0, 2], 81)), 1);
+    queue.ask("drain?service=web&provider=10.0.0.2:81");
+    let settings = ["service_web_listen=*:80 192.0.2.1:80 [2001:db8::1]:80 192.0.2.1:53/udp"];
+    let lines = exported("ipvsadm", queue.address, &settings, &[]);
+    let wanted = "-A -t 192.0.2.1:80 -s sed\n\
+        -a -t 192.0.2.1:80 -r 10.0.0.1:80 -m -w 2\n\
+        -a -t 192.0.2.1:80 -r 10.0.0.2:81 -m -w 0\n\
+        -A -t [2001:db8::1]:80 -s sed\n\
+        -a -t [2001:db8::1]:80 -r [fd00::1]:80 -m -w 3\n\
+        -A -u 192.0.2.1:53 -s sed\n\
+        -a -u 192.0.2.1:53 -r 10.0.0.1:80 -m -w 2\n\
+        -a -u 192.0.2.1:53 -r 10.0.0.2:81 -m -w 0\n";
+    assert_eq!(lines, wanted);
+    if installed("ipvsadm").is_none() {
+        return eprintln!("SKIPPED: no ipvsadm");
+    }
+    namespace::alone(|| {
+        let ready =
+            bind_to_parent(tool("ipvsadm").arg("-Ln").stdout(Stdio::null()).stderr(Stdio::null()))
+                .status();
+        if !ready.unwrap().success() {
+            return eprintln!("SKIPPED: no IPVS in this kernel");
+        }
+        let (status, _, errors) = run(tool("ipvsadm").arg("--restore"), lines.as_bytes());
+        assert_eq!((status, errors.as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn wrong_usage_is_told() {
+    let queue = Queue::start(&[]);
+    let fails = |arguments: &[&str], status: i32, word: &str| {
+        let (code, out, errors) = run(command("export", &[]).args(arguments), b"");
+        assert_eq!((code, out.as_str()), (status, ""), "{arguments:?}: {errors}");
+        assert!(errors.contains(word), "{arguments:?}: {errors}");
+    };
+    let address = queue.address.to_string();
+    fails(&[], 64, "which engine");
+    fails(&["pf", "-s", "web", &address], 64, "nft");
+    fails(&["nft", &address], 64, "which service");
+    fails(&["nft", "-s", "web", &address], 78, "service_web_listen");
+    fails(&["ipvsadm", "-s", "web", "--listen", "*:80", &address], 78, "not *");
+    fails(&["nft", "-s", "web", "--listen", "lb1:80", &address], 64, "not a name");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    fails(&["nginx", "-s", "web", &nobody], 69, &nobody);
+}
