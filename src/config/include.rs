@@ -3,8 +3,7 @@
 //! Owns which files an `include=` means, in which order, how many there may be, and that
 //! none is read twice, so that no circle is possible.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The largest file, in bytes.
@@ -36,13 +35,11 @@ impl Files {
             return Err(format!("more than {FILES_MAX} files"));
         }
         self.0.push((identity, place.to_string()));
-        let mut text = String::new();
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(format!("file too large: more than {FILE_BYTES_MAX} bytes"));
+        let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+        if length > FILE_BYTES_MAX {
+            return Err(format!("file too large: {length} bytes (limit {FILE_BYTES_MAX})"));
         }
-        Ok(text)
+        fs::read_to_string(path).map_err(|error| error.to_string())
     }
 }
 
