@@ -571,6 +571,19 @@ pub const SECTIONS: &[Section] = &[
                 },
             ),
             service(
+                "service_NAME_proxy_unique_id",
+                "off",
+                "on: a PROXY header of v2 carries a UNIQUE_ID of the connection.",
+                |s, v| {
+                    s.proxy_unique_id = match v {
+                        "on" => true,
+                        "off" => false,
+                        _ => return Err("neither on nor off".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
                 "service_NAME_accept_proxy",
                 "",
                 "Trusted front proxies: their PROXY header sets the client's address.",

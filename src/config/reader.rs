@@ -230,6 +230,10 @@ impl ConfigReader {
                 let why = "v1 works for TCP only (use v2, or another service for /udp)";
                 self.errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
             }
+            if service.proxy_unique_id && service.proxy_protocol != Some(Version::V2) {
+                let why = format!("only v2 carries it: set service_{key}_proxy_protocol=v2");
+                self.errors.push(ConfigError(format!("{}: {why}", at("proxy_unique_id"))));
+            }
             let only_udp = !service.listen.is_empty()
                 && transports.clone().all(|spoken| spoken == Transport::Udp);
             if !service.accept_proxy.is_empty() && only_udp {

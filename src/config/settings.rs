@@ -115,6 +115,8 @@ pub struct ServiceSettings {
     pub affinity_timeout: Span,
     /// The version of the PROXY header that providers get.
     pub proxy_protocol: Option<Version>,
+    /// Whether a header of version 2 identifies the connection.
+    pub proxy_unique_id: bool,
     /// Networks whose PROXY header is trusted.
     pub accept_proxy: Vec<Cidr>,
     /// When its UDP flows end.
@@ -173,6 +175,7 @@ impl ServiceSettings {
             affinity: false,
             affinity_timeout: Span::ZERO,
             proxy_protocol: None,
+            proxy_unique_id: false,
             accept_proxy: Vec::new(),
             udp: FlowLimits::default(),
             fallback: Vec::new(),

@@ -33,6 +33,7 @@ mod own_listeners;
 mod permission;
 mod plugins;
 mod proxy;
+mod proxy_oracles;
 mod real_protocols;
 mod relay;
 mod reload;

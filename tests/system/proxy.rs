@@ -502,12 +502,45 @@ fn what_cannot_be_is_a_mistake_of_the_configuration() {
             "service_web_listen=*:53/udp\nservice_web_accept_proxy=::/0\n",
             "2: service_web_accept_proxy=::/0: this works for TCP only",
         ),
+        (
+            "service_web_proxy_protocol=v1\nservice_web_proxy_unique_id=on\n",
+            "2: service_web_proxy_unique_id=on: only v2 carries it",
+        ),
     ] {
         let conf = directory.write("pegasus.conf", lines);
         let (status, _, errors) = run(program().args(["redirect", "-t", "-c", &conf]), b"");
         assert_eq!(status, 78, "{errors}");
         assert!(errors.contains(&format!("{conf}:{mistake}")), "{errors}");
     }
+}
+
+#[test]
+fn a_connection_gets_an_identity_where_its_front_proxy_gave_none() {
+    const LENGTH: usize = V2_BYTES + 3 + 32;
+    let provider = Provider::echo();
+    let settings = [V2, "service_web_proxy_unique_id=on", ACCEPT];
+    let balancer = Balancer::before(&[provider.address], &settings);
+    let told: SocketAddr = "192.0.2.1:1".parse().unwrap();
+    let visit = |tlvs: &[u8]| {
+        let mut header = v2(false, told, balancer.address());
+        header[15] += tlvs.len() as u8;
+        header.extend(tlvs);
+        let mut client = connect(balancer.address());
+        client.write_all(&header).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        drain(&mut client).0
+    };
+    let ids: Vec<Vec<u8>> = (0..20)
+        .map(|_| {
+            let header = visit(&[4, 0, 1, 9]);
+            assert_eq!(header.len(), LENGTH + 4);
+            assert_eq!(header[V2_BYTES..V2_BYTES + 7], [4, 0, 1, 9, 5, 0, 32]);
+            header[V2_BYTES + 7..].to_vec()
+        })
+        .collect();
+    let different: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+    assert_eq!(visit(&[5, 0, 2, 7, 8])[V2_BYTES..], [5, 0, 2, 7, 8], "that one stays");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! `protocol::proxy_header`.
 
 use super::listen_sockets::ListenSockets;
+use crate::command::seed;
 use crate::config::settings::Settings;
 use crate::net::tunnel::Tunnel;
 use log::{debug, warn};
@@ -16,9 +17,10 @@ use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
 use pegasus_core::protocol::proxy_header::{
-    parse, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX,
+    parse, with_unique_id, Header, ParseStatus, ProxyAddrs, Version, V2_BYTES_MAX,
 };
 use pegasus_core::redirect::redirector::RedirectLog;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -58,12 +60,36 @@ pub enum Identified {
 /// How a service uses the protocol.
 struct ProxyRules {
     send_version: Option<Version>,
+    unique_id: bool,
     trusted: Vec<Cidr>,
 }
 
 impl ProxyRules {
+    /// The values behind the addresses: those of the client's header, and an identity.
+    fn tlvs(&self, received: &[u8], ids: &UniqueIds) -> Vec<u8> {
+        if self.unique_id {
+            with_unique_id(received, ids.next().as_bytes())
+        } else {
+            received.to_vec()
+        }
+    }
+
     fn trusts(&self, proxy: SocketAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(proxy.ip()))
+    }
+}
+
+/// Identities of connections: no other worker has the same start, and none says a number
+/// twice.
+struct UniqueIds {
+    start: u64,
+    count: Cell<u64>,
+}
+
+impl UniqueIds {
+    fn next(&self) -> String {
+        self.count.set(self.count.get().wrapping_add(1));
+        format!("{:016x}{:016x}", self.start, self.count.get())
     }
 }
 
@@ -71,6 +97,7 @@ impl ProxyRules {
 pub struct ProxyProtocol {
     /// Services that use the protocol.
     rules: HashMap<ServiceName, ProxyRules>,
+    ids: UniqueIds,
     /// Connections whose header is not whole yet, and what came of it.
     pending: HashMap<Key, (Arrival, Vec<u8>)>,
     timers: TimerQueue<Key>,
@@ -81,6 +108,7 @@ impl ProxyProtocol {
     pub fn new(settings: &Settings) -> ProxyProtocol {
         let mut proxy_protocol = ProxyProtocol {
             rules: HashMap::new(),
+            ids: UniqueIds { start: seed(), count: Cell::new(0) },
             pending: HashMap::new(),
             timers: TimerQueue::default(),
         };
@@ -95,6 +123,7 @@ impl ProxyProtocol {
             .map(|service| {
                 let rules = ProxyRules {
                     send_version: service.proxy_protocol,
+                    unique_id: service.proxy_unique_id,
                     trusted: service.accept_proxy.clone(),
                 };
                 (service.name, rules)
@@ -115,7 +144,8 @@ impl ProxyProtocol {
         };
         if !rules.trusts(arrival.from) {
             if let Some(version) = rules.send_version {
-                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel), &[]));
+                let tlvs = rules.tlvs(&[], &self.ids);
+                tunnel.set_header(Header::of_stream(version, socket_addrs(arrival, tunnel), &tlvs));
             }
             return Identified::Client(arrival);
         }
@@ -162,8 +192,10 @@ impl ProxyProtocol {
                     tunnel.unread(&received[length..]);
                     let addrs = addrs.unwrap_or_else(|| socket_addrs(arrival, tunnel));
                     let rules = self.rules.get(&arrival.service);
-                    if let Some(version) = rules.and_then(|rules| rules.send_version) {
-                        tunnel.set_header(Header::of_stream(version, addrs, tlvs));
+                    let sends = rules.and_then(|rules| Some((rules.send_version?, rules)));
+                    if let Some((version, rules)) = sends {
+                        let tlvs = rules.tlvs(tlvs, &self.ids);
+                        tunnel.set_header(Header::of_stream(version, addrs, &tlvs));
                     }
                     return Identified::Client(Arrival { from: addrs.source, ..arrival });
                 }
@@ -210,9 +242,10 @@ impl ProxyProtocol {
         to: impl FnOnce() -> Option<IpAddr>,
         port: u16,
     ) -> Option<Header> {
-        self.rules.get(&service)?.send_version?;
+        let rules = self.rules.get(&service).filter(|rules| rules.send_version.is_some())?;
         let to = SocketAddr::new(to().unwrap_or_else(|| unspecified_like(client)), port);
-        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to), &[]))
+        let tlvs = rules.tlvs(&[], &self.ids);
+        Some(Header::v2(Transport::Udp, ProxyAddrs::new(client, to), &tlvs))
     }
 }
 

@@ -271,6 +271,7 @@ fn address(family: u8, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
 }
 
 mod tlv;
+pub use tlv::with_unique_id;
 
 #[cfg(test)]
 mod tests;

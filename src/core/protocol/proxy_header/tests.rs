@@ -117,6 +117,17 @@ fn values_behind_the_addresses_pass_through() {
 }
 
 #[test]
+fn a_value_that_identifies_the_connection_is_added_once() {
+    let own = with_unique_id(&tlvs(&[2]), b"mine");
+    assert_eq!(own, [&tlvs(&[2])[..], &[5, 0, 4], b"mine"].concat());
+    assert_eq!(with_unique_id(&own, b"yours"), own, "that of the front proxy stays");
+    let header = Header::v2(Transport::Tcp, addrs("1.2.3.4:5", "6.7.8.9:10"), &own);
+    assert!(
+        matches!(parse(&header), ParseStatus::Complete { tlvs, .. } if tlvs.len() == own.len())
+    );
+}
+
+#[test]
 fn values_that_do_not_fit_and_wrong_checksums_are_garbled() {
     let addrs = addrs("1.2.3.4:5", "6.7.8.9:10");
     let header = Header::v2(Transport::Tcp, addrs, &tlvs(&[5])).to_vec();

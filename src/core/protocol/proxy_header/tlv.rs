@@ -1,13 +1,38 @@
 //! What version 2 carries behind the addresses: values with a type and a length.
 //!
 //! Owns the check of their lengths and of the checksum (CRC32C) over the whole
-//! header. Knows no other type: values pass through as they are.
+//! header, and the value that identifies a connection. Knows no other type: values pass
+//! through as they are.
 
 use std::ops::Range;
 
 /// The type of the checksum.
 const CRC32C: u8 = 3;
 const CRC32C_BYTES: usize = 4;
+/// The type of the value that identifies a connection.
+const UNIQUE_ID: u8 = 5;
+
+/// Adds a value that identifies the connection, of at most 128 bytes, to those of its
+/// header. One that is there already stays the only one.
+pub fn with_unique_id(tlvs: &[u8], id: &[u8]) -> Vec<u8> {
+    debug_assert!(id.len() <= 128, "the longest that the specification allows");
+    let mut all = tlvs.to_vec();
+    if !kinds(tlvs).any(|kind| kind == UNIQUE_ID) {
+        all.push(UNIQUE_ID);
+        all.extend((id.len() as u16).to_be_bytes());
+        all.extend(id);
+    }
+    all
+}
+
+/// The types of values that were checked.
+fn kinds(mut tlvs: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    std::iter::from_fn(move || {
+        let ([kind, high, low], rest) = tlvs.split_first_chunk()?;
+        tlvs = rest.get(usize::from(u16::from_be_bytes([*high, *low]))..).unwrap_or_default();
+        Some(*kind)
+    })
+}
 
 /// Checks the values that begin at `start` of a whole header.
 pub(super) fn check(header: &[u8], start: usize) -> Result<(), &'static str> {
