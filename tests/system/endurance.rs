@@ -6,6 +6,7 @@ use crate::support::pegasus::Queue;
 use crate::support::socket::connect_from;
 use crate::support::until;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
 
 /// The only host that the lists of [`closed_queue`] name.
 const KNOWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -60,4 +61,53 @@ fn what_a_browser_sends_is_not_obeyed() {
     assert!(browser.hear().starts_with("error bad-url"));
     assert_eq!(browser.hear(), "", "it is closed");
     assert_eq!(queue.status().tickets("10.0.0.7:80"), 5);
+}
+
+#[test]
+fn a_peer_that_asks_without_end_delays_nobody_to_its_end() {
+    const FLOOD: usize = 100_000;
+    let queue = Queue::start(&[]);
+    let providers: Vec<String> = (1..=16).map(|number| format!("10.0.0.{number}")).collect();
+    for provider in &providers {
+        queue.offer(provider, 1000);
+    }
+    let mut honest = queue.connect();
+    let [mut picky, mut curious] = [queue.connect(), queue.connect()];
+    let avoiding = providers.join(",");
+    let flood = thread::scope(|scope| {
+        let flood = scope.spawn(move || {
+            let line = format!("pegasus://b/next?service=web&wait=1ms&avoid={avoiding}\n");
+            picky.write(line.repeat(1000).as_bytes()).unwrap();
+            let line = "pegasus://b/status\n".repeat(FLOOD / 100);
+            curious.write(line.as_bytes()).unwrap();
+            for _ in 0..1000 {
+                assert_eq!(picky.hear(), "error no-ticket");
+            }
+            (0..).map(|_| curious.hear()).filter(|line| line == ".").take(FLOOD / 100).count()
+        });
+        let mut answered = 0;
+        while !flood.is_finished() {
+            assert!(honest.ask("next?service=web&id=1").ends_with(" id=1"));
+            assert_eq!(honest.ask("done?id=1"), "ok");
+            answered += 1;
+        }
+        assert!(answered > 20, "{answered} requests were answered meanwhile");
+        flood.join().unwrap()
+    });
+    assert_eq!(flood, FLOOD / 100);
+}
+
+#[test]
+fn the_source_with_by_far_the_most_connections_makes_room() {
+    let mut queue = Queue::start(&["queue_connections_max=60"]);
+    let mut greedy: Vec<ControlConnection> = (0..60).map(|_| queue.connect()).collect();
+    for line in &mut greedy {
+        assert_eq!(line.ask("next"), "error no-ticket");
+    }
+    for number in 0..10 {
+        let mut newcomer = from(KNOWN, &queue);
+        assert_eq!(newcomer.ask("next"), "error no-ticket", "newcomer {number}");
+    }
+    assert_eq!(greedy[0].ask("next"), "error no-ticket", "its older ones stay");
+    queue.says(&["at most", "MiB"]);
 }

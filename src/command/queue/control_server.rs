@@ -9,7 +9,7 @@ use super::shared::SharedQueue;
 use crate::command::admin::Metrics;
 use crate::command::plugins::Plugins;
 use crate::config::settings::Settings;
-use crate::net::event_loop::{Context, Handler};
+use crate::net::event_loop::{self, Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
 use crate::os::socket::SHORT_READ_DRAINS;
 use log::{debug, info, log, warn, Level};
@@ -19,27 +19,41 @@ use mio::{Interest, Token};
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
 use pegasus_core::protocol::reply::{ErrorCode, Reply};
-use pegasus_core::protocol::responder::Responder;
+use pegasus_core::protocol::request::Request;
+use pegasus_core::protocol::responder::{ReplySlot, Responder};
+use pegasus_core::protocol::send_buffer::OUT_BYTES_MAX;
 use pegasus_core::queue::ticket_queue::{Input, Output, ProviderEvent, QueueLog};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::mem::size_of;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 
 /// A connection without an active or waiting request is closed after this silence.
 const IDLE_MAX: Span = Span::from_secs(600);
 /// Time between searches for idle connections.
 const IDLE_SWEEP: Span = Span::from_secs(10);
-/// When all connections are in use, a new one replaces the oldest that has sent no
-/// request for this time.
-const SILENT_MAX: Span = Span::from_secs(1);
 /// How long a refused connection stays open, so that the peer can read the error.
 const LINGER: Span = Span::from_secs(2);
 /// Most refused connections that stay open.
 const REFUSED_MAX: usize = 256;
 /// Reads of one connection before others get their turn.
 const READS_MAX: usize = 4;
+/// How long the requests of one connection may take before others get their turn.
+const SLICE: Span = Span::from_millis(1);
+/// When all requests of a turn took so long, each further connection gets one.
+const TURN_MAX: Span = Span::from_millis(5);
+/// Bytes that peers have not read. Beyond it nobody gets a status, the only long answer.
+const UNREAD_MAX: usize = 64 << 20;
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// The most memory of so many connections and their answers, in bytes. A peer that does not
+/// read has its send buffer full, and one answer more.
+pub fn memory_max(connections: usize) -> usize {
+    let each = OUT_BYTES_MAX + BUFFER_BYTES + LINE_BYTES_MAX + size_of::<Connection>();
+    connections.saturating_mul(each).saturating_add(UNREAD_MAX)
+}
 
 /// Commands from another thread to a running queue.
 pub enum QueueCommand {
@@ -54,7 +68,7 @@ pub enum QueueCommand {
 
 /// A connection of a peer.
 pub(super) struct Connection {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     /// Its address.
     pub(super) from: SocketAddr,
     pub(super) responder: Responder,
@@ -64,16 +78,23 @@ pub(super) struct Connection {
     pub(super) is_stranger: bool,
     /// Until when it must have proved a key.
     pub(super) deadline: Option<Moment>,
+    /// Connections before it, of all times.
+    pub(super) serial: u64,
+    /// It is read again at the end of this turn, or in the next one.
+    unfinished: bool,
+    /// A request that must wait for the next turn.
+    postponed: Option<(ReplySlot, Request)>,
     readable: bool,
     writable: bool,
     dirty: bool,
     /// The peer has sent a request that it may send.
-    has_sent: bool,
+    pub(super) has_sent: bool,
     /// An event reported an end of the stream that has not been read yet.
     eof_pending: bool,
-    /// The peer has closed its side.
+    /// The peer has closed its side, and whether the queue knows.
     eof: bool,
-    last_active: Moment,
+    eof_told: bool,
+    pub(super) last_active: Moment,
     /// The connection has ended; until then further bytes are discarded.
     linger_until: Option<Moment>,
 }
@@ -82,13 +103,17 @@ pub(super) struct Connection {
 pub struct ControlServer {
     listeners: Listeners<()>,
     pub(super) connections: Slab<Connection>,
-    connections_max: usize,
+    pub(super) connections_max: usize,
     /// Connections with bytes to send, or to close.
     dirty: Vec<Key>,
     /// Connections that used up their reads of this turn.
     pub(super) unfinished: Vec<Key>,
     /// Connections that may not have sent a request yet, in order of arrival.
-    newcomers: VecDeque<Key>,
+    pub(super) newcomers: VecDeque<Key>,
+    admitted: u64,
+    /// How long the requests of this turn took so far, and whether a status was among them.
+    turn_spent: Span,
+    status_given: bool,
     refused: VecDeque<(Moment, TcpStream)>,
     plugins: Plugins,
     pub(super) security: Security,
@@ -129,7 +154,9 @@ impl Handler for ControlServer {
         if connection.eof && !matches!(connection.stream.take_error(), Ok(None)) {
             return self.connection_lost(key, queue, cx);
         }
-        self.read_requests(key, queue, cx);
+        if !connection.unfinished {
+            self.read_requests(key, queue, cx);
+        }
     }
 
     fn on_output(&mut self, output: Output, queue: &mut SharedQueue, cx: &mut Context) {
@@ -252,8 +279,12 @@ impl Handler for ControlServer {
         }
         self.security.renew_budget();
         for key in std::mem::take(&mut self.unfinished) {
-            self.read_requests(key, queue, cx);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.unfinished = false;
+                self.read_requests(key, queue, cx);
+            }
         }
+        (self.turn_spent, self.status_given) = (Span::ZERO, false);
         for key in std::mem::take(&mut self.dirty) {
             self.flush(key, queue, cx);
         }
@@ -276,6 +307,9 @@ impl ControlServer {
             dirty: Vec::new(),
             unfinished: Vec::new(),
             newcomers: VecDeque::new(),
+            admitted: 0,
+            turn_spent: Span::ZERO,
+            status_given: false,
             refused: VecDeque::new(),
             plugins: Plugins::default(),
             security: Security::new(settings),
@@ -323,7 +357,7 @@ impl ControlServer {
     ) {
         let (link, is_stranger) = self.security.begin(from.ip());
         let is_full = self.connections.len() >= self.connections_max;
-        if is_full && !self.displace(is_stranger, queue, cx) {
+        if is_full && !self.displace(from, is_stranger, queue, cx) {
             // Stays open for a moment: closing at once could lose the error.
             let _ = stream.write(b"error busy too many connections\n");
             let _ = stream.shutdown(Shutdown::Write);
@@ -332,6 +366,7 @@ impl ControlServer {
             }
             return self.refused.push_back((cx.now + LINGER, stream));
         }
+        self.admitted += 1;
         let key = self.connections.insert(Connection {
             stream,
             from,
@@ -339,6 +374,10 @@ impl ControlServer {
             link,
             is_stranger,
             deadline: None,
+            serial: self.admitted,
+            unfinished: false,
+            eof_told: false,
+            postponed: None,
             readable: true,
             writable: true,
             dirty: false,
@@ -362,32 +401,6 @@ impl ControlServer {
         if is_stranger {
             self.admit_stranger(key, queue, cx);
         }
-    }
-
-    /// Makes room by closing the connection of a stranger, or the oldest one that has sent
-    /// no allowed request. A stranger takes the place of other strangers only.
-    fn displace(&mut self, for_stranger: bool, queue: &mut SharedQueue, cx: &mut Context) -> bool {
-        if self.displace_stranger(queue, cx) || for_stranger {
-            return self.connections.len() < self.connections_max;
-        }
-        while let Some(key) = self.newcomers.front().copied() {
-            match self.connections.get_mut(key) {
-                Some(connection) if !connection.has_sent => {
-                    if cx.now.since(connection.last_active) < SILENT_MAX {
-                        return false;
-                    }
-                    connection.responder.refuse(ErrorCode::Busy);
-                    if !matches!(connection.link, Link::Secure { .. }) {
-                        let _ = connection.stream.write(connection.responder.out.bytes());
-                    }
-                    self.close(key, queue, cx);
-                    self.newcomers.pop_front();
-                    return true;
-                }
-                _ => drop(self.newcomers.pop_front()),
-            }
-        }
-        false
     }
 
     pub(super) fn close(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
@@ -417,27 +430,26 @@ impl ControlServer {
     /// Reads requests from a connection and handles them.
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
         for reads in 0.. {
-            self.handle_requests(key, queue, cx);
-            if !self.take_records(key, queue, cx) {
+            if !self.handle_requests(key, queue, cx) || !self.take_records(key, queue, cx) {
                 return;
             }
             let Some(connection) = self.connections.get_mut(key) else { return };
+            if connection.eof && !std::mem::replace(&mut connection.eof_told, true) {
+                return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
+            }
             if !connection.readable
                 || (connection.responder.is_backpressured() && connection.linger_until.is_none())
             {
                 return;
             }
             if reads == READS_MAX {
-                cx.skip_sleep = true;
-                return self.unfinished.push(key);
+                return self.go_on_later(key, cx);
             }
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => {
                     connection.readable = false;
                     connection.eof = true;
                     connection.end();
-                    self.handle_requests(key, queue, cx);
-                    return queue.handle_input(Input::ReadClosed { connection: key }, cx.now);
                 }
                 // Further bytes are read and discarded: unread, they would reset the
                 // connection when it is closed, and the error could be lost.
@@ -460,28 +472,71 @@ impl ControlServer {
     }
 
     /// Passes requests to the queue one at a time, so that a full send buffer stops the
-    /// next one.
-    pub(super) fn handle_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+    /// next one. Returns false if the rest must wait for the next turn.
+    pub(super) fn handle_requests(
+        &mut self,
+        key: Key,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) -> bool {
+        let begun = event_loop::now();
+        let slice = if self.turn_spent < TURN_MAX { SLICE } else { Span::ZERO };
+        let mut goes_on = true;
         while let Some(connection) = self.connections.get_mut(key) {
-            let Some((slot, request)) = connection.responder.next_request() else {
-                return self.mark_dirty(key);
+            let next = match connection.postponed.take() {
+                None if !goes_on => None,
+                None => connection.responder.next_request(),
+                postponed => postponed,
             };
-            let mut outputs = std::mem::take(&mut self.outputs);
-            queue.ask(Input::Request { connection: key, slot, request }, cx.now, &mut outputs);
-            let denied = outputs.iter().any(|output| match output {
-                Output::Reply { connection, reply, .. } => *connection == key && is_denied(reply),
-                _ => false,
-            });
-            if !denied {
-                // Only what it may ask for keeps a connection.
-                connection.has_sent = true;
-                connection.last_active = cx.now;
+            let Some((slot, request)) = next else { break };
+            if matches!(request, Request::Status { .. }) {
+                if self.status_given {
+                    connection.postponed = Some((slot, request));
+                    goes_on = false;
+                    break;
+                }
+                self.status_given = true;
+                let unread = |(_, other): (Key, &Connection)| other.responder.out.bytes().len();
+                if self.connections.iter().map(unread).sum::<usize>() > UNREAD_MAX {
+                    let reply = Reply::error(ErrorCode::Busy, "too many answers are not read");
+                    self.on_output(Output::Reply { connection: key, slot, reply }, queue, cx);
+                    continue;
+                }
             }
-            for output in outputs.drain(..) {
-                self.on_output(output, queue, cx);
-            }
-            self.outputs = outputs;
+            self.handle_request(key, slot, request, queue, cx);
+            goes_on = event_loop::now().since(begun) < slice;
         }
+        self.turn_spent = self.turn_spent + event_loop::now().since(begun);
+        self.mark_dirty(key);
+        if !goes_on {
+            self.go_on_later(key, cx);
+        }
+        goes_on
+    }
+
+    fn handle_request(
+        &mut self,
+        key: Key,
+        slot: ReplySlot,
+        request: Request,
+        queue: &mut SharedQueue,
+        cx: &mut Context,
+    ) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        queue.ask(Input::Request { connection: key, slot, request }, cx.now, &mut outputs);
+        let denied = outputs.iter().any(|output| match output {
+            Output::Reply { connection, reply, .. } => *connection == key && is_denied(reply),
+            _ => false,
+        });
+        if let Some(connection) = self.connections.get_mut(key).filter(|_| !denied) {
+            // Only what it may ask for keeps a connection.
+            connection.has_sent = true;
+            connection.last_active = cx.now;
+        }
+        for output in outputs.drain(..) {
+            self.on_output(output, queue, cx);
+        }
+        self.outputs = outputs;
     }
 
     /// Sends pending replies, and closes a connection that has ended.
@@ -520,7 +575,15 @@ impl ControlServer {
             }
         }
         if was_backpressured && !connection.responder.is_backpressured() {
-            cx.skip_sleep = true;
+            self.go_on_later(key, cx);
+        }
+    }
+
+    /// Reads a connection again when others had their turn.
+    pub(super) fn go_on_later(&mut self, key: Key, cx: &mut Context) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        cx.skip_sleep = true;
+        if !std::mem::replace(&mut connection.unfinished, true) {
             self.unfinished.push(key);
         }
     }

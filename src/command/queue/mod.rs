@@ -5,6 +5,7 @@
 
 mod control_server;
 mod link;
+mod places;
 mod security;
 mod shared;
 mod start;

@@ -147,8 +147,7 @@ impl ControlServer {
         match step {
             Step::Wait => {}
             Step::OutOfBudget => {
-                cx.skip_sleep = true;
-                self.unfinished.push(key);
+                self.go_on_later(key, cx);
                 return Advance::Later;
             }
             Step::Failed => return self.refuse(key, queue, cx),
@@ -183,7 +182,8 @@ impl ControlServer {
                 return true;
             }
             match self.advance(key, queue, cx) {
-                Advance::Lines => self.handle_requests(key, queue, cx),
+                Advance::Lines if !self.handle_requests(key, queue, cx) => return false,
+                Advance::Lines => {}
                 Advance::Read => return true,
                 Advance::Later | Advance::Closed => return false,
             }

@@ -10,8 +10,8 @@ use super::request::Request;
 use super::send_buffer::{SendBuffer, OUT_BYTES_MAX};
 use std::collections::VecDeque;
 
-/// Answers that may wait for an earlier one before further requests wait.
-pub const HELD_REPLIES_MAX: usize = 1024;
+/// Requests in order that may be without their answer before further ones wait.
+pub const UNANSWERED_MAX: u64 = 1024;
 /// Bad lines in a row that end a connection.
 pub const BAD_LINES_MAX: u32 = 3;
 /// The queue's side of a connection.
@@ -75,7 +75,7 @@ impl Responder {
 
     /// Whether the peer must read its answers before more of it is read.
     pub fn is_backpressured(&self) -> bool {
-        self.out.bytes().len() >= OUT_BYTES_MAX || self.held_replies.len() >= HELD_REPLIES_MAX
+        self.out.bytes().len() >= OUT_BYTES_MAX || self.next - self.oldest >= UNANSWERED_MAX
     }
 
     /// The next request, unless the peer is [`is_backpressured`](Responder::is_backpressured).
@@ -241,6 +241,18 @@ mod tests {
         responder.reply(slot, Reply::Status("x\n".repeat(OUT_BYTES_MAX)));
         assert!(responder.is_backpressured() && responder.next_request().is_none());
         sent(&mut responder);
+        assert!(responder.next_request().is_some());
+    }
+
+    #[test]
+    fn requests_without_an_answer_are_bounded() {
+        let mut responder = Responder::default();
+        responder.receive(&b"pegasus://b/next?wait=9s\n".repeat(2 * UNANSWERED_MAX as usize));
+        let taken = std::iter::from_fn(|| responder.next_request()).count();
+        assert_eq!(taken as u64, UNANSWERED_MAX);
+        responder.reply(Some(UNANSWERED_MAX - 1), Reply::Ok);
+        assert!(responder.next_request().is_none() && responder.out.is_empty());
+        responder.reply(Some(0), Reply::Ok);
         assert!(responder.next_request().is_some());
     }
 

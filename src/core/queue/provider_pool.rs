@@ -33,6 +33,13 @@ const SETTLING: Span = Span::from_secs(1);
 /// With so many requests between two offers a provider's times are known.
 const SAMPLES_KNOWN: u64 = 10;
 
+/// Providers that an asker alone may have found dead at once; one more takes the place of
+/// the oldest.
+pub const AVOIDED_MAX: usize = 64;
+
+/// Askers that may be led away from providers at once; further ones avoid by themselves.
+const ASKERS_IN_TROUBLE_MAX: usize = 4096;
+
 /// What a report of a failure led to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -69,8 +76,10 @@ pub struct ProviderPool {
     settled: Moment,
     /// The median of the times that requests take, and when it was found.
     typical: (Span, Moment),
-    /// Until then an asker may be led elsewhere because it alone found a provider dead.
-    avoiding_until: Moment,
+    /// What each asker alone found dead lately, and until when it is led elsewhere.
+    troubles: HashMap<IpAddr, Vec<(Provider, Moment)>>,
+    /// Changes of any member's state, counted.
+    changes: u64,
     /// Requests that had to wait or got an error, of all times.
     pub waited: u64,
 }
@@ -116,7 +125,8 @@ impl ProviderPool {
             grant_seq: 0,
             settled: Moment::ZERO,
             typical: (Span::ZERO, Moment::ZERO),
-            avoiding_until: Moment::ZERO,
+            troubles: HashMap::new(),
+            changes: 0,
             waited: 0,
         }
     }
@@ -133,6 +143,7 @@ impl ProviderPool {
     /// The state of this member may have changed: counts it, sets its wakeup and
     /// tells the scheduler.
     fn refresh(&mut self, key: Key, now: Moment) {
+        self.changes = self.changes.wrapping_add(1);
         let Some(member) = self.members.get_mut(key) else { return };
         let state = member.availability(now);
         self.availability_counts[member.stats.availability as usize] -= 1;
@@ -158,6 +169,12 @@ impl ProviderPool {
             }
             self.refresh(key, now);
         }
+    }
+
+    /// A number that is another one after any change of a provider's state up to `now`.
+    pub fn changes(&mut self, now: Moment) -> u64 {
+        self.advance(now);
+        self.changes
     }
 
     /// Until when requests that can wait do so for providers that may be about to come.
@@ -413,11 +430,27 @@ impl ProviderPool {
         member.is_some_and(|member| member.can_take(counted, now).is_some())
     }
 
-    /// The candidates for a request, longest ago granted first.
+    /// Whether there is more than one candidate for a request.
+    pub fn has_choice(&mut self, counted: bool, avoid: &[Provider], now: Moment) -> bool {
+        self.advance(now);
+        let Some(placement) = self.placement(counted, false, None, avoid) else { return false };
+        let availabilities = placement.availabilities();
+        let all: usize =
+            availabilities.iter().map(|state| self.availability_counts[*state as usize]).sum();
+        let view = PoolView { members: &self.members, availabilities, avoid: &[] };
+        let avoided = |provider: &&Provider| {
+            let key = self.by_provider.get(*provider);
+            key.is_some_and(|key| view.candidate(key.index()).is_some())
+        };
+        all > avoid.len() + 1 || all > distinct(avoid).filter(avoided).count() + 1
+    }
+
+    /// At most `most` candidates for a request, longest ago granted first.
     pub fn candidates(
         &mut self,
         counted: bool,
         avoid: &[Provider],
+        most: usize,
         now: Moment,
     ) -> Vec<&ProviderStats> {
         self.advance(now);
@@ -431,6 +464,10 @@ impl ProviderPool {
                 availabilities.contains(&stats.availability) && !avoid.contains(&stats.provider)
             })
             .collect();
+        if found.len() > most {
+            found.select_nth_unstable_by_key(most, |stats| stats.last_grant_seq);
+            found.truncate(most);
+        }
         found.sort_unstable_by_key(|stats| stats.last_grant_seq);
         found
     }
@@ -557,7 +594,8 @@ impl ProviderPool {
             return Verdict::Stale;
         }
         if let Some(asker) = asker.filter(|asker| !member.trust.believes(*asker, now)) {
-            self.avoiding_until = self.avoiding_until.max(member.trust.avoided_until(asker));
+            let until = member.trust.avoided_until(asker);
+            self.note_trouble(asker, provider, until, now);
             return Verdict::Avoided;
         }
         member.trust.forget();
@@ -577,21 +615,39 @@ impl ProviderPool {
         Verdict::Held(free)
     }
 
-    /// The providers that this asker alone found dead, and the first moment at
-    /// which one of them may be tried again.
-    pub fn avoided(&self, asker: IpAddr, now: Moment) -> (Vec<Provider>, Moment) {
-        let mut first = Moment::NEVER;
-        if now >= self.avoiding_until {
-            return (Vec::new(), first);
+    /// An asker is led away from a provider that it alone found dead.
+    fn note_trouble(&mut self, asker: IpAddr, provider: Provider, until: Moment, now: Moment) {
+        if self.troubles.len() >= ASKERS_IN_TROUBLE_MAX && !self.troubles.contains_key(&asker) {
+            return;
         }
-        let avoided = self.members().filter(|member| {
-            let until = member.trust.avoided_until(asker);
-            if now < until {
-                first = first.min(until);
+        let known = self.troubles.entry(asker).or_default();
+        known.retain(|(other, until)| *other != provider && now < *until);
+        if known.len() >= AVOIDED_MAX {
+            known.remove(0);
+        }
+        known.push((provider, until));
+    }
+
+    /// Whether this asker is led away from any provider.
+    pub fn in_trouble(&self, asker: IpAddr, now: Moment) -> bool {
+        let known = if self.troubles.is_empty() { None } else { self.troubles.get(&asker) };
+        known.is_some_and(|known| known.iter().any(|(_, until)| now < *until))
+    }
+
+    /// The providers that this asker alone found dead, at most [`AVOIDED_MAX`], and the
+    /// first moment at which one of them may be tried again.
+    pub fn avoided(&self, asker: IpAddr, now: Moment) -> (Vec<Provider>, Moment) {
+        let (mut first, mut avoided) = (Moment::NEVER, Vec::new());
+        let known = if self.troubles.is_empty() { None } else { self.troubles.get(&asker) };
+        for (provider, until) in known.into_iter().flatten() {
+            // It was served there since, or everybody is kept away now.
+            let lasts = self.member(*provider).map(|member| member.trust.avoided_until(asker));
+            if now < *until && lasts.is_some_and(|lasts| now < lasts) {
+                first = first.min(*until);
+                avoided.push(*provider);
             }
-            now < until
-        });
-        (avoided.map(|member| member.stats.provider).collect(), first)
+        }
+        (avoided, first)
     }
 
     /// A provider leaves; its running requests stay. Answers how many free
@@ -633,6 +689,10 @@ impl ProviderPool {
     pub fn sweep(&mut self, now: Moment) {
         self.advance(now);
         self.members.iter_mut().for_each(|member| member.trust.sweep(now, HOLD_MAX));
+        self.troubles.retain(|_, known| {
+            known.retain(|(_, until)| now < *until);
+            !known.is_empty()
+        });
         let forgotten = |(key, member): (Key, &PoolMember)| member.is_expired(now).then_some(key);
         let keys: Vec<Key> = self.members.iter().filter_map(forgotten).collect();
         for key in keys {

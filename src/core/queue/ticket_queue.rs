@@ -21,16 +21,24 @@ use crate::protocol::request::{Next, Request};
 use crate::protocol::responder::ReplySlot;
 use crate::scheduler::interface::Scheduler;
 use crate::scheduler::SchedulerName;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use key_records::KeyRecords;
+use shares::{Counts, Departed, SearchState};
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
 /// Requests with an id that one connection may have active or waiting.
 pub const IDS_MAX: usize = 1 << 17;
+/// The same of all connections together.
+pub const IDS_ALL_MAX: usize = 1 << 19;
+/// Beyond so many ids in all, one source may have no more than [`IDS_MAX`] of them.
+const IDS_PLENTY: usize = IDS_ALL_MAX / 2;
+/// Deadlines that are handled, and requests of a connection that is gone that are ended,
+/// in one turn: a millisecond or two.
+const WORK_PER_TURN: usize = 1024;
 /// How often providers whose lease ended are looked for.
 const SWEEP: Span = Span::from_secs(1);
 /// A service that was asked for a provider within this time is not only exported.
@@ -61,6 +69,9 @@ struct ServiceState {
     exported_until: Moment,
     /// When a provider was asked for last.
     asked_at: Option<Moment>,
+    search: SearchState,
+    /// Waiting requests of each source.
+    sources: Counts,
 }
 
 impl ServiceState {
@@ -99,7 +110,7 @@ struct ConnectionState {
     peer_key: Option<Arc<PeerKey>>,
     requests: HashMap<u32, RequestState>,
     /// Waiting requests without id.
-    waiting_uncounted: Vec<(Key, u64)>,
+    waiting_uncounted: BTreeSet<(Key, u64)>,
     /// It has ended its side, or the whole connection: that is not known yet.
     read_closed: bool,
     /// Tickets spent for it since then.
@@ -138,6 +149,12 @@ pub struct TicketQueue {
     /// For schedulers that throw dice; another one for each.
     seed: u64,
     waiting: usize,
+    /// Waiting requests of each source, in all services.
+    sources: Counts,
+    /// Ids in use on all connections.
+    ids: usize,
+    /// Requests of connections that are gone, and whose they were; still to be ended.
+    departed: VecDeque<(Departed, IpAddr)>,
     swept: Moment,
     draining: bool,
     outputs: VecDeque<Output>,
@@ -193,7 +210,10 @@ impl StateMachine for TicketQueue {
     }
 
     fn handle_timeout(&mut self, now: Moment) {
-        while let Some(timer) = self.timers.pop_due(now) {
+        self.end_departed(now);
+        // Many that come due together must not keep others waiting.
+        for _ in 0..WORK_PER_TURN {
+            let Some(timer) = self.timers.pop_due(now) else { break };
             match timer {
                 Timer::PluginTimeout { service, position } => {
                     self.plugin_timed_out(service, position, now)
@@ -217,7 +237,8 @@ impl StateMachine for TicketQueue {
 
     fn next_timeout(&self) -> Option<Moment> {
         let sweep = (!self.services.is_empty()).then(|| self.swept + SWEEP);
-        self.timers.next_deadline().into_iter().chain(sweep).min()
+        let departed = (!self.departed.is_empty()).then_some(Moment::ZERO);
+        self.timers.next_deadline().into_iter().chain(sweep).chain(departed).min()
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -282,7 +303,7 @@ impl TicketQueue {
             is_local: own,
             peer_key: None,
             requests: HashMap::new(),
-            waiting_uncounted: Vec::new(),
+            waiting_uncounted: BTreeSet::new(),
             read_closed: false,
             unconfirmed: Vec::new(),
         };
@@ -375,6 +396,8 @@ impl TicketQueue {
             watched: Moment::NEVER,
             exported_until: Moment::ZERO,
             asked_at: None,
+            search: SearchState::default(),
+            sources: Counts::default(),
         });
         self.by_name.insert(service, key);
         Some(key)
@@ -537,7 +560,7 @@ impl TicketQueue {
             Some(ProtocolError::new(ErrorCode::Draining, ""))
         } else if id.is_some_and(|id| conn.requests.contains_key(&id)) {
             Some(ProtocolError::new(ErrorCode::BadParameter, "this id is in use"))
-        } else if conn.requests.len() >= IDS_MAX {
+        } else if id.is_some() && self.lacks_ids(conn) {
             Some(ProtocolError::new(ErrorCode::Busy, "too many ids in use"))
         } else {
             None
@@ -557,14 +580,9 @@ impl TicketQueue {
         if let Some(state) = self.services.get_mut(key) {
             state.asked_at = Some(now);
         }
-        // Requests that wait go first.
-        let has_waiting = self.services.get(key).is_some_and(|state| !state.waiting.is_empty());
-        if has_waiting {
-            self.serve_waiting(key, now);
-        }
-        let waiting_max = self.options.waiting_max;
+        self.serve_if_changed(key, now);
         let may_wait =
-            self.services.get(key).is_some_and(|state| state.waiting.len() < waiting_max);
+            self.services.get(key).is_some_and(|s| s.waiting.len() < self.options.waiting_max);
         if may_wait
             && self.sticky_provider(key, &pending, now).is_none()
             && self.worth_asking_plugin(key, &pending, now)
@@ -573,6 +591,10 @@ impl TicketQueue {
         }
         let patient = !wait.is_zero();
         if self.try_grant(key, &pending, patient, now) {
+            // What it took cannot help those that wait.
+            if let Some(state) = self.services.get_mut(key) {
+                state.search.done_at = state.pool.changes(now);
+            }
             return;
         }
         let Some(state) = self.services.get_mut(key) else { return };
@@ -580,12 +602,12 @@ impl TicketQueue {
         if wait.is_zero() {
             return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
         }
-        if state.waiting.len() >= waiting_max {
+        if !self.make_room_to_wait(key, pending.connection) {
             return self.refuse(&pending, ProtocolError::new(ErrorCode::Crowded, ""));
         }
         let position = self.enqueue(key, pending, now + wait, now);
         self.timers.schedule(now + wait, Timer::WaitTimeout { service: key, position });
-        self.serve_waiting(key, now);
+        self.watch_newcomer(key, position, now);
     }
 
     fn reconfigure(&mut self, options: QueueOptions, now: Moment) {
@@ -643,15 +665,19 @@ impl TicketQueue {
 }
 
 mod authority;
+mod bounds;
 #[cfg(test)]
 mod drain_tests;
 mod drains;
+#[cfg(test)]
+mod endurance_tests;
 mod grants;
 mod interface;
 mod key_records;
 mod plugin;
 #[cfg(test)]
 mod plugin_tests;
+mod shares;
 mod status;
 #[cfg(test)]
 mod tests;

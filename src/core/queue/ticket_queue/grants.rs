@@ -3,7 +3,11 @@
 //! Owns the way of a request through the queue: granted, waiting, turned away,
 //! ended, failed, forgotten. Each gets exactly one answer.
 
-use super::{PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer};
+use super::shares::SearchState;
+use super::{
+    ConnectionState, PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer,
+    WORK_PER_TURN,
+};
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -33,6 +37,95 @@ fn avoid<'a>(
     (Cow::Owned(own), until)
 }
 
+/// Requests that avoid certain providers that one search looks at; the next one goes on
+/// behind them.
+const LOOKS_MAX: usize = 128;
+/// After so long a search goes on.
+const LOOK_PAUSE: Span = Span::from_millis(1);
+
+/// A search for the waiting request to be served.
+struct Look {
+    /// Whether there is a candidate for one that avoids nobody: counted or not, patient or not.
+    suits: [[bool; 2]; 2],
+    from: usize,
+    seen: usize,
+    /// When time alone may help one that was passed over.
+    until: Moment,
+}
+
+impl Look {
+    fn new(search: &mut SearchState, pool: &mut ProviderPool, now: Moment) -> Look {
+        if search.passed == 0 {
+            search.begun_at = pool.changes(now);
+        }
+        let mut suits =
+            |counted| [false, true].map(|patient| pool.has_candidate(counted, patient, &[], now));
+        let suits = [suits(false), suits(true)];
+        Look { suits, from: search.passed, seen: 0, until: Moment::NEVER }
+    }
+
+    /// Whether no request at all can be served, and no request need be looked at.
+    fn is_hopeless(&self, pool: &ProviderPool, now: Moment) -> bool {
+        now >= pool.settled() && self.suits == [[false; 2]; 2]
+    }
+
+    /// Whether a request can be served: then whether it is patient.
+    fn suits(
+        &mut self,
+        waiter: &Waiter<PendingNext>,
+        pool: &mut ProviderPool,
+        askers: &[Option<ConnectionState>],
+        now: Moment,
+    ) -> Option<bool> {
+        let PendingNext { connection, next, asking_plugin, .. } = &waiter.request;
+        if *asking_plugin {
+            return None;
+        }
+        let patient = now < waiter.half_time();
+        if patient && now < pool.settled() {
+            self.until = self.until.min(waiter.half_time()).min(pool.settled());
+        }
+        let counted = next.id.is_some();
+        if !self.suits[usize::from(counted)][usize::from(patient)] {
+            return None;
+        }
+        let conn = askers.get(connection.index()).and_then(Option::as_ref);
+        let peer = conn.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer);
+        if next.avoid.is_empty() && !pool.in_trouble(peer, now) {
+            return Some(patient);
+        }
+        self.seen += 1;
+        if self.seen <= self.from || self.seen > self.from + LOOKS_MAX {
+            return None;
+        }
+        let (avoid, over) = avoid(pool, next, peer, now);
+        self.until = self.until.min(over);
+        pool.has_candidate(counted, patient, &avoid, now).then_some(patient)
+    }
+
+    /// It found none. Answers when it may be worth while to look again.
+    fn over(self, search: &mut SearchState, pool: &mut ProviderPool, now: Moment) -> Moment {
+        #[cfg(test)]
+        {
+            search.looks += self.seen.saturating_sub(self.from).min(LOOKS_MAX) as u64;
+        }
+        let changes = pool.changes(now);
+        search.done_at = changes;
+        if self.seen > self.from + LOOKS_MAX {
+            search.passed = self.from + LOOKS_MAX;
+            return now + LOOK_PAUSE;
+        }
+        search.passed = 0;
+        // What those at the front were looked at for may have changed since.
+        let again = self.from > 0 && search.begun_at != changes;
+        if again {
+            now + LOOK_PAUSE
+        } else {
+            self.until
+        }
+    }
+}
+
 impl TicketQueue {
     /// Puts a request into the waiting line.
     pub(super) fn enqueue(
@@ -43,8 +136,11 @@ impl TicketQueue {
         since: Moment,
     ) -> u64 {
         let (connection, id) = (pending.connection, pending.next.id);
+        let source = self.source(connection);
         let Some(state) = self.services.get_mut(key) else { return 0 };
         let position = state.waiting.push(Waiter { since, deadline, request: pending });
+        state.sources.add(source);
+        self.sources.add(source);
         self.waiting += 1;
         let services = &self.services;
         self.timers.prune(|timer| match timer {
@@ -58,8 +154,9 @@ impl TicketQueue {
             match id {
                 Some(id) => {
                     conn.requests.insert(id, RequestState::Waiting { service: key, position });
+                    self.ids += 1;
                 }
-                None => conn.waiting_uncounted.push((key, position)),
+                None => drop(conn.waiting_uncounted.insert((key, position))),
             }
         }
         position
@@ -161,9 +258,10 @@ impl TicketQueue {
         }
         if let Some(conn) = self.connection_mut(pending.connection) {
             match id {
-                Some(id) => drop(
-                    conn.requests.insert(id, RequestState::Active { service: key, grant, client }),
-                ),
+                Some(id) => {
+                    conn.requests.insert(id, RequestState::Active { service: key, grant, client });
+                    self.ids += 1;
+                }
                 None if conn.read_closed => conn.unconfirmed.push((key, grant)),
                 None => {}
             }
@@ -190,6 +288,32 @@ impl TicketQueue {
         self.connection(connection).map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer)
     }
 
+    /// Gives what is free to those who wait, if anything can have changed for them.
+    pub(super) fn serve_if_changed(&mut self, key: Key, now: Moment) {
+        let Some(state) = self.services.get_mut(key) else { return };
+        if !state.waiting.is_empty()
+            && (state.pool.changes(now) != state.search.done_at || now >= state.watched)
+        {
+            self.serve_waiting(key, now);
+        }
+    }
+
+    /// A request that could not be granted has begun to wait: time alone may help it.
+    pub(super) fn watch_newcomer(&mut self, key: Key, position: u64, now: Moment) {
+        let Some(state) = self.services.get_mut(key) else { return };
+        let Some(waiter) = state.waiting.get(position) else { return };
+        let (next, patient) = (&waiter.request.next, now < waiter.half_time());
+        if state.pool.has_candidate(next.id.is_some(), patient, &next.avoid, now) {
+            return self.serve_waiting(key, now);
+        }
+        let settled = state.pool.settled();
+        let paced = (patient && now < settled).then(|| waiter.half_time().min(settled));
+        let until = state.pool.next_change().min(paced.unwrap_or(Moment::NEVER));
+        if until != Moment::NEVER {
+            state.watch(&mut self.timers, key, until.max(now));
+        }
+    }
+
     /// Gives what is free to those who wait.
     pub(super) fn serve_waiting(&mut self, key: Key, now: Moment) {
         loop {
@@ -198,31 +322,15 @@ impl TicketQueue {
             else {
                 return;
             };
-            let ServiceState { pool, waiting, .. } = state;
-            // Without any candidate the wait queue need not be searched.
-            let mut until = Moment::NEVER;
-            let found = if pool.any_available(now) {
-                waiting.next_to_serve(now, |waiter| {
-                    let PendingNext { connection, next, asking_plugin: consulting, .. } =
-                        &waiter.request;
-                    if *consulting {
-                        return None;
-                    }
-                    let conn = askers.get(connection.index()).and_then(Option::as_ref);
-                    let peer = conn.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |conn| conn.peer);
-                    let (avoid, over) = avoid(pool, next, peer, now);
-                    until = until.min(over);
-                    let patient = now < waiter.half_time();
-                    if patient && now < pool.settled() {
-                        until = until.min(waiter.half_time()).min(pool.settled());
-                    }
-                    pool.has_candidate(next.id.is_some(), patient, &avoid, now).then_some(patient)
-                })
-            } else {
+            let ServiceState { pool, waiting, search, .. } = state;
+            let mut look = Look::new(search, pool, now);
+            let found = if look.is_hopeless(pool, now) {
                 None
+            } else {
+                waiting.next_to_serve(now, |waiter| look.suits(waiter, pool, askers, now))
             };
             let Some((position, patient)) = found else {
-                let until = until.min(pool.next_change());
+                let until = look.over(search, pool, now).min(pool.next_change());
                 if until != Moment::NEVER {
                     state.watch(&mut self.timers, key, until.max(now));
                 }
@@ -240,12 +348,18 @@ impl TicketQueue {
     pub(super) fn dequeue(&mut self, key: Key, position: u64) -> Option<Waiter<PendingNext>> {
         let waiter = self.services.get_mut(key)?.waiting.remove(position)?;
         self.waiting -= 1;
+        let source = self.source(waiter.request.connection);
+        self.sources.remove(source);
+        if let Some(state) = self.services.get_mut(key) {
+            state.sources.remove(source);
+        }
         if let Some(conn) = self.connection_mut(waiter.request.connection) {
             match waiter.request.next.id {
                 Some(id) => {
-                    conn.requests.remove(&id);
+                    let known = conn.requests.remove(&id).is_some();
+                    self.ids -= usize::from(known);
                 }
-                None => conn.waiting_uncounted.retain(|held| *held != (key, position)),
+                None => drop(conn.waiting_uncounted.remove(&(key, position))),
             }
         }
         Some(waiter)
@@ -264,7 +378,7 @@ impl TicketQueue {
         result: RequestResult,
         now: Moment,
     ) -> Result<Reply, ProtocolError> {
-        match self.connection_mut(connection).and_then(|conn| conn.requests.remove(&id)) {
+        match self.forget_id(connection, id) {
             None => {
                 return Err(ProtocolError::new(
                     ErrorCode::BadParameter,
@@ -281,6 +395,13 @@ impl TicketQueue {
             }
         }
         Ok(Reply::Ok)
+    }
+
+    /// What an id stood for, which is free again.
+    fn forget_id(&mut self, connection: Key, id: u32) -> Option<RequestState> {
+        let known = self.connection_mut(connection)?.requests.remove(&id)?;
+        self.ids -= 1;
+        Some(known)
     }
 
     pub(super) fn release(
@@ -334,7 +455,7 @@ impl TicketQueue {
         now: Moment,
     ) -> Reply {
         let peer = self.peer(connection);
-        let held = id.and_then(|id| self.connection_mut(connection)?.requests.remove(&id));
+        let held = id.and_then(|id| self.forget_id(connection, id));
         let (mut grant, mut freed) = (None, None);
         match held {
             Some(RequestState::Active { service: key, grant: known, client }) => {
@@ -383,8 +504,8 @@ impl TicketQueue {
     pub(super) fn disconnect(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(conn) = self.connection_mut(connection) else { return };
         conn.read_closed = true;
-        let mut waiting =
-            if gone { std::mem::take(&mut conn.waiting_uncounted) } else { Vec::new() };
+        let mut waiting: Vec<_> =
+            if gone { conn.waiting_uncounted.iter().copied().collect() } else { Vec::new() };
         let mut ended = Vec::new();
         let mut active = Vec::new();
         // In the order of the ids, so that the same story always ends the same way.
@@ -412,16 +533,26 @@ impl TicketQueue {
             }
         }
         if gone {
-            let mut freed = Vec::new();
             let peer = self.peer(connection);
-            for (service, grant, client) in active {
-                self.end_grant(service, grant, client, RequestResult::Unused, peer, now);
-                freed.push(service);
-            }
-            // All of them first, so that the waiting requests find every free slot.
-            freed.sort_unstable();
-            freed.dedup();
-            freed.into_iter().for_each(|service| self.serve_waiting(service, now));
+            let ids =
+                self.connection_mut(connection).map(|conn| std::mem::take(&mut conn.requests));
+            self.ids -= ids.map_or(0, |ids| ids.len());
+            self.departed.extend(active.into_iter().map(|held| (held, peer)));
+            self.end_departed(now);
         }
+    }
+
+    /// Ends requests of connections that are gone, as many as a turn bears.
+    pub(super) fn end_departed(&mut self, now: Moment) {
+        let mut freed = Vec::new();
+        for _ in 0..WORK_PER_TURN {
+            let Some(((service, grant, client), peer)) = self.departed.pop_front() else { break };
+            self.end_grant(service, grant, client, RequestResult::Unused, peer, now);
+            freed.push(service);
+        }
+        // All of them first, so that the waiting requests find every free slot.
+        freed.sort_unstable();
+        freed.dedup();
+        freed.into_iter().for_each(|service| self.serve_waiting(service, now));
     }
 }

@@ -70,8 +70,7 @@ impl TicketQueue {
     ) -> bool {
         let counted = pending.next.id.is_some();
         let state = self.services.get_mut(key).filter(|state| state.plugin_ready());
-        state
-            .is_some_and(|state| state.pool.candidates(counted, &pending.next.avoid, now).len() > 1)
+        state.is_some_and(|state| state.pool.has_choice(counted, &pending.next.avoid, now))
     }
 
     /// Lets a request wait in the line while the program is asked.
@@ -87,7 +86,12 @@ impl TicketQueue {
             let Some(state) = self.services.get_mut(key) else { return };
             question(
                 &pending,
-                &state.pool.candidates(pending.next.id.is_some(), &pending.next.avoid, now),
+                &state.pool.candidates(
+                    pending.next.id.is_some(),
+                    &pending.next.avoid,
+                    CANDIDATES_MAX,
+                    now,
+                ),
             )
         };
         let late = now + self.options.plugin_timeout;
@@ -196,7 +200,6 @@ fn question(pending: &PendingNext, candidates: &[&ProviderStats]) -> String {
     if let Some(client) = pending.next.client {
         key_value::push(&mut line, "client", client);
     }
-    let candidates = &candidates[..candidates.len().min(CANDIDATES_MAX)];
     key_value::push(&mut line, "candidates", list(candidates, |stats| stats.provider));
     key_value::push(&mut line, "tickets", list(candidates, |stats| stats.tickets));
     key_value::push(&mut line, "capacity", list(candidates, |stats| stats.capacity));
