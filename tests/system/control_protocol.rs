@@ -222,7 +222,7 @@ fn a_lease_ends_and_its_tickets_with_it() {
 #[test]
 fn every_error_word() {
     let queue =
-        Queue::start(&["queue_waiting_max=1", "queue_services_max=2", "queue_allow_status="]);
+        Queue::start(&["queue_waiting_max=1", "queue_services_max=1", "queue_allow_status="]);
     let word = |message: &str| queue.ask(message).split(' ').take(2).collect::<Vec<_>>().join(" ");
     assert_eq!(word("next"), "error no-ticket");
     assert_eq!(word("status"), "error denied");

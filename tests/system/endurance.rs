@@ -3,8 +3,9 @@
 
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::Queue;
+use crate::support::process::run;
 use crate::support::socket::connect_from;
-use crate::support::until;
+use crate::support::{tool, until};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
@@ -99,7 +100,7 @@ fn a_peer_that_asks_without_end_delays_nobody_to_its_end() {
 
 #[test]
 fn the_source_with_by_far_the_most_connections_makes_room() {
-    let mut queue = Queue::start(&["queue_connections_max=60"]);
+    let mut queue = Queue::start(&["queue_connections_max=60", "log_level=debug"]);
     let mut greedy: Vec<ControlConnection> = (0..60).map(|_| queue.connect()).collect();
     for line in &mut greedy {
         assert_eq!(line.ask("next"), "error no-ticket");
@@ -110,4 +111,31 @@ fn the_source_with_by_far_the_most_connections_makes_room() {
     }
     assert_eq!(greedy[0].ask("next"), "error no-ticket", "its older ones stay");
     queue.says(&["at most", "MiB"]);
+}
+
+#[test]
+fn one_program_schedules_for_all_services_of_its_command_and_for_none_that_nobody_offers() {
+    let program =
+        format!("queue_scheduler=exec:'{}/conf/plugins/first.sh'", env!("CARGO_MANIFEST_DIR"));
+    let queue = Queue::start(&[&program, "queue_plugin_timeout=10m", "queue_services_max=2"]);
+    let children = || run(tool("pgrep").args(["-P", &queue.id().to_string()]), b"").1;
+    let mut waiting = queue.connect();
+    for number in 0..50 {
+        waiting.say(&format!("next?service=s{number}&wait=30s&id={}", number + 1));
+    }
+    until("all wait", || queue.status().queue().number("waiting") == 50);
+    assert_eq!(children(), "");
+    for service in ["a", "b"] {
+        for provider in ["10.0.0.2", "10.0.0.1"] {
+            let offer =
+                format!("ticket?service={service}&provider={provider}&tickets=9&capacity=9");
+            assert!(queue.ask(&offer).starts_with("ok "));
+        }
+    }
+    for service in ["a", "b", "a", "b"] {
+        let next = format!("next?service={service}");
+        until("the program chooses", || queue.ask(&next) == "10.0.0.1");
+    }
+    assert_eq!(children().lines().count(), 1);
+    assert!(queue.ask("ticket?service=c&tickets=1&capacity=1").starts_with("error busy"));
 }

@@ -13,7 +13,7 @@ use crate::net::event_loop::{EventLoop, LoopHandle};
 use crate::net::listeners;
 use crate::os::signal::Signal;
 use crate::os::{notify, service_manager};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::protocol::request::Request;
@@ -104,7 +104,7 @@ impl QueueDaemon {
         }
         let bytes = TicketQueue::memory_max(&settings.queue)
             .saturating_add(control_server::memory_max(settings.queue_connections_max));
-        info!(target: "queue", "its bounds hold at most {} MiB", bytes >> 20);
+        debug!(target: "queue", "its bounds hold at most {} MiB", bytes >> 20);
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         info!(target: "queue", "ready {}", addresses.join(" "));
     }

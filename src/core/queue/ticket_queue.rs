@@ -39,6 +39,8 @@ const IDS_PLENTY: usize = IDS_ALL_MAX / 2;
 /// Deadlines that are handled, and requests of a connection that is gone that are ended,
 /// in one turn: a millisecond or two.
 const WORK_PER_TURN: usize = 1024;
+/// Services for which requests wait and which nobody offers.
+const UNOFFERED_MAX: usize = 64;
 /// How often providers whose lease ended are looked for.
 const SWEEP: Span = Span::from_secs(1);
 /// A service that was asked for a provider within this time is not only exported.
@@ -51,14 +53,16 @@ struct PendingNext {
     connection: Key,
     slot: ReplySlot,
     next: Next,
-    /// A program is asked where it should go.
-    asking_plugin: bool,
+    /// The number of the question to a program where it should go, while that is open.
+    question: Option<u64>,
 }
 
 struct ServiceState {
     name: ServiceName,
     pool: ProviderPool,
     waiting: WaitQueue<PendingNext>,
+    /// It was opened by an offer or an operator, not by a question.
+    opened: bool,
     /// The program that schedules, and whether it can be asked.
     plugin: Option<(Arc<str>, bool)>,
     granted: u64,
@@ -144,6 +148,9 @@ pub struct TicketQueue {
     connections_by_slot: Vec<Option<ConnectionState>>,
     connections: usize,
     timers: TimerQueue<Timer>,
+    /// The waiting requests for which programs are asked, by the number of the question.
+    questions: HashMap<u64, (Key, u64)>,
+    questions_asked: u64,
     affinity: Affinity,
     key_records: KeyRecords,
     /// For schedulers that throw dice; another one for each.
@@ -219,7 +226,7 @@ impl StateMachine for TicketQueue {
                     self.plugin_timed_out(service, position, now)
                 }
                 Timer::WaitTimeout { service, position } => {
-                    self.reject(service, position, ErrorCode::NoTicket)
+                    self.wait_timed_out(service, position, now)
                 }
                 Timer::Turns { service } => {
                     if let Some(state) = self.services.get_mut(service) {
@@ -321,7 +328,7 @@ impl TicketQueue {
         }
         let reply = match request {
             Request::Next(next) => {
-                return self.next(PendingNext { connection, slot, next, asking_plugin: false }, now)
+                return self.next(PendingNext { connection, slot, next, question: None }, now)
             }
             Request::Ticket { provider, service, tickets, capacity, weight, lease } => {
                 let provider = provider.resolve(peer);
@@ -372,25 +379,51 @@ impl TicketQueue {
         self.outputs.push_back(Output::Reply { connection, slot, reply });
     }
 
-    /// The state of a service, created if there is room for it.
+    /// The state of a service that has providers, opened if there is room for it.
     fn open_service(&mut self, service: ServiceName) -> Option<Key> {
+        let known = self.by_name.get(&service).copied();
+        let is_open = |key: Key| self.services.get(key).is_some_and(|state| state.opened);
+        if known.is_some_and(is_open) {
+            return known;
+        }
+        let opened = self.services.iter().filter(|(_, state)| state.opened).count();
+        if opened >= self.options.services_max {
+            return None;
+        }
+        let key = known.unwrap_or_else(|| self.add_service(service));
+        let command = self.scheduler(service).command().cloned();
+        if let Some(state) = self.services.get_mut(key) {
+            state.opened = true;
+            state.plugin = command.clone().map(|command| (command, false));
+        }
+        if command.is_some() {
+            self.outputs.push_back(Output::StartPlugin { service, command });
+        }
+        Some(key)
+    }
+
+    /// The state of a service for which a request may wait, whether it is offered or not.
+    fn awaited_service(&mut self, service: ServiceName) -> Option<Key> {
         if let Some(key) = self.by_name.get(&service) {
             return Some(*key);
         }
-        if self.services.len() >= self.options.services_max {
-            return None;
+        let unoffered =
+            |queue: &TicketQueue| queue.services.iter().filter(|(_, state)| !state.opened).count();
+        if unoffered(self) >= UNOFFERED_MAX {
+            self.services.keys().into_iter().for_each(|key| self.forget_if_empty(key));
         }
+        (unoffered(self) < UNOFFERED_MAX).then(|| self.add_service(service))
+    }
+
+    fn add_service(&mut self, service: ServiceName) -> Key {
         let scheduler = self.scheduler(service);
         let pool = ProviderPool::new(self.make_scheduler(&scheduler));
-        let plugin = scheduler.command().map(|command| (command.clone(), false));
-        if let Some((command, _)) = &plugin {
-            self.outputs.push_back(Output::StartPlugin { service, command: Some(command.clone()) });
-        }
         let key = self.services.insert(ServiceState {
             name: service,
             pool,
             waiting: WaitQueue::default(),
-            plugin,
+            opened: false,
+            plugin: None,
             granted: 0,
             refused: 0,
             watched: Moment::NEVER,
@@ -400,7 +433,28 @@ impl TicketQueue {
             sources: Counts::default(),
         });
         self.by_name.insert(service, key);
-        Some(key)
+        key
+    }
+
+    /// Forgets a service without a provider or a request; without a provider it is not
+    /// offered any more.
+    fn forget_if_empty(&mut self, key: Key) {
+        let Some(state) = self.services.get_mut(key).filter(|state| state.pool.is_empty()) else {
+            return;
+        };
+        let (name, is_over) = (state.name, state.waiting.is_empty());
+        state.opened = false;
+        if state.plugin.is_some() {
+            self.set_plugin_up(name, false, self.swept);
+            if let Some(state) = self.services.get_mut(key) {
+                state.plugin = None;
+            }
+            self.outputs.push_back(Output::StartPlugin { service: name, command: None });
+        }
+        if is_over {
+            self.by_name.remove(&name);
+            self.services.remove(key);
+        }
     }
 
     fn make_scheduler(&mut self, scheduler: &SchedulerName) -> Box<dyn Scheduler> {
@@ -572,10 +626,11 @@ impl TicketQueue {
         let key = if wait.is_zero() {
             self.by_name.get(&pending.next.service).copied()
         } else {
-            self.open_service(pending.next.service)
+            self.awaited_service(pending.next.service)
         };
         let Some(key) = key else {
-            return self.refuse(&pending, ProtocolError::new(ErrorCode::NoTicket, ""));
+            let code = if wait.is_zero() { ErrorCode::NoTicket } else { ErrorCode::Crowded };
+            return self.refuse(&pending, ProtocolError::new(code, ""));
         };
         if let Some(state) = self.services.get_mut(key) {
             state.asked_at = Some(now);
@@ -623,6 +678,9 @@ impl TicketQueue {
             let scheduler = self.make_scheduler(&after);
             if let Some(state) = self.services.get_mut(key) {
                 state.pool.set_scheduler(scheduler);
+                if !state.opened {
+                    continue;
+                }
                 state.plugin = after.command().map(|command| (command.clone(), false));
                 self.outputs.push_back(Output::StartPlugin {
                     service: name,
@@ -637,13 +695,7 @@ impl TicketQueue {
     fn sweep(&mut self, now: Moment) {
         for key in self.services.keys() {
             self.sweep_service(key, now);
-            let empty = |state: &&ServiceState| state.pool.is_empty() && state.waiting.is_empty();
-            if let Some(name) = self.services.get(key).filter(empty).map(|state| state.name) {
-                self.by_name.remove(&name);
-                if self.services.remove(key).is_some_and(|state| state.plugin.is_some()) {
-                    self.outputs.push_back(Output::StartPlugin { service: name, command: None });
-                }
-            }
+            self.forget_if_empty(key);
         }
         self.affinity.sweep(now);
         self.sweep_key_records();

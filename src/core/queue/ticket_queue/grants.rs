@@ -23,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// The providers that a request is not to be led to: those that it names, and
 /// those that its conn alone found dead; and when the first of these may be
 /// tried again.
-fn avoid<'a>(
+pub(super) fn avoid<'a>(
     pool: &ProviderPool,
     next: &'a Next,
     conn: IpAddr,
@@ -77,8 +77,8 @@ impl Look {
         askers: &[Option<ConnectionState>],
         now: Moment,
     ) -> Option<bool> {
-        let PendingNext { connection, next, asking_plugin, .. } = &waiter.request;
-        if *asking_plugin {
+        let PendingNext { connection, next, question, .. } = &waiter.request;
+        if question.is_some() {
             return None;
         }
         let patient = now < waiter.half_time();
@@ -348,6 +348,9 @@ impl TicketQueue {
     pub(super) fn dequeue(&mut self, key: Key, position: u64) -> Option<Waiter<PendingNext>> {
         let waiter = self.services.get_mut(key)?.waiting.remove(position)?;
         self.waiting -= 1;
+        if let Some(question) = waiter.request.question {
+            self.questions.remove(&question);
+        }
         let source = self.source(waiter.request.connection);
         self.sources.remove(source);
         if let Some(state) = self.services.get_mut(key) {
@@ -528,7 +531,7 @@ impl TicketQueue {
         // Who ended its side cannot say `done` any more, so it need not wait.
         for (service, position) in ended {
             let waiter = self.services.get(service).and_then(|state| state.waiting.get(position));
-            if waiter.is_some_and(|waiter| !waiter.request.asking_plugin) {
+            if waiter.is_some_and(|waiter| waiter.request.question.is_none()) {
                 self.reject(service, position, ErrorCode::NoTicket);
             }
         }

@@ -6,14 +6,15 @@
 //! program: lines are outputs, answers inputs.
 //!
 //! ```text
-//! ticket provider=10.0.0.7:80 tickets=4 capacity=16
-//! failed provider=10.0.0.7:80
+//! ticket provider=10.0.0.7:80 tickets=4 capacity=16 service=web
+//! failed provider=10.0.0.7:80 service=web
 //! next id=5 service=web client=192.0.2.1 candidates=10.0.0.7:80,10.0.0.8:80 (on one line)
 //!     tickets=4,4 capacity=16,16 active=1,0
 //! ```
 //!
 //! The last is a question; the answer is `id=5 provider=10.0.0.8:80`.
 
+use super::grants::avoid;
 use super::{Output, PendingNext, ProviderEvent, ServiceState, TicketQueue, Timer};
 use crate::base::key_value;
 use crate::base::provider::Provider;
@@ -21,8 +22,7 @@ use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
-use crate::protocol::reply::ErrorCode;
-use crate::queue::wait_queue::Waiter;
+use crate::protocol::reply::{ErrorCode, ProtocolError};
 use crate::scheduler::interface::ProviderStats;
 use std::fmt::Display;
 
@@ -42,6 +42,7 @@ impl TicketQueue {
             key_value::push(&mut line, "provider", offer.provider);
             key_value::push(&mut line, "tickets", offer.tickets);
             key_value::push(&mut line, "capacity", offer.capacity);
+            self.push_service(key, &mut line);
             self.send_to_plugin(key, line);
         }
     }
@@ -57,7 +58,15 @@ impl TicketQueue {
         {
             let mut line = String::from(event.word());
             key_value::push(&mut line, "provider", provider);
+            self.push_service(key, &mut line);
             self.send_to_plugin(key, line);
+        }
+    }
+
+    /// One program may schedule for several services.
+    fn push_service(&self, key: Key, line: &mut String) {
+        if let Some(state) = self.services.get(key) {
+            key_value::push(line, "service", state.name);
         }
     }
 
@@ -81,7 +90,9 @@ impl TicketQueue {
         wait: Span,
         now: Moment,
     ) {
-        pending.asking_plugin = true;
+        let number = self.questions_asked;
+        self.questions_asked += 1;
+        pending.question = Some(number);
         let mut line = {
             let Some(state) = self.services.get_mut(key) else { return };
             question(
@@ -95,43 +106,66 @@ impl TicketQueue {
             )
         };
         let late = now + self.options.plugin_timeout;
-        let position = self.enqueue(key, pending, late.max(now + wait), now);
+        // One that does not want to wait still does for the advice.
+        let deadline = if wait.is_zero() { late } else { now + wait };
+        let position = self.enqueue(key, pending, deadline, now);
+        self.questions.insert(number, (key, position));
         self.timers.schedule(late, Timer::PluginTimeout { service: key, position });
-        line.insert_str("next".len(), &format!(" id={position}"));
+        self.timers.schedule(deadline, Timer::WaitTimeout { service: key, position });
+        line.insert_str("next".len(), &format!(" id={number}"));
         self.send_to_plugin(key, line);
     }
 
     /// The program said something.
     pub(super) fn plugin_replied(&mut self, service: ServiceName, line: &str, now: Moment) {
-        let Some(key) = self.by_name.get(&service).copied() else { return };
-        let position = key_value::find(line, "id").and_then(|id| id.parse().ok());
+        let Some(asked) = self.by_name.get(&service).copied() else { return };
+        let number: Option<u64> = key_value::find(line, "id").and_then(|id| id.parse().ok());
         let provider = key_value::find(line, "provider").and_then(|provider| provider.parse().ok());
-        let (Some(position), Some(provider)) = (position, provider) else {
-            return self.fail_plugin(key, "it says what is no answer", now);
+        let (Some(number), Some(provider)) = (number, provider) else {
+            return self.fail_plugin(asked, "it says what is no answer", now);
         };
-        let Some(state) = self.services.get_mut(key) else { return };
-        if !state.waiting.get(position).is_some_and(|waiter| waiter.request.asking_plugin) {
+        let Some((key, position)) = self.questions.get(&number).copied() else {
             // Too late, or the connection is gone.
             return;
+        };
+        let command = |key: Key| {
+            let plugin = self.services.get(key)?.plugin.as_ref();
+            plugin.map(|(command, _)| command.clone())
+        };
+        if command(key) != command(asked) {
+            return;
         }
+        let Some(state) = self.services.get_mut(key) else { return };
         if !state.pool.contains(provider) {
             return self.fail_plugin(key, "it names providers that do not exist", now);
         }
+        let service = state.name;
         self.outputs.push_back(Output::PluginOk { service });
-        let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) else {
-            return;
-        };
-        let next = &what.next;
-        let granted = match self.services.get_mut(key) {
-            Some(state) if !next.avoid.contains(&provider) => {
-                state.pool.grant_at(provider, next.id.is_some(), now)
-            }
-            _ => None,
+        let ServiceState { pool, waiting, .. } = state;
+        let Some(next) = waiting.get(position).map(|waiter| &waiter.request.next) else { return };
+        let granted = if next.avoid.contains(&provider) {
+            None
+        } else {
+            pool.grant_at(provider, next.id.is_some(), now)
         };
         match granted {
-            Some((provider, grant)) => self.granted(key, &what, provider, grant, now),
+            Some((provider, grant)) => {
+                if let Some(waiter) = self.dequeue(key, position) {
+                    self.granted(key, &waiter.request, provider, grant, now);
+                }
+            }
             // It was a candidate when the question was asked: no fault of the program.
-            None => self.decide_without_plugin(key, what, since, deadline, now),
+            None => self.decide_without_plugin(key, position, now),
+        }
+    }
+
+    /// The time of a waiting request is over. One for which a program is still asked is
+    /// decided now.
+    pub(super) fn wait_timed_out(&mut self, key: Key, position: u64, now: Moment) {
+        let waiter = self.services.get(key).and_then(|state| state.waiting.get(position));
+        match waiter.map(|waiter| waiter.request.question) {
+            Some(Some(_)) => self.decide_without_plugin(key, position, now),
+            _ => self.reject(key, position, ErrorCode::NoTicket),
         }
     }
 
@@ -140,7 +174,7 @@ impl TicketQueue {
             .services
             .get(key)
             .and_then(|state| state.waiting.get(position))
-            .is_some_and(|waiter| waiter.request.asking_plugin);
+            .is_some_and(|waiter| waiter.request.question.is_some());
         if consulting {
             self.fail_plugin(key, "it takes longer than queue_plugin_timeout", now);
         }
@@ -162,34 +196,38 @@ impl TicketQueue {
         let asked: Vec<u64> = state
             .waiting
             .positions()
-            .filter(|(_, waiter)| waiter.request.asking_plugin)
+            .filter(|(_, waiter)| waiter.request.question.is_some())
             .map(|(position, _)| position)
             .collect();
-        for position in asked.into_iter().filter(|_| !up) {
-            if let Some(Waiter { since, deadline, request: what }) = self.dequeue(key, position) {
-                self.decide_without_plugin(key, what, since, deadline, now);
-            }
+        if !up {
+            asked.into_iter().for_each(|position| self.decide_without_plugin(key, position, now));
         }
     }
 
-    /// Lets the default scheduler decide; a request that still may wait does.
-    fn decide_without_plugin(
-        &mut self,
-        key: Key,
-        mut pending: PendingNext,
-        since: Moment,
-        deadline: Moment,
-        now: Moment,
-    ) {
-        pending.asking_plugin = false;
-        let wait = pending.next.wait.min(self.options.wait_max);
-        let patient = now.since(since) < wait.part(2);
-        if self.try_grant(key, &pending, patient, now) {
-            return;
+    /// Lets the default scheduler decide; a request that still may wait keeps its place.
+    fn decide_without_plugin(&mut self, key: Key, position: u64, now: Moment) {
+        let waiter = self.services.get(key).and_then(|state| state.waiting.get(position));
+        let Some(connection) = waiter.map(|waiter| waiter.request.connection) else { return };
+        let peer = self.peer(connection);
+        let Some(state) = self.services.get_mut(key) else { return };
+        let Some(waiter) = state.waiting.get_mut(position) else { return };
+        if let Some(question) = waiter.request.question.take() {
+            self.questions.remove(&question);
         }
-        let position = self.enqueue(key, pending, deadline, since);
-        if wait.is_zero() || now >= since + wait {
+        let wait = waiter.request.next.wait.min(self.options.wait_max);
+        let (patient, is_over) = (now < waiter.half_time(), now >= waiter.since + wait);
+        let next = &waiter.request.next;
+        let counted = next.id.is_some();
+        let avoid = avoid(&state.pool, next, peer, now).0.into_owned();
+        if state.pool.has_candidate(counted, patient && !is_over, &avoid, now) {
+            let Some(waiter) = self.dequeue(key, position) else { return };
+            if !self.try_grant(key, &waiter.request, patient && !is_over, now) {
+                self.refuse(&waiter.request, ProtocolError::new(ErrorCode::NoTicket, ""));
+            }
+        } else if is_over {
             self.reject(key, position, ErrorCode::NoTicket);
+        } else {
+            self.watch_newcomer(key, position, now);
         }
     }
 }

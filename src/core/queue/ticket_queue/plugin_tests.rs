@@ -11,7 +11,8 @@ fn with_plugin(script: &str) -> Story {
         "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=2&capacity=8 => ok…
          0s plugin up
          0s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=2&capacity=8 \
-             => plugin: ticket provider=10.0.0.2:80 tickets=2 capacity=8 | ok…",
+             => plugin: ticket provider=10.0.0.2:80 tickets=2 capacity=8 \
+                service=default | ok…",
     );
     story.tell(script);
     story
@@ -92,6 +93,55 @@ fn what_a_program_was_asked_that_is_configured_away_is_decided_at_once() {
         // No program is blamed for it, when the time for the answer is over.
         story.tell("1s . . => r: 10.0.0.1:80\n 2s . .");
     }
+}
+
+#[test]
+fn a_request_that_waits_for_advice_keeps_its_place_and_its_deadline() {
+    // What was a candidate is none any more when the program fails.
+    with_plugin(&format!(
+        "1s r pegasus://b/next?wait=2s&id=1 => plugin: next id=0 {BOTH}
+         1s m pegasus://b/withdraw?provider=10.0.0.1:80 => plugin: withdrew… | ok…
+         1s m pegasus://b/withdraw?provider=10.0.0.2:80 => plugin: withdrew… | ok…
+         1.01s s pegasus://b/next?wait=2s&id=1
+         1.02s plugin down
+         2s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 \
+             => r: 10.0.0.1:80 id=1 | ok…
+         2.9s r pegasus://b/next?wait=100ms&id=2
+         3s . . => r: error no-ticket id=2
+         3.01s . . => s: error no-ticket id=1"
+    ));
+    let slow = QueueOptions {
+        scheduler: "exec:chooser".parse().unwrap(),
+        plugin_timeout: Span::from_secs(10),
+        ..QueueOptions::default()
+    };
+    tell(
+        slow,
+        "0s m pegasus://b/ticket?provider=10.0.0.1:80&tickets=1&capacity=1 => ok…
+         0s plugin up
+         0s m pegasus://b/ticket?provider=10.0.0.2:80&tickets=1&capacity=1 => plugin: ticket… | ok…
+         1s r pegasus://b/next?wait=200ms&id=1 => plugin: next…
+         1.2s . . => r: 10.0.0.1:80 id=1",
+    );
+}
+
+#[test]
+fn a_service_that_nobody_offers_takes_no_place_and_starts_no_program() {
+    let scheduler = "exec:chooser".parse().unwrap();
+    let options = QueueOptions { scheduler, services_max: 1, ..QueueOptions::default() };
+    let mut story = tell(options, "");
+    for number in 0..UNOFFERED_MAX {
+        story.tell(&format!("0s r pegasus://b/next?service=s{number}&wait=1s"));
+    }
+    assert!(story.notes.is_empty(), "{:?}", story.notes);
+    story.tell(
+        "0s r pegasus://b/next?service=more&wait=1s => error crowded
+         0s m pegasus://b/ticket?provider=10.0.0.1&tickets=1&capacity=1&service=s3 \
+             => r: 10.0.0.1 | ok…
+         0s m pegasus://b/ticket?provider=10.0.0.1&tickets=1&capacity=1&service=web => error busy…
+         0s r pegasus://b/next?service=more&wait=1s",
+    );
+    assert_eq!(story.notes[0], "engage chooser");
 }
 
 #[test]
