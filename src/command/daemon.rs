@@ -108,6 +108,9 @@ const DESCRIPTORS_PER_THREAD: u64 = 8;
 /// Monitors that a queue in a redirector expects, as far as an eighth of the limit allows.
 const MONITORS_MIN: u64 = 64;
 
+/// Connections of those who ask for names, and some that are about to be closed.
+const DNS_DESCRIPTORS: u64 = 128 + 64;
+
 /// The file descriptors of a redirector, by use. A client that is accepted will need one
 /// more for its provider, so that one is reserved.
 pub struct DescriptorBudget {
@@ -156,8 +159,15 @@ impl DescriptorBudget {
             (true, true) => 0,
             _ => admin::DESCRIPTORS,
         };
+        let dns = if settings.redirect_dns.is_empty() {
+            0
+        } else {
+            // Each address has copies of two sockets, and the worker connections.
+            DNS_DESCRIPTORS + DESCRIPTORS_PER_THREAD + 8 * settings.redirect_dns.len() as u64
+        };
         let reserved = DESCRIPTORS_RESERVED
             + admin
+            + dns
             + listen_sockets
             + threads * kinds.max(1) * DESCRIPTORS_PER_THREAD
             + monitors;

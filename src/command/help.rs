@@ -23,6 +23,7 @@ const PROTOCOL: &str = include_str!("help/protocol.txt");
 const SCHEDULERS: &str = include_str!("help/schedulers.txt");
 const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
+const DNS: &str = include_str!("help/dns.txt");
 const UDP: &str = include_str!("help/udp.txt");
 const SECURITY: &str = include_str!("help/security.txt");
 
@@ -46,6 +47,7 @@ pub fn print(words: &[String]) -> i32 {
         "schedulers" if cfg!(feature = "queue") => schedulers(),
         "plugins" if cfg!(feature = "queue") => PLUGINS.to_string(),
         "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
+        "dns" if cfg!(feature = "dns") => DNS.to_string(),
         "udp" if cfg!(feature = "redirect") => UDP.to_string(),
         "security" | "key" => SECURITY.to_string(),
         other => {
@@ -100,6 +102,7 @@ mod tests {
             ("plugins", PLUGINS),
             ("superservers", SUPERSERVERS),
             ("udp", UDP),
+            ("dns", DNS),
             ("security", SECURITY),
         ] {
             for line in page.lines() {

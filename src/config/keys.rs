@@ -185,6 +185,14 @@ fn parse_listen_into(field: &mut Vec<ListenAddr>, value: &str, least: usize) -> 
     }
 }
 
+/// Refuses a value that needs a part which this program was built without.
+fn part_of_program(built_in: bool, feature: &str, value: &str) -> Result<bool, String> {
+    if built_in || value.is_empty() {
+        return Ok(built_in);
+    }
+    Err(format!("this program was built without that (cargo feature `{feature}`)"))
+}
+
 fn parse_networks_into(field: &mut Vec<Cidr>, value: &str) -> Result<(), String> {
     parse_list_into(field, value, 0)
 }
@@ -514,6 +522,16 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_listen_into(&mut s.redirect_admin, v, 0),
             )
             .at_restart(|fresh, running| keep(&mut fresh.redirect_admin, &running.redirect_admin)),
+            global(
+                "redirect_dns",
+                "",
+                "Addresses that answer DNS questions with providers, over UDP and TCP.",
+                |s, v| {
+                    part_of_program(cfg!(feature = "dns"), "dns", v)?;
+                    parse_listen_into(&mut s.redirect_dns, v, 0)
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.redirect_dns, &running.redirect_dns)),
             service(
                 "service_NAME_listen",
                 "",
@@ -641,6 +659,28 @@ pub const SECTIONS: &[Section] = &[
                 "",
                 "Static providers for when the queue has none or cannot be reached.",
                 |s, v| parse_list_into(&mut s.fallback, v, 0),
+            ),
+            service(
+                "service_NAME_dns",
+                "",
+                "Names that redirect_dns answers with providers of this service.",
+                |s, v| {
+                    part_of_program(cfg!(feature = "dns"), "dns", v)?;
+                    parse_list_into(&mut s.dns, v, 0)
+                },
+            ),
+            service(
+                "service_NAME_dns_ttl",
+                "1",
+                "How long such an answer may be kept, in whole seconds up to a day.",
+                |s, v| {
+                    parse_into(&mut s.dns_ttl, v)?;
+                    let secs = s.dns_ttl.as_millis() / 1000;
+                    if s.dns_ttl != Span::from_secs(secs) || secs > 86_400 {
+                        return Err("not whole seconds up to a day (24h)".into());
+                    }
+                    Ok(())
+                },
             ),
         ],
     },

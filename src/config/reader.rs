@@ -223,6 +223,14 @@ impl ConfigReader {
                     "service_{key}_listen: another service listens there too"
                 )));
             }
+            let twice = |name| {
+                let others = self.settings.services.iter().filter(|s| s.name != service.name);
+                others.clone().any(|other| other.dns.contains(name))
+            };
+            if let Some(name) = service.dns.iter().find(|name| twice(name)) {
+                let why = format!("another service has the name {name} too");
+                self.errors.push(ConfigError(format!("{}: {why}", at("dns"))));
+            }
             let transports = service.listen.iter().map(|listen| listen.transport);
             if service.proxy_protocol == Some(Version::V1)
                 && transports.clone().any(|spoken| spoken == Transport::Udp)

@@ -16,6 +16,7 @@ use pegasus_core::protocol::peer_key::{KeyRole, KeyTable, PeerKey};
 use pegasus_core::protocol::proxy_header::Version;
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::flows::FlowLimits;
+use pegasus_core::redirect::name_table::DnsName;
 use pegasus_core::redirect::redirector::RedirectOptions;
 use pegasus_core::scheduler::SchedulerName;
 use std::path::PathBuf;
@@ -123,6 +124,10 @@ pub struct ServiceSettings {
     pub udp: FlowLimits,
     /// Static providers.
     pub fallback: Vec<HostPort>,
+    /// The names that are answered with its providers.
+    pub dns: Vec<DnsName>,
+    /// How long such an answer may be kept.
+    pub dns_ttl: Span,
     /// Its address on this host, if configured.
     pub provider: Option<ProviderSpec>,
     /// The host name that stands for that address, which is unknown until it was looked up.
@@ -179,6 +184,8 @@ impl ServiceSettings {
             accept_proxy: Vec::new(),
             udp: FlowLimits::default(),
             fallback: Vec::new(),
+            dns: Vec::new(),
+            dns_ttl: Span::ZERO,
             provider: None,
             provider_name: None,
             capacity: None,
@@ -241,6 +248,7 @@ pub struct Settings {
     pub redirect_accept_grace: Span,
     pub redirect_splice: bool,
     pub redirect_admin: Vec<ListenAddr>,
+    pub redirect_dns: Vec<ListenAddr>,
     pub monitor_balancers: Vec<HostPort>,
     pub monitor_interval: Span,
     pub monitor_load: Vec<LoadSource>,
@@ -280,6 +288,7 @@ impl Settings {
             redirect_accept_grace: Span::ZERO,
             redirect_splice: true,
             redirect_admin: Vec::new(),
+            redirect_dns: Vec::new(),
             monitor_balancers: Vec::new(),
             monitor_interval: Span::ZERO,
             monitor_load: Vec::new(),

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod admin;
+mod answers_dns;
 mod checks;
 mod chunks;
 mod cluster;

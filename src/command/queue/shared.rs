@@ -12,6 +12,7 @@ use pegasus_core::base::time::Moment;
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
+use pegasus_core::protocol::responder::ReplySlot;
 use pegasus_core::queue::ticket_queue::{Input, Output, TicketQueue};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,43 @@ struct Inner {
 struct Inbox {
     events: VecDeque<QueueEvent<()>>,
     waker: Arc<Waker>,
+    /// Replies in the order of their requests: those that are not there yet, and those that
+    /// have to wait for an earlier one.
+    in_order: VecDeque<Option<Reply>>,
+    /// The number of the first of them.
+    first: u64,
+}
+
+impl Inbox {
+    fn new(waker: Arc<Waker>) -> Inbox {
+        Inbox { events: [QueueEvent::Up].into(), waker, in_order: VecDeque::new(), first: 0 }
+    }
+
+    /// The slot of a request that is answered in order.
+    fn reserve(&mut self) -> u64 {
+        self.in_order.push_back(None);
+        self.first + self.in_order.len() as u64 - 1
+    }
+
+    /// A reply came. One to a request that another program schedules may come late.
+    fn reply(&mut self, slot: ReplySlot, reply: Reply) {
+        let Some(slot) = slot else {
+            if let Reply::Provider { id: Some(id), .. } | Reply::Error { id: Some(id), .. } = reply
+            {
+                self.events.push_back(QueueEvent::Answer(Matched::ById(id, reply)));
+            }
+            return;
+        };
+        let place = usize::try_from(slot.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+        if let Some(place) = self.in_order.get_mut(place) {
+            *place = Some(reply);
+        }
+        while let Some(Some(_)) = self.in_order.front() {
+            self.first += 1;
+            let reply = self.in_order.pop_front().flatten();
+            self.events.extend(reply.map(|reply| QueueEvent::Answer(Matched::InOrder((), reply))));
+        }
+    }
 }
 
 /// A thread's handle to the queue: like a connection that is never lost.
@@ -101,7 +139,7 @@ impl SharedQueue {
         if inner.inboxes.len() >= inner.local_handles_max {
             return None;
         }
-        let key = inner.inboxes.insert(Inbox { events: [QueueEvent::Up].into(), waker });
+        let key = inner.inboxes.insert(Inbox::new(waker));
         inner.handle(Input::LocalConnected { connection: key }, now);
         Some(LocalHandle { shared: self.clone(), key })
     }
@@ -163,18 +201,14 @@ impl Inner {
         let slept = self.outputs.is_empty();
         while let Some(output) = self.queue.poll_output() {
             match output {
-                Output::Reply { connection, reply, .. }
+                Output::Reply { connection, slot, reply }
                     if connection.index() < self.local_handles_max =>
                 {
                     let Some(inbox) = self.inboxes.get_mut(connection) else { continue };
                     if inbox.events.is_empty() && caller != Some(connection) {
                         let _ = inbox.waker.wake();
                     }
-                    inbox.events.push_back(QueueEvent::Answer(match reply {
-                        Reply::Provider { id: Some(id), .. }
-                        | Reply::Error { id: Some(id), .. } => Matched::ById(id, reply),
-                        reply => Matched::InOrder((), reply),
-                    }));
+                    inbox.reply(slot, reply);
                 }
                 output => self.outputs.push_back(output),
             }
@@ -196,8 +230,9 @@ impl LocalHandle {
     /// Sends a request. The reply, unless it has to wait, is among the next events.
     pub fn ask(&self, request: Request, now: Moment) {
         let numbered = matches!(&request, Request::Next(next) if next.id.is_some());
-        let slot = (!numbered).then_some(0);
         let mut inner = self.shared.lock();
+        let Some(inbox) = inner.inboxes.get_mut(self.key) else { return };
+        let slot = (!numbered).then(|| inbox.reserve());
         inner.handle(Input::Request { connection: self.key, slot, request }, now);
         inner.dispatch(Some(self.key));
     }

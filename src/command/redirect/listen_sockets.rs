@@ -16,9 +16,15 @@ use pegasus_core::base::endpoint::{ListenAddr, Transport};
 use pegasus_core::base::service_name::ServiceName;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+
+/// Before the entry of an address for questions for names, where other sockets have the name
+/// of a service.
+const DNS_PREFIX: &str = "=?";
+/// Ports that the system may choose until one is free for both transports.
+const BIND_TRIES: usize = 16;
 
 /// A listen socket and the service of its clients.
 #[derive(Clone, Debug)]
@@ -64,6 +70,8 @@ pub struct ListenSockets {
     next: usize,
     /// Sockets for the datagrams of one address.
     shard_count: usize,
+    /// Where questions for names come, each with its entry in `redirect_dns`.
+    pub dns: Vec<(ListenAddr, Arc<Socket>)>,
 }
 
 /// What is to be different about the listen sockets.
@@ -219,6 +227,11 @@ impl ListenSockets {
         name: &str,
         socket: Socket,
     ) -> io::Result<Option<(ListenAddr, TcpListener)>> {
+        if let Some(listen) = name.strip_prefix(DNS_PREFIX) {
+            let listen = listen.parse::<ListenAddr>().ok();
+            self.dns.extend(listen.map(|listen| (listen, Arc::new(socket))));
+            return Ok(None);
+        }
         let Some((service, listen)) = name.split_once('=') else { return Ok(None) };
         let Ok(listen) = listen.parse::<ListenAddr>() else { return Ok(None) };
         match (service.parse(), socket) {
@@ -226,6 +239,37 @@ impl ListenSockets {
             (Err(_), Socket::Tcp(socket)) if service.is_empty() => Ok(Some((listen, socket))),
             _ => Ok(None),
         }
+    }
+
+    /// Opens the addresses for questions for names that are not open yet, each for streams
+    /// and for datagrams, and closes others.
+    ///
+    /// # Errors
+    /// Returns the OS error of an address that cannot be had.
+    pub fn open_dns(&mut self, addresses: &[ListenAddr]) -> io::Result<()> {
+        self.dns.retain(|(listen, _)| addresses.contains(listen));
+        for listen in addresses {
+            if self.dns.iter().any(|(open, _)| open == listen) {
+                continue;
+            }
+            for (stream, datagrams) in bind_both_transports(listen)? {
+                self.dns.push((listen.clone(), Arc::new(Socket::Tcp(stream))));
+                self.dns.push((listen.clone(), Arc::new(Socket::Udp(datagrams))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sockets for questions for names, under the names by which a successor takes them.
+    pub fn dns_handover(&self) -> impl Iterator<Item = (String, &Socket)> {
+        self.dns.iter().map(|(listen, socket)| (format!("{DNS_PREFIX}{listen}"), &**socket))
+    }
+
+    /// Where questions for names come, for the log.
+    pub fn describe_dns(&self) -> Vec<String> {
+        let streams = self.dns.iter().filter(|(_, socket)| matches!(&**socket, Socket::Tcp(_)));
+        let addresses = streams.filter_map(|(_, socket)| socket.address().ok());
+        addresses.map(|address| format!("redirect_dns={address}")).collect()
     }
 
     /// All of them.
@@ -243,7 +287,12 @@ impl ListenSockets {
         let address = |listen_socket: &ListenSocket| {
             Some((listen_socket.listen.transport, listen_socket.socket.address().ok()?))
         };
-        self.first_shards().filter_map(address).collect()
+        let dns = self.dns.iter().filter_map(|(_, socket)| {
+            let is_stream = matches!(&**socket, Socket::Tcp(_));
+            let transport = if is_stream { Transport::Tcp } else { Transport::Udp };
+            Some((transport, socket.address().ok()?))
+        });
+        self.first_shards().filter_map(address).chain(dns).collect()
     }
 
     /// How many workers their datagrams can be divided among.
@@ -259,6 +308,7 @@ impl ListenSockets {
     /// Closes all of them here; workers have copies of their own.
     pub fn close(&mut self) {
         self.sockets.clear();
+        self.dns.clear();
     }
 
     /// What these settings change. New sockets are open when this returns; nothing else
@@ -269,10 +319,10 @@ impl ListenSockets {
     /// error of an address that cannot be had.
     pub fn diff(&mut self, settings: &Settings) -> io::Result<ListenDiff> {
         let configured = configured(settings)?;
-        if configured.is_empty() {
+        if configured.is_empty() && self.dns.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "nothing to serve: set service_NAME_listen",
+                "nothing to serve: set service_NAME_listen, or redirect_dns",
             ));
         }
         DescriptorBudget::check_listeners(settings)?;
@@ -363,6 +413,30 @@ impl ListenSockets {
         let parts = parts.iter().filter(|(_, list)| !list.is_empty());
         parts.map(|(word, list)| format!("{word}{list}")).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Binds an address for streams and the same one for datagrams. Where the system chooses
+/// the port, it may have chosen one that has datagrams already.
+fn bind_both_transports(listen: &ListenAddr) -> io::Result<Vec<(TcpListener, UdpSocket)>> {
+    let both = || {
+        let streams: Vec<TcpListener> = listeners::bind(listen)?;
+        let bind = |stream: TcpListener| {
+            let address = stream.local_addr()?;
+            let datagrams = <UdpSocket as Bind>::bind(address)
+                .map_err(|error| listeners::listen_error(error, format!("{address}/udp")))?;
+            Ok((stream, datagrams))
+        };
+        streams.into_iter().map(bind).collect::<io::Result<Vec<_>>>()
+    };
+    let tries = if listen.first == 0 { BIND_TRIES } else { 1 };
+    let mut bound = both();
+    for _ in 1..tries {
+        match &bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => bound = both(),
+            _ => break,
+        }
+    }
+    bound
 }
 
 fn bind<S: Bind>(listen: &ListenAddr, kind: impl Fn(S) -> Socket) -> io::Result<Vec<Socket>> {

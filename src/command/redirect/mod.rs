@@ -9,6 +9,8 @@ mod access_log;
 mod address_sockets;
 mod blocked;
 mod deferred_connects;
+#[cfg(feature = "dns")]
+mod dns;
 mod exit_policy;
 mod fallbacks;
 mod listen_sockets;

@@ -10,13 +10,53 @@ use mio::event::Event;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::protocol::request::Request;
+use pegasus_core::protocol::requester::Matched;
+use std::collections::VecDeque;
+
+/// What an answer in order is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// The worker's state machine.
+    Machine,
+    /// A client that is told where to go.
+    Answerer,
+}
 
 /// A way to the queue.
 pub enum QueueHandle {
     /// By a control connection.
-    Remote(Box<QueueConnection<()>>),
+    Remote(Box<QueueConnection<Asker>>),
     /// It lives in this process.
-    Embedded(LocalHandle),
+    Embedded(EmbeddedQueue),
+}
+
+/// The queue of this process, and what its answers in order are for.
+pub struct EmbeddedQueue {
+    local: LocalHandle,
+    askers: VecDeque<Asker>,
+}
+
+impl EmbeddedQueue {
+    fn ask(&mut self, request: Request, asker: Asker, now: Moment) {
+        if !matches!(&request, Request::Next(next) if next.id.is_some()) {
+            self.askers.push_back(asker);
+        }
+        self.local.ask(request, now);
+    }
+
+    fn poll_event(&mut self) -> Option<QueueEvent<Asker>> {
+        Some(match self.local.poll_event()? {
+            QueueEvent::Up => QueueEvent::Up,
+            QueueEvent::Down => QueueEvent::Down,
+            QueueEvent::Answer(Matched::ById(id, reply)) => {
+                QueueEvent::Answer(Matched::ById(id, reply))
+            }
+            QueueEvent::Answer(Matched::InOrder((), reply)) => {
+                let asker = self.askers.pop_front().unwrap_or(Asker::Machine);
+                QueueEvent::Answer(Matched::InOrder(asker, reply))
+            }
+        })
+    }
 }
 
 /// A queue that is silent for longer than any answer may take is lost.
@@ -25,6 +65,11 @@ pub fn silence_max(settings: &Settings) -> Span {
 }
 
 impl QueueHandle {
+    /// A handle to the queue of this process.
+    pub fn embedded(local: LocalHandle) -> QueueHandle {
+        QueueHandle::Embedded(EmbeddedQueue { local, askers: VecDeque::new() })
+    }
+
     /// Other settings from now on.
     pub fn reconfigure(&mut self, settings: &Settings, now: Moment) {
         if let QueueHandle::Remote(connection) = self {
@@ -34,18 +79,18 @@ impl QueueHandle {
     }
 
     /// Asks, when the turn is flushed. While the queue is away nothing is asked.
-    pub fn ask(&mut self, request: Request, now: Moment) {
+    pub fn ask(&mut self, request: Request, asker: Asker, now: Moment) {
         match self {
-            QueueHandle::Remote(connection) => connection.ask(&request, (), now),
-            QueueHandle::Embedded(local) => local.ask(request, now),
+            QueueHandle::Remote(connection) => connection.ask(&request, asker, now),
+            QueueHandle::Embedded(queue) => queue.ask(request, asker, now),
         }
     }
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<QueueEvent<()>> {
+    pub fn poll_event(&mut self) -> Option<QueueEvent<Asker>> {
         match self {
             QueueHandle::Remote(connection) => connection.poll_event(),
-            QueueHandle::Embedded(local) => local.poll_event(),
+            QueueHandle::Embedded(queue) => queue.poll_event(),
         }
     }
 

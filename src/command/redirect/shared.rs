@@ -102,10 +102,10 @@ pub fn udp_shards(settings: &Settings) -> usize {
     threads(settings).min(DescriptorBudget::udp_shards_max(settings))
 }
 
-/// How many workers may ask a queue of this process: those for TCP, and those for
-/// UDP.
+/// How many workers may ask a queue of this process: those for TCP, those for UDP, and the
+/// one for names.
 pub fn local_handles_max(settings: &Settings) -> usize {
-    2 * threads(settings)
+    2 * threads(settings) + 1
 }
 
 /// What the workers of a process share.
@@ -166,7 +166,7 @@ impl SharedState {
             QueueAccess::Embedded(queue) => {
                 let local_handle =
                     queue.join(cx.waker(), cx.now).ok_or(io::Error::other("too many threads"))?;
-                return Ok(QueueHandle::Embedded(local_handle));
+                return Ok(QueueHandle::embedded(local_handle));
             }
         };
         let silence_max = queue_handle::silence_max(&self.settings);

@@ -159,7 +159,9 @@ fn standalone(
         listen_sockets.open_shards();
         inherited.predecessor = Some(handover.predecessor);
     }
-    let result = match listen_sockets.diff(&settings) {
+    let diff = listen_sockets.open_dns(&settings.redirect_dns);
+    let diff = diff.and_then(|()| listen_sockets.diff(&settings));
+    let result = match diff {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             error!(target: "config", "{error}, or start it from a superserver");
             Ok(exit::CONFIG)

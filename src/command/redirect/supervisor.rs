@@ -4,7 +4,7 @@
 //! Owns the listen sockets while the workers run, and commands the workers. Serves no
 //! client.
 
-use super::listen_sockets::{ListenDiff, ListenSockets};
+use super::listen_sockets::{ListenDiff, ListenSocket, ListenSockets};
 use super::shared::{MovedSocket, QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::admin::{Admin, AdminListeners, Metrics};
@@ -138,12 +138,10 @@ impl Supervisor {
 
     /// All addresses that clients come to, for the log.
     pub fn describe_listeners(&self) -> String {
-        self.state()
-            .listen_sockets
-            .first_shards()
-            .map(|listen_socket| listen_socket.display_address())
-            .collect::<Vec<_>>()
-            .join(" ")
+        let listen_sockets = &self.state().listen_sockets;
+        let mut all = listen_sockets.describe_dns();
+        all.extend(listen_sockets.first_shards().map(ListenSocket::display_address));
+        all.join(" ")
     }
 
     /// Changes the listen sockets.
@@ -354,7 +352,8 @@ impl State {
             })
             .collect::<io::Result<_>>()?;
         let admin = admin.iter().map(|(name, socket)| (name.clone(), socket));
-        let sockets: Vec<_> = listen_sockets.chain(queue).chain(admin).collect();
+        let dns = self.listen_sockets.dns_handover();
+        let sockets: Vec<_> = listen_sockets.chain(dns).chain(queue).chain(admin).collect();
         start_successor(&sockets, &data)
     }
 

@@ -9,7 +9,7 @@ use super::fallbacks::Fallbacks;
 use super::listen_sockets::ListenSocket;
 use super::own_listeners::OwnListeners;
 use super::proxy_protocol::ProxyProtocol;
-use super::queue_handle::QueueHandle;
+use super::queue_handle::{Asker, QueueHandle};
 use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use crate::command::admin::WorkerMetrics;
 use crate::config::settings::Settings;
@@ -19,16 +19,23 @@ use crate::net::shared_counter::SharedCounter;
 use log::error;
 use mio::Token;
 use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::slab::Key;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
+use pegasus_core::redirect::answers::{Answer, AnswerOptions, Answerer, Input, Output};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
+
+/// How long clients that are told where to go may wait.
+fn answer_options(settings: &Settings) -> AnswerOptions {
+    AnswerOptions { wait: settings.redirect.wait, queue_timeout: settings.redirect.queue_timeout }
+}
 
 /// An input that the state machines of both kinds of worker have.
 pub enum CommonInput {
@@ -50,9 +57,32 @@ pub trait WorkerMachine: StateMachine {
     fn handle_common(&mut self, input: CommonInput, now: Moment);
 }
 
+/// The state machine of a worker that has none but the answerer.
+pub struct NoMachine;
+
+impl StateMachine for NoMachine {
+    type Input = ();
+    type Output = ();
+
+    fn handle_input(&mut self, (): (), _: Moment) {}
+    fn handle_timeout(&mut self, _: Moment) {}
+    fn next_timeout(&self) -> Option<Moment> {
+        None
+    }
+    fn poll_output(&mut self) -> Option<()> {
+        None
+    }
+}
+
+impl WorkerMachine for NoMachine {
+    fn handle_common(&mut self, _: CommonInput, _: Moment) {}
+}
+
 /// The parts of a worker that both kinds have.
 pub struct WorkerBase {
     pub queue: QueueHandle,
+    /// For clients that are told where to go.
+    pub answerer: Answerer,
     pub fallbacks: Fallbacks,
     pub proxy_protocol: ProxyProtocol,
     pub exit_policy: ExitPolicy,
@@ -82,6 +112,7 @@ impl WorkerBase {
     ) -> io::Result<WorkerBase> {
         Ok(WorkerBase {
             queue: shared.queue_handle(queue_token, seed, cx)?,
+            answerer: Answerer::new(answer_options(&shared.settings)),
             fallbacks: Fallbacks::new(&shared.settings),
             proxy_protocol: ProxyProtocol::new(&shared.settings),
             exit_policy: ExitPolicy::new(shared.run_mode),
@@ -96,8 +127,34 @@ impl WorkerBase {
 
     /// Asks the queue, and handles what it answers at once.
     pub fn ask(&mut self, request: Request, machine: &mut impl WorkerMachine, now: Moment) {
-        self.queue.ask(request, now);
+        self.queue.ask(request, Asker::Machine, now);
         self.handle_queue_events(machine, now);
+    }
+
+    /// No client that is told where to go waits for longer than this.
+    pub fn limit_answers(&mut self, within: Span, now: Moment) {
+        let AnswerOptions { wait, queue_timeout } = answer_options(&self.settings);
+        let options =
+            AnswerOptions { wait: wait.min(within), queue_timeout: queue_timeout.min(within) };
+        self.answerer.handle_input(Input::Reconfigure(options), now);
+    }
+
+    /// The next client that is told where to go, and where. Asks the queue until there is
+    /// one or nothing is left to ask.
+    pub fn poll_answer(
+        &mut self,
+        machine: &mut impl WorkerMachine,
+        now: Moment,
+    ) -> Option<(Key, Answer)> {
+        loop {
+            match self.answerer.poll_output()? {
+                Output::Answer { question, answer } => return Some((question, answer)),
+                Output::SendToQueue(request) => {
+                    self.queue.ask(request, Asker::Answerer, now);
+                    self.handle_queue_events(machine, now);
+                }
+            }
+        }
     }
 
     /// Handles what the queue reports.
@@ -107,12 +164,24 @@ impl WorkerBase {
                 self.metrics.queue_up(matches!(event, QueueEvent::Up));
             }
             let input = match event {
-                QueueEvent::Up => CommonInput::QueueUp,
-                QueueEvent::Down => CommonInput::QueueDown,
+                QueueEvent::Up => {
+                    self.answerer.handle_input(Input::QueueUp, now);
+                    CommonInput::QueueUp
+                }
+                QueueEvent::Down => {
+                    self.answerer.handle_input(Input::QueueDown, now);
+                    CommonInput::QueueDown
+                }
+                QueueEvent::Answer(Matched::InOrder(Asker::Answerer, reply)) => {
+                    self.answerer.handle_input(Input::QueueAnswer(reply), now);
+                    continue;
+                }
                 QueueEvent::Answer(Matched::ById(id, reply)) => {
                     CommonInput::QueueReply { id, reply }
                 }
-                QueueEvent::Answer(Matched::InOrder((), reply)) => CommonInput::QueueAnswer(reply),
+                QueueEvent::Answer(Matched::InOrder(Asker::Machine, reply)) => {
+                    CommonInput::QueueAnswer(reply)
+                }
             };
             machine.handle_common(input, now);
         }
@@ -122,7 +191,10 @@ impl WorkerBase {
     fn handle_timeout(&mut self, machine: &mut impl WorkerMachine, cx: &mut Context) {
         self.queue.handle_timeout(cx);
         self.handle_queue_events(machine, cx.now);
+        self.answerer.handle_timeout(cx.now);
         for (service, addresses) in self.fallbacks.resolve(cx) {
+            let fallback = Input::Fallback { service, addresses: addresses.clone() };
+            self.answerer.handle_input(fallback, cx.now);
             machine.handle_common(CommonInput::Fallback { service, addresses }, cx.now);
         }
     }
@@ -130,7 +202,8 @@ impl WorkerBase {
     /// When [`on_timeout`] must be called, or the worker may have to end.
     pub fn next_timeout(&self) -> Option<Moment> {
         let exit = self.exit_policy.next_timeout(self.settings.redirect_linger);
-        let own = [self.queue.next_timeout(), self.fallbacks.next_timeout(), exit];
+        let answers = self.answerer.next_timeout();
+        let own = [self.queue.next_timeout(), self.fallbacks.next_timeout(), exit, answers];
         own.into_iter().flatten().min()
     }
 
@@ -155,6 +228,7 @@ impl WorkerBase {
         self.fallbacks = Fallbacks::new(&settings);
         self.proxy_protocol.reconfigure(&settings);
         self.queue.reconfigure(&settings, now);
+        self.answerer.handle_input(Input::Reconfigure(answer_options(&settings)), now);
         self.settings = settings;
     }
 }

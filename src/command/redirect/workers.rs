@@ -3,11 +3,15 @@
 //! Owns which workers a process needs, and starts and joins their threads. Not
 //! responsible for what a worker does.
 
+#[cfg(feature = "dns")]
+use super::dns::DnsWorker;
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenSockets;
 use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand};
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
+#[cfg(feature = "dns")]
+use super::worker::NoMachine;
 use super::worker::Worker;
 use crate::command::admin::Metrics;
 use crate::command::exit;
@@ -68,6 +72,8 @@ fn udp_worker(
 pub enum ReadyWorker {
     Tcp(EventLoop<WorkerCommand>, Box<TcpWorker>),
     Udp(EventLoop<WorkerCommand>, Box<UdpWorker>),
+    #[cfg(feature = "dns")]
+    Dns(EventLoop<WorkerCommand>, Box<DnsWorker>),
 }
 
 impl ReadyWorker {
@@ -75,6 +81,8 @@ impl ReadyWorker {
     pub fn event_loop(&mut self) -> &mut EventLoop<WorkerCommand> {
         match self {
             ReadyWorker::Tcp(event_loop, _) | ReadyWorker::Udp(event_loop, _) => event_loop,
+            #[cfg(feature = "dns")]
+            ReadyWorker::Dns(event_loop, _) => event_loop,
         }
     }
 
@@ -87,6 +95,10 @@ impl ReadyWorker {
             }
             ReadyWorker::Udp(mut event_loop, mut worker) => {
                 event_loop.run(&mut Flows::new(worker.options()), &mut *worker)
+            }
+            #[cfg(feature = "dns")]
+            ReadyWorker::Dns(mut event_loop, mut worker) => {
+                event_loop.run(&mut NoMachine, &mut *worker)
             }
         };
         exit::after("redirect", result)
@@ -103,6 +115,8 @@ pub struct WorkerPool {
     count: usize,
     has_tcp: bool,
     has_udp: bool,
+    #[cfg(feature = "dns")]
+    has_dns: bool,
     loop_handles: Vec<LoopHandle<WorkerCommand>>,
     threads: Arc<Mutex<Vec<JoinHandle<i32>>>>,
 }
@@ -115,6 +129,8 @@ impl WorkerPool {
             shared,
             has_tcp: false,
             has_udp: false,
+            #[cfg(feature = "dns")]
+            has_dns: false,
             loop_handles: Vec::new(),
             threads: Arc::default(),
         }
@@ -147,6 +163,13 @@ impl WorkerPool {
                 workers.push(ReadyWorker::Udp(event_loop, Box::new(worker)));
             }
         }
+        #[cfg(feature = "dns")]
+        if !self.has_dns && !listen_sockets.dns.is_empty() {
+            let number = u64::from(u16::MAX) + 1;
+            let new = |seed, cx: &Context| DnsWorker::new(&self.shared, listen_sockets, seed, cx);
+            let (event_loop, worker) = build(new, listen_sockets, number)?;
+            workers.push(ReadyWorker::Dns(event_loop, Box::new(worker)));
+        }
         Ok(workers)
     }
 
@@ -163,6 +186,8 @@ impl WorkerPool {
         match worker {
             ReadyWorker::Tcp(..) => self.has_tcp = true,
             ReadyWorker::Udp(..) => self.has_udp = true,
+            #[cfg(feature = "dns")]
+            ReadyWorker::Dns(..) => self.has_dns = true,
         }
         self.loop_handles.push(worker.event_loop().loop_handle());
     }
