@@ -11,13 +11,16 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, sync_channel, Receiver, Sender, SyncSender};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 /// Bytes of lines that may wait to be written.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are written in one piece, about.
 const BATCH_BYTES: usize = 64 * 1024;
+/// How long the thread rests after each write. Lines that come meanwhile are written in one
+/// piece, and wake no thread.
+const REST: Duration = Duration::from_millis(10);
 /// How often a reader that has no room is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -47,6 +50,7 @@ struct Counts {
 /// what waits.
 pub struct Writer {
     jobs: Sender<Job>,
+    thread: Thread,
     counts: Arc<Counts>,
 }
 
@@ -59,8 +63,9 @@ impl Writer {
         let (jobs, waiting) = channel();
         let counts = Arc::new(Counts::default());
         let mut worker = Worker { sink, torn: false, counts: counts.clone() };
-        thread::Builder::new().name("log".into()).spawn(move || worker.run(&waiting))?;
-        Ok(Writer { jobs, counts })
+        let work = move || worker.run(&waiting);
+        let thread = thread::Builder::new().name("log".into()).spawn(work)?.thread().clone();
+        Ok(Writer { jobs, thread, counts })
     }
 
     /// Writes a line soon, or loses it.
@@ -81,6 +86,7 @@ impl Writer {
     pub fn flush(&self, timeout: Duration) {
         let (done, wait) = sync_channel(1);
         if self.jobs.send(Job::Flush(done)).is_ok() {
+            self.thread.unpark();
             let _ = wait.recv_timeout(timeout);
         }
     }
@@ -121,7 +127,10 @@ impl Worker {
                 self.report_lost(format);
             }
             // The other end may have lost patience.
-            let _ = flushed.map(|done| done.send(()));
+            let was_flushed = flushed.map(|done| done.send(())).is_some();
+            if !was_flushed {
+                thread::park_timeout(REST);
+            }
         }
     }
 
