@@ -335,6 +335,7 @@ impl World {
                         client,
                         outcome,
                         result: pegasus_core::protocol::request::RequestResult::Good,
+                        local: None,
                         sent: 1,
                         received: 1,
                     };

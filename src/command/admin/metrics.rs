@@ -411,6 +411,7 @@ mod tests {
         RedirectLog::Closed {
             service: "web".parse().unwrap(),
             client: "192.0.2.1:1".parse().unwrap(),
+            local: None,
             provider: None,
             outcome,
             sent: 10,

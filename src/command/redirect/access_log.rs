@@ -3,12 +3,13 @@
 //! Owns how much of it: datagrams may come by the thousand, and from addresses
 //! that do not exist.
 
-use log::{log, warn, Level};
+use log::{log, log_enabled, warn, Level};
 use pegasus_core::base::log_throttle::LogThrottle;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::provider::Provider;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::redirector::RedirectLog;
+use std::fmt::Display;
 
 /// How often a lack of sockets is logged.
 const LOG_INTERVAL: Span = Span::from_secs(60);
@@ -64,6 +65,15 @@ impl AccessLog {
     }
 }
 
+fn or_dash(value: &Option<impl Display>) -> &dyn Display {
+    value.as_ref().map_or(&"-", |value| value)
+}
+
+/// Whether clients that come and go have a line each.
+pub fn is_on() -> bool {
+    log_enabled!(target: "redirect", Level::Info)
+}
+
 /// Writes a line of the access log. `is_check`: the client was a check that sent
 /// nothing, as some front proxies do all the time.
 pub fn log_note(note: &RedirectLog, is_check: bool) {
@@ -71,6 +81,7 @@ pub fn log_note(note: &RedirectLog, is_check: bool) {
         RedirectLog::Closed {
             service,
             client,
+            local,
             provider,
             outcome,
             sent,
@@ -89,9 +100,11 @@ pub fn log_note(note: &RedirectLog, is_check: bool) {
             log!(
                 target: "redirect",
                 level,
-                "closed service={service} client={client} provider={} outcome={outcome} \
-                 sent={sent} received={received} waited={waited} lasted={lasted}",
-                provider.map_or("-".to_string(), |provider| provider.to_string())
+                "closed service={service} client={client} local={} provider={} \
+                 outcome={outcome} sent={sent} received={received} waited={waited} \
+                 lasted={lasted}",
+                or_dash(local),
+                or_dash(provider)
             );
         }
         RedirectLog::ProviderFailed { service, provider, why } => {

@@ -47,6 +47,8 @@ pub enum WorkerCommand {
     Reconfigure(Arc<Settings>),
     /// The listen sockets change.
     UpdateListeners(Arc<ListenDiff>),
+    /// Where this process listens from now on.
+    SetOwnListeners(OwnListeners),
 }
 
 /// The socket of a flow that goes to another process, and a line that says which flow.
@@ -119,7 +121,7 @@ pub struct SharedState {
     pub client_count: SharedCounter,
     /// The same by their sources, where sources have a limit.
     pub source_limiter: Arc<Mutex<SourceLimiter>>,
-    /// Where this process listens.
+    /// Where this process listens: the copy of workers that are started from now on.
     pub own_listeners: OwnListeners,
     /// What is logged of providers that cannot be reached from here.
     pub blocked_log: BlockedLog,

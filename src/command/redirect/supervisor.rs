@@ -5,6 +5,7 @@
 //! client.
 
 use super::listen_sockets::{ListenDiff, ListenSocket, ListenSockets};
+use super::own_listeners::OwnListeners;
 use super::shared::{MovedSocket, QueueAccess, WorkerCommand};
 use super::workers::WorkerPool;
 use crate::command::admin::{Admin, AdminListeners, Metrics};
@@ -88,7 +89,7 @@ impl Supervisor {
         owns_listeners: bool,
         queue: Option<(LoopHandle<queue::QueueCommand>, NamedListeners)>,
     ) -> Supervisor {
-        let state = State {
+        let mut state = State {
             pool,
             listen_sockets,
             queue,
@@ -358,12 +359,12 @@ impl State {
     }
 
     /// Lets the workers know where this process listens.
-    fn update_own_listeners(&self) {
+    fn update_own_listeners(&mut self) {
         let mut own = self.listen_sockets.addresses();
         for (_, listener) in self.queue.iter().flat_map(|(_, listeners)| listeners) {
             own.extend(listener.local_addr().ok().map(|address| (Transport::Tcp, address)));
         }
-        self.pool.shared.own_listeners.set(own);
+        self.pool.set_own_listeners(OwnListeners::new(own));
     }
 
     /// Changes the listen sockets: commands the workers, and starts those that are missing.

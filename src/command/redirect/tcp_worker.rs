@@ -3,14 +3,14 @@
 //! Owns the clients' sockets, the connects to providers and the timeouts of
 //! tunnels. Not responsible for which provider a client gets, nor for moving bytes.
 
-use super::access_log::log_note;
+use super::access_log::{self, log_note};
 use super::blocked::{self, OWN_LISTENER};
 use super::deferred_connects::DeferredConnects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
 use super::proxy_protocol::{Arrival, Identified};
 use super::shared::{MovedSocket, SharedState, WorkerCommand};
-use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
+use super::worker::{self, CommonInput, SocketRole, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
@@ -21,7 +21,6 @@ use crate::os::socket::{self, Socket};
 use log::{debug, warn};
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::Token;
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
@@ -87,22 +86,11 @@ pub struct TcpWorker {
     per_source: PerSourceLimit,
 }
 
-enum TokenKind {
-    Client,
-    Provider,
-    Listener,
-    Queue,
-}
-
 /// Whether a socket is its own peer. Where nothing listens at a port of this host, the
 /// system may choose that port for the connecting socket too (RFC 9293, 3.5): the two
 /// ends of the handshake are one.
-fn is_connected_to_itself(provider: &TcpStream) -> bool {
-    matches!((provider.local_addr(), provider.peer_addr()), (Ok(own), Ok(peer)) if own == peer)
-}
-
-fn token(number: usize, kind: TokenKind) -> Token {
-    Token(number * 4 + kind as usize)
+fn is_connected_to_itself(provider: &TcpStream, to: SocketAddr) -> bool {
+    provider.local_addr().is_ok_and(|own| own.port() == to.port() && own.ip() == to.ip())
 }
 
 impl Handler for TcpWorker {
@@ -110,18 +98,15 @@ impl Handler for TcpWorker {
     type Command = WorkerCommand;
 
     fn on_event(&mut self, event: &Event, redirector: &mut Redirector, cx: &mut Context) {
-        let Token(token) = event.token();
-        let number = token / 4;
-        if token % 4 == TokenKind::Listener as usize {
-            return self.listeners.on_readable(number);
-        }
-        if token % 4 == TokenKind::Queue as usize {
-            self.base.queue.on_event(event, cx);
-            return self.base.handle_queue_events(redirector, cx.now);
+        let (role, number) = SocketRole::of(event.token());
+        match role {
+            SocketRole::Listener => return self.listeners.on_readable(number),
+            SocketRole::Queue => return self.base.on_queue_event(event, redirector, cx),
+            SocketRole::Datagrams | SocketRole::Client | SocketRole::Provider => {}
         }
         let Some(key) = self.clients.key_at(number) else { return };
         let Some(client) = self.clients.get_mut(key) else { return };
-        if token % 4 == TokenKind::Client as usize {
+        if role == SocketRole::Client {
             let is_there = client.tunnel.on_client_event(event);
             if client.phase == TunnelPhase::Identifying {
                 let identified = self.base.proxy_protocol.read_header(key, &mut client.tunnel);
@@ -234,7 +219,7 @@ impl Worker for TcpWorker {
     fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Tcp(listener) = &*listen_socket.socket else { return Ok(()) };
         let ListenSocket { number, service, .. } = *listen_socket;
-        let token = token(number, TokenKind::Listener);
+        let token = SocketRole::Listener.token(number);
         self.listeners.add(number, service, listener.try_clone()?, token, cx)
     }
 
@@ -304,7 +289,7 @@ impl TcpWorker {
         let mut buffers = RelayBuffers::new(settings.redirect_splice, shared.pipe_count.clone());
         buffers.set_pipes_max(budget.pipes);
         Ok(TcpWorker {
-            base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
+            base: WorkerBase::new(shared, seed, cx)?,
             listeners: Listeners::default(),
             clients: Slab::default(),
             unfinished: Vec::new(),
@@ -367,7 +352,7 @@ impl TcpWorker {
     ) {
         let index = self.clients.next_index();
         if let Err(error) =
-            cx.registry.register(&mut stream, token(index, TokenKind::Client), ALL_INTERESTS)
+            cx.registry.register(&mut stream, SocketRole::Client.token(index), ALL_INTERESTS)
         {
             warn!(target: "redirect", "{}: {error}", arrival.from);
             return;
@@ -470,7 +455,7 @@ impl TcpWorker {
             let mut provider = connect(to, has_early_data)?;
             cx.registry.register(
                 &mut provider,
-                token(key.index(), TokenKind::Provider),
+                SocketRole::Provider.token(key.index()),
                 ALL_INTERESTS,
             )?;
             io::Result::Ok(provider)
@@ -479,7 +464,7 @@ impl TcpWorker {
             Ok(ConnectStatus::Pending) => {}
             Ok(ConnectStatus::Connected) => {
                 client.mark_unfinished(key, &mut self.unfinished);
-                self.on_connected(key, redirector, cx);
+                self.on_connected(key, to, redirector, cx);
             }
             Ok(ConnectStatus::Refused) => {
                 self.on_connect_failed(key, Failure::Refused, redirector, cx)
@@ -514,8 +499,11 @@ impl TcpWorker {
             return;
         };
         match provider.take_error() {
-            Ok(None) if provider.peer_addr().is_ok() => self.on_connected(key, redirector, cx),
-            Ok(None) => {}
+            Ok(None) => {
+                if let Ok(to) = provider.peer_addr() {
+                    self.on_connected(key, to, redirector, cx);
+                }
+            }
             Ok(Some(error)) | Err(error) => {
                 let why = match error.kind() {
                     io::ErrorKind::TimedOut => Failure::TimedOut,
@@ -527,9 +515,15 @@ impl TcpWorker {
         }
     }
 
-    fn on_connected(&mut self, key: Key, redirector: &mut Redirector, cx: &mut Context) {
+    fn on_connected(
+        &mut self,
+        key: Key,
+        to: SocketAddr,
+        redirector: &mut Redirector,
+        cx: &mut Context,
+    ) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.tunnel.provider().is_some_and(is_connected_to_itself) {
+        if client.tunnel.provider().is_some_and(|provider| is_connected_to_itself(provider, to)) {
             return self.on_connect_failed(key, Failure::Refused, redirector, cx);
         }
         client.phase = TunnelPhase::Relaying;
@@ -578,8 +572,8 @@ impl TcpWorker {
             }
             TunnelStatus::Closed(outcome) => return self.finish(key, outcome, redirector, cx),
         }
-        let client_token = token(key.index(), TokenKind::Client);
-        let provider_token = token(key.index(), TokenKind::Provider);
+        let client_token = SocketRole::Client.token(key.index());
+        let provider_token = SocketRole::Provider.token(key.index());
         client.tunnel.update_interest(&cx.registry, client_token, provider_token);
         if !client.half_closed && client.tunnel.half_closed() {
             client.half_closed = true;
@@ -597,10 +591,13 @@ impl TcpWorker {
         cx: &mut Context,
     ) {
         let Some(client) = self.clients.get(key) else { return };
-        let ((sent, received), result) = (client.tunnel.moved(), client.tunnel.result(outcome));
+        let (sent, received) = client.tunnel.moved();
+        let result = client.tunnel.result(outcome);
+        let provider = client.tunnel.provider().filter(|_| access_log::is_on());
+        let local = provider.and_then(|provider| provider.local_addr().ok());
         self.drop_client(key);
-        redirector
-            .handle_input(Input::Closed { client: key, outcome, result, sent, received }, cx.now);
+        let closed = Input::Closed { client: key, outcome, result, local, sent, received };
+        redirector.handle_input(closed, cx.now);
     }
 
     fn drop_client(&mut self, key: Key) {

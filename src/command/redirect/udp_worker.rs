@@ -13,14 +13,13 @@ use super::listen_sockets::ListenSocket;
 use super::shared::{AdoptedFlows, MovedSocket, SharedState, WorkerCommand};
 use super::udp_listener::UdpListener;
 use super::upstreams::{Upstream, Upstreams};
-use super::worker::{self, CommonInput, Worker, WorkerBase, WorkerMachine};
+use super::worker::{self, CommonInput, SocketRole, Worker, WorkerBase, WorkerMachine};
 use crate::command::daemon::DescriptorBudget;
 use crate::net::event_loop::{Context, Handler};
 use crate::os::datagram::{self, Outgoing, Received, DATAGRAM_BYTES};
 use crate::os::socket::{self, Socket};
 use log::{debug, info};
 use mio::event::Event;
-use mio::Token;
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
@@ -29,7 +28,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -58,8 +57,6 @@ pub struct UdpWorker {
     base: WorkerBase,
     /// By their numbers.
     listeners: HashMap<usize, UdpListener>,
-    /// Ports that this process listens on or did, those of the other workers too.
-    own_ports: HashSet<u16>,
     upstreams: Upstreams,
     unfinished: Vec<Key>,
     buffer: Vec<u8>,
@@ -76,35 +73,26 @@ pub struct UdpWorker {
     access_log: AccessLog,
 }
 
-enum TokenKind {
-    Listener,
-    Upstream,
-    Queue,
-}
-
-fn token(number: usize, kind: TokenKind) -> Token {
-    Token(number * 4 + kind as usize)
-}
-
 impl Handler for UdpWorker {
     type StateMachine = Flows;
     type Command = WorkerCommand;
 
     fn on_event(&mut self, event: &Event, flows: &mut Flows, cx: &mut Context) {
-        let Token(token) = event.token();
-        let number = token / 4;
-        if token % 4 == TokenKind::Listener as usize {
-            if let Some(listener) = self.listeners.get_mut(&number) {
-                listener.readable = true;
+        let (role, number) = SocketRole::of(event.token());
+        match role {
+            SocketRole::Datagrams => {
+                if let Some(listener) = self.listeners.get_mut(&number) {
+                    listener.readable = true;
+                }
             }
-        } else if token % 4 == TokenKind::Queue as usize {
-            self.base.queue.on_event(event, cx);
-            self.base.handle_queue_events(flows, cx.now);
-        } else if let Some(flow) = self.upstreams.flow(number) {
-            if event.is_error() {
-                self.read_errors(flow, None, flows, cx.now);
+            SocketRole::Queue => self.base.on_queue_event(event, flows, cx),
+            SocketRole::Listener | SocketRole::Client | SocketRole::Provider => {
+                let Some(flow) = self.upstreams.flow(number) else { return };
+                if event.is_error() {
+                    self.read_errors(flow, None, flows, cx.now);
+                }
+                self.receive_replies(flow, flows, cx);
             }
-            self.receive_replies(flow, flows, cx);
         }
     }
 
@@ -181,13 +169,12 @@ impl Worker for UdpWorker {
 
     fn listen(&mut self, listen_socket: &ListenSocket, cx: &Context) -> io::Result<()> {
         let Socket::Udp(socket) = &*listen_socket.socket else { return Ok(()) };
-        self.own_ports.insert(socket.local_addr()?.port());
         if listen_socket.shard % self.shard.count != self.shard.index {
             return Ok(());
         }
         // A superserver that lent its socket watches no other one.
         let may_watch = !self.base.exit_policy.lingers() && self.shard.index == 0;
-        let token = token(listen_socket.number, TokenKind::Listener);
+        let token = SocketRole::Datagrams.token(listen_socket.number);
         let listener = UdpListener::open(listen_socket, socket, may_watch, token, cx)?;
         let per_address = listener.per_address;
         self.listeners.insert(listen_socket.number, listener);
@@ -233,7 +220,7 @@ impl Worker for UdpWorker {
             for (moved, socket) in moved.take(listener.address, listener.shard) {
                 let adopted = flows.adopt(number, service, port, &moved, cx.now);
                 let Some(flow) = adopted else { continue };
-                let token = token(flow.index(), TokenKind::Upstream);
+                let token = SocketRole::Provider.token(flow.index());
                 match Upstream::adopt(flow, socket, token, cx) {
                     Ok(upstream) => _ = self.upstreams.add(upstream),
                     Err(_) => flows.handle_input(Input::OpenFailed { flow }, cx.now),
@@ -280,9 +267,8 @@ impl UdpWorker {
         cx: &Context,
     ) -> io::Result<UdpWorker> {
         Ok(UdpWorker {
-            base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
+            base: WorkerBase::new(shared, seed, cx)?,
             listeners: HashMap::new(),
-            own_ports: HashSet::new(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],
@@ -325,7 +311,7 @@ impl UdpWorker {
             let before = listener.address_sockets.count();
             listener.address_sockets.refresh(
                 &listener.socket,
-                token(number, TokenKind::Listener),
+                SocketRole::Datagrams.token(number),
                 cx,
             );
             if listener.address_sockets.count() != before {
@@ -406,7 +392,8 @@ impl UdpWorker {
                 // No reply can go to port 0. One to a listener of this process would be
                 // taken for a request, and so on for ever.
                 Ok(Received { from, .. })
-                    if from.port() == 0 || self.is_own_listener(from, cx.now) =>
+                    if from.port() == 0
+                        || self.base.own_listeners.leads_back(Transport::Udp, from, cx.now) =>
                 {
                     debug!(target: "redirect", "{from}: a datagram with this source is dropped");
                 }
@@ -447,7 +434,7 @@ impl UdpWorker {
             return flows.handle_input(Input::SendBlocked { flow }, cx.now);
         }
         let header = self.header(flow, flows);
-        let token = token(flow.index(), TokenKind::Upstream);
+        let token = SocketRole::Provider.token(flow.index());
         let upstream = match Upstream::open(flow, to, flows.roams(flow), header, token, cx) {
             Ok(upstream) => self.upstreams.add(upstream),
             // Without a local port for this provider there is none for another one.
@@ -504,13 +491,6 @@ impl UdpWorker {
         };
         upstream.read_errors(to, error);
         self.report_refusals(flow, flows, now);
-    }
-
-    /// Whether a listener of this process has this address. The list of all workers is
-    /// asked for its own ports only, which hardly any client has.
-    fn is_own_listener(&self, source: SocketAddr, now: Moment) -> bool {
-        self.own_ports.contains(&source.port())
-            && self.base.own_listeners.leads_back(Transport::Udp, source, now)
     }
 
     /// Tells a flow of each of its datagrams that was refused, or forbidden here.

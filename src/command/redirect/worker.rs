@@ -17,6 +17,7 @@ use crate::net::event_loop::{Context, Handler};
 use crate::net::queue_connection::QueueEvent;
 use crate::net::shared_counter::SharedCounter;
 use log::error;
+use mio::event::Event;
 use mio::Token;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
@@ -35,6 +36,38 @@ use std::sync::Arc;
 /// How long clients that are told where to go may wait.
 fn answer_options(settings: &Settings) -> AnswerOptions {
     AnswerOptions { wait: settings.redirect.wait, queue_timeout: settings.redirect.queue_timeout }
+}
+
+/// What a socket of a worker is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketRole {
+    /// Connections of clients come by it.
+    Listener,
+    /// Datagrams of clients come by it.
+    Datagrams,
+    /// The worker's connection to its queue.
+    Queue,
+    /// It leads to a client.
+    Client,
+    /// It leads to a provider.
+    Provider,
+}
+
+impl SocketRole {
+    const ALL: [SocketRole; 5] = {
+        use SocketRole::{Client, Datagrams, Listener, Provider, Queue};
+        [Listener, Datagrams, Queue, Client, Provider]
+    };
+
+    /// The token of the socket with this number among those of its role.
+    pub fn token(self, number: usize) -> Token {
+        Token(number * Self::ALL.len() + self as usize)
+    }
+
+    /// The role of the socket with this token, and its number.
+    pub fn of(Token(token): Token) -> (SocketRole, usize) {
+        (Self::ALL[token % Self::ALL.len()], token / Self::ALL.len())
+    }
 }
 
 /// An input that the state machines of both kinds of worker have.
@@ -104,14 +137,9 @@ impl WorkerBase {
     ///
     /// # Errors
     /// As many workers as were announced ask the queue of this process already.
-    pub fn new(
-        shared: &SharedState,
-        queue_token: Token,
-        seed: u64,
-        cx: &Context,
-    ) -> io::Result<WorkerBase> {
+    pub fn new(shared: &SharedState, seed: u64, cx: &Context) -> io::Result<WorkerBase> {
         Ok(WorkerBase {
-            queue: shared.queue_handle(queue_token, seed, cx)?,
+            queue: shared.queue_handle(SocketRole::Queue.token(0), seed, cx)?,
             answerer: Answerer::new(answer_options(&shared.settings)),
             fallbacks: Fallbacks::new(&shared.settings),
             proxy_protocol: ProxyProtocol::new(&shared.settings),
@@ -157,8 +185,19 @@ impl WorkerBase {
         }
     }
 
+    /// The queue's socket is ready.
+    pub fn on_queue_event(
+        &mut self,
+        event: &Event,
+        machine: &mut impl WorkerMachine,
+        cx: &mut Context,
+    ) {
+        self.queue.on_event(event, cx);
+        self.handle_queue_events(machine, cx.now);
+    }
+
     /// Handles what the queue reports.
-    pub fn handle_queue_events(&mut self, machine: &mut impl WorkerMachine, now: Moment) {
+    fn handle_queue_events(&mut self, machine: &mut impl WorkerMachine, now: Moment) {
         while let Some(event) = self.queue.poll_event() {
             if matches!(event, QueueEvent::Up | QueueEvent::Down) {
                 self.metrics.queue_up(matches!(event, QueueEvent::Up));
@@ -295,6 +334,7 @@ pub fn on_command<W: Worker>(
                 }
             }
         }
+        WorkerCommand::SetOwnListeners(own) => worker.base().own_listeners = own,
         WorkerCommand::Reconfigure(settings) => {
             worker.base().reconfigure(settings, cx.now);
             worker.apply_settings(machine, cx);

@@ -7,6 +7,7 @@
 use super::dns::DnsWorker;
 use super::exit_policy::RunMode;
 use super::listen_sockets::ListenSockets;
+use super::own_listeners::OwnListeners;
 use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand};
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
@@ -141,6 +142,12 @@ impl WorkerPool {
         self.loop_handles.iter().for_each(|loop_handle| loop_handle.send(command.clone()));
     }
 
+    /// Lets the workers know where this process listens.
+    pub fn set_own_listeners(&mut self, own: OwnListeners) {
+        self.broadcast(&WorkerCommand::SetOwnListeners(own.clone()));
+        self.shared.own_listeners = own;
+    }
+
     /// The workers that these listen sockets need and that are not there yet: without
     /// a socket a worker would only wait.
     ///
@@ -261,8 +268,8 @@ impl RedirectDaemon {
         for listen_socket in listen_sockets.first_shards() {
             addresses.push((listen_socket.service, listen_socket.socket.address()?));
         }
-        let shared = SharedState::new(settings, queue, run_mode, metrics);
-        shared.own_listeners.set(listen_sockets.addresses());
+        let mut shared = SharedState::new(settings, queue, run_mode, metrics);
+        shared.own_listeners = OwnListeners::new(listen_sockets.addresses());
         let mut pool = WorkerPool::new(shared);
         let mut workers = pool.missing_workers(listen_sockets)?.into_iter();
         let Some(mut first) = workers.next() else {

@@ -456,7 +456,7 @@ impl Flows {
         let lost = sent == 0 && outcome == Outcome::ProviderReset;
         let result = if lost { RequestResult::Reset } else { RequestResult::Good };
         self.redirector.handle_input(
-            redirector::Input::Closed { client: key, outcome, result, sent, received },
+            redirector::Input::Closed { client: key, outcome, result, local: None, sent, received },
             now,
         );
     }

@@ -164,11 +164,11 @@ impl StateMachine for Redirector {
             }
             Input::ProviderLost { client, why, sent, received } => {
                 self.report_failure(client, why);
-                self.close(client, Outcome::ProviderReset, sent, received, now);
+                self.close(client, Outcome::ProviderReset, None, (sent, received), now);
             }
-            Input::Closed { client, outcome, result, sent, received } => {
+            Input::Closed { client, outcome, result, local, sent, received } => {
                 self.release_grant(client, result);
-                self.close(client, outcome, sent, received, now);
+                self.close(client, outcome, local, (sent, received), now);
             }
             Input::Fallback { service, addresses } => {
                 let number = self.service_index(service);
@@ -551,11 +551,18 @@ impl Redirector {
     fn reset_client(&mut self, key: Key, outcome: Outcome, now: Moment) {
         if self.client(key).is_some() {
             self.outputs.push_back(Output::ResetClient { client: key });
-            self.close(key, outcome, 0, 0, now);
+            self.close(key, outcome, None, (0, 0), now);
         }
     }
 
-    fn close(&mut self, key: Key, outcome: Outcome, sent: u64, received: u64, now: Moment) {
+    fn close(
+        &mut self,
+        key: Key,
+        outcome: Outcome,
+        local: Option<SocketAddr>,
+        (sent, received): (u64, u64),
+        now: Moment,
+    ) {
         self.release_grant(key, RequestResult::Unused);
         if self.client(key).is_none() {
             return;
@@ -565,6 +572,7 @@ impl Redirector {
         self.outputs.push_back(Output::Log(RedirectLog::Closed {
             service: self.service_at(client.service),
             client: client.from,
+            local,
             provider: client.provider,
             outcome,
             sent,

@@ -8,7 +8,7 @@ use super::message::{self, Content, Kind, Question, Received};
 use crate::command::redirect::access_log::AccessLog;
 use crate::command::redirect::listen_sockets::{ListenSocket, ListenSockets};
 use crate::command::redirect::shared::{MovedSocket, SharedState, WorkerCommand};
-use crate::command::redirect::worker::{self, NoMachine, Worker, WorkerBase};
+use crate::command::redirect::worker::{self, NoMachine, SocketRole, Worker, WorkerBase};
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
@@ -17,7 +17,7 @@ use crate::os::socket::Socket;
 use log::{debug, warn};
 use mio::event::Event;
 use mio::net::{TcpStream, UdpSocket};
-use mio::{Interest, Token};
+use mio::Interest;
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::provider::Provider;
@@ -43,17 +43,6 @@ const BATCH: usize = 64;
 /// An answer comes within this time, or says that there is none: clients ask again after
 /// two to five seconds.
 const ANSWER_WITHIN: Span = Span::from_secs(2);
-
-enum TokenKind {
-    Connection,
-    Listener,
-    Datagrams,
-    Queue,
-}
-
-fn token(number: usize, kind: TokenKind) -> Token {
-    Token(number * 4 + kind as usize)
-}
 
 /// A socket for datagrams.
 struct DatagramSocket {
@@ -152,19 +141,20 @@ impl Handler for DnsWorker {
     type Command = WorkerCommand;
 
     fn on_event(&mut self, event: &Event, machine: &mut NoMachine, cx: &mut Context) {
-        let Token(token) = event.token();
-        let number = token / 4;
-        if token % 4 == TokenKind::Listener as usize {
-            self.listeners.on_readable(number);
-        } else if token % 4 == TokenKind::Datagrams as usize {
-            if let Some(socket) = self.datagrams.get_mut(number) {
-                socket.readable = true;
+        let (role, number) = SocketRole::of(event.token());
+        match role {
+            SocketRole::Listener => self.listeners.on_readable(number),
+            SocketRole::Datagrams => {
+                if let Some(socket) = self.datagrams.get_mut(number) {
+                    socket.readable = true;
+                }
             }
-        } else if token % 4 == TokenKind::Queue as usize {
-            self.base.queue.on_event(event, cx);
-            self.base.handle_queue_events(machine, cx.now);
-        } else if let Some(key) = self.connections.key_at(number) {
-            self.advance(key, cx.now);
+            SocketRole::Queue => self.base.on_queue_event(event, machine, cx),
+            SocketRole::Client | SocketRole::Provider => {
+                if let Some(key) = self.connections.key_at(number) {
+                    self.advance(key, cx.now);
+                }
+            }
         }
     }
 
@@ -265,7 +255,7 @@ impl DnsWorker {
         cx: &Context,
     ) -> io::Result<DnsWorker> {
         let mut worker = DnsWorker {
-            base: WorkerBase::new(shared, token(0, TokenKind::Queue), seed, cx)?,
+            base: WorkerBase::new(shared, seed, cx)?,
             names: NameTable::default(),
             services: HashMap::new(),
             datagrams: Vec::new(),
@@ -281,7 +271,7 @@ impl DnsWorker {
         for (number, (_, socket)) in listen_sockets.dns.iter().enumerate() {
             match &**socket {
                 Socket::Tcp(socket) => {
-                    let token = token(number, TokenKind::Listener);
+                    let token = SocketRole::Listener.token(number);
                     worker.listeners.add(number, (), socket.try_clone()?, token, cx)?;
                 }
                 Socket::Udp(socket) => worker.add_datagrams(socket.try_clone()?, cx)?,
@@ -294,7 +284,7 @@ impl DnsWorker {
     fn add_datagrams(&mut self, socket: std::net::UdpSocket, cx: &Context) -> io::Result<()> {
         datagram::prepare(&socket);
         let mut socket = UdpSocket::from_std(socket);
-        let token = token(self.datagrams.len(), TokenKind::Datagrams);
+        let token = SocketRole::Datagrams.token(self.datagrams.len());
         cx.registry.register(&mut socket, token, Interest::READABLE)?;
         let replies = Outgoing::default();
         self.datagrams.push(DatagramSocket { socket, readable: true, replies });
@@ -357,7 +347,7 @@ impl DnsWorker {
         }
         let index = self.connections.next_index();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = token(index, TokenKind::Connection);
+        let token = SocketRole::Client.token(index);
         if cx.registry.register(&mut stream, token, interest).is_err() {
             return;
         }
@@ -497,6 +487,7 @@ impl DnsWorker {
         let note = RedirectLog::Closed {
             service: waiting.service,
             client: waiting.way.client(),
+            local: None,
             provider,
             outcome,
             sent: sent as u64,

@@ -149,6 +149,8 @@ pub enum Input {
         outcome: Outcome,
         /// What the provider made of it, for the queue.
         result: RequestResult,
+        /// Our address on the connection to the provider, if it is to be logged.
+        local: Option<SocketAddr>,
         /// Bytes to the client.
         sent: u64,
         /// Bytes from the client.
@@ -200,6 +202,9 @@ pub enum RedirectLog {
         service: ServiceName,
         /// Where it came from.
         client: SocketAddr,
+        /// Our address on the connection to the provider, where that is known: what the
+        /// provider's own log calls its client.
+        local: Option<SocketAddr>,
         /// The provider that served it, if any.
         provider: Option<Provider>,
         /// How it ended.

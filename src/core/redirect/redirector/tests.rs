@@ -116,6 +116,7 @@ impl Story {
                         client,
                         outcome: Outcome::Complete,
                         result: RequestResult::Good,
+                        local: None,
                         sent: 1,
                         received: 2,
                     },
