@@ -3,7 +3,9 @@
 //! Owns usage errors. Nothing here may reach a client: under a superserver descriptor 2
 //! is replaced before the first argument is read.
 
-use super::daemon::{warn_about_limit, Daemon};
+#[cfg(feature = "operate")]
+use super::check;
+use super::daemon::{self, warn_about_limit, Daemon};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, key, own_offers, send};
 use crate::config::reader::ConfigError;
@@ -14,16 +16,16 @@ use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
 use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
 use getopts::{Matches, Options};
-use log::{debug, error, warn, LevelFilter};
+use log::{debug, error, info, warn, LevelFilter};
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "queue", "redirect", "monitor", "send", "demo", "key", "help", "status", "top", "drain",
-    "resume", "export",
+    "resume", "export", "check",
 ];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
@@ -37,7 +39,7 @@ const ROLES: &[Role] = &[
     ("monitor", super::monitor::run),
 ];
 /// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 13] = [
+const INTERACTIVE: [&str; 14] = [
     "send",
     "demo",
     "key",
@@ -47,6 +49,7 @@ const INTERACTIVE: [&str; 13] = [
     "drain",
     "resume",
     "export",
+    "check",
     "-h",
     "--help",
     "-V",
@@ -142,6 +145,13 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             super::export::add_options(&mut options);
             parse("export", options, rest, client, super::export::run)
         }
+        #[cfg(feature = "operate")]
+        Some("check") => {
+            let mut options = Options::new();
+            add_configuration(&mut options);
+            check::add_options(&mut options);
+            parse("check", options, rest, client, check::run)
+        }
         #[cfg(feature = "demo")]
         Some("demo") => {
             let mut options = Options::new();
@@ -192,8 +202,8 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     } else {
         print_error(format_args!("pegasus: {why}"));
         print_error(
-            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|export|key|demo|\
-             help [options]   (pegasus help COMMAND)",
+            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|export|check|key|\
+             demo|help [options]   (pegasus help COMMAND)",
         );
     }
     exit::USAGE
@@ -283,6 +293,9 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start(&source.log_options(&settings));
     if starts_itself {
         warn_about_limit(name, &settings);
+        if !once {
+            info!(target: "limits", "bounds {}", daemon::bounds(name, &settings));
+        }
         own_offers::warnings(name, &settings)
             .iter()
             .for_each(|warning| log::warn!(target: "config", "{warning}"));

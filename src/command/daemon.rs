@@ -11,6 +11,7 @@ use crate::os::signal::Signal;
 use crate::os::{cpus, limits, log_file, notify, privileges};
 use log::{error, warn};
 use pegasus_core::base::endpoint::Transport;
+use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 use std::{fs, io, process};
@@ -231,24 +232,100 @@ fn check_listeners(settings: &Settings, limit: Option<u64>) -> io::Result<()> {
     )))
 }
 
+/// A configured maximum that the descriptors are not enough for.
+pub struct Shortage {
+    /// Its key.
+    pub key: &'static str,
+    /// What is configured.
+    pub wanted: usize,
+    /// How many there can be.
+    pub fit: usize,
+    /// The limit of descriptors that is enough.
+    pub needed: u64,
+}
+
+/// The shortage of a daemon command within this limit; a default that nearly fits is none.
+pub fn shortage_within(name: &str, settings: &Settings, limit: Option<u64>) -> Option<Shortage> {
+    let (key, wanted) = match name {
+        "queue" => ("queue_connections_max", settings.queue_connections_max),
+        "redirect" => ("redirect_connections_max", settings.redirect_connections_max),
+        _ => return None,
+    };
+    let fit_within = |limit: Option<u64>| match name {
+        "queue" => {
+            let fit = limit.map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED));
+            usize::try_from(fit).unwrap_or(usize::MAX)
+        }
+        _ => DescriptorBudget::within(settings, limit).clients,
+    };
+    let fit = fit_within(limit);
+    if wanted <= fit.saturating_add(fit / 10) {
+        return None;
+    }
+    const STEP: u64 = 1024;
+    let mut needed = (wanted as u64).next_multiple_of(STEP);
+    while fit_within(Some(needed)) < wanted {
+        // In steps that grow, for a maximum may be huge.
+        needed += (needed / 16).next_multiple_of(STEP);
+    }
+    Some(Shortage { key, wanted, fit, needed })
+}
+
+/// The most memory that a client holds, in bytes: what was read from each side, while the
+/// other one takes nothing.
+const CLIENT_BYTES: u64 = 2 * 64 * 1024 + 1024;
+/// The same for a flow of datagrams; those that wait are counted for the thread.
+const FLOW_BYTES: u64 = 1024;
+/// For a thread: the buffer that it copies through, and the datagrams that wait.
+const THREAD_BYTES: u64 = 64 * 1024;
+const WAITING_DATAGRAMS_BYTES: u64 = 16 * 1024 * 1024;
+/// For a control connection, a waiting request, and a provider of a service.
+const CONNECTION_BYTES: u64 = 72 * 1024;
+const REQUEST_BYTES: u64 = 256;
+const PROVIDER_BYTES: u64 = 1024;
+
+/// What a daemon command takes at most, in a line of pairs: of clients, flows and so on, and
+/// the memory of this process if it has all of that at once. What the system itself keeps
+/// for sockets and pipes is not in it.
+pub fn bounds(name: &str, settings: &Settings) -> String {
+    let mut line = String::new();
+    let mut memory = 0;
+    let mut add = |key: &str, count: usize, bytes: u64| {
+        key_value::push(&mut line, key, count);
+        memory += count as u64 * bytes;
+    };
+    if name == "redirect" {
+        let budget = DescriptorBudget::of(settings);
+        let udp = ports(settings, Transport::Udp) > 0;
+        let waiting = if udp { WAITING_DATAGRAMS_BYTES } else { 0 };
+        add("threads", threads(settings) as usize, THREAD_BYTES + waiting);
+        add("clients", budget.clients, CLIENT_BYTES);
+        add("flows", if udp { budget.flows } else { 0 }, FLOW_BYTES);
+    }
+    if name == "queue" || (name == "redirect" && settings.asked_queue() == QueueLocation::Embedded)
+    {
+        add("connections", settings.queue_connections_max, CONNECTION_BYTES);
+        add("services", settings.queue.services_max, 0);
+        let of_all = settings.queue.services_max as u64;
+        add("providers", settings.queue.providers_max, of_all * PROVIDER_BYTES);
+        add("waiting", settings.queue.waiting_max, of_all * REQUEST_BYTES);
+    }
+    if name == "monitor" {
+        add("balancers", settings.monitor_balancers.len(), CONNECTION_BYTES);
+        add("services", settings.to_offer().len(), PROVIDER_BYTES);
+    }
+    key_value::push(&mut line, "memory", format_args!("{}MiB", memory.div_ceil(1 << 20)));
+    line
+}
+
+/// Raises the limit of descriptors, and returns the shortage that is left.
+pub fn shortage(name: &str, settings: &Settings) -> Option<Shortage> {
+    shortage_within(name, settings, limits::raise())
+}
+
 /// Raises the limit of descriptors, and warns if it is still too low.
 pub fn warn_about_limit(name: &str, settings: &Settings) {
-    let (key, wanted, fit) = match name {
-        "queue" => {
-            let fit = limits::raise()
-                .map_or(u64::MAX, |limit| limit.saturating_sub(DESCRIPTORS_RESERVED));
-            let fit = usize::try_from(fit).unwrap_or(usize::MAX);
-            ("queue_connections_max", settings.queue_connections_max, fit)
-        }
-        "redirect" => (
-            "redirect_connections_max",
-            settings.redirect_connections_max,
-            DescriptorBudget::of(settings).clients,
-        ),
-        _ => return,
-    };
-    // A default that nearly fits is no news.
-    if wanted > fit.saturating_add(fit / 10) {
+    if let Some(Shortage { key, wanted, fit, .. }) = shortage(name, settings) {
         log::warn!(
             target: "limits",
             "{key}={wanted}: this process has descriptors for {fit} (ulimit -n, LimitNOFILE=)"

@@ -17,6 +17,7 @@ const STATUS: &str = include_str!("help/status.txt");
 const TOP: &str = include_str!("help/top.txt");
 const DRAIN: &str = include_str!("help/drain.txt");
 const EXPORT: &str = include_str!("help/export.txt");
+const CHECK: &str = include_str!("help/check.txt");
 const ADMIN: &str = include_str!("help/admin.txt");
 const DEMO: &str = include_str!("help/demo.txt");
 const PROTOCOL: &str = include_str!("help/protocol.txt");
@@ -40,6 +41,7 @@ pub fn print(words: &[String]) -> i32 {
         "top" if cfg!(feature = "operate") => TOP.to_string(),
         "drain" | "resume" if cfg!(feature = "operate") => DRAIN.to_string(),
         "export" if cfg!(feature = "export") => EXPORT.to_string(),
+        "check" if cfg!(feature = "operate") => CHECK.to_string(),
         "admin" if cfg!(feature = "admin") => ADMIN.to_string(),
         "demo" if cfg!(feature = "demo") => DEMO.to_string(),
         "config" => keys::sample(),

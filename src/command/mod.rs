@@ -5,6 +5,8 @@ pub mod admin;
 #[cfg(not(feature = "admin"))]
 #[path = "admin/none.rs"]
 pub mod admin;
+#[cfg(feature = "operate")]
+pub mod check;
 pub mod cli;
 pub mod daemon;
 #[cfg(feature = "demo")]

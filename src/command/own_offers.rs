@@ -1,5 +1,5 @@
 //! Offers that lead back to the balancer: one configuration for a redirector and a
-//! monitor whose provider is a listen address of the redirector.
+//! monitor whose provider, or a fallback, is a listen address of the redirector.
 //!
 //! Owns what is said about such a file. Refuses nothing: the redirector does not connect
 //! to itself in any case.
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// listen address of this host. `command`: a monitor offers all named services if none
 /// has a key for providers; for others, such a service is only one to listen for.
 pub fn warnings(command: &str, settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = fallback_warnings(settings);
     // One file may be for all hosts: those that run a monitor for other balancers only
     // listen on nothing of it.
     if !settings.monitor_balancers.iter().any(is_here) {
@@ -33,8 +33,36 @@ pub fn warnings(command: &str, settings: &Settings) -> Vec<String> {
                 "the monitor would offer service {} at an address where redirect listens \
                  (service_{}_listen={listen}), so clients would come back to the balancer: \
                  set service_{}_provider to the server's own port or address",
-                offer.name, service.name, offer.name
+                offer.name,
+                service.name.in_key(),
+                offer.name.in_key()
             ));
+        }
+    }
+    warnings
+}
+
+/// The same about each fallback.
+fn fallback_warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for service in &settings.services {
+        for fallback in &service.fallback {
+            let Some(ip) = ip_of(fallback) else { continue };
+            let leads_back = |listen: &&ListenAddr| {
+                listen.covers(fallback.port) && same_host(settings, Some(ip), &listen.host)
+            };
+            let mut all = settings.services.iter();
+            let listener =
+                all.find_map(|other| Some((other, other.listen.iter().find(leads_back)?)));
+            if let Some((other, listen)) = listener {
+                warnings.push(format!(
+                    "service_{}_fallback={fallback} is where redirect listens \
+                     (service_{}_listen={listen}), so clients would come back to the balancer: \
+                     name the server's own port or address",
+                    service.name.in_key(),
+                    other.name.in_key()
+                ));
+            }
         }
     }
     warnings
@@ -131,6 +159,15 @@ mod tests {
         assert_eq!(warned("monitor", &[everywhere, "service_web_provider=:80", elsewhere]), 0);
         assert_eq!(warned("monitor", &[everywhere]), 1);
         assert_eq!(warned("redirect", &[everywhere]), 0);
+    }
+
+    #[test]
+    fn a_fallback_where_the_redirector_listens_is_noticed() {
+        let listen = "service_my_app_listen=*:80";
+        for (fallback, count) in [("127.0.0.1:80", 1), ("127.0.0.1:81", 0), ("192.0.2.1:80", 0)] {
+            let fallback = format!("service_web_fallback={fallback}");
+            assert_eq!(warned("redirect", &[listen, &fallback]), count, "{fallback}");
+        }
     }
 
     #[test]

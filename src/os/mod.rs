@@ -22,6 +22,8 @@ pub mod log_file;
 pub mod notify;
 #[cfg(feature = "export")]
 pub mod output;
+#[cfg(feature = "operate")]
+pub mod port_owner;
 pub mod privileges;
 pub mod process_info;
 pub mod reuseport;

@@ -3,6 +3,7 @@
 
 mod admin;
 mod answers_dns;
+mod check;
 mod checks;
 mod chunks;
 mod cluster;
