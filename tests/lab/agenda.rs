@@ -46,7 +46,7 @@ pub enum Event {
     /// A monitor's words reach a queue: balancer, provider.
     Said(usize, usize, Request),
     /// A queue's answer reaches a monitor: balancer, provider.
-    Told(usize, usize, Reply),
+    Told(usize, usize, usize, Reply),
     /// The books of all queues are compared with ours.
     Audit,
 }

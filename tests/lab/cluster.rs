@@ -44,7 +44,7 @@ struct Queue {
 
 /// See the file's head.
 pub struct Cluster {
-    service: ServiceName,
+    services: Vec<ServiceName>,
     queues: Vec<Queue>,
     monitors: Vec<Monitor>,
     monitor_wakes: Vec<Moment>,
@@ -58,7 +58,8 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(scheduler: &str, ground: &mut Ground) -> Cluster {
         let setting = ground.setting;
-        let service: ServiceName = "default".parse().expect("a service");
+        let name = |number| format!("service-{number}").parse().expect("a service");
+        let services: Vec<ServiceName> = (0..setting.services).map(name).collect();
         let providers = setting.hosts.len();
         let open = vec!["0.0.0.0/0".parse().expect("a network")];
         let options = QueueOptions {
@@ -81,19 +82,19 @@ impl Cluster {
             }
             Queue { host, connections, wakes: Moment::NEVER }
         };
-        let services = vec![ServiceOptions {
-            service,
+        let offered = |service: &ServiceName| ServiceOptions {
+            service: *service,
             provider: ProviderSpec { ip: None, port: Some(PORT) },
             capacity: None,
             check: Some(setting.interval),
             rise: 2,
             fall: 1,
-        }];
+        };
         let balancers = setting.balancers;
         let options = MonitorOptions {
             interval: setting.interval,
             balancers,
-            services,
+            services: services.iter().map(offered).collect(),
             drain_timeout: Span::from_secs(10),
         };
         let mut monitors = Vec::new();
@@ -110,11 +111,11 @@ impl Cluster {
         }
         ground.after(AUDIT, Event::Audit);
         Cluster {
-            service,
             queues: (0..balancers).map(queue).collect(),
             monitor_wakes: vec![Moment::NEVER; providers],
             monitors,
-            ledger: Ledger::new(service, balancers, providers, setting.paper),
+            ledger: Ledger::new(services.clone(), balancers, providers, setting.paper),
+            services,
             answers: Vec::new(),
             messages: 0,
         }
@@ -137,7 +138,7 @@ impl Cluster {
     /// A request wants a provider.
     pub fn next(
         &mut self,
-        balancer: usize,
+        (balancer, service): (usize, usize),
         request: usize,
         client: IpAddr,
         avoid: &[usize],
@@ -146,7 +147,7 @@ impl Cluster {
         let provider = |number: &usize| Provider { ip: address(*number), port: Some(PORT) };
         let avoid: Vec<Provider> = avoid.iter().map(provider).collect();
         let ask = Ask {
-            service: self.service,
+            service: self.services[service],
             asker: PEER,
             counted: !ground.setting.paper,
             avoid: avoid.clone(),
@@ -155,7 +156,7 @@ impl Cluster {
         };
         self.ledger.asked(request, ask);
         let next = Request::Next(Next {
-            service: self.service,
+            service: self.services[service],
             wait: ground.setting.wait,
             id: (!ground.setting.paper).then_some(request as u32 + 1),
             client: Some(client),
@@ -167,7 +168,7 @@ impl Cluster {
     /// A request ended.
     pub fn done(
         &mut self,
-        balancer: usize,
+        (balancer, service): (usize, usize),
         request: usize,
         provider: usize,
         result: RequestResult,
@@ -175,7 +176,8 @@ impl Cluster {
     ) {
         if !ground.setting.paper {
             let connection = self.queues[balancer].connections[0];
-            self.ledger.ended(balancer, connection, request, provider, result, ground.now);
+            let at = (connection, provider, service);
+            self.ledger.ended(balancer, at, request, result, ground.now);
             self.ask(
                 balancer,
                 0,
@@ -189,20 +191,20 @@ impl Cluster {
     /// A request's provider cannot be reached.
     pub fn failed(
         &mut self,
-        balancer: usize,
+        (balancer, service): (usize, usize),
         request: usize,
         provider: usize,
         ground: &mut Ground,
     ) {
         let id = (!ground.setting.paper).then_some(request as u32 + 1);
-        let asker = (self.queues[balancer].connections[0], PEER);
-        self.ledger.failed(balancer, asker, request, provider, ground.now);
+        let at = (self.queues[balancer].connections[0], provider, service);
+        self.ledger.failed(balancer, at, PEER, request, ground.now);
         let provider = ProviderSpec { ip: Some(address(provider)), port: Some(PORT) };
         self.ask(
             balancer,
             0,
             Some(0),
-            Request::Failure { provider, service: self.service, id },
+            Request::Failure { provider, service: self.services[service], id },
             ground,
         );
     }
@@ -217,13 +219,23 @@ impl Cluster {
     ) {
         let connection = self.queues[balancer].connections[provider + 1];
         self.ledger.offered(balancer, connection, provider, &request, ground.now);
-        self.ask(balancer, provider + 1, Some(0), request, ground);
+        let Request::Ticket { service, .. } = &request else { return };
+        let service = self.services.iter().position(|known| known == service);
+        // Its place in the order of answers tells what an answer is about.
+        let order = service.map(|number| number as u64);
+        self.ask(balancer, provider + 1, order, request, ground);
     }
 
     /// A queue's answer reaches a monitor.
-    pub fn told(&mut self, balancer: usize, provider: usize, reply: Reply, ground: &mut Ground) {
+    pub fn told(
+        &mut self,
+        balancer: usize,
+        (provider, service): (usize, usize),
+        reply: Reply,
+        ground: &mut Ground,
+    ) {
         self.monitors[provider]
-            .handle_input(monitor::Input::QueueReply { balancer, service: 0, reply }, ground.now);
+            .handle_input(monitor::Input::QueueReply { balancer, service, reply }, ground.now);
         self.heed_monitor(provider, ground);
     }
 
@@ -269,7 +281,8 @@ impl Cluster {
                 }
                 Reply::Feedback(_) => {
                     let provider = connection.index() - 1;
-                    self.send(provider, Event::Told(balancer, provider, reply), ground);
+                    let service = order.expect("an order") as usize;
+                    self.send(provider, Event::Told(balancer, provider, service, reply), ground);
                 }
                 _ => {}
             }
@@ -318,9 +331,14 @@ impl Cluster {
             };
             self.monitors[provider].handle_input(input, now);
         }
-        if said.len() == self.queues.len() {
-            let messages: Vec<&Request> = said.iter().map(|(_, request)| request).collect();
-            self.ledger.bid(provider, &messages, now);
+        for service in 0..self.services.len() {
+            let name = self.services[service];
+            let about = |request: &&Request| matches!(request, Request::Ticket { service, .. } if *service == name);
+            let messages: Vec<&Request> =
+                said.iter().map(|(_, request)| request).filter(about).collect();
+            if messages.len() == self.queues.len() {
+                self.ledger.bid(provider, service, &messages, now);
+            }
         }
         for (balancer, request) in said {
             self.messages += 1;

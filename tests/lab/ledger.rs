@@ -27,10 +27,11 @@ struct Shown {
 
 /// See the file's head.
 pub struct Ledger {
-    service: ServiceName,
+    services: Vec<ServiceName>,
+    providers: usize,
     /// By balancer.
     models: Vec<Model>,
-    /// By balancer, by provider.
+    /// By balancer, by service and provider.
     shown: Vec<Vec<Shown>>,
     /// The requests without an answer.
     open: HashMap<usize, Ask>,
@@ -46,34 +47,51 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(service: ServiceName, balancers: usize, providers: usize, paper: bool) -> Ledger {
+    pub fn new(
+        services: Vec<ServiceName>,
+        balancers: usize,
+        providers: usize,
+        paper: bool,
+    ) -> Ledger {
+        let offers = services.len() * providers;
         Ledger {
-            service,
+            services,
+            providers,
             models: (0..balancers).map(|_| Model::default()).collect(),
-            shown: vec![vec![Shown::default(); providers]; balancers],
+            shown: vec![vec![Shown::default(); offers]; balancers],
             open: HashMap::new(),
             paper,
-            bids: vec![VecDeque::new(); providers],
+            bids: vec![VecDeque::new(); offers],
             tickets: vec![(0, 0); providers],
             overshoot: 0.0,
             grants: vec![0; providers],
         }
     }
 
-    fn place(&self, provider: usize) -> Place {
+    fn place(&self, provider: usize, service: usize) -> Place {
         let ip = super::cluster::address(provider);
-        (self.service, Provider { ip, port: Some(PORT) })
+        (self.services[service], Provider { ip, port: Some(PORT) })
     }
 
-    /// A monitor sent this to all queues at once.
-    pub fn bid(&mut self, provider: usize, messages: &[&Request], now: Moment) {
+    /// The number of a service at a provider.
+    fn offer(&self, provider: usize, service: usize) -> usize {
+        service * self.providers + provider
+    }
+
+    fn number(&self, service: ServiceName) -> usize {
+        self.services.iter().position(|known| *known == service).expect("one of ours")
+    }
+
+    /// A monitor sent this about one service to all queues at once.
+    pub fn bid(&mut self, provider: usize, service: usize, messages: &[&Request], now: Moment) {
         let (mut tickets, mut capacity) = (0, 0);
         for message in messages {
             let Request::Ticket { tickets: t, capacity: k, .. } = message else { continue };
             assert!(self.paper || *t == 0 || t <= k, "more tickets than capacity: {message:?}");
             (tickets, capacity) = (tickets + t, capacity + k);
         }
-        let bids = &mut self.bids[provider];
+        let offer = self.offer(provider, service);
+        let bids = &mut self.bids[offer];
         bids.push_back((now, capacity));
         while bids.len() > 1 && now.since(bids[1].0) > CHANGE {
             bids.pop_front();
@@ -91,12 +109,15 @@ impl Ledger {
         message: &Request,
         now: Moment,
     ) {
-        let Request::Ticket { tickets, capacity, weight, lease, .. } = message else { return };
+        let Request::Ticket { tickets, capacity, weight, lease, service, .. } = message else {
+            return;
+        };
         let (tickets, capacity, weighted) = (*tickets, *capacity, weight.is_some());
         let terms = Terms { tickets, capacity, weighted, lease: lease.expect("a lease") };
-        let place = self.place(provider);
+        let service = self.number(*service);
+        let (place, offer) = (self.place(provider, service), self.offer(provider, service));
         self.models[balancer].offer(connection, place, terms, now);
-        let shown = &mut self.shown[balancer][provider];
+        let shown = &mut self.shown[balancer][offer];
         shown.last_ticket = now;
         shown.allowed = capacity.max(self.models[balancer].active(place));
     }
@@ -131,25 +152,27 @@ impl Ledger {
     ) {
         self.grants[provider] += 1;
         let ask = self.answered(request, now);
-        let (place, id) = (self.place(provider), ask.counted.then_some(request as u32 + 1));
+        let service = self.number(ask.service);
+        let (place, offer) = (self.place(provider, service), self.offer(provider, service));
+        let id = ask.counted.then_some(request as u32 + 1);
         let model = &mut self.models[balancer];
         model.grant(connection, id, &ask, place.1, now);
-        let shown = &mut self.shown[balancer][provider];
+        let shown = &mut self.shown[balancer][offer];
         shown.last_grant = now;
         let active = model.active(place);
         assert!(self.paper || active <= shown.allowed, "active {active} of {}", shown.allowed);
-        self.over_all(provider);
+        self.over_all(provider, service);
     }
 
     /// All queues together: at most what was bid, and while shares change what
     /// was granted under the former ones.
-    fn over_all(&mut self, provider: usize) {
+    fn over_all(&mut self, provider: usize, service: usize) {
         if self.paper {
             return;
         }
-        let place = self.place(provider);
+        let place = self.place(provider, service);
         let active: u32 = self.models.iter().map(|model| model.active(place)).sum();
-        let bids = &self.bids[provider];
+        let bids = &self.bids[self.offer(provider, service)];
         let most = bids.iter().map(|bid| bid.1).max().unwrap_or(0);
         assert!(
             active <= 2 * most + self.models.len() as u32,
@@ -164,23 +187,23 @@ impl Ledger {
     pub fn ended(
         &mut self,
         balancer: usize,
-        connection: Key,
+        (connection, provider, service): (Key, usize, usize),
         request: usize,
-        provider: usize,
         result: RequestResult,
         now: Moment,
     ) {
         let id = request as u32 + 1;
         let known = self.models[balancer].done(connection, id, result, now);
         assert!(known, "request {request} was not in progress");
-        self.lowered(balancer, provider);
+        self.lowered(balancer, provider, service);
     }
 
     /// What is in progress may have become less.
-    fn lowered(&mut self, balancer: usize, provider: usize) {
-        let (place, model) = (self.place(provider), &self.models[balancer]);
+    fn lowered(&mut self, balancer: usize, provider: usize, service: usize) {
+        let (place, model) = (self.place(provider, service), &self.models[balancer]);
+        let offer = self.offer(provider, service);
         let most = model.capacity(place).max(model.active(place));
-        let shown = &mut self.shown[balancer][provider];
+        let shown = &mut self.shown[balancer][offer];
         shown.allowed = shown.allowed.min(most);
     }
 
@@ -188,15 +211,15 @@ impl Ledger {
     pub fn failed(
         &mut self,
         balancer: usize,
-        (connection, asker): (Key, IpAddr),
+        (connection, provider, service): (Key, usize, usize),
+        asker: IpAddr,
         request: usize,
-        provider: usize,
         now: Moment,
     ) {
         let id = (!self.paper).then_some(request as u32 + 1);
-        let place = self.place(provider);
+        let place = self.place(provider, service);
         self.models[balancer].fail(connection, asker, place, id, now);
-        self.lowered(balancer, provider);
+        self.lowered(balancer, provider, service);
     }
 
     /// Time passed at a queue.

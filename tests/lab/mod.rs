@@ -14,6 +14,7 @@ mod figures;
 mod host;
 mod ledger;
 mod setting;
+mod strict;
 mod table;
 mod targets;
 mod world;
@@ -96,6 +97,7 @@ scenarios! {
     t11_tickets_stop "T11",
     t12_antagonists "T12",
     x1_messages_are_lost "X1",
+    h08_opposite_peaks "H8",
 }
 
 /// The shortened ones whose targets hold for any seed after so short a time.

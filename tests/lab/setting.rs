@@ -61,6 +61,14 @@ pub enum Traffic {
 }
 
 impl Traffic {
+    /// After so many seconds it repeats itself.
+    fn period(self) -> f64 {
+        match self {
+            Traffic::Steady => 0.0,
+            Traffic::Waves(_, _, period) | Traffic::Bursts(_, _, period) => period,
+        }
+    }
+
     /// Parts of the mean at a time, and the most.
     fn part(self, seconds: f64) -> (f64, f64) {
         match self {
@@ -94,6 +102,9 @@ pub struct Setting {
     /// Work is spread as Pareto's, with this exponent, over four decades.
     pub pareto: Option<f64>,
     pub traffic: Traffic,
+    /// Services on all hosts, with the same share of the traffic; their waves have
+    /// their peaks one after the other.
+    pub services: usize,
     /// So many of the clients stay connected for so long after they were served.
     pub stays: Option<(f64, Span)>,
     /// Tasks of others are always there.
@@ -126,6 +137,7 @@ pub struct Setting {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub at: Moment,
+    pub service: usize,
     pub balancer: usize,
     /// CPU time at speed 1, in seconds.
     pub work: f64,
@@ -191,6 +203,7 @@ impl Setting {
             io: 0.0,
             pareto: None,
             traffic: Traffic::Steady,
+            services: 1,
             stays: None,
             always_hogs: false,
             one_sided: false,
@@ -434,6 +447,17 @@ impl Setting {
                 )
             },
             Setting {
+                hosts: same(6),
+                balancers: 4,
+                rho: 0.8,
+                services: 2,
+                traffic: Traffic::Waves(0.05, 1.95, 40.0),
+                ..Setting::usual(
+                    "H8",
+                    "two services with opposite peaks on 6 same machines, B=4, rho 0.8",
+                )
+            },
+            Setting {
                 hosts: same(3),
                 balancers: 64,
                 rho: 0.8,
@@ -640,14 +664,17 @@ impl Setting {
             if at >= Moment::after_start(self.length) {
                 return arrivals;
             }
-            let (part, peak) = self.traffic.part(at.since(Moment::ZERO).as_secs_f64());
+            let service = if self.services > 1 { random.below(self.services) } else { 0 };
+            let later = service as f64 / self.services as f64 * self.traffic.period();
+            let seconds = at.since(Moment::ZERO).as_secs_f64();
+            let (part, peak) = self.traffic.part(seconds + later);
             if part < peak && random.unit() * peak > part {
                 continue;
             }
             let (part, long) = self.stays.unwrap_or((0.0, Span::ZERO));
             let stays = if part > 0.0 && random.unit() < part { long } else { Span::ZERO };
             let balancer = if self.one_sided { 0 } else { balancer };
-            arrivals.push(Arrival { at, balancer, work, client, stays });
+            arrivals.push(Arrival { at, service, balancer, work, client, stays });
         }
     }
 }

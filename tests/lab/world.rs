@@ -47,7 +47,8 @@ pub enum Policy {
 pub const DEFAULT: Policy = Policy::Pegasus(SCHEDULERS[0].names[0]);
 
 enum Side {
-    Baseline(Box<dyn Baseline>),
+    /// One for each service, except for the ideal, which is one for all.
+    Baseline(Vec<Box<dyn Baseline>>),
     Cluster(Box<Cluster>),
 }
 
@@ -103,22 +104,23 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     for (number, (at, ..)) in setting.misfortunes.iter().enumerate() {
         ground.at(*at, Event::Strikes(number));
     }
-    let baseline: Option<Box<dyn Baseline>> = match policy {
-        Policy::Pegasus(_) => None,
-        Policy::Random => Some(Box::new(Chance::new(setting, seed))),
-        Policy::RoundRobin => Some(Box::new(Turns::plain(setting, seed))),
-        Policy::LeastConn => Some(Box::new(LeastConn::new(setting))),
-        Policy::TwoChoices => Some(Box::new(TwoChoices::new(setting, seed))),
-        Policy::Weighted => Some(Box::new(Turns::weighted(setting))),
-        Policy::Ideal => Some(Box::new(Central::new(setting))),
+    let baseline = || -> Option<Box<dyn Baseline>> {
+        Some(match policy {
+            Policy::Pegasus(_) => return None,
+            Policy::Random => Box::new(Chance::new(setting, seed)),
+            Policy::RoundRobin => Box::new(Turns::plain(setting, seed)),
+            Policy::LeastConn => Box::new(LeastConn::new(setting)),
+            Policy::TwoChoices => Box::new(TwoChoices::new(setting, seed)),
+            Policy::Weighted => Box::new(Turns::weighted(setting)),
+            Policy::Ideal => Box::new(Central::new(setting)),
+        })
     };
-    let side = match (baseline, policy) {
-        (None, Policy::Pegasus(scheduler)) => {
-            Side::Cluster(Box::new(Cluster::new(scheduler, &mut ground)))
-        }
-        (baseline, _) => {
+    let side = match policy {
+        Policy::Pegasus(scheduler) => Side::Cluster(Box::new(Cluster::new(scheduler, &mut ground))),
+        _ => {
             ground.after(CHECK, Event::Checks);
-            Side::Baseline(baseline.expect("a baseline"))
+            let count = if policy == Policy::Ideal { 1 } else { setting.services };
+            Side::Baseline((0..count).filter_map(|_| baseline()).collect())
         }
     };
     if let Some(first) = arrivals.first() {
@@ -152,6 +154,12 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     }
     world.figures.finish();
     world.figures
+}
+
+/// The baseline of a service.
+fn of(baselines: &mut [Box<dyn Baseline>], service: usize) -> &mut dyn Baseline {
+    let last = baselines.len() - 1;
+    &mut *baselines[service.min(last)]
 }
 
 impl World<'_> {
@@ -231,8 +239,8 @@ impl World<'_> {
             Event::Said(balancer, provider, request) => {
                 cluster.said(balancer, provider, request, ground)
             }
-            Event::Told(balancer, provider, reply) => {
-                cluster.told(balancer, provider, reply, ground)
+            Event::Told(balancer, provider, service, reply) => {
+                cluster.told(balancer, (provider, service), reply, ground)
             }
             Event::Audit => cluster.audit(ground),
             other => unreachable!("{other:?}"),
@@ -246,13 +254,15 @@ impl World<'_> {
 
     /// Wants a provider for a request.
     fn lead(&mut self, request: usize) {
-        let Arrival { balancer, client, .. } = self.arrivals[request];
+        let Arrival { balancer, client, service, .. } = self.arrivals[request];
         let avoid = &self.ways[request].avoid;
         match &mut self.side {
             Side::Cluster(cluster) => {
-                cluster.next(balancer, request, client, avoid, &mut self.ground)
+                let asked = (balancer, service);
+                cluster.next(asked, request, client, avoid, &mut self.ground)
             }
-            Side::Baseline(baseline) => {
+            Side::Baseline(baselines) => {
+                let baseline = of(baselines, service);
                 let checked = &self.checked;
                 let usable = |provider: usize| checked[provider].well && !avoid.contains(&provider);
                 match baseline.choose(balancer, &usable) {
@@ -315,13 +325,14 @@ impl World<'_> {
     /// A request is over, well or not.
     fn ended(&mut self, request: usize, result: RequestResult) {
         self.settled += usize::from(self.arrivals[request].stays.is_zero());
-        let (balancer, provider) = (self.arrivals[request].balancer, self.ways[request].provider);
+        let Arrival { balancer, service, .. } = self.arrivals[request];
+        let provider = self.ways[request].provider;
         match &mut self.side {
             Side::Cluster(cluster) => {
-                cluster.done(balancer, request, provider, result, &mut self.ground)
+                cluster.done((balancer, service), request, provider, result, &mut self.ground)
             }
-            Side::Baseline(baseline) => {
-                baseline.ended(balancer, provider);
+            Side::Baseline(baselines) => {
+                of(baselines, service).ended(balancer, provider);
                 if let Some(first) = self.line.pop_front() {
                     self.lead(first);
                 }
@@ -332,11 +343,15 @@ impl World<'_> {
 
     /// The provider could not be reached: it is reported, and another tried.
     fn failed(&mut self, request: usize) {
-        let (balancer, provider) = (self.arrivals[request].balancer, self.ways[request].provider);
+        let Arrival { balancer, service, .. } = self.arrivals[request];
+        let provider = self.ways[request].provider;
         self.ways[request].avoid.push(provider);
         match &mut self.side {
-            Side::Cluster(cluster) => cluster.failed(balancer, request, provider, &mut self.ground),
-            Side::Baseline(baseline) => baseline.ended(balancer, provider),
+            Side::Cluster(cluster) => {
+                let asked = (balancer, service);
+                cluster.failed(asked, request, provider, &mut self.ground)
+            }
+            Side::Baseline(baselines) => of(baselines, service).ended(balancer, provider),
         }
         self.heed();
         self.figures.retried += u64::from(self.measured(request));
