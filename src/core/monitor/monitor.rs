@@ -31,8 +31,10 @@ const JITTER: f64 = 0.05;
 const DEMAND_MEMORY: Span = Span::from_secs(5);
 /// How often it asks, while it drains, whether something is in progress still.
 const DRAIN_INTERVAL: Span = Span::from_millis(200);
-/// Rounds of a strict capacity in an interval, while places may have to move.
+/// Rounds of a strict capacity in an interval, while places may have to move, and while
+/// requests wait for them.
 const STRICT_ROUNDS: u64 = 10;
+const STRICT_ROUNDS_WAITING: u64 = 50;
 /// No two rounds are closer.
 const STRICT_ROUND_MIN: Span = Span::from_millis(20);
 
@@ -738,7 +740,9 @@ impl Monitor {
                     let queued = standing.progress.map_or(0, |progress| progress.queued);
                     strict.answered(balancer, now_active, standing.waiting + queued, demand);
                     if strict.is_tight() {
-                        let round = interval.part(STRICT_ROUNDS).max(STRICT_ROUND_MIN);
+                        let waits = strict.has_waiting();
+                        let rounds = if waits { STRICT_ROUNDS_WAITING } else { STRICT_ROUNDS };
+                        let round = interval.part(rounds).max(STRICT_ROUND_MIN);
                         self.next_round = self.next_round.min(now + round);
                     }
                 }

@@ -128,6 +128,11 @@ impl Strict {
             || up().any(|share| share.told < share.bound)
     }
 
+    /// Whether requests wait at a balancer that can be talked to.
+    pub fn has_waiting(&self) -> bool {
+        self.shares.iter().any(|share| share.until.is_none() && share.waits)
+    }
+
     /// Requests that all may have in progress now, at the most.
     pub fn bound(&self) -> u32 {
         self.shares.iter().fold(0, |sum, share| sum.saturating_add(share.bound))
