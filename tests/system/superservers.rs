@@ -6,6 +6,7 @@ use crate::support::pegasus::{command, Balancer, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
+use crate::support::visits::Visits;
 use crate::support::{free_port, tool, until, until_some};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -160,6 +161,41 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
     finish(while_draining, "waited for the drain");
     finish(waiting, "waited");
     assert_eq!(drain(&mut other).0, b"shop");
+}
+
+#[test]
+fn a_restart_on_sockets_that_stay_fails_no_client() {
+    let echo = Provider::echo();
+    let queue = Queue::start(&[]);
+    queue.offer(echo.address, 1000);
+    let (listeners, places) = kept();
+    let redirect = command("redirect", &[&format!("redirect_queue={}", queue.address)]);
+    let start = || {
+        let mut daemon = passed(copies(&listeners), FOR_THIS_PROCESS, &redirect);
+        daemon.says(&["ready"]);
+        daemon
+    };
+    let mut old = start();
+    let visits = Visits::start(places[0], 4);
+    let mut client = connect(places[0]);
+    begin(&mut client);
+    for turn in 0..3 {
+        let visited = visits.count();
+        until("clients come", || visits.count() > visited + 20);
+        old.signal(libc::SIGTERM);
+        old.says(&["draining"]);
+        // The same listening sockets, while the old daemon still has a client.
+        let mut next = start();
+        let mut newer = connect(places[0]);
+        let visited = visits.count();
+        until("the next daemon serves", || visits.count() > visited + 20);
+        assert!(old.runs(), "turn {turn}: a client is connected");
+        begin(&mut newer);
+        finish(std::mem::replace(&mut client, newer), "to its end");
+        assert_eq!(old.ends(), 0);
+        std::mem::swap(&mut old, &mut next);
+    }
+    assert_eq!(visits.end(), Vec::<String>::new());
 }
 
 #[test]

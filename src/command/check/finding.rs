@@ -74,7 +74,8 @@ pub struct Part {
 impl Part {
     /// `started`: a superserver starts redirectors here.
     pub fn of(settings: &Settings, started: bool) -> Part {
-        let redirects = settings.services.iter().any(|service| !service.listen.is_empty());
+        let redirects = settings.services.iter().any(|service| !service.listen.is_empty())
+            || !settings.redirect_dns.is_empty();
         let offers = settings.services.iter().any(|service| service.offered);
         let remote = matches!(settings.redirect_queue, Some(QueueLocation::Remote(_)));
         Part { redirects, has_queue: !remote && (redirects || started || !offers), offers }
