@@ -326,6 +326,27 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_into(&mut s.queue.lease, v),
             ),
             global(
+                "queue_lease_max",
+                "1h",
+                "The longest lease; longer ones are cut, and the answer says so.",
+                |s, v| parse_span_into(&mut s.queue.lease_max, v, Span::from_millis(1)),
+            ),
+            global(
+                "queue_tickets_max",
+                "1000000",
+                "Most tickets of one provider; more are cut, and the answer says so.",
+                |s, v| {
+                    s.queue.tickets_max = number(v, 1, TICKETS_MAX as usize)? as u32;
+                    Ok(())
+                },
+            ),
+            global(
+                "queue_source_providers_max",
+                "64",
+                "Most providers of a service that one other host may offer.",
+                |s, v| parse_number_into(&mut s.queue.source_providers_max, v, 1),
+            ),
+            global(
                 "queue_wait_max",
                 "30s",
                 "The longest time that a request may wait for a ticket.",

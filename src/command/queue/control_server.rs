@@ -190,6 +190,7 @@ impl Handler for ControlServer {
                 let level = match note.event {
                     ProviderEvent::Failed
                     | ProviderEvent::LeaseEnded
+                    | ProviderEvent::Displaced
                     | ProviderEvent::Contested => Level::Warn,
                     ProviderEvent::Registered
                     | ProviderEvent::Withdrew

@@ -133,6 +133,10 @@ pub struct Feedback {
     pub progress: Option<Progress>,
     /// Another connection that is alive offers the same provider.
     pub contested: bool,
+    /// So many tickets were taken, because the offer had more than the queue allows.
+    pub tickets_max: Option<u32>,
+    /// The lease was cut to this.
+    pub lease_max: Option<Span>,
     /// Where an engine leads the clients: the provider's weight beside the mean of all.
     pub share: Option<f64>,
 }
@@ -204,6 +208,12 @@ impl Reply {
                 }
                 if let Some(share) = s.share {
                     let _ = write!(out, " share={}", Thousandths(share));
+                }
+                if let Some(most) = s.tickets_max {
+                    let _ = write!(out, " tickets_max={most}");
+                }
+                if let Some(most) = s.lease_max {
+                    let _ = write!(out, " lease_max={most}");
                 }
                 out.write_all(if s.contested { b" contested=yes" } else { b"" })
             }
@@ -280,6 +290,8 @@ fn ok_pairs(line: &str) -> Option<Reply> {
         mode,
         progress: progress(line),
         contested: key_value::find(line, "contested") == Some("yes"),
+        tickets_max: key_value::find(line, "tickets_max").and_then(|text| text.parse().ok()),
+        lease_max: key_value::find(line, "lease_max").and_then(|text| text.parse().ok()),
         share: key_value::find(line, "share").and_then(decimal::parse),
     }))
 }
@@ -338,6 +350,7 @@ mod tests {
             "ok active=0.000 granted=1 waiting=3 mode=paper",
             "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms \
              usual=20.000ms queued=3 contested=yes",
+            "ok active=0.000 granted=0 waiting=0 mode=slots tickets_max=9 lease_max=1h",
             "ok active=0.000 granted=0 waiting=0 mode=engine now=0 ended=0 held=0.000ms \
              usual=0.000ms queued=0 share=1.333",
             "ok discarded=100",

@@ -241,6 +241,8 @@ impl ProviderPool {
             progress: Some(member.progress()),
             contested: false,
             share: None,
+            tickets_max: None,
+            lease_max: None,
         };
         if member.stats.service_time > typical
             && member.stats.samples > 0
@@ -280,6 +282,53 @@ impl ProviderPool {
         }
         self.refresh(key, now);
         feedback
+    }
+
+    /// Notes where the offers of a provider come from.
+    pub fn set_source(&mut self, provider: Provider, source: IpAddr) {
+        if let Some(member) = self.member_mut(provider) {
+            member.source = source;
+        }
+    }
+
+    /// How many providers come from this source.
+    pub fn count_of_source(&self, source: IpAddr) -> usize {
+        self.members().filter(|member| member.source == source).count()
+    }
+
+    /// The youngest provider of the source that has most of them, if that is at least two
+    /// more than `source` has; one without requests if there is one.
+    pub fn to_displace(&self, source: IpAddr) -> Option<Provider> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for member in self.members() {
+            *counts.entry(member.source).or_default() += 1;
+        }
+        let own = counts.get(&source).copied().unwrap_or(0);
+        let (largest, _) = counts
+            .into_iter()
+            .max_by_key(|(ip, count)| (*count, *ip))
+            .filter(|(_, count)| *count > own + 1)?;
+        self.members()
+            .filter(|member| member.source == largest)
+            .max_by_key(|member| (member.stats.active == 0, member.serial))
+            .map(|member| member.stats.provider)
+    }
+
+    /// Forgets a provider at once, whatever runs there.
+    pub fn remove(&mut self, provider: Provider) {
+        if let Some(key) = self.by_provider.get(&provider).copied() {
+            self.remove_member(key);
+        }
+    }
+
+    fn remove_member(&mut self, key: Key) {
+        self.changes = self.changes.wrapping_add(1);
+        self.scheduler.on_remove(key.index());
+        if let Some(member) = self.members.remove(key) {
+            self.availability_counts[member.stats.availability as usize] -= 1;
+            self.wakeups.remove(member.wakeup, key.index());
+            self.by_provider.remove(&member.stats.provider);
+        }
     }
 
     /// What is known of a provider, without any change.
@@ -695,14 +744,7 @@ impl ProviderPool {
         });
         let forgotten = |(key, member): (Key, &PoolMember)| member.is_expired(now).then_some(key);
         let keys: Vec<Key> = self.members.iter().filter_map(forgotten).collect();
-        for key in keys {
-            self.scheduler.on_remove(key.index());
-            if let Some(member) = self.members.remove(key) {
-                self.availability_counts[member.stats.availability as usize] -= 1;
-                self.wakeups.remove(member.wakeup, key.index());
-                self.by_provider.remove(&member.stats.provider);
-            }
-        }
+        keys.into_iter().for_each(|key| self.remove_member(key));
     }
 }
 

@@ -535,29 +535,24 @@ impl TicketQueue {
         leaves: bool,
         now: Moment,
     ) -> Result<Reply, ProtocolError> {
-        let providers_max = self.options.providers_max;
         let key = self
             .open_service(service)
             .ok_or(ProtocolError::new(ErrorCode::Busy, "too many services"))?;
-        let full = |state: &ServiceState| {
-            state.pool.len() >= providers_max && !state.pool.contains(offer.provider)
-        };
-        if self.services.get(key).is_some_and(full) {
-            self.sweep_service(key, now);
-        }
+        self.admit_provider(key, connection, offer.provider, now)?;
+        let (offer, tickets_max, lease_max) = self.within_bounds(offer);
+        let source = self.provider_source(connection, offer.provider);
         let other = self.other_owner(connection, service, offer.provider);
         let stays = leaves && self.stays(connection, service, offer.provider);
         let alive = self.alive(Some(connection));
         let Some(state) = self.services.get_mut(key) else { return Ok(Reply::Ok) };
-        if full(state) {
-            return Err(ProtocolError::new(ErrorCode::Busy, "too many providers"));
-        }
         if stays {
             // It asks how its requests are; what another one offers is not its business.
             return Ok(Reply::Feedback(state.pool.feedback(offer.provider)));
         }
         let mut feedback = state.pool.offer(offer, now);
+        state.pool.set_source(offer.provider, source);
         feedback.contested = other.is_some();
+        (feedback.tickets_max, feedback.lease_max) = (tickets_max, lease_max);
         if state.is_only_exported(now) {
             feedback.mode = Mode::Engine;
             feedback.share = Some(state.pool.share(offer.provider, now));

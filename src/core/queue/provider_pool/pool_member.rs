@@ -5,12 +5,14 @@
 
 use super::pace::Pace;
 use super::trust::{Trust, VOUCH_AFTER};
+use crate::base::cidr::host_network;
 use crate::base::provider::Provider;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
 use crate::protocol::reply::{Mode, Progress};
 use crate::scheduler::interface::{Availability, ProviderStats};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;
@@ -38,6 +40,11 @@ pub struct PoolMember {
     pub drain_end: Moment,
     /// Whether the log knows it as offering.
     pub present: bool,
+    /// What the host that offered it last can choose its address from; where that is this
+    /// host, the same of the provider.
+    pub(super) source: IpAddr,
+    /// Providers before it, of all times, and grants.
+    pub(super) serial: u64,
     /// The connection that offered it last.
     pub owner: Option<Key>,
     /// The one that offered it before, if it was alive then; and whether the log
@@ -107,6 +114,8 @@ impl PoolMember {
             hold_end: Moment::ZERO,
             drain_end: Moment::ZERO,
             present: false,
+            source: host_network(provider.ip),
+            serial: turn,
             owner: None,
             rival: None,
             contested: false,

@@ -1,16 +1,19 @@
 //! What one source may take of what all share.
 //!
-//! Owns the shares of waiting requests and of ids. A source is what one host can choose its
+//! Owns the shares of providers, of waiting requests and of ids. A source is what one host can choose its
 //! address from. Knows no socket.
 
 use super::{
-    ConnectionState, PendingNext, QueueOptions, RequestState, TicketQueue, IDS_ALL_MAX, IDS_MAX,
-    IDS_PLENTY,
+    ConnectionState, PendingNext, ProviderEvent, QueueOptions, RequestState, TicketQueue,
+    IDS_ALL_MAX, IDS_MAX, IDS_PLENTY,
 };
 use crate::base::cidr::host_network;
+use crate::base::provider::Provider;
 use crate::base::slab::Key;
-use crate::protocol::reply::ErrorCode;
-use crate::queue::provider_pool::PoolMember;
+use crate::base::ticket::Offer;
+use crate::base::time::{Moment, Span};
+use crate::protocol::reply::{ErrorCode, ProtocolError};
+use crate::queue::provider_pool::{PoolMember, ProviderPool};
 use crate::queue::wait_queue::Waiter;
 use std::mem::size_of;
 use std::net::IpAddr;
@@ -51,6 +54,73 @@ impl TicketQueue {
     /// What one host can choose the address of this connection from.
     pub(super) fn source(&self, connection: Key) -> IpAddr {
         host_network(self.peer(connection))
+    }
+
+    /// Where a provider comes from: the host that offers it. This host speaks for others, and
+    /// there it is the provider's own.
+    pub(super) fn provider_source(&self, connection: Key, provider: Provider) -> IpAddr {
+        let peer = self.peer(connection);
+        host_network(if peer.is_loopback() { provider.ip } else { peer })
+    }
+
+    /// An offer without what is beyond the bounds: then what these are.
+    pub(super) fn within_bounds(&self, offer: Offer) -> (Offer, Option<u32>, Option<Span>) {
+        let (tickets, lease) = (self.options.tickets_max, self.options.lease_max);
+        let cut =
+            Offer { tickets: offer.tickets.min(tickets), lease: offer.lease.min(lease), ..offer };
+        (
+            cut,
+            Some(tickets).filter(|_| offer.tickets > tickets),
+            Some(lease).filter(|_| offer.lease > lease),
+        )
+    }
+
+    /// Makes room for a provider that is new to a service. Where the service is full, the
+    /// youngest one of the source that has most gives way.
+    pub(super) fn admit_provider(
+        &mut self,
+        key: Key,
+        connection: Key,
+        provider: Provider,
+        now: Moment,
+    ) -> Result<(), ProtocolError> {
+        let Some(state) = self.services.get(key).filter(|state| !state.pool.contains(provider))
+        else {
+            return Ok(());
+        };
+        let source = self.provider_source(connection, provider);
+        let is_limited = !self.peer(connection).is_loopback();
+        let most_of_source = self.options.source_providers_max;
+        let is_greedy =
+            |pool: &ProviderPool| is_limited && pool.count_of_source(source) >= most_of_source;
+        let most = self.options.providers_max;
+        if state.pool.len() >= most || is_greedy(&state.pool) {
+            self.sweep_service(key, now);
+        }
+        let busy = |why| Err(ProtocolError::new(ErrorCode::Busy, why));
+        let pools = || self.services.iter().map(|(_, state)| &state.pool);
+        let all: usize = pools().map(ProviderPool::len).sum();
+        if all >= most.saturating_mul(PROVIDERS_ALL_SERVICES) {
+            return busy("too many providers in all services");
+        }
+        let of_source: usize = pools().map(|pool| pool.count_of_source(source)).sum();
+        let Some(state) = self.services.get(key) else { return Ok(()) };
+        let most_everywhere = most_of_source.saturating_mul(PROVIDERS_ALL_SERVICES);
+        if is_greedy(&state.pool) || is_limited && of_source >= most_everywhere {
+            return busy("too many providers of this address, see queue_source_providers_max");
+        }
+        if state.pool.len() < most {
+            return Ok(());
+        }
+        let Some(displaced) = state.pool.to_displace(source) else {
+            return busy("too many providers");
+        };
+        let service = state.name;
+        self.log_presence_change(service, displaced, ProviderEvent::Displaced);
+        if let Some(state) = self.services.get_mut(key) {
+            state.pool.remove(displaced);
+        }
+        Ok(())
     }
 
     /// Whether a connection may use no further id.

@@ -173,3 +173,59 @@ fn one_source_may_not_fill_all_services() {
     }
     assert_eq!(crowd.answers(greedy), vec!["error crowded"; 40]);
 }
+
+#[test]
+fn one_host_may_not_take_a_service_for_itself() {
+    let options = QueueOptions { providers_max: 100, ..everywhere() };
+    let mut crowd = Crowd::new(options);
+    let (greedy, script) = (crowd.come("10.0.0.1"), crowd.come("127.0.0.1"));
+    let mut last = String::new();
+    for port in 1..=65 {
+        crowd.say(greedy, &format!("ticket?provider=:{port}&tickets=1&capacity=1"));
+        last = crowd.answers(greedy).remove(0);
+    }
+    assert!(last.starts_with("error busy too many providers of this address"), "{last}");
+    // This host speaks for others.
+    for port in 1..=36 {
+        crowd.say(script, &format!("ticket?provider=127.0.0.1:{port}&tickets=1&capacity=1"));
+    }
+    assert!(crowd.answers(script).iter().all(|answer| answer.starts_with("ok ")));
+    for host in 2..=9 {
+        let newcomer = crowd.come(&format!("10.0.0.{host}"));
+        crowd.say(newcomer, "ticket?tickets=1&capacity=1");
+        assert!(crowd.answers(newcomer)[0].starts_with("ok "), "{host}");
+    }
+    let status = crowd.queue.status(None, crowd.now);
+    assert!(status.contains("10.0.0.1:56 ") && !status.contains("10.0.0.1:57 "), "{status}");
+    crowd.say(greedy, "ticket?provider=:99&tickets=1&capacity=1");
+    assert_eq!(crowd.answers(greedy), ["error busy too many providers"], "it has most itself");
+}
+
+#[test]
+fn one_host_may_not_take_the_places_of_all_services() {
+    let options = QueueOptions { source_providers_max: 2, ..everywhere() };
+    let mut crowd = Crowd::new(options);
+    let greedy = crowd.come("10.0.0.1");
+    for service in 0..9 {
+        crowd.say(greedy, &format!("ticket?service=s{service}&tickets=1&capacity=1"));
+    }
+    let answers = crowd.answers(greedy);
+    assert!(answers[7].starts_with("ok ") && answers[8].starts_with("error busy"), "{answers:?}");
+}
+
+#[test]
+fn a_slip_of_the_finger_is_cut_and_told() {
+    let options = QueueOptions { tickets_max: 100, ..everywhere() };
+    let mut crowd = Crowd::new(options);
+    let monitor = crowd.come("10.0.0.1");
+    crowd.say(monitor, "ticket?tickets=1000&capacity=1000&lease=9999h");
+    let answer = crowd.answers(monitor).remove(0);
+    assert!(answer.contains(" tickets_max=100 lease_max=1h"), "{answer}");
+    let status = crowd.queue.status(None, crowd.now);
+    assert!(
+        status.contains(" tickets=100 capacity=1000 ") && status.contains(" lease=1h "),
+        "{status}"
+    );
+    crowd.say(monitor, "ticket?tickets=100&capacity=100&lease=1h");
+    assert!(!crowd.answers(monitor)[0].contains("_max"));
+}

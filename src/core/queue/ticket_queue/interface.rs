@@ -5,6 +5,7 @@ use crate::base::cidr::Cidr;
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
+use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
 use crate::protocol::peer_key::{KeyTable, PeerKey};
 use crate::protocol::reply::Reply;
@@ -28,6 +29,12 @@ pub struct QueueOptions {
     pub plugin_timeout: Span,
     /// Lease of an offer that gives none.
     pub lease: Span,
+    /// The longest lease; longer ones are cut.
+    pub lease_max: Span,
+    /// The most tickets of a provider; more are cut.
+    pub tickets_max: u32,
+    /// Providers of one service that one source may offer, unless it is this host.
+    pub source_providers_max: usize,
     /// The longest wait.
     pub wait_max: Span,
     /// Waiting requests per service.
@@ -54,6 +61,9 @@ impl Default for QueueOptions {
             affinities: Vec::new(),
             plugin_timeout: Span::from_millis(50),
             lease: Span::from_secs(30),
+            lease_max: Span::from_secs(3600),
+            tickets_max: TICKETS_MAX,
+            source_providers_max: 64,
             wait_max: Span::from_secs(30),
             waiting_max: 10_000,
             providers_max: 4096,
@@ -202,6 +212,8 @@ pub enum ProviderEvent {
     Failed,
     /// It was not heard of in time.
     LeaseEnded,
+    /// It gave way to one of another source, because the service was full.
+    Displaced,
     /// Two connections offer it, and overwrite each other.
     Contested,
     /// An operator drained it.
@@ -225,6 +237,7 @@ impl ProviderEvent {
             ProviderEvent::Withdrew => "withdrew",
             ProviderEvent::Failed => "failed",
             ProviderEvent::LeaseEnded => "lease-ended",
+            ProviderEvent::Displaced => "displaced",
             ProviderEvent::Contested => "contested",
             ProviderEvent::Drained => "drained",
             ProviderEvent::Resumed => "resumed",
