@@ -7,6 +7,8 @@ use super::SECOND;
 use pegasus_core::base::slab::Key;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::Mode;
+use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// A new provider is let in at the pace of its tickets, doubled after each step.
 const PACE_STEP: Span = Span::from_millis(500);
@@ -43,6 +45,8 @@ pub struct Account {
     /// When those were granted that have still to show that it serves.
     pub probes: Vec<Moment>,
     pub trust: Trust,
+    /// When each asker was led there last.
+    pub takers: HashMap<IpAddr, Moment>,
     /// The connection that offered it last, and the one before.
     pub owner: Option<Key>,
     pub rival: Option<Key>,
@@ -74,6 +78,7 @@ impl Account {
             probing: 0,
             probes: Vec::new(),
             trust: Trust::default(),
+            takers: HashMap::new(),
             owner: None,
             rival: None,
             samples: 0,

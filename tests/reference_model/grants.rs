@@ -96,6 +96,7 @@ impl Model {
         );
         assert_eq!(counted, id.is_some(), "an id for a request that is counted");
         let account = self.accounts.get_mut(&place).expect("just seen");
+        account.takers.insert(ask.asker, now);
         let Some(id) = id else {
             (account.spent, account.granted_uncounted) =
                 (account.spent + 1, account.granted_uncounted + 1);

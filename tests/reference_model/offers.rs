@@ -3,12 +3,15 @@
 use super::account::Account;
 use super::{Expected, Model, Place, Terms, SECOND};
 use pegasus_core::base::slab::Key;
-use pegasus_core::base::time::Moment;
+use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::Mode;
 use std::net::IpAddr;
 
 /// Uncounted requests of one offer that vouch at the most.
 const VOUCHING: u32 = 64;
+
+/// How long an asker may report a failure after it was led there.
+const TAKEN_MEMORY: Span = Span::from_secs(60);
 
 impl Model {
     /// A ticket message. Answers what it should be told; none: the offer is another
@@ -67,6 +70,12 @@ impl Model {
         self.tick(now);
         let grant = id.and_then(|id| self.end(connection, id, now));
         let Some(account) = self.accounts.get_mut(&place) else { return 0 };
+        // Its request failed, or it was led there lately; this host is believed.
+        let own = grant.as_ref().is_some_and(|grant| grant.place == place);
+        let led = account.takers.get(&asker).is_some_and(|at| now.since(*at) <= TAKEN_MEMORY);
+        if !own && !led && !asker.is_loopback() {
+            return 0;
+        }
         let stale =
             grant.is_some_and(|grant| grant.place == place && grant.deaths != account.deaths);
         if stale || !account.trust.believes(asker, now) {

@@ -37,6 +37,10 @@ const SAMPLES_KNOWN: u64 = 10;
 /// the oldest.
 pub const AVOIDED_MAX: usize = 64;
 
+/// Askers that were led to a provider last, which are remembered.
+const TAKERS_MAX: usize = 64;
+/// How long an asker may report a failure after it was led there.
+pub const TAKEN_MEMORY: Span = Span::from_secs(60);
 /// Askers that may be led away from providers at once; further ones avoid by themselves.
 const ASKERS_IN_TROUBLE_MAX: usize = 4096;
 
@@ -554,6 +558,31 @@ impl ProviderPool {
         Some((provider, grant))
     }
 
+    /// A place at a provider was given to this asker.
+    pub fn taken_by(&mut self, grant: &Grant, asker: IpAddr, now: Moment) {
+        let Some(member) = self.members.get_mut(grant.member) else { return };
+        let takers = &mut member.takers;
+        if let Some(known) = takers.iter_mut().find(|(known, _)| *known == asker) {
+            known.1 = now;
+            return;
+        }
+        if takers.len() >= TAKERS_MAX {
+            if let Some(oldest) = takers.iter_mut().min_by_key(|(_, at)| *at) {
+                *oldest = (asker, now);
+            }
+            return;
+        }
+        takers.push((asker, now));
+    }
+
+    /// Whether this asker was led to a provider within [`TAKEN_MEMORY`].
+    pub fn was_taken_by(&self, provider: Provider, asker: IpAddr, now: Moment) -> bool {
+        let Some(member) = self.member(provider) else { return false };
+        let recent =
+            |(known, at): &(IpAddr, Moment)| *known == asker && now.since(*at) <= TAKEN_MEMORY;
+        member.takers.iter().any(recent)
+    }
+
     /// Whose request a grant is for, where it is counted.
     pub fn began(&mut self, grant: &Grant, asker: IpAddr) {
         if let Some(member) = self
@@ -582,14 +611,26 @@ impl ProviderPool {
         }
     }
 
-    /// A counted request of this asker ended. Answers whether that was one too
-    /// many in a row that ended without a byte: the provider's failure, and which
-    /// asker's word that is (none: of several).
+    /// As [`release_of`](ProviderPool::release_of), of a client that was not named.
     pub fn release(
         &mut self,
         grant: Grant,
         result: RequestResult,
         asker: IpAddr,
+        now: Moment,
+    ) -> Option<Option<IpAddr>> {
+        self.release_of(grant, result, asker, None, now)
+    }
+
+    /// A counted request of this asker ended. Answers whether that was one too
+    /// many in a row that ended without a byte: the provider's failure, and which
+    /// asker's word that is (none: of several).
+    pub fn release_of(
+        &mut self,
+        grant: Grant,
+        result: RequestResult,
+        asker: IpAddr,
+        client: Option<IpAddr>,
         now: Moment,
     ) -> Option<Option<IpAddr>> {
         self.advance(now);
@@ -616,7 +657,9 @@ impl ProviderPool {
                     member.trust.served(asker);
                     sample(member, &grant, now);
                 }
-                RequestResult::Empty | RequestResult::Reset => failed = member.trust.vain(asker),
+                RequestResult::Empty | RequestResult::Reset => {
+                    failed = member.trust.vain(asker, client, now);
+                }
                 RequestResult::Unused => {}
             }
         }

@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use key_records::KeyRecords;
-use shares::{Counts, Departed, SearchState};
+use shares::{Client, Counts, Departed, SearchState};
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
@@ -100,7 +100,7 @@ impl ServiceState {
 /// What an id of a connection stands for.
 #[derive(Debug)]
 enum RequestState {
-    Active { service: Key, grant: Grant, client: Option<IpAddr> },
+    Active { service: Key, grant: Grant, client: Client },
     Waiting { service: Key, position: u64 },
 }
 

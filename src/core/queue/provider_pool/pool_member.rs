@@ -66,6 +66,8 @@ pub struct PoolMember {
     pub(super) probes: VecDeque<Moment>,
     /// Whose word is taken about it.
     pub(super) trust: Trust,
+    /// The askers that were led there last, and when.
+    pub(super) takers: Vec<(IpAddr, Moment)>,
     /// How quick it is lately and usually.
     pub(super) pace: Pace,
     /// Since when it offers.
@@ -126,6 +128,7 @@ impl PoolMember {
             probation_active: 0,
             probes: VecDeque::new(),
             trust: Trust::default(),
+            takers: Vec::new(),
             pace: Pace::new(now),
             came: now,
             offered_at: now,

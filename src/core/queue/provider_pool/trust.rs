@@ -5,6 +5,7 @@
 //! only if no other asker was served there since, or another one says so too.
 //! An asker is known by its address: all connections of a host share its routes.
 
+use crate::base::cidr::host_network;
 use crate::base::time::{Moment, Span};
 use std::net::IpAddr;
 
@@ -22,6 +23,8 @@ const RUNNING_MAX: usize = 64;
 /// Requests in a row that ended without a byte from the provider before that
 /// counts as a failure.
 const VAIN_MAX: u32 = 3;
+/// Within this time two clients must see it.
+const VAIN_MEMORY: Span = Span::from_secs(60);
 
 /// An asker that found the provider dead while others were served.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,9 @@ pub(super) struct Trust {
     /// several.
     vain: u32,
     vain_of: Option<IpAddr>,
+    /// The last client that was named in that row, and whether several clients saw it.
+    vain_client: Option<(IpAddr, Moment)>,
+    vain_of_clients: bool,
 }
 
 impl Trust {
@@ -77,12 +83,26 @@ impl Trust {
     }
 
     /// A request ended without a byte from the provider. Answers whether that
-    /// amounts to a failure, and of which asker; `None`: of several.
-    pub(super) fn vain(&mut self, asker: IpAddr) -> Option<Option<IpAddr>> {
-        self.vain_of =
-            if self.vain == 0 { Some(asker) } else { self.vain_of.filter(|known| *known == asker) };
-        self.vain += 1;
-        if self.vain < VAIN_MAX {
+    /// amounts to a failure, and of which asker; `None`: of several. What one client alone
+    /// sees is that client's trouble; one that is not named, or of this host, may be many.
+    pub(super) fn vain(
+        &mut self,
+        asker: IpAddr,
+        client: Option<IpAddr>,
+        now: Moment,
+    ) -> Option<Option<IpAddr>> {
+        if self.vain == 0 {
+            (self.vain_of, self.vain_client, self.vain_of_clients) = (Some(asker), None, false);
+        }
+        self.vain_of = self.vain_of.filter(|known| *known == asker);
+        self.vain = self.vain.saturating_add(1);
+        let client = client.filter(|client| !client.is_loopback()).map(host_network);
+        self.vain_of_clients |= match (client, self.vain_client) {
+            (Some(client), Some((other, at))) => client != other && now.since(at) <= VAIN_MEMORY,
+            (named, _) => named.is_none(),
+        };
+        self.vain_client = client.map(|client| (client, now)).or(self.vain_client);
+        if self.vain < VAIN_MAX || !self.vain_of_clients {
             return None;
         }
         self.vain = 0;
@@ -186,10 +206,30 @@ mod tests {
     #[test]
     fn three_vain_requests_in_a_row_are_a_failure() {
         let mut trust = Trust::default();
-        assert_eq!((trust.vain(A), trust.vain(A), trust.vain(A)), (None, None, Some(Some(A))));
-        assert_eq!((trust.vain(A), trust.vain(B), trust.vain(A)), (None, None, Some(None)));
-        assert_eq!((trust.vain(A), trust.vain(A)), (None, None));
+        assert_eq!(
+            (trust.vain(A, None, at(0)), trust.vain(A, None, at(0)), trust.vain(A, None, at(0))),
+            (None, None, Some(Some(A)))
+        );
+        assert_eq!(
+            (trust.vain(A, None, at(0)), trust.vain(B, None, at(0)), trust.vain(A, None, at(0))),
+            (None, None, Some(None))
+        );
+        assert_eq!((trust.vain(A, None, at(0)), trust.vain(A, None, at(0))), (None, None));
         trust.served(B);
-        assert_eq!((trust.vain(A), trust.vain(A)), (None, None));
+        assert_eq!((trust.vain(A, None, at(0)), trust.vain(A, None, at(0))), (None, None));
+    }
+
+    #[test]
+    fn what_one_client_alone_sees_is_its_own_trouble() {
+        let mut trust = Trust::default();
+        let (one, other) = (Some(A), Some(B));
+        for _ in 0..100 {
+            assert_eq!(trust.vain(A, one, at(0)), None);
+        }
+        assert_eq!(trust.vain(A, other, at(61_000)), None, "that was long ago");
+        assert_eq!(trust.vain(A, one, at(62_000)), Some(Some(A)));
+        let local = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        assert_eq!([trust.vain(A, local, at(0)), trust.vain(A, local, at(0))], [None; 2]);
+        assert_eq!(trust.vain(A, local, at(0)), Some(Some(A)), "many may be behind it");
     }
 }

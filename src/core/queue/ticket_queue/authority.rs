@@ -68,6 +68,14 @@ impl TicketQueue {
         Err(ProtocolError::new(ErrorCode::Denied, why))
     }
 
+    /// Whether a plain connection of this host may withdraw any provider.
+    pub(super) fn may_withdraw_all(&self, connection: Key) -> bool {
+        let conn = self.connection(connection).filter(|conn| conn.peer_key.is_none());
+        conn.is_some_and(|conn| {
+            conn.peer.is_loopback() && allows(&self.options.allow_ticket, conn.peer)
+        })
+    }
+
     /// A connection proved that it has this key, or its key has other rights now.
     pub(super) fn authenticated(&mut self, connection: Key, key: Arc<PeerKey>) {
         if let Some(conn) = self.connection_mut(connection) {

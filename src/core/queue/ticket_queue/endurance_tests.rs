@@ -229,3 +229,28 @@ fn a_slip_of_the_finger_is_cut_and_told() {
     crowd.say(monitor, "ticket?tickets=100&capacity=100&lease=1h");
     assert!(!crowd.answers(monitor)[0].contains("_max"));
 }
+
+#[test]
+fn only_who_was_led_to_a_provider_can_say_that_it_is_dead() {
+    let mut crowd = Crowd::new(everywhere());
+    let (liar, honest) = (crowd.come("10.0.0.1"), crowd.come("10.0.0.2"));
+    let script = crowd.come("127.0.0.1");
+    crowd.say(script, "ticket?provider=10.1.0.1&tickets=9&capacity=9&lease=10m");
+    for message in ["failure?provider=10.1.0.1", "failure?provider=10.1.0.1&id=7"] {
+        crowd.say(liar, message);
+        assert_eq!(crowd.answers(liar), ["ok discarded=0"], "{message}");
+    }
+    assert!(crowd.queue.status(None, crowd.now).contains(" failures=0 "));
+    crowd.say(honest, "next");
+    crowd.pass(Span::from_secs(59));
+    crowd.say(honest, "failure?provider=10.1.0.1");
+    assert_eq!(crowd.answers(honest), ["10.1.0.1", "ok discarded=8"]);
+    crowd.say(script, "ticket?provider=10.1.0.1&tickets=9&capacity=9&lease=10m");
+    crowd.pass(Span::from_secs(10));
+    crowd.say(honest, "failure?provider=10.1.0.1");
+    assert_eq!(crowd.answers(honest), ["ok discarded=0"], "that was too long ago");
+    crowd.say(honest, "next?id=1");
+    crowd.pass(Span::from_secs(90));
+    crowd.say(honest, "failure?provider=10.1.0.1&id=1");
+    assert_eq!(crowd.answers(honest), ["10.1.0.1 id=1", "ok discarded=9"], "its request ran");
+}

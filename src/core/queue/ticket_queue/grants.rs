@@ -3,7 +3,7 @@
 //! Owns the way of a request through the queue: granted, waiting, turned away,
 //! ended, failed, forgotten. Each gets exactly one answer.
 
-use super::shares::SearchState;
+use super::shares::{Client, SearchState};
 use super::{
     ConnectionState, PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer,
     WORK_PER_TURN,
@@ -246,14 +246,16 @@ impl TicketQueue {
         let peer = self.peer(pending.connection);
         if let Some(state) = self.services.get_mut(key) {
             state.granted += 1;
+            state.pool.taken_by(&grant, peer, now);
             if pending.next.id.is_some() {
                 state.pool.began(&grant, peer);
             }
         }
         self.granted += 1;
         let (id, service) = (pending.next.id, pending.next.service);
-        let client = pending.next.client.filter(|_| self.affinity_of(service).is_some());
-        if let (Some(client), Some(timeout)) = (client, self.affinity_of(service)) {
+        let (ip, affinity) = (pending.next.client, self.affinity_of(service));
+        let client = Client { ip, is_sticky: affinity.is_some() };
+        if let (Some(client), Some(timeout)) = (ip, affinity) {
             self.affinity.assign(client, service, provider, id.is_some(), now, timeout);
         }
         if let Some(conn) = self.connection_mut(pending.connection) {
@@ -411,7 +413,7 @@ impl TicketQueue {
         &mut self,
         key: Key,
         grant: Grant,
-        client: Option<IpAddr>,
+        client: Client,
         result: RequestResult,
         asker: IpAddr,
         now: Moment,
@@ -425,7 +427,7 @@ impl TicketQueue {
         &mut self,
         key: Key,
         grant: Grant,
-        client: Option<IpAddr>,
+        client: Client,
         result: RequestResult,
         asker: IpAddr,
         now: Moment,
@@ -433,7 +435,7 @@ impl TicketQueue {
         self.sticky_request_ended(key, client, now);
         let Some(state) = self.services.get_mut(key) else { return };
         let (service, provider) = (state.name, state.pool.provider(grant.member));
-        let failed = state.pool.release(grant, result, asker, now);
+        let failed = state.pool.release_of(grant, result, asker, client.ip, now);
         if let (Some(asker), Some(provider)) = (failed, provider) {
             if let Verdict::Held(_) = self.fail(key, provider, None, asker, now) {
                 self.log_presence_change(service, provider, ProviderEvent::Failed);
@@ -441,9 +443,9 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn sticky_request_ended(&mut self, key: Key, client: Option<IpAddr>, now: Moment) {
+    pub(super) fn sticky_request_ended(&mut self, key: Key, client: Client, now: Moment) {
         // A visit that was counted has to end, even if affinity is off by now.
-        let Some(client) = client else { return };
+        let Some(client) = client.ip.filter(|_| client.is_sticky) else { return };
         let service = self.services.get(key).map(|state| state.name);
         let timeout = service.and_then(|service| self.affinity_of(service)).unwrap_or(Span::ZERO);
         self.affinity.ended(client, now, timeout);
@@ -477,11 +479,16 @@ impl TicketQueue {
             }
             None => {}
         }
-        let key = self.by_name.get(&service).copied();
+        // Only a host that was led there can know; one that may withdraw all is believed too.
+        let key = self.by_name.get(&service).copied().filter(|key| {
+            let state = self.services.get(*key);
+            let took = state.is_some_and(|state| state.pool.was_taken_by(provider, peer, now));
+            grant.is_some() || took || self.may_withdraw_all(connection)
+        });
         let verdict =
             key.map_or(Verdict::Stale, |key| self.fail(key, provider, grant, Some(peer), now));
         let discarded = if let Verdict::Held(tickets) = verdict { tickets } else { 0 };
-        if verdict != Verdict::Avoided {
+        if key.is_some() && verdict != Verdict::Avoided {
             self.log_presence_change(service, provider, ProviderEvent::Failed);
         }
         if let Some(freed) = freed {

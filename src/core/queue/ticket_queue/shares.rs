@@ -8,7 +8,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// A request in progress of a connection that is gone: its service, its place, its client.
-pub(super) type Departed = (Key, Grant, Option<IpAddr>);
+pub(super) type Departed = (Key, Grant, Client);
+
+/// Who wants to be served by a request, as far as it was said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) ip: Option<IpAddr>,
+    /// It is to keep its provider.
+    pub(super) is_sticky: bool,
+}
 
 /// What is known from the last search for a waiting request.
 #[derive(Debug, Default)]
