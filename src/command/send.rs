@@ -9,6 +9,7 @@ use crate::config::source::default_file;
 use crate::net::secure_link::SecureStream;
 use getopts::Matches;
 use pegasus_core::base::endpoint::{HostPort, CONTROL_PORT};
+use pegasus_core::base::printable::printable;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::url::Url;
 use pegasus_core::protocol::line_decoder::LINE_BYTES_MAX;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest piece of an answer that is taken as one line, in bytes.
+const ANSWER_LINE_MAX: u64 = 64 * 1024;
 /// Longer than any wait that a queue grants by default.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -81,14 +84,14 @@ impl ControlConnection {
         let many = Url::parse(url).is_ok_and(|url| url.path == "/status");
         let mut lines = Vec::new();
         loop {
-            let mut line = String::new();
-            if self.stream.read_line(&mut line)? == 0 {
+            let mut line = Vec::new();
+            if self.stream.by_ref().take(ANSWER_LINE_MAX).read_until(b'\n', &mut line)? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the queue closed the connection",
                 ));
             }
-            let line = line.trim_end().to_string();
+            let line = printable(String::from_utf8_lossy(&line).trim_end());
             if many && line == "." {
                 return Ok(lines);
             }

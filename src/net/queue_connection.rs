@@ -16,6 +16,7 @@ use pegasus_core::base::endpoint::HostPort;
 use pegasus_core::base::random::Random;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::peer_key::PeerKey;
+use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::{Matched, Requester};
 use std::collections::VecDeque;
@@ -30,6 +31,8 @@ const CONNECT_TIMEOUT: Span = Span::from_secs(3);
 const DONE_DELAY_MAX: Span = Span::from_millis(2);
 /// How long a handshake may take; a queue gives it as long.
 const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
+/// A queue that keeps a connection so long on which it is asked nothing is of use.
+const USEFUL_AFTER: Span = Span::from_secs(1);
 /// With another key a new connection is made when no answer is due, or after this time.
 const KEY_CHANGE_DELAY_MAX: Span = Span::from_secs(1);
 
@@ -86,6 +89,10 @@ pub struct QueueConnection<T> {
     /// Resolved and not tried yet.
     addresses: VecDeque<SocketAddr>,
     backoff: Backoff,
+    /// When it counts as useful although nothing was asked; none: it is, or is not there.
+    useful_at: Option<Moment>,
+    /// Why the queue does not want this connection, in its own words.
+    refusal: Option<String>,
     random: Random,
     writable: bool,
     events: VecDeque<QueueEvent<T>>,
@@ -118,6 +125,8 @@ impl<T> QueueConnection<T> {
             silence_max,
             addresses: VecDeque::new(),
             backoff: Backoff::new(retry.0, retry.1),
+            useful_at: None,
+            refusal: None,
             random: Random::new(seed),
             writable: false,
             events: VecDeque::new(),
@@ -201,7 +210,8 @@ impl<T> QueueConnection<T> {
                 let idle_since_change = self.key_change_until.filter(|_| self.replies_due == 0);
                 let key_change = idle_since_change.map(|_| Moment::ZERO).or(self.key_change_until);
                 let next = self.flush_at.or_else(silence);
-                next.into_iter().chain(key_change).min()
+                let useful = self.useful_at.filter(|_| self.replies_due == 0);
+                next.into_iter().chain(key_change).chain(useful).min()
             }
         }
     }
@@ -227,6 +237,11 @@ impl<T> QueueConnection<T> {
                 if self.replies_due > 0 && cx.now.since(self.silent_since) >= self.silence_max =>
             {
                 self.connection_lost(cx, "it does not answer");
+            }
+            State::Up(_)
+                if self.replies_due == 0 && self.useful_at.is_some_and(|at| cx.now >= at) =>
+            {
+                self.is_useful();
             }
             _ => {}
         }
@@ -276,10 +291,13 @@ impl<T> QueueConnection<T> {
         self.key_change_until = None;
         self.replies_due = 0;
         self.flush_at = None;
+        self.useful_at = None;
         self.events.push_back(QueueEvent::Down);
     }
 
     fn connection_lost(&mut self, cx: &mut Context, why: &str) {
+        let refusal = self.refusal.take();
+        let why = refusal.as_deref().unwrap_or(why);
         let in_handshake = matches!(self.state, State::Securing { .. });
         let retry = cx.now + self.backoff.delay(&mut self.random);
         self.forget_connection(retry);
@@ -306,7 +324,7 @@ impl<T> QueueConnection<T> {
         self.key_change_until = None;
         let Some(key) = &self.key else {
             self.state = State::Up(stream);
-            return self.is_up();
+            return self.is_up(cx.now);
         };
         match SecureLink::connect(key) {
             Ok(link) => {
@@ -319,12 +337,19 @@ impl<T> QueueConnection<T> {
         }
     }
 
-    fn is_up(&mut self) {
+    fn is_up(&mut self, now: Moment) {
+        self.useful_at = Some(now + USEFUL_AFTER);
+        self.events.push_back(QueueEvent::Up);
+    }
+
+    /// The queue answers, or keeps a connection on which nothing is due.
+    fn is_useful(&mut self) {
+        self.useful_at = None;
+        self.refusal = None;
         self.backoff.reset();
         if std::mem::take(&mut self.unreachable) {
             info!(target: self.log_target, "queue {} is back", self.host_port);
         }
-        self.events.push_back(QueueEvent::Up);
     }
 
     /// What came on an encrypted connection, as lines; an error ends it.
@@ -336,7 +361,7 @@ impl<T> QueueConnection<T> {
                 let idle = State::Idle { retry: Moment::NEVER };
                 if let State::Securing { stream, .. } = std::mem::replace(&mut self.state, idle) {
                     self.state = State::Up(stream);
-                    self.is_up();
+                    self.is_up(cx.now);
                     self.flush_link(cx);
                 }
             }
@@ -393,7 +418,6 @@ impl<T> QueueConnection<T> {
             let drained = match stream.read(&mut buffer) {
                 Ok(0) => return self.connection_lost(cx, "it closed the connection"),
                 Ok(count) => {
-                    self.silent_since = cx.now;
                     if self.link.is_none() {
                         self.requester.receive(&buffer[..count]);
                     } else {
@@ -411,16 +435,33 @@ impl<T> QueueConnection<T> {
             loop {
                 match self.requester.next_reply() {
                     Ok(Some(answer)) => {
+                        // Bytes that are no answer do not show that it lives.
+                        self.silent_since = cx.now;
                         self.replies_due = self.replies_due.saturating_sub(1);
+                        self.judge(&answer);
                         self.events.push_back(QueueEvent::Answer(answer));
                     }
                     Ok(None) => break,
-                    Err(error) => return self.connection_lost(cx, error),
+                    Err(error) => {
+                        self.refusal = self.requester.refusal.take().or(self.refusal.take());
+                        return self.connection_lost(cx, error);
+                    }
                 }
             }
             if drained {
                 return;
             }
+        }
+    }
+
+    /// An answer that refuses the whole connection is a reason for its end, no sign of use.
+    fn judge(&mut self, answer: &Matched<T>) {
+        let (Matched::ById(_, reply) | Matched::InOrder(_, reply)) = answer;
+        match reply {
+            Reply::Error { error, .. } if error.code.refuses_peer() => {
+                self.refusal = Some(reply.to_string());
+            }
+            _ => self.is_useful(),
         }
     }
 

@@ -2,11 +2,13 @@
 //! impersonate nobody.
 
 use crate::support::control_connection::ControlConnection;
-use crate::support::pegasus::Queue;
+use crate::support::pegasus::{pegasus, Queue, Redirect};
 use crate::support::process::run;
 use crate::support::socket::connect_from;
-use crate::support::{tool, until};
-use std::net::{Ipv4Addr, SocketAddr};
+use crate::support::{tool, until, PATIENCE};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc::channel;
 use std::thread;
 
 /// The only host that the lists of [`closed_queue`] name.
@@ -138,4 +140,49 @@ fn one_program_schedules_for_all_services_of_its_command_and_for_none_that_nobod
     }
     assert_eq!(children().lines().count(), 1);
     assert!(queue.ask("ticket?service=c&tickets=1&capacity=1").starts_with("error busy"));
+}
+
+/// A queue of the test's own, which answers the first line of each connection with these
+/// bytes and closes it; the receiver hears of each connection.
+fn fake_queue(
+    greeting: &'static [u8],
+    answer: &'static [u8],
+) -> (SocketAddr, std::sync::mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (came, connections) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { break };
+            let _ = stream.write_all(greeting);
+            if !answer.is_empty() {
+                let mut line = String::new();
+                let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+                let _ = stream.write_all(answer);
+            }
+            if came.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    (address, connections)
+}
+
+#[test]
+fn a_queue_that_is_full_is_not_hammered_and_its_reason_is_logged_once() {
+    let (full, connections) = fake_queue(b"error busy too many connections\n", b"");
+    let mut redirect = Redirect::start(full, &["redirect_threads=1"]);
+    redirect.says(&["WARN", "too many connections", "trying again"]);
+    for _ in 0..5 {
+        connections.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(redirect.log_with(&["is back"]).len(), 0, "{:?}", redirect.log());
+    assert_eq!(redirect.log_with(&["WARN"]).len(), 1, "{:?}", redirect.log());
+}
+
+#[test]
+fn what_another_queue_answers_reaches_a_terminal_as_printable_ascii() {
+    let (other, _connections) = fake_queue(b"", b"ok \x1b[2Jx\x9b\xc3\xa9\n");
+    let (status, out, _) = pegasus(&["send", &format!("pegasus://{other}/next")]);
+    assert_eq!((status, out.as_str()), (0, "ok ?[2Jx??\n"));
 }

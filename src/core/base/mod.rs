@@ -8,6 +8,7 @@ pub mod key_value;
 pub mod log_throttle;
 pub mod ordered_index;
 pub mod outcome;
+pub mod printable;
 pub mod provider;
 pub mod random;
 pub mod sample;

@@ -120,7 +120,7 @@ impl From<Span> for Duration {
 /// millisecond rounded up to one, so that what is printed can be read back.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.div_ceil(1_000_000);
+        let millis = self.0.div_ceil(1_000_000).min(u64::MAX / 1_000_000);
         match millis {
             0 => f.write_str("0s"),
             m if m % 3_600_000 == 0 => write!(f, "{}h", m / 3_600_000),
@@ -196,5 +196,9 @@ mod tests {
             assert_eq!(span.to_string().parse(), Ok(span));
         }
         assert_eq!(Span::from_nanos(1).to_string(), "1ms", "a short wait is not no wait");
+        for nanos in [u64::MAX, u64::MAX - 999_999, u64::MAX / 1_000_000 * 1_000_000] {
+            let read: Result<Span, _> = Span(nanos).to_string().parse();
+            assert!(read.is_ok_and(|read| Span::MAX.0 - read.0 < 2_000_000), "{nanos}");
+        }
     }
 }

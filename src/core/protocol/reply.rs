@@ -5,6 +5,7 @@
 
 use crate::base::decimal::{self, append_digits, Thousandths};
 use crate::base::key_value;
+use crate::base::printable::printable;
 use crate::base::provider::Provider;
 use crate::base::time::Span;
 use std::borrow::Cow;
@@ -45,6 +46,12 @@ impl ErrorCode {
         ErrorCode::TooLong,
         ErrorCode::Draining,
     ];
+
+    /// Whether it is about the one that asks, or the queue as a whole, not about one request.
+    pub const fn refuses_peer(self) -> bool {
+        use ErrorCode::{BadUrl, Busy, Denied, Draining, TooLong};
+        matches!(self, Busy | Denied | Draining | BadUrl | TooLong)
+    }
 
     /// The word on the wire.
     pub const fn word(self) -> &'static str {
@@ -255,7 +262,7 @@ impl Reply {
             let (word, explanation) = error.split_once(' ').unwrap_or((error, ""));
             let code = ErrorCode::ALL.into_iter().find(|code| code.word() == word).ok_or(WRONG)?;
             return Ok(Reply::Error {
-                error: ProtocolError::new(code, explanation.to_string()),
+                error: ProtocolError::new(code, printable(explanation)),
                 id,
             });
         }

@@ -7,6 +7,7 @@ use super::line_decoder::{Line, LineDecoder};
 use super::reply::Reply;
 use super::request::Request;
 use super::send_buffer::SendBuffer;
+use crate::base::printable::printable;
 use std::collections::VecDeque;
 use std::fmt::Display;
 
@@ -26,6 +27,8 @@ pub struct Requester<T> {
     pending: VecDeque<(T, bool)>,
     /// The lines of a status, as far as they are here.
     status: String,
+    /// An error that answers nothing: why the queue does not want the connection.
+    pub refusal: Option<String>,
 }
 
 impl<T> Default for Requester<T> {
@@ -35,6 +38,7 @@ impl<T> Default for Requester<T> {
             out: SendBuffer::default(),
             pending: VecDeque::new(),
             status: String::new(),
+            refusal: None,
         }
     }
 }
@@ -78,7 +82,7 @@ impl<T> Requester<T> {
                     if self.status.len() + line.len() >= STATUS_BYTES_MAX {
                         return Err("a status beyond 16 MiB");
                     }
-                    self.status.push_str(&String::from_utf8_lossy(line));
+                    self.status.push_str(&printable(&String::from_utf8_lossy(line)));
                     self.status.push('\n');
                     continue;
                 }
@@ -88,7 +92,12 @@ impl<T> Requester<T> {
             {
                 return Ok(Some(Matched::ById(id, reply)));
             }
-            let (purpose, _) = self.pending.pop_front().ok_or("an answer to nothing")?;
+            let Some((purpose, _)) = self.pending.pop_front() else {
+                self.refusal = Some(&reply)
+                    .filter(|reply| matches!(reply, Reply::Error { .. }))
+                    .map(ToString::to_string);
+                return Err("an answer to nothing");
+            };
             return Ok(Some(Matched::InOrder(purpose, reply)));
         }
     }
@@ -109,6 +118,10 @@ mod tests {
         assert!(matches!(asking.next_reply(), Ok(Some(Matched::ById(3, _)))));
         assert_eq!(asking.next_reply(), Ok(Some(Matched::InOrder('d', Reply::Ok))));
         assert!(asking.next_reply().is_err());
+        assert_eq!(asking.refusal, None);
+        asking.receive(b"error busy too many connections\n");
+        assert!(asking.next_reply().is_err());
+        assert_eq!(asking.refusal.as_deref(), Some("error busy too many connections"));
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub struct Redirector {
     count: usize,
     asked: HashMap<u32, Key>,
     next_id: u32,
+    ids_used_up: bool,
     queue: QueueStatus,
     /// How many connections to the queue there have been.
     connection: u32,
@@ -323,8 +324,19 @@ impl Redirector {
     }
 
     fn new_id(&mut self) -> u32 {
-        self.next_id = self.next_id.wrapping_add(1).max(1);
-        self.next_id
+        loop {
+            self.ids_used_up |= self.next_id == u32::MAX;
+            self.next_id = self.next_id.wrapping_add(1).max(1);
+            // Only after four thousand million can one be in use, by a request that stayed.
+            if !self.ids_used_up || !self.is_in_use(self.next_id) {
+                return self.next_id;
+            }
+        }
+    }
+
+    fn is_in_use(&self, id: u32) -> bool {
+        let known = |(_, client): &(Key, Client)| client.grant.is_some_and(|(own, _)| own == id);
+        self.asked.contains_key(&id) || self.clients.iter().flatten().any(known)
     }
 
     /// The service of a client that had no provider yet, if tickets of it

@@ -33,8 +33,13 @@ pub fn bind_shard(first: &UdpSocket) -> io::Result<UdpSocket> {
 pub fn bind_address(first: &impl AsRawFd, address: SocketAddr) -> io::Result<UdpSocket> {
     set(first, libc::SOL_SOCKET, SHARED, 1)?;
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // A program that another thread starts now must not have it.
+    #[cfg(pegasus_linux)]
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    #[cfg(not(pegasus_linux))]
+    let kind = libc::SOCK_DGRAM;
     // SAFETY: no memory is involved.
-    let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM, 0) };
+    let socket = unsafe { libc::socket(family, kind, 0) };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }

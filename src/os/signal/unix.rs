@@ -13,7 +13,28 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 
 pub(super) struct SignalSource(pipe::Receiver);
 
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+use libc::___errno as errno_place;
+#[cfg(any(target_os = "netbsd", target_os = "openbsd", target_os = "android"))]
+use libc::__errno as errno_place;
+#[cfg(not(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_vendor = "apple",
+    target_os = "illumos",
+    target_os = "solaris"
+)))]
+use libc::__errno_location as errno_place;
+#[cfg(any(target_os = "freebsd", target_os = "dragonfly", target_vendor = "apple"))]
+use libc::__error as errno_place;
+
 extern "C" fn handle(signal: libc::c_int) {
+    // The thread that it interrupts may be about to look at its error.
+    // SAFETY: the place is that of this thread, for as long as it lives.
+    let errno = unsafe { *errno_place() };
     let which = match signal {
         libc::SIGHUP => 1,
         libc::SIGUSR1 => 2,
@@ -25,6 +46,7 @@ extern "C" fn handle(signal: libc::c_int) {
     // does not block; the byte lives for the call.
     unsafe {
         libc::write(PIPE.load(Ordering::Relaxed), [0u8].as_ptr().cast(), 1);
+        *errno_place() = errno;
     }
 }
 

@@ -495,3 +495,19 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
          20s .",
     );
 }
+
+#[test]
+fn after_four_thousand_million_requests_an_id_that_is_in_use_is_skipped() {
+    let mut story = told(
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+         0s a connected",
+    );
+    story.redirector.next_id = u32::MAX - 1;
+    story.tell(
+        "1s b arrived => say pegasus://b/next?wait=1s&id=4294967295
+         1s c arrived => say pegasus://b/next?wait=1s&id=2
+         1s a closed => say pegasus://b/done?id=1 | a gone complete",
+    );
+}
