@@ -15,6 +15,7 @@ use crate::net::event_loop::{Context, EventLoop, Handler};
 use crate::net::http_check;
 use crate::net::load_sampler::LoadSampler;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
+use crate::net::task_sampler::TaskSampler;
 use crate::net::tcp_check::{CheckResult, TcpChecks};
 use crate::os::signal::Signal;
 use crate::os::{notify, service_manager};
@@ -26,8 +27,10 @@ use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::sample::Sample;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::monitor::engine::Tasks;
 use pegasus_core::monitor::monitor::{Input, Monitor, MonitorLog, Output};
 use pegasus_core::protocol::peer_key::KeyRole;
+use pegasus_core::protocol::reply::{Mode, Reply};
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
@@ -45,6 +48,9 @@ const RETRY: Span = Span::from_millis(100);
 const SILENCE_INTERVALS: u64 = 2;
 const SILENCE_MIN: Span = Span::from_secs(2);
 
+/// After so many intervals without the word of a balancer no engine leads clients.
+const ENGINE_INTERVALS: u64 = 5;
+
 /// Commands to a running monitor.
 pub enum MonitorCommand {
     /// Withdraw and end in good order; the second time at once.
@@ -59,6 +65,9 @@ struct MonitorHandler {
     load_sampler: LoadSampler,
     /// The monitor asked for a sample, but a command gave no reading yet.
     sample_due: bool,
+    /// Where an engine leads clients, and when a balancer said so last.
+    task_sampler: Option<TaskSampler>,
+    engine_at: Moment,
     tcp_checks: TcpChecks,
     /// Checks by command, with the number of the service.
     command_checks: Vec<(usize, BackgroundCommand)>,
@@ -167,6 +176,8 @@ impl MonitorHandler {
                 waker,
             ),
             sample_due: false,
+            task_sampler: None,
+            engine_at: Moment::ZERO,
             tcp_checks: TcpChecks::default(),
             command_checks: Vec::new(),
             failure_reasons: HashMap::new(),
@@ -208,7 +219,30 @@ impl MonitorHandler {
                 state.sample = describe(&sample).replacen("sample ", "", 1);
                 state.utilisation = sample.utilisation.map(|part| (part * 1000.0) as u64);
             });
+            if let Some((own, foreign)) = self.task_sampler.as_mut().and_then(TaskSampler::sample) {
+                monitor.handle_input(Input::Tasks(Tasks { own, foreign }), cx.now);
+            }
+            let memory = self.settings.monitor_interval.times(ENGINE_INTERVALS);
+            if cx.now.since(self.engine_at) > memory {
+                self.task_sampler = None;
+            }
             monitor.handle_input(Input::Sampled(sample), cx.now);
+        }
+    }
+
+    /// A balancer says that an engine leads its clients: what they do is to be seen here.
+    fn engine_leads(&mut self, now: Moment) {
+        self.engine_at = now;
+        if self.task_sampler.is_none() && self.load_sampler.is_of_all_tasks() {
+            let ports = self
+                .settings
+                .offered()
+                .into_iter()
+                .filter_map(|service| service.provider.and_then(|provider| provider.port));
+            let ports: Vec<u16> = ports.collect();
+            if !ports.is_empty() {
+                self.task_sampler = TaskSampler::start(ports, self.settings.monitor_interval);
+            }
         }
     }
 
@@ -267,6 +301,7 @@ impl MonitorHandler {
     }
 
     fn handle_queue_events(&mut self, monitor: &mut Monitor, cx: &mut Context) {
+        let mut engine = false;
         for (balancer, connection) in self.connections.iter_mut().enumerate() {
             while let Some(event) = connection.poll_event() {
                 if matches!(event, QueueEvent::Up | QueueEvent::Down) {
@@ -288,12 +323,18 @@ impl MonitorHandler {
                     QueueEvent::Down => monitor.handle_input(Input::Down { balancer }, cx.now),
                     QueueEvent::Answer(Matched::InOrder(service, reply)) => {
                         debug!(target: "monitor", "balancer {}: {reply}", connection.host_port());
+                        engine |= matches!(
+                            &reply, Reply::Feedback(feedback) if feedback.mode == Mode::Engine
+                        );
                         monitor
                             .handle_input(Input::QueueReply { balancer, service, reply }, cx.now);
                     }
                     QueueEvent::Answer(Matched::ById(..)) => {}
                 }
             }
+        }
+        if engine {
+            self.engine_leads(cx.now);
         }
     }
 

@@ -226,6 +226,12 @@ impl LoadSampler {
         self.cpus
     }
 
+    /// Whether the load is that of all tasks of the host, as the system tells it: not of a
+    /// part of it, and not what another source says.
+    pub fn is_of_all_tasks(&self) -> bool {
+        self.sources == [LoadSource::Cpu] && cpus::used().is_none()
+    }
+
     /// When [`handle_timeout`](LoadSampler::handle_timeout) must be called.
     pub fn next_timeout(&self) -> Option<Moment> {
         let cpu = self.sources.contains(&LoadSource::Cpu).then_some(self.next_reading);

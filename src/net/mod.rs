@@ -13,5 +13,7 @@ pub mod queue_connection;
 pub mod resolver;
 pub mod secure_link;
 pub mod shared_counter;
+#[cfg(feature = "monitor")]
+pub mod task_sampler;
 pub mod tcp_check;
 pub mod tunnel;

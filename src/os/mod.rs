@@ -8,6 +8,8 @@ pub mod accept_interest;
 pub mod addresses;
 pub mod child;
 pub mod connect;
+#[cfg(feature = "monitor")]
+pub mod connections;
 pub mod cpu;
 pub mod cpus;
 pub mod datagram;

@@ -10,6 +10,7 @@
 mod agenda;
 mod baselines;
 mod cluster;
+mod engines;
 mod figures;
 mod host;
 mod ledger;

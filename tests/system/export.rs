@@ -6,13 +6,18 @@ use crate::support::process::{bind_to_parent, run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, connect_from};
 use crate::support::{free_port, installed, output, tool, until, Directory, PATIENCE};
-use std::fs::File;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
+use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// The command for a service of a queue.
 fn export(engine: &str, queue: SocketAddr, settings: &[&str], options: &[&str]) -> Command {
@@ -178,6 +183,75 @@ fn the_kernel_hears_of_providers_that_join_drain_and_leave() {
     });
 }
 
+/// Providers that do not know each other find their weights from their own load alone.
+#[test]
+fn weights_follow_what_providers_can_do() {
+    namespace::alone(|| {
+        let (queue, directory) = (Queue::start(&[]), Directory::new());
+        let workers = [8, 4, 2].map(|millis| Worker::start(&directory, millis));
+        let _monitors: Vec<Process> = workers
+            .iter()
+            .map(|worker| {
+                let settings = [
+                    format!("monitor_balancers={}", queue.address),
+                    format!("monitor_load=file:{}", worker.load),
+                    format!("service_web_provider={}", worker.address),
+                ];
+                let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+                settings.extend(["monitor_interval=500ms", "service_web_check=off"]);
+                Process::start("monitor", &mut command("monitor", &settings))
+            })
+            .collect();
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let listen = format!("service_web_listen={place}");
+        let (read, write) = pipe();
+        let mut nft = tool("nft");
+        nft.arg("-i").stdin(read).stdout(Stdio::null()).stderr(Stdio::piped());
+        let _nft = Process::start_as_is("nft", &mut nft);
+        let settings = [listen.as_str(), "monitor_interval=500ms"];
+        let mut exporter = export("nft", queue.address, &settings, &["--follow"]);
+        exporter.stdin(Stdio::null()).stdout(write).stderr(Stdio::piped());
+        let _exporter = Process::start_as_is("export", &mut exporter);
+        until("all are in the kernel's map", || {
+            let table =
+                tool("nft").args(["list", "table", "inet", "pegasus_web"]).output().unwrap();
+            let table = String::from_utf8_lossy(&table.stdout).into_owned();
+            workers.iter().all(|worker| table.contains(&format!("dnat ip to {}", worker.address)))
+        });
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let clients = scope.spawn(|| {
+                // About half of what the three can serve at first.
+                while !over.load(SeqCst) {
+                    thread::sleep(Duration::from_micros(2300));
+                    thread::spawn(move || {
+                        let Ok(mut stream) = TcpStream::connect(place) else { return };
+                        let _ = stream.set_read_timeout(Some(PATIENCE));
+                        let _ = stream.read_to_end(&mut Vec::new());
+                    });
+                }
+            });
+            let close = || {
+                let status = queue.status();
+                let weights = workers.each_ref().map(|worker| {
+                    let row = status.provider(worker.address);
+                    row.map_or(0.0, |row| row.text("weight").parse::<f64>().unwrap())
+                });
+                let speeds = workers.each_ref().map(Worker::speed);
+                let sums = (weights.iter().sum::<f64>(), speeds.iter().sum::<f64>());
+                let part = |(weight, speed): (f64, f64)| (weight / sums.0) / (speed / sums.1);
+                weights.into_iter().zip(speeds).map(part).all(|part| (part - 1.0).abs() < 0.15)
+            };
+            until("shares are as 1 to 2 to 4", close);
+            // The quickest one becomes as slow as the slowest.
+            workers[2].millis.store(8, SeqCst);
+            until("shares are as 1 to 2 to 1", close);
+            over.store(true, SeqCst);
+            let _ = clients.join();
+        });
+    });
+}
+
 #[test]
 fn what_was_printed_stands_while_the_queue_is_away() {
     let port = free_port();
@@ -215,6 +289,86 @@ fn a_reader_that_leaves_ends_the_follower() {
     // Nothing changes, so that nothing is written: it leaves all the same.
     drop(reader);
     assert_eq!(follower.ends(), 74);
+}
+
+/// A provider with one worker, which takes so many milliseconds for a client, and the
+/// readings of its load in a file.
+struct Worker {
+    address: SocketAddr,
+    load: String,
+    millis: Arc<AtomicU64>,
+    /// How long it has worked, in nanoseconds.
+    worked: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Worker {
+    fn start(directory: &Directory, millis: u64) -> Worker {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let load = directory.file(&format!("load-{}", address.port()));
+        let worker = Worker {
+            address,
+            load: load.clone(),
+            millis: Arc::new(AtomicU64::new(millis)),
+            worked: Arc::default(),
+            over: Arc::default(),
+        };
+        let waiting: Arc<AtomicUsize> = Arc::default();
+        let (clients, work) = channel::<TcpStream>();
+        let (count, over) = (waiting.clone(), worker.over.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if over.load(SeqCst) {
+                    return;
+                }
+                count.fetch_add(1, SeqCst);
+                let _ = clients.send(client);
+            }
+        });
+        let (count, worked, millis) =
+            (waiting.clone(), worker.worked.clone(), worker.millis.clone());
+        thread::spawn(move || {
+            for mut client in work {
+                let start = Instant::now();
+                thread::sleep(Duration::from_millis(millis.load(SeqCst)));
+                count.fetch_sub(1, SeqCst);
+                let _ = client.write_all(b"served");
+                worked.fetch_add(start.elapsed().as_nanos() as u64, SeqCst);
+            }
+        });
+        let (worked, over) = (worker.worked.clone(), worker.over.clone());
+        let part = format!("{load}.part");
+        thread::spawn(move || {
+            let mut history = VecDeque::from([(Instant::now(), 0)]);
+            while !over.load(SeqCst) {
+                thread::sleep(Duration::from_millis(50));
+                history.push_back((Instant::now(), worked.load(SeqCst)));
+                if history.len() > 10 {
+                    history.pop_front();
+                }
+                let (first, last) = (history[0], history[history.len() - 1]);
+                let busy = (last.1 - first.1) as f64 / (last.0 - first.0).as_nanos() as f64;
+                let queued = waiting.load(SeqCst).saturating_sub(1);
+                let _ = fs::write(&part, format!("u={:.4} q={queued} c=1", busy.min(1.0)));
+                let _ = fs::rename(&part, &load);
+            }
+        });
+        until("the worker tells its load", || fs::exists(&worker.load).unwrap());
+        worker
+    }
+
+    /// Clients a second that it can serve.
+    fn speed(&self) -> f64 {
+        1000.0 / self.millis.load(SeqCst) as f64
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
 }
 
 /// A HAProxy with an empty backend, and its runtime API.

@@ -2,6 +2,7 @@
 
 pub mod apportion;
 pub mod capacity;
+pub mod engine;
 pub mod health;
 #[allow(clippy::module_inception)] // its state machine gives the module its name
 pub mod monitor;

@@ -6,6 +6,7 @@
 
 use super::apportion;
 use super::capacity::{self, CapacityEstimator, Sample};
+use super::engine::{EngineWeight, HostLoad, Tasks};
 use super::health::Health;
 use super::overload::{Overload, Requests};
 use super::strict::Strict;
@@ -101,6 +102,9 @@ pub enum Input {
     },
     /// The load of the host was sampled, as [`Output::TakeSample`] requested.
     Sampled(Sample),
+    /// Where an engine leads clients: whose the tasks since the last sample were. Before
+    /// [`Input::Sampled`], where that is known.
+    Tasks(Tasks),
     /// A service was checked, as [`Output::Check`] wanted.
     Checked {
         /// Which.
@@ -172,6 +176,11 @@ struct BalancerState {
     replied_at: Moment,
     refused: bool,
     contested: bool,
+    /// Where an engine leads the clients.
+    engine: EngineWeight,
+    /// The weight of the last offer, and whether one was ever answered.
+    sent: f64,
+    known: bool,
     /// Since the last look: for so long, the sums over it.
     seconds: f64,
     requests: Requests,
@@ -249,6 +258,9 @@ pub struct Monitor {
     up: Vec<bool>,
     estimator: CapacityEstimator,
     sample: Option<Sample>,
+    /// Whose tasks ran since the sample before, where that is known.
+    tasks: Option<Tasks>,
+    load: HostLoad,
     /// When that was, and how long a time it is about.
     sampled_at: Moment,
     sampled_over: Span,
@@ -314,6 +326,7 @@ impl StateMachine for Monitor {
                 self.sampling = false;
                 self.offer_when_ready(now);
             }
+            Input::Tasks(tasks) => self.tasks = Some(tasks),
             Input::Checked { service, good } => self.checked(service, good, now),
             Input::Drain => self.drain(now),
         }
@@ -405,6 +418,8 @@ impl Monitor {
             up: vec![false; options.balancers],
             estimator: CapacityEstimator::new(cpus),
             sample: None,
+            tasks: None,
+            load: HostLoad::default(),
             sampled_at: Moment::ZERO,
             sampled_over: options.interval,
             next_sample: Moment::ZERO,
@@ -501,6 +516,10 @@ impl Monitor {
             self.sample.map_or(self.options.interval, |_| now.since(self.sampled_at));
         self.sampled_at = now;
         self.sample = Some(sample);
+        let load = self.load.look(&sample, self.tasks.take());
+        for state in self.offers.iter_mut().flat_map(|offer| &mut offer.balancers) {
+            state.engine.look(load);
+        }
         (self.learned, self.owed) = (false, 0);
     }
 
@@ -633,6 +652,10 @@ impl Monitor {
         {
             strict.tell(balancer, *capacity);
         }
+        if let Request::Ticket { weight: Some(weight), .. } = &request {
+            let sent = f64::from(weight.thousandths()) / 1000.0;
+            self.offers[service].balancers[balancer].sent = sent;
+        }
         self.outputs.push_back(Output::SendToQueue { balancer, service, request });
     }
 
@@ -703,7 +726,8 @@ impl Monitor {
                     tickets: if full { 0 } else { tickets.min(TICKETS_MAX) },
                     capacity: if full { 0 } else { capacity.min(TICKETS_MAX) },
                     // Without it this is a goodbye.
-                    weight: (!full).then(|| Weight::of(shares[place])),
+                    weight: (!full)
+                        .then(|| Weight::of(state.engine.weight().unwrap_or(shares[place]))),
                     lease: Some(lease),
                 };
                 offers.push((*balancer, number, request));
@@ -722,6 +746,8 @@ impl Monitor {
             Reply::Feedback(standing) => {
                 state.on_queue_reply(&standing, now);
                 state.refused = false;
+                let joined = !std::mem::replace(&mut state.known, true);
+                let offer_again = state.engine.answered(standing.share, state.sent, joined);
                 if standing.contested && !std::mem::replace(&mut state.contested, true) {
                     self.outputs
                         .push_back(Output::Log(MonitorLog::Contested { balancer, service: name }));
@@ -747,6 +773,9 @@ impl Monitor {
                     }
                 }
                 self.answered(now);
+                if offer_again && !self.offers_due {
+                    self.send_offers(Some(balancer), now);
+                }
             }
             Reply::Status(status) if draining => {
                 state.active = in_progress(&status, &offer.options, seen);
