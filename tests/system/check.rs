@@ -149,6 +149,11 @@ fn who_cannot_be_reached_or_refuses_is_named() {
     ]);
     assert_eq!(status, 69, "{text}");
     assert!(text.contains(&format!("provider of web: {dead} cannot be reached")), "{text}");
+    let offers =
+        [format!("monitor_balancers={}", queue.address), format!("service_a_provider={dead}")];
+    let (status, text, _) = check(&offers);
+    assert_eq!(status, 69, "{text}");
+    assert!(text.contains(&format!("service_a_provider: {dead} cannot be reached")), "{text}");
     let closed = Queue::start(&["queue_allow_ticket=192.0.2.0/24"]);
     let offers = [format!("monitor_balancers={}", closed.address), "service_a_provider=:80".into()];
     let (status, text, _) = check(&offers);

@@ -5,13 +5,13 @@
 use super::finding::{Finding, Part};
 use super::queue;
 use crate::command::own_offers;
-use crate::config::settings::Settings;
+use crate::config::settings::{Check, Settings};
 use crate::os::port_owner;
 use pegasus_core::base::endpoint::{HostPort, ListenAddr, Transport};
 use pegasus_core::base::provider::Provider;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ fn address(key: &str, listen: &ListenAddr) -> Option<Finding> {
 /// Where it is listened on; a family that this host lacks does not count.
 fn sockets(listen: &ListenAddr, port: u16) -> Vec<SocketAddr> {
     if listen.host == "*" {
-        return vec![(std::net::Ipv4Addr::UNSPECIFIED, port).into()];
+        return vec![(Ipv4Addr::UNSPECIFIED, port).into()];
     }
     (listen.host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default()
 }
@@ -157,11 +157,9 @@ pub fn own_doors(settings: &Settings) -> Vec<Finding> {
     warnings.map(finding).collect()
 }
 
-/// Providers, of a queue that runs or static ones, that this host cannot reach.
+/// Providers, of a queue that runs or static ones, that this host cannot reach, and services
+/// that it is to offer and does not run.
 pub fn providers(settings: &Settings, part: &Part) -> Vec<Finding> {
-    if !part.redirects && !part.has_queue {
-        return Vec::new();
-    }
     let mut all: BTreeSet<(String, SocketAddr)> = BTreeSet::new();
     let by_tcp = |name: &str| {
         let service = settings.services.iter().find(|service| service.name.as_str() == name);
@@ -170,6 +168,21 @@ pub fn providers(settings: &Settings, part: &Part) -> Vec<Finding> {
                 || service.listen.iter().any(|at| at.transport == Transport::Tcp)
         })
     };
+    for service in settings.to_offer().into_iter().filter(|_| part.offers) {
+        if let Some(Check::Tcp(Some(port)) | Check::Http(Some(port), _)) = service.effective_check()
+        {
+            let host = service.provider_name.clone();
+            let ip = service.provider.and_then(|provider| provider.ip);
+            let host = host.unwrap_or_else(|| ip.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string());
+            let found = (host.as_str(), port).to_socket_addrs().into_iter().flatten().next();
+            let key = format!("service_{}_provider", service.name.in_key());
+            all.extend(found.map(|at| (key, at)));
+        }
+    }
+    if !part.redirects && !part.has_queue {
+        let all: Vec<_> = all.into_iter().take(PROVIDERS_MAX).collect();
+        return all.chunks(AT_ONCE).flat_map(connect_all).collect();
+    }
     for service in settings.services.iter().filter(|service| by_tcp(service.name.as_str())) {
         for fallback in &service.fallback {
             let found = (fallback.host.as_str(), fallback.port).to_socket_addrs();

@@ -81,9 +81,13 @@ impl Checker<'_> {
             }
             self.found.start_us = true;
             let place = format!("{path}:{}", index + 1);
-            let (wait, most) = match words[3].split_once('.') {
-                Some((wait, most)) => (wait, most.parse().unwrap_or(INETD_STARTS)),
-                None => (words[3], INETD_STARTS),
+            // `.N` and `:N` are starts a minute; FreeBSD's `/` has limits of its own.
+            let end = words[3].find(['.', ':', '/']).unwrap_or(words[3].len());
+            let (wait, limit) = words[3].split_at(end);
+            let most = match limit.strip_prefix(['.', ':']) {
+                Some(most) => most.parse().unwrap_or(INETD_STARTS),
+                None if limit.is_empty() => INETD_STARTS,
+                None => u64::MAX,
             };
             if wait == "nowait" && most <= INETD_STARTS {
                 let what = format!(
@@ -243,6 +247,10 @@ mod tests {
         );
         assert!(findings[0].ends_with(&format!("-> {good}")), "{findings:?}");
         assert_eq!(inetd(&good.replace("8080", "www")), (true, Vec::new()));
+        for explicit in ["nowait:6000", "nowait/0/6000"] {
+            assert_eq!(inetd(&good.replace("nowait.6000", explicit)), (true, Vec::new()));
+        }
+        assert_eq!(inetd(&good.replace("6000", "40")).1.len(), 1, "fewer than usual");
         assert_eq!(inetd(&good.replace("8080", "[::]:http")), (true, Vec::new()));
         let (_, findings) = inetd(&good.replace("8080", "pegasus"));
         assert!(findings[0].contains("pegasus is no service of /etc/services"), "{findings:?}");
