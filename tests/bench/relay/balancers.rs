@@ -1,8 +1,8 @@
 //! The balancers that are compared: PEGASUS, others, and none.
 //!
 //! Owns how each is configured and started, and its processes, which end with it. None of
-//! them writes a log; all take the same number of connections and use one thread for
-//! their clients. A program that is not installed is a reason, not a failure.
+//! them writes a log; all take the same number of connections. All use one thread for
+//! their clients, but those named `-auto`. A program that is not installed is a reason, not a failure.
 
 use super::account::{memory, used};
 use crate::support::control_connection::ControlConnection;
@@ -41,15 +41,19 @@ pub struct Row {
 }
 
 /// All there are.
-pub const ROWS: [Row; 14] = [
+pub const ROWS: [Row; 18] = [
     Row { name: "direct", start: direct },
-    Row { name: "haproxy", start: |scene| haproxy(scene, false) },
-    Row { name: "haproxy-splice", start: |scene| haproxy(scene, true) },
+    Row { name: "haproxy", start: |scene| haproxy(scene, false, 1) },
+    Row { name: "haproxy-splice", start: |scene| haproxy(scene, true, 1) },
+    Row { name: "haproxy-auto", start: |scene| haproxy(scene, false, cpus()) },
     Row { name: "nginx", start: nginx },
     Row { name: "pen", start: pen },
     Row { name: "pegasus", start: |scene| embedded(scene, command) },
+    Row { name: "pegasus-auto", start: |scene| embedded_with(scene, command, None) },
     Row { name: "before", start: before },
-    Row { name: "pegasus-daemon", start: with_daemon },
+    Row { name: "pegasus-daemon", start: |scene| with_daemon(scene, ONE_THREAD, "0") },
+    Row { name: "pegasus-daemon-auto", start: |scene| with_daemon(scene, None, "0") },
+    Row { name: "pegasus-daemon-stock", start: |scene| with_daemon(scene, ONE_THREAD, "auto") },
     Row { name: "pegasus-unasked", start: unasked },
     Row { name: "inetd-nc", start: |scene| super::servers::inetd_other(scene, "nc") },
     Row { name: "inetd-socat", start: |scene| super::servers::inetd_other(scene, "socat") },
@@ -162,7 +166,12 @@ fn each(scene: &Scene, piece: impl Fn(usize, &SocketAddr) -> String) -> String {
     scene.providers.iter().enumerate().map(|(number, provider)| piece(number, provider)).collect()
 }
 
-fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
+/// As many threads as a redirector has by default.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn haproxy(scene: &Scene, splice: bool, threads: usize) -> Result<Balancer, Skipped> {
     let program = find("haproxy")?;
     let directory = Directory::new();
     let port = free_port();
@@ -177,7 +186,7 @@ fn haproxy(scene: &Scene, splice: bool) -> Result<Balancer, Skipped> {
     };
     let servers = each(scene, |number, provider| format!(" server s{number} {provider}\n"));
     let text = format!(
-        "global\n nbthread 1\n maxconn {most}\n{global}\
+        "global\n nbthread {threads}\n maxconn {most}\n{global}\
          defaults\n mode tcp\n maxconn {most}\n{defaults}\
          \x20timeout connect 5s\n timeout client 10m\n timeout server 10m\n\
          listen {SERVICE}\n bind 127.0.0.1:{port}\n balance roundrobin\n{servers}"
@@ -271,13 +280,24 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
 /// Makes a command of PEGASUS with settings.
 type Program = fn(&str, &[&str]) -> Command;
 
-/// A redirector with one thread; more settings say which queue it asks.
-fn redirect(scene: &Scene, program: Program, settings: &[String]) -> (Process, SocketAddr) {
+/// A number of threads; none: what the program chooses.
+type Threads = Option<usize>;
+
+const ONE_THREAD: Threads = Some(1);
+
+/// A redirector; more settings say which queue it asks.
+fn redirect(
+    scene: &Scene,
+    program: Program,
+    threads: Threads,
+    settings: &[String],
+) -> (Process, SocketAddr) {
     let door = local(free_port());
     let most = format!("redirect_connections_max={}", scene.connections);
     let listen =
         format!("service_{SERVICE}_listen={door}{}", if scene.datagrams { "/udp" } else { "" });
-    let own = ["log=none", "redirect_threads=1", &most, &listen];
+    let threads = threads.map_or("auto".to_string(), |count| count.to_string());
+    let own = ["log=none", &format!("redirect_threads={threads}"), &most, &listen];
     let settings: Vec<&str> = own.into_iter().chain(settings.iter().map(String::as_str)).collect();
     (Process::start("redirect", &mut program("redirect", &settings)), door)
 }
@@ -294,19 +314,24 @@ fn before(scene: &Scene) -> Result<Balancer, Skipped> {
 }
 
 fn embedded(scene: &Scene, program: Program) -> Result<Balancer, Skipped> {
+    embedded_with(scene, program, ONE_THREAD)
+}
+
+fn embedded_with(scene: &Scene, program: Program, threads: Threads) -> Result<Balancer, Skipped> {
     let queue = local(free_port());
     let settings = ["redirect_queue=embedded".to_string(), format!("queue_listen={queue}")];
-    let (process, door) = redirect(scene, program, &settings);
+    let (process, door) = redirect(scene, program, threads, &settings);
     let balancer = Balancer::of(door, process, None);
     let balancer = balancer.serves("pegasus redirect", || listens(queue))?;
     offer(queue, SERVICE, scene.providers);
     balancer.serves("pegasus redirect", || answers(scene, door))
 }
 
-fn with_daemon(scene: &Scene) -> Result<Balancer, Skipped> {
+fn with_daemon(scene: &Scene, threads: Threads, stock: &str) -> Result<Balancer, Skipped> {
     let mut balancer = queue(SERVICE, scene.providers)?;
-    let (process, door) =
-        redirect(scene, command, &[format!("redirect_queue={}", balancer.doors[0])]);
+    let settings =
+        [format!("redirect_queue={}", balancer.doors[0]), format!("redirect_stock={stock}")];
+    let (process, door) = redirect(scene, command, threads, &settings);
     balancer.doors = vec![door];
     balancer.processes.push(process);
     balancer.serves("pegasus redirect", || answers(scene, door))
@@ -320,7 +345,7 @@ fn unasked(scene: &Scene) -> Result<Balancer, Skipped> {
         format!("redirect_queue={}", local(free_port())),
         format!("service_{SERVICE}_fallback={}", fallback.trim_end()),
     ];
-    let (process, door) = redirect(scene, command, &settings);
+    let (process, door) = redirect(scene, command, ONE_THREAD, &settings);
     let balancer = Balancer::of(door, process, None);
     balancer.serves("pegasus redirect", || answers(scene, door))
 }

@@ -111,11 +111,16 @@ const FRESH: &[&str] = &[
     "haproxy-splice",
     "nginx",
     "pen",
+    "haproxy-auto",
     "pegasus-unasked",
     "pegasus",
+    "pegasus-auto",
     "pegasus-daemon",
+    "pegasus-daemon-auto",
+    "pegasus-daemon-stock",
 ];
-const BOTH: &[&str] = &["pegasus", "pegasus-daemon"];
+const BOTH: &[&str] =
+    &["pegasus", "pegasus-auto", "pegasus-daemon", "pegasus-daemon-auto", "pegasus-daemon-stock"];
 const CLOSED_LOOP: Fresh = Fresh { at_once: 64, rate: None, half_close: false };
 
 /// All there are.
