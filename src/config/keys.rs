@@ -12,6 +12,7 @@ use pegasus_core::base::endpoint::{ListenAddr, QueueAddr, Transport};
 use pegasus_core::base::ticket::TICKETS_MAX;
 use pegasus_core::base::time::Span;
 use pegasus_core::protocol::proxy_header::Version;
+use pegasus_core::redirect::redirector::PrefetchSize;
 use std::str::FromStr;
 
 /// One key.
@@ -459,9 +460,12 @@ pub const SECTIONS: &[Section] = &[
             global(
                 "redirect_stock",
                 "0",
-                "Tickets to prefetch per service and thread, kept for 250 ms; 0: none.",
+                "Tickets to prefetch per service and thread: a number, 0: none, or auto.",
                 |s, v| {
-                    s.redirect.prefetch = number(v, 0, 1024)? as u32;
+                    s.redirect.prefetch = match v {
+                        "auto" => PrefetchSize::Auto,
+                        count => PrefetchSize::Fixed(number(count, 0, 1024)? as u32),
+                    };
                     Ok(())
                 },
             ),

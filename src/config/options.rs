@@ -1,13 +1,14 @@
 //! The options of each state machine, made from the settings.
 
-use super::settings::{ServiceSettings, Settings};
+use super::settings::{QueueLocation, ServiceSettings, Settings};
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
 use pegasus_core::queue::ticket_queue::QueueOptions;
-use pegasus_core::redirect::redirector::RedirectOptions;
+use pegasus_core::redirect::redirector::{PrefetchSize, RedirectOptions};
 
 impl Settings {
     /// Returns the options of a redirector. Services whose scheduler looks at the client,
-    /// according to this configuration, do not prefetch.
+    /// according to this configuration, do not prefetch. An embedded queue answers at once,
+    /// so that `auto` has nothing to gain there.
     pub fn redirect_options(&self) -> RedirectOptions {
         let by_client = |service: &&ServiceSettings| {
             let scheduler = service.scheduler.as_ref().unwrap_or(&self.queue.scheduler);
@@ -15,7 +16,11 @@ impl Settings {
         };
         let by_client =
             self.services.iter().filter(by_client).map(|service| service.name).collect();
-        RedirectOptions { by_client, ..self.redirect.clone() }
+        let prefetch = match (self.redirect.prefetch, self.asked_queue()) {
+            (PrefetchSize::Auto, QueueLocation::Embedded) => PrefetchSize::Fixed(0),
+            (size, _) => size,
+        };
+        RedirectOptions { prefetch, by_client, ..self.redirect.clone() }
     }
 
     /// Returns the options of a ticket queue.

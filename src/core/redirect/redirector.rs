@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 const AVOID_MAX: usize = 8;
 
 use client::{Client, ClientState};
-pub use interface::{Failure, Input, Output, RedirectLog, RedirectOptions};
+pub use interface::{Failure, Input, Output, PrefetchSize, RedirectLog, RedirectOptions};
 use prefetch::Prefetch;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -180,7 +180,7 @@ impl StateMachine for Redirector {
     }
 
     fn handle_timeout(&mut self, now: Moment) {
-        for id in self.prefetch.expire(now) {
+        for id in self.prefetch.expire(self.options.prefetch, now) {
             self.send_to_queue(Request::Done { id, result: RequestResult::Unused });
         }
         while let Some(key) = self.timers.pop_due(now) {
@@ -206,7 +206,11 @@ impl StateMachine for Redirector {
     }
 
     fn next_timeout(&self) -> Option<Moment> {
-        self.timers.next_deadline().into_iter().chain(self.prefetch.deadline()).min()
+        self.timers
+            .next_deadline()
+            .into_iter()
+            .chain(self.prefetch.deadline(self.options.prefetch))
+            .min()
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -294,7 +298,7 @@ impl Redirector {
         }
         // The client that is here goes before those that may come.
         if let Some(number) = prefetchable {
-            self.refill_prefetch(number);
+            self.refill_prefetch(number, now);
         }
     }
 
@@ -345,8 +349,8 @@ impl Redirector {
         let client =
             self.client(key).filter(|client| client.tries == 0 && client.retry.is_none())?;
         let number = client.service;
-        (self.options.prefetch > 0 && !self.options.by_client.contains(&self.service_at(number)))
-            .then_some(number)
+        let none = self.options.prefetch == PrefetchSize::Fixed(0);
+        (!none && !self.options.by_client.contains(&self.service_at(number))).then_some(number)
     }
 
     /// Leads a client to a ticket that is at hand, if it may have one.
@@ -362,9 +366,9 @@ impl Redirector {
     }
 
     /// Orders the tickets of a service that are to be at hand.
-    fn refill_prefetch(&mut self, number: u16) {
+    fn refill_prefetch(&mut self, number: u16, now: Moment) {
         let service = self.service_at(number);
-        for _ in 0..self.prefetch.wanted(number, self.options.prefetch) {
+        for _ in 0..self.prefetch.wanted(number, self.options.prefetch, now) {
             let id = self.new_id();
             self.prefetch.requested(number, id);
             let next =

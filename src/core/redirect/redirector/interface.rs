@@ -10,6 +10,15 @@ use crate::protocol::reply::Reply;
 use crate::protocol::request::{Request, RequestResult};
 use std::net::SocketAddr;
 
+/// How many tickets of a service are asked for before clients come for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PrefetchSize {
+    /// As many as this; 0: none.
+    Fixed(u32),
+    /// As many as clients will need in a moment, while the queue has enough.
+    Auto,
+}
+
 /// What an operator chooses.
 #[derive(Clone, Debug)]
 pub struct RedirectOptions {
@@ -22,7 +31,7 @@ pub struct RedirectOptions {
     /// Per try.
     pub connect_timeout: Span,
     /// Places to have at hand for each service, before clients come for them.
-    pub prefetch: u32,
+    pub prefetch: PrefetchSize,
     /// Services of which it matters who asks: nothing is asked ahead for them.
     pub by_client: Vec<ServiceName>,
 }
@@ -34,7 +43,7 @@ impl Default for RedirectOptions {
             queue_timeout: Span::from_secs(5),
             tries: 4,
             connect_timeout: Span::from_secs(3),
-            prefetch: 0,
+            prefetch: PrefetchSize::Fixed(0),
             by_client: Vec::new(),
         }
     }

@@ -403,7 +403,10 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
 
 #[test]
 fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
-    let mut story = Story::new(RedirectOptions { prefetch: 2, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions {
+        prefetch: PrefetchSize::Fixed(2),
+        ..RedirectOptions::default()
+    });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
@@ -426,8 +429,11 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 
 #[test]
 fn places_asked_ahead_are_not_what_a_client_lacks() {
-    let mut story =
-        Story::new(RedirectOptions { prefetch: 2, wait: Span::ZERO, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions {
+        prefetch: PrefetchSize::Fixed(2),
+        wait: Span::ZERO,
+        ..RedirectOptions::default()
+    });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
     story.tell(
@@ -451,7 +457,10 @@ fn places_asked_ahead_are_not_what_a_client_lacks() {
 
 #[test]
 fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_along() {
-    let mut story = Story::new(RedirectOptions { prefetch: 2, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions {
+        prefetch: PrefetchSize::Fixed(2),
+        ..RedirectOptions::default()
+    });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
     story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
     story.tell(
@@ -472,8 +481,11 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
 #[test]
 fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
-    let mut story =
-        Story::new(RedirectOptions { prefetch: 2, by_client, ..RedirectOptions::default() });
+    let mut story = Story::new(RedirectOptions {
+        prefetch: PrefetchSize::Fixed(2),
+        by_client,
+        ..RedirectOptions::default()
+    });
     story.tell("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1");
 }
 
