@@ -98,6 +98,7 @@ scenarios! {
     t11_tickets_stop "T11",
     t12_antagonists "T12",
     x1_messages_are_lost "X1",
+    f17_ends_at_once "F17",
     h08_opposite_peaks "H8",
 }
 

@@ -166,6 +166,10 @@ impl Lab {
                 say("refused, %", ours.refused_percent(), 0.0, most);
             }
             "T12" => say("mean / leastconn", to_leastconn(self), 1.02, most),
+            "F17" => {
+                say("failed, %", ours.failed_percent(), 0.2, most);
+                say("mean / leastconn", to_leastconn(self), 1.05, most);
+            }
             "H8" => {
                 say("mean / leastconn", to_leastconn(self), 1.03, most);
                 say("refused, %", ours.refused_percent(), 0.0, most);

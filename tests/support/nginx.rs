@@ -116,7 +116,7 @@ fn configuration(directory: &Directory, listen: &str, server: &str) -> String {
         .collect();
     format!(
         "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
-         events {{ worker_connections 1024; }}\n\
+         events {{ worker_connections 11000; }}\n\
          http {{\n{temporary}  default_type text/plain;\n\
          \x20 log_format short '$request_uri $status $request_completion';\n\
          \x20 access_log {place}/access.log short;\n\

@@ -2,6 +2,7 @@
 //! nothing is exceeded that was promised, failing fast attracts no client, and
 //! monitors come, go and change without a client noticing.
 
+use crate::support::nginx::Nginx;
 use crate::support::pegasus::{closed_address, monitor, Balancer, Queue, Redirect, SERVICE};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
@@ -68,6 +69,67 @@ fn connections_that_merely_stay_are_never_refused() {
     let redirect = Redirect::start(queue.address, &[]);
     let clients: Vec<TcpStream> = (0..600).map(|_| held(redirect.address)).collect();
     until("they are counted", || queue.status().active(provider.address) == clients.len() as u64);
+}
+
+/// Asks a web server, and keeps the connection.
+#[track_caller]
+fn ask(client: &mut TcpStream) {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("a connection");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nweb\n") {
+        let mut piece = [0; 512];
+        let count = client.read(&mut piece).expect("an answer");
+        assert!(count > 0, "cut off after {:?}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&piece[..count]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{:?}", String::from_utf8_lossy(&answer));
+}
+
+/// A client of a web server that has its answer and stays.
+#[track_caller]
+fn kept(address: SocketAddr) -> TcpStream {
+    let mut client = connect(address);
+    ask(&mut client);
+    client
+}
+
+#[test]
+fn web_clients_that_keep_their_connections_are_never_refused() {
+    let servers = [(); 3].map(|()| Nginx::start("web"));
+    let queue = Queue::start(&[]);
+    let addresses = servers.each_ref().map(|server| server.address);
+    let _monitors = addresses.map(|address| monitor(queue.address, address, &[]));
+    queue.has(&addresses);
+    let redirect = Redirect::start(queue.address, &[]);
+    for (count, nice) in [(900u64, None), (300, Some("19")), (300, Some("0"))] {
+        let _hogs = nice.map(|nice| Hogs::start(4, nice));
+        let mut clients: Vec<TcpStream> = (0..count).map(|_| kept(redirect.address)).collect();
+        let active = || addresses.map(|address| queue.status().active(address)).iter().sum::<u64>();
+        until("they are counted", || count == active());
+        clients.iter_mut().for_each(ask);
+        drop(clients);
+        until("they are gone", || active() == 0);
+    }
+}
+
+/// One redirector may have ten thousand clients, but half of the file limit here.
+#[test]
+#[ignore = "10,000 connections: cargo test --test main ten_thousand -- --ignored"]
+fn ten_thousand_connections_to_one_idle_provider_are_never_refused() {
+    let server = Nginx::serving(
+        "web",
+        Directory::new(),
+        "backlog=1024",
+        "keepalive_timeout 10m; location = / { return 200 'web\n'; }",
+    );
+    let queue = Queue::start(&[]);
+    let _monitor = monitor(queue.address, server.address, &[]);
+    queue.has(&[server.address]);
+    let redirects = [Redirect::start(queue.address, &[]), Redirect::start(queue.address, &[])];
+    let mut clients: Vec<TcpStream> =
+        (0..10_000).map(|number| kept(redirects[number % 2].address)).collect();
+    until("they are counted", || queue.status().active(server.address) == 10_000);
+    clients.iter_mut().step_by(100).for_each(ask);
 }
 
 #[test]
