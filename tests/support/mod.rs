@@ -57,6 +57,12 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Returns a name that no system can look up, and that none asks others for: a label has at
+/// most 63 letters.
+pub fn unknown_name() -> String {
+    "x".repeat(64)
+}
+
 /// Returns a port that is free and that no other test was given. It is outside the range
 /// from which the system numbers outgoing connections, so that it stays free.
 pub fn free_port() -> u16 {

@@ -3,7 +3,7 @@
 use crate::support::pegasus::{closed_address, path, pegasus, Queue};
 use crate::support::process::run;
 use crate::support::provider::Provider;
-use crate::support::Directory;
+use crate::support::{unknown_name, Directory};
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -131,13 +131,13 @@ fn who_cannot_be_reached_or_refuses_is_named() {
     queue.offer(dead, 1);
     let (status, text, _) = check(&[
         format!("redirect_queue={}", queue.address),
-        format!("monitor_balancers={away} no-such-name.invalid"),
+        format!("monitor_balancers={away} {}", unknown_name()),
         "service_web_provider=:80".into(),
         format!("service_web_fallback={}", closed_address()),
     ]);
     assert_eq!(status, 69, "{text}");
     for what in [
-        "monitor_balancers: the name no-such-name.invalid does not resolve",
+        &format!("monitor_balancers: the name {} does not resolve", unknown_name()),
         &format!("monitor_balancers={away}: this queue cannot be reached"),
     ] {
         assert!(text.contains(what), "{what}\n{text}");

@@ -4,7 +4,7 @@ use crate::support::pegasus::{closed_address, command, pegasus, program, Balance
 use crate::support::process::{run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, listen_v6_only};
-use crate::support::{until, Directory};
+use crate::support::{unknown_name, until, Directory};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -121,13 +121,13 @@ fn a_monitor_looks_the_name_of_a_provider_up() {
         "monitor_interval=200ms".into(),
         "service_web_provider=localhost:80".into(),
         "service_web_check=off".into(),
-        "service_db_provider=no-such-name.invalid:81".into(),
+        format!("service_db_provider={}:81", unknown_name()),
         "service_db_check=off".into(),
     ];
     let mut command = command("monitor", &settings.each_ref().map(String::as_str));
     let mut monitor = Process::start("monitor", &mut command);
-    monitor.says(&["ready", "web=localhost:80", "db=no-such-name.invalid:81"]);
-    monitor.says(&["WARN", "no-such-name.invalid: the name does not resolve"]);
+    monitor.says(&["ready", "web=localhost:80", &format!("db={}:81", unknown_name())]);
+    monitor.says(&["WARN", &format!("{}: the name does not resolve", unknown_name())]);
     let offered = || {
         let status = queue.status();
         ["127.0.0.1:80", "[::1]:80"].iter().map(|at| status.tickets(at)).sum::<u64>()
