@@ -25,7 +25,7 @@ const LONGEST: f64 = 20.0;
 /// Part of the capacity that the traffic needs.
 const RHO: f64 = 0.7;
 const WAIT: Span = Span::from_secs(1);
-const LENGTH: Span = Span::from_secs(120);
+const LENGTH: Span = Span::from_secs(if cfg!(debug_assertions) { 50 } else { 120 });
 const WARM: Span = Span::from_secs(12);
 /// A message that is not answered for so long: the connection is given up.
 const SILENCE: Span = Span::from_secs(2);
