@@ -25,6 +25,7 @@ const SCHEDULERS: &str = include_str!("help/schedulers.txt");
 const PLUGINS: &str = include_str!("help/plugins.txt");
 const SUPERSERVERS: &str = include_str!("help/superservers.txt");
 const DNS: &str = include_str!("help/dns.txt");
+const HTTP: &str = include_str!("help/http.txt");
 const UDP: &str = include_str!("help/udp.txt");
 const SECURITY: &str = include_str!("help/security.txt");
 
@@ -50,6 +51,7 @@ pub fn print(words: &[String]) -> i32 {
         "plugins" if cfg!(feature = "queue") => PLUGINS.to_string(),
         "superservers" if cfg!(feature = "redirect") => SUPERSERVERS.to_string(),
         "dns" if cfg!(feature = "dns") => DNS.to_string(),
+        "http" if cfg!(feature = "http") => HTTP.to_string(),
         "udp" if cfg!(feature = "redirect") => UDP.to_string(),
         "security" | "key" => SECURITY.to_string(),
         other => {
@@ -105,6 +107,7 @@ mod tests {
             ("superservers", SUPERSERVERS),
             ("udp", UDP),
             ("dns", DNS),
+            ("http", HTTP),
             ("security", SECURITY),
         ] {
             for line in page.lines() {

@@ -686,6 +686,19 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_list_into(&mut s.fallback, v, 0),
             ),
             service(
+                "service_NAME_http",
+                "off",
+                "redirect: answer HTTP requests with 307 to the provider, relay nothing; off.",
+                |s, v| {
+                    s.http_redirect = match v {
+                        "redirect" => part_of_program(cfg!(feature = "http"), "http", v)?,
+                        "off" => false,
+                        _ => return Err("neither off nor redirect".into()),
+                    };
+                    Ok(())
+                },
+            ),
+            service(
                 "service_NAME_dns",
                 "",
                 "Names that redirect_dns answers with providers of this service.",

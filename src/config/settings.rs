@@ -124,6 +124,8 @@ pub struct ServiceSettings {
     pub udp: FlowLimits,
     /// Static providers.
     pub fallback: Vec<HostPort>,
+    /// Its HTTP clients are told where to go.
+    pub http_redirect: bool,
     /// The names that are answered with its providers.
     pub dns: Vec<DnsName>,
     /// How long such an answer may be kept.
@@ -184,6 +186,7 @@ impl ServiceSettings {
             accept_proxy: Vec::new(),
             udp: FlowLimits::default(),
             fallback: Vec::new(),
+            http_redirect: false,
             dns: Vec::new(),
             dns_ttl: Span::ZERO,
             provider: None,

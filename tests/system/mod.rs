@@ -3,6 +3,7 @@
 
 mod admin;
 mod answers_dns;
+mod answers_http;
 mod check;
 mod checks;
 mod chunks;

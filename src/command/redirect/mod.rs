@@ -13,6 +13,11 @@ mod deferred_connects;
 mod dns;
 mod exit_policy;
 mod fallbacks;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(not(feature = "http"))]
+#[path = "http/none.rs"]
+mod http;
 mod listen_sockets;
 mod own_listeners;
 mod per_source;

@@ -6,6 +6,7 @@
 use super::access_log::{self, log_note};
 use super::blocked::{self, OWN_LISTENER};
 use super::deferred_connects::DeferredConnects;
+use super::http::HttpRedirects;
 use super::listen_sockets::ListenSocket;
 use super::per_source::PerSourceLimit;
 use super::proxy_protocol::{Arrival, Identified};
@@ -28,11 +29,14 @@ use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::base::timer_queue::TimerQueue;
+use pegasus_core::redirect::answers::Input as Question;
 use pegasus_core::redirect::redirector::{Failure, Input, Output, RedirectLog, Redirector};
 use pegasus_core::redirect::source_limit::SourceKey;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
+
+mod redirects;
 
 /// How often a connection is looked at for hosts that are gone. One that does not
 /// last so long costs no call.
@@ -45,6 +49,8 @@ enum TunnelPhase {
     Waiting,
     Connecting,
     Relaying,
+    /// Its HTTP request is answered with a redirect.
+    Redirecting,
 }
 
 struct Client {
@@ -84,6 +90,7 @@ pub struct TcpWorker {
     deferred_connects: DeferredConnects,
     last_outcome: Option<Outcome>,
     per_source: PerSourceLimit,
+    redirects: HttpRedirects,
 }
 
 /// Whether a socket is its own peer. Where nothing listens at a port of this host, the
@@ -111,6 +118,12 @@ impl Handler for TcpWorker {
             if client.phase == TunnelPhase::Identifying {
                 let identified = self.base.proxy_protocol.read_header(key, &mut client.tunnel);
                 return self.on_identified(key, identified, redirector, cx);
+            }
+            if client.phase == TunnelPhase::Redirecting {
+                if is_there {
+                    return self.advance_redirect(key, cx.now);
+                }
+                return self.end_redirect(key, Outcome::GaveUp, cx.now);
             }
             if !is_there && client.phase != TunnelPhase::Relaying {
                 redirector.handle_input(Input::ClientLeft { client: key }, cx.now);
@@ -168,6 +181,7 @@ impl Handler for TcpWorker {
         while let Some(key) = self.timers.pop_due(cx.now) {
             self.check_client(key, redirector, cx);
         }
+        self.end_late_redirects(cx.now);
     }
 
     fn next_timeout(&self) -> Option<Moment> {
@@ -177,6 +191,7 @@ impl Handler for TcpWorker {
             self.listeners.next_timeout(),
             self.base.proxy_protocol.next_timeout(),
             self.deferred_connects.next_timeout(),
+            self.redirects.next_timeout(),
         ];
         own.into_iter().flatten().min()
     }
@@ -201,9 +216,11 @@ impl Handler for TcpWorker {
                 }
             }
         }
+        self.send_redirects(redirector, cx);
         self.base.flush_queue(redirector, cx);
         if self.base.exit_policy.is_past_deadline(cx.now) {
             for key in self.clients.keys() {
+                self.end_redirect(key, Outcome::Drained, cx.now);
                 self.finish(key, Outcome::Drained, redirector, cx);
             }
         }
@@ -254,6 +271,7 @@ impl Worker for TcpWorker {
         let budget = DescriptorBudget::of(settings);
         self.clients_max = budget.clients;
         self.buffers.set_pipes_max(budget.pipes);
+        self.redirects.reconfigure(settings);
         // Clients that are here may have less time from now on.
         self.timers = TimerQueue::default();
         for (key, client) in self.clients.iter() {
@@ -288,6 +306,8 @@ impl TcpWorker {
         let budget = DescriptorBudget::of(settings);
         let mut buffers = RelayBuffers::new(settings.redirect_splice, shared.pipe_count.clone());
         buffers.set_pipes_max(budget.pipes);
+        let mut redirects = HttpRedirects::default();
+        redirects.reconfigure(settings);
         Ok(TcpWorker {
             base: WorkerBase::new(shared, seed, cx)?,
             listeners: Listeners::default(),
@@ -299,6 +319,7 @@ impl TcpWorker {
             deferred_connects: DeferredConnects::default(),
             last_outcome: None,
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
+            redirects,
         })
     }
 
@@ -385,7 +406,7 @@ impl TcpWorker {
     ) {
         let Some(client) = self.clients.get_mut(key) else { return };
         match identified {
-            Identified::Client(Arrival { service, from, port }) => {
+            Identified::Client(arrival @ Arrival { service, from, port }) => {
                 let max = self.base.settings.redirect_per_source_max;
                 match self.per_source.try_acquire(from, max, cx.now) {
                     Ok(source) => client.source = source,
@@ -396,6 +417,9 @@ impl TcpWorker {
                 client.phase = TunnelPhase::Waiting;
                 client.service = Some(service);
                 self.base.metrics.client_arrived(service);
+                if self.redirects.includes(service) {
+                    return self.begin_redirect(key, arrival, cx.now);
+                }
                 redirector
                     .handle_input(Input::Arrived { client: key, service, from, port }, cx.now);
             }
@@ -603,6 +627,9 @@ impl TcpWorker {
     fn drop_client(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.base.proxy_protocol.forget(key);
+            if self.redirects.forget(key) {
+                self.base.answerer.handle_input(Question::Forget { question: key }, Moment::ZERO);
+            }
             if let Some(service) = client.service {
                 self.base.metrics.client_left(service);
             }

@@ -253,6 +253,8 @@ impl WorkerBase {
         }
         self.queue.flush(cx);
         self.handle_queue_events(machine, cx.now);
+        // What the queue said while it was flushed is for the next turn.
+        cx.skip_sleep |= self.answerer.has_output();
     }
 
     /// Whether the worker, which has so many clients or flows, may end.

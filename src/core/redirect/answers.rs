@@ -164,6 +164,11 @@ impl Answerer {
         self.questions.len()
     }
 
+    /// Whether it wants something done.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     fn service(&mut self, name: ServiceName) -> &mut Service {
         self.services.entry(name).or_default()
     }

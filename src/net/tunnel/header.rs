@@ -9,6 +9,7 @@ use super::Tunnel;
 use mio::net::TcpStream;
 use pegasus_core::protocol::proxy_header::Header;
 use std::io;
+use std::net::Shutdown;
 
 impl Tunnel {
     /// The client's connection.
@@ -34,6 +35,24 @@ impl Tunnel {
     /// receive these first.
     pub fn unread(&mut self, bytes: &[u8]) {
         self.up.pending = (!bytes.is_empty()).then(|| Pending::new(bytes.to_vec(), 0));
+    }
+
+    /// Takes what was put back.
+    pub fn take_unread(&mut self) -> Vec<u8> {
+        self.up.pending.take().map_or(Vec::new(), |pending| pending.unsent().to_vec())
+    }
+
+    /// Writes bytes of ours to a client that has no provider: how many were taken.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub fn write_client(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.client.write(bytes, true)
+    }
+
+    /// The client is sent nothing more.
+    pub fn end_client(&self) {
+        let _ = self.client.socket.shutdown(Shutdown::Write);
     }
 
     /// Each provider receives this first. It is not counted among the client's bytes.

@@ -194,8 +194,6 @@ impl Handler for DnsWorker {
         }
         self.send_answers(machine, cx);
         self.base.flush_queue(machine, cx);
-        // What the queue said while it was flushed.
-        self.send_answers(machine, cx);
         for socket in &mut self.datagrams {
             socket.replies.send(&socket.socket, |to, error| {
                 debug!(target: "redirect", "{to}: no answer: {error}");
