@@ -1,5 +1,6 @@
 //! Engines that lead the clients: the kernel by nft, HAProxy and nginx, all real.
 
+use crate::support::keyed::Keys;
 use crate::support::namespace;
 use crate::support::pegasus::{command, Queue};
 use crate::support::process::{bind_to_parent, run, Process};
@@ -183,6 +184,15 @@ fn the_kernel_hears_of_providers_that_join_drain_and_leave() {
     });
 }
 
+/// Sets a flag when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Providers that do not know each other find their weights from their own load alone.
 #[test]
 fn weights_follow_what_providers_can_do() {
@@ -220,7 +230,9 @@ fn weights_follow_what_providers_can_do() {
         });
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let clients = scope.spawn(|| {
+            // Also after a failure.
+            let ends = Ends(&over);
+            scope.spawn(|| {
                 // About half of what the three can serve at first.
                 while !over.load(SeqCst) {
                     thread::sleep(Duration::from_micros(2300));
@@ -246,8 +258,7 @@ fn weights_follow_what_providers_can_do() {
             // The quickest one becomes as slow as the slowest.
             workers[2].millis.store(8, SeqCst);
             until("shares are as 1 to 2 to 1", close);
-            over.store(true, SeqCst);
-            let _ = clients.join();
+            drop(ends);
         });
     });
 }
@@ -557,6 +568,18 @@ fn ipvsadm_restores_what_it_is_given() {
         let (status, _, errors) = run(tool("ipvsadm").arg("--restore"), lines.as_bytes());
         assert_eq!((status, errors.as_str()), (0, ""));
     });
+}
+
+#[test]
+fn an_observer_with_a_key_may_export() {
+    let keys = Keys::of(&[&["observer", "ops"]]);
+    let queue = Queue::start(&[&keys.setting("keys"), "queue_allow_status="]);
+    offer(&queue, SocketAddr::from(([10, 0, 0, 1], 80)), 2);
+    let block = exported("nginx", queue.address, &[&keys.client("observer", "ops")], &[]);
+    assert!(block.contains("server 10.0.0.1:80 weight=2;"), "{block}");
+    let (status, out, errors) = run(&mut export("nginx", queue.address, &[], &[]), b"");
+    assert_eq!((status, out.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains("denied"), "{errors}");
 }
 
 #[test]
