@@ -37,7 +37,7 @@ fn every_mistake_names_its_line_and_no_secret() {
         (format!("web3=\"provider {}\"", "0".repeat(64)), "one digit repeated"),
         (format!("web3=\"provider {A} addr=10.0.3.0/33\""), "not a network"),
         (format!("web3=\"provider {A} addr=\""), "not a network"),
-        (format!("web3=\"provider {A} service=Web\""), "not a service name"),
+        (format!("web3=\"provider {A} service=we:b\""), "not a service name"),
         (format!("web3=\"provider {A} {B}\""), "more words after the secret"),
         (format!("web3=provider {A}"), "not a key"),
         (A.to_string(), "not a key"),
