@@ -41,7 +41,7 @@ fn every_mistake_names_its_line_and_no_secret() {
         (format!("web3=\"provider {A} {B}\""), "more words after the secret"),
         (format!("web3=provider {A}"), "not a key"),
         (A.to_string(), "not a key"),
-        (format!("7web=\"provider {A}\""), "not a key name"),
+        (format!("7web=\"provider {A}\""), "not a key"),
     ] {
         let errors = KeyTable::parse(&format!("\n{line}\n")).unwrap_err();
         assert_eq!((errors.len(), errors[0].0), (1, 2), "{line}");
