@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod exhaustive;
+mod hostile;
 mod lab;
 mod reference_model;
 mod sim;

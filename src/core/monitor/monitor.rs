@@ -764,7 +764,8 @@ impl Monitor {
                 let demand = state.demand;
                 if let Some(strict) = &mut offer.strict {
                     let queued = standing.progress.map_or(0, |progress| progress.queued);
-                    strict.answered(balancer, now_active, standing.waiting + queued, demand);
+                    let waiting = standing.waiting.saturating_add(queued);
+                    strict.answered(balancer, now_active, waiting, demand);
                     if strict.is_tight() {
                         let waits = strict.has_waiting();
                         let rounds = if waits { STRICT_ROUNDS_WAITING } else { STRICT_ROUNDS };

@@ -176,7 +176,7 @@ impl Strict {
         let needs: Vec<u32> = self
             .shares
             .iter()
-            .map(|share| if up(&share) { share.now + u32::from(share.waits) } else { 0 })
+            .map(|share| if up(&share) { share.now.saturating_add(share.waits.into()) } else { 0 })
             .collect();
         let needed = needs.iter().fold(0, |sum: u32, need| sum.saturating_add(*need));
         if needed > most {

@@ -1,0 +1,10 @@
+#![no_main]
+
+#[path = "../../hostile/bytes.rs"]
+mod bytes;
+#[path = "../../hostile/redirector.rs"]
+mod redirector;
+#[path = "../../hostile/flows.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
