@@ -284,6 +284,9 @@ const CONNECTION_BYTES: u64 = 72 * 1024;
 const REQUEST_BYTES: u64 = 256;
 const PROVIDER_BYTES: u64 = 1024;
 
+/// Connections at once to the addresses of `monitor_agent`.
+pub const AGENT_CONNECTIONS_MAX: usize = 64;
+
 /// What a daemon command takes at most, in a line of pairs: of clients, flows and so on, and
 /// the memory of this process if it has all of that at once. What the system itself keeps
 /// for sockets and pipes is not in it.
@@ -313,6 +316,9 @@ pub fn bounds(name: &str, settings: &Settings) -> String {
     if name == "monitor" {
         add("balancers", settings.monitor_balancers.len(), CONNECTION_BYTES);
         add("services", settings.to_offer().len(), PROVIDER_BYTES);
+        if !settings.monitor_agent.is_empty() {
+            add("askers", AGENT_CONNECTIONS_MAX, REQUEST_BYTES);
+        }
     }
     key_value::push(&mut line, "memory", format_args!("{}MiB", memory.div_ceil(1 << 20)));
     line

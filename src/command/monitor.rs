@@ -3,6 +3,9 @@
 //! Owns the connections to the balancers, the load sources and the checks.
 //! Not responsible for what is offered.
 
+mod agent;
+
+use self::agent::Agent;
 use super::admin::{self, Admin, Metrics, Subject};
 use super::daemon::{become_user, Daemon, PidFile, SignalAction};
 use super::names::{self, MonitorNames};
@@ -13,6 +16,7 @@ use crate::config::source::ConfigSource;
 use crate::net::background_command::{self, BackgroundCommand};
 use crate::net::event_loop::{Context, EventLoop, Handler};
 use crate::net::http_check;
+use crate::net::listeners;
 use crate::net::load_sampler::LoadSampler;
 use crate::net::queue_connection::{QueueConnection, QueueEvent};
 use crate::net::task_sampler::TaskSampler;
@@ -25,6 +29,7 @@ use mio::{Token, Waker};
 use pegasus_core::base::decimal::Thousandths;
 use pegasus_core::base::provider::ProviderSpec;
 use pegasus_core::base::sample::Sample;
+use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::state_machine::StateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::monitor::engine::Tasks;
@@ -35,7 +40,7 @@ use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -74,7 +79,11 @@ struct MonitorHandler {
     /// Why services failed their last bad check.
     failure_reasons: HashMap<usize, String>,
     draining: bool,
+    /// Nothing is in progress, or the time is over.
     finished: bool,
+    agent: Agent,
+    /// Until then those who ask the agent may hear that this host drains.
+    agent_until: Moment,
     metrics: Metrics,
 }
 
@@ -83,6 +92,9 @@ impl Handler for MonitorHandler {
     type Command = MonitorCommand;
 
     fn on_event(&mut self, event: &Event, monitor: &mut Monitor, cx: &mut Context) {
+        if self.agent.on_event(event.token()) {
+            return;
+        }
         let Token(token) = event.token();
         let number = token / 2;
         if token % 2 == 0 {
@@ -119,11 +131,14 @@ impl Handler for MonitorHandler {
 
     fn on_command(&mut self, command: MonitorCommand, monitor: &mut Monitor, cx: &mut Context) {
         match command {
-            MonitorCommand::Terminate if self.draining => self.finished = true,
+            MonitorCommand::Terminate if self.draining => {
+                (self.finished, self.agent_until) = (true, cx.now);
+            }
             MonitorCommand::Terminate => {
                 info!(target: "monitor", "draining");
                 self.metrics.set_draining();
                 self.draining = true;
+                self.agent_until = cx.now + self.settings.drain_timeout;
                 monitor.handle_input(Input::Drain, cx.now);
             }
             MonitorCommand::Reconfigure(settings) => self.reconfigure(*settings, monitor, cx),
@@ -156,13 +171,19 @@ impl Handler for MonitorHandler {
         connections
             .chain(self.load_sampler.next_timeout())
             .chain(self.tcp_checks.next_timeout())
+            .chain(self.agent.next_timeout())
             .min()
     }
 
     fn end_turn(&mut self, monitor: &mut Monitor, cx: &mut Context) -> bool {
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
         self.handle_queue_events(monitor, cx);
-        self.finished
+        if self.agent.is_used() {
+            let services: Vec<ServiceName> =
+                self.settings.offered().iter().map(|service| service.name).collect();
+            self.agent.end_turn(&services, |number| monitor.standing(number), cx);
+        }
+        self.finished && (cx.now >= self.agent_until || !self.agent.is_expected(cx.now))
     }
 }
 
@@ -183,6 +204,8 @@ impl MonitorHandler {
             failure_reasons: HashMap::new(),
             draining: false,
             finished: false,
+            agent: Agent::default(),
+            agent_until: Moment::ZERO,
             metrics: Metrics::default(),
             settings,
         }
@@ -362,6 +385,7 @@ impl MonitorHandler {
         self.connections.iter_mut().for_each(|connection| connection.flush(cx));
         let mut fresh = MonitorHandler::new(settings, cx.waker());
         fresh.metrics = self.metrics.clone();
+        fresh.agent = std::mem::take(&mut self.agent);
         fresh.metrics.event(|| "configuration read again".to_string());
         fresh.metrics.update_monitor(|state| {
             state.offers.clear();
@@ -484,6 +508,10 @@ pub fn run(daemon: Daemon) -> i32 {
     let pid_file = settings.pid_file.clone();
     let start = || {
         let admin_listeners = admin::bind(&settings.monitor_admin, Vec::new())?;
+        let mut agent_listeners = Vec::new();
+        for listen in &settings.monitor_agent {
+            agent_listeners.extend(listeners::bind::<TcpListener>(listen)?);
+        }
         become_user(&settings)?;
         let metrics = Metrics::default();
         metrics.update_monitor(|_| ());
@@ -495,6 +523,7 @@ pub fn run(daemon: Daemon) -> i32 {
         };
         let mut daemon = MonitorDaemon::new(settings)?;
         daemon.handler.metrics = metrics;
+        daemon.handler.agent = Agent::listen(agent_listeners, daemon.event_loop.context())?;
         let loop_handle = daemon.event_loop.loop_handle();
         let mut names = MonitorNames::start(&running, move |settings| {
             loop_handle.send(MonitorCommand::Reconfigure(Box::new(settings)));

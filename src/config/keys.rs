@@ -761,6 +761,13 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| parse_listen_into(&mut s.monitor_admin, v, 0),
             )
             .at_restart(|fresh, running| keep(&mut fresh.monitor_admin, &running.monitor_admin)),
+            global(
+                "monitor_agent",
+                "",
+                "Addresses that answer HAProxy's agent check (pegasus help monitor).",
+                |s, v| parse_listen_into(&mut s.monitor_agent, v, 0),
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.monitor_agent, &running.monitor_agent)),
             service(
                 "service_NAME_provider",
                 "",

@@ -256,6 +256,7 @@ pub struct Settings {
     pub monitor_interval: Span,
     pub monitor_load: Vec<LoadSource>,
     pub monitor_admin: Vec<ListenAddr>,
+    pub monitor_agent: Vec<ListenAddr>,
     pub services: Vec<ServiceSettings>,
     /// Whether a superserver opened the sockets of this process. Not a key.
     pub under_superserver: bool,
@@ -296,6 +297,7 @@ impl Settings {
             monitor_interval: Span::ZERO,
             monitor_load: Vec::new(),
             monitor_admin: Vec::new(),
+            monitor_agent: Vec::new(),
             services: Vec::new(),
             under_superserver: false,
         }

@@ -6,6 +6,7 @@
 
 pub mod control_connection;
 pub mod datagram;
+pub mod haproxy;
 pub mod http;
 pub mod inetd;
 pub mod keyed;

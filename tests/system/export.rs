@@ -1,5 +1,6 @@
 //! Engines that lead the clients: the kernel by nft, HAProxy and nginx, all real.
 
+use crate::support::haproxy::Haproxy;
 use crate::support::keyed::Keys;
 use crate::support::namespace;
 use crate::support::pegasus::{command, Queue};
@@ -12,7 +13,6 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
@@ -379,69 +379,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.over.store(true, SeqCst);
         let _ = TcpStream::connect(self.address);
-    }
-}
-
-/// A HAProxy with an empty backend, and its runtime API.
-struct Haproxy {
-    address: SocketAddr,
-    directory: Directory,
-    _process: Process,
-}
-
-impl Haproxy {
-    #[track_caller]
-    fn start(servers: &str) -> Haproxy {
-        let directory = Directory::new();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let file = directory.write(
-            "haproxy.cfg",
-            &format!(
-                "global\n stats socket {} level admin\n\
-                 defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
-                 frontend web\n bind {address}\n default_backend pegasus_web\n\
-                 backend pegasus_web\n balance roundrobin\n{servers}",
-                directory.file("api")
-            ),
-        );
-        let process = Process::start("haproxy", tool("haproxy").args(["-db", "-f", &file]));
-        let haproxy = Haproxy { address, directory, _process: process };
-        until("HAProxy is ready", || haproxy.connect().is_ok());
-        haproxy
-    }
-
-    fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(self.directory.file("api"))
-    }
-
-    #[track_caller]
-    fn ask(&self, commands: &str) -> String {
-        let mut stream = self.connect().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(commands.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// Name, address, state and weight of each server: 0 stopped, 2 running; 0 in use,
-    /// 1 in maintenance, 8 drained.
-    fn servers(&self) -> Vec<[String; 4]> {
-        let state = self.ask("show servers state pegasus_web\n");
-        let mut lines = state.lines();
-        let header: Vec<&str> = lines.nth(1).unwrap()[2..].split(' ').collect();
-        let column = |name| header.iter().position(|column| *column == name).unwrap();
-        let columns = [
-            column("srv_name"),
-            column("srv_port"),
-            column("srv_admin_state"),
-            column("srv_uweight"),
-        ];
-        let row = |line: &str| {
-            let words: Vec<&str> = line.split(' ').collect();
-            columns.map(|column| words[column].to_string())
-        };
-        lines.filter(|line| !line.is_empty()).map(row).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod admin;
+mod agent;
 mod answers_dns;
 mod answers_http;
 mod check;

@@ -101,6 +101,7 @@ pub fn addresses(settings: &Settings, part: &Part) -> Vec<Finding> {
     }
     if part.offers {
         listens.extend(settings.monitor_admin.iter().map(|at| ("monitor_admin".into(), at)));
+        listens.extend(settings.monitor_agent.iter().map(|at| ("monitor_agent".into(), at)));
     }
     listens.into_iter().filter_map(|(key, listen)| address(&key, listen)).collect()
 }

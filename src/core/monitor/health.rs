@@ -42,6 +42,11 @@ impl Health {
         turned
     }
 
+    /// Whether it was checked at all.
+    pub fn is_known(&self) -> bool {
+        self.healthy.is_some()
+    }
+
     /// Whether it is known to be well.
     pub fn well(&self) -> bool {
         self.healthy == Some(true)

@@ -1,5 +1,6 @@
 //! The monitor: from the load of the host and the feedback of the queues to tickets.
 
+pub mod agent;
 pub mod apportion;
 pub mod capacity;
 pub mod engine;

@@ -4,6 +4,7 @@
 //! Owns the schedule of sampling and checking, what each queue last said, and
 //! the tickets that follow from it. Knows no socket and reads no load.
 
+use super::agent::Standing;
 use super::apportion;
 use super::capacity::{self, CapacityEstimator, Sample};
 use super::engine::{EngineWeight, HostLoad, Tasks};
@@ -671,17 +672,7 @@ impl Monitor {
         let mut offers = Vec::new();
         for (number, part) in self.parts().into_iter().enumerate() {
             let offer = &mut self.offers[number];
-            let most = offer.options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
-            let own = match offer.options.capacity {
-                // What cannot be measured is what the operator says, as far as the
-                // host is spare.
-                Some(capacity) if sample.utilisation.is_none() => {
-                    f64::from(capacity) * capacity::spare(&sample)
-                }
-                _ => host * part,
-            };
-            // A host with less than one slot a service still serves each.
-            let slots = if own > 0.0 { own.max(1.0).min(most) } else { 0.0 };
+            let slots = slots_of(&offer.options, host * part, &sample);
             let full = !offer.health.well() || slots <= 0.0;
             let state = |balancer: &usize| &offer.balancers[*balancer];
             let demand: Vec<f64> =
@@ -734,6 +725,21 @@ impl Monitor {
             }
         }
         offers
+    }
+
+    /// How a service stands, for an engine that asks; none: that is not known yet.
+    pub fn standing(&self, service: usize) -> Option<Standing> {
+        let Some(offer) = self.offers.get(service) else { return Some(Standing::Unknown) };
+        if self.draining.is_some() {
+            return Some(Standing::Drained);
+        }
+        let sample = self.sample.filter(|_| offer.health.is_known())?;
+        if !offer.health.well() {
+            return Some(Standing::Failed);
+        }
+        let part = self.estimator.slots(&sample) * self.parts()[service];
+        let slots = slots_of(&offer.options, part, &sample);
+        Some(Standing::Serving { slots, capacity: offer.options.capacity })
     }
 
     fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
@@ -845,6 +851,24 @@ impl Monitor {
                 }
             }
         }
+    }
+}
+
+/// The slots of a service whose part of the host's slots is `part`.
+fn slots_of(options: &ServiceOptions, part: f64, sample: &Sample) -> f64 {
+    let most = options.capacity.map_or(f64::from(TICKETS_MAX), f64::from);
+    let own = match options.capacity {
+        // What cannot be measured is what the operator says, as far as the host is spare.
+        Some(capacity) if sample.utilisation.is_none() => {
+            f64::from(capacity) * capacity::spare(sample)
+        }
+        _ => part,
+    };
+    // A host with less than one slot a service still serves each.
+    if own > 0.0 {
+        own.max(1.0).min(most)
+    } else {
+        0.0
     }
 }
 
