@@ -290,7 +290,13 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if matches.opt_present("test") {
         return report_test(name, &settings);
     }
+    // Before the first line of the log, whose thread would keep what it had.
+    let restricted = if settings.runs_commands() { Ok(()) } else { privileges::restrict() };
     logging::start(&source.log_options(&settings));
+    if let Err(error) = restricted {
+        // A sandbox that forbids to ask does not allow much either.
+        debug!(target: "privileges", "not given up: {error}");
+    }
     if starts_itself {
         warn_about_limit(name, &settings);
         if !once {
@@ -299,12 +305,6 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         own_offers::warnings(name, &settings)
             .iter()
             .for_each(|warning| log::warn!(target: "config", "{warning}"));
-    }
-    if !settings.runs_commands() {
-        if let Err(error) = privileges::restrict() {
-            // A sandbox that forbids to ask does not allow much either.
-            debug!(target: "privileges", "not given up: {error}");
-        }
     }
     if !settings.keys.is_empty() {
         let waiting = || warn!(target: "keys", "waiting for the randomness of the system");
