@@ -73,8 +73,14 @@ fn this_host_may_speak_for_any_provider() {
 fn the_open_world_is_written_out_and_a_half_open_one_is_told() {
     let mut queue = Queue::listening("0.0.0.0:0", &[]);
     queue.says(&["WARN", "accepts requests from this host only"]);
-    let open = ["queue_allow_ticket=0.0.0.0/0 ::/0", "queue_allow_next=0.0.0.0/0 ::/0"];
+    let open = ["ticket", "next", "drain"].map(|what| format!("queue_allow_{what}=0.0.0.0/0 ::/0"));
+    let open = open.each_ref().map(String::as_str);
     let mut queue = Queue::listening("0.0.0.0:0", &open);
     queue.says(&["WARN", "any host in 0.0.0.0/0 ::/0 may register", "without a key"]);
     queue.says(&["WARN", "any host in 0.0.0.0/0 ::/0 may take tickets", "without a key"]);
+    queue.says(&["WARN", "any host in 0.0.0.0/0 ::/0 may keep clients away", "without a key"]);
+    assert!(queue.log_with(&["from this host only"]).is_empty());
+    // Who reads the status of a queue of this host needs no advice.
+    let queue = Queue::listening("0.0.0.0:0", &["queue_allow_status=10.0.0.0/8"]);
+    assert!(queue.log_with(&["WARN"]).is_empty(), "{:#?}", queue.log());
 }

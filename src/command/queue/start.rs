@@ -120,23 +120,23 @@ fn warn_about_network(settings: &Settings) {
         let nets = list.iter().filter(|net| net.beyond_loopback()).map(ToString::to_string);
         nets.collect::<Vec<_>>().join(" ")
     };
-    let offering = beyond(&settings.queue.allow_ticket);
-    let asking = beyond(&settings.queue.allow_next);
-    if !offering.is_empty() {
-        warn!(
-            target: "queue",
-            "any host in {offering} may register as a provider without a key, and clients are \
-             sent there (queue_allow_ticket; `pegasus help security`)"
-        );
+    let queue = &settings.queue;
+    for (key, list, may) in [
+        ("ticket", &queue.allow_ticket, "register as a provider, and clients are sent there,"),
+        ("next", &queue.allow_next, "take tickets and report failures"),
+        ("drain", &queue.allow_drain, "keep clients away from any provider"),
+    ] {
+        let nets = beyond(list);
+        if !nets.is_empty() {
+            warn!(
+                target: "queue",
+                "any host in {nets} may {may} without a key \
+                 (queue_allow_{key}; `pegasus help security`)"
+            );
+        }
     }
-    if !asking.is_empty() {
-        warn!(
-            target: "queue",
-            "any host in {asking} may take tickets and report failures without a key \
-             (queue_allow_next; `pegasus help security`)"
-        );
-    }
-    if offering.is_empty() && asking.is_empty() && settings.keys.is_empty() {
+    let lists = [&queue.allow_ticket, &queue.allow_next, &queue.allow_drain, &queue.allow_status];
+    if lists.into_iter().all(|list| beyond(list).is_empty()) && settings.keys.is_empty() {
         warn!(
             target: "queue",
             "the queue listens beyond this host but accepts requests from this host only; \
