@@ -214,6 +214,15 @@ impl Peers {
         }
     }
 
+    /// The same, and the key that the provider came by.
+    pub fn why_and_key(&self, provider: &Record) -> String {
+        let why = self.why(provider);
+        match provider.text("key") {
+            "" => why,
+            key => format!("{why}; by key {key}"),
+        }
+    }
+
     /// How quick a provider is beside the quickest, where that decides.
     fn speed(&self, provider: &Record) -> String {
         let time = provider.span("time");

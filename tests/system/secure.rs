@@ -91,7 +91,69 @@ fn each_key_may_do_what_its_role_and_its_networks_say() {
     assert!(queue.ask("next?service=web").starts_with("error denied"), "plain");
     let text = status(queue.address, &keys);
     assert!(text.contains("address=127.0.0.1:80") && text.contains(" key=web3 "), "{text}");
-    assert!(!queue.log_with(&["key=web3", "role=provider"]).is_empty());
+    until("it is told", || !queue.log_with(&["key=web3", "role=provider"]).is_empty());
+}
+
+/// What a program answers to a GET.
+#[track_caller]
+fn get(admin: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    String::from_utf8(rest(stream)).unwrap()
+}
+
+#[test]
+fn whatever_tells_of_a_provider_tells_its_key() {
+    let keys = keys();
+    let file = keys.setting("keys");
+    let admin = "queue_admin=127.0.0.1:0";
+    let mut queue = Queue::start(&[&file, admin, "queue_allow_ticket="]);
+    let line = queue.says(&["[admin] serves http://"]);
+    let admin = line.rsplit('/').find_map(|word| word.parse().ok()).unwrap();
+    let mut web = connect(queue.address, &keys, "web3");
+    let mut balancer = connect(queue.address, &keys, "lb1");
+    let registered = ["registered service=web provider=127.0.0.1:80 key=web3"];
+    assert!(web.ask(TICKET).unwrap().starts_with("ok "));
+    queue.says(&registered);
+    for (path, told) in [
+        ("/", "; by key web3</td>"),
+        ("/", "127.0.0.1:80 registered (key web3)"),
+        ("/status", " key=web3 "),
+        ("/status.json", "\"key\":\"web3\""),
+    ] {
+        until(told, || get(admin, path).contains(told));
+    }
+    let (status, table, errors) = pegasus(&["status", &queue.address.to_string()]);
+    assert_eq!(status, 0, "{errors}");
+    assert!(table.contains("; by key web3"), "{table}");
+
+    assert_eq!(balancer.ask("next?service=web").unwrap(), "127.0.0.1:80");
+    let failure = "failure?provider=127.0.0.1:80&service=web";
+    assert!(balancer.ask(failure).unwrap().starts_with("ok"));
+    queue.says(&["WARN", "failed service=web provider=127.0.0.1:80 key=web3"]);
+    let other = TICKET.replace("127.0.0.1:80", "127.0.0.2:80");
+    assert!(web.ask(&other).unwrap().starts_with("ok "));
+    keys.write("keys", &keys.without("web3"));
+    reload(&queue);
+    queue.says(&["withdrew service=web provider=127.0.0.2:80 key=web3"]);
+}
+
+#[test]
+fn a_key_that_is_used_from_two_addresses_is_told_once() {
+    let keys = Keys::of(&[&["provider", "web3", "--addr", "127.0.0.0/8"], &["observer", "ops"]]);
+    let mut queue = queue(&keys);
+    let SocketAddr::V4(to) = queue.address else { unreachable!() };
+    let from = |host: u8| {
+        let stream = connect_from(Ipv4Addr::new(127, 0, 0, host), to);
+        KeyedPeer::over(stream, "web3", &keys.secret("web3")).unwrap()
+    };
+    // Two connections of one address are usual: a host that upgrades, or has threads.
+    let _held = [from(2), from(2), from(3), from(2), from(3), from(4)];
+    let told = ["WARN", "key=web3 is used from 127.0.0.2 and from 127.0.0.3"];
+    queue.says(&told);
+    until("all have come", || queue.log_with(&["connected", "key=web3"]).len() == 6);
+    assert_eq!(queue.log_with(&["WARN", "key=web3"]).len(), 1, "{:#?}", queue.log());
 }
 
 #[test]
@@ -171,7 +233,8 @@ fn a_recorded_connection_is_refused_and_counted() {
     rest(replay);
     until("it is counted", || refusals(queue.address, &keys) == 1);
     assert!(status(queue.address, &keys).contains(" tickets=9 "), "it withdrew nothing");
-    assert!(!queue.log_with(&["WARN", "refused, it does not prove a key"]).is_empty());
+    let told = ["WARN", "refused, it does not prove a key"];
+    until("it is told", || !queue.log_with(&told).is_empty());
     assert!(peer.ask(TICKET).unwrap().starts_with("ok "), "the true one goes on");
 }
 

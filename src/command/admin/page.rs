@@ -263,7 +263,7 @@ fn write_provider(provider: &Record, peers: &Peers, most: u64, html: &mut String
         share / 10,
         share % 10,
         grouped(number("failures")),
-        escape(&peers.why(provider)),
+        escape(&peers.why_and_key(provider)),
         state = escape(state),
     );
 }

@@ -73,7 +73,7 @@ fn write_service(service: &ServiceReport, style: Style, out: &mut Vec<String>) {
         if style.bar > 0 {
             let _ = write!(text, "  {}", bar(provider, most, style));
         }
-        let _ = write!(text, "  {}", peers.why(provider));
+        let _ = write!(text, "  {}", peers.why_and_key(provider));
         out.push(text);
     }
 }

@@ -198,8 +198,9 @@ impl Handler for ControlServer {
                     | ProviderEvent::Resumed => Level::Info,
                 };
                 log!(target: "queue", level, "{note}");
-                let QueueLog { event, service, provider } = note;
-                self.metrics.event(|| format!("{service}: {provider} {}", event.word()));
+                let QueueLog { event, service, provider, key } = note;
+                let by = key.map_or(String::new(), |key| format!(" (key {key})"));
+                self.metrics.event(|| format!("{service}: {provider} {}{by}", event.word()));
             }
         }
     }

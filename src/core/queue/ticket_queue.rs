@@ -336,9 +336,7 @@ impl TicketQueue {
                 let leaves = capacity == 0 && weight.is_none();
                 let weight = weight.unwrap_or(Weight::of(f64::from(tickets)));
                 let offer = Offer { provider, tickets, capacity, weight, lease };
-                let reply = self.offer(connection, service, offer, leaves, now);
-                self.note_registered(connection, service, provider);
-                reply
+                self.offer(connection, service, offer, leaves, now)
             }
             Request::Withdraw { provider, service } => {
                 let provider = provider.resolve(peer);
@@ -566,13 +564,10 @@ impl TicketQueue {
             member.rival = other.or(member.rival);
             news = other.is_some() && !std::mem::replace(&mut member.contested, other.is_some());
         }
+        self.note_registered(connection, service, offer.provider);
         self.send_offer(key, &offer);
         if news {
-            self.outputs.push_back(Output::Log(QueueLog {
-                event: ProviderEvent::Contested,
-                service,
-                provider: offer.provider,
-            }));
+            self.log(service, offer.provider, ProviderEvent::Contested);
         }
         self.log_presence_change(
             service,
@@ -581,6 +576,12 @@ impl TicketQueue {
         );
         self.serve_waiting(key, now);
         Ok(Reply::Feedback(feedback))
+    }
+
+    /// Tells the operator what happened to a provider, and by which key it came.
+    fn log(&mut self, service: ServiceName, provider: Provider, event: ProviderEvent) {
+        let key = self.registered_by(service, provider);
+        self.outputs.push_back(Output::Log(QueueLog { event, service, provider, key }));
     }
 
     /// Notes what happened to a provider, if the log does not know it yet.
@@ -595,7 +596,7 @@ impl TicketQueue {
             let present = event == ProviderEvent::Registered;
             if member.present != present {
                 member.present = present;
-                self.outputs.push_back(Output::Log(QueueLog { event, service, provider }));
+                self.log(service, provider, event);
                 self.send_event(service, provider, event);
             }
         }

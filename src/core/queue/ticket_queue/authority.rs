@@ -83,7 +83,7 @@ impl TicketQueue {
         }
     }
 
-    /// A provider was perhaps offered on this connection.
+    /// A provider was offered on this connection.
     pub(super) fn note_registered(
         &mut self,
         connection: Key,
@@ -92,11 +92,6 @@ impl TicketQueue {
     ) {
         let conn = self.connection(connection);
         let name = conn.and_then(|conn| conn.peer_key.as_ref()).map(|key| key.name);
-        let state = self.by_name.get(&service).and_then(|key| self.services.get(*key));
-        if !state.is_some_and(|state| state.pool.contains(provider)) {
-            // The offer was refused, or withdrew what was not there.
-            return;
-        }
         let records = &mut self.key_records.providers;
         match (name, records.get_mut(&(service, provider))) {
             (name, Some(known)) => known.registered = name,
@@ -135,14 +130,18 @@ impl TicketQueue {
         let mut orphans: Vec<(ServiceName, Provider)> = Vec::new();
         for (place, known) in &mut self.key_records.providers {
             known.given.retain(is_good);
-            if known.registered.take_if(|name| !is_good(name)).is_some() {
+            if known.registered.is_some_and(|name| !is_good(&name)) {
                 orphans.push(*place);
             }
         }
         // In a fixed order, so that the same story always ends the same way.
         orphans.sort_unstable();
         for (service, provider) in orphans {
+            // While its key is known, which the log tells.
             self.discard_offer(service, provider, now);
+            if let Some(known) = self.key_records.providers.get_mut(&(service, provider)) {
+                known.registered = None;
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! operator: the provider's tickets, its withdrawal and the end of its lease do
 //! not end it.
 
-use super::{ProviderEvent, QueueLog, ServiceState, TicketQueue};
+use super::{ProviderEvent, ServiceState, TicketQueue};
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
@@ -12,7 +12,6 @@ use crate::base::time::Moment;
 use crate::protocol::reply::{DrainState, ErrorCode, ProtocolError, Reply};
 use crate::protocol::request::Request;
 use crate::queue::provider_pool::PoolMember;
-use crate::queue::ticket_queue::Output;
 
 impl TicketQueue {
     /// Keeps new requests from a provider until `drain_end`. Without a service the
@@ -123,6 +122,6 @@ impl TicketQueue {
 
     fn log_drain(&mut self, key: Key, provider: Provider, event: ProviderEvent) {
         let Some(service) = self.services.get(key).map(|state| state.name) else { return };
-        self.outputs.push_back(Output::Log(QueueLog { event, service, provider }));
+        self.log(service, provider, event);
     }
 }

@@ -7,7 +7,7 @@ use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
 use crate::base::ticket::TICKETS_MAX;
 use crate::base::time::Span;
-use crate::protocol::peer_key::{KeyTable, PeerKey};
+use crate::protocol::peer_key::{KeyName, KeyTable, PeerKey};
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
 use crate::protocol::responder::ReplySlot;
@@ -199,6 +199,8 @@ pub struct QueueLog {
     pub service: ServiceName,
     /// Which provider.
     pub provider: Provider,
+    /// The key that it came by, if it came by one.
+    pub key: Option<KeyName>,
 }
 
 /// What can happen to a provider.
@@ -224,8 +226,9 @@ pub enum ProviderEvent {
 
 impl fmt::Display for QueueLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QueueLog { event, service, provider } = self;
-        write!(f, "{} service={service} provider={provider}", event.word())
+        let QueueLog { event, service, provider, key } = self;
+        write!(f, "{} service={service} provider={provider}", event.word())?;
+        key.map_or(Ok(()), |key| write!(f, " key={key}"))
     }
 }
 
