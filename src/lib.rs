@@ -54,5 +54,8 @@ pub fn run(own: Vec<scheduler::SchedulerDef>) -> i32 {
     scheduler::add(own);
     let arguments: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    command::cli::main(&arguments)
+    let status = command::cli::main(&arguments);
+    // The caller ends the process, and no check or plug-in outlives it.
+    os::child::end_all();
+    status
 }

@@ -52,8 +52,7 @@ pub fn run(command: &str, timeout: Duration) -> Result<String, String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    child::separate(&mut prepared);
-    let mut child = prepared.spawn().map_err(|error| error.to_string())?;
+    let mut child = child::start(&mut prepared).map_err(|error| error.to_string())?;
     let mut stdout = child.stdout.take().and_then(|stdout| child::Output::of(stdout).ok());
     let mut output = Vec::new();
     let start = Instant::now();

@@ -136,8 +136,7 @@ fn start(command: &str, waker: &Arc<Waker>, now: Moment) -> Option<Process> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    child::separate(&mut prepared);
-    let mut child = prepared.spawn().ok()?;
+    let mut child = child::start(&mut prepared).ok()?;
     let mut stdin = child.stdin.take()?;
     let stdout = child.stdout.take()?;
     let (lines, outgoing) = sync_channel(LINES_MAX);

@@ -1,11 +1,11 @@
 //! Daemons that drain: connections go on, and no new ones are accepted.
 
-use crate::support::pegasus::{Balancer, Queue};
+use crate::support::pegasus::{monitor_of, Balancer, Queue};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, End};
-use crate::support::until;
+use crate::support::{until, until_some, Directory};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 /// Returns a client whose connection works.
 #[track_caller]
@@ -136,4 +136,23 @@ fn clients_wait_for_the_queue_that_follows_one_that_ended() {
     let queue = Queue::at(port, &[]);
     queue.offer(provider.address, 1);
     assert_eq!(drain(&mut client), (b"served".to_vec(), End::Fin));
+}
+
+#[test]
+fn a_check_under_way_ends_with_its_monitor() {
+    let directory = Directory::new();
+    let queue = Queue::start(&[]);
+    let file = directory.file("id");
+    // The shell and a child of it; the deadline of a check is two seconds.
+    let check =
+        format!("service_web_check=exec:echo $$ >{file}.part; mv {file}.part {file}; sleep 600; :");
+    let settings = ["monitor_interval=2s", &check];
+    let provider = SocketAddr::from(([127, 0, 0, 1], 9));
+    let mut monitor = monitor_of("web", queue.address, provider, &settings);
+    let id: i32 =
+        until_some("it checks", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
+    monitor.signal(libc::SIGTERM);
+    assert_eq!(monitor.ends(), 0);
+    // SAFETY: plain numbers; no signal is sent to the group.
+    until("nothing of it is left", || unsafe { libc::kill(-id, 0) } == -1);
 }

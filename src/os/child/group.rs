@@ -12,10 +12,14 @@ pub fn separate(command: &mut Command) {
 
 /// Kills a command that was started [`separate`], with all that it started.
 pub fn kill(child: &mut Child) {
+    kill_id(child.id());
+}
+
+/// Kills the group of a child that is not waited for yet, or was just now.
+pub fn kill_id(id: u32) {
     // A process id fits: it came from the system as this type.
-    let group = -(child.id() as libc::pid_t);
-    // SAFETY: a plain call; the child is not waited for yet or was just now, so
-    // its group is its own or gone.
+    let group = -(id as libc::pid_t);
+    // SAFETY: a plain call; the group is that of a child, or gone.
     unsafe { libc::kill(group, libc::SIGKILL) };
 }
 
