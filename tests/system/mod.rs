@@ -49,6 +49,7 @@ mod sh;
 mod shutdown;
 mod silence;
 mod slow;
+mod soak;
 mod superservers;
 mod superservers_all;
 mod syscall_faults;
