@@ -20,7 +20,7 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 const BATCH_BYTES: usize = 64 * 1024;
 /// How long the thread rests after each write. Lines that come meanwhile are written in one
 /// piece, and wake no thread.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(2);
 /// How often a reader that has no room is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 

@@ -165,7 +165,13 @@ fn one_that_never_answers_costs_its_time_and_one_warning() {
         until("questions are answered", || answered() > before + 100);
     });
     queue.says(&["WARN", "it takes longer than queue_plugin_timeout"]);
-    assert_eq!(queue.log().len(), 4, "nothing else is said: {:?}", queue.log());
+    let usual = ["[limits]", " ready ", " registered "];
+    let others: Vec<String> = queue
+        .log()
+        .into_iter()
+        .filter(|line| !usual.iter().any(|usual| line.contains(usual)))
+        .collect();
+    assert_eq!(others.len(), 1, "nothing else is said: {others:?}");
     queue.idles();
     // A program that does not read would not notice that its queue was killed.
     queue.signal(libc::SIGTERM);
