@@ -6,6 +6,7 @@
 #[cfg(feature = "operate")]
 use super::check;
 use super::daemon::{self, warn_about_limit, Daemon};
+use super::options::{options, COMMANDS};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, key, own_offers, send};
 use crate::config::reader::ConfigError;
@@ -15,7 +16,7 @@ use crate::logging;
 use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
 use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
-use getopts::{Matches, Options};
+use getopts::Matches;
 use log::{debug, error, info, warn, LevelFilter};
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
@@ -23,10 +24,6 @@ use std::path::{Path, PathBuf};
 /// The version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-const COMMANDS: [&str; 13] = [
-    "queue", "redirect", "monitor", "send", "demo", "key", "help", "status", "top", "drain",
-    "resume", "export", "check",
-];
 /// The name of a daemon command, and the function that runs it.
 type Role = (&'static str, fn(Daemon) -> i32);
 /// The daemon commands that were built in.
@@ -114,7 +111,7 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
     match command {
         None => usage_error("missing command", client),
         Some("-h" | "--help") => help::print(&[]),
-        Some("help") => help::print(rest),
+        Some("help") => parse("help", rest, client, help::run),
         Some("-V" | "--version") => {
             print_line(format_args!(
                 "pegasus {VERSION} {} load={} cpu={}",
@@ -124,40 +121,23 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             ));
             exit::OK
         }
-        Some("send") => {
-            let mut options = Options::new();
-            add_configuration(&mut options);
-            parse("send", options, rest, client, send::run)
-        }
-        Some("key") => {
-            let mut options = Options::new();
-            add_configuration(&mut options);
-            key::add_options(&mut options);
-            parse("key", options, rest, client, key::run)
-        }
+        Some("send") => parse("send", rest, client, send::run),
+        Some("key") => parse("key", rest, client, key::run),
         Some(option) if option.starts_with('-') => test_all(option, rest, client),
         #[cfg(feature = "operate")]
-        Some(name @ ("status" | "top" | "drain" | "resume")) => operate(name, rest, client),
-        #[cfg(feature = "export")]
-        Some("export") => {
-            let mut options = Options::new();
-            add_configuration(&mut options);
-            super::export::add_options(&mut options);
-            parse("export", options, rest, client, super::export::run)
-        }
+        Some("status") => parse("status", rest, client, super::operate::status::run),
         #[cfg(feature = "operate")]
-        Some("check") => {
-            let mut options = Options::new();
-            add_configuration(&mut options);
-            check::add_options(&mut options);
-            parse("check", options, rest, client, check::run)
-        }
+        Some("top") => parse("top", rest, client, super::operate::top::run),
+        #[cfg(feature = "operate")]
+        Some("drain") => parse("drain", rest, client, super::operate::drain::run_drain),
+        #[cfg(feature = "operate")]
+        Some("resume") => parse("resume", rest, client, super::operate::drain::run_resume),
+        #[cfg(feature = "operate")]
+        Some("check") => parse("check", rest, client, check::run),
+        #[cfg(feature = "export")]
+        Some("export") => parse("export", rest, client, super::export::run),
         #[cfg(feature = "demo")]
-        Some("demo") => {
-            let mut options = Options::new();
-            options.optopt("", "seconds", "", "N");
-            parse("demo", options, rest, client, super::demo::run)
-        }
+        Some("demo") => parse("demo", rest, client, super::demo::run),
         Some(other) => match ROLES.iter().find(|(name, _)| *name == other) {
             Some(role) => {
                 let rest = rest.to_vec();
@@ -169,31 +149,6 @@ fn run(command: Option<&str>, rest: &[String], start_context: StartContext) -> i
             None => usage_error(&format!("no such command: {other}"), client),
         },
     }
-}
-
-/// Runs a command of an operator.
-#[cfg(feature = "operate")]
-fn operate(name: &str, rest: &[String], client: bool) -> i32 {
-    use super::operate;
-    let mut options = Options::new();
-    add_configuration(&mut options);
-    operate::add_options(&mut options);
-    let run = match name {
-        "status" => {
-            options.optflag("", "json", "");
-            operate::status::run
-        }
-        "top" => {
-            options.optopt("n", "", "", "COUNT");
-            operate::top::run
-        }
-        "drain" => {
-            options.optopt("", "for", "", "TIME");
-            operate::drain::run_drain
-        }
-        _ => operate::drain::run_resume,
-    };
-    parse(name, options, rest, client, run)
 }
 
 fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
@@ -209,47 +164,18 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
     exit::USAGE
 }
 
-fn parse(
-    name: &str,
-    mut options: Options,
-    rest: &[String],
-    client: bool,
-    run: fn(&Matches) -> i32,
-) -> i32 {
-    options.optflag("h", "help", "");
-    match options.parse(rest) {
+fn parse(name: &str, rest: &[String], client: bool, run: fn(&Matches) -> i32) -> i32 {
+    match options(name).parse(rest) {
+        Ok(matches) if matches.opt_present("help") && name == "help" => help::print(&[]),
         Ok(matches) if matches.opt_present("help") => help::print(&[name.to_string()]),
         Ok(matches) => run(&matches),
         Err(why) => usage_error(&format!("{name}: {why}"), client),
     }
 }
 
-/// Adds the options that select the configuration.
-fn add_configuration(options: &mut Options) {
-    options.optopt("c", "config", "", "FILE");
-    options.optmulti("o", "set", "", "KEY=VALUE");
-}
-
-/// Returns the options of a daemon command.
-fn daemon_options(name: &str) -> Options {
-    let mut options = Options::new();
-    add_configuration(&mut options);
-    options.optflag("t", "test", "");
-    options.optflagmulti("v", "verbose", "");
-    options.optflagmulti("q", "quiet", "");
-    options.optflag("h", "help", "");
-    if name == "redirect" {
-        options.optopt("s", "service", "", "NAME");
-    }
-    if name == "monitor" {
-        options.optflag("", "once", "");
-    }
-    options
-}
-
 fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> i32 {
     let client = start_context.stderr_was_client;
-    let matches = match daemon_options(name).parse(rest) {
+    let matches = match options(name).parse(rest) {
         Ok(matches) => matches,
         Err(why) => return usage_error(&format!("{name}: {why}"), client),
     };
@@ -318,8 +244,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
 
 /// `-t` without a command: whether the configuration is good for all commands.
 fn test_all(first: &str, rest: &[String], client: bool) -> i32 {
-    let mut options = Options::new();
-    add_configuration(&mut options);
+    let mut options = options("");
     options.optflag("t", "test", "");
     let arguments: Vec<&str> = [first].into_iter().chain(rest.iter().map(String::as_str)).collect();
     let matches = match options.parse(&arguments) {

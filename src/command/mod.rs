@@ -21,6 +21,7 @@ pub mod monitor;
 mod names;
 #[cfg(feature = "operate")]
 pub mod operate;
+mod options;
 pub mod own_offers;
 pub mod plugins;
 #[cfg(feature = "queue")]

@@ -839,15 +839,17 @@ pub fn all() -> impl Iterator<Item = &'static Key> {
     SECTIONS.iter().flat_map(|section| section.keys)
 }
 
+/// What a file of keys is.
+pub const INTRODUCTION: &str = "\
+PEGASUS configuration: one KEY=VALUE a line, quoted as in sh; nothing is
+expanded. Quote a value that contains blanks; lists are separated by blanks.
+Durations: 250ms 30s 5m 2h. NAME is a service: a letter, then letters, digits
+and _ (_ in a key is - in messages). One file may serve all commands. Every
+key is shown with its default.";
+
 /// The sample file: every key, commented out, at its default.
 pub fn sample() -> String {
-    let mut text = String::from(
-        "# PEGASUS configuration: one KEY=VALUE a line, quoted as in sh; nothing is\n\
-         # expanded. Quote a value that contains blanks; lists are separated by blanks.\n\
-         # Durations: 250ms 30s 5m 2h. NAME is a service: a letter, then letters, digits\n\
-         # and _ (_ in a key is - in messages). One file may serve all commands. Every\n\
-         # key is shown with its default.\n",
-    );
+    let mut text: String = INTRODUCTION.lines().map(|line| format!("# {line}\n")).collect();
     for section in SECTIONS {
         text.push_str(&format!("\n# -- {} --\n", section.title));
         for key in section.keys {

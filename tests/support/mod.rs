@@ -16,6 +16,7 @@ pub mod nginx;
 pub mod pegasus;
 pub mod process;
 pub mod provider;
+pub mod pty;
 pub mod random;
 pub mod socket;
 pub mod superserver;

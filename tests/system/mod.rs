@@ -29,6 +29,7 @@ mod init;
 mod load;
 mod logging;
 mod lost_hosts;
+mod manual;
 mod notify;
 mod one_process;
 mod operate;
