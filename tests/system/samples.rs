@@ -305,23 +305,69 @@ fn the_property_list_of_launchd() {
     serves((Ipv4Addr::LOCALHOST, port).into(), false);
 }
 
+/// Stand-ins for procd and for the reader of /etc/config: an instance is tested instead of
+/// started.
+const OPENWRT: &str = r#"
+procd_open_instance() { echo "open $1"; }
+procd_close_instance() { :; }
+procd_append_param() { echo "unexpected $*"; exit 1; }
+procd_add_reload_trigger() { echo "trigger $1"; }
+procd_set_param() {
+	[ "$1" = command ] || return 0
+	shift
+	"$@" -t >/dev/null
+	echo "$*"
+}
+logger() { echo "log $*"; }
+config() { section=$2; sections="$sections $2"; eval "${2}_TYPE=$1"; }
+option() { eval "${section}_$1=\$2"; }
+config_load() { . "$UCI"; }
+config_foreach() { local s; for s in $sections; do eval "[ \$${s}_TYPE = $2 ]" && $1 $s; done; }
+config_get() { eval "$1=\${${2}_$3:-$4}"; }
+config_get_bool() { config_get "$@"; }
+"#;
+
 #[test]
-fn the_init_script_of_openwrt_starts_what_exists() {
+fn the_init_script_of_openwrt_starts_what_its_configuration_enables() {
     let setting = Setting::new();
-    let script = sample("openwrt/pegasus");
-    let script = script.replace(PROGRAM, path()).replace("/etc/pegasus.conf", &setting.conf);
-    let file = setting.directory.write("pegasus", &script);
-    // A stand-in for procd: it tests instead of starting.
-    let procd = "procd_open_instance() { :; }; procd_close_instance() { :; }
-        procd_append_param() { shift; echo \"$*\"; }
-        procd_set_param() {
-            [ $1 != command ] || { shift; \"$@\" -t >/dev/null && echo \"$2\"; }; }";
-    let heard = |rest: &str| {
-        let script = format!("{procd}\n. {file}\n{rest}start_service");
-        output(tool("sh").args(["-euc", &script]))
+    let script = sample("openwrt/pegasus").replace(PROGRAM, path());
+    let stubs = setting.directory.write("stubs", OPENWRT);
+    let script = setting.directory.write("pegasus", &script);
+    // As shipped, with other values of some options.
+    let heard = |changes: &[(&str, &str)]| {
+        let mut uci = sample("openwrt/pegasus.config")
+            .replace("/etc/pegasus.conf", &setting.conf)
+            .replace("'pegasus'", &format!("'{}'", user()));
+        for (from, to) in changes {
+            assert!(uci.contains(from), "{from}");
+            uci = uci.replace(from, to);
+        }
+        let uci = setting.directory.write("uci", &uci);
+        let mut sh = tool("sh");
+        let script = format!(". {stubs}\n. {script}\nstart_service\nservice_triggers");
+        output(sh.args(["-euc", &script]).env("UCI", uci).env("sections", ""))
     };
-    assert_eq!(heard(""), "redirect\n");
-    assert_eq!(heard("COMMANDS=monitor\n"), "monitor\n--set drain_timeout=0\n");
+    assert_eq!(heard(&[]), "trigger pegasus\n", "nothing runs as shipped");
+    let enable = |command: &str| {
+        let to = format!("config command '{command}'\n\toption enabled '1'");
+        (to.replace("'1'", "'0'"), to)
+    };
+    let [redirect, monitor] = ["redirect", "monitor"].map(enable);
+    let (conf, user) = (&setting.conf, user());
+    let empty = setting.directory.write("empty.conf", "");
+    let both = heard(&[(&redirect.0, &redirect.1), (&monitor.0, &monitor.1), (conf, &empty)]);
+    let common = format!("-c {empty} --set user={user}");
+    assert!(both.contains(&format!("open redirect\n{} redirect {common}\n", path())), "{both}");
+    // It has nothing to offer, and is not started.
+    assert!(both.contains("log -s -t pegasus -p daemon.err monitor is not started: "), "{both}");
+    assert!(both.contains("service_NAME_provider") && !both.contains("open monitor"), "{both}");
+    let provider = configuration(&setting.directory, &["service_web_provider=:80"]);
+    let monitors = heard(&[(&monitor.0, &monitor.1), (conf, &provider)]);
+    let line =
+        format!("{} monitor -c {provider} --set user={user} --set drain_timeout=0\n", path());
+    assert_eq!(monitors, format!("open monitor\n{line}trigger pegasus\n"));
+    let unknown = heard(&[(&redirect.0, &redirect.1), (&*format!("'{user}'"), "'no-such-user'")]);
+    assert!(unknown.contains("redirect is not started") && !unknown.contains("open"), "{unknown}");
 }
 
 #[test]
