@@ -26,8 +26,10 @@ pub mod vsftpd;
 use random::Random;
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,22 +61,53 @@ pub fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says why a test does not do all that it does elsewhere: at once, for the test harness hides
+/// the output of macros in a test that passes, and at the end of tests/run.
+pub fn skip(why: &str) {
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+    let Some(list) = std::env::var_os("PEGASUS_SKIPPED") else { return };
+    if let Ok(mut list) = fs::OpenOptions::new().append(true).open(list) {
+        let _ = list.write_all(format!("{why}\n").as_bytes());
+    }
+}
+
 /// Returns a name that no system can look up, and that none asks others for: a label has at
 /// most 63 letters.
 pub fn unknown_name() -> String {
     "x".repeat(64)
 }
 
-/// Returns a port that is free and that no other test was given. It is outside the range
-/// from which the system numbers outgoing connections, so that it stays free.
+/// Returns a port that is free and that no other test was given, of this run or another one.
+/// It is outside the range from which the system numbers outgoing connections, so that it
+/// stays free.
 pub fn free_port() -> u16 {
     free_ports(1).start
 }
 
+/// The file of which each test run locks the bytes whose numbers are its ports, if it may.
+fn reserved_ports() -> Option<fs::File> {
+    let path = std::env::temp_dir().join("pegasus-test-ports");
+    fs::OpenOptions::new().create(true).append(true).open(path).ok()
+}
+
+/// Reserves a port until this process ends; returns whether no other process has it.
+fn reserve(file: &fs::File, port: u16) -> bool {
+    // SAFETY: a structure of plain numbers, for which zeros are valid.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = port.into();
+    lock.l_len = 1;
+    // SAFETY: the descriptor is open, and the structure lives as long as the call.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
+}
+
 /// Returns consecutive ports that are free at every address of this host.
 pub fn free_ports(count: u16) -> Range<u16> {
-    static GIVEN: LazyLock<Mutex<(HashSet<u16>, Random)>> =
-        LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now())));
+    type Given = (HashSet<u16>, Random, Option<fs::File>);
+    static GIVEN: LazyLock<Mutex<Given>> =
+        LazyLock::new(|| Mutex::new((HashSet::new(), Random::of_now(), reserved_ports())));
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let below = range
         .split_whitespace()
@@ -86,10 +119,12 @@ pub fn free_ports(count: u16) -> Range<u16> {
     loop {
         let first = (10_000 + given.1.below(below - 10_000 - u64::from(count - 1))) as u16;
         let ports = first..first + count;
-        if ports
-            .clone()
-            .all(|port| !given.0.contains(&port) && TcpListener::bind(("0.0.0.0", port)).is_ok())
-        {
+        let free = |port| {
+            !given.0.contains(&port)
+                && given.2.as_ref().is_none_or(|file| reserve(file, port))
+                && TcpListener::bind(("0.0.0.0", port)).is_ok()
+        };
+        if ports.clone().all(free) {
             given.0.extend(ports.clone());
             return ports;
         }

@@ -11,7 +11,7 @@ pub fn alone(run: impl FnOnce() + Send) {
     thread::scope(|scope| {
         let thread = scope.spawn(move || match enter() {
             Ok(()) => run(),
-            Err(why) => eprintln!("SKIPPED: no network namespace here: {why}"),
+            Err(why) => crate::support::skip(&format!("no network namespace here: {why}")),
         });
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);

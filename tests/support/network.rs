@@ -10,7 +10,7 @@ pub fn in_own_network(test: impl FnOnce() + Send) {
     let alone = thread::scope(|scope| scope.spawn(|| enter_own_network().map(|()| test())).join());
     match alone {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => eprintln!("SKIPPED: no network of its own here: {error}"),
+        Ok(Err(error)) => crate::support::skip(&format!("no network of its own here: {error}")),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }

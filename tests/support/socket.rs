@@ -43,7 +43,7 @@ pub fn listen_v6_only() -> Option<TcpListener> {
     let socket = unsafe {
         let descriptor = libc::socket(libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         if descriptor < 0 {
-            eprintln!("SKIPPED: this host has no IPv6");
+            crate::support::skip("this host has no IPv6");
             return None;
         }
         TcpListener::from_raw_fd(descriptor)
@@ -216,7 +216,7 @@ impl RawSocket {
         // SAFETY: no memory is involved.
         let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_RAW, protocol) };
         if socket < 0 {
-            println!("SKIPPED: a raw socket needs CAP_NET_RAW");
+            crate::support::skip("a raw socket needs CAP_NET_RAW");
             return None;
         }
         // SAFETY: the descriptor is new and owned by nothing else.

@@ -4,7 +4,6 @@
 use super::inetd::{entry, socket_flags};
 use super::process::{bind_to_parent, Process};
 use super::{free_port, installed, output, pegasus, tool, until, Directory};
-use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -148,10 +147,9 @@ impl Superserver {
     }
 }
 
-/// Prints to standard error directly: the test harness hides the output of macros in a
-/// test that passes.
+/// Says that a program is not installed, which only some tests need.
 pub fn skipped(name: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {name} is not installed");
+    super::skip(&format!("{name} is not installed"));
 }
 
 /// Returns the user that runs this test.

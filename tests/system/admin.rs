@@ -71,7 +71,7 @@ fn samples(text: &str) -> HashMap<String, f64> {
 #[track_caller]
 fn check_with_promtool(text: &str) {
     let Some(promtool) = installed("promtool") else {
-        eprintln!("SKIPPED: promtool is not installed");
+        crate::support::skip("promtool is not installed");
         return;
     };
     let (status, _, errors) =

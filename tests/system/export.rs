@@ -493,14 +493,14 @@ fn ipvsadm_restores_what_it_is_given() {
         -a -u 192.0.2.1:53 -r 10.0.0.2:81 -m -w 0\n";
     assert_eq!(lines, wanted);
     if installed("ipvsadm").is_none() {
-        return eprintln!("SKIPPED: no ipvsadm");
+        return crate::support::skip("ipvsadm is not installed");
     }
     namespace::alone(|| {
         let ready =
             bind_to_parent(tool("ipvsadm").arg("-Ln").stdout(Stdio::null()).stderr(Stdio::null()))
                 .status();
         if !ready.unwrap().success() {
-            return eprintln!("SKIPPED: no IPVS in this kernel");
+            return crate::support::skip("no IPVS in this kernel");
         }
         let (status, _, errors) = run(tool("ipvsadm").arg("--restore"), lines.as_bytes());
         assert_eq!((status, errors.as_str()), (0, ""));

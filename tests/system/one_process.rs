@@ -111,7 +111,7 @@ fn a_superserver_starts_what_asks_the_queue_of_this_host() {
     let (status, _, errors) =
         run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
     if status != 0 {
-        eprintln!("SKIPPED: strace cannot trace here: {errors}");
+        crate::support::skip(&format!("strace cannot trace here: {errors}"));
         return;
     }
     let directory = Directory::new();

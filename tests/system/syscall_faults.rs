@@ -25,7 +25,7 @@ fn can_trace() -> bool {
     let (status, _, errors) =
         run(tool("strace").args(["-e", "inject=getppid:error=EPERM", "true"]), b"");
     if status != 0 {
-        eprintln!("SKIPPED: strace cannot trace here: {errors}");
+        crate::support::skip(&format!("strace cannot trace here: {errors}"));
     }
     status == 0
 }
@@ -156,7 +156,7 @@ fn a_system_that_tells_no_addresses_of_datagrams_has_a_socket_for_each() {
     }
     let own = own_address();
     if own.is_none() {
-        eprintln!("SKIPPED: this host has no address but those of loopback");
+        crate::support::skip("this host has no address but those of loopback");
     }
     for place in ["*", "0.0.0.0"] {
         let queue = Queue::start(&[]);

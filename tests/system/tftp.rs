@@ -44,7 +44,7 @@ impl Tftp {
         let (servers, places): (Vec<Process>, Vec<SocketAddr>) =
             directories.iter().filter_map(tftpd).unzip();
         if servers.is_empty() {
-            println!("SKIPPED: in.tftpd needs root");
+            crate::support::skip("in.tftpd needs root");
             return None;
         }
         let flows = Flows::before(&places, &[]);
