@@ -64,6 +64,7 @@ pub fn take_log_file() -> Option<Arc<File>> {
 }
 
 /// What was found among the descriptors.
+#[cfg_attr(not(unix), allow(dead_code))] // only Unix passes sockets
 #[derive(Debug)]
 pub enum Inherited {
     /// No socket of the Internet: this process was not started by a superserver.

@@ -65,6 +65,7 @@ impl Socket {
 pub const SHORT_READ_DRAINS: bool = cfg!(pegasus_linux);
 
 /// Connections that may wait to be accepted.
+#[cfg_attr(not(unix), allow(dead_code))] // other systems have their own
 pub const BACKLOG: i32 = 4096;
 
 /// Whether an error says that this process or host has no socket to spare, so
