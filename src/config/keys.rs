@@ -581,6 +581,12 @@ pub const SECTIONS: &[Section] = &[
                 |s, v| put_option(&mut s.scheduler, v),
             ),
             service(
+                "service_NAME_wait",
+                "",
+                "How long its clients may wait for a ticket; unset: redirect_wait.",
+                |s, v| put_option(&mut s.wait, v),
+            ),
+            service(
                 "service_NAME_affinity",
                 "off",
                 "source: a client address stays with its provider; off: it does not.",

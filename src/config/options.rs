@@ -20,7 +20,14 @@ impl Settings {
             (PrefetchSize::Auto, QueueLocation::Embedded) => PrefetchSize::Fixed(0),
             (size, _) => size,
         };
-        RedirectOptions { prefetch, by_client, ..self.redirect.clone() }
+        let service_waits =
+            self.services.iter().filter_map(|service| Some((service.name, service.wait?)));
+        RedirectOptions {
+            prefetch,
+            by_client,
+            service_waits: service_waits.collect(),
+            ..self.redirect.clone()
+        }
     }
 
     /// Returns the options of a ticket queue.

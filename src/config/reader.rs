@@ -320,6 +320,7 @@ mod tests {
         let settings = read(
             "queue_listen=\"127.0.0.1:7347 [::1]:7347\"\nqueue_scheduler=rr\nredirect_wait=0\n\
              service_my_app_listen='*:8080 *:40000-40020'\nservice_my_app_check_rise=3\n\
+             service_my_app_wait=30s\n\
              service_my_app_provider=:80\nservice_web_fallback=10.0.0.1:80\n",
         )
         .unwrap();
@@ -331,6 +332,9 @@ mod tests {
             (app.rise, app.effective_check(), app.listen.len()),
             (3, Some(Check::Tcp(Some(80))), 2)
         );
+        let options = settings.redirect_options();
+        assert_eq!(options.wait_of("my-app".parse().unwrap()), Span::from_secs(30));
+        assert!(options.wait_of("web".parse().unwrap()).is_zero());
         assert_eq!(
             settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(),
             ["my-app"]

@@ -110,6 +110,8 @@ pub struct ServiceSettings {
     pub listen: Vec<ListenAddr>,
     /// Its own scheduler; none: `queue_scheduler`.
     pub scheduler: Option<SchedulerName>,
+    /// How long its clients may wait for a ticket; none: `redirect_wait`.
+    pub wait: Option<Span>,
     /// Whether a client address stays with its provider.
     pub affinity: bool,
     /// How long it stays after its last connection.
@@ -180,6 +182,7 @@ impl ServiceSettings {
             listen: Vec::new(),
             scheduler: None,
             affinity: false,
+            wait: None,
             affinity_timeout: Span::ZERO,
             proxy_protocol: None,
             proxy_unique_id: false,

@@ -27,6 +27,7 @@ use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
 use pegasus_core::redirect::answers::{Answer, AnswerOptions, Answerer, Input, Output};
+use pegasus_core::redirect::redirector::RedirectOptions;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +36,8 @@ use std::sync::Arc;
 
 /// How long clients that are told where to go may wait.
 fn answer_options(settings: &Settings) -> AnswerOptions {
-    AnswerOptions { wait: settings.redirect.wait, queue_timeout: settings.redirect.queue_timeout }
+    let RedirectOptions { wait, service_waits, queue_timeout, .. } = settings.redirect_options();
+    AnswerOptions { wait, service_waits, queue_timeout }
 }
 
 /// What a socket of a worker is for.
@@ -161,9 +163,10 @@ impl WorkerBase {
 
     /// No client that is told where to go waits for longer than this.
     pub fn limit_answers(&mut self, within: Span, now: Moment) {
-        let AnswerOptions { wait, queue_timeout } = answer_options(&self.settings);
-        let options =
-            AnswerOptions { wait: wait.min(within), queue_timeout: queue_timeout.min(within) };
+        let mut options = answer_options(&self.settings);
+        let AnswerOptions { wait, service_waits, queue_timeout } = &mut options;
+        let waits = service_waits.iter_mut().map(|(_, wait)| wait);
+        waits.chain([wait, queue_timeout]).for_each(|span| *span = (*span).min(within));
         self.answerer.handle_input(Input::Reconfigure(options), now);
     }
 

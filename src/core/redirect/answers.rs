@@ -192,8 +192,9 @@ impl Answerer {
         wanted: Wanted,
         now: Moment,
     ) {
-        let wait_until = now + self.options.wait;
-        let give_up = now + self.options.queue_timeout.max(self.options.wait);
+        let wait = self.options.wait_of(service);
+        let wait_until = now + wait;
+        let give_up = now + self.options.queue_timeout.max(wait);
         let state = State::AwaitsQueue;
         let question = Question { service, client, wanted, state, wait_until, give_up };
         self.questions.insert(key, question);

@@ -304,24 +304,21 @@ impl Redirector {
 
     /// Asks the queue for a provider.
     fn send_next(&mut self, key: Key, now: Moment) {
-        let (wait, queue_timeout) = (self.options.wait, self.options.queue_timeout);
+        let queue_timeout = self.options.queue_timeout;
         let (id, connection) = (self.new_id(), self.connection);
+        let Some(number) = self.client(key).map(|client| client.service) else { return };
+        let service = self.service_at(number);
+        let longest = self.options.wait_of(service);
         let Some(client) = self.client(key) else { return };
         if client.wait_deadline == Moment::NEVER {
-            client.wait_deadline = now + wait;
+            client.wait_deadline = now + longest;
         }
         let wait = client.wait_deadline.since(now);
         client.state = ClientState::AwaitingTicket(id);
         client.grant = Some((id, connection));
-        let (number, from) = (client.service, client.from.ip().to_canonical());
+        let from = client.from.ip().to_canonical();
         let avoid = client.retry.as_ref().map_or(Vec::new(), |retry| retry.avoid.clone());
-        let next = Next {
-            service: self.service_at(number),
-            wait,
-            id: Some(id),
-            client: Some(from),
-            avoid,
-        };
+        let next = Next { service, wait, id: Some(id), client: Some(from), avoid };
         self.asked.insert(id, key);
         self.send_to_queue(Request::Next(next));
         self.arm(key, now + wait + queue_timeout);

@@ -24,6 +24,8 @@ pub enum PrefetchSize {
 pub struct RedirectOptions {
     /// How long a client may wait for a ticket; none: not at all.
     pub wait: Span,
+    /// Services whose clients may wait for another time.
+    pub service_waits: Vec<(ServiceName, Span)>,
     /// How long clients wait for a queue that cannot be reached.
     pub queue_timeout: Span,
     /// Providers to try for one client.
@@ -40,12 +42,21 @@ impl Default for RedirectOptions {
     fn default() -> Self {
         RedirectOptions {
             wait: Span::from_secs(1),
+            service_waits: Vec::new(),
             queue_timeout: Span::from_secs(5),
             tries: 4,
             connect_timeout: Span::from_secs(3),
             prefetch: PrefetchSize::Fixed(0),
             by_client: Vec::new(),
         }
+    }
+}
+
+impl RedirectOptions {
+    /// How long a client of this service may wait for a ticket.
+    pub fn wait_of(&self, service: ServiceName) -> Span {
+        let own = self.service_waits.iter().find(|(name, _)| *name == service);
+        own.map_or(self.wait, |(_, wait)| *wait)
     }
 }
 

@@ -479,6 +479,13 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
 }
 
 #[test]
+fn a_service_may_have_a_wait_of_its_own() {
+    let service_waits = vec![("web".parse().unwrap(), Span::from_secs(3))];
+    let options = RedirectOptions { wait: Span::ZERO, service_waits, ..Default::default() };
+    Story::new(options).tell("0s up\n 0s a arrived => say pegasus://b/next?wait=3s&id=1");
+}
+
+#[test]
 fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
     let mut story = Story::new(RedirectOptions {
