@@ -3,9 +3,10 @@
 //! Owns usage errors. Nothing here may reach a client: under a superserver descriptor 2
 //! is replaced before the first argument is read.
 
+use super::bounds;
 #[cfg(feature = "operate")]
 use super::check;
-use super::daemon::{self, warn_about_limit, Daemon};
+use super::daemon::{warn_about_limit, Daemon};
 use super::options::{options, COMMANDS};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, key, own_offers, send};
@@ -226,7 +227,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if starts_itself {
         warn_about_limit(name, &settings);
         if !once {
-            info!(target: "limits", "bounds {}", daemon::bounds(name, &settings));
+            info!(target: "limits", "bounds {}", bounds::bounds(name, &settings));
         }
         own_offers::warnings(name, &settings)
             .iter()

@@ -11,7 +11,6 @@ use crate::os::signal::Signal;
 use crate::os::{cpus, limits, log_file, notify, privileges};
 use log::{error, warn};
 use pegasus_core::base::endpoint::Transport;
-use pegasus_core::base::key_value;
 use pegasus_core::base::service_name::ServiceName;
 use std::path::{Path, PathBuf};
 use std::{fs, io, process};
@@ -193,12 +192,13 @@ impl DescriptorBudget {
     }
 }
 
-fn threads(settings: &Settings) -> u64 {
+/// How many threads accept clients.
+pub fn threads(settings: &Settings) -> u64 {
     settings.redirect_threads.unwrap_or_else(cpus::threads) as u64
 }
 
 /// How many ports services listen on.
-fn ports(settings: &Settings, transport: Transport) -> u64 {
+pub fn ports(settings: &Settings, transport: Transport) -> u64 {
     let listens = settings.services.iter().flat_map(|service| &service.listen);
     listens
         .filter(|listen| listen.transport == transport)
@@ -271,58 +271,8 @@ pub fn shortage_within(name: &str, settings: &Settings, limit: Option<u64>) -> O
     Some(Shortage { key, wanted, fit, needed })
 }
 
-/// The most memory that a client holds, in bytes: what was read from each side, while the
-/// other one takes nothing.
-const CLIENT_BYTES: u64 = 2 * 64 * 1024 + 1024;
-/// The same for a flow of datagrams; those that wait are counted for the thread.
-const FLOW_BYTES: u64 = 1024;
-/// For a thread: the buffer that it copies through, and the datagrams that wait.
-const THREAD_BYTES: u64 = 64 * 1024;
-const WAITING_DATAGRAMS_BYTES: u64 = 16 * 1024 * 1024;
-/// For a control connection, a waiting request, and a provider of a service.
-const CONNECTION_BYTES: u64 = 72 * 1024;
-const REQUEST_BYTES: u64 = 256;
-const PROVIDER_BYTES: u64 = 1024;
-
 /// Connections at once to the addresses of `monitor_agent`.
 pub const AGENT_CONNECTIONS_MAX: usize = 64;
-
-/// What a daemon command takes at most, in a line of pairs: of clients, flows and so on, and
-/// the memory of this process if it has all of that at once. What the system itself keeps
-/// for sockets and pipes is not in it.
-pub fn bounds(name: &str, settings: &Settings) -> String {
-    let mut line = String::new();
-    let mut memory = 0;
-    let mut add = |key: &str, count: usize, bytes: u64| {
-        key_value::push(&mut line, key, count);
-        memory += count as u64 * bytes;
-    };
-    if name == "redirect" {
-        let budget = DescriptorBudget::of(settings);
-        let udp = ports(settings, Transport::Udp) > 0;
-        let waiting = if udp { WAITING_DATAGRAMS_BYTES } else { 0 };
-        add("threads", threads(settings) as usize, THREAD_BYTES + waiting);
-        add("clients", budget.clients, CLIENT_BYTES);
-        add("flows", if udp { budget.flows } else { 0 }, FLOW_BYTES);
-    }
-    if name == "queue" || (name == "redirect" && settings.asked_queue() == QueueLocation::Embedded)
-    {
-        add("connections", settings.queue_connections_max, CONNECTION_BYTES);
-        add("services", settings.queue.services_max, 0);
-        let of_all = settings.queue.services_max as u64;
-        add("providers", settings.queue.providers_max, of_all * PROVIDER_BYTES);
-        add("waiting", settings.queue.waiting_max, of_all * REQUEST_BYTES);
-    }
-    if name == "monitor" {
-        add("balancers", settings.monitor_balancers.len(), CONNECTION_BYTES);
-        add("services", settings.to_offer().len(), PROVIDER_BYTES);
-        if !settings.monitor_agent.is_empty() {
-            add("askers", AGENT_CONNECTIONS_MAX, REQUEST_BYTES);
-        }
-    }
-    key_value::push(&mut line, "memory", format_args!("{}MiB", memory.div_ceil(1 << 20)));
-    line
-}
 
 /// Raises the limit of descriptors, and returns the shortage that is left.
 pub fn shortage(name: &str, settings: &Settings) -> Option<Shortage> {

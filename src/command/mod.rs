@@ -5,6 +5,7 @@ pub mod admin;
 #[cfg(not(feature = "admin"))]
 #[path = "admin/none.rs"]
 pub mod admin;
+pub mod bounds;
 #[cfg(feature = "operate")]
 pub mod check;
 pub mod cli;

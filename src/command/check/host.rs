@@ -3,6 +3,7 @@
 //! Owns what is said of limits that do not fit the configuration.
 
 use super::finding::{Finding, Part};
+use crate::command::bounds;
 use crate::command::daemon::{self, DescriptorBudget};
 use crate::config::settings::Settings;
 
@@ -40,5 +41,5 @@ pub fn notes(settings: &Settings, part: &Part) -> Vec<String> {
         ("monitor", part.offers),
     ];
     let runs = daemons.iter().filter(|(_, runs)| *runs);
-    runs.map(|(name, _)| format!("{name}: {}", daemon::bounds(name, settings))).collect()
+    runs.map(|(name, _)| format!("{name}: {}", bounds::bounds(name, settings))).collect()
 }

@@ -10,6 +10,15 @@ mod security;
 mod shared;
 mod start;
 
+use crate::config::settings::Settings;
+use pegasus_core::queue::ticket_queue::TicketQueue;
+
 pub use control_server::QueueCommand;
 pub use shared::{LocalHandle, SharedQueue};
 pub use start::{run, Embedded, NamedListeners};
+
+/// The most memory that a queue with these settings takes, in bytes.
+pub fn memory_max(settings: &Settings) -> usize {
+    let connections = control_server::memory_max(settings.queue_connections_max);
+    TicketQueue::memory_max(&settings.queue).saturating_add(connections)
+}

@@ -2,7 +2,7 @@
 //!
 //! Owns its listeners, its reaction to signals, and the thread of an embedded queue.
 
-use super::control_server::{self, ControlServer, QueueCommand};
+use super::control_server::{ControlServer, QueueCommand};
 use super::shared::SharedQueue;
 use crate::command::admin::{self, Admin, Metrics, Subject};
 use crate::command::daemon::{become_user, Daemon, PidFile, SignalAction};
@@ -13,7 +13,7 @@ use crate::net::event_loop::{EventLoop, LoopHandle};
 use crate::net::listeners;
 use crate::os::signal::Signal;
 use crate::os::{notify, service_manager};
-use log::{debug, error, info, warn};
+use log::{error, info, warn};
 use pegasus_core::base::cidr::Cidr;
 use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::protocol::request::Request;
@@ -102,9 +102,6 @@ impl QueueDaemon {
         if self.addresses.iter().any(|address| !address.ip().is_loopback()) {
             warn_about_network(settings);
         }
-        let bytes = TicketQueue::memory_max(&settings.queue)
-            .saturating_add(control_server::memory_max(settings.queue_connections_max));
-        debug!(target: "queue", "its bounds hold at most {} MiB", bytes >> 20);
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         info!(target: "queue", "ready {}", addresses.join(" "));
     }
