@@ -39,3 +39,12 @@ pub fn print_line(line: impl Display) {
 pub fn print_error(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
+
+/// Whether the locale names UTF-8: the first of these variables that is set decides.
+#[cfg(any(feature = "operate", feature = "demo"))]
+pub fn shows_unicode() -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    set.is_some_and(|value| value.to_ascii_lowercase().replace('-', "").contains("utf8"))
+}

@@ -18,6 +18,8 @@ pub mod file_mode;
 mod glibc_start;
 pub mod inherit;
 pub mod keeper;
+#[cfg(feature = "demo")]
+pub mod keyboard;
 pub mod limits;
 pub mod loadavg;
 pub mod log_file;

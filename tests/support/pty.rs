@@ -4,7 +4,7 @@ use super::process::Process;
 use super::until;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -13,9 +13,11 @@ use std::thread;
 
 /// A terminal, and the program that has it.
 pub struct Terminal {
-    _process: Process,
+    pub process: Process,
     /// The side of a person.
     keyboard: File,
+    /// The side of the program, which stays open so that its settings can be read.
+    line: OwnedFd,
     screen: Arc<Mutex<String>>,
 }
 
@@ -58,7 +60,7 @@ impl Terminal {
                 shown.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
             }
         });
-        Terminal { _process: process, keyboard: person, screen }
+        Terminal { process, keyboard: person, line, screen }
     }
 
     #[track_caller]
@@ -81,5 +83,16 @@ impl Terminal {
         until(&format!("the terminal shows {text:?}: {:?}", self.shown()), || {
             self.shown().contains(text)
         });
+    }
+
+    /// Whether keys reach the program one by one, and are not shown.
+    pub fn is_raw(&self) -> bool {
+        // SAFETY: the structure is plain data, which the call fills in.
+        let settings = unsafe {
+            let mut settings: libc::termios = std::mem::zeroed();
+            assert_eq!(libc::tcgetattr(self.line.as_raw_fd(), &raw mut settings), 0);
+            settings
+        };
+        settings.c_lflag & (libc::ICANON | libc::ECHO) == 0
     }
 }

@@ -8,7 +8,7 @@ use super::table::{cut, write_report, Style};
 use super::{ask_status, queues, service, AskedQueue};
 use crate::command::exit;
 use crate::command::status_report::Report;
-use crate::command::terminal::print_error;
+use crate::command::terminal::{print_error, shows_unicode};
 use crate::os::terminal_size;
 use getopts::Matches;
 use pegasus_core::base::service_name::ServiceName;
@@ -144,14 +144,6 @@ impl Watched {
         let millis = (now - since).as_millis().max(1) as u64;
         (granted.saturating_sub(count) * 1000 + millis / 2) / millis
     }
-}
-
-/// Whether the locale names UTF-8: the first of these variables that is set decides.
-fn shows_unicode() -> bool {
-    let set = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-    set.is_some_and(|value| value.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
 
 /// Shows a frame. On a terminal it takes the place of the one before, and lines that
