@@ -203,3 +203,61 @@ fn without_an_address_the_configuration_names_the_queue() {
     let (status, text, _) = run(&mut command("status", &[&listen]), b"");
     assert!(status == 0 && text.contains(&configured.queue.address.to_string()), "{text}");
 }
+
+#[test]
+fn a_deployment_waits_for_the_last_client_and_lets_clients_come_again() {
+    let (first, second) = (Provider::echo(), Provider::echo());
+    let balancer = Balancer::before(&[first.address, second.address], &[]);
+    let mut old = connect(balancer.address());
+    old.write_all(b"before").unwrap();
+    until("the first provider has a client", || balancer.queue.status().active(first.address) == 1);
+    let directory = Directory::new();
+    let done = directory.file("done");
+    let deploy = |what: &[&str]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/deploy.sh");
+        let programs = std::path::Path::new(path()).parent().unwrap().display();
+        let mut command = Command::new(script);
+        command.arg(first.address.to_string()).args(what);
+        command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+        command.env("QUEUES", balancer.queue.address.to_string());
+        command
+    };
+    let mut deployment = Process::start("deploy", &mut deploy(&["touch", &done]));
+    let state = || {
+        let status = balancer.queue.status();
+        status.provider(first.address).unwrap().text("state").to_string()
+    };
+    until("it is drained", || state() == "drained");
+    assert_eq!(visit(balancer.address(), "elsewhere"), Ok(()));
+    assert!(deployment.runs() && !std::path::Path::new(&done).exists());
+    old.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain(&mut old), (b"before".to_vec(), End::Fin));
+    assert_eq!(deployment.ends(), 0);
+    assert!(std::path::Path::new(&done).exists());
+    assert_ne!(state(), "drained");
+    // A deployment that fails leaves no client to it.
+    let (status, _, _) = run(&mut deploy(&["false"]), b"");
+    assert_eq!((status, state().as_str()), (1, "drained"));
+}
+
+#[test]
+fn a_file_on_the_provider_keeps_clients_from_one_of_its_services() {
+    let (queue, provider) = (Queue::start(&[]), Provider::echo());
+    let directory = Directory::new();
+    let away = directory.file("away");
+    let check = format!("service_web_check=exec:test ! -e {away}");
+    let more = format!("service_other_provider={}", provider.address);
+    let settings = [check.as_str(), "service_web_check_rise=1", more.as_str()];
+    let _monitor = monitor(queue.address, provider.address, &settings);
+    let offers = |service: &str| {
+        let status = queue.status();
+        let mut lines = status.providers().filter(|row| row.text("service") == service);
+        lines.next().is_some_and(|row| row.number("tickets") > 0)
+    };
+    until("both are offered", || offers("web") && offers("other"));
+    directory.write("away", "");
+    until("one is away", || !offers("web"));
+    assert!(offers("other"));
+    std::fs::remove_file(&away).unwrap();
+    until("it is back", || offers("web"));
+}
