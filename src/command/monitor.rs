@@ -250,7 +250,19 @@ impl MonitorHandler {
                 self.task_sampler = None;
             }
             monitor.handle_input(Input::Sampled(sample), cx.now);
+            self.note_slots(monitor);
         }
+    }
+
+    /// How many slots each service has, and how many are in use, for those who look.
+    fn note_slots(&self, monitor: &Monitor) {
+        let thousandths = |value: f64| (value * 1000.0).round() as u64;
+        let services = self.settings.offered().into_iter().enumerate();
+        let slots = services.filter_map(|(number, service)| {
+            let (slots, active) = monitor.use_of_slots(number)?;
+            Some((service.name, (thousandths(slots), thousandths(active))))
+        });
+        self.metrics.update_monitor(|state| state.slots = slots.collect());
     }
 
     /// A balancer says that an engine leads its clients: what they do is to be seen here.

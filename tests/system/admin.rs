@@ -332,6 +332,12 @@ fn queue_and_monitor_have_pages_too() {
     assert!(samples(&text)[&format!("pegasus_monitor_tickets{labels}")] > 0.0, "{text}");
     let up = format!("pegasus_monitor_balancer_up{{balancer=\"{address}\"}}");
     assert_eq!(samples(&text)[&up], 1.0, "{text}");
+    assert!(samples(&text)["pegasus_monitor_slots{service=\"web\"}"] >= 1.0, "{text}");
+    assert_eq!(samples(&text)["pegasus_monitor_active{service=\"web\"}"], 0.0, "{text}");
+    let lease =
+        format!("pegasus_lease_seconds{{service=\"web\",provider=\"{}\"}}", provider.address);
+    let left = samples(&get(admin, "/metrics").2)[&lease];
+    assert!(0.0 < left && left <= 5.0, "{left}");
     let (_, _, page) = get(own, "/");
     assert!(page.contains("Offers") && page.contains(&address.to_string()), "{page}");
     check_with_promtool(&get(admin, "/metrics").2);

@@ -94,6 +94,10 @@ pub fn write(exposed: &Exposed) -> String {
     out.0
 }
 
+fn thousandths(value: u64) -> String {
+    format!("{}.{:03}", value / 1000, value % 1000)
+}
+
 fn write_process(exposed: &Exposed, out: &mut Writer) {
     out.family("pegasus_info", "gauge", "Version, target and command of this process.");
     let labels = [
@@ -134,7 +138,7 @@ fn write_process(exposed: &Exposed, out: &mut Writer) {
         }
     }
     if let Some(millis) = process.cpu_millis {
-        let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+        let seconds = thousandths(millis);
         out.single(
             "process_cpu_seconds_total",
             "counter",
@@ -244,6 +248,9 @@ fn write_providers(exposed: &Exposed, report: &Report, out: &mut Writer) {
         ("pegasus_capacity", "gauge", "Requests at once that providers accept; +Inf: no ceiling.");
     let value = |_: &str, provider: &Record| provider.number("capacity");
     write_each(exposed, report, capacity, &[], &value, out);
+    if exposed.per_provider {
+        write_leases(report, out);
+    }
     for (name, key, help) in [
         ("pegasus_provider_granted_total", "granted", "Requests given to providers."),
         ("pegasus_failures_total", "failures", "Failures of providers that were reported."),
@@ -257,6 +264,19 @@ fn write_providers(exposed: &Exposed, report: &Report, out: &mut Writer) {
             exposed.metrics.queue_total(&series).unwrap_or(0)
         };
         write_each(exposed, report, (name, "counter", help), &[], &value, out);
+    }
+}
+
+/// How long offers are still valid. A sum over a service would say nothing.
+fn write_leases(report: &Report, out: &mut Writer) {
+    let name = "pegasus_lease_seconds";
+    out.family(name, "gauge", "How long a provider's last message is still valid.");
+    for service in &report.services {
+        for provider in &service.providers {
+            let labels =
+                [("service", service.record.text("name")), ("provider", provider.text("address"))];
+            out.sample(name, &labels, thousandths(provider.span("lease").as_millis()));
+        }
     }
 }
 
@@ -345,9 +365,20 @@ fn write_outcomes(services: &Services, out: &mut Writer) {
 fn write_monitor(exposed: &Exposed, out: &mut Writer) {
     let Some(monitor) = exposed.metrics.monitor() else { return };
     if let Some(value) = monitor.utilisation {
-        let ratio = format!("{}.{:03}", value / 1000, value % 1000);
+        let ratio = thousandths(value);
         let help = "The part of the processors in use.";
         out.single("pegasus_monitor_utilisation_ratio", "gauge", help, ratio);
+    }
+    for (name, help) in [
+        ("pegasus_monitor_slots", "Requests that this host can run at once, by its load."),
+        ("pegasus_monitor_active", "Mean requests in progress here, as balancers told."),
+    ] {
+        out.family(name, "gauge", help);
+        for (service, (slots, active)) in &monitor.slots {
+            let value = if name == "pegasus_monitor_slots" { slots } else { active };
+            let value = thousandths(*value);
+            out.sample(name, &[("service", service.as_str())], value);
+        }
     }
     let name = "pegasus_monitor_balancer_up";
     out.family(name, "gauge", "1 if the monitor is connected to the balancer.");

@@ -164,6 +164,8 @@ pub struct MonitorState {
     pub utilisation: Option<u64>,
     /// By service and balancer: tickets and capacity that were sent last.
     pub offers: BTreeMap<(ServiceName, String), (u32, u32)>,
+    /// By service: its slots and the requests in progress, in thousandths.
+    pub slots: BTreeMap<ServiceName, (u64, u64)>,
     /// By balancer: whether it is connected.
     pub balancers: BTreeMap<String, bool>,
 }

@@ -737,9 +737,21 @@ impl Monitor {
         if !offer.health.well() {
             return Some(Standing::Failed);
         }
-        let part = self.estimator.slots(&sample) * self.parts()[service];
-        let slots = slots_of(&offer.options, part, &sample);
+        let slots = self.slots(service, &sample);
         Some(Standing::Serving { slots, capacity: offer.options.capacity })
+    }
+
+    fn slots(&self, service: usize, sample: &Sample) -> f64 {
+        let part = self.estimator.slots(sample) * self.parts()[service];
+        slots_of(&self.offers[service].options, part, sample)
+    }
+
+    /// The slots of a service at the last sample, and the mean requests in progress that
+    /// the queues told last.
+    pub fn use_of_slots(&self, service: usize) -> Option<(f64, f64)> {
+        let (offer, sample) = (self.offers.get(service)?, self.sample?);
+        let active = offer.balancers.iter().map(|state| state.active).sum();
+        Some((self.slots(service, &sample), active))
     }
 
     fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
