@@ -95,10 +95,14 @@ impl Inetd {
     }
 }
 
-/// Returns the line in `/proc/net` about the socket that is bound to this port, in words.
-/// It needs no connection.
+/// Returns the line in `/proc` about the socket that is bound to this port, in words.
+/// It needs no connection. The network is that of the thread.
 pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
-    let (table, state) = if datagrams { ("/proc/net/udp", "07") } else { ("/proc/net/tcp", "0A") };
+    let (table, state) = if datagrams {
+        ("/proc/thread-self/net/udp", "07")
+    } else {
+        ("/proc/thread-self/net/tcp", "0A")
+    };
     let table = std::fs::read_to_string(table).unwrap_or_default();
     let place = format!("0100007F:{port:04X}");
     let words = |line: &str| line.split_whitespace().map(str::to_string).collect::<Vec<String>>();
