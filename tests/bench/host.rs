@@ -46,3 +46,20 @@ pub fn describe() -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{count} x {}, Linux {}", model.map_or("processor", |(_, model)| model), system.trim())
 }
+
+/// Returns the date, as `2026-11-28`.
+pub fn today() -> String {
+    let out = std::process::Command::new("date").arg("+%Y-%m-%d").output();
+    out.map_or(String::new(), |out| String::from_utf8_lossy(&out.stdout).trim().to_string())
+}
+
+/// Adds lines to the file that `PEGASUS_BENCH_JSON` names.
+pub fn append(lines: &[super::json::Line]) {
+    use std::io::Write;
+    let Ok(path) = std::env::var("PEGASUS_BENCH_JSON") else { return };
+    let file = fs::File::options().create(true).append(true).open(&path);
+    let mut file = file.unwrap_or_else(|error| panic!("{path}: {error}"));
+    for line in lines {
+        writeln!(file, "{line}").unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+}

@@ -4,5 +4,7 @@
 mod endtoend;
 mod exact;
 mod host;
+mod json;
+mod paper;
 mod relay;
 mod schedulers;

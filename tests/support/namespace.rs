@@ -19,7 +19,9 @@ pub fn alone(run: impl FnOnce() + Send) {
     });
 }
 
-fn enter() -> std::io::Result<()> {
+/// Moves this thread into a network of its own. Threads and processes that it starts later
+/// are in it too.
+pub fn enter() -> std::io::Result<()> {
     // SAFETY: no memory is involved; only this thread moves.
     if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
         return Err(std::io::Error::last_os_error());

@@ -83,6 +83,16 @@ impl Engine {
         self.meter
     }
 
+    /// How many other tasks want a CPU from now on; time must have been advanced to now.
+    pub fn set_hogs(&mut self, hogs: usize) {
+        self.build.hogs = hogs;
+    }
+
+    /// Requests that wait or run.
+    pub fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     /// Forgets all work.
     pub fn clear(&mut self) {
         self.jobs.clear();

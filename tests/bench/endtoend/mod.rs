@@ -20,7 +20,7 @@
 
 mod balancers;
 mod clients;
-mod engine;
+pub mod engine;
 mod paper;
 mod report;
 mod scenarios;

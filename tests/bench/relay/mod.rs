@@ -28,7 +28,7 @@
 //! | `PEGASUS_SEED` | random | of the order |
 #![cfg(target_os = "linux")]
 
-mod account;
+pub mod account;
 mod balancers;
 mod load;
 mod providers;
