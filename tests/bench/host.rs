@@ -52,14 +52,3 @@ pub fn today() -> String {
     let out = std::process::Command::new("date").arg("+%Y-%m-%d").output();
     out.map_or(String::new(), |out| String::from_utf8_lossy(&out.stdout).trim().to_string())
 }
-
-/// Adds lines to the file that `PEGASUS_BENCH_JSON` names.
-pub fn append(lines: &[super::json::Line]) {
-    use std::io::Write;
-    let Ok(path) = std::env::var("PEGASUS_BENCH_JSON") else { return };
-    let file = fs::File::options().create(true).append(true).open(&path);
-    let mut file = file.unwrap_or_else(|error| panic!("{path}: {error}"));
-    for line in lines {
-        writeln!(file, "{line}").unwrap_or_else(|error| panic!("{path}: {error}"));
-    }
-}

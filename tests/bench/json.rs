@@ -108,6 +108,17 @@ impl std::fmt::Display for Line {
     }
 }
 
+/// Adds lines to the file that `PEGASUS_BENCH_JSON` names.
+pub fn append(lines: &[Line]) {
+    use std::io::Write as _;
+    let Ok(path) = std::env::var("PEGASUS_BENCH_JSON") else { return };
+    let file = std::fs::File::options().create(true).append(true).open(&path);
+    let mut file = file.unwrap_or_else(|error| panic!("{path}: {error}"));
+    for line in lines {
+        writeln!(file, "{line}").unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+}
+
 #[test]
 fn a_line_is_read_as_it_was_written() {
     let mut line = Line::default();

@@ -4,7 +4,7 @@
 mod endtoend;
 mod exact;
 mod host;
-mod json;
+pub mod json;
 mod paper;
 mod relay;
 mod schedulers;

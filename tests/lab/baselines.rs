@@ -3,14 +3,24 @@
 //! Owns their choice among providers. Each balancer knows its own counts only,
 //! except for the ideal, which knows all at once.
 
+use super::host::Host;
 use super::setting::Setting;
 use pegasus_core::base::random::Random;
+use pegasus_core::base::time::Moment;
 
 /// Chooses a provider for each request.
 pub trait Baseline {
     /// For a request at this balancer; only a usable one. None: wait until
     /// another request ends.
     fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize>;
+
+    /// What it sees of the hosts when a request comes to this balancer.
+    fn looks(&mut self, _hosts: &mut [Host], _balancer: usize, _now: Moment) {}
+
+    /// Whether who finds no provider is refused at once.
+    fn refuses(&self) -> bool {
+        false
+    }
 
     /// A request ended.
     fn ended(&mut self, _balancer: usize, _provider: usize) {}

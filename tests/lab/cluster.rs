@@ -99,7 +99,12 @@ impl Cluster {
         };
         let mut monitors = Vec::new();
         for (provider, build) in setting.hosts.iter().enumerate() {
-            let mut monitor = Monitor::new(options.clone(), build.cpus, ground.random.bits());
+            let mut options = options.clone();
+            if setting.strict {
+                let most = Some(build.cpus as u32);
+                options.services.iter_mut().for_each(|service| service.capacity = most);
+            }
+            let mut monitor = Monitor::new(options, build.cpus, ground.random.bits());
             (0..balancers).for_each(|balancer| {
                 monitor.handle_input(monitor::Input::Up { balancer }, Moment::ZERO)
             });

@@ -19,9 +19,13 @@ pub struct Figures {
     pub failed: u64,
     /// Requests that found nobody alive.
     pub unserved: u64,
+    /// Requests that began where all CPUs had one already.
+    pub over: u64,
     good_within: Span,
     good: u64,
     times: Vec<f64>,
+    /// What answers took beyond their work at speed 1, in ms.
+    waits: Vec<f64>,
     /// Mean tickets of a bid, by provider.
     pub slots: Vec<f64>,
     /// Requests in progress in parts of the capacity of the latest bid, at most.
@@ -42,9 +46,10 @@ impl Figures {
         self.came += u64::from(measured);
     }
 
-    pub fn answered(&mut self, took: Span) {
+    pub fn answered(&mut self, took: Span, work: f64) {
         self.good += u64::from(took <= self.good_within);
         self.times.push(took.as_secs_f64() * 1000.0);
+        self.waits.push(((took.as_secs_f64() - work) * 1000.0).max(0.0));
     }
 
     /// What only Pegasus has.
@@ -62,6 +67,7 @@ impl Figures {
     /// No more will come.
     pub fn finish(&mut self) {
         self.times.sort_unstable_by(f64::total_cmp);
+        self.waits.sort_unstable_by(f64::total_cmp);
     }
 
     pub fn mean(&self) -> f64 {
@@ -72,6 +78,16 @@ impl Figures {
     pub fn quantile(&self, part: f64) -> f64 {
         let place = (self.times.len() as f64 * part).ceil() as usize;
         self.times.get(place.clamp(1, self.times.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The same of the time beyond the work at speed 1.
+    pub fn wait_quantile(&self, part: f64) -> f64 {
+        let place = (self.waits.len() as f64 * part).ceil() as usize;
+        self.waits.get(place.clamp(1, self.waits.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+    }
+
+    pub fn mean_wait(&self) -> f64 {
+        self.waits.iter().sum::<f64>() / self.waits.len().max(1) as f64
     }
 
     fn percent(&self, count: u64) -> f64 {

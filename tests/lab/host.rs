@@ -98,6 +98,11 @@ impl Host {
         }
     }
 
+    /// Requests in it.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     fn runnable(&self) -> f64 {
         self.running.len() as f64 + self.hogs
     }

@@ -14,10 +14,13 @@ mod engines;
 mod figures;
 mod host;
 mod ledger;
+mod peers;
+mod scale;
 mod setting;
 mod strict;
 mod table;
 mod targets;
+mod work;
 mod world;
 
 use pegasus_core::base::time::Span;

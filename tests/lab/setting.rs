@@ -122,6 +122,8 @@ pub struct Setting {
     pub wait: Span,
     /// Requests are not counted (`next` without `id`).
     pub paper: bool,
+    /// A provider takes as many requests at once as it has CPUs, and never more.
+    pub strict: bool,
     /// The monitors only have a load average.
     pub load_average: bool,
     /// When what happens to which provider.
@@ -213,6 +215,7 @@ impl Setting {
             interval: Span::from_secs(1),
             wait: Span::from_secs(1),
             paper: false,
+            strict: false,
             load_average: false,
             misfortunes: Vec::new(),
             good: Span::from_secs(1),

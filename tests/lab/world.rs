@@ -7,6 +7,7 @@ use super::agenda::{Event, Ground};
 use super::baselines::{Baseline, Central, Chance, LeastConn, Turns, TwoChoices};
 use super::cluster::Cluster;
 use super::figures::Figures;
+use super::peers::{MaxConn, Prequal, Reported, Target};
 use super::setting::{exponential, Arrival, Misfortune, Setting};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::request::RequestResult;
@@ -39,6 +40,14 @@ pub enum Policy {
     TwoChoices,
     /// Smooth turns by the true weights.
     Weighted,
+    /// Fewest requests in progress, and a line where the part of the capacity is full.
+    MaxConn,
+    /// An exact cap at each provider; else refused at once.
+    Target,
+    /// Turns by what hosts report of their requests and utilisation.
+    Reported,
+    /// Few in flight and quick, among hosts probed lately.
+    Prequal,
     /// A central queue that knows everything.
     Ideal,
 }
@@ -73,8 +82,8 @@ struct World<'a> {
     came: usize,
     ways: Vec<Way>,
     side: Side,
-    /// Requests that the ideal keeps until there is a place.
-    line: VecDeque<usize>,
+    /// Requests that wait until there is a place: by balancer, or those of the ideal.
+    lines: Vec<VecDeque<usize>>,
     checked: Vec<Checked>,
     /// Between any two hosts. The ideal knows no delay; requests pay it at the end.
     delay: Span,
@@ -112,6 +121,10 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
             Policy::LeastConn => Box::new(LeastConn::new(setting)),
             Policy::TwoChoices => Box::new(TwoChoices::new(setting, seed)),
             Policy::Weighted => Box::new(Turns::weighted(setting)),
+            Policy::MaxConn => Box::new(MaxConn::new(setting)),
+            Policy::Target => Box::new(Target::new(setting, seed)),
+            Policy::Reported => Box::new(Reported::new(setting, seed)),
+            Policy::Prequal => Box::new(Prequal::new(setting, seed)),
             Policy::Ideal => Box::new(Central::new(setting)),
         })
     };
@@ -133,7 +146,7 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
         came: 0,
         ways: vec![Way::default(); arrivals.len()],
         side,
-        line: VecDeque::new(),
+        lines: vec![VecDeque::new(); if ideal { 1 } else { setting.balancers }],
         checked: vec![Checked { well: true, row: 0 }; setting.hosts.len()],
         delay: if ideal { Span::ZERO } else { setting.delay },
         unpaid: if ideal { setting.delay.times(2) } else { Span::ZERO },
@@ -201,7 +214,7 @@ impl World<'_> {
                 }
                 let took = now.since(self.arrivals[request].at) + self.unpaid;
                 if self.measured(request) {
-                    self.figures.answered(took);
+                    self.figures.answered(took, self.arrivals[request].work);
                 }
             }
             Event::Errs(request, answered) => {
@@ -263,11 +276,16 @@ impl World<'_> {
             }
             Side::Baseline(baselines) => {
                 let baseline = of(baselines, service);
+                baseline.looks(&mut self.ground.hosts, balancer, self.ground.now);
                 let checked = &self.checked;
                 let usable = |provider: usize| checked[provider].well && !avoid.contains(&provider);
                 match baseline.choose(balancer, &usable) {
                     Some(provider) => self.depart(request, provider),
-                    None => self.line.push_back(request),
+                    None if baseline.refuses() => self.refuse(request),
+                    None => {
+                        let line = balancer.min(self.lines.len() - 1);
+                        self.lines[line].push_back(request);
+                    }
                 }
             }
         }
@@ -280,11 +298,27 @@ impl World<'_> {
         let answers = std::mem::take(&mut cluster.answers);
         for (request, provider) in answers {
             let Some(provider) = provider else {
-                self.settled += 1;
-                self.figures.refused += u64::from(self.measured(request));
+                self.refuse(request);
                 continue;
             };
             self.depart(request, provider);
+        }
+    }
+
+    fn refuse(&mut self, request: usize) {
+        self.settled += 1;
+        self.figures.refused += u64::from(self.measured(request));
+    }
+
+    /// A place is free: the first in line who has not left gets it.
+    fn call(&mut self, balancer: usize) {
+        let line = balancer.min(self.lines.len() - 1);
+        while let Some(first) = self.lines[line].pop_front() {
+            let waited = self.ground.now.since(self.arrivals[first].at);
+            if !self.ground.setting.strict || waited <= self.ground.setting.wait {
+                return self.lead(first);
+            }
+            self.refuse(first);
         }
     }
 
@@ -304,6 +338,8 @@ impl World<'_> {
             return self.ground.after(self.delay, Event::Fails(request));
         }
         self.ways[request].inside = true;
+        let full = host.running() as f64 >= host.cpus;
+        self.figures.over += u64::from(full && self.measured(request));
         let (life, work) = (host.life, self.arrivals[request].work);
         if host.errs || host.ends {
             let event = Event::Errs(request, host.errs);
@@ -333,9 +369,7 @@ impl World<'_> {
             }
             Side::Baseline(baselines) => {
                 of(baselines, service).ended(balancer, provider);
-                if let Some(first) = self.line.pop_front() {
-                    self.lead(first);
-                }
+                self.call(balancer);
             }
         }
         self.heed();

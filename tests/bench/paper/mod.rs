@@ -30,7 +30,7 @@ mod provider;
 
 use super::endtoend::engine::Build;
 use super::host::{chosen, describe, own_time, parameter, processor_time};
-use super::json::Line;
+use super::json::{append, Line};
 use crate::support::socket::raise_descriptors;
 use crate::support::{free_port, namespace, Directory};
 use contestants::{Contestant, Row, Scene, Skipped, OURS, ROWS};
@@ -260,11 +260,11 @@ fn bench_paper() {
         let run = Run { plan: &plan, rows: &rows, shared };
         let head = head(&plan, rounds);
         println!("{head}");
-        crate::bench::host::append(&[head]);
+        append(&[head]);
         for round in 0..rounds {
             let lines = run.round(round);
             print(&lines);
-            crate::bench::host::append(&lines);
+            append(&lines);
         }
     });
 }
