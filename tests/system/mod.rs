@@ -26,6 +26,7 @@ mod garbage;
 mod host_failures;
 mod idling;
 mod init;
+mod llm;
 mod load;
 mod logging;
 mod lost_hosts;
