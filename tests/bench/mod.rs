@@ -1,10 +1,12 @@
 //! How fast it is. Prints and asserts nothing:
 //! `cargo test --release bench_ -- --ignored --nocapture --test-threads 1`.
 
+mod chart;
 mod endtoend;
 mod exact;
 mod host;
 pub mod json;
+mod page;
 mod paper;
 mod relay;
 mod schedulers;

@@ -63,7 +63,6 @@ impl Observed {
         let good = visits().filter(|v| v.end == End::Answered && v.took <= GOOD).count();
         let mut line = Line::default();
         line.text("bench", "paper").number("round", round as f64).text("row", row.name);
-        line.text("what", row.what);
         line.number("came", visits().count() as f64)
             .number("answered", all.len() as f64)
             .number("failed", visits().filter(failed).count() as f64)

@@ -269,6 +269,11 @@ fn bench_paper() {
     });
 }
 
+/// What a row is, for people.
+pub fn what(row: &str) -> &'static str {
+    ROWS.iter().find(|known| known.name == row).map_or("", |known| known.what)
+}
+
 /// Everything runs, so that the bench does not rot: seconds instead of minutes, few clients.
 #[test]
 fn the_paper_in_brief() {

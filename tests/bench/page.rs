@@ -1,0 +1,537 @@
+//! The page of results, and its charts, from JSON lines.
+//!
+//! ```text
+//! cargo test --release bench_page -- --ignored
+//! ```
+//! Owns the page's text and what is worth a chart. Measures nothing. `results.jsonl` is the
+//! raw data; `PEGASUS_BENCH_JSON` names another file. A test compares the page that is
+//! there with what its data give, so that neither is edited alone.
+#![cfg(target_os = "linux")]
+
+use super::chart::{bars, curves, figure, Bar, Curve};
+use super::json::Line;
+use super::paper::what;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+/// The raw data, the page, its charts, from the folder of the benches.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench");
+const OURS: &str = "pegasus";
+
+/// What was measured, by the names of benches.
+struct Data(Vec<Line>);
+
+impl Data {
+    fn read(path: &Path) -> Data {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let read = |line: &str| Line::read(line).unwrap_or_else(|| panic!("no figures: {line}"));
+        Data(text.lines().map(read).collect())
+    }
+
+    fn of<'a>(&'a self, bench: &'a str) -> impl Iterator<Item = &'a Line> {
+        self.0.iter().filter(move |line| line.word("bench") == bench)
+    }
+
+    /// The rows of a bench in their order.
+    fn rows<'a>(&'a self, bench: &'a str) -> Vec<&'a str> {
+        let mut rows: Vec<&str> = Vec::new();
+        for line in self.of(bench) {
+            if !rows.contains(&line.word("row")) {
+                rows.push(line.word("row"));
+            }
+        }
+        rows
+    }
+
+    /// Of the rounds of a contestant: the mean.
+    fn mean(&self, row: &str, name: &str) -> f64 {
+        let rounds: Vec<f64> = self.rounds(row, name);
+        rounds.iter().sum::<f64>() / rounds.len() as f64
+    }
+
+    fn worst(&self, row: &str, name: &str) -> f64 {
+        self.rounds(row, name).into_iter().fold(f64::NAN, f64::max)
+    }
+
+    fn sum(&self, row: &str, name: &str) -> f64 {
+        self.rounds(row, name).iter().sum()
+    }
+
+    fn rounds(&self, row: &str, name: &str) -> Vec<f64> {
+        let lines = self.of("paper").filter(|line| line.word("row") == row);
+        lines.map(|line| line.get(name)).filter(|value| value.is_finite()).collect()
+    }
+
+    /// Failed requests, without those that were in a provider when it died.
+    fn avoidable(&self, row: &str) -> f64 {
+        (self.sum(row, "failed") - self.sum(row, "broken")).max(0.0)
+    }
+}
+
+/// A page and its charts by file name.
+struct Page {
+    text: String,
+    charts: BTreeMap<&'static str, String>,
+}
+
+/// A table of Markdown.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("| {} |\n|---|{}\n", head.join(" | "), "---:|".repeat(head.len() - 1));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text + "\n"
+}
+
+impl Page {
+    fn of(data: &Data) -> Page {
+        let mut page = Page { text: String::new(), charts: BTreeMap::new() };
+        page.begin(data);
+        page.paper(data);
+        page.losses(data);
+        page.repeats(data);
+        page.work(data);
+        page.scale(data);
+        page
+    }
+
+    fn say(&mut self, text: &str) {
+        self.text += text;
+        self.text += "\n\n";
+    }
+
+    fn chart(&mut self, name: &'static str, alternative: &str, svg: String) {
+        self.charts.insert(name, svg);
+        self.say(&format!("![{alternative}](charts/{name})"));
+    }
+
+    fn begin(&mut self, data: &Data) {
+        self.say(
+            "# Results\n\n<!-- Made by bench_page from results.jsonl; edit page.rs instead. -->",
+        );
+        self.say(
+            "PEGASUS beside what else leads clients to servers. The paper of 2006 planned these\n\
+             comparisons and never published a figure. `tests/bench/regenerate` takes all of them\n\
+             again in less than an hour; the raw data are [results.jsonl](results.jsonl).",
+        );
+        let Some(head) = data.of("paper-head").next() else { return };
+        self.say(&format!(
+            "Taken on {}: {}. {}.",
+            head.word("date"),
+            head.word("machine"),
+            head.word("versions")
+        ));
+        let machine: Vec<String> = data
+            .of("paper-machine")
+            .map(|line| {
+                format!(
+                    "{:.0} % ({:.0} % by this bench)",
+                    100.0 * line.get("busy"),
+                    100.0 * line.get("ours")
+                )
+            })
+            .collect();
+        self.say(&format!(
+            "How busy the machine was, round by round: {}. What others used of it made clients,\n\
+             balancers and providers late. That hits all rows at the same moments, but it raises\n\
+             every time, and the highest percentiles most.",
+            machine.join(", ")
+        ));
+    }
+
+    fn rules(&mut self, head: &Line) {
+        self.say("### Rules of fairness");
+        self.say(&format!(
+            "- All contestants run at once and get the same requests at the same moments: {:.0} a\n\
+             \x20 second where the providers can serve {:.0}. A client is one connection.\n\
+             - Each has {:.0} HTTP providers of its own, of speed 1, 2, 4 in turn, with two slots\n\
+             \x20 each. They sleep instead of working, for as long as the work would take at their\n\
+             \x20 speed: on {} real work would measure the machine.\n\
+             - Nobody is told the speeds but `haproxy-weights`, and `apache`, whose servers have\n\
+             \x20 as many workers as they are quick. An operator would have to measure that.\n\
+             - All that can check health do, once a second. HAProxy repeats a request that was\n\
+             \x20 answered 503; PEGASUS, which relays bytes, cannot. All have their default threads.\n\
+             - Nobody touches a contestant during the run, except to drain a provider.\n\
+             - A request fails if it is refused, cut off, answered 503, or not answered in 8 s.\n\
+             \x20 Requests in a provider when it dies cannot be saved; they are not counted.",
+            head.get("rate"),
+            head.get("capacity"),
+            head.get("providers"),
+            head.word("machine").split(',').next().unwrap_or("this machine"),
+        ));
+    }
+
+    fn paper(&mut self, data: &Data) {
+        self.say("## The paper's comparison: `bench_paper`");
+        let Some(head) = data.of("paper-head").next() else {
+            return self.say("Not measured.");
+        };
+        self.say(
+            "Three unequal web servers. A task of others comes to the quickest and goes; the\n\
+             second one dies and returns; the slowest answers errors at once for a while; the\n\
+             second one is drained.",
+        );
+        self.rules(head);
+        let rows = data.rows("paper");
+        let bar = |name: &'static str| {
+            move |row: &&str| Bar {
+                label: (*row).to_string(),
+                value: data.mean(row, name),
+                ours: row.starts_with(OURS),
+            }
+        };
+        let all: Vec<Bar> = rows.iter().map(bar("p99")).collect();
+        let note = "milliseconds, logarithmic, shorter is better; speeds 1:2:4, all troubles";
+        let svg = bars("99th percentile of the response time", note, &all, true);
+        self.chart("paper-p99.svg", "99th percentile by contestant", svg);
+        let failed: Vec<Bar> = rows
+            .iter()
+            .map(|row| Bar {
+                label: (*row).to_string(),
+                value: data.avoidable(row),
+                ours: row.starts_with(OURS),
+            })
+            .collect();
+        let came: f64 = data.sum(OURS, "came");
+        let note = format!("of {came:.0}; without those that were in a provider when it died");
+        let svg = bars("Failed requests", &note, &failed, false);
+        self.chart("paper-failed.svg", "failed requests by contestant", svg);
+        self.say(&self.paper_tables(data, &rows));
+        for line in data.of("paper-skipped") {
+            self.say(&format!("Left out: `{}`, because {}.", line.word("row"), line.word("why")));
+        }
+    }
+
+    fn paper_tables(&self, data: &Data, rows: &[&str]) -> String {
+        let main: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                let mean = |name: &str| figure(data.mean(row, name));
+                vec![
+                    format!("`{row}`"),
+                    mean("goodput"),
+                    mean("mean"),
+                    mean("p50"),
+                    mean("p99"),
+                    mean("p999"),
+                    figure(data.avoidable(row)),
+                    mean("cpu"),
+                ]
+            })
+            .collect();
+        let what: Vec<String> =
+            rows.iter().map(|row| format!("- `{row}`: {}", what(row))).collect();
+        let troubles: Vec<Vec<String>> = rows
+            .iter()
+            .map(|row| {
+                let line = data.of("paper").find(|line| line.word("row") == *row);
+                let share = |name: &str| line.map_or("", |line| line.word(name)).to_string();
+                let last = |name: &str| figure(data.worst(row, name)).replace('–', "none");
+                vec![
+                    format!("`{row}`"),
+                    share("share_calm"),
+                    share("share_antagonist"),
+                    last("crash_last_s"),
+                    figure(data.worst(row, "join_s")),
+                    last("sick_last_s"),
+                    figure(data.worst(row, "drain_s")),
+                ]
+            })
+            .collect();
+        format!(
+            "{}\n\nTimes in ms, means of the rounds; goodput: requests a second that were answered\n\
+             within a second; CPU: of the balancer's processes, µs a request. The kernel's own\n\
+             time for `nft` and all relaying is in no row.\n\n{}\
+             Shares of the three providers (the true speeds are 0.143 0.286 0.571), and how long\n\
+             each took to react, in s, the worst round: the last request that failed after the\n\
+             crash; the first that came to the provider after its return; the last that failed by\n\
+             the sick one; the last that came after the drain. `none`: none failed; –: it cannot.\n\n{}",
+            what.join("\n"),
+            table(&["", "goodput", "mean", "p50", "p99", "p99.9", "failed", "CPU"], &main),
+            table(
+                &["", "shares, calm", "with the antagonist", "crash", "join", "sick", "drain"],
+                &troubles
+            )
+        )
+    }
+
+    fn losses(&mut self, data: &Data) {
+        if data.rounds(OURS, "mean").is_empty() {
+            return;
+        }
+        self.say("### Where PEGASUS loses, and why");
+        self.say(
+            "Every row that is better than `pegasus` by more than a twentieth, from the data. The\n\
+             reasons are what we know of the contestants.",
+        );
+        let mut found = 0;
+        for (name, unit, word, least, why) in LOSSES {
+            let ours = data.mean(OURS, name);
+            let better: Vec<String> = data
+                .rows("paper")
+                .into_iter()
+                .filter(|row| !row.starts_with(OURS))
+                .map(|row| (row, data.mean(row, name)))
+                .filter(|(_, value)| *value < 0.95 * ours - least)
+                .map(|(row, value)| format!("`{row}` {}", figure(value)))
+                .collect();
+            if !better.is_empty() {
+                found += 1;
+                self.text += &format!(
+                    "- **{word}**: {}; `pegasus` {} {unit}. {why}\n",
+                    better.join(", "),
+                    figure(ours)
+                );
+            }
+        }
+        self.say(if found == 0 { "None in these rounds." } else { "" });
+    }
+
+    fn repeats(&mut self, data: &Data) {
+        let rows = data.rows("paper");
+        let both: Vec<(&str, f64, f64)> = rows
+            .iter()
+            .filter_map(|row| match data.rounds(row, "p99")[..] {
+                [first, second, ..] => Some((*row, first, second)),
+                _ => None,
+            })
+            .collect();
+        if both.is_empty() {
+            return;
+        }
+        self.say("### Do two rounds agree?");
+        let (mut pairs, mut turned) = (0, Vec::new());
+        for (place, one) in both.iter().enumerate() {
+            for two in &both[place + 1..] {
+                pairs += 1;
+                if (one.1 < two.1) != (one.2 < two.2) {
+                    turned.push(format!("`{}` and `{}`", one.0, two.0));
+                }
+            }
+        }
+        let apart = |row: &(&str, f64, f64)| (row.1 - row.2).abs() / row.1.min(row.2);
+        let worst = both.iter().max_by(|a, b| apart(a).total_cmp(&apart(b))).expect("a row");
+        self.say(&format!(
+            "By the 99th percentile, {} of {pairs} pairs of rows change their order between the\n\
+             first two rounds{}{}. The row that differs most is `{}`: {} and {} ms. Rows that\n\
+             change places are not to be told apart by these figures.",
+            turned.len(),
+            if turned.is_empty() { "" } else { ": " },
+            turned.join(", "),
+            worst.0,
+            figure(worst.1),
+            figure(worst.2)
+        ));
+    }
+
+    fn work(&mut self, data: &Data) {
+        let lines: Vec<&Line> = data.of("work").collect();
+        let Some(first) = lines.first() else { return };
+        self.say("## Language models, a few requests a machine: `lab_work`");
+        self.say(&format!(
+            "Machines that take 1, 2, 4 or 8 requests at once and never more. Arrivals: {}.\n\
+             Simulated, with the queue and the monitors of the program; the same on every machine.\n\
+             A request waits 30 s for a place at most. `over`: requests that began on a machine\n\
+             that was full.",
+            first.word("arrivals")
+        ));
+        let rows: Vec<Vec<String>> = lines
+            .iter()
+            .map(|line| {
+                vec![
+                    line.word("setting").to_string(),
+                    line.word("row").to_string(),
+                    figure(line.get("failed")),
+                    figure(line.get("mean_wait")),
+                    figure(line.get("p99_wait")),
+                    figure(line.get("over")),
+                ]
+            })
+            .collect();
+        let head = ["", "contestant", "failed %", "mean wait, s", "p99 wait, s", "over"];
+        self.text += &table(&head, &rows);
+        let all: Vec<Bar> = lines
+            .iter()
+            .filter(|line| line.word("setting") == first.word("setting"))
+            .map(|line| Bar {
+                label: line.word("row").into(),
+                value: line.get("failed"),
+                ours: line.word("row").starts_with("PEGASUS"),
+            })
+            .collect();
+        let svg = bars(
+            "Requests to language models that failed",
+            "percent; machines that take 1, 2, 4 or 8 at once",
+            &all,
+            false,
+        );
+        self.chart("work-failed.svg", "failed requests to language models", svg);
+        self.say(
+            "Target Optimizer never keeps a request waiting: what finds no free machine is\n\
+             answered 503 at once, and repeating is the client's work. Leastconn with maxconn\n\
+             waits too, and with one balancer it is exact. With two balancers each must either\n\
+             own half of a machine, which one slot does not allow, or the bound is broken.",
+        );
+    }
+
+    fn scale(&mut self, data: &Data) {
+        let lines: Vec<&Line> = data.of("scale").collect();
+        if lines.is_empty() {
+            return;
+        }
+        self.say("## From ten providers to thousands: `lab_scale`");
+        self.say(
+            "Simulated, with the queue, schedulers and monitors of the program. Providers of speed\n\
+             1, 2, 4 in turn, each with four CPUs; load 0.8; each balancer knows its own requests\n\
+             only. `messages`: control messages from monitors for each request.",
+        );
+        let settings: Vec<&str> = unique(lines.iter().map(|line| line.word("setting")));
+        let names: Vec<&str> = unique(lines.iter().map(|line| line.word("row")));
+        let at = |setting: &str, row: &str| {
+            let is = |line: &&&Line| line.word("setting") == setting && line.word("row") == row;
+            lines.iter().find(is).copied()
+        };
+        let all: Vec<Curve> = names
+            .iter()
+            .map(|row| Curve {
+                label: (*row).to_string(),
+                values: settings
+                    .iter()
+                    .map(|setting| at(setting, row).map_or(f64::NAN, |line| line.get("mean")))
+                    .collect(),
+                ours: row.starts_with("PEGASUS"),
+            })
+            .collect();
+        let steps: Vec<String> = settings.iter().map(|setting| (*setting).to_string()).collect();
+        let svg = curves(
+            "Mean response time by the size of the cluster",
+            "milliseconds, logarithmic; providers / balancers",
+            &steps,
+            &all,
+        );
+        self.chart("scale-mean.svg", "mean response time by the size of the cluster", svg);
+        let rows: Vec<Vec<String>> = lines
+            .iter()
+            .map(|line| {
+                let text = |name: &str| figure(line.get(name));
+                vec![
+                    line.word("setting").to_string(),
+                    line.word("row").to_string(),
+                    text("mean"),
+                    text("p99"),
+                    text("failed"),
+                    text("messages"),
+                ]
+            })
+            .collect();
+        let head = ["", "contestant", "mean, ms", "p99, ms", "failed %", "messages"];
+        self.text += &table(&head, &rows);
+        let queue: Vec<Vec<String>> = data
+            .of("queue")
+            .map(|line| {
+                let text = |name: &str| figure(line.get(name));
+                vec![text("providers"), text("ticket_us"), text("request_us"), text("bytes")]
+            })
+            .collect();
+        if !queue.is_empty() {
+            self.say("What the queue itself needs, on the machine above:");
+            let head = ["providers", "µs a ticket message", "µs a request", "bytes a provider"];
+            self.text += &table(&head, &queue);
+        }
+        self.say(NOT_SHOWN);
+    }
+}
+
+fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        if !found.contains(&word) {
+            found.push(word);
+        }
+    }
+    found
+}
+
+const NOT_SHOWN: &str = "Not shown: the time to converge, and 10,000 providers with 128 balancers, whose books take more\n\
+memory than a small machine has. `PEGASUS_LARGEST=1` adds 10,000 providers with 16 balancers.\n\
+Here Prequal's probes are answered at once and are exact, and CSWRR's reports too: they do as\n\
+well as they can.";
+
+/// What is better when it is lower: name, unit, for people, less than this does not count,
+/// and the reason.
+const LOSSES: [(&str, &str, &str, f64, &str); 6] = [
+    (
+        "mean",
+        "ms",
+        "Mean",
+        0.0,
+        "True weights need no learning. PEGASUS must find them, and gives a provider that is \
+         back few requests at first.",
+    ),
+    ("p99", "ms", "99th percentile", 0.0, "For the same reasons."),
+    (
+        "sick_failed",
+        "requests",
+        "Failed by the provider that answers errors",
+        0.5,
+        "They read HTTP: a request that is answered 503 is repeated elsewhere. PEGASUS relays \
+         bytes and hears of it from the provider's check, once a second.",
+    ),
+    (
+        "crash_failed",
+        "requests",
+        "Failed around the crash, with those that nobody could save",
+        0.5,
+        "How many were in the provider at that moment is chance.",
+    ),
+    (
+        "join_s",
+        "s",
+        "First request after a return",
+        0.1,
+        "Those that do not check never stopped. PEGASUS wants two good checks, a second apart.",
+    ),
+    (
+        "cpu",
+        "µs a request",
+        "CPU",
+        0.0,
+        "Who does not relay does not pay for it: the clients go to the providers themselves.",
+    ),
+];
+
+/// Writes, or compares with what is there.
+fn each_file(page: &Page, mut act: impl FnMut(&Path, &str)) {
+    let folder = Path::new(FOLDER);
+    let text = format!("{}\n", page.text.trim_end()).replace("\n\n\n", "\n\n");
+    act(&folder.join("RESULTS.md"), &text);
+    for (name, svg) in &page.charts {
+        act(&folder.join("charts").join(name), svg);
+    }
+}
+
+#[test]
+#[ignore = "writes the page of results"]
+fn bench_page() {
+    let path = std::env::var("PEGASUS_BENCH_JSON");
+    let path = path.unwrap_or_else(|_| format!("{FOLDER}/results.jsonl"));
+    let page = Page::of(&Data::read(Path::new(&path)));
+    fs::create_dir_all(format!("{FOLDER}/charts")).unwrap();
+    each_file(&page, |file, text| fs::write(file, text).unwrap());
+}
+
+#[test]
+fn the_page_of_results_is_what_its_data_give() {
+    let path = format!("{FOLDER}/results.jsonl");
+    if !Path::new(&path).exists() {
+        return eprintln!("SKIPPED: no {path}; tests/bench/regenerate makes it");
+    }
+    let data = Data::read(Path::new(&path));
+    assert!(data.of("paper").count() > 0, "results.jsonl has no figures");
+    each_file(&Page::of(&data), |file, text| {
+        let there = fs::read_to_string(file).unwrap_or_default();
+        assert!(there == text, "{}: run bench_page again", file.display());
+    });
+}
