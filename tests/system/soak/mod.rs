@@ -50,7 +50,7 @@ const ROUND: [Event; 11] =
 
 fn soak(duration: Duration, pause: Duration) {
     let mut random = Random::told();
-    let mut site = Site::start();
+    let mut site = Site::start(pause);
     // What the first clients make a process allocate is not what piles up.
     let outages = Outages::default();
     let clients = Clients::start(&site.places(), &outages);

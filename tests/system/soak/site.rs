@@ -68,7 +68,9 @@ fn provider(port: u16) -> Process {
 }
 
 impl Site {
-    pub fn start() -> Site {
+    /// A flow must outlive a freeze of this length, and ends soon after it.
+    pub fn start(freeze: Duration) -> Site {
+        let idle = freeze.as_millis() * 2 + 1000;
         let directory = Directory::new();
         let ports: Vec<u16> = free_ports(PROVIDERS as u16).collect();
         let providers = ports.iter().map(|port| provider(*port)).collect();
@@ -76,7 +78,7 @@ impl Site {
         let conf = |name: &str, own: &str, front: SocketAddr| {
             let common = format!(
                 "service_web_listen={front}\nservice_names_listen={front}/udp\n\
-                 service_names_udp_idle=2s\nredirect_wait=20s\nredirect_queue_timeout=20s\n\
+                 service_names_udp_idle={idle}ms\nredirect_wait=20s\nredirect_queue_timeout=20s\n\
                  redirect_threads=2\n"
             );
             directory.write(name, &(common + own))
