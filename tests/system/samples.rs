@@ -439,3 +439,26 @@ fn the_run_scripts() {
         serves((Ipv4Addr::LOCALHOST, port).into(), false);
     }
 }
+
+#[test]
+fn hosts_of_an_srv_record_are_offered() {
+    let (queue, directory, port) = (Queue::start(&[]), Directory::new(), free_port());
+    let mut server = tool("dnsmasq");
+    server.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"]);
+    server.args(["--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file="]);
+    server.args(["--user=", "--group=", &format!("--port={port}")]);
+    server.args(["--srv-host=_web._tcp.test,one.test,81,0,5", "--address=/one.test/10.0.0.1"]);
+    server.args(["--srv-host=_web._tcp.test,two.test,82,0,0", "--address=/two.test/10.0.0.2"]);
+    let _server = Process::start("dnsmasq", &mut server);
+    let bridge = directory.write("srv.sh", &sample("bridges/srv.sh"));
+    let programs = Path::new(path()).parent().unwrap().display();
+    let mut command = Command::new("sh");
+    command.args([&bridge, "_web._tcp.test", "web", &queue.address.to_string()]);
+    command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    command.env("DIG", format!("dig @127.0.0.1 -p {port}")).env("INTERVAL", "0.2");
+    let _bridge = Process::start("srv.sh", &mut command);
+    for (provider, tickets) in [("10.0.0.1:81", 5), ("10.0.0.2:82", 1)] {
+        let provider: SocketAddr = provider.parse().unwrap();
+        until("it is offered", || queue.status().tickets(provider) == tickets);
+    }
+}
