@@ -10,16 +10,18 @@ use super::daemon::{warn_about_limit, Daemon};
 use super::options::{options, COMMANDS};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, key, own_offers, send};
+use crate::config::places;
 use crate::config::reader::ConfigError;
 use crate::config::settings::Settings;
 use crate::config::source::{default_file, ConfigSource};
 use crate::logging;
 use crate::net::secure_link;
 use crate::os::inherit::{self, Inherited, StartContext};
-use crate::os::{cpu, keeper, loadavg, privileges, service_manager};
+use crate::os::{cpu, keeper, loadavg, privileges, sandbox, service_manager};
 use getopts::Matches;
 use log::{debug, error, info, warn, LevelFilter};
 use pegasus_core::base::service_name::ServiceName;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The version of the program.
@@ -210,7 +212,10 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         stderr_was_client: client,
         under_superserver: !starts_itself,
     };
-    let settings = match source.load() {
+    if matches!(start_context.inherited, Inherited::Handed(_)) {
+        sandbox::recall();
+    }
+    let settings = match source.load_within_sandbox() {
         Ok(settings) => settings,
         Err(errors) => return report_errors(&errors, &source, &start_context),
     };
@@ -219,10 +224,19 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     }
     // Before the first line of the log, whose thread would keep what it had.
     let restricted = if settings.runs_commands() { Ok(()) } else { privileges::restrict() };
+    let sandboxed = if starts_itself { enter_sandbox(name, &settings) } else { Ok(false) };
     logging::start(&source.log_options(&settings));
     if let Err(error) = restricted {
         // A sandbox that forbids to ask does not allow much either.
         debug!(target: "privileges", "not given up: {error}");
+    }
+    match sandboxed {
+        Ok(true) => info!(target: "privileges", "sandbox: no file but those that are named"),
+        Ok(false) if settings.sandbox && starts_itself => {
+            warn!(target: "privileges", "no sandbox: a command is configured, or this system has none");
+        }
+        Ok(false) => {}
+        Err(error) => warn!(target: "privileges", "no sandbox: {error}"),
     }
     if starts_itself {
         warn_about_limit(name, &settings);
@@ -241,6 +255,23 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         }
     }
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
+}
+
+/// Gives up the files that a daemon does not need; returns whether it did. A command that
+/// is configured needs who knows what.
+fn enter_sandbox(name: &str, settings: &Settings) -> io::Result<bool> {
+    if !settings.sandbox || settings.runs_commands() {
+        return Ok(false);
+    }
+    let mut places = places::of(settings);
+    if name == "redirect" {
+        // For an upgrade, where there is one.
+        let program = inherit::program().ok();
+        let target = program.as_ref().and_then(|program| program.canonicalize().ok());
+        let folders = [program, target].into_iter().flatten();
+        places.run = folders.filter_map(|file| Some(file.parent()?.to_path_buf())).collect();
+    }
+    sandbox::enter(places)
 }
 
 /// `-t` without a command: whether the configuration is good for all commands.

@@ -43,6 +43,11 @@ impl Files {
     }
 }
 
+/// Returns what `include=value` names in the file `from`.
+pub fn path(value: &str, from: &Path) -> PathBuf {
+    from.parent().unwrap_or(Path::new("")).join(value)
+}
+
 /// Returns the files that `include=value` means in the file `from`: that file, or in the
 /// order of their names the `*.conf` of that folder, hidden ones not. A relative path is
 /// relative to the folder of `from`. `level`: how deep `from` is, 0 for the first file.
@@ -56,7 +61,7 @@ pub fn files(value: &str, from: &Path, level: usize) -> Result<Vec<PathBuf>, Str
     if level >= LEVELS {
         return Err("too deep: an included file may include others, and these may not".into());
     }
-    let path = from.parent().unwrap_or(Path::new("")).join(value);
+    let path = path(value, from);
     let with_path = |error: std::io::Error| format!("{}: {error}", path.display());
     if !fs::metadata(&path).map_err(with_path)?.is_dir() {
         return Ok(vec![path]);

@@ -279,6 +279,20 @@ pub const SECTIONS: &[Section] = &[
                     Ok(())
                 },
             ),
+            global(
+                "sandbox",
+                "off",
+                "on: reach no file but those named here, and run nothing; needs a restart.",
+                |s, v| {
+                    s.sandbox = match v {
+                        "on" => true,
+                        "off" => false,
+                        _ => return Err("neither on nor off".into()),
+                    };
+                    Ok(())
+                },
+            )
+            .at_restart(|fresh, running| keep(&mut fresh.sandbox, &running.sandbox)),
             #[cfg(feature = "admin")]
             global(
                 "metrics_detail",

@@ -113,6 +113,7 @@ impl ConfigReader {
     /// `place`: where the file is named; empty: by `-c`.
     fn read_file(&mut self, path: &Path, place: &str, level: usize) {
         let name = path.display();
+        self.settings.read_from.push(path.to_path_buf());
         match self.files.read(path, place) {
             Ok(text) => self.read_text(path, &text, level),
             Err(why) if place.is_empty() => self.fail(format!("{name}: {why}")),
@@ -134,6 +135,8 @@ impl ConfigReader {
             // One key, however it is written.
             let key = pair.key.to_ascii_lowercase();
             if key == INCLUDE {
+                // An empty folder, too: there may be files in it next time.
+                self.settings.read_from.push(include::path(&pair.value, path));
                 match include::files(&pair.value, path, level) {
                     Ok(files) => {
                         files.iter().for_each(|file| self.read_file(file, &place, level + 1));

@@ -234,6 +234,9 @@ pub struct Settings {
     pub user: Option<String>,
     pub drain_timeout: Span,
     pub key_file: Option<PathBuf>,
+    pub sandbox: bool,
+    /// No key: the files and folders that it was read from.
+    pub read_from: Vec<PathBuf>,
     /// No key: what that file holds.
     pub keys: Arc<KeyTable>,
     pub metrics_per_provider: bool,
@@ -277,6 +280,8 @@ impl Settings {
             user: None,
             drain_timeout: Span::ZERO,
             key_file: None,
+            sandbox: false,
+            read_from: Vec::new(),
             keys: Arc::default(),
             metrics_per_provider: true,
             queue_listen: Vec::new(),

@@ -3,10 +3,11 @@
 //! Owns the rule that a bad configuration changes nothing in a running daemon.
 
 use super::keys;
+use super::places;
 use super::reader::ConfigError;
 use super::settings::Settings;
 use crate::logging::{self, LogOptions};
-use crate::os::notify;
+use crate::os::{notify, sandbox};
 use log::{error, info, warn, LevelFilter};
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +43,34 @@ impl ConfigSource {
         Ok(settings)
     }
 
+    /// Reads the configuration of a daemon that may have given up what it names.
+    ///
+    /// # Errors
+    /// Returns every mistake in it, or what needs a restart: half of a configuration is
+    /// worse than the one before.
+    pub fn load_within_sandbox(&self) -> Result<Settings, Vec<ConfigError>> {
+        let loaded = self.load();
+        if !sandbox::is_entered() {
+            return loaded;
+        }
+        // What cannot be read may be no more than out of reach.
+        let mistaken = || Settings::with_mistakes(self.file.as_deref(), &self.assignments);
+        let (settings, mut errors) = match loaded {
+            Ok(settings) => (settings, Vec::new()),
+            Err(errors) => (mistaken(), errors),
+        };
+        const LATER: &str = "needs a restart (sandbox=on)";
+        let beyond = sandbox::beyond(&places::of(&settings)).into_iter();
+        let beyond = beyond.map(|path| format!("{}: a new folder {LATER}", path.display()));
+        let command = settings.runs_commands().then(|| format!("exec: a first command {LATER}"));
+        errors.extend(beyond.chain(command).map(ConfigError));
+        if errors.is_empty() {
+            Ok(settings)
+        } else {
+            Err(errors)
+        }
+    }
+
     /// How it logs.
     pub fn log_options(&self, settings: &Settings) -> LogOptions {
         LogOptions {
@@ -75,7 +104,7 @@ impl ConfigSource {
     ) -> Option<(Settings, T)> {
         notify::reloading();
         let read = self
-            .load()
+            .load_within_sandbox()
             .map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect());
         let prepared = read.and_then(|settings| match prepare(&settings) {
             Ok(prepared) => Ok((settings, prepared)),

@@ -31,6 +31,7 @@ pub mod port_owner;
 pub mod privileges;
 pub mod process_info;
 pub mod reuseport;
+pub mod sandbox;
 pub mod service_manager;
 pub mod signal;
 #[cfg(unix)]

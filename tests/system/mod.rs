@@ -45,6 +45,7 @@ mod relay;
 mod reload;
 mod resets;
 mod samples;
+mod sandbox;
 mod secure;
 mod send;
 mod sh;

@@ -83,7 +83,7 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
     }
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
-    let mut command = Command::new(program(&name)?);
+    let mut command = Command::new(program_named(&name)?);
     command.arg0(name).args(arguments).env(VARIABLE, text);
     // SAFETY: fcntl(2) is async-signal-safe, and nothing else runs between fork
     // and exec; the numbers are those of the sockets, which live until then.
@@ -99,8 +99,16 @@ pub fn start_successor(sockets: &[(String, &Socket)], data: &[u8]) -> io::Result
     Ok(Successor { id: child.id(), child: Mutex::new(child), line, moved })
 }
 
+/// The path that this program was started by.
+///
+/// # Errors
+/// Returns the OS error.
+pub fn program() -> io::Result<PathBuf> {
+    program_named(&env::args_os().next().unwrap_or_default())
+}
+
 /// The path that this program was started by: there may be a newer one now.
-fn program(name: &OsStr) -> io::Result<PathBuf> {
+fn program_named(name: &OsStr) -> io::Result<PathBuf> {
     let path = Path::new(name);
     let candidates = if path.components().count() > 1 {
         vec![path.to_path_buf()]

@@ -8,6 +8,7 @@
 //! - `fn take() -> StartContext`: what was inherited. Called first of all.
 //! - `fn start_successor(sockets, data) -> io::Result<Successor>`: starts this program again
 //!   and leaves it these sockets.
+//! - `fn program() -> io::Result<PathBuf>`: the file that it starts then.
 //! - `struct Successor` with `id()`, `wait(Duration)`, `end()`, `send_socket(&str, &UdpSocket)`
 //!   and `end_sockets()`.
 //! - `struct Predecessor` with `read_data()`, `take_sockets()`, `report_ready()` and
@@ -23,14 +24,14 @@ mod handover;
 #[cfg(unix)]
 mod moved_sockets;
 #[cfg(unix)]
-pub use handover::{start_successor, Predecessor, Successor};
+pub use handover::{program, start_successor, Predecessor, Successor};
 #[cfg(unix)]
 pub use moved_sockets::MovedSockets;
 
 #[cfg(not(unix))]
 mod none;
 #[cfg(not(unix))]
-pub use none::{start_successor, take, MovedSockets, Predecessor, Successor};
+pub use none::{program, start_successor, take, MovedSockets, Predecessor, Successor};
 
 use super::socket::Socket;
 use std::fs::File;

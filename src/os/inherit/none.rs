@@ -4,6 +4,7 @@ use super::{Inherited, StartContext};
 use crate::os::socket::Socket;
 use std::io;
 use std::net::UdpSocket;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Nothing is ever inherited.
@@ -14,6 +15,14 @@ pub fn take() -> StartContext {
 /// Never started.
 #[derive(Debug)]
 pub enum Successor {}
+
+/// Always refused.
+///
+/// # Errors
+/// Always `Unsupported`.
+pub fn program() -> io::Result<PathBuf> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// Always refused.
 ///
