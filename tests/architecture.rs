@@ -93,6 +93,33 @@ fn the_core_is_pure() {
     assert!(place("src/core/clippy.toml").exists());
 }
 
+/// A host joins whatever the date is there: nothing that makes or judges a key, a handshake or
+/// a record can ask for it. The crates of the cipher are built without the standard library.
+#[test]
+fn no_key_knows_the_date() {
+    for file in [
+        "src/net/noise.rs",
+        "src/net/secure_link.rs",
+        "src/config/key_file.rs",
+        "src/command/key.rs",
+        "src/command/queue/link.rs",
+        "src/command/queue/security.rs",
+        "src/core/protocol/record.rs",
+        "src/core/protocol/peer_key.rs",
+        "src/core/queue/ticket_queue/authority.rs",
+    ] {
+        let text = read(file);
+        for clock in ["SystemTime", "UNIX_EPOCH", "unix_time", "clock_gettime", "libc::time"] {
+            assert!(!text.contains(clock), "{file}: {clock}");
+        }
+    }
+    let manifest = read("Cargo.toml");
+    for library in ["noise-protocol", "orion"] {
+        let line = manifest.lines().find(|line| line.starts_with(&format!("{library} =")));
+        assert!(line.unwrap().contains("default-features = false"), "{library}");
+    }
+}
+
 /// Rust text without comments, the contents of strings, and unit tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();

@@ -107,3 +107,35 @@ fn snow_is_understood() {
     let length = other.read_message(&sealed(&mut client, b"to snow"), &mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"to snow");
 }
+
+/// `cargo test --release --lib handshakes_a_second -- --ignored --nocapture`, and the same
+/// with `--profile small`.
+#[test]
+#[ignore = "a benchmark: a second each"]
+fn handshakes_a_second() {
+    use std::time::{Duration, Instant};
+    let rate = |what: &str, mut once: Box<dyn FnMut()>| {
+        let (start, mut count) = (Instant::now(), 0u32);
+        while start.elapsed() < Duration::from_secs(1) {
+            once();
+            count += 1;
+        }
+        let took = start.elapsed().as_micros() / u128::from(count);
+        println!("{what}: {count} a second, {took} microseconds");
+    };
+    let (_, message) = Initiator::start(PROLOGUE, &SECRET).unwrap();
+    let once = || {
+        std::hint::black_box(pair());
+    };
+    rate("both sides", Box::new(once));
+    let once = move || {
+        std::hint::black_box(respond(PROLOGUE, &[SECRET], &message));
+    };
+    rate("the queue's", Box::new(once));
+    let (mut client, mut server) = pair();
+    let once = move || {
+        let mut plain = Vec::new();
+        server.open(&sealed(&mut client, b"pegasus://b/next?id=7\n"), &mut plain).unwrap();
+    };
+    rate("a message, sealed and opened", Box::new(once));
+}
