@@ -102,7 +102,7 @@ fn a_peer_that_asks_without_end_delays_nobody_to_its_end() {
 
 #[test]
 fn the_source_with_by_far_the_most_connections_makes_room() {
-    let mut queue = Queue::start(&["queue_connections_max=60", "log_level=debug"]);
+    let mut queue = Queue::start(&["queue_connections_max=60"]);
     let mut greedy: Vec<ControlConnection> = (0..60).map(|_| queue.connect()).collect();
     for line in &mut greedy {
         assert_eq!(line.ask("next"), "error no-ticket");
@@ -112,7 +112,7 @@ fn the_source_with_by_far_the_most_connections_makes_room() {
         assert_eq!(newcomer.ask("next"), "error no-ticket", "newcomer {number}");
     }
     assert_eq!(greedy[0].ask("next"), "error no-ticket", "its older ones stay");
-    queue.says(&["at most", "MiB"]);
+    queue.says(&["bounds connections=60", "MiB"]);
 }
 
 #[test]
