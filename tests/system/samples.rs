@@ -450,15 +450,61 @@ fn hosts_of_an_srv_record_are_offered() {
     server.args(["--srv-host=_web._tcp.test,one.test,81,0,5", "--address=/one.test/10.0.0.1"]);
     server.args(["--srv-host=_web._tcp.test,two.test,82,0,0", "--address=/two.test/10.0.0.2"]);
     let _server = Process::start("dnsmasq", &mut server);
-    let bridge = directory.write("srv.sh", &sample("bridges/srv.sh"));
+    let asks = ("DIG", format!("dig @127.0.0.1 -p {port}"));
+    let offered = [("10.0.0.1:81", 5), ("10.0.0.2:82", 1)];
+    bridge_offers("srv.sh", "_web._tcp.test", &asks, &queue, &directory, &offered);
+}
+
+/// Runs a bridge that asks by the command in this environment variable.
+fn bridge_offers(
+    name: &str,
+    source: &str,
+    (variable, asks): &(&str, String),
+    queue: &Queue,
+    directory: &Directory,
+    offered: &[(&str, u64)],
+) {
+    let bridge = directory.write(name, &sample(&format!("bridges/{name}")));
     let programs = Path::new(path()).parent().unwrap().display();
     let mut command = Command::new("sh");
-    command.args([&bridge, "_web._tcp.test", "web", &queue.address.to_string()]);
+    command.args([&bridge, source, "web", &queue.address.to_string()]);
     command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
-    command.env("DIG", format!("dig @127.0.0.1 -p {port}")).env("INTERVAL", "0.2");
-    let _bridge = Process::start("srv.sh", &mut command);
-    for (provider, tickets) in [("10.0.0.1:81", 5), ("10.0.0.2:82", 1)] {
+    command.env(variable, asks).env("INTERVAL", "0.2");
+    let _bridge = Process::start(name, &mut command);
+    for (provider, tickets) in offered {
         let provider: SocketAddr = provider.parse().unwrap();
-        until("it is offered", || queue.status().tickets(provider) == tickets);
+        until("it is offered", || queue.status().tickets(provider) == *tickets);
+    }
+    assert_eq!(queue.status().providers().count(), offered.len());
+}
+
+#[test]
+fn healthy_instances_of_consul_and_ready_pods_are_offered() {
+    if installed("jq").is_none() {
+        return skipped("jq");
+    }
+    // What the two answer, cut down to what is read.
+    let consul = r#"[
+        {"Node": {"Address": "10.0.0.1"},
+         "Service": {"Address": "", "Port": 81, "Weights": {"Passing": 5}}},
+        {"Node": {"Address": "10.0.0.9"}, "Service": {"Address": "10.0.0.2", "Port": 82}},
+        {"Node": {"Address": "10.0.0.9"}, "Service": {"Address": "fd00::3", "Port": 83}}]"#;
+    let kubernetes = r#"{"items": [{"ports": [{"name": "http", "port": 81}], "endpoints": [
+        {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
+        {"addresses": ["10.0.0.2"], "conditions": {"ready": false}}]}]}"#;
+    for (name, variable, answer, offered) in [
+        (
+            "consul.sh",
+            "GET",
+            consul,
+            &[("10.0.0.1:81", 5), ("10.0.0.2:82", 1), ("[fd00::3]:83", 1)][..],
+        ),
+        ("endpointslices.sh", "KUBECTL", kubernetes, &[("10.0.0.1:81", 1)][..]),
+    ] {
+        let (queue, directory) = (Queue::start(&[]), Directory::new());
+        let answer = directory.write("answer", answer);
+        let asks = directory.write("ask", &format!("cat {answer}\n"));
+        let asks = (variable, format!("sh {asks}"));
+        bridge_offers(name, "web", &asks, &queue, &directory, offered);
     }
 }
