@@ -14,7 +14,7 @@ use std::io;
 
 /// Always the same, so that many checks are one service of a queue.
 const SERVICE: &str = "pegasus-check";
-/// Nobody connects to it.
+/// No client connects to it.
 const PROVIDER: &str = ":9";
 const TICKET: &str = "ticket?service=pegasus-check&provider=:9&tickets=1&capacity=1&lease=5s";
 

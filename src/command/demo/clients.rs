@@ -92,7 +92,7 @@ impl Shared {
                 self.visit(address);
             }
             self.running[number].store(false, Ordering::SeqCst);
-            // It may be wanted again, by somebody who saw it run.
+            // It may be wanted again, by a user that saw it run.
             if !is_wanted() || self.running[number].swap(true, Ordering::SeqCst) {
                 return;
             }

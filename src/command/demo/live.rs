@@ -73,7 +73,7 @@ pub fn run(cluster: Cluster) -> io::Result<i32> {
         let Seen { answered, failed, longest } = clients.seen();
         print_line(format_args!(
             "\nIn {} s: {answered} requests answered, {failed} failed; the longest took {}.\n\
-             Nobody configured a weight: the providers' tickets led the clients.",
+             No weight was configured: the providers' tickets led the clients.",
             start.elapsed().as_secs(),
             in_seconds(longest)
         ));

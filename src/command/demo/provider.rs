@@ -65,7 +65,7 @@ impl Provider {
                     break;
                 }
             }
-            // Whoever came before the end is served.
+            // A client that came before the end is served.
             let _ = listener.set_nonblocking(true);
             while let Ok((stream, _)) = listener.accept() {
                 let _ = stream.set_nonblocking(false);

@@ -30,7 +30,7 @@ const LINGER_TIMEOUT: Span = Span::from_secs(1);
 const NAME_BYTES_MAX: usize = 64;
 const LINGER_BYTES_MAX: usize = 4096;
 
-/// Whom a connection asks about.
+/// Which service a connection asks about.
 enum Question {
     /// Its name is not whole yet. From this moment on it is the first service.
     Named(Vec<u8>, Moment),
@@ -148,7 +148,7 @@ impl Agent {
         }
     }
 
-    /// Whether somebody is expected who has not heard yet that this host drains.
+    /// Whether an agent check is expected that has not heard yet that this host drains.
     pub fn is_expected(&self, now: Moment) -> bool {
         self.askers.are_expected(now)
     }
@@ -227,7 +227,7 @@ impl Connection {
                     let name = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
                     let name = String::from_utf8_lossy(name).trim().to_string();
                     if name.is_empty() {
-                        // Whoever says nothing means the first service, from now on.
+                        // A connection that says nothing means the first service, from now on.
                         self.question = Question::Named(Vec::new(), Moment::ZERO);
                     } else {
                         self.question = Question::Known(ServiceName::typed(&name).ok());

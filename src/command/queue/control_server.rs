@@ -44,7 +44,7 @@ const READS_MAX: usize = 4;
 const SLICE: Span = Span::from_millis(1);
 /// When all requests of a turn took so long, each further connection gets one.
 const TURN_MAX: Span = Span::from_millis(5);
-/// Bytes that peers have not read. Beyond it nobody gets a status, the only long answer.
+/// Bytes that peers have not read. Beyond it no peer gets a status, the only long answer.
 const UNREAD_MAX: usize = 64 << 20;
 const BUFFER_BYTES: usize = 16 * 1024;
 

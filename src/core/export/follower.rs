@@ -18,7 +18,7 @@ pub struct Follower {
     plan: Option<Plan>,
     /// No transaction before.
     next: Moment,
-    /// Until then nobody is gone because the queue does not know it.
+    /// Until then no provider is gone because the queue does not know it.
     lenient_until: Moment,
     away: bool,
 }

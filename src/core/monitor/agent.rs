@@ -90,7 +90,7 @@ impl Askers {
         }
     }
 
-    /// Whether somebody is expected to ask who was not told that the service is drained.
+    /// Whether an asker is expected that was not told that the service is drained.
     pub fn are_expected(&self, now: Moment) -> bool {
         self.0.values().any(|asker| !asker.drained && now < asker.comes_until())
     }

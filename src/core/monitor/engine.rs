@@ -1,7 +1,7 @@
 //! The weight of a provider whose clients an engine leads.
 //!
 //! Owns the load of the host as its services feel it, and the weight that follows. An
-//! engine leads clients in proportion to the weights, and tells nobody how they fare. So
+//! engine leads clients in proportion to the weights, and does not tell how they fare. So
 //! each provider compares what it gets with what that costs it: its part of the weights
 //! over its load is what it could take, in a unit that all providers share. Each moves its
 //! weight there a part of the way, until all are equally loaded. Reads nothing itself.
@@ -184,7 +184,7 @@ mod tests {
         about(look(&sample(1.0, 1.0, 0.25), Some((0.25, 1.0))), 0.4);
         // It has a CPU of its own among four.
         about(look(&sample(4.0, 0.5, 0.0), Some((1.0, 1.0))), 1.0 / 3.0);
-        // Nobody but others.
+        // Only others.
         about(look(&sample(1.0, 1.0, 3.0), Some((0.0, 4.0))), 0.0);
         // Without knowledge of whose the tasks are, the host is full.
         about(look(&sample(1.0, 1.0, 0.25), None), 1.0);

@@ -93,7 +93,7 @@ pub enum Mode {
     Slots,
     /// Grants simply spend tickets, as in the paper.
     Paper,
-    /// Nobody asks for grants: another engine leads the clients by the weights.
+    /// No grants are asked for: another engine leads the clients by the weights.
     Engine,
 }
 

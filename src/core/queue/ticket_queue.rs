@@ -39,7 +39,7 @@ const IDS_PLENTY: usize = IDS_ALL_MAX / 2;
 /// Deadlines that are handled, and requests of a connection that is gone that are ended,
 /// in one turn: a millisecond or two.
 const WORK_PER_TURN: usize = 1024;
-/// Services for which requests wait and which nobody offers.
+/// Services for which requests wait and which no provider offers.
 const UNOFFERED_MAX: usize = 64;
 /// How often providers whose lease ended are looked for.
 const SWEEP: Span = Span::from_secs(1);
@@ -87,7 +87,7 @@ impl ServiceState {
         }
     }
 
-    /// Whether an engine alone leads the clients: nobody asks this queue.
+    /// Whether an engine alone leads the clients: none ask this queue.
     fn is_only_exported(&self, now: Moment) -> bool {
         now < self.exported_until && self.asked_at.is_none_or(|at| now.since(at) >= ASKED_MEMORY)
     }

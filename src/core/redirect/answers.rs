@@ -23,7 +23,7 @@ use std::net::IpAddr;
 
 /// How old the list of a service's providers may be.
 const LIST_AGE_MAX: Span = Span::from_millis(250);
-/// How often a ticket is asked for while questions wait for one. Whoever waits at the queue
+/// How often a ticket is asked for while questions wait for one. What waits at the queue
 /// without an id would hold up all answers behind its own.
 const RETRY_INTERVAL: Span = Span::from_millis(100);
 
@@ -341,7 +341,7 @@ impl Answerer {
         let was_first = std::mem::take(&mut self.service(name).line_asked);
         match reply {
             Reply::Provider { provider, .. } => {
-                // Whoever asked may be gone: the next one is served.
+                // The asker may be gone: the next one is served.
                 let key = self.questions.contains_key(&key).then_some(key);
                 let key = key.or_else(|| self.service(name).line.pop_front());
                 if let Some(key) = key {

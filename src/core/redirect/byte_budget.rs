@@ -1,6 +1,6 @@
 //! How much more each source may be sent than it sent itself.
 //!
-//! The source of a datagram may be forged (BCP 38), so that answers hit somebody who asked
+//! The source of a datagram may be forged (BCP 38), so that answers hit a host that asked
 //! nothing. An answer that is no longer than its question gains an attacker nothing; what
 //! longer ones have more is limited for each source. Owns the balances, of which there are
 //! at most [`SOURCES_MAX`]: while they are all in use, others have nothing to spend.

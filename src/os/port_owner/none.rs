@@ -3,7 +3,7 @@
 use super::PortOwner;
 use std::net::SocketAddr;
 
-/// Nobody is known.
+/// No owner is known.
 pub fn of(_socket: SocketAddr, _datagrams: bool) -> Option<PortOwner> {
     None
 }

@@ -171,7 +171,7 @@ impl Question {
                 return Err(RCODE::BADVERS);
             }
         }
-        // Other classes have no names here, and nobody gets a whole zone.
+        // Other classes have no names here, and no one gets a whole zone.
         let is_transfer = [QTYPE::IXFR, QTYPE::AXFR].map(u16::from).contains(&type_number);
         if class != CLASS::IN as u16 || is_transfer {
             return Err(RCODE::Refused);

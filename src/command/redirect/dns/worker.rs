@@ -125,7 +125,7 @@ pub struct DnsWorker {
     names: NameTable,
     services: HashMap<ServiceName, ServiceAnswers>,
     datagrams: Vec<DatagramSocket>,
-    /// Another process reads the sockets, or nobody.
+    /// Another process reads the sockets, or none.
     deaf: bool,
     listeners: Listeners<()>,
     connections: Slab<Connection>,
@@ -381,7 +381,7 @@ impl DnsWorker {
             };
             connection.waiting += 1;
             if let Received::Nothing = next {
-                // Whoever sends answers here speaks something else.
+                // A peer that sends answers here speaks something else.
                 return drop(self.connections.remove(key));
             }
             self.handle(next, Way::Connection(key, from), now);

@@ -1,7 +1,7 @@
 //! What one source may take of what all share.
 //!
-//! Owns the shares of providers, of waiting requests and of ids. A source is what one host can choose its
-//! address from. Knows no socket.
+//! Owns the shares of providers, of waiting requests and of ids. A source is what one host
+//! can choose its address from. Knows no socket.
 
 use super::{
     ConnectionState, PendingNext, ProviderEvent, QueueOptions, RequestState, TicketQueue,
@@ -128,7 +128,7 @@ impl TicketQueue {
         if conn.requests.len() >= IDS_MAX || self.ids >= IDS_ALL_MAX {
             return true;
         }
-        // While there are plenty, nobody has to be counted.
+        // While there are plenty, no source has to be counted.
         let source = host_network(conn.peer);
         self.ids >= IDS_PLENTY && {
             let same = self.connections_by_slot.iter().flatten();

@@ -45,7 +45,7 @@ const LOOK_PAUSE: Span = Span::from_millis(1);
 
 /// A search for the waiting request to be served.
 struct Look {
-    /// Whether there is a candidate for one that avoids nobody: counted or not, patient or not.
+    /// Whether there is a candidate for one that avoids none: counted or not, patient or not.
     suits: [[bool; 2]; 2],
     from: usize,
     seen: usize,

@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Offer {
     provider: Provider,
-    /// Tickets that nobody has yet.
+    /// Tickets that are still free.
     free: u32,
 }
 
