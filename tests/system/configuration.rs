@@ -74,7 +74,7 @@ fn included_files_are_read_and_mistakes_in_them_are_placed() {
         format!("{conf}:4: include=nowhere: {folder}: "),
     ];
     // The path of a relative include is as it is written.
-    let err = err.replace("conf.d/../", "");
+    let err = err.replace('\\', "/").replace("conf.d/../", "");
     let lines: Vec<&str> = err.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{err}");
     for (line, expected) in lines.iter().zip(&expected) {

@@ -8,8 +8,11 @@
 //!   come by lines only. Whatever ends the process puts the terminal back.
 //! - `fn restore()`: puts the terminal back; twice does no harm.
 
-#[cfg_attr(unix, path = "termios.rs")]
+// On MIPS the libc crate asks for tcgetattr(3) of one version of glibc, and a static glibc
+// has no versions.
+#[cfg_attr(all(unix, not(all(target_arch = "mips", target_env = "gnu"))), path = "termios.rs")]
 #[cfg_attr(windows, path = "console.rs")]
+#[cfg_attr(all(target_arch = "mips", target_env = "gnu"), path = "none.rs")]
 #[cfg_attr(not(any(unix, windows)), path = "none.rs")]
 mod mechanism;
 
