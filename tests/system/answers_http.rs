@@ -5,7 +5,7 @@ use crate::support::pegasus::{closed_address, Balancer, Queue, Redirect};
 use crate::support::provider::Provider;
 use crate::support::random::Random;
 use crate::support::socket::connect;
-use crate::support::{output, tool, until, PATIENCE};
+use crate::support::{output, tool, until, Directory, PATIENCE};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
@@ -62,10 +62,11 @@ fn a_client_goes_where_it_is_led_with_its_method_path_and_query() {
     let line = balancer.redirect.closed(&["outcome=complete", "sent="]);
     assert!(line.contains(&format!("provider={}", provider.address)), "{line}");
     // A body that is still on its way does not destroy the answer.
+    let directory = Directory::new();
+    let body = directory.write("body", &"x".repeat(1 << 20));
     let big = tool("curl")
-        .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--data-binary", "@-", &url])
-        .args(["-H", "Expect:"])
-        .stdin(std::fs::File::open(crate::support::pegasus::path()).unwrap())
+        .args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "--data-binary"])
+        .args([&format!("@{body}"), &url, "-H", "Expect:"])
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&big.stdout).starts_with("307"), "{big:?}");
