@@ -469,7 +469,7 @@ pub const SECTIONS: &[Section] = &[
                 "redirect_wait",
                 "1s",
                 "How long a client may wait for a ticket; 0: not at all.",
-                |s, v| parse_into(&mut s.redirect.wait, v),
+                |s, v| parse_into(&mut s.redirect.wait.usual, v),
             ),
             global(
                 "redirect_stock",

@@ -4,6 +4,7 @@ use super::settings::{QueueLocation, ServiceSettings, Settings};
 use pegasus_core::monitor::monitor::{MonitorOptions, ServiceOptions};
 use pegasus_core::queue::ticket_queue::QueueOptions;
 use pegasus_core::redirect::redirector::{PrefetchSize, RedirectOptions};
+use pegasus_core::redirect::ticket_wait::TicketWait;
 
 impl Settings {
     /// Returns the options of a redirector. Services whose scheduler looks at the client,
@@ -20,14 +21,9 @@ impl Settings {
             (PrefetchSize::Auto, QueueLocation::Embedded) => PrefetchSize::Fixed(0),
             (size, _) => size,
         };
-        let service_waits =
-            self.services.iter().filter_map(|service| Some((service.name, service.wait?)));
-        RedirectOptions {
-            prefetch,
-            by_client,
-            service_waits: service_waits.collect(),
-            ..self.redirect.clone()
-        }
+        let own = self.services.iter().filter_map(|service| Some((service.name, service.wait?)));
+        let wait = TicketWait { own: own.collect(), ..self.redirect.wait };
+        RedirectOptions { prefetch, by_client, wait, ..self.redirect.clone() }
     }
 
     /// Returns the options of a ticket queue.

@@ -329,15 +329,15 @@ mod tests {
         .unwrap();
         assert_eq!(settings.queue_listen.len(), 2);
         assert_eq!(settings.queue.scheduler.to_string(), "round-robin");
-        assert!(settings.redirect.wait.is_zero());
+        assert!(settings.redirect.wait.usual.is_zero());
         let app = settings.service("my-app".parse().unwrap()).unwrap();
         assert_eq!(
             (app.rise, app.effective_check(), app.listen.len()),
             (3, Some(Check::Tcp(Some(80))), 2)
         );
         let options = settings.redirect_options();
-        assert_eq!(options.wait_of("my-app".parse().unwrap()), Span::from_secs(30));
-        assert!(options.wait_of("web".parse().unwrap()).is_zero());
+        assert_eq!(options.wait.of("my-app".parse().unwrap()), Span::from_secs(30));
+        assert!(options.wait.of("web".parse().unwrap()).is_zero());
         assert_eq!(
             settings.offered().iter().map(|service| service.name.as_str()).collect::<Vec<_>>(),
             ["my-app"]
@@ -437,8 +437,8 @@ mod tests {
     fn the_command_line_wins() {
         let settings =
             Settings::load(None, &["redirect_wait=2s".into(), "redirect_wait=3s".into()]).unwrap();
-        assert_eq!(settings.redirect.wait, Span::from_secs(3));
+        assert_eq!(settings.redirect.wait.usual, Span::from_secs(3));
         assert!(Settings::load(None, &["redirect_wait".into()]).is_err());
-        assert_eq!(Settings::load(None, &[]).unwrap().redirect.wait, Span::from_secs(1));
+        assert_eq!(Settings::load(None, &[]).unwrap().redirect.wait.usual, Span::from_secs(1));
     }
 }

@@ -311,7 +311,7 @@ impl World {
     fn redirect_options(&mut self) -> RedirectOptions {
         let wait = [0, 300, 1000, 2000][self.random.below(4)];
         RedirectOptions {
-            wait: Span::from_millis(wait),
+            wait: Span::from_millis(wait).into(),
             tries: 1 + self.random.below(4) as u32,
             ..Default::default()
         }

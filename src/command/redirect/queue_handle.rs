@@ -11,6 +11,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::peer_key::KeyRole;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::protocol::requester::Matched;
+use pegasus_core::redirect::redirector::RedirectOptions;
 use std::collections::VecDeque;
 
 /// What an answer in order is for.
@@ -61,7 +62,8 @@ impl EmbeddedQueue {
 
 /// A queue that is silent for longer than any answer may take is lost.
 pub fn silence_max(settings: &Settings) -> Span {
-    settings.redirect.queue_timeout + settings.redirect.wait + Span::from_millis(100)
+    let RedirectOptions { wait, queue_timeout, .. } = settings.redirect_options();
+    queue_timeout + wait.longest() + Span::from_millis(100)
 }
 
 impl QueueHandle {
@@ -136,5 +138,21 @@ impl QueueHandle {
             QueueHandle::Remote(connection) => connection.is_flushed(),
             QueueHandle::Embedded(_) => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_may_be_silent_for_the_longest_wait_of_a_service() {
+        let silence = |assignments: &[&str]| {
+            let assignments: Vec<String> = assignments.iter().map(ToString::to_string).collect();
+            silence_max(&Settings::load(None, &assignments).unwrap())
+        };
+        assert!(silence(&["redirect_wait=7s"]) > Span::from_secs(7));
+        let own = ["redirect_queue_timeout=1s", "service_llm_wait=30s"];
+        assert!(silence(&own) > Span::from_secs(30));
     }
 }

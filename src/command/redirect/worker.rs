@@ -36,8 +36,8 @@ use std::sync::Arc;
 
 /// How long clients that are told where to go may wait.
 fn answer_options(settings: &Settings) -> AnswerOptions {
-    let RedirectOptions { wait, service_waits, queue_timeout, .. } = settings.redirect_options();
-    AnswerOptions { wait, service_waits, queue_timeout }
+    let RedirectOptions { wait, queue_timeout, .. } = settings.redirect_options();
+    AnswerOptions { wait, queue_timeout }
 }
 
 /// What a socket of a worker is for.
@@ -163,10 +163,9 @@ impl WorkerBase {
 
     /// No client that is told where to go waits for longer than this.
     pub fn limit_answers(&mut self, within: Span, now: Moment) {
-        let mut options = answer_options(&self.settings);
-        let AnswerOptions { wait, service_waits, queue_timeout } = &mut options;
-        let waits = service_waits.iter_mut().map(|(_, wait)| wait);
-        waits.chain([wait, queue_timeout]).for_each(|span| *span = (*span).min(within));
+        let AnswerOptions { wait, queue_timeout } = answer_options(&self.settings);
+        let options =
+            AnswerOptions { wait: wait.at_most(within), queue_timeout: queue_timeout.min(within) };
         self.answerer.handle_input(Input::Reconfigure(options), now);
     }
 

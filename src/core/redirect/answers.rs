@@ -192,7 +192,7 @@ impl Answerer {
         wanted: Wanted,
         now: Moment,
     ) {
-        let wait = self.options.wait_of(service);
+        let wait = self.options.wait.of(service);
         let wait_until = now + wait;
         let give_up = now + self.options.queue_timeout.max(wait);
         let state = State::AwaitsQueue;

@@ -8,3 +8,4 @@ pub mod name_table;
 pub mod redirector;
 mod resend_buffer;
 pub mod source_limit;
+pub mod ticket_wait;

@@ -308,7 +308,7 @@ impl Redirector {
         let (id, connection) = (self.new_id(), self.connection);
         let Some(number) = self.client(key).map(|client| client.service) else { return };
         let service = self.service_at(number);
-        let longest = self.options.wait_of(service);
+        let longest = self.options.wait.of(service);
         let Some(client) = self.client(key) else { return };
         if client.wait_deadline == Moment::NEVER {
             client.wait_deadline = now + longest;

@@ -7,6 +7,7 @@ use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::Request;
+use crate::redirect::ticket_wait::TicketWait;
 use std::net::{IpAddr, SocketAddr};
 
 /// The most providers in an answer.
@@ -15,20 +16,10 @@ pub const PROVIDERS_MAX: usize = 8;
 /// What an operator chooses.
 #[derive(Clone, Debug)]
 pub struct AnswerOptions {
-    /// How long a question may wait for a ticket; none: not at all.
-    pub wait: Span,
-    /// Services whose questions may wait for another time.
-    pub service_waits: Vec<(ServiceName, Span)>,
+    /// How long a question may wait for a ticket.
+    pub wait: TicketWait,
     /// How long it may wait for a queue that cannot be reached or does not answer.
     pub queue_timeout: Span,
-}
-
-impl AnswerOptions {
-    /// How long a question for this service may wait for a ticket.
-    pub fn wait_of(&self, service: ServiceName) -> Span {
-        let own = self.service_waits.iter().find(|(name, _)| *name == service);
-        own.map_or(self.wait, |(_, wait)| *wait)
-    }
 }
 
 /// What a question wants.

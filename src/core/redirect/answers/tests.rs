@@ -20,11 +20,8 @@ struct Desk {
 
 impl Desk {
     fn new() -> Desk {
-        let options = AnswerOptions {
-            wait: Span::from_secs(1),
-            service_waits: Vec::new(),
-            queue_timeout: Span::from_secs(2),
-        };
+        let options =
+            AnswerOptions { wait: Span::from_secs(1).into(), queue_timeout: Span::from_secs(2) };
         Desk { answerer: Answerer::new(options), slab: Slab::default() }
     }
 

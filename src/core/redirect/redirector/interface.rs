@@ -8,6 +8,7 @@ use crate::base::slab::Key;
 use crate::base::time::Span;
 use crate::protocol::reply::Reply;
 use crate::protocol::request::{Request, RequestResult};
+use crate::redirect::ticket_wait::TicketWait;
 use std::net::SocketAddr;
 
 /// How many tickets of a service are asked for before clients come for them.
@@ -22,10 +23,8 @@ pub enum PrefetchSize {
 /// What an operator chooses.
 #[derive(Clone, Debug)]
 pub struct RedirectOptions {
-    /// How long a client may wait for a ticket; none: not at all.
-    pub wait: Span,
-    /// Services whose clients may wait for another time.
-    pub service_waits: Vec<(ServiceName, Span)>,
+    /// How long a client may wait for a ticket.
+    pub wait: TicketWait,
     /// How long clients wait for a queue that cannot be reached.
     pub queue_timeout: Span,
     /// Providers to try for one client.
@@ -41,22 +40,13 @@ pub struct RedirectOptions {
 impl Default for RedirectOptions {
     fn default() -> Self {
         RedirectOptions {
-            wait: Span::from_secs(1),
-            service_waits: Vec::new(),
+            wait: Span::from_secs(1).into(),
             queue_timeout: Span::from_secs(5),
             tries: 4,
             connect_timeout: Span::from_secs(3),
             prefetch: PrefetchSize::Fixed(0),
             by_client: Vec::new(),
         }
-    }
-}
-
-impl RedirectOptions {
-    /// How long a client of this service may wait for a ticket.
-    pub fn wait_of(&self, service: ServiceName) -> Span {
-        let own = self.service_waits.iter().find(|(name, _)| *name == service);
-        own.map_or(self.wait, |(_, wait)| *wait)
     }
 }
 

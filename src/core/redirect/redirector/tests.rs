@@ -9,6 +9,7 @@
 
 use super::*;
 use crate::base::slab::Slab;
+use crate::redirect::ticket_wait::TicketWait;
 
 struct Story {
     redirector: Redirector,
@@ -431,7 +432,7 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 fn places_asked_ahead_are_not_what_a_client_lacks() {
     let mut story = Story::new(RedirectOptions {
         prefetch: PrefetchSize::Fixed(2),
-        wait: Span::ZERO,
+        wait: Span::ZERO.into(),
         ..RedirectOptions::default()
     });
     let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
@@ -480,8 +481,9 @@ fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_al
 
 #[test]
 fn a_service_may_have_a_wait_of_its_own() {
-    let service_waits = vec![("web".parse().unwrap(), Span::from_secs(3))];
-    let options = RedirectOptions { wait: Span::ZERO, service_waits, ..Default::default() };
+    let own = vec![("web".parse().unwrap(), Span::from_secs(3))];
+    let wait = TicketWait { usual: Span::ZERO, own };
+    let options = RedirectOptions { wait, ..Default::default() };
     Story::new(options).tell("0s up\n 0s a arrived => say pegasus://b/next?wait=3s&id=1");
 }
 
