@@ -11,8 +11,9 @@ use crate::net::listeners::{Accepted, Listeners};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use pegasus_core::base::quota::Quota;
 use pegasus_core::base::slab::{Key, Slab};
-use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::state_machine::NoStateMachine;
 use pegasus_core::base::time::{Moment, Span};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -54,23 +55,6 @@ struct Connection {
     number: u64,
 }
 
-/// There is nothing to decide.
-pub struct NoStateMachine;
-
-impl StateMachine for NoStateMachine {
-    type Input = ();
-    type Output = ();
-
-    fn handle_input(&mut self, (): (), _: Moment) {}
-    fn handle_timeout(&mut self, _: Moment) {}
-    fn next_timeout(&self) -> Option<Moment> {
-        None
-    }
-    fn poll_output(&mut self) -> Option<()> {
-        None
-    }
-}
-
 /// See the file's head.
 pub struct AdminServer {
     pub(super) listeners: Listeners<()>,
@@ -79,9 +63,7 @@ pub struct AdminServer {
     unfinished: Vec<Key>,
     content: Content,
     arrivals: u64,
-    /// The second that is counted, and how many more it takes in.
-    second: Moment,
-    left_in_second: u32,
+    accepted: Quota,
     ending: bool,
 }
 
@@ -127,24 +109,12 @@ impl Handler for AdminServer {
 
     fn next_timeout(&self) -> Option<Moment> {
         let deadlines = self.connections.iter().map(|(_, connection)| connection.deadline);
-        let paused = (self.left_in_second == 0).then_some(self.second + Span::from_secs(1));
-        deadlines
-            .chain(self.listeners.next_timeout())
-            .chain(paused)
-            .chain([self.content.next_sample()])
-            .min()
+        deadlines.chain(self.listeners.next_timeout()).chain([self.content.next_sample()]).min()
     }
 
     fn end_turn(&mut self, _: &mut NoStateMachine, cx: &mut Context) -> bool {
-        if cx.now.since(self.second) >= Span::from_secs(1) {
-            (self.second, self.left_in_second) = (cx.now, ACCEPTED_PER_SECOND);
-        }
-        let left = &mut self.left_in_second;
-        let acquire = || {
-            *left = left.checked_sub(1)?;
-            Some(())
-        };
-        for accepted in self.listeners.accept(cx, acquire) {
+        let now = cx.now;
+        for accepted in self.listeners.accept(cx, || self.accepted.take(now)) {
             match accepted {
                 Accepted::Client { stream, .. } => self.admit(stream, cx),
                 Accepted::OutOfSockets(error) => {
@@ -168,8 +138,7 @@ impl AdminServer {
             unfinished: Vec::new(),
             content,
             arrivals: 0,
-            second: Moment::ZERO,
-            left_in_second: ACCEPTED_PER_SECOND,
+            accepted: Quota::per_second(ACCEPTED_PER_SECOND),
             ending: false,
         }
     }

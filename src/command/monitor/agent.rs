@@ -10,6 +10,7 @@ use crate::net::listeners::{Accepted, Listeners};
 use log::{info, warn};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
+use pegasus_core::base::quota::Quota;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
 use pegasus_core::base::time::{Moment, Span};
@@ -50,15 +51,25 @@ struct Connection {
 }
 
 /// See the file's head.
-#[derive(Default)]
 pub struct Agent {
     listeners: Listeners<()>,
     connections: Slab<Connection>,
     askers: Askers,
     arrivals: u64,
-    /// The second that is counted, and how many more it takes in.
-    second: Moment,
-    left_in_second: u32,
+    accepted: Quota,
+}
+
+impl Default for Agent {
+    /// One that nothing can ask.
+    fn default() -> Agent {
+        Agent {
+            listeners: Listeners::default(),
+            connections: Slab::default(),
+            askers: Askers::default(),
+            arrivals: 0,
+            accepted: Quota::per_second(ACCEPTED_PER_SECOND),
+        }
+    }
 }
 
 /// Tokens from here on are the agent's: even ones are connections, odd ones listeners.
@@ -107,9 +118,7 @@ impl Agent {
             Question::Named(_, until) => until.min(connection.deadline),
             _ => connection.deadline,
         };
-        let paused = (self.is_used() && self.left_in_second == 0)
-            .then_some(self.second + Span::from_secs(1));
-        self.connections.iter().map(due).chain(paused).chain(self.listeners.next_timeout()).min()
+        self.connections.iter().map(due).chain(self.listeners.next_timeout()).min()
     }
 
     /// Takes connections in and answers those that can be answered. `services` are those
@@ -154,15 +163,8 @@ impl Agent {
     }
 
     fn accept(&mut self, cx: &mut Context) {
-        if cx.now.since(self.second) >= Span::from_secs(1) {
-            (self.second, self.left_in_second) = (cx.now, ACCEPTED_PER_SECOND);
-        }
-        let left = &mut self.left_in_second;
-        let acquire = || {
-            *left = left.checked_sub(1)?;
-            Some(())
-        };
-        for accepted in self.listeners.accept(cx, acquire) {
+        let now = cx.now;
+        for accepted in self.listeners.accept(cx, || self.accepted.take(now)) {
             match accepted {
                 Accepted::Client { stream, from, .. } => self.admit(stream, from.ip(), cx),
                 Accepted::OutOfSockets(error) => {

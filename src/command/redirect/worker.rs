@@ -21,7 +21,7 @@ use mio::event::Event;
 use mio::Token;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::Key;
-use pegasus_core::base::state_machine::StateMachine;
+use pegasus_core::base::state_machine::{NoStateMachine, StateMachine};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
@@ -92,24 +92,8 @@ pub trait WorkerMachine: StateMachine {
     fn handle_common(&mut self, input: CommonInput, now: Moment);
 }
 
-/// The state machine of a worker that has none but the answerer.
-pub struct NoMachine;
-
-impl StateMachine for NoMachine {
-    type Input = ();
-    type Output = ();
-
-    fn handle_input(&mut self, (): (), _: Moment) {}
-    fn handle_timeout(&mut self, _: Moment) {}
-    fn next_timeout(&self) -> Option<Moment> {
-        None
-    }
-    fn poll_output(&mut self) -> Option<()> {
-        None
-    }
-}
-
-impl WorkerMachine for NoMachine {
+/// For a worker that has none but the answerer.
+impl WorkerMachine for NoStateMachine {
     fn handle_common(&mut self, _: CommonInput, _: Moment) {}
 }
 

@@ -12,7 +12,6 @@ use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
 #[cfg(feature = "dns")]
-use super::worker::NoMachine;
 use super::worker::Worker;
 use crate::command::admin::Metrics;
 use crate::command::exit;
@@ -21,6 +20,7 @@ use crate::config::settings::{QueueLocation, Settings};
 use crate::net::event_loop::{Context, EventLoop, LoopHandle};
 use pegasus_core::base::endpoint::Transport;
 use pegasus_core::base::service_name::ServiceName;
+use pegasus_core::base::state_machine::NoStateMachine;
 use pegasus_core::redirect::flows::Flows;
 use pegasus_core::redirect::redirector::Redirector;
 use std::io;
@@ -99,7 +99,7 @@ impl ReadyWorker {
             }
             #[cfg(feature = "dns")]
             ReadyWorker::Dns(mut event_loop, mut worker) => {
-                event_loop.run(&mut NoMachine, &mut *worker)
+                event_loop.run(&mut NoStateMachine, &mut *worker)
             }
         };
         exit::after("redirect", result)

@@ -10,6 +10,7 @@ pub mod ordered_index;
 pub mod outcome;
 pub mod printable;
 pub mod provider;
+pub mod quota;
 pub mod random;
 pub mod sample;
 pub mod service_name;

@@ -1,6 +1,6 @@
 //! The shape of every state machine: inputs with `now`, outputs as values.
 //!
-//! Owns one trait. A machine knows no socket, clock, file or thread, so the
+//! Owns one trait, and the machine that does nothing. A machine knows no socket, clock, file or thread, so the
 //! loop in `net` and a simulator in the tests drive the very same code.
 
 use super::time::Moment;
@@ -25,4 +25,21 @@ pub trait StateMachine {
 
     /// The next thing to do; asked until there is none.
     fn poll_output(&mut self) -> Option<Self::Output>;
+}
+
+/// For a loop in which there is nothing to decide.
+pub struct NoStateMachine;
+
+impl StateMachine for NoStateMachine {
+    type Input = ();
+    type Output = ();
+
+    fn handle_input(&mut self, (): (), _: Moment) {}
+    fn handle_timeout(&mut self, _: Moment) {}
+    fn next_timeout(&self) -> Option<Moment> {
+        None
+    }
+    fn poll_output(&mut self) -> Option<()> {
+        None
+    }
 }

@@ -8,7 +8,7 @@ use super::message::{self, Content, Kind, Question, Received};
 use crate::command::redirect::access_log::AccessLog;
 use crate::command::redirect::listen_sockets::{ListenSocket, ListenSockets};
 use crate::command::redirect::shared::{MovedSocket, SharedState, WorkerCommand};
-use crate::command::redirect::worker::{self, NoMachine, SocketRole, Worker, WorkerBase};
+use crate::command::redirect::worker::{self, SocketRole, Worker, WorkerBase};
 use crate::config::settings::Settings;
 use crate::net::event_loop::{Context, Handler};
 use crate::net::listeners::{Accepted, Listeners};
@@ -23,7 +23,7 @@ use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::provider::Provider;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::slab::{Key, Slab};
-use pegasus_core::base::state_machine::StateMachine as _;
+use pegasus_core::base::state_machine::{NoStateMachine, StateMachine as _};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::redirect::answers::{Answer, Input, Wanted};
 use pegasus_core::redirect::byte_budget::ByteBudget;
@@ -137,10 +137,10 @@ pub struct DnsWorker {
 }
 
 impl Handler for DnsWorker {
-    type StateMachine = NoMachine;
+    type StateMachine = NoStateMachine;
     type Command = WorkerCommand;
 
-    fn on_event(&mut self, event: &Event, machine: &mut NoMachine, cx: &mut Context) {
+    fn on_event(&mut self, event: &Event, machine: &mut NoStateMachine, cx: &mut Context) {
         let (role, number) = SocketRole::of(event.token());
         match role {
             SocketRole::Listener => self.listeners.on_readable(number),
@@ -158,13 +158,18 @@ impl Handler for DnsWorker {
         }
     }
 
-    fn on_output(&mut self, (): (), _: &mut NoMachine, _: &mut Context) {}
+    fn on_output(&mut self, (): (), _: &mut NoStateMachine, _: &mut Context) {}
 
-    fn on_command(&mut self, command: WorkerCommand, machine: &mut NoMachine, cx: &mut Context) {
+    fn on_command(
+        &mut self,
+        command: WorkerCommand,
+        machine: &mut NoStateMachine,
+        cx: &mut Context,
+    ) {
         worker::on_command(self, command, machine, cx);
     }
 
-    fn on_timeout(&mut self, machine: &mut NoMachine, cx: &mut Context) {
+    fn on_timeout(&mut self, machine: &mut NoStateMachine, cx: &mut Context) {
         worker::on_timeout(self, machine, cx);
         let late = |connection: &Connection| cx.now >= connection.deadline;
         for key in self.connections.keys() {
@@ -180,7 +185,7 @@ impl Handler for DnsWorker {
         own.into_iter().flatten().chain(deadlines).min()
     }
 
-    fn end_turn(&mut self, machine: &mut NoMachine, cx: &mut Context) -> bool {
+    fn end_turn(&mut self, machine: &mut NoStateMachine, cx: &mut Context) -> bool {
         for number in 0..self.datagrams.len() {
             self.receive(number, cx);
         }
@@ -218,11 +223,11 @@ impl Worker for DnsWorker {
         Ok(())
     }
 
-    fn close_listener(&mut self, _: usize, _: &mut NoMachine, _: &mut Context) {}
+    fn close_listener(&mut self, _: usize, _: &mut NoStateMachine, _: &mut Context) {}
 
     fn reassign_listener(&mut self, _: usize, _: ServiceName) {}
 
-    fn stop_listening(&mut self, _: &mut NoMachine, cx: &mut Context) {
+    fn stop_listening(&mut self, _: &mut NoStateMachine, cx: &mut Context) {
         for number in 0..self.datagrams.len() {
             self.receive(number, cx);
         }
@@ -230,12 +235,12 @@ impl Worker for DnsWorker {
         self.listeners.close_all_when_empty(cx.now);
     }
 
-    fn hand_over(&mut self, _: &Sender<MovedSocket>, _: &mut NoMachine, cx: &mut Context) {
+    fn hand_over(&mut self, _: &Sender<MovedSocket>, _: &mut NoStateMachine, cx: &mut Context) {
         self.deaf = true;
         self.listeners.close(cx);
     }
 
-    fn apply_settings(&mut self, _: &mut NoMachine, cx: &mut Context) {
+    fn apply_settings(&mut self, _: &mut NoStateMachine, cx: &mut Context) {
         self.reconfigure(cx.now);
     }
 }
@@ -427,7 +432,7 @@ impl DnsWorker {
     }
 
     /// Sends the answers that are there.
-    fn send_answers(&mut self, machine: &mut NoMachine, cx: &mut Context) {
+    fn send_answers(&mut self, machine: &mut NoStateMachine, cx: &mut Context) {
         while let Some((key, answer)) = self.base.poll_answer(machine, cx.now) {
             let Some(waiting) = self.waiting.remove(key) else { continue };
             self.send_answer(&waiting, &answer, cx.now);
