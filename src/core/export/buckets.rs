@@ -6,7 +6,7 @@
 
 use super::plan::Plan;
 use crate::base::provider::Provider;
-use std::hash::Hasher;
+use crate::base::random::Random;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -47,30 +47,16 @@ pub fn runs(plan: &Plan, eligible: impl Fn(&Provider) -> bool) -> (u32, Vec<Run>
 
 /// Always the same for a provider, whichever program asks.
 fn seed(provider: &Provider) -> u64 {
-    struct Fold(u64);
-    impl Hasher for Fold {
-        fn finish(&self) -> u64 {
-            self.0
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            bytes.iter().for_each(|byte| self.0 = mix(self.0 ^ u64::from(*byte)));
-        }
-    }
-    let mut fold = Fold(0x7347);
-    match provider.ip {
-        IpAddr::V4(ip) => fold.write(&ip.octets()),
-        IpAddr::V6(ip) => fold.write(&ip.octets()),
-    }
-    fold.write(&provider.port.unwrap_or(0).to_be_bytes());
-    fold.finish()
+    let fold = |seed, byte: &u8| mix(seed ^ u64::from(*byte));
+    let seed = match provider.ip {
+        IpAddr::V4(ip) => ip.octets().iter().fold(0x7347, fold),
+        IpAddr::V6(ip) => ip.octets().iter().fold(0x7347, fold),
+    };
+    provider.port.unwrap_or(0).to_be_bytes().iter().fold(seed, fold)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    Random::new(value).bits()
 }
 
 /// Above 0, below 1.
@@ -80,17 +66,8 @@ fn unit(bits: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Backend;
+    use super::super::plan::tests::of_weights as plan;
     use super::*;
-
-    fn plan(weights: &[u64]) -> Plan {
-        let backend = |(number, weight): (usize, &u64)| Backend {
-            provider: format!("10.0.0.{}:80", number + 1).parse().unwrap(),
-            weight: *weight,
-            open: *weight > 0,
-        };
-        Plan::of(weights.iter().enumerate().map(backend).collect())
-    }
 
     /// By bucket: its provider.
     fn table(plan: &Plan) -> Vec<usize> {

@@ -77,17 +77,8 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Backend;
+    use super::super::plan::tests::of_weights as plan;
     use super::*;
-
-    fn plan(weights: &[u64]) -> Plan {
-        let backend = |(number, weight): (usize, &u64)| Backend {
-            provider: format!("10.0.0.{}:80", number + 1).parse().unwrap(),
-            weight: *weight,
-            open: true,
-        };
-        Plan::of(weights.iter().enumerate().map(backend).collect())
-    }
 
     fn at(millis: u64) -> Moment {
         Moment::after_start(Span::from_millis(millis))

@@ -165,8 +165,18 @@ fn backend(line: &str) -> Option<Backend> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Providers 10.0.0.1:80 and so on; those of weight 0 get no new clients.
+    pub fn of_weights(weights: &[u64]) -> Plan {
+        let backend = |(number, weight): (usize, &u64)| Backend {
+            provider: format!("10.0.0.{}:80", number + 1).parse().unwrap(),
+            weight: *weight,
+            open: *weight > 0,
+        };
+        Plan::of(weights.iter().enumerate().map(backend).collect())
+    }
 
     fn plan(backends: &[(&str, u64, bool)]) -> Plan {
         let backend = |(provider, weight, open): &(&str, u64, bool)| Backend {
