@@ -21,6 +21,7 @@
 mod balancers;
 mod clients;
 pub mod engine;
+pub mod load_file;
 mod paper;
 mod report;
 mod scenarios;

@@ -5,12 +5,13 @@
 //! microseconds. The reply, the service's number, comes when the work is done, and then
 //! the connection ends.
 
-use super::engine::{Build, Engine, Meter};
+use super::engine::{Build, Engine};
+use super::load_file::{LoadFile, PUBLISH};
 use crate::bench::exact::wait;
 use crate::support::socket::reset;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -21,9 +22,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Time between two reports of its load, and the time that each covers.
-const PUBLISH: Duration = Duration::from_millis(200);
-const MEAN_OF: usize = 5;
 const BACKLOG: i32 = 4096;
 
 const LISTENER: Token = Token(0);
@@ -71,15 +69,13 @@ impl Service {
             clients: HashMap::new(),
             next: FIRST_CLIENT,
             engine: Engine::new(build),
-            workers: build.workers,
             epoch: Instant::now(),
             silent: None,
             broken: broken.clone(),
-            meters: VecDeque::new(),
-            load: load.clone(),
+            load: LoadFile::new(load.clone(), &build),
         };
         counter.listen(listener);
-        counter.publish();
+        counter.load.publish(&counter.engine);
         let thread = thread::spawn(move || counter.run(&receiver));
         Service { address, load, broken, turns: Some(turns), waker, thread: Some(thread) }
     }
@@ -131,12 +127,10 @@ struct Counter {
     clients: HashMap<usize, Client>,
     next: usize,
     engine: Engine,
-    workers: usize,
     epoch: Instant,
     silent: Option<Silence>,
     broken: Arc<AtomicUsize>,
-    meters: VecDeque<Meter>,
-    load: PathBuf,
+    load: LoadFile,
 }
 
 impl Counter {
@@ -164,7 +158,7 @@ impl Counter {
             }
             if Instant::now() >= publish {
                 publish += PUBLISH;
-                self.publish();
+                self.load.publish(&self.engine);
             }
         }
     }
@@ -258,25 +252,6 @@ impl Counter {
                     self.listen(std::net::TcpListener::bind(self.address).unwrap());
                 }
             }
-        }
-    }
-
-    /// Utilisation and queue, as the mean of the last second.
-    fn publish(&mut self) {
-        let now = self.engine.meter();
-        self.meters.push_back(now);
-        let before = self.meters[0];
-        if self.meters.len() > MEAN_OF {
-            self.meters.pop_front();
-        }
-        let time = (now.at - before.at).max(1e-3);
-        let busy = (now.busy - before.busy) / time / self.workers as f64;
-        let queued = (now.queued - before.queued) / time;
-        // A reader meanwhile sees the complete old file.
-        let new = self.load.with_extension("new");
-        let text = format!("u={busy:.4} q={queued:.4} c={}\n", self.workers);
-        if std::fs::write(&new, text).is_ok() {
-            let _ = std::fs::rename(&new, &self.load);
         }
     }
 }

@@ -5,12 +5,13 @@
 //! them. Knows no balancer. `GET /work/MICROSECONDS` is answered when that much work is
 //! done, with the provider's number; `GET /health` at once.
 
-use crate::bench::endtoend::engine::{Build, Engine, Meter};
+use crate::bench::endtoend::engine::{Build, Engine};
+use crate::bench::endtoend::load_file::{LoadFile, PUBLISH};
 use crate::bench::exact::wait;
 use crate::support::socket::reset;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -19,9 +20,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Time between two reports of its load, and the reports that a reading covers.
-const PUBLISH: Duration = Duration::from_millis(200);
-const MEAN_OF: usize = 5;
 /// Reports between two heartbeats: a second, as mod_heartbeat.
 const BEAT_EVERY: u32 = 5;
 /// Workers of the modelled Apache for each unit of speed.
@@ -97,8 +95,7 @@ impl Provider {
             epoch: Instant::now(),
             sick: false,
             seen: seen.clone(),
-            meters: VecDeque::new(),
-            load: load.clone(),
+            load: LoadFile::new(load.clone(), &build),
             beats: beats.then(|| UdpSocket::bind((address.ip(), 0)).unwrap()),
             published: 0,
         };
@@ -168,8 +165,7 @@ struct Host {
     epoch: Instant,
     sick: bool,
     seen: Arc<Mutex<Seen>>,
-    meters: VecDeque<Meter>,
-    load: PathBuf,
+    load: LoadFile,
     beats: Option<UdpSocket>,
     published: u32,
 }
@@ -287,23 +283,9 @@ impl Host {
         }
     }
 
-    /// Utilisation and queue, as the mean of the last second.
+    /// Tells of its load.
     fn publish(&mut self) {
-        let now = self.engine.meter();
-        self.meters.push_back(now);
-        let before = self.meters[0];
-        if self.meters.len() > MEAN_OF {
-            self.meters.pop_front();
-        }
-        let time = (now.at - before.at).max(1e-3);
-        let workers = self.build.workers;
-        let busy = (now.busy - before.busy) / time / workers as f64;
-        let queued = (now.queued - before.queued) / time;
-        // A reader meanwhile sees the complete old file.
-        let new = self.load.with_extension("new");
-        if std::fs::write(&new, format!("u={busy:.4} q={queued:.4} c={workers}\n")).is_ok() {
-            let _ = std::fs::rename(&new, &self.load);
-        }
+        self.load.publish(&self.engine);
         self.published += 1;
         if let Some(beats) = self.beats.as_ref().filter(|_| self.listener.is_some()) {
             if self.published % BEAT_EVERY == 1 {
