@@ -183,7 +183,14 @@ fn install(state: State, level: LevelFilter) {
         *current = state;
     }
     let _ = log::set_logger(&LOGGER);
-    log::set_max_level(level);
+    set_level(level);
+}
+
+/// Lines for nowhere are not even made.
+fn set_level(level: LevelFilter) {
+    let nowhere = matches!(LOGGER.state.read().as_deref(),
+        Ok(State::Daemon(output)) if output.destination == LogDestination::Nowhere);
+    log::set_max_level(if nowhere { LevelFilter::Off } else { level });
 }
 
 fn install_output(output: Output, level: LevelFilter) {
@@ -207,7 +214,7 @@ pub fn start(options: &LogOptions) {
         && !matches!(options.destination, LogDestination::File(_));
     if stays {
         set_format(options.format);
-        return log::set_max_level(options.level);
+        return set_level(options.level);
     }
     let refused = match Output::open(options) {
         Ok(output) => return install_output(output, options.level),
@@ -224,7 +231,7 @@ pub fn start(options: &LogOptions) {
         );
     } else if running.is_some() {
         set_format(*format);
-        log::set_max_level(options.level);
+        set_level(options.level);
         error!(target: "log", "log={destination}: {refused}; the log stays here");
     } else {
         let stderr = LogOptions { destination: LogDestination::Stderr, ..options.clone() };
