@@ -1,4 +1,4 @@
-//! More of those whom Pegasus is compared with: exact caps, and balancers that measure.
+//! More of the peers that Pegasus is compared with: exact caps, and balancers that measure.
 //!
 //! Owns their rules, as published, where the simulation lets them know more than they would:
 //! what they ask a host arrives at once, and is right.

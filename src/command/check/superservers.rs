@@ -158,7 +158,7 @@ impl Checker<'_> {
         let known =
             port.parse::<u16>().is_ok() || self.services.contains(&format!("{port}/{protocol}"));
         if !known {
-            let what = format!("{port} is no service of /etc/services, so nobody listens for it");
+            let what = format!("{port} is no service of /etc/services, so nothing listens for it");
             let mend = format!("{port} 8080/{protocol}   (in /etc/services, with its port)");
             self.add(check, place, what, mend);
         }
