@@ -306,8 +306,6 @@ impl TcpWorker {
         let budget = DescriptorBudget::of(settings);
         let mut buffers = RelayBuffers::new(settings.redirect_splice, shared.pipe_count.clone());
         buffers.set_pipes_max(budget.pipes);
-        let mut redirects = HttpRedirects::default();
-        redirects.reconfigure(settings);
         Ok(TcpWorker {
             base: WorkerBase::new(shared, seed, cx)?,
             listeners: Listeners::default(),
@@ -319,7 +317,7 @@ impl TcpWorker {
             deferred_connects: DeferredConnects::default(),
             last_outcome: None,
             per_source: PerSourceLimit::new(shared.source_limiter.clone()),
-            redirects,
+            redirects: HttpRedirects::new(settings),
         })
     }
 

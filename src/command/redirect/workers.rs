@@ -11,7 +11,6 @@ use super::own_listeners::OwnListeners;
 use super::shared::{threads, udp_shards, QueueAccess, SharedState, WorkerCommand};
 use super::tcp_worker::TcpWorker;
 use super::udp_worker::{Shard, UdpWorker};
-#[cfg(feature = "dns")]
 use super::worker::Worker;
 use crate::command::admin::Metrics;
 use crate::command::exit;

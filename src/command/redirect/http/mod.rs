@@ -69,6 +69,13 @@ pub struct HttpRedirects {
 }
 
 impl HttpRedirects {
+    /// No client yet; services as in these settings.
+    pub fn new(settings: &Settings) -> HttpRedirects {
+        let mut redirects = HttpRedirects::default();
+        redirects.reconfigure(settings);
+        redirects
+    }
+
     /// Services as in these settings from now on.
     pub fn reconfigure(&mut self, settings: &Settings) {
         let redirected = settings.services.iter().filter(|service| service.http_redirect);

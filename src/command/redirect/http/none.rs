@@ -20,10 +20,12 @@ pub enum Step {
 }
 
 /// No client is redirected.
-#[derive(Default)]
 pub struct HttpRedirects;
 
 impl HttpRedirects {
+    pub fn new(_: &Settings) -> HttpRedirects {
+        HttpRedirects
+    }
     pub fn reconfigure(&mut self, _: &Settings) {}
     pub fn includes(&self, _: ServiceName) -> bool {
         false
