@@ -180,9 +180,18 @@ fn at_least(span: Span, least: Span) -> Result<(), String> {
 /// Control addresses: UDP is an error.
 fn parse_listen_into(field: &mut Vec<ListenAddr>, value: &str, least: usize) -> Result<(), String> {
     parse_list_into(field, value, least)?;
-    match field.iter().find(|listen| listen.transport == Transport::Udp) {
-        Some(_) => Err("TCP only".into()),
-        None => Ok(()),
+    match field.iter().any(|listen| listen.transport == Transport::Udp) {
+        true => Err("TCP only: leave out /udp".into()),
+        false => Ok(()),
+    }
+}
+
+/// Addresses of both transports: to choose one is an error, for the other would be open too.
+fn parse_dns_listen_into(field: &mut Vec<ListenAddr>, value: &str) -> Result<(), String> {
+    parse_list_into(field, value, 0)?;
+    match value.contains('/') {
+        true => Err("always UDP and TCP: leave out /udp and /tcp".into()),
+        false => Ok(()),
     }
 }
 
@@ -567,7 +576,7 @@ pub const SECTIONS: &[Section] = &[
                 "Addresses that answer DNS questions with providers, over UDP and TCP.",
                 |s, v| {
                     part_of_program(cfg!(feature = "dns"), "dns", v)?;
-                    parse_listen_into(&mut s.redirect_dns, v, 0)
+                    parse_dns_listen_into(&mut s.redirect_dns, v)
                 },
             )
             .at_restart(|fresh, running| keep(&mut fresh.redirect_dns, &running.redirect_dns)),

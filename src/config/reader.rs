@@ -247,9 +247,13 @@ impl ConfigReader {
             }
             let only_udp = !service.listen.is_empty()
                 && transports.clone().all(|spoken| spoken == Transport::Udp);
-            if !service.accept_proxy.is_empty() && only_udp {
+            let of_tcp = [
+                ("accept_proxy", !service.accept_proxy.is_empty()),
+                ("http", service.http_redirect),
+            ];
+            for (ending, _) in of_tcp.into_iter().filter(|(_, is_set)| only_udp && *is_set) {
                 let why = "this works for TCP only, and the service listens on UDP";
-                self.errors.push(ConfigError(format!("{}: {why}", at("accept_proxy"))));
+                self.errors.push(ConfigError(format!("{}: {why}", at(ending))));
             }
         }
         if self.errors.is_empty() {
@@ -389,7 +393,7 @@ mod tests {
             "pegasus.conf:6: service_2web_listen=*:80: `2web` is not a service name",
             "pegasus.conf:7: redirect_tries=0: not a number from 1 to 16",
             "pegasus.conf:8: service_web_lisen=*:80: no such key; did you mean service_web_listen?",
-            "pegasus.conf:9: queue_listen=*:53/udp: TCP only",
+            "pegasus.conf:9: queue_listen=*:53/udp: TCP only: leave out /udp",
             "pegasus.conf:11: `nonsense` is not KEY=VALUE",
             "pegasus.conf:10: service_x_check=tcp: its provider has no port",
         ];
@@ -397,6 +401,24 @@ mod tests {
         for (error, expected) in errors.iter().zip(expected) {
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_transport_that_a_key_does_not_have_is_told_with_what_would_be_right() {
+        let said = |assignments: &[&str]| {
+            let assignments: Vec<String> = assignments.iter().map(ToString::to_string).collect();
+            Settings::load(None, &assignments).unwrap_err()[0].to_string()
+        };
+        for key in ["queue_listen", "queue_admin", "redirect_admin", "monitor_agent"] {
+            let error = said(&[&format!("{key}=*:7 *:8/udp")]);
+            assert!(error.ends_with(": TCP only: leave out /udp"), "{error}");
+        }
+        for end in ["udp", "tcp"] {
+            let error = said(&[&format!("redirect_dns=127.0.0.1:53/{end}")]);
+            assert!(error.ends_with(": always UDP and TCP: leave out /udp and /tcp"), "{error}");
+        }
+        let error = said(&["service_web_listen=*:80/udp", "service_web_http=redirect"]);
+        assert!(error.contains("service_web_http=redirect: this works for TCP only"), "{error}");
     }
 
     /// Setting a key to its documented default changes nothing: defaults have one source.
