@@ -4,6 +4,7 @@ use super::pegasus::is_foreign;
 use super::{until_some, PATIENCE};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,16 @@ pub fn bind_to_parent(command: &mut Command) -> &mut Command {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         })
+    }
+}
+
+/// A pipe: what is read, what is written.
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    let mut ends = [0; 2];
+    // SAFETY: the call fills in the two descriptors, which belong to nobody else.
+    unsafe {
+        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
+        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::support::haproxy::Haproxy;
 use crate::support::keyed::Keys;
 use crate::support::namespace;
-use crate::support::pegasus::{command, Queue};
-use crate::support::process::{bind_to_parent, run, Process};
+use crate::support::pegasus::{command, monitor, Queue};
+use crate::support::process::{bind_to_parent, pipe, run, Process};
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, connect_from};
 use crate::support::{free_port, installed, output, tool, until, Directory, PATIENCE};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::channel;
@@ -40,16 +40,6 @@ fn offer(queue: &Queue, provider: SocketAddr, tickets: u32) {
         format!("ticket?service=web&provider={provider}&tickets={tickets}&capacity=100&lease=5m");
     let answer = queue.ask(&message);
     assert!(answer.starts_with("ok "), "{answer}");
-}
-
-/// A pipe: what is read, what is written.
-fn pipe() -> (OwnedFd, OwnedFd) {
-    let mut ends = [0; 2];
-    // SAFETY: the call fills in the two descriptors, which belong to nobody else.
-    unsafe {
-        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-    }
 }
 
 /// A command of which standard output goes to the other end.
@@ -181,6 +171,95 @@ fn the_kernel_hears_of_providers_that_join_drain_and_leave() {
         until("the second one leaves", || !leads_to(two.address));
         assert!(leads_to(one.address) && follower.runs());
         assert_eq!(nft.log(), Vec::<String>::new());
+    });
+}
+
+/// A relay to a queue. What its clients ask waits until it is allowed.
+struct Gate {
+    address: SocketAddr,
+    /// Questions that may pass.
+    allowed: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    fn before(queue: SocketAddr) -> Gate {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let gate = Gate { address: listener.local_addr().unwrap(), allowed: Arc::default() };
+        let allowed = gate.allowed.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let allowed = allowed.clone();
+                thread::spawn(move || Gate::pass(&client, queue, &allowed));
+            }
+        });
+        gate
+    }
+
+    fn pass(client: &TcpStream, queue: SocketAddr, allowed: &AtomicUsize) -> Option<()> {
+        let queue = TcpStream::connect(queue).ok()?;
+        let (mut answers, mut to) = (queue.try_clone().ok()?, client.try_clone().ok()?);
+        thread::spawn(move || std::io::copy(&mut answers, &mut to));
+        for line in BufReader::new(client).lines().map_while(Result::ok) {
+            let take = |count: usize| count.checked_sub(1);
+            while allowed.fetch_update(SeqCst, SeqCst, take).is_err() {
+                // Whoever gave up waiting uses up no permission.
+                client.set_nonblocking(true).ok()?;
+                let gone = matches!(client.peek(&mut [0]), Ok(0));
+                client.set_nonblocking(false).ok()?;
+                if gone {
+                    return None;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            writeln!(&queue, "{line}").ok()?;
+        }
+        None
+    }
+
+    fn allow_one(&self) {
+        self.allowed.fetch_add(1, SeqCst);
+    }
+}
+
+/// The exporter asks once an interval, and each time the kernel has what the queue knows: no
+/// change waits for a second look.
+#[test]
+fn one_look_at_the_queue_brings_the_kernel_what_has_changed() {
+    namespace::alone(|| {
+        let queue = Queue::start(&[]);
+        let gate = Gate::before(queue.address);
+        let (one, two) = (Provider::named("one"), Provider::named("two"));
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let (read, write) = pipe();
+        let mut nft = tool("nft");
+        nft.arg("-i").stdin(read).stdout(Stdio::null()).stderr(Stdio::piped());
+        let _nft = Process::start_as_is("nft", &mut nft);
+        let listen = format!("service_web_listen={place}");
+        let _follower = follower("nft", gate.address, &[&listen], write);
+        let leads_to = |provider: SocketAddr| {
+            let table =
+                tool("nft").args(["list", "table", "inet", "pegasus_web"]).output().unwrap();
+            String::from_utf8_lossy(&table.stdout).contains(&format!("dnat ip to {provider}"))
+        };
+        let look = |what: &str, provider: SocketAddr, there: bool| {
+            gate.allow_one();
+            until(what, || leads_to(provider) == there);
+        };
+        let (first, second) = (one.address, two.address);
+        let _monitor = monitor(queue.address, first, &[]);
+        queue.has(&[first]);
+        look("one is there", first, true);
+        let _other = monitor(queue.address, second, &[]);
+        queue.has(&[second]);
+        look("two joins", second, true);
+        queue.ask(&format!("drain?service=web&provider={second}"));
+        look("two is drained", second, false);
+        queue.ask(&format!("resume?service=web&provider={second}"));
+        look("two is back", second, true);
+        drop(one);
+        until("the queue knows that one died", || queue.status().tickets(first) == 0);
+        look("one has died", first, false);
+        assert_eq!(count(place, 20, "two"), 20);
     });
 }
 

@@ -171,8 +171,9 @@ impl Export {
         let start = Instant::now();
         loop {
             let asked = Instant::now();
+            // When it asked: an answer that is quicker than the one before is not too early.
+            let now = Moment::after_start((asked - start).into());
             let answer = self.ask(&mut connection, Some(follower.lease()));
-            let now = Moment::after_start(start.elapsed().into());
             let why = match answer {
                 Ok(status) => match status.strip_prefix("error ") {
                     Some(error) => Some(format!("the queue answers: {error}")),
