@@ -1,6 +1,7 @@
 //! A network of the test's own: loopback, and nothing else.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::thread;
 
 /// Runs a closure in a thread with a network of its own. Processes that it starts are in
@@ -28,6 +29,42 @@ pub fn enter() -> std::io::Result<()> {
     }
     let status = super::tool("ip").args(["link", "set", "lo", "up"]).status()?;
     status.success().then_some(()).ok_or(std::io::Error::other("ip link set lo up"))
+}
+
+/// A network that this thread can enter and leave. It lasts as long as anything is in it.
+pub struct Network(File);
+
+impl Network {
+    /// The one that this thread is in.
+    #[track_caller]
+    pub fn current() -> Network {
+        Network(File::open("/proc/thread-self/ns/net").unwrap())
+    }
+
+    /// A new one, which this thread enters.
+    #[track_caller]
+    pub fn enter_new() -> Network {
+        enter().unwrap();
+        Network::current()
+    }
+
+    #[track_caller]
+    pub fn enter(&self) {
+        // SAFETY: the descriptor is open, and no memory is involved.
+        let entered = unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(entered, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Its name for `ip link … netns`.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
+/// Runs `ip` with these words, in the network that this thread is in.
+#[track_caller]
+pub fn ip(words: &str) {
+    super::output(super::tool("ip").args(words.split(' ')));
 }
 
 /// The only ports of outgoing connections from now on, as `FIRST LAST`.

@@ -2,7 +2,7 @@
 
 use super::PATIENCE;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,11 @@ pub struct Provider {
 
 impl Provider {
     pub fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Provider {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Provider::start_at(Ipv4Addr::LOCALHOST.into(), serve)
+    }
+
+    pub fn start_at(ip: IpAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Provider {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (clients, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
         let count = clients.clone();
@@ -40,7 +44,12 @@ impl Provider {
 
     /// Sends its name to each client and closes.
     pub fn named(name: &'static str) -> Provider {
-        Provider::start(move |mut stream| drop(stream.write_all(name.as_bytes())))
+        Provider::named_at(Ipv4Addr::LOCALHOST.into(), name)
+    }
+
+    /// The same at this address of this host.
+    pub fn named_at(ip: IpAddr, name: &'static str) -> Provider {
+        Provider::start_at(ip, move |mut stream| drop(stream.write_all(name.as_bytes())))
     }
 
     /// Echoes.

@@ -2,7 +2,7 @@
 
 use crate::support::haproxy::Haproxy;
 use crate::support::keyed::Keys;
-use crate::support::namespace;
+use crate::support::namespace::{self, Network};
 use crate::support::pegasus::{command, monitor, Queue};
 use crate::support::process::{bind_to_parent, pipe, run, Process};
 use crate::support::provider::Provider;
@@ -260,6 +260,80 @@ fn one_look_at_the_queue_brings_the_kernel_what_has_changed() {
         until("the queue knows that one died", || queue.status().tickets(first) == 0);
         look("one has died", first, false);
         assert_eq!(count(place, 20, "two"), 20);
+    });
+}
+
+/// A client's host and one that leads it by IPv6, with a wire between them.
+#[test]
+fn the_kernel_leads_clients_of_ipv6_from_another_host() {
+    namespace::alone(|| {
+        let balancer = Network::current();
+        // An address is used at once, without asking whether another host has it.
+        for address in ["fd00:1::1", "fd00:2::1", "fd00:2::2"] {
+            namespace::ip(&format!("address add {address}/128 dev lo nodad"));
+        }
+        let clients = Network::enter_new();
+        let wire = "link add wire type veth peer name wire netns";
+        namespace::ip(&format!("{wire} {}", balancer.path()));
+        namespace::ip("link set wire up");
+        for host in 2..34 {
+            namespace::ip(&format!("address add fd00:3::{host:x}/64 dev wire nodad"));
+        }
+        balancer.enter();
+        namespace::ip("link set wire up");
+        namespace::ip("address add fd00:3::1/64 dev wire nodad");
+        clients.enter();
+        namespace::ip("route add default via fd00:3::1");
+        balancer.enter();
+
+        let at = |ip: &str, name| Provider::named_at(ip.parse().unwrap(), name);
+        let (one, two) = (at("fd00:2::1", "one"), at("fd00:2::2", "two"));
+        let datagrams = [&one, &two].map(|provider| UdpSocket::bind(provider.address).unwrap());
+        datagrams.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
+        let other = Provider::named("of IPv4");
+        let queue = Queue::start(&[]);
+        offer(&queue, one.address, 1);
+        offer(&queue, two.address, 3);
+        offer(&queue, other.address, 10);
+        let place = SocketAddr::new("fd00:1::1".parse().unwrap(), free_port());
+        let listen = format!("service_web_listen={place} {place}/udp");
+        let load = |settings: &[&str]| {
+            let rules = exported("nft", queue.address, settings, &[]);
+            let (status, _, errors) = run(tool("nft").args(["-f", "-"]), rules.as_bytes());
+            assert_eq!((status, errors.as_str()), (0, ""), "{rules}");
+        };
+        load(&[&listen]);
+        clients.enter();
+        until("the hosts reach each other", || TcpStream::connect(place).is_ok());
+        let names: Vec<String> = (0..800).map(|_| who(place)).collect();
+        let of = |name: &str| names.iter().filter(|known| *known == name).count();
+        // 200 of 800 are expected; seven standard deviations are 86.
+        assert!((114..=286).contains(&of("one")), "{} of 800 instead of a quarter", of("one"));
+        assert_eq!(of("one") + of("two"), 800);
+
+        // With affinity all that one address sends goes to one provider.
+        balancer.enter();
+        load(&[&listen, "service_web_affinity=source"]);
+        clients.enter();
+        for host in 2..34u8 {
+            for _ in 0..3 {
+                let source = SocketAddr::new(format!("fd00:3::{host:x}").parse().unwrap(), 0);
+                UdpSocket::bind(source).unwrap().send_to(&[host], place).unwrap();
+            }
+        }
+        let mut came: [Vec<u8>; 2] = Default::default();
+        until("all datagrams have arrived", || {
+            for (socket, came) in datagrams.iter().zip(&mut came) {
+                let mut host = [0];
+                while socket.recv(&mut host).is_ok() {
+                    came.push(host[0]);
+                }
+            }
+            came[0].len() + came[1].len() == 96
+        });
+        let both = came[0].iter().any(|host| came[1].contains(host));
+        assert!(!both && !came[0].is_empty() && !came[1].is_empty(), "{came:?}");
+        balancer.enter();
     });
 }
 
