@@ -16,6 +16,7 @@ mod datagrams;
 mod demo;
 mod descriptors;
 mod dns;
+mod ecmp;
 mod endurance;
 mod export;
 mod failover;
