@@ -5,6 +5,7 @@
 //! their clients, but those named `-auto`. A program that is not installed is a reason, not a failure.
 
 use super::account::{memory, used};
+use super::load::fresh::Way;
 use crate::support::control_connection::ControlConnection;
 use crate::support::pegasus::{command, command_of, SERVICE};
 use crate::support::process::Process;
@@ -70,6 +71,8 @@ pub struct Balancer {
     pub processes: Vec<Process>,
     /// Of a queue: what to ask it, a line for a line.
     pub question: &'static str,
+    /// How clients find a provider.
+    pub way: Way,
     /// The directory of the processes, removed after their end.
     _files: Option<Directory>,
 }
@@ -77,7 +80,8 @@ pub struct Balancer {
 impl Balancer {
     /// Started, but not yet ready; see [`QueueAddr::serves`].
     pub fn of(door: SocketAddr, process: Process, files: Option<Directory>) -> Balancer {
-        Balancer { doors: vec![door], processes: vec![process], question: "", _files: files }
+        let (doors, processes) = (vec![door], vec![process]);
+        Balancer { doors, processes, question: "", way: Way::Straight, _files: files }
     }
 
     /// Processor time of its processes and of their children that ended.
@@ -152,11 +156,12 @@ fn answers(scene: &Scene, door: SocketAddr) -> bool {
     echo().is_ok()
 }
 
-fn direct(scene: &Scene) -> Result<Balancer, Skipped> {
+pub fn direct(scene: &Scene) -> Result<Balancer, Skipped> {
     Ok(Balancer {
         doors: scene.providers.to_vec(),
         processes: Vec::new(),
         question: "",
+        way: Way::Straight,
         _files: None,
     })
 }
@@ -278,12 +283,12 @@ pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skippe
 }
 
 /// Makes a command of PEGASUS with settings.
-type Program = fn(&str, &[&str]) -> Command;
+pub type Program = fn(&str, &[&str]) -> Command;
 
 /// A number of threads; none: what the program chooses.
-type Threads = Option<usize>;
+pub type Threads = Option<usize>;
 
-const ONE_THREAD: Threads = Some(1);
+pub const ONE_THREAD: Threads = Some(1);
 
 /// A redirector; more settings say which queue it asks.
 fn redirect(
@@ -313,13 +318,24 @@ fn before(scene: &Scene) -> Result<Balancer, Skipped> {
     })
 }
 
-fn embedded(scene: &Scene, program: Program) -> Result<Balancer, Skipped> {
+pub fn embedded(scene: &Scene, program: Program) -> Result<Balancer, Skipped> {
     embedded_with(scene, program, ONE_THREAD)
 }
 
 fn embedded_with(scene: &Scene, program: Program, threads: Threads) -> Result<Balancer, Skipped> {
+    answering(scene, program, threads, &[])
+}
+
+/// The same with more settings.
+pub fn answering(
+    scene: &Scene,
+    program: Program,
+    threads: Threads,
+    more: &[String],
+) -> Result<Balancer, Skipped> {
     let queue = local(free_port());
-    let settings = ["redirect_queue=embedded".to_string(), format!("queue_listen={queue}")];
+    let own = ["redirect_queue=embedded".to_string(), format!("queue_listen={queue}")];
+    let settings = [&own[..], more].concat();
     let (process, door) = redirect(scene, program, threads, &settings);
     let balancer = Balancer::of(door, process, None);
     let balancer = balancer.serves("pegasus redirect", || listens(queue))?;
@@ -327,7 +343,7 @@ fn embedded_with(scene: &Scene, program: Program, threads: Threads) -> Result<Ba
     balancer.serves("pegasus redirect", || answers(scene, door))
 }
 
-fn with_daemon(scene: &Scene, threads: Threads, stock: &str) -> Result<Balancer, Skipped> {
+pub fn with_daemon(scene: &Scene, threads: Threads, stock: &str) -> Result<Balancer, Skipped> {
     let mut balancer = queue(SERVICE, scene.providers)?;
     let settings =
         [format!("redirect_queue={}", balancer.doors[0]), format!("redirect_stock={stock}")];

@@ -35,6 +35,7 @@ mod providers;
 mod report;
 mod scenarios;
 mod servers;
+mod ways;
 
 use super::host::{chosen, describe, own_time, parameter, processor_time};
 use crate::support::random::Random;
@@ -112,11 +113,13 @@ impl Run<'_> {
             * thread::available_parallelism().map_or(1, usize::from) as f64;
         self.effort.all += all;
         self.effort.busy += all * (after.0 - machine.0) / (after.1 - machine.1).max(1.0);
-        self.effort.ours += (others() - ours).as_secs_f64() + used;
+        let whole = (others() - ours).as_secs_f64() + used;
+        self.effort.ours += whole;
         let done = sample.done as f64;
         Figures(vec![
             (Metric::Rate, done / sample.seconds()),
             (Metric::Cpu, if balancer.processes.is_empty() { f64::NAN } else { used / done }),
+            (Metric::Whole, whole / done),
             (Metric::P50, sample.quantile(0.5)),
             (Metric::P99, sample.quantile(0.99)),
             (Metric::Failed, sample.failed as f64),
@@ -181,7 +184,7 @@ impl Run<'_> {
 fn clients(load: &Load, balancer: &Balancer, lasting: Duration) -> Sample {
     let doors = &balancer.doors;
     match *load {
-        Load::Fresh(how) => fresh::run(doors, how, lasting),
+        Load::Fresh(how) => fresh::run(doors, &balancer.way, how, lasting),
         Load::Bulk(streams) => bulk::run(doors, streams, lasting),
         Load::Datagrams(flows, size) => datagrams::run(doors, flows, &vec![b'?'; size], lasting),
         Load::Ping(connections, size) => {

@@ -12,7 +12,7 @@ use std::io::Write as _;
 pub struct Figures(pub Vec<(Metric, f64)>);
 
 impl Figures {
-    fn get(&self, metric: Metric) -> f64 {
+    pub fn get(&self, metric: Metric) -> f64 {
         self.0.iter().find(|(known, _)| *known == metric).map_or(f64::NAN, |(_, figure)| *figure)
     }
 }

@@ -27,6 +27,8 @@ pub enum Metric {
     Rate,
     /// Processor time of the balancer for each one done.
     Cpu,
+    /// Of the whole system: clients, balancer and providers.
+    Whole,
     P50,
     P99,
     /// How many failed in all rounds.
@@ -45,6 +47,7 @@ impl Metric {
         match self {
             Metric::Rate => "rate",
             Metric::Cpu => "CPU",
+            Metric::Whole => "whole CPU",
             Metric::P50 => "p50",
             Metric::P99 => "p99",
             Metric::Failed => "failures",
@@ -73,6 +76,8 @@ const P99: Column = column(Metric::P99, "p99 ms", 1e3, 2);
 const CONNECTIONS: Column = column(Metric::Rate, "conn/s", 1.0, 0);
 const MESSAGES: Column = column(Metric::Rate, "messages/s", 1.0, 0);
 const CPU_1000: Column = column(Metric::Cpu, "CPU ms per 1,000", 1e6, 1);
+
+const WHOLE_1000: Column = column(Metric::Whole, "whole CPU ms per 1,000", 1e6, 1);
 
 /// A goal for a row of PEGASUS.
 pub enum Goal {
@@ -245,6 +250,19 @@ pub const SCENARIOS: &[Scenario] = &[
         goals: &[Most(Cpu, "pegasus-queue", 0.6)],
     },
 ];
+
+/// The table of [`super::ways`].
+pub const WAYS: Scenario = Scenario {
+    name: "ways",
+    what: "a connection for each answer of 1 KB, 64 clients at once, led in several ways",
+    trade: Trade::Answer,
+    load: Load::Fresh(CLOSED_LOOP),
+    rows: &[],
+    ours: &["pegasus", "nft"],
+    compared: &[Rate, Metric::Whole],
+    columns: &[CONNECTIONS, WHOLE_1000, CPU_1000, P50, P99, FAILED],
+    goals: &[],
+};
 
 /// What all bulk scenarios share.
 const BULK: Scenario = Scenario {

@@ -3,10 +3,10 @@
 use super::super::providers::ANSWER;
 use super::{Sample, GRACE};
 use crate::bench::exact::wait;
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UdpSocket};
 use mio::{Events, Interest, Poll, Token};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\nHost: bench\r\n\r\n";
@@ -22,17 +22,60 @@ pub struct Fresh {
     pub half_close: bool,
 }
 
-struct Client {
-    stream: TcpStream,
-    /// When it was due.
-    since: Instant,
-    asked: bool,
-    got: usize,
+/// How a client finds its provider.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// It connects to the door.
+    Straight,
+    /// The door is a name server, which tells one of these addresses; clients know the port.
+    Named(Vec<SocketAddr>),
+    /// The door sends it on by HTTP.
+    Redirected,
 }
 
-impl Client {
-    /// Whether it got its answer, once that is decided.
-    fn go_on(&mut self, how: Fresh, buffer: &mut [u8]) -> Option<bool> {
+/// A question for the addresses of `web.example`.
+const QUESTION: &[u8] = b"\x70\x65\x01\0\0\x01\0\0\0\0\0\0\x03web\x07example\0\0\x01\0\x01";
+
+/// A connection on which something is asked.
+struct Exchange {
+    stream: TcpStream,
+    asked: bool,
+}
+
+/// What a client waits for.
+enum Step {
+    Address(UdpSocket),
+    /// What it has of the redirect.
+    Location(Exchange, Vec<u8>),
+    /// How many bytes of the answer it has.
+    Answer(Exchange, usize),
+}
+
+/// How it goes on.
+enum Turn {
+    Waits,
+    Ends(bool),
+    GoesTo(SocketAddr),
+}
+
+struct Client {
+    step: Step,
+    /// When it was due.
+    since: Instant,
+}
+
+impl Exchange {
+    fn to(place: SocketAddr) -> io::Result<Exchange> {
+        Ok(Exchange { stream: TcpStream::connect(place)?, asked: false })
+    }
+
+    /// Asks and reads until the end, which is an answer; none if that is still to come.
+    fn go_on(
+        &mut self,
+        how: Fresh,
+        buffer: &mut [u8],
+        mut came: impl FnMut(&[u8]),
+    ) -> Option<io::Result<()>> {
         if !self.asked {
             match self.stream.write(REQUEST) {
                 Ok(count) => self.asked = count == REQUEST.len(),
@@ -41,32 +84,97 @@ impl Client {
                 {
                     return None
                 }
-                Err(_) => return Some(false),
+                Err(error) => return Some(Err(error)),
             }
-            if how.half_close && self.stream.shutdown(Shutdown::Write).is_err() {
-                return Some(false);
+            if how.half_close {
+                if let Err(error) = self.stream.shutdown(Shutdown::Write) {
+                    return Some(Err(error));
+                }
             }
         }
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Some(self.got == ANSWER),
-                Ok(count) => self.got += count,
+                Ok(0) => return Some(Ok(())),
+                Ok(count) => came(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(_) => return Some(false),
+                Err(error) => return Some(Err(error)),
             }
         }
     }
 }
 
-fn connect(door: SocketAddr, place: usize, poll: &Poll) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(door)?;
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    poll.registry().register(&mut stream, Token(place), interest)?;
-    Ok(stream)
+impl Client {
+    fn go_on(&mut self, how: Fresh, way: &Way, buffer: &mut [u8]) -> Turn {
+        match &mut self.step {
+            Step::Address(socket) => match socket.recv(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Turn::Waits,
+                told => {
+                    let place = told.ok().and_then(|count| first_address(&buffer[..count], way));
+                    place.map_or(Turn::Ends(false), Turn::GoesTo)
+                }
+            },
+            Step::Location(exchange, head) => {
+                match exchange.go_on(how, buffer, |bytes| head.extend_from_slice(bytes)) {
+                    None => Turn::Waits,
+                    Some(_) => location(head).map_or(Turn::Ends(false), Turn::GoesTo),
+                }
+            }
+            Step::Answer(exchange, got) => {
+                match exchange.go_on(how, buffer, |bytes| *got += bytes.len()) {
+                    None => Turn::Waits,
+                    Some(ended) => Turn::Ends(ended.is_ok() && *got == ANSWER),
+                }
+            }
+        }
+    }
+}
+
+/// Of an answer to [`QUESTION`]: its first record has a pointer to the name, then ten bytes,
+/// then the address.
+fn first_address(answer: &[u8], way: &Way) -> Option<SocketAddr> {
+    let Way::Named(places) = way else { return None };
+    let [0xc0, _, 0, 1, 0, 1, _, _, _, _, 0, 4, ip @ ..] = answer.get(QUESTION.len()..)? else {
+        return None;
+    };
+    let ip = IpAddr::from(<[u8; 4]>::try_from(ip.get(..4)?).ok()?);
+    places.iter().find(|place| place.ip() == ip).copied()
+}
+
+fn location(head: &[u8]) -> Option<SocketAddr> {
+    let head = std::str::from_utf8(head).ok()?;
+    let (_, rest) = head.split_once("Location: http://")?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// The first step of a client. A name server bounds what one address is told in a second,
+/// so that questions come from many addresses.
+fn begin(door: SocketAddr, way: &Way, number: u32) -> io::Result<Step> {
+    Ok(match way {
+        Way::Straight => Step::Answer(Exchange::to(door)?, 0),
+        Way::Redirected => Step::Location(Exchange::to(door)?, Vec::new()),
+        Way::Named(_) => {
+            let [_, _, third, last] = number.to_be_bytes();
+            let source = Ipv4Addr::new(127, 1, third & 63, last);
+            let socket = UdpSocket::bind((source, 0).into())?;
+            socket.connect(door)?;
+            socket.send(QUESTION)?;
+            Step::Address(socket)
+        }
+    })
+}
+
+fn register(step: &mut Step, place: usize, poll: &Poll) -> io::Result<()> {
+    let (registry, both) = (poll.registry(), Interest::READABLE | Interest::WRITABLE);
+    match step {
+        Step::Address(socket) => registry.register(socket, Token(place), Interest::READABLE),
+        Step::Location(exchange, _) | Step::Answer(exchange, _) => {
+            registry.register(&mut exchange.stream, Token(place), both)
+        }
+    }
 }
 
 /// Opens connections, to each address in turn.
-pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
+pub fn run(doors: &[SocketAddr], way: &Way, how: Fresh, lasting: Duration) -> Sample {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(256);
     let mut buffer = [0; 4096];
@@ -88,10 +196,14 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
             }
             let door = doors[started as usize % doors.len()];
             started += 1;
-            match connect(door, place, &poll) {
-                Ok(stream) => {
+            let begun = begin(door, way, started).and_then(|mut step| {
+                register(&mut step, place, &poll)?;
+                Ok(step)
+            });
+            match begun {
+                Ok(step) => {
                     free.pop();
-                    clients[place] = Some(Client { stream, since, asked: false, got: 0 });
+                    clients[place] = Some(Client { step, since });
                 }
                 Err(_) => sample.failed += 1,
             }
@@ -105,10 +217,20 @@ pub fn run(doors: &[SocketAddr], how: Fresh, lasting: Duration) -> Sample {
         wait(&mut poll, &mut events, Some(if now < end { next } else { end + GRACE }));
         for event in &events {
             let Token(place) = event.token();
-            let Some(well) =
-                clients[place].as_mut().and_then(|client| client.go_on(how, &mut buffer))
-            else {
-                continue;
+            let Some(client) = clients[place].as_mut() else { continue };
+            let well = match client.go_on(how, way, &mut buffer) {
+                Turn::Waits => continue,
+                Turn::Ends(well) => well,
+                Turn::GoesTo(provider) => {
+                    let next = Exchange::to(provider).and_then(|exchange| {
+                        client.step = Step::Answer(exchange, 0);
+                        register(&mut client.step, place, &poll)
+                    });
+                    if next.is_ok() {
+                        continue;
+                    }
+                    false
+                }
             };
             if let Some(client) = clients[place].take() {
                 free.push(place);
