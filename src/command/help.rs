@@ -74,6 +74,8 @@ const PAGES: &[Page] = &[
     page!("dns", 7, "answers to DNS questions instead of relaying"),
     #[cfg(feature = "http")]
     page!("http", 7, "redirects of HTTP requests instead of relaying"),
+    #[cfg(feature = "export")]
+    page!("scale", 7, "which way to lead clients, and when"),
     page!("security", 7, "keys, roles and encryption"),
     #[cfg(feature = "operate")]
     page!("trouble", 7, "what a symptom means, and what mends it"),
