@@ -19,10 +19,16 @@ use pegasus_core::monitor::monitor::{self, Monitor, MonitorOptions, ServiceOptio
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::protocol::request::Request;
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
+use std::net::{IpAddr, Ipv4Addr};
 
 const INTERVAL: Span = Span::from_secs(1);
 /// Mean work of a request, in seconds of a CPU of speed 1.
 const WORK: f64 = 0.002;
+
+/// Where a host is.
+fn host(number: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, number as u8 + 1])
+}
 
 struct World {
     now: Moment,
@@ -39,6 +45,8 @@ struct World {
     follower: Follower,
     plan: Plan,
     next_request: usize,
+    /// Which of them answer errors at once.
+    fails: Vec<bool>,
     /// Whether monitors know which tasks are of others.
     tells: bool,
 }
@@ -53,7 +61,7 @@ impl World {
                 service: ServiceName::DEFAULT,
                 provider: ":80".parse().unwrap(),
                 capacity: None,
-                check: None,
+                check: Some(INTERVAL),
                 rise: 1,
                 fall: 1,
             }],
@@ -68,15 +76,14 @@ impl World {
             },
             random.bits(),
         );
-        let mut connect = |peer: [u8; 4], queue: &mut TicketQueue| {
+        let mut connect = |peer: IpAddr, queue: &mut TicketQueue| {
             let connection = keys.insert(());
-            let input = ticket_queue::Input::Connected { connection, peer: peer.into() };
+            let input = ticket_queue::Input::Connected { connection, peer };
             queue.handle_input(input, Moment::ZERO);
             connection
         };
-        let reader = connect([127, 0, 0, 1], &mut queue);
-        let connections =
-            (0..hosts.len()).map(|number| connect([10, 0, 0, number as u8 + 1], &mut queue));
+        let reader = connect(Ipv4Addr::LOCALHOST.into(), &mut queue);
+        let connections = (0..hosts.len()).map(|number| connect(host(number), &mut queue));
         let connections = connections.collect();
         let mut monitors: Vec<Monitor> = hosts
             .iter()
@@ -99,6 +106,7 @@ impl World {
             follower: Follower::new(INTERVAL),
             plan: Plan::default(),
             next_request: 0,
+            fails: vec![false; hosts.len()],
             tells,
         }
     }
@@ -130,22 +138,30 @@ impl World {
             }
         }
         self.export();
-        let weights = self.plan.weights(1_000_000);
+        let weights = self.weights(1_000_000);
         let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-        // One that has never come has none.
-        let weight = |number| weights.get(number).map_or(0.0, |weight| f64::from(*weight));
-        (0..self.hosts.len()).map(|number| weight(number) / sum).collect()
+        weights.into_iter().map(|weight| f64::from(weight) / sum).collect()
+    }
+
+    /// By host: its weight in the plan. One that is not there has none.
+    fn weights(&self, most: u32) -> Vec<u32> {
+        let mut weights = vec![0; self.hosts.len()];
+        for (backend, weight) in self.plan.backends().iter().zip(self.plan.weights(most)) {
+            let place = (0..weights.len()).find(|number| backend.provider.ip == host(*number));
+            weights[place.expect("a host")] = weight;
+        }
+        weights
     }
 
     fn lead(&mut self) {
-        let weights = self.plan.weights(1000);
+        let weights = self.weights(1000);
         let mut number = self.random.below(weights.iter().sum::<u32>() as usize) as u32;
         let place = weights.iter().position(|weight| {
             let here = number < *weight;
             number = number.wrapping_sub(if here { 0 } else { *weight });
             here
         });
-        let Some(place) = place else { return };
+        let Some(place) = place.filter(|place| !self.fails[*place]) else { return };
         let work = exponential(&mut self.random, WORK);
         self.hosts[place].run(self.next_request, work, self.now);
         self.next_request += 1;
@@ -159,6 +175,10 @@ impl World {
         }
         while let Some(output) = monitor.poll_output() {
             match output {
+                monitor::Output::Check { service } => {
+                    let good = !self.fails[number];
+                    monitor.handle_input(monitor::Input::Checked { service, good }, now);
+                }
                 monitor::Output::TakeSample => {
                     let host = &mut self.hosts[number];
                     let seen = host.look(now);
@@ -200,6 +220,14 @@ impl World {
         if let Some(change) = self.follower.told(told, self.now) {
             self.plan = change.after;
         }
+    }
+
+    /// Its operator drains the provider, or resumes it.
+    fn drain(&mut self, number: usize, drained: bool) {
+        let (word, time) = if drained { ("drain", "&for=1h") } else { ("resume", "") };
+        let line = format!("pegasus://b/{word}?provider={}:80{time}", host(number));
+        let request = Request::parse(line.as_bytes()).unwrap();
+        ask(&mut self.queue, self.reader, request, self.now);
     }
 
     fn set_hogs(&mut self, number: usize, hogs: f64) {
@@ -298,4 +326,30 @@ fn a_provider_that_joins_begins_as_an_average_one() {
     let shares: Vec<f64> = (0..20).map(|_| world.second(rate)[3] / 0.25).collect();
     assert!(shares.iter().all(|part| (0.4..1.3).contains(part)), "{shares:.2?}");
     assert!(shares[9..].iter().all(|part| (part - 1.0).abs() < CLOSE), "{shares:.2?}");
+}
+
+#[test]
+fn a_provider_that_was_out_comes_back_with_the_share_that_it_had() {
+    let _replay = Replay(seed(), "lab::engines");
+    for drains in [true, false] {
+        let fair = [1.0, 2.0, 4.0];
+        let hosts = fair.map(|speed| (speed, 2.0));
+        let rate = 14.0 * 0.5 / WORK;
+        let mut world = World::new(&hosts, true, seed());
+        world.second(1.0);
+        watch(&mut world, &fair, rate, 20);
+        let out = |world: &mut World, out: bool| match drains {
+            true => world.drain(1, out),
+            false => world.fails[1] = out,
+        };
+        out(&mut world, true);
+        let gone = watch(&mut world, &fair, rate, 30);
+        assert!(gone[3..].iter().all(|parts| parts[1] == 0.0), "it gets clients: {gone:.2?}");
+        out(&mut world, false);
+        let back = watch(&mut world, &fair, rate, 20);
+        // A service that fails at once looks idle until its next check.
+        let most = if drains { 1.5 } else { 1.8 };
+        assert!(back.iter().all(|parts| parts[1] < most), "it gets them all: {back:.2?}");
+        all_close("it is back", &back[10..]);
+    }
 }

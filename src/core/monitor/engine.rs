@@ -119,12 +119,20 @@ impl EngineWeight {
         self.weight.filter(|_| self.leads)
     }
 
-    /// The queue answered an offer of the weight `sent`: with a share where an engine leads.
+    /// The queue answered an offer of the weight `sent`: with a share where an engine leads,
+    /// 0 where it leads nobody here.
     /// `joined`: it is the first answer. Returns whether another offer should follow.
     pub fn answered(&mut self, share: Option<f64>, sent: f64, joined: bool) -> bool {
         let began = !std::mem::replace(&mut self.leads, share.is_some()) && self.leads;
         let Some(share) = share else { return false };
-        if !began {
+        if share <= 0.0 {
+            // No client is led here, so its load says nothing about its weight. That stays
+            // as it is, for the time when clients come again.
+            (self.share, self.early) = (None, EARLY);
+            return false;
+        }
+        let joined = joined || !began;
+        if !began && self.weight.is_some() {
             self.share = Some(share).filter(|_| self.early == 0);
             return false;
         }
@@ -215,6 +223,28 @@ mod tests {
         assert!(!stays.answered(None, 16.0, true) && stays.weight().is_none());
         assert!(!stays.answered(Some(2.0), 16.0, false));
         assert_eq!(stays.weight(), Some(16.0));
+    }
+
+    #[test]
+    fn a_weight_stays_while_no_client_is_led_here() {
+        let mut weight = EngineWeight::default();
+        assert!(!weight.answered(Some(0.0), 0.0, true));
+        weight.look(0.0);
+        assert_eq!(weight.weight(), None);
+        assert!(weight.answered(Some(2.0), 8.0, false));
+        let known = weight.weight();
+        assert_eq!(known, Some(4.0));
+        for _ in 0..50 {
+            weight.answered(Some(0.0), 4.0, false);
+            weight.look(0.0);
+        }
+        assert_eq!(weight.weight(), known);
+        weight.answered(Some(1.0), 4.0, false);
+        weight.look(0.0);
+        assert_eq!(weight.weight(), known, "the engine has only just heard of it");
+        weight.answered(Some(1.0), 4.0, false);
+        weight.look(0.0);
+        assert!(weight.weight() > known);
     }
 
     #[test]

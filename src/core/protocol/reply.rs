@@ -144,7 +144,8 @@ pub struct Feedback {
     pub tickets_max: Option<u32>,
     /// The lease was cut to this.
     pub lease_max: Option<Span>,
-    /// Where an engine leads the clients: the provider's weight beside the mean of all.
+    /// Where an engine leads the clients: the provider's weight beside the mean of all, or 0
+    /// where none is led there.
     pub share: Option<f64>,
 }
 

@@ -37,6 +37,10 @@ const SAMPLES_KNOWN: u64 = 10;
 /// the oldest.
 pub const AVOIDED_MAX: usize = 64;
 
+/// A provider that gets requests is told no smaller part of the mean weight: 0 says that
+/// it gets none.
+const SHARE_MIN: f64 = 0.001;
+
 /// Askers that were led to a provider last, which are remembered.
 const TAKERS_MAX: usize = 64;
 /// How long an asker may report a failure after it was led there.
@@ -345,19 +349,20 @@ impl ProviderPool {
     }
 
     /// The weight of a provider beside the mean of those that get requests now; 1: the
-    /// same as the others, or it is not known.
+    /// same as the others, or it is not known; 0: it gets none.
     pub fn share(&self, provider: Provider, now: Moment) -> f64 {
         let weight = |member: &PoolMember| f64::from(member.stats.weight);
-        let open = || {
-            self.members().filter(|member| {
-                member.availability(now) != Availability::Unavailable && member.stats.capacity > 0
-            })
+        let open = |member: &PoolMember| {
+            member.availability(now) != Availability::Unavailable && member.stats.capacity > 0
         };
-        let (sum, count) =
-            open().fold((0.0, 0.0), |(sum, count), member| (sum + weight(member), count + 1.0));
+        let (sum, count) = self
+            .members()
+            .filter(|member| open(member))
+            .fold((0.0, 0.0), |(sum, count), member| (sum + weight(member), count + 1.0));
         let own = self.by_provider.get(&provider).and_then(|key| self.members.get(*key));
         match own {
-            Some(own) if sum > 0.0 => weight(own) * count / sum,
+            Some(own) if !open(own) => 0.0,
+            Some(own) if sum > 0.0 => (weight(own) * count / sum).max(SHARE_MIN),
             _ => 1.0,
         }
     }
