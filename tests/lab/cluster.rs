@@ -67,6 +67,7 @@ impl Cluster {
             allow_ticket: open.clone(),
             allow_next: open.clone(),
             allow_status: open,
+            providers_max: QueueOptions::default().providers_max.max(providers),
             ..QueueOptions::default()
         };
         let queue = |balancer: usize| {

@@ -2,9 +2,9 @@
 //!
 //! Owns the sizes, and what a queue needs of memory and time. Prints, and asserts nothing.
 
+use super::figures::Figures;
 use super::setting::{speeds, Setting};
-use super::targets::Lab;
-use super::world::{Policy, DEFAULT};
+use super::world::{run, Policy, DEFAULT};
 use super::{seed, Replay};
 use crate::bench::json::{append, Line};
 use pegasus_core::base::slab::Slab;
@@ -13,19 +13,35 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::request::{Next, Request, RequestResult};
 use pegasus_core::queue::ticket_queue::{self, QueueOptions, TicketQueue};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Instant;
 
-/// Providers, balancers, one way in ms, lost ticket messages.
-const SIZES: [(usize, usize, u64, f64); 5] = [
-    (10, 1, 1, 0.0),
-    (100, 8, 1, 0.0),
-    (1000, 32, 1, 0.0),
-    (1000, 32, 25, 0.01),
-    (1000, 128, 1, 0.0),
-];
-/// Only where PEGASUS_LARGEST is set: minutes, and gigabytes of memory.
-const LARGEST: (usize, usize, u64, f64) = (10_000, 16, 1, 0.0);
+/// A size of the site, and what is simulated of it.
+struct Size {
+    providers: usize,
+    balancers: usize,
+    /// One way, in ms.
+    way: u64,
+    /// Part of the ticket messages that is lost.
+    loss: f64,
+    /// Seconds in all, and those before the first that counts. Thousands of providers have
+    /// enough requests in a few.
+    seconds: (u64, u64),
+}
 
+const fn size(providers: usize, balancers: usize, seconds: (u64, u64)) -> Size {
+    Size { providers, balancers, way: 1, loss: 0.0, seconds }
+}
+
+const SIZES: [Size; 6] = [
+    size(10, 1, (135, 15)),
+    size(100, 8, (45, 15)),
+    size(1000, 32, (24, 14)),
+    Size { way: 25, loss: 0.01, ..size(1000, 32, (24, 14)) },
+    size(1000, 128, (24, 14)),
+    size(10_000, 128, (14, 10)),
+];
 const PEERS: [(&str, Policy); 8] = [
     ("PEGASUS", DEFAULT),
     ("leastconn", Policy::LeastConn),
@@ -37,50 +53,78 @@ const PEERS: [(&str, Policy); 8] = [
     ("ideal", Policy::Ideal),
 ];
 
-fn setting((providers, balancers, way, loss): (usize, usize, u64, f64)) -> Setting {
-    Setting {
-        hosts: speeds(providers),
-        balancers,
-        rho: 0.8,
-        mean: 1.0,
-        delay: Span::from_millis(way),
-        loss,
-        length: Span::from_secs(30),
-        warm: Span::from_secs(15),
-        ..Setting::usual("scale", "")
-    }
-}
-
-#[test]
-#[ignore = "prints figures; minutes"]
-fn lab_scale() {
-    let _replay = Replay(seed(), "lab_scale");
-    let largest = std::env::var_os("PEGASUS_LARGEST").map(|_| LARGEST);
-    for size in SIZES.into_iter().chain(largest) {
-        let (providers, balancers, way, loss) = size;
+impl Size {
+    fn name(&self) -> String {
+        let Size { providers, balancers, way, loss, .. } = self;
         let mut name = format!("{providers} / {balancers}");
-        if way > 1 {
+        if *way > 1 {
             name += &format!(", {way} ms, {} % lost", 100.0 * loss);
         }
-        let start = Instant::now();
-        for (row, policy) in PEERS {
-            let mut lab = Lab::new(setting(size), seed());
-            let figures = lab.figures(policy);
+        name
+    }
+
+    fn setting(&self) -> Setting {
+        Setting {
+            hosts: speeds(self.providers),
+            balancers: self.balancers,
+            rho: 0.8,
+            mean: 1.0,
+            delay: Span::from_millis(self.way),
+            loss: self.loss,
+            length: Span::from_secs(self.seconds.0),
+            warm: Span::from_secs(self.seconds.1),
+            ..Setting::usual("scale", "")
+        }
+    }
+
+    /// A line for each peer, in their order. As many run at once as there are processors.
+    fn lines(&self) -> Vec<Line> {
+        let setting = self.setting();
+        let arrivals = setting.arrivals(seed());
+        let line = |(row, policy): (&str, Policy)| {
+            let start = Instant::now();
+            let figures: Figures = run(&setting, &arrivals, policy, seed());
             let mut line = Line::default();
             line.text("bench", "scale")
-                .text("setting", &name)
+                .text("setting", &self.name())
                 .text("row", row)
+                .number("requests", figures.came as f64)
                 .number("mean", figures.mean())
                 .number("p99", figures.quantile(0.99))
                 .number("failed", figures.failed_percent());
             if policy == DEFAULT {
-                // Requests of the whole time, as messages are.
-                let all = figures.came as f64 * 28.0 / 15.0;
-                line.number("messages", figures.messages as f64 / all);
+                line.number("messages", figures.messages as f64 / arrivals.len().max(1) as f64);
             }
-            println!("{line}  {:?}", start.elapsed());
-            append(&[line]);
-        }
+            println!("{line}  {:.0?}", start.elapsed());
+            line
+        };
+        let (next, lines) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(PEERS.len()) {
+                scope.spawn(|| loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(peer) = PEERS.get(place) else { return };
+                    let line = line(*peer);
+                    lines.lock().unwrap().push((place, line));
+                });
+            }
+        });
+        let mut lines = lines.into_inner().unwrap();
+        lines.sort_by_key(|(place, _)| *place);
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+/// `PEGASUS_SCALE_MOST` leaves out sizes with more providers.
+#[test]
+#[ignore = "prints figures; minutes"]
+fn lab_scale() {
+    let _replay = Replay(seed(), "lab_scale");
+    let most = std::env::var("PEGASUS_SCALE_MOST");
+    let most = most.map_or(usize::MAX, |most| most.parse().expect("a number of providers"));
+    for size in SIZES.iter().filter(|size| size.providers <= most) {
+        append(&size.lines());
     }
     for providers in [10, 100, 1000, 10_000] {
         let line = queue(providers);
@@ -98,7 +142,7 @@ fn memory() -> f64 {
 
 /// What a queue with so many providers needs for a ticket message, a request and itself.
 fn queue(providers: usize) -> Line {
-    const TIMES: usize = 20_000;
+    const TIMES: usize = if cfg!(debug_assertions) { 100 } else { 20_000 };
     let before = memory();
     let mut keys = Slab::default();
     let open: Vec<_> = vec!["0.0.0.0/0".parse().expect("a network")];
@@ -158,4 +202,17 @@ fn queue(providers: usize) -> Line {
         // Pages that were there already hide what few providers need.
         .number("bytes", if providers >= 1000 { bytes } else { f64::NAN });
     line
+}
+
+/// So that it does not rot: all peers, with few providers for some seconds.
+#[test]
+fn lab_scale_in_brief() {
+    let _replay = Replay(seed(), "lab_scale_in_brief");
+    let lines = size(6, 2, (6, 3)).lines();
+    let rows: Vec<&str> = lines.iter().map(|line| line.word("row")).collect();
+    assert_eq!(rows, PEERS.map(|(row, _)| row));
+    for line in &lines {
+        assert!(line.get("requests") > 0.0 && line.get("mean") > 0.0, "{line}");
+    }
+    assert!(queue(10).get("request_us") > 0.0);
 }
