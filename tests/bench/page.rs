@@ -8,9 +8,9 @@
 //! there with what its data give, so that neither is edited alone.
 #![cfg(target_os = "linux")]
 
-use super::chart::{bars, curves, figure, Bar, Curve};
+use super::chart::{bars, curves, figure, Bar, Curve, Whose};
 use super::json::Line;
-use super::paper::what;
+use super::paper::{short, what};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -112,9 +112,20 @@ impl Page {
             "# Results\n\n<!-- Made by bench_page from results.jsonl; edit page.rs instead. -->",
         );
         self.say(
-            "PEGASUS beside what else leads clients to servers. The paper of 2006 planned these\n\
-             comparisons and never published a figure. `tests/bench/regenerate` takes all of them\n\
-             again in less than an hour; the raw data are [results.jsonl](results.jsonl).",
+            "A load balancer leads clients to servers, here called providers. PEGASUS is one whose\n\
+             providers offer places, tickets, for as many requests as they can serve now. This page\n\
+             sets it beside others. The paper of 2006 planned these comparisons and never published\n\
+             a figure. `tests/bench/regenerate` takes them all again in less than an hour; the raw\n\
+             data are [results.jsonl](results.jsonl).",
+        );
+        self.say(
+            "- [The paper's comparison](#the-papers-comparison-bench_paper): real programs, real\n\
+             \x20 connections, three unequal web servers, and what goes wrong with them\n\
+             - [Language models](#language-models-a-few-requests-a-machine-lab_work): machines that\n\
+             \x20 take few requests at once and never more, simulated\n\
+             - [From ten providers to thousands](#from-ten-providers-to-thousands-lab_scale),\n\
+             \x20 simulated\n\
+             - [Where PEGASUS loses, and why](#where-pegasus-loses-and-why)",
         );
         let Some(head) = data.of("paper-head").next() else { return };
         self.say(&format!(
@@ -134,9 +145,10 @@ impl Page {
             })
             .collect();
         self.say(&format!(
-            "How busy the machine was, round by round: {}. What others used of it made clients,\n\
-             balancers and providers late. That hits all rows at the same moments, but it raises\n\
-             every time, and the highest percentiles most.",
+            "How busy the machine was during the paper's comparison, round by round:\n\
+             {}.\n\
+             What else ran made clients, balancers and providers late. That hits all rows at the\n\
+             same moments, but it raises every time, and the highest percentiles most.",
             machine.join(", ")
         ));
     }
@@ -175,28 +187,27 @@ impl Page {
         );
         self.rules(head);
         let rows = data.rows("paper");
-        let bar = |name: &'static str| {
-            move |row: &&str| Bar {
-                label: (*row).to_string(),
-                value: data.mean(row, name),
-                ours: row.starts_with(OURS),
-            }
+        let bar = |row: &&str, value: f64| Bar {
+            label: short(row).to_string(),
+            value,
+            whose: match *row {
+                "haproxy-agent" | "haproxy-export" | "pegasus-nft" => Whose::Fed,
+                row if row.starts_with(OURS) => Whose::Ours,
+                _ => Whose::Theirs,
+            },
         };
-        let all: Vec<Bar> = rows.iter().map(bar("p99")).collect();
-        let note = "milliseconds, logarithmic, shorter is better; speeds 1:2:4, all troubles";
-        let svg = bars("99th percentile of the response time", note, &all, true);
+        self.say(
+            "How long the slowest hundredth of the answers took at least, and how many requests\n\
+             failed. Both count: what is not answered has no time.",
+        );
+        let all: Vec<Bar> = rows.iter().map(|row| bar(row, data.mean(row, "p99"))).collect();
+        let note = "milliseconds, shorter is better; speeds 1:2:4, with all troubles";
+        let svg = bars("99th percentile of the response time", note, all);
         self.chart("paper-p99.svg", "99th percentile by contestant", svg);
-        let failed: Vec<Bar> = rows
-            .iter()
-            .map(|row| Bar {
-                label: (*row).to_string(),
-                value: data.avoidable(row),
-                ours: row.starts_with(OURS),
-            })
-            .collect();
+        let failed: Vec<Bar> = rows.iter().map(|row| bar(row, data.avoidable(row))).collect();
         let came: f64 = data.sum(OURS, "came");
         let note = format!("of {came:.0}; without those that were in a provider when it died");
-        let svg = bars("Failed requests", &note, &failed, false);
+        let svg = bars("Failed requests", &note, failed);
         self.chart("paper-failed.svg", "failed requests by contestant", svg);
         self.say(&self.paper_tables(data, &rows));
         let skipped = data
@@ -225,6 +236,12 @@ impl Page {
             .collect();
         let what: Vec<String> =
             rows.iter().map(|row| format!("- `{row}`: {}", what(row))).collect();
+        let ipvs = match data.of("paper-head").next().map_or("", |head| head.word("ipvs")) {
+            "yes" => "",
+            _ => {
+                "\n\nIPVS, the kernel's own balancer, is not in this kernel: nftables' numgen stands in."
+            }
+        };
         let troubles: Vec<Vec<String>> = rows
             .iter()
             .map(|row| {
@@ -243,7 +260,7 @@ impl Page {
             })
             .collect();
         format!(
-            "{}\n\nTimes in ms, means of the rounds; goodput: requests a second that were answered\n\
+            "{}{ipvs}\n\nTimes in ms, means of the rounds; goodput: requests a second that were answered\n\
              within a second; CPU: of the balancer's processes, µs a request. The kernel's own\n\
              time for `nft` and all relaying is in no row.\n\n{}\
              Shares of the three providers (the true speeds are 0.143 0.286 0.571), and how long\n\
@@ -289,20 +306,18 @@ impl Page {
             }
         }
         self.say(if found == 0 { "None in these rounds." } else { "" });
-        let worse: Vec<String> = ["pegasus-nft", "haproxy-export", "pegasus-dns", "pegasus-nowait"]
+        let fed: Vec<String> = ["pegasus-nft", "haproxy-export", "haproxy-agent", "haproxy"]
             .into_iter()
-            .map(|row| (row, data.mean(row, "p99")))
-            .filter(|(_, p99)| *p99 > 2.0 * data.mean(OURS, "p99"))
-            .map(|(row, p99)| format!("`{row}` {} ms", figure(p99)))
+            .filter(|row| data.rows("paper").contains(row))
+            .map(|row| {
+                let (p99, failed) = (data.mean(row, "p99"), data.avoidable(row));
+                format!("`{row}` {} ms, {} failed", figure(p99), figure(failed))
+            })
             .collect();
-        if !worse.is_empty() {
-            self.say(&format!(
-                "Other ways of PEGASUS whose 99th percentile is more than twice that of the relay:\n\
-                 {}. Weights that an engine follows are found in ten intervals, seconds, and each\n\
-                 trouble here is shorter; nor can the kernel try another provider. Whether that is\n\
-                 all has not been shown. Against plain leastconn, exported weights lost here.",
-                worse.join(", ")
-            ));
+        if !fed.is_empty() {
+            self.say("### What an engine that is told weights cannot do");
+            self.say(&format!("99th percentiles and failed requests: {}.", fed.join("; ")));
+            self.say(ENGINES);
         }
         if data.rows("paper").contains(&"haproxy-agent") {
             return;
@@ -375,22 +390,29 @@ impl Page {
             .collect();
         let head = ["", "contestant", "failed %", "mean wait, s", "p99 wait, s", "over"];
         self.text += &table(&head, &rows);
+        let two = |line: &&&Line| line.word("setting").starts_with("2 ");
         let all: Vec<Bar> = lines
             .iter()
-            .filter(|line| line.word("setting") == first.word("setting"))
+            .filter(two)
             .map(|line| Bar {
                 label: line.word("row").into(),
-                value: line.get("failed"),
-                ours: line.word("row").starts_with("PEGASUS"),
+                value: line.get("failed") + 100.0 * line.get("over") / line.get("requests"),
+                whose: match line.word("row") {
+                    "PEGASUS" => Whose::Ours,
+                    _ => Whose::Theirs,
+                },
             })
             .collect();
         let svg = bars(
-            "Requests to language models that failed",
-            "percent; machines that take 1, 2, 4 or 8 at once",
-            &all,
-            false,
+            "Language models: requests refused, or put on a full machine",
+            "percent; two balancers, machines that take 1, 2, 4 or 8 requests at once",
+            all,
         );
-        self.chart("work-failed.svg", "failed requests to language models", svg);
+        self.chart(
+            "work-failed.svg",
+            "requests to language models that were refused, or put on a full machine",
+            svg,
+        );
         self.say(
             "Target Optimizer never keeps a request waiting: what finds no free machine is\n\
              answered 503 at once, and repeating is the client's work. Leastconn with maxconn\n\
@@ -408,7 +430,9 @@ impl Page {
         self.say(
             "Simulated, with the queue, schedulers and monitors of the program. Providers of speed\n\
              1, 2, 4 in turn, each with four CPUs; load 0.8; each balancer knows its own requests\n\
-             only. `messages`: control messages from monitors for each request.",
+             only. A request needs a CPU of speed 1 for a second. Between hosts a message takes\n\
+             1 ms, or what is said; `lost` are ticket messages. `messages`: control messages from\n\
+             monitors for each request.",
         );
         let settings: Vec<&str> = unique(lines.iter().map(|line| line.word("setting")));
         let names: Vec<&str> = unique(lines.iter().map(|line| line.word("row")));
@@ -425,12 +449,13 @@ impl Page {
                     .map(|setting| at(setting, row).map_or(f64::NAN, |line| line.get("mean")))
                     .collect(),
                 ours: row.starts_with("PEGASUS"),
+                ideal: *row == "ideal",
             })
             .collect();
         let steps: Vec<String> = settings.iter().map(|setting| (*setting).to_string()).collect();
         let svg = curves(
             "Mean response time by the size of the cluster",
-            "milliseconds, logarithmic; providers / balancers",
+            "milliseconds, logarithmic, lower is better; providers / balancers, delay, lost messages",
             &steps,
             &all,
         );
@@ -497,11 +522,27 @@ fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-const NOT_SHOWN: &str = "Sizes of `lab_scale` that are not above did not fit the time of this run: without optimisation\n\
-it takes long. Not shown: the time to converge, and 10,000 providers with 128 balancers, whose books take more\n\
-memory than a small machine has. `PEGASUS_LARGEST=1` adds 10,000 providers with 16 balancers.\n\
-Here Prequal's probes are answered at once and are exact, and CSWRR's reports too: they do as\n\
-well as they can.";
+const NOT_SHOWN: &str =
+    "Thousands of providers are simulated for ten seconds or more before four to ten that count;\n\
+each has thousands of requests in that time. Not shown: the time to converge.\n\n\
+- `leastconn`, `P2C` (two random choices): the fewest requests of this balancer.\n\
+- `Prequal`: probes of requests in flight and latency. Here they are answered at once.\n\
+- `CSWRR`: weights by the utilisation that providers report, as Envoy's client-side weighted\n\
+\x20 round robin. Here the reports are exact.\n\
+- `Target Optimizer`: each provider says when it takes one more; who finds none is refused.\n\
+- `true weights`: turns in proportion to the true speeds.\n\
+- `ideal`: one queue before all providers, which knows everything at once. Nobody can build it.";
+
+const ENGINES: &str =
+    "Weights say nothing about the requests in progress, and they are found in ten intervals,\n\
+seconds: they fit lasting differences, not short troubles. Who can, lets an engine count as\n\
+well, as HAProxy's leastconn does.\n\n\
+A check finds within a second that a provider fails, and within one more the exporter has told\n\
+the engine. Until then the kernel leads clients there. It chooses once for a connection, by its\n\
+first packet, and can neither wait nor try another provider. Here the dead provider refuses at\n\
+once. A dead host does not answer at all: the client repeats its SYN after 1, 3 and 7 s, and\n\
+conntrack leads each of them to the same host, whatever the weights are by then. HAProxy tries\n\
+another server instead.";
 
 /// What is better when it is lower: name, unit, for people, less than this does not count,
 /// and the reason.

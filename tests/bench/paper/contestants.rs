@@ -28,6 +28,8 @@ pub type Skipped = String;
 /// A row of the tables.
 pub struct Row {
     pub name: &'static str,
+    /// For a chart.
+    pub short: &'static str,
     /// For people.
     pub what: &'static str,
     pub start: fn(&Scene) -> Result<Contestant, Skipped>,
@@ -35,56 +37,85 @@ pub struct Row {
 
 /// All there are.
 pub const ROWS: [Row; 14] = [
-    Row { name: "direct", what: "the quickest provider alone, no balancer", start: direct },
-    Row { name: "dns", what: "round robin DNS (dnsmasq), a question a client", start: dns },
+    Row {
+        name: "direct",
+        short: "the quickest, alone",
+        what: "the quickest provider alone, no balancer",
+        start: direct,
+    },
+    Row {
+        name: "dns",
+        short: "DNS round robin",
+        what: "round robin DNS (dnsmasq), a question a client",
+        start: dns,
+    },
     Row {
         name: "pegasus-dns",
+        short: "PEGASUS, as DNS",
         what: "round robin DNS of PEGASUS (redirect_dns)",
         start: pegasus_dns,
     },
-    Row { name: "nft", what: "the kernel (nft numgen), equal weights", start: nft },
+    Row {
+        name: "nft",
+        short: "kernel, equal weights",
+        what: "the kernel (nft numgen), equal weights",
+        start: nft,
+    },
     Row {
         name: "pegasus-nft",
+        short: "kernel, export",
         what: "the kernel, weights by `pegasus export nft --follow`",
         start: pegasus_nft,
     },
     Row {
         name: "apache",
+        short: "Apache, heartbeat",
         what: "Apache: mod_heartmonitor, lbmethod_heartbeat, mod_proxy_hcheck",
         start: apache,
     },
-    Row { name: "haproxy", what: "HAProxy leastconn", start: |scene| haproxy(scene, Fed::No) },
+    Row {
+        name: "haproxy",
+        short: "HAProxy leastconn",
+        what: "HAProxy leastconn",
+        start: |scene| haproxy(scene, Fed::No),
+    },
     Row {
         name: "haproxy-weights",
+        short: "HAProxy, true weights",
         what: "HAProxy leastconn with the true weights",
         start: |scene| haproxy(scene, Fed::Truth),
     },
     Row {
         name: "haproxy-agent",
+        short: "HAProxy, agent check",
         what: "HAProxy leastconn, weights by agent checks of our monitors",
         start: |scene| haproxy(scene, Fed::Agent),
     },
     Row {
         name: "haproxy-export",
+        short: "HAProxy, export",
         what: "HAProxy leastconn, weights by `pegasus export haproxy --follow`",
         start: |scene| haproxy(scene, Fed::Export),
     },
     Row {
         name: "pegasus-nowait",
+        short: "PEGASUS, inetd nowait",
         what: "PEGASUS, started by inetd for each client",
         start: |scene| by_inetd(scene, Inetd::redirect),
     },
     Row {
         name: "pegasus-wait",
+        short: "PEGASUS, inetd wait",
         what: "PEGASUS, started by inetd once",
         start: |scene| by_inetd(scene, Inetd::redirect_all),
     },
     Row {
         name: "pegasus-queue",
+        short: "PEGASUS, two daemons",
         what: "PEGASUS, queue and redirector as two daemons",
         start: two_daemons,
     },
-    Row { name: OURS, what: "PEGASUS, one daemon", start: standalone },
+    Row { name: OURS, short: "PEGASUS", what: "PEGASUS, one daemon", start: standalone },
 ];
 
 /// The row that the others are compared with.

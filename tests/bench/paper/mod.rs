@@ -207,6 +207,7 @@ fn head(plan: &Plan, rounds: u64) -> Line {
         .text("date", &crate::bench::host::today())
         .text("machine", &describe())
         .text("versions", &contestants::versions())
+        .text("ipvs", if std::path::Path::new("/proc/net/ip_vs").exists() { "yes" } else { "no" })
         .number("rounds", rounds as f64)
         .number("seconds", plan.length.as_secs_f64())
         .number("warm", plan.warm.as_secs_f64())
@@ -272,6 +273,11 @@ fn bench_paper() {
 /// What a row is, for people.
 pub fn what(row: &str) -> &'static str {
     ROWS.iter().find(|known| known.name == row).map_or("", |known| known.what)
+}
+
+/// The same in few words.
+pub fn short(row: &str) -> &'static str {
+    ROWS.iter().find(|known| known.name == row).map_or("", |known| known.short)
 }
 
 /// Everything runs, so that the bench does not rot: seconds instead of minutes, few clients.
