@@ -40,10 +40,10 @@ const LINGER: Span = Span::from_secs(2);
 const REFUSED_MAX: usize = 256;
 /// Reads of one connection before others get their turn.
 const READS_MAX: usize = 4;
-/// How long the requests of one connection may take before others get their turn.
-const SLICE: Span = Span::from_millis(1);
+/// How long reading one connection and its requests may take before others get their turn.
+const SLICE: Span = Span::from_nanos(500_000);
 /// When all requests of a turn took so long, each further connection gets one.
-const TURN_MAX: Span = Span::from_millis(5);
+const TURN_MAX: Span = Span::from_millis(2);
 /// Bytes that peers have not read. Beyond it no peer gets a status, the only long answer.
 const UNREAD_MAX: usize = 64 << 20;
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -271,6 +271,8 @@ impl Handler for ControlServer {
     }
 
     fn end_turn(&mut self, queue: &mut SharedQueue, cx: &mut Context) -> bool {
+        // What is answered does not wait for newcomers and for those with much to ask.
+        self.flush_dirty(queue, cx);
         for accepted in self.listeners.accept(cx, || Some(())) {
             match accepted {
                 Accepted::Client { stream, from, .. } => self.admit(stream, from, queue, cx),
@@ -287,9 +289,7 @@ impl Handler for ControlServer {
             }
         }
         (self.turn_spent, self.status_given) = (Span::ZERO, false);
-        for key in std::mem::take(&mut self.dirty) {
-            self.flush(key, queue, cx);
-        }
+        self.flush_dirty(queue, cx);
         // Draining waits only for replies that are still to be sent.
         self.drain_until.is_some_and(|until| {
             cx.now >= until
@@ -431,6 +431,7 @@ impl ControlServer {
 
     /// Reads requests from a connection and handles them.
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
+        let begun = event_loop::now();
         for reads in 0.. {
             if !self.handle_requests(key, queue, cx) || !self.take_records(key, queue, cx) {
                 return;
@@ -444,7 +445,7 @@ impl ControlServer {
             {
                 return;
             }
-            if reads == READS_MAX {
+            if reads == READS_MAX || reads > 0 && event_loop::now().since(begun) >= SLICE {
                 return self.go_on_later(key, cx);
             }
             match connection.stream.read(&mut self.buffer) {
@@ -539,6 +540,12 @@ impl ControlServer {
             self.on_output(output, queue, cx);
         }
         self.outputs = outputs;
+    }
+
+    fn flush_dirty(&mut self, queue: &mut SharedQueue, cx: &mut Context) {
+        for key in std::mem::take(&mut self.dirty) {
+            self.flush(key, queue, cx);
+        }
     }
 
     /// Sends pending replies, and closes a connection that has ended.

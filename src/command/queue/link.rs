@@ -15,8 +15,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Handshakes of one turn: a few milliseconds on a small host.
-const HANDSHAKES_PER_TURN: u32 = 8;
+/// Handshakes of one turn: half a millisecond, tens of them on a small host.
+const HANDSHAKES_PER_TURN: u32 = 2;
 
 /// What the bytes of a connection are.
 pub(super) enum Link {

@@ -37,8 +37,8 @@ pub const IDS_ALL_MAX: usize = 1 << 19;
 /// Beyond so many ids in all, one source may have no more than [`IDS_MAX`] of them.
 const IDS_PLENTY: usize = IDS_ALL_MAX / 2;
 /// Deadlines that are handled, and requests of a connection that is gone that are ended,
-/// in one turn: a millisecond or two.
-const WORK_PER_TURN: usize = 1024;
+/// in one turn: half a millisecond.
+const WORK_PER_TURN: usize = 256;
 /// Services for which requests wait and which no provider offers.
 const UNOFFERED_MAX: usize = 64;
 /// How often providers whose lease ended are looked for.
