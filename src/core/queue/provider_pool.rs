@@ -549,8 +549,7 @@ impl ProviderPool {
             if member.probation != u32::MAX {
                 member.probes.push_back(now);
             }
-            member.pace.granted(now);
-            member.stats.shadow = member.pace.shadow(now);
+            member.stats.shadow = member.pace.granted(now);
         } else {
             member.stats.spent += 1;
             member.granted_uncounted += 1;
@@ -801,8 +800,9 @@ fn sample(member: &mut PoolMember, grant: &Grant, now: Moment) {
     let seconds = now.since(grant.granted_at).as_secs_f64();
     member.ended += 1;
     member.ended_seconds += seconds;
-    member.ended_logarithms += seconds.max(1e-6).ln();
-    member.pace.ended(seconds, now);
+    let logarithm = seconds.max(1e-6).ln();
+    member.ended_logarithms += logarithm;
+    member.pace.ended(seconds, logarithm, now);
     if grant.on_ticket && !member.pace.suspect() {
         let stats = &mut member.stats;
         stats.samples += 1;

@@ -11,8 +11,9 @@ use crate::base::time::{Moment, Span};
 const SAMPLES_MIN: u32 = 20;
 /// Part of one request in what is lately.
 const PART: f64 = 0.05;
-/// A request counts for so many times the usual time at the most.
+/// A request counts for so many times the usual time at the most; and its natural logarithm.
 const LONGEST: f64 = 8.0;
+const LONGEST_LOGARITHM: f64 = 3.0 * std::f64::consts::LN_2;
 /// So many times quicker than usual is suspect, and until it is only so many
 /// times quicker; natural logarithms of 2.2 and 1.6.
 const SUSPECT: f64 = 0.8;
@@ -55,12 +56,14 @@ impl Pace {
         }
     }
 
-    /// A request that was served ended; it took so many seconds.
-    pub(super) fn ended(&mut self, seconds: f64, now: Moment) {
+    /// A request that was served ended; it took so many seconds, of which this is the
+    /// natural logarithm.
+    pub(super) fn ended(&mut self, seconds: f64, logarithm: f64, now: Moment) {
         self.samples = self.samples.saturating_add(1);
-        // One that stays for hours is no reason to expect that from all.
-        let most =
-            if self.samples > SAMPLES_MIN { LONGEST * self.usual.exp() } else { f64::INFINITY };
+        // One that stays for hours is no reason to expect that from all. This is done for
+        // every request, so logarithms are compared, and a power is found for those only.
+        let is_longest = self.samples > SAMPLES_MIN && logarithm > self.usual + LONGEST_LOGARITHM;
+        let most = if is_longest { LONGEST * self.usual.exp() } else { f64::INFINITY };
         let part = PART.max(1.0 / f64::from(self.samples));
         self.mean += part * (seconds.clamp(1e-6, most) - self.mean);
         let lately = self.mean.ln();
@@ -95,15 +98,25 @@ impl Pace {
         self.at = now;
     }
 
-    /// A request is granted.
-    pub(super) fn granted(&mut self, now: Moment) {
+    /// A request is granted. Returns the shadow with it.
+    pub(super) fn granted(&mut self, now: Moment) -> u32 {
         self.settle(now);
         self.shadow = if self.suspect() { self.shadow + 1.0 } else { 0.0 };
+        self.requests()
     }
 
     /// Its shadow now.
     pub(super) fn shadow(&mut self, now: Moment) -> u32 {
         self.settle(now);
+        self.requests()
+    }
+
+    /// The shadow in whole requests. Mostly there is none, and rounding up is slow where the
+    /// processor cannot do it.
+    fn requests(&self) -> u32 {
+        if self.shadow == 0.0 {
+            return 0;
+        }
         self.shadow.ceil() as u32
     }
 

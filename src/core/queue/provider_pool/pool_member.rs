@@ -203,9 +203,16 @@ impl PoolMember {
         } else {
             Moment::NEVER
         };
-        let step = now.since(self.came).as_nanos() / PACE_STEP.as_nanos() + 1;
-        let paced = self.stats.availability == Availability::Reserve && step <= PACE_STEPS;
-        let paced = if paced { self.came + PACE_STEP.times(step) } else { Moment::NEVER };
+        let paced = if self.stats.availability == Availability::Reserve {
+            let step = now.since(self.came).as_nanos() / PACE_STEP.as_nanos() + 1;
+            if step <= PACE_STEPS {
+                self.came + PACE_STEP.times(step)
+            } else {
+                Moment::NEVER
+            }
+        } else {
+            Moment::NEVER
+        };
         let vouch = self.probes.front().map_or(Moment::NEVER, |at| *at + VOUCH_AFTER);
         turn.min(paced).min(vouch).min(self.pace.changes())
     }
