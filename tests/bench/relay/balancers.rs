@@ -7,6 +7,7 @@
 use super::account::{memory, used};
 use super::load::fresh::Way;
 use crate::support::control_connection::ControlConnection;
+use crate::support::keyed::Keys;
 use crate::support::pegasus::{command, command_of, SERVICE};
 use crate::support::process::Process;
 use crate::support::{free_port, installed, Directory};
@@ -42,7 +43,7 @@ pub struct Row {
 }
 
 /// All there are.
-pub const ROWS: [Row; 18] = [
+pub const ROWS: [Row; 19] = [
     Row { name: "direct", start: direct },
     Row { name: "haproxy", start: |scene| haproxy(scene, false, 1) },
     Row { name: "haproxy-splice", start: |scene| haproxy(scene, true, 1) },
@@ -53,6 +54,7 @@ pub const ROWS: [Row; 18] = [
     Row { name: "pegasus-auto", start: |scene| embedded_with(scene, command, None) },
     Row { name: "before", start: before },
     Row { name: "pegasus-daemon", start: |scene| with_daemon(scene, ONE_THREAD, "0") },
+    Row { name: "pegasus-keyed", start: keyed },
     Row { name: "pegasus-daemon-auto", start: |scene| with_daemon(scene, None, "0") },
     Row { name: "pegasus-daemon-stock", start: |scene| with_daemon(scene, ONE_THREAD, "auto") },
     Row { name: "pegasus-unasked", start: unasked },
@@ -272,9 +274,18 @@ pub fn offer(queue: SocketAddr, service: &str, providers: &[SocketAddr]) {
 
 /// A queue of PEGASUS with tickets of these providers.
 pub fn queue(service: &str, providers: &[SocketAddr]) -> Result<Balancer, Skipped> {
+    queue_with(service, providers, &[])
+}
+
+fn queue_with(
+    service: &str,
+    providers: &[SocketAddr],
+    settings: &[&str],
+) -> Result<Balancer, Skipped> {
     let place = local(free_port());
     let listen = format!("queue_listen={place}");
-    let process = Process::start("queue", &mut command("queue", &["log=none", &listen]));
+    let settings = [&["log=none", &listen], settings].concat();
+    let process = Process::start("queue", &mut command("queue", &settings));
     let mut queue = Balancer::of(place, process, None);
     queue.question = NEXT;
     let queue = queue.serves("pegasus queue", || listens(place))?;
@@ -344,9 +355,28 @@ pub fn answering(
 }
 
 pub fn with_daemon(scene: &Scene, threads: Threads, stock: &str) -> Result<Balancer, Skipped> {
-    let mut balancer = queue(SERVICE, scene.providers)?;
-    let settings =
-        [format!("redirect_queue={}", balancer.doors[0]), format!("redirect_stock={stock}")];
+    let stock = format!("redirect_stock={stock}");
+    beside(scene, queue(SERVICE, scene.providers)?, threads, vec![stock])
+}
+
+/// As `pegasus-daemon`, and what the two say to each other is encrypted.
+fn keyed(scene: &Scene) -> Result<Balancer, Skipped> {
+    let keys = Keys::of(&[&["balancer", "lb1"]]);
+    let client = keys.client("balancer", "lb1");
+    let queue = queue_with(SERVICE, scene.providers, &[&keys.setting("keys")])?;
+    let mut balancer = beside(scene, queue, ONE_THREAD, vec!["redirect_stock=0".into(), client])?;
+    balancer._files = Some(keys.directory);
+    Ok(balancer)
+}
+
+/// A redirector that asks this queue in a process of its own.
+fn beside(
+    scene: &Scene,
+    mut balancer: Balancer,
+    threads: Threads,
+    mut settings: Vec<String>,
+) -> Result<Balancer, Skipped> {
+    settings.push(format!("redirect_queue={}", balancer.doors[0]));
     let (process, door) = redirect(scene, command, threads, &settings);
     balancer.doors = vec![door];
     balancer.processes.push(process);

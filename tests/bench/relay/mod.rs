@@ -8,8 +8,9 @@
 //! medians over the rounds, and ratios of PEGASUS to each other one, round by
 //! round: the median and its 95 % bootstrap interval. PEGASUS asks its queue for
 //! every connection: inside the redirector (`pegasus`), or in a process of its
-//! own (`pegasus-daemon`), whose time counts, too; `pegasus-unasked` is the same
-//! redirector without a queue. `haproxy-splice` is told to splice, with pipes of
+//! own (`pegasus-daemon`), whose time counts, too; `pegasus-keyed` asks that one
+//! through an encrypted connection; `pegasus-unasked` is the same redirector without
+//! a queue. `haproxy-splice` is told to splice, with pipes of
 //! 1 MiB. Processor time is that of the balancer's processes, user and system.
 //!
 //! Clients are this process, providers another. Everything stays on this host;

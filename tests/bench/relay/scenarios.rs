@@ -121,11 +121,18 @@ const FRESH: &[&str] = &[
     "pegasus",
     "pegasus-auto",
     "pegasus-daemon",
+    "pegasus-keyed",
     "pegasus-daemon-auto",
     "pegasus-daemon-stock",
 ];
-const BOTH: &[&str] =
-    &["pegasus", "pegasus-auto", "pegasus-daemon", "pegasus-daemon-auto", "pegasus-daemon-stock"];
+const BOTH: &[&str] = &[
+    "pegasus",
+    "pegasus-auto",
+    "pegasus-daemon",
+    "pegasus-keyed",
+    "pegasus-daemon-auto",
+    "pegasus-daemon-stock",
+];
 const CLOSED_LOOP: Fresh = Fresh { at_once: 64, rate: None, half_close: false };
 
 /// All there are.
@@ -147,6 +154,8 @@ pub const SCENARIOS: &[Scenario] = &[
             // The cost of the queue.
             AtMost(Cpu, "pegasus", "pegasus-unasked", 1.05),
             AtMost(Cpu, "pegasus-daemon", "pegasus-unasked", 1.15),
+            // The cost of a key.
+            AtMost(Cpu, "pegasus-keyed", "pegasus-daemon", 1.05),
         ],
     },
     Scenario {
