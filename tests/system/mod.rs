@@ -7,6 +7,7 @@ mod answers_dns;
 mod answers_http;
 mod check;
 mod checks;
+mod children;
 mod chunks;
 mod cluster;
 mod configuration;

@@ -82,3 +82,18 @@ impl SignalSource {
         while matches!(self.0.read(&mut bytes), Ok(1..)) {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_keeps_the_error_of_what_it_interrupts() {
+        // No test of this crate installs the handler, so its write fails.
+        assert_eq!(PIPE.load(Ordering::Relaxed), -1);
+        // SAFETY: the place is that of this thread.
+        unsafe { *errno_place() = libc::EDOM };
+        handle(libc::SIGUSR1);
+        assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::EDOM));
+    }
+}
