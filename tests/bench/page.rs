@@ -523,8 +523,10 @@ fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 }
 
 const NOT_SHOWN: &str =
-    "Thousands of providers are simulated for ten seconds or more before four to ten that count;\n\
-each has thousands of requests in that time. Not shown: the time to converge.\n\n\
+    "Few seconds of thousands of providers are simulated: 14 before 10 that count, or 6 before 3\n\
+with 10,000. All balancers begin together and have the providers in one order. So those that\n\
+take turns, as leastconn does among equals, meet at the same providers, and what that costs\n\
+them grows with the balancers. Not shown: the time to converge.\n\n\
 - `leastconn`, `P2C` (two random choices): the fewest requests of this balancer.\n\
 - `Prequal`: probes of requests in flight and latency. Here they are answered at once.\n\
 - `CSWRR`: weights by the utilisation that providers report, as Envoy's client-side weighted\n\

@@ -40,7 +40,7 @@ const SIZES: [Size; 6] = [
     size(1000, 32, (24, 14)),
     Size { way: 25, loss: 0.01, ..size(1000, 32, (24, 14)) },
     size(1000, 128, (24, 14)),
-    size(10_000, 128, (14, 10)),
+    size(10_000, 16, (9, 6)),
 ];
 const PEERS: [(&str, Policy); 8] = [
     ("PEGASUS", DEFAULT),
@@ -199,8 +199,8 @@ fn queue(providers: usize) -> Line {
         .number("providers", providers as f64)
         .number("ticket_us", each(ticket))
         .number("request_us", each(request))
-        // Pages that were there already hide what few providers need.
-        .number("bytes", if providers >= 1000 { bytes } else { f64::NAN });
+        // Memory that was there already hides what fewer providers need.
+        .number("bytes", if providers >= 10_000 { bytes } else { f64::NAN });
     line
 }
 
