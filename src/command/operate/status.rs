@@ -33,9 +33,9 @@ pub fn run(matches: &Matches) -> i32 {
                 json.push('}');
             }
             Ok(text) => {
-                let style = Style { unicode: false, bar: 0 };
+                let style = Style { unicode: false, bar: 0, columns: usize::MAX };
                 let mut lines = Vec::new();
-                write_report(&Report::parse(text), &queue.to_string(), style, &mut lines);
+                write_report(&Report::parse(text), &format!("{queue} "), style, &mut lines);
                 if number > 0 {
                     print_line("");
                 }

@@ -12,6 +12,8 @@ pub struct Style {
     pub unicode: bool,
     /// Columns of the bar; 0: no bar.
     pub bar: usize,
+    /// Columns of the table.
+    pub columns: usize,
 }
 
 const HEADINGS: [&str; 9] =
@@ -19,11 +21,20 @@ const HEADINGS: [&str; 9] =
 /// These columns are text; numbers stand on the right.
 const TEXT_COLUMNS: usize = 2;
 
+/// What a narrow table does without, first the first: `why` says most of it in words.
+const DISPENSABLE: [&str; 6] = ["failures", "granted", "most", "share", "free", "state"];
+
+/// Columns that are kept for `why`, so that the others do not come and go with its words.
+const WHY: usize = 43;
+
+/// Which columns are shown.
+type Shown = [bool; HEADINGS.len()];
+
 /// Appends the lines of a queue.
 pub fn write_report(report: &Report, title: &str, style: Style, out: &mut Vec<String>) {
     let queue = |key| report.queue.number(key);
     out.push(format!(
-        "{title}  {} connections, {} waiting, {} asked, {} granted, {} refused",
+        "{title} {} connections, {} waiting, {} asked, {} granted, {} refused",
         queue("connections"),
         queue("waiting"),
         queue("asked"),
@@ -67,13 +78,17 @@ fn write_service(service: &ServiceReport, style: Style, out: &mut Vec<String>) {
     let most = service.providers.iter().map(scale).max().unwrap_or(1).max(1);
     let headings = HEADINGS.map(|heading| heading.to_uppercase());
     let blank = " ".repeat(if style.bar == 0 { 0 } else { style.bar + 2 });
-    out.push(format!("  {}{blank}  WHY", line(&headings, &widths)));
-    for (row, provider) in rows.iter().zip(&service.providers) {
-        let mut text = format!("  {}", line(row, &widths));
+    let whys: Vec<String> =
+        service.providers.iter().map(|provider| peers.why_and_key(provider)).collect();
+    let why = whys.iter().map(|why| why.chars().count()).fold(WHY, usize::max);
+    let shown = shown(&widths, blank.len() + 2 + why, style.columns);
+    out.push(format!("  {}{blank}  WHY", line(&headings, &widths, &shown)));
+    for ((row, provider), why) in rows.iter().zip(&service.providers).zip(whys) {
+        let mut text = format!("  {}", line(row, &widths, &shown));
         if style.bar > 0 {
             let _ = write!(text, "  {}", bar(provider, most, style));
         }
-        let _ = write!(text, "  {}", peers.why_and_key(provider));
+        let _ = write!(text, "  {why}");
         out.push(text);
     }
 }
@@ -94,9 +109,27 @@ fn row(provider: &Record, peers: &Peers) -> [String; HEADINGS.len()] {
     ]
 }
 
-fn line(cells: &[String; HEADINGS.len()], widths: &[usize]) -> String {
+/// As many columns as fit before the rest of the line.
+fn shown(widths: &[usize], rest: usize, columns: usize) -> Shown {
+    let mut shown = [true; HEADINGS.len()];
+    for name in DISPENSABLE {
+        let cells = widths.iter().zip(shown).filter(|(_, shown)| *shown);
+        if cells.map(|(width, _)| width + 2).sum::<usize>() + rest <= columns {
+            break;
+        }
+        for (heading, shown) in HEADINGS.iter().zip(&mut shown) {
+            *shown &= *heading != name;
+        }
+    }
+    shown
+}
+
+fn line(cells: &[String; HEADINGS.len()], widths: &[usize], shown: &Shown) -> String {
     let mut line = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        if !shown[column] {
+            continue;
+        }
         let gap = if column == 0 { "" } else { "  " };
         let _ = if column < TEXT_COLUMNS {
             write!(line, "{gap}{cell:<width$}")
@@ -138,16 +171,32 @@ mod tests {
         provider address=10.0.0.1:80 tickets=4 capacity=1000000 free=2 active=2 granted=20 failures=0 state=free\n\
         provider address=10.0.0.22:8080 tickets=2 capacity=8 free=2 active=0 granted=10 failures=0 state=free\n";
 
-    fn lines(bar: usize) -> Vec<String> {
+    fn lines(bar: usize, columns: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        let style = Style { unicode: false, bar };
-        write_report(&Report::parse(STATUS), "b1:7347", style, &mut lines);
+        let style = Style { unicode: false, bar, columns };
+        write_report(&Report::parse(STATUS), "b1:7347 ", style, &mut lines);
         lines
     }
 
     #[test]
+    fn a_narrow_table_says_why_and_does_without_numbers() {
+        let all = lines(0, usize::MAX);
+        let longest = all[3].find("WHY").unwrap() + WHY;
+        assert_eq!(lines(0, longest), all);
+        let narrow = lines(0, longest - 1);
+        assert!(!narrow[3].contains("FAILURES") && narrow[3].contains("GRANTED"), "{narrow:#?}");
+        let least = lines(0, 50);
+        let words: Vec<&str> = least[3].split_whitespace().collect();
+        assert_eq!(words, ["PROVIDER", "TICKETS", "ACTIVE", "WHY"]);
+        for (line, whole) in least[4..].iter().zip(&all[4..]) {
+            let why = whole.rsplit("  ").next().unwrap();
+            assert!(line.len() <= longest && line.ends_with(why), "{least:#?}");
+        }
+    }
+
+    #[test]
     fn columns_are_aligned_and_no_ceiling_is_no_number() {
-        let lines = lines(4);
+        let lines = lines(4, usize::MAX);
         assert_eq!(lines[0], "b1:7347  2 connections, 0 waiting, 40 asked, 30 granted, 1 refused");
         let at = |line: &str, word: &str| line.find(word).unwrap();
         let heading = &lines[3];

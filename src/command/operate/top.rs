@@ -115,7 +115,11 @@ fn wait_for_next(live: bool) {
 fn draw(watched: &mut [Watched], live: bool) -> Vec<String> {
     let columns = if live { terminal_size::get().map(|(columns, _)| columns) } else { None };
     let wide = columns.is_none_or(|columns| columns >= BAR_COLUMNS_MIN);
-    let style = Style { unicode: live && shows_unicode(), bar: if wide { BAR } else { 0 } };
+    let style = Style {
+        unicode: live && shows_unicode(),
+        bar: if wide { BAR } else { 0 },
+        columns: columns.unwrap_or(usize::MAX),
+    };
     let mut lines = Vec::new();
     for watched in watched {
         if !lines.is_empty() {
