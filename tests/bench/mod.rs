@@ -1,6 +1,7 @@
 //! How fast it is. Prints and asserts nothing:
 //! `cargo test --release bench_ -- --ignored --nocapture --test-threads 1`.
 
+mod abuse;
 mod attacks;
 mod chart;
 mod endtoend;
