@@ -116,6 +116,7 @@ fn table(
     };
     let most = rates.iter().copied().max().unwrap_or(0).max(1);
     let block = if shows_unicode() { "█" } else { "#" };
+    lines[0].push_str("    now");
     for (number, provider) in cluster.providers.iter().enumerate() {
         let line = &mut lines[number + 1];
         if !provider.is_alive() {
