@@ -76,6 +76,8 @@ const PAGES: &[Page] = &[
     page!("http", 7, "redirects of HTTP requests instead of relaying"),
     #[cfg(feature = "export")]
     page!("scale", 7, "which way to lead clients, and when"),
+    #[cfg(feature = "redirect")]
+    page!("balancers", 7, "more than one balancer"),
     page!("security", 7, "keys, roles and encryption"),
     #[cfg(feature = "operate")]
     page!("trouble", 7, "what a symptom means, and what mends it"),

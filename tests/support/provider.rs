@@ -20,7 +20,13 @@ impl Provider {
     }
 
     pub fn start_at(ip: IpAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Provider {
-        let listener = TcpListener::bind((ip, 0)).unwrap();
+        Provider::at((ip, 0).into(), serve)
+    }
+
+    /// A provider of which the address is given.
+    #[track_caller]
+    pub fn at(place: SocketAddr, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Provider {
+        let listener = TcpListener::bind(place).unwrap();
         let address = listener.local_addr().unwrap();
         let (clients, over): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
         let count = clients.clone();

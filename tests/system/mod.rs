@@ -62,5 +62,6 @@ mod tftp;
 mod threads;
 mod ticket_law;
 mod timeouts;
+mod two_balancers;
 mod upgrade;
 mod urgent;
