@@ -32,6 +32,7 @@ mod load;
 mod logging;
 mod lost_hosts;
 mod manual;
+mod memory;
 mod notify;
 mod one_address;
 mod one_process;
