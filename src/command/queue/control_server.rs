@@ -431,7 +431,7 @@ impl ControlServer {
 
     /// Reads requests from a connection and handles them.
     fn read_requests(&mut self, key: Key, queue: &mut SharedQueue, cx: &mut Context) {
-        let begun = event_loop::now();
+        let spent_before = self.turn_spent;
         for reads in 0.. {
             if !self.handle_requests(key, queue, cx) || !self.take_records(key, queue, cx) {
                 return;
@@ -445,7 +445,7 @@ impl ControlServer {
             {
                 return;
             }
-            if reads == READS_MAX || reads > 0 && event_loop::now().since(begun) >= SLICE {
+            if reads == READS_MAX || self.turn_spent >= spent_before + SLICE {
                 return self.go_on_later(key, cx);
             }
             match connection.stream.read(&mut self.buffer) {
@@ -482,7 +482,9 @@ impl ControlServer {
         queue: &mut SharedQueue,
         cx: &mut Context,
     ) -> bool {
-        let begun = event_loop::now();
+        // Most connections have one request, or none any more: the clock is read when needed.
+        let mut begun = None;
+        let mut spent = Span::ZERO;
         let slice = if self.turn_spent < TURN_MAX { SLICE } else { Span::ZERO };
         let mut goes_on = true;
         while let Some(connection) = self.connections.get_mut(key) {
@@ -506,10 +508,12 @@ impl ControlServer {
                     continue;
                 }
             }
+            let begun = *begun.get_or_insert_with(event_loop::now);
             self.handle_request(key, slot, request, queue, cx);
-            goes_on = event_loop::now().since(begun) < slice;
+            spent = event_loop::now().since(begun);
+            goes_on = spent < slice;
         }
-        self.turn_spent = self.turn_spent + event_loop::now().since(begun);
+        self.turn_spent = self.turn_spent + spent;
         self.mark_dirty(key);
         if !goes_on {
             self.go_on_later(key, cx);
