@@ -1,7 +1,7 @@
 //! A process that a test started: its log, its resources, its end.
 
 use super::pegasus::is_foreign;
-use super::{until_some, PATIENCE};
+use super::{until, until_some, PATIENCE};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -170,14 +170,15 @@ impl Process {
         used(self.id())
     }
 
-    /// Asserts that it sleeps. A process in a busy loop would use all of this time.
+    /// Waits until it sleeps. A process in a busy loop never does.
     #[track_caller]
     pub fn idles(&self) {
         const WATCH: Duration = Duration::from_millis(600);
-        let before = self.used();
-        thread::sleep(WATCH);
-        let used = self.used() - before;
-        assert!(used < WATCH / 4, "{} used {used:?} in {WATCH:?}: {:#?}", self.name, self.log());
+        until(&format!("{} sleeps", self.name), || {
+            let before = self.used();
+            thread::sleep(WATCH);
+            self.used() - before < WATCH / 4
+        });
     }
 
     /// Returns its resident memory, in KiB.
