@@ -496,6 +496,18 @@ impl Page {
                 better.join(", ")
             ));
         }
+        let learning: Vec<Vec<String>> = data
+            .of("learning")
+            .map(|line| {
+                let text = |name: &str| figure(line.get(name));
+                vec![line.word("setting").to_string(), text("after"), text("mean"), text("p99")]
+            })
+            .collect();
+        if !learning.is_empty() {
+            self.say(LEARNING);
+            let head = ["", "after, s", "mean, ms", "p99, ms"];
+            self.text += &table(&head, &learning);
+        }
         let queue: Vec<Vec<String>> = data
             .of("queue")
             .map(|line| {
@@ -522,11 +534,16 @@ fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
+const LEARNING: &str =
+    "The time to converge: each balancer finds the speeds from its own requests, and in a large\n\
+cluster it meets each provider seldom. Ten seconds of PEGASUS, after so many:";
+
 const NOT_SHOWN: &str =
-    "Few seconds of thousands of providers are simulated: 14 before 10 that count, or 6 before 3\n\
-with 10,000. All balancers begin together and have the providers in one order. So those that\n\
-take turns, as leastconn does among equals, meet at the same providers, and what that costs\n\
-them grows with the balancers. Not shown: the time to converge.\n\n\
+    "Few seconds of thousands of providers are simulated: 65 before 10 that count with 1,000 and\n\
+32 balancers, 14 before 10 with delays or 128 balancers, 11 before 3 with 10,000. All\n\
+balancers begin together and have the providers in one order. So those that take turns, as\n\
+leastconn does among equals, meet at the same providers, and what that costs them grows with\n\
+the balancers.\n\n\
 - `leastconn`, `P2C` (two random choices): the fewest requests of this balancer.\n\
 - `Prequal`: probes of requests in flight and latency. Here they are answered at once.\n\
 - `CSWRR`: weights by the utilisation that providers report, as Envoy's client-side weighted\n\

@@ -37,10 +37,10 @@ const fn size(providers: usize, balancers: usize, seconds: (u64, u64)) -> Size {
 const SIZES: [Size; 6] = [
     size(10, 1, (135, 15)),
     size(100, 8, (45, 15)),
-    size(1000, 32, (24, 14)),
+    size(1000, 32, (75, 65)),
     Size { way: 25, loss: 0.01, ..size(1000, 32, (24, 14)) },
     size(1000, 128, (24, 14)),
-    size(10_000, 16, (9, 6)),
+    size(10_000, 16, (14, 11)),
 ];
 const PEERS: [(&str, Policy); 8] = [
     ("PEGASUS", DEFAULT),
@@ -52,6 +52,24 @@ const PEERS: [(&str, Policy); 8] = [
     ("true weights", Policy::Weighted),
     ("ideal", Policy::Ideal),
 ];
+
+/// Seconds after which PEGASUS is looked at for ten while it learns the speeds: a thousand
+/// providers, and balancers that meet each of them once in four seconds.
+const LEARNING: [u64; 3] = [14, 30, 65];
+
+/// How far PEGASUS has come after so many seconds.
+fn learning(after: u64) -> Line {
+    let size = size(1000, 32, (after + 10, after));
+    let setting = size.setting();
+    let figures = run(&setting, &setting.arrivals(seed()), DEFAULT, seed());
+    let mut line = Line::default();
+    line.text("bench", "learning")
+        .text("setting", &size.name())
+        .number("after", after as f64)
+        .number("mean", figures.mean())
+        .number("p99", figures.quantile(0.99));
+    line
+}
 
 impl Size {
     fn name(&self) -> String {
@@ -125,6 +143,9 @@ fn lab_scale() {
     let most = most.map_or(usize::MAX, |most| most.parse().expect("a number of providers"));
     for size in SIZES.iter().filter(|size| size.providers <= most) {
         append(&size.lines());
+    }
+    if most >= 1000 {
+        append(&LEARNING.map(learning));
     }
     for providers in [10, 100, 1000, 10_000] {
         let line = queue(providers);
