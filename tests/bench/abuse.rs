@@ -19,6 +19,7 @@
 #![cfg(target_os = "linux")]
 
 use super::host::{describe, parameter};
+use super::statistics::{median, quantile};
 use crate::support::namespace;
 use crate::support::pegasus::{Queue, Redirect};
 use crate::support::provider::Provider;
@@ -54,8 +55,7 @@ struct Taken {
 
 impl Taken {
     fn quantile(&self, part: f64) -> f64 {
-        let place = (self.times.len() as f64 * part) as usize;
-        self.times.get(place.min(self.times.len() - 1)).copied().unwrap_or(f64::NAN)
+        quantile(&self.times, part)
     }
 }
 
@@ -199,11 +199,6 @@ fn turn(redirect: &Redirect, abused: Option<SocketAddr>, length: Duration) -> Ta
         times.sort_by(f64::total_cmp);
         Taken { times, failed, used, silent: count.load(Relaxed) }
     })
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 #[test]

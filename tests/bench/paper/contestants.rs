@@ -6,6 +6,7 @@
 
 use super::clients::Door;
 use super::provider::{Provider, BEATS};
+use crate::bench::follow::{self, exporter};
 use crate::bench::relay::account;
 use crate::support::control_connection::ControlConnection;
 use crate::support::inetd::Inetd;
@@ -16,10 +17,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Why there is nothing to measure.
@@ -330,30 +330,6 @@ fn nft(scene: &Scene) -> Result<Contestant, Skipped> {
     }
 }
 
-/// A pipe: what is read, what is written.
-fn pipe() -> (OwnedFd, OwnedFd) {
-    let mut ends = [0; 2];
-    // SAFETY: the call fills in the two descriptors, which belong to nobody else.
-    unsafe {
-        assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-    }
-}
-
-/// Follows a queue for an engine, which reads at the other end of `to`.
-fn exporter(
-    engine: &str,
-    queue: SocketAddr,
-    settings: &[&str],
-    words: &[&str],
-    to: OwnedFd,
-) -> Process {
-    let mut command = command("export", settings);
-    command.args([engine, "-s", SERVICE, &queue.to_string(), "--follow"]).args(words);
-    command.stdin(Stdio::null()).stdout(to).stderr(Stdio::piped());
-    Process::start_as_is("export", &mut command)
-}
-
 fn pegasus_nft(scene: &Scene) -> Result<Contestant, Skipped> {
     scene.alone()?;
     let program = find("nft")?;
@@ -361,11 +337,9 @@ fn pegasus_nft(scene: &Scene) -> Result<Contestant, Skipped> {
     let mut contestant = Contestant::at(Door::At(door)).watched(scene, queue.address);
     // A table of its own: several contestants share this kernel.
     let listen = format!("service_{SERVICE}_listen={door}");
-    let (read, write) = pipe();
-    let mut nft = Command::new(&program);
-    nft.arg("-i").stdin(read).stdout(Stdio::null()).stderr(Stdio::piped());
-    contestant.processes.push(Process::start_as_is("nft", &mut nft));
-    contestant.processes.push(exporter("nft", queue.address, &[&listen], &[], write));
+    let (nft, write) = follow::nft(&program);
+    let exporter = exporter("nft", queue.address, &[&listen], &[], write);
+    contestant.processes.extend([nft, exporter]);
     contestant.queues.push(queue);
     until("all are in the kernel's map", || {
         let mut list = Command::new(&program);
@@ -428,12 +402,9 @@ fn haproxy(scene: &Scene, fed: Fed) -> Result<Contestant, Skipped> {
     serves("haproxy", &mut process, door)?;
     contestant.processes.push(process);
     if let Some(queue) = queue {
-        let api = UnixStream::connect(&socket).map_err(|error| error.to_string())?;
-        let mut answers = api.try_clone().map_err(|error| error.to_string())?;
-        // As socat would, it reads what nobody needs.
-        std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+        let api = follow::haproxy(&socket)?;
         let words = ["--socket", socket.as_str()];
-        contestant.processes.push(exporter("haproxy", queue.address, &[], &words, api.into()));
+        contestant.processes.push(exporter("haproxy", queue.address, &[], &words, api));
         contestant.queues.push(queue);
     } else {
         contestant.drains = Drains::Haproxy(socket);

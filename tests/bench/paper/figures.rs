@@ -6,6 +6,7 @@ use super::clients::{End, Visit};
 use super::contestants::Row;
 use super::plan::Plan;
 use crate::bench::json::Line;
+use crate::bench::statistics::quantile;
 use std::time::Duration;
 
 /// An answer within this time is a good one.
@@ -24,12 +25,6 @@ pub struct Observed {
     pub used: (Duration, Duration),
     /// Whether its operator could drain a provider without editing files.
     pub drains: bool,
-}
-
-/// The time that this part of the sorted times did not exceed, in ms.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    let place = (sorted.len() as f64 * part).ceil() as usize;
-    sorted.get(place.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
 /// Answer times in ms, sorted.

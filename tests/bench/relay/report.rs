@@ -3,6 +3,7 @@
 //! Owns the arithmetic, the printed tables (Markdown) and the JSON lines.
 
 use super::scenarios::{Column, Goal, Metric, Scenario};
+use crate::bench::statistics::median;
 use crate::support::random::Random;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -23,16 +24,6 @@ pub type Results = Vec<(&'static str, Vec<Figures>)>;
 fn series(results: &Results, row: &str, metric: Metric) -> Option<Vec<f64>> {
     let (_, rounds) = results.iter().find(|(name, _)| *name == row)?;
     Some(rounds.iter().map(|figures| figures.get(metric)).collect())
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
 }
 
 /// Of all rounds together.

@@ -24,18 +24,17 @@ use super::providers::Providers;
 use super::report::{self, Results};
 use super::scenarios::{Metric, WAYS};
 use super::{balancers, Effort, Run, CONNECTIONS};
+use crate::bench::follow::{self, exporter};
 use crate::bench::host::{chosen, describe, parameter};
 use crate::support::namespace::{self, Network};
 use crate::support::pegasus::{command, SERVICE};
-use crate::support::process::{pipe, Process};
+use crate::support::process::Process;
 use crate::support::random::Random;
 use crate::support::socket::raise_descriptors;
 use crate::support::{free_port, Directory};
 use std::fs;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -49,24 +48,13 @@ const ROWS: [Row; 7] = [
     Row { name: "http", start: http },
 ];
 
-/// Follows a queue for an engine, which reads at the other end of `to`.
-fn exporter(engine: &str, queue: SocketAddr, words: &[&str], to: OwnedFd) -> Process {
-    let mut command = command("export", &[]);
-    command.args([engine, "-s", SERVICE, &queue.to_string(), "--follow"]).args(words);
-    command.stdin(Stdio::null()).stdout(to).stderr(Stdio::piped());
-    Process::start_as_is("export", &mut command)
-}
-
 fn nft(scene: &Scene) -> Result<Balancer, Skipped> {
     let program = find("nft")?;
     let mut balancer = queue(SERVICE, scene.providers)?;
     let (address, door) = (balancer.doors[0], local(free_port()));
-    let (read, write) = pipe();
-    let mut nft = Command::new(program);
-    nft.arg("-i").stdin(read).stdout(Stdio::null()).stderr(Stdio::piped());
-    balancer.processes.push(Process::start_as_is("nft", &mut nft));
+    let (nft, write) = follow::nft(program.as_ref());
     let words = ["--listen", &door.to_string()];
-    balancer.processes.push(exporter("nft", address, &words, write));
+    balancer.processes.extend([nft, exporter("nft", address, &[], &words, write)]);
     balancer.doors = vec![door];
     balancer.serves("nft", || listens(door))
 }
@@ -87,11 +75,8 @@ fn haproxy(scene: &Scene) -> Result<Balancer, Skipped> {
     let haproxy = Process::start("haproxy", Command::new(program).args(["-db", "-f", &conf]));
     let haproxy = Balancer::of(door, haproxy, Some(directory)).serves("haproxy", || listens(door));
     let (mut balancer, mut queue) = (haproxy?, queue(SERVICE, scene.providers)?);
-    let api = UnixStream::connect(&socket).map_err(|error| error.to_string())?;
-    let mut answers = api.try_clone().map_err(|error| error.to_string())?;
-    // As socat would, it reads what nobody needs.
-    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
-    balancer.processes.push(exporter("haproxy", queue.doors[0], &[], api.into()));
+    let api = follow::haproxy(&socket)?;
+    balancer.processes.push(exporter("haproxy", queue.doors[0], &[], &[], api));
     balancer.processes.append(&mut queue.processes);
     let servers = || {
         let mut state = String::new();
