@@ -536,7 +536,8 @@ fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 const LEARNING: &str =
     "The time to converge: each balancer finds the speeds from its own requests, and in a large\n\
-cluster it meets each provider seldom. Ten seconds of PEGASUS, after so many:";
+cluster it meets each provider seldom. Ten seconds of PEGASUS after so many; above it is\n\
+after 65:";
 
 const NOT_SHOWN: &str =
     "Few seconds of thousands of providers are simulated: 65 before 10 that count with 1,000 and\n\
@@ -550,7 +551,7 @@ the balancers.\n\n\
 \x20 round robin. Here the reports are exact.\n\
 - `Target Optimizer`: each provider says when it takes one more; who finds none is refused.\n\
 - `true weights`: turns in proportion to the true speeds.\n\
-- `ideal`: one queue before all providers, which knows everything at once. Nobody can build it.";
+- `ideal`: one queue before all providers, which knows everything at once. It cannot be built.";
 
 const ENGINES: &str =
     "Weights say nothing about the requests in progress, and they are found in ten intervals,\n\

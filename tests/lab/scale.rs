@@ -54,8 +54,9 @@ const PEERS: [(&str, Policy); 8] = [
 ];
 
 /// Seconds after which PEGASUS is looked at for ten while it learns the speeds: a thousand
-/// providers, and balancers that meet each of them once in four seconds.
-const LEARNING: [u64; 3] = [14, 30, 65];
+/// providers, and balancers that meet each of them once in four seconds. The size itself is
+/// looked at after 65.
+const LEARNING: [u64; 2] = [14, 30];
 
 /// How far PEGASUS has come after so many seconds.
 fn learning(after: u64) -> Line {
