@@ -203,16 +203,10 @@ impl PoolMember {
         } else {
             Moment::NEVER
         };
-        let paced = if self.stats.availability == Availability::Reserve {
-            let step = now.since(self.came).as_nanos() / PACE_STEP.as_nanos() + 1;
-            if step <= PACE_STEPS {
-                self.came + PACE_STEP.times(step)
-            } else {
-                Moment::NEVER
-            }
-        } else {
-            Moment::NEVER
-        };
+        let paced = (self.stats.availability == Availability::Reserve)
+            .then(|| now.since(self.came).as_nanos() / PACE_STEP.as_nanos() + 1)
+            .filter(|step| *step <= PACE_STEPS)
+            .map_or(Moment::NEVER, |step| self.came + PACE_STEP.times(step));
         let vouch = self.probes.front().map_or(Moment::NEVER, |at| *at + VOUCH_AFTER);
         turn.min(paced).min(vouch).min(self.pace.changes())
     }
