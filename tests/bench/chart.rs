@@ -119,7 +119,7 @@ pub struct Curve {
     pub label: String,
     pub values: Vec<f64>,
     pub ours: bool,
-    /// What nobody can reach.
+    /// What cannot be reached.
     pub ideal: bool,
 }
 

@@ -34,7 +34,7 @@ pub fn bind_to_parent(command: &mut Command) -> &mut Command {
 /// A pipe: what is read, what is written.
 pub fn pipe() -> (OwnedFd, OwnedFd) {
     let mut ends = [0; 2];
-    // SAFETY: the call fills in the two descriptors, which belong to nobody else.
+    // SAFETY: the call fills in the two descriptors, which have no other owner.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))

@@ -202,7 +202,7 @@ impl Gate {
         for line in BufReader::new(client).lines().map_while(Result::ok) {
             let take = |count: usize| count.checked_sub(1);
             while allowed.fetch_update(SeqCst, SeqCst, take).is_err() {
-                // Whoever gave up waiting uses up no permission.
+                // A client that gave up waiting uses up no permission.
                 client.set_nonblocking(true).ok()?;
                 let gone = matches!(client.peek(&mut [0]), Ok(0));
                 client.set_nonblocking(false).ok()?;

@@ -115,7 +115,7 @@ impl Balancer {
     }
 }
 
-/// Who serves this client; nobody where it finds no balancer.
+/// The name of what serves a client; empty where it finds no balancer.
 fn visit(door: Ipv4Addr) -> String {
     let mut name = String::new();
     let door = SocketAddr::from((door, 80));
@@ -188,7 +188,7 @@ fn a_router_spreads_clients_over_the_balancers_that_serve() {
         served_by(ANNOUNCED, "a redirector is killed", &["two", "three"]);
         balancers[0].serve();
         served_by(ANNOUNCED, "it is back", &["one", "two", "three"]);
-        // Nobody can tell the router but BFD.
+        // Only BFD can tell the router.
         balancers[1].cut("down");
         served_by(ANNOUNCED, "the wire of a balancer is cut", &["one", "three"]);
         balancers[1].cut("up");

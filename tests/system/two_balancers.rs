@@ -99,7 +99,7 @@ struct Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // It ends when somebody connects.
+        // It ends at the next connection.
         self.host.at(|| drop(self.provider.take()));
     }
 }

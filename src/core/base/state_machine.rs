@@ -1,7 +1,7 @@
 //! The shape of every state machine: inputs with `now`, outputs as values.
 //!
-//! Owns one trait, and the machine that does nothing. A machine knows no socket, clock, file or thread, so the
-//! loop in `net` and a simulator in the tests drive the very same code.
+//! Owns one trait, and the machine that does nothing. A machine knows no socket, clock, file or
+//! thread, so the loop in `net` and a simulator in the tests drive the very same code.
 
 use super::time::Moment;
 
