@@ -101,6 +101,13 @@ impl Switch {
         Some(Switch)
     }
 
+    /// Gives the switch an address of its own, so that whatever made it is a neighbour of the
+    /// hosts.
+    #[track_caller]
+    pub fn set_address(&self, address: &str) {
+        ip(&format!("address add {address} dev switch"));
+    }
+
     /// A host with this address, such as `10.0.0.1/24`, on its interface `eth0`.
     #[track_caller]
     pub fn host(&self, name: &str, address: &str) -> Host {

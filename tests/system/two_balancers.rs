@@ -242,8 +242,14 @@ fn an_address_moves_to_the_balancer_that_lives() {
         all.moves_to(first, "the program alone is killed");
         until("the other one gives it up", || !all.balancers[other].has_address());
 
-        // With no provider at all, neither is better than the other one, and one keeps it.
+        // The program runs on, but nothing reaches it.
         all.balancers[other].start_program();
+        all.share();
+        all.balancers[first].host.unplug();
+        all.moves_to(other, "the cable of one is pulled");
+        all.balancers[first].host.plug();
+
+        // With no provider at all, neither is better than the other one, and one keeps it.
         all.share();
         all.sites.iter().for_each(|site| site.monitor.signal(libc::SIGTERM));
         until("both fail their check, and one has the address", || {
