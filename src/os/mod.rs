@@ -37,6 +37,8 @@ pub mod signal;
 #[cfg(unix)]
 mod sockaddr;
 pub mod socket;
+#[cfg(all(pegasus_linux, any(feature = "monitor", feature = "operate")))]
+mod socket_table;
 #[cfg(unix)]
 mod sockopt;
 pub mod splice;

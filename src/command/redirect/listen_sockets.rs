@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[cfg(pegasus_linux)]
     fn a_place_for_datagrams_has_a_socket_for_each_loop() {
         let mut listen_sockets = ListenSockets::with_shards(3);
         let some = ("web", "127.0.0.1:0 127.0.0.2:0/udp");

@@ -12,11 +12,11 @@ use pegasus_core::base::time::{Moment, Span};
 use std::io::{self, Read, Write};
 
 /// The events that are wanted of a socket.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(pegasus_linux)]
 pub const ALL_INTERESTS: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 /// The events that are wanted of a socket.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(pegasus_linux))]
 pub const ALL_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// A peer may acknowledge nothing for so long. A network that fails for less costs

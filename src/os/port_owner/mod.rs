@@ -7,8 +7,8 @@
 //! - `fn of(socket: SocketAddr, datagrams: bool) -> Option<PortOwner>`: a process that listens
 //!   there, or on all addresses; none if the system does not tell this user.
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "procfs.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "none.rs")]
+#[cfg_attr(pegasus_linux, path = "procfs.rs")]
+#[cfg_attr(not(pegasus_linux), path = "none.rs")]
 mod mechanism;
 pub use mechanism::of;
 

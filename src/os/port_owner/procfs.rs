@@ -1,17 +1,13 @@
-//! Linux tells it in files: the sockets of a family, and the descriptors of a process.
+//! The kernel's table of sockets, and the descriptors of each process.
 
 use super::PortOwner;
+use crate::os::socket_table::{for_each, LISTEN};
 use std::fs;
 use std::net::SocketAddr;
 
 /// A process that has this port, of any address.
 pub fn of(socket: SocketAddr, datagrams: bool) -> Option<PortOwner> {
-    let kind = if datagrams { "udp" } else { "tcp" };
-    let inodes: Vec<String> = ["", "6"]
-        .iter()
-        .filter_map(|family| fs::read_to_string(format!("/proc/net/{kind}{family}")).ok())
-        .flat_map(|table| inodes(&table, socket.port(), datagrams))
-        .collect();
+    let inodes = inodes(socket.port(), datagrams);
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let id = ids.find(|id| {
@@ -27,17 +23,17 @@ pub fn of(socket: SocketAddr, datagrams: bool) -> Option<PortOwner> {
     Some(PortOwner { id, name })
 }
 
-/// The inodes of sockets that listen on this port; datagrams are not in a state.
-fn inodes(table: &str, port: u16, datagrams: bool) -> Vec<String> {
-    const LISTEN: &str = "0A";
-    let port = format!(":{port:04X}");
-    let inode = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let is_here = words.get(1)?.ends_with(&port);
-        let is_open = datagrams || *words.get(3)? == LISTEN;
-        (is_here && is_open).then(|| words.get(9).map(ToString::to_string))?
-    };
-    table.lines().skip(1).filter_map(inode).collect()
+/// The inodes of sockets that listen on this port. Those for datagrams have no such state.
+fn inodes(port: u16, datagrams: bool) -> Vec<String> {
+    let mut inodes = Vec::new();
+    for table in if datagrams { ["udp", "udp6"] } else { ["tcp", "tcp6"] } {
+        for_each(table, |socket| {
+            if socket.port == port && (datagrams || socket.state == LISTEN) {
+                inodes.push(socket.inode.to_string());
+            }
+        });
+    }
+    inodes
 }
 
 #[cfg(test)]

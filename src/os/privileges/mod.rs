@@ -19,7 +19,7 @@ mod backend;
 pub(super) use backend::ids;
 pub use backend::{become_user, check_user};
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux_restrict.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "no_restrict.rs")]
+#[cfg_attr(pegasus_linux, path = "linux_restrict.rs")]
+#[cfg_attr(not(pegasus_linux), path = "no_restrict.rs")]
 mod restriction;
 pub use restriction::restrict;

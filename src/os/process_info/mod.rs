@@ -2,8 +2,8 @@
 //!
 //! Required items of a back end: `read`, which fills in what the system tells.
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "procfs.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "none.rs")]
+#[cfg_attr(pegasus_linux, path = "procfs.rs")]
+#[cfg_attr(not(pegasus_linux), path = "none.rs")]
 mod mechanism;
 
 /// What is known; each figure only where the system tells it.
