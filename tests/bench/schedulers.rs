@@ -32,22 +32,22 @@ fn offer(number: u32) -> Offer {
 fn nanos(name: &SchedulerName, providers: u32, rounds: u32) -> f64 {
     let mut now = Moment::after_start(Span::from_secs(1));
     let mut random = Random::new(7);
-    let mut book = ProviderPool::new(name.make(7));
+    let mut pool = ProviderPool::new(name.make(7));
     for number in 0..providers {
-        book.offer(offer(number), now);
+        pool.offer(offer(number), now);
     }
     let mut running = Vec::new();
     let mut begun = Instant::now();
     for round in 0..2 * providers + rounds {
         now = now + Span::from_millis(1);
         let client = Some(IpAddr::from((0x0b00_0000 + round).to_be_bytes()));
-        running.extend(book.grant(true, false, client, &[], now));
+        running.extend(pool.grant(true, false, client, &[], now));
         if round < 2 * providers {
             begun = Instant::now();
             continue;
         }
         let (_, grant) = running.swap_remove(random.below(running.len()));
-        book.release(grant, RequestResult::Good, std::net::Ipv4Addr::LOCALHOST.into(), now);
+        pool.release(grant, RequestResult::Good, std::net::Ipv4Addr::LOCALHOST.into(), now);
     }
     begun.elapsed().as_secs_f64() * 1e9 / f64::from(rounds)
 }

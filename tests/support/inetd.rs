@@ -43,11 +43,7 @@ impl Inetd {
     #[track_caller]
     fn in_mode(mode: &str, queue: SocketAddr, settings: &[&str]) -> Inetd {
         let directory = Directory::new();
-        let queue = format!("redirect_queue={queue}");
-        let log = format!("log={}", directory.file("log"));
-        let settings: Vec<&str> =
-            settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
-        let conf = pegasus::configuration(&directory, &settings);
+        let conf = pegasus::redirect_configuration(&directory, queue, settings);
         Inetd::in_directory(directory, mode, &format!("redirect -c {conf} -s {}", pegasus::SERVICE))
     }
 

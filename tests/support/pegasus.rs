@@ -89,6 +89,17 @@ pub fn configuration(directory: &Directory, settings: &[&str]) -> String {
     directory.write("pegasus.conf", &lines)
 }
 
+/// The same for a redirector of this queue, which logs to the file `log` in the directory.
+pub fn redirect_configuration(
+    directory: &Directory,
+    queue: SocketAddr,
+    settings: &[&str],
+) -> String {
+    let own = [format!("redirect_queue={queue}"), format!("log={}", directory.file("log"))];
+    let settings = settings.iter().copied().chain(own.iter().map(String::as_str));
+    configuration(directory, &settings.collect::<Vec<_>>())
+}
+
 /// Waits until this part of a process is ready; returns the last address of that line. A
 /// redirector with an embedded queue logs two such lines.
 #[track_caller]

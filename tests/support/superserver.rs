@@ -107,11 +107,7 @@ impl Kind {
     #[track_caller]
     pub fn start(&self, queue: SocketAddr, settings: &[&str]) -> Option<Superserver> {
         let directory = Directory::new();
-        let queue = format!("redirect_queue={queue}");
-        let log = format!("log={}", directory.file("log"));
-        let settings: Vec<&str> =
-            settings.iter().copied().chain([queue.as_str(), log.as_str()]).collect();
-        let conf = pegasus::configuration(&directory, &settings);
+        let conf = pegasus::redirect_configuration(&directory, queue, settings);
         let words = [pegasus::path(), "redirect", "-c", &conf].map(str::to_string).to_vec();
         let port = free_port();
         let datagrams = DATAGRAMS.iter().any(|kind| kind.name == self.name);

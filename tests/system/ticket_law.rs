@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Greets, and then keeps its client as long as that wants to stay.
@@ -32,6 +32,16 @@ fn held(address: SocketAddr) -> TcpStream {
     let mut client = connect(address);
     client.read_exact(&mut [0; 1]).expect("a client that is served");
     client
+}
+
+/// Thirty clients that come at once. See [`held`].
+fn thirty_clients(address: SocketAddr) -> Vec<JoinHandle<TcpStream>> {
+    (0..30).map(|_| thread::spawn(move || held(address))).collect()
+}
+
+/// All of them, when each is served.
+fn all(clients: Vec<JoinHandle<TcpStream>>) -> Vec<TcpStream> {
+    clients.into_iter().map(|client| client.join().unwrap()).collect()
 }
 
 /// Whether a client is greeted, without any retry.
@@ -253,20 +263,12 @@ fn living_on_ends_a_probation() {
     queue.ask(&format!("failure?provider={}&service={SERVICE}", provider.address));
     let redirect = Redirect::start(queue.address, &["redirect_wait=25s"]);
     // After the hold its next offer lets it in on probation.
-    let clients: Vec<_> = (0..30)
-        .map(|_| {
-            thread::spawn({
-                let at = redirect.address;
-                move || held(at)
-            })
-        })
-        .collect();
+    let clients = thirty_clients(redirect.address);
     until("it is back", || {
         queue.offer(provider.address, 1000);
         queue.status().active(provider.address) > 0
     });
-    let clients: Vec<TcpStream> =
-        clients.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let clients = all(clients);
     assert_eq!(queue.status().active(provider.address), clients.len() as u64);
 }
 
@@ -302,14 +304,7 @@ fn the_first_provider_to_come_does_not_get_everybody_who_waits() {
     let providers = [holding(), holding(), holding()];
     let queue = Queue::start(&[]);
     let redirect = Redirect::start(queue.address, &["redirect_wait=20s"]);
-    let clients: Vec<_> = (0..30)
-        .map(|_| {
-            thread::spawn({
-                let at = redirect.address;
-                move || held(at)
-            })
-        })
-        .collect();
+    let clients = thirty_clients(redirect.address);
     until("all wait", || queue.status().queue().number("waiting") == 30);
     let offer = |provider: &Provider| {
         let address = provider.address;
@@ -317,8 +312,7 @@ fn the_first_provider_to_come_does_not_get_everybody_who_waits() {
         queue.ask(&format!("ticket?provider={address}&service={SERVICE}&{message}"));
     };
     providers.iter().for_each(offer);
-    let _clients: Vec<TcpStream> =
-        clients.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let _clients = all(clients);
     let status = queue.status();
     for provider in &providers {
         let active = status.active(provider.address);

@@ -5,6 +5,7 @@
 //! targets have no 64-bit atomics. Knows no HTTP.
 
 use super::histogram::{Histogram, BOUNDS};
+use super::monitor_state::MonitorState;
 use crate::command::status_report::Report;
 use pegasus_core::base::outcome::Outcome;
 use pegasus_core::base::service_name::ServiceName;
@@ -153,21 +154,6 @@ pub struct Event {
     pub at: u64,
     /// One line.
     pub text: String,
-}
-
-/// What a monitor offers.
-#[derive(Clone, Debug, Default)]
-pub struct MonitorState {
-    /// The last sample, as `monitor --once` prints it.
-    pub sample: String,
-    /// The part of the processors in use, in thousandths, if that is known.
-    pub utilisation: Option<u64>,
-    /// By service and balancer: tickets and capacity that were sent last.
-    pub offers: BTreeMap<(ServiceName, String), (u32, u32)>,
-    /// By service: its slots and the requests in progress, in thousandths.
-    pub slots: BTreeMap<ServiceName, (u64, u64)>,
-    /// By balancer: whether it is connected.
-    pub balancers: BTreeMap<String, bool>,
 }
 
 /// Counters that are read from a queue: its own start again at 0 where it forgets.

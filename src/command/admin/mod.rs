@@ -10,6 +10,7 @@ mod histogram;
 mod history;
 mod http;
 mod metrics;
+mod monitor_state;
 mod page;
 mod server;
 

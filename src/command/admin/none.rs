@@ -2,11 +2,14 @@
 //!
 //! Owns the face of `admin` that the commands see, and no more.
 
+#[path = "monitor_state.rs"]
+mod monitor_state;
+
+use monitor_state::MonitorState;
 use pegasus_core::base::endpoint::ListenAddr;
 use pegasus_core::base::service_name::ServiceName;
 use pegasus_core::base::time::Span;
 use pegasus_core::redirect::redirector::RedirectLog;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::AtomicUsize;
@@ -24,21 +27,6 @@ pub type AdminListeners = Vec<(ListenAddr, TcpListener)>;
 /// None.
 pub fn bind(_: &[ListenAddr], _: AdminListeners) -> io::Result<AdminListeners> {
     Ok(Vec::new())
-}
-
-/// What a monitor offers.
-#[derive(Default)]
-pub struct MonitorState {
-    /// The last sample.
-    pub sample: String,
-    /// The part of the processors in use, in thousandths.
-    pub utilisation: Option<u64>,
-    /// By service and balancer: tickets and capacity that were sent last.
-    pub offers: BTreeMap<(ServiceName, String), (u32, u32)>,
-    /// By service: its slots and the requests in progress, in thousandths.
-    pub slots: BTreeMap<ServiceName, (u64, u64)>,
-    /// By balancer: whether it is connected.
-    pub balancers: BTreeMap<String, bool>,
 }
 
 /// Where one worker counts.

@@ -16,6 +16,8 @@ pub mod sample;
 pub mod service_name;
 pub mod slab;
 pub mod state_machine;
+#[cfg(test)]
+pub mod story;
 pub mod ticket;
 pub mod time;
 pub mod timer_queue;

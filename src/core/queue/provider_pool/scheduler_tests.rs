@@ -1,31 +1,19 @@
 //! What each scheduler does with a pool, and that the quick ways choose what a
 //! plain look at everybody would.
 
+use super::tests::{at, weight, ASKER, LEASE};
 use super::*;
 use crate::base::random::Random;
-use crate::base::ticket::Weight;
 use crate::scheduler::competitive::SCAN_MAX;
 use crate::scheduler::{SchedulerName, SCHEDULERS};
 use std::collections::BTreeMap;
-
-const LEASE: Span = Span::from_secs(1000);
-
-const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-fn weight(slots: u32) -> Weight {
-    Weight::of(f64::from(slots))
-}
-
-fn at(millis: u64) -> Moment {
-    Moment::after_start(Span::from_millis(millis))
-}
 
 fn provider(number: u32) -> Provider {
     Provider { ip: IpAddr::from((0x0a00_0000 + number).to_be_bytes()), port: None }
 }
 
-fn offer(book: &mut ProviderPool, number: u32, tickets: u32, capacity: u32) {
-    book.offer(
+fn offer(pool: &mut ProviderPool, number: u32, tickets: u32, capacity: u32) {
+    pool.offer(
         Offer {
             provider: provider(number),
             tickets,
@@ -37,12 +25,12 @@ fn offer(book: &mut ProviderPool, number: u32, tickets: u32, capacity: u32) {
     );
 }
 
-fn book(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> ProviderPool {
-    let mut book = ProviderPool::new(scheduler.parse::<SchedulerName>().unwrap().make(7));
+fn pool(scheduler: &str, offers: impl IntoIterator<Item = (u32, u32)>) -> ProviderPool {
+    let mut pool = ProviderPool::new(scheduler.parse::<SchedulerName>().unwrap().make(7));
     for (number, (tickets, capacity)) in (1..).zip(offers) {
-        offer(&mut book, number, tickets, capacity);
+        offer(&mut pool, number, tickets, capacity);
     }
-    book
+    pool
 }
 
 fn number(provider: Provider) -> u32 {
@@ -53,9 +41,9 @@ fn number(provider: Provider) -> u32 {
 }
 
 /// The numbers of the providers granted one after the other; 0: no provider.
-fn grants(book: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
+fn grants(pool: &mut ProviderPool, counted: bool, count: usize) -> Vec<u32> {
     let mut granted =
-        || book.grant(counted, false, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
+        || pool.grant(counted, false, None, &[], at(0)).map_or(0, |(provider, _)| number(provider));
     (0..count).map(|_| granted()).collect()
 }
 
@@ -76,7 +64,7 @@ fn whom_each_leads_to() {
         ("nq", unequal, [2, 1, 3, 2, 2, 1, 2, 2, 1, 2]),
     ] {
         assert_eq!(
-            grants(&mut book(scheduler, offers), true, 10),
+            grants(&mut pool(scheduler, offers), true, 10),
             expected,
             "{scheduler} {offers:?}"
         );
@@ -87,8 +75,8 @@ fn whom_each_leads_to() {
 fn every_scheduler_uses_all_there_is_and_no_more() {
     for member in SCHEDULERS {
         for (counted, most) in [(true, 17), (false, 9)] {
-            let mut book = book(member.names[0], [(3, 4), (0, 3), (5, 8), (1, 2)]);
-            let granted = grants(&mut book, counted, 20);
+            let mut pool = pool(member.names[0], [(3, 4), (0, 3), (5, 8), (1, 2)]);
+            let granted = grants(&mut pool, counted, 20);
             let served = granted.iter().take_while(|number| **number != 0).count();
             assert_eq!(served, most, "{} {granted:?}", member.names[0]);
             let chosen = |to: u32| granted[..9].iter().filter(|number| **number == to).count();
@@ -106,8 +94,8 @@ fn every_scheduler_uses_all_there_is_and_no_more() {
 fn the_table_tells_which_schedulers_look_at_the_client() {
     for member in SCHEDULERS {
         let first = |client: u8| {
-            let mut book = book(member.names[0], [(9, 9); 5]);
-            book.grant(true, false, Some(IpAddr::from([192, 0, 2, client])), &[], at(0))
+            let mut pool = pool(member.names[0], [(9, 9); 5]);
+            pool.grant(true, false, Some(IpAddr::from([192, 0, 2, client])), &[], at(0))
                 .map(|(provider, _)| provider)
         };
         let differs = (1..100).any(|client| first(client) != first(0));
@@ -118,17 +106,17 @@ fn the_table_tells_which_schedulers_look_at_the_client() {
 #[test]
 fn nobody_avoided_is_chosen_and_all_others_are() {
     for member in SCHEDULERS {
-        let mut book = book(member.names[0], (0..20).map(|_| (1, 1)));
+        let mut pool = pool(member.names[0], (0..20).map(|_| (1, 1)));
         let avoid: Vec<_> = [3, 4, 5, 5, 99].into_iter().map(provider).collect();
         let client = |number: u32| Some(IpAddr::from(number.to_be_bytes()));
-        let granted = |number| book.grant(true, false, client(number), &avoid, at(0));
+        let granted = |number| pool.grant(true, false, client(number), &avoid, at(0));
         let chosen: Vec<u32> =
             (0..20).map_while(granted).map(|(provider, _)| number(provider)).collect();
         assert_eq!(chosen.len(), 17, "{}", member.names[0]);
         assert!([3, 4, 5].iter().all(|number| !chosen.contains(number)), "{}", member.names[0]);
         assert!(
-            book.has_candidate(true, false, &[], at(0))
-                && !book.has_candidate(true, false, &avoid, at(0))
+            pool.has_candidate(true, false, &[], at(0))
+                && !pool.has_candidate(true, false, &avoid, at(0))
         );
     }
 }
@@ -136,22 +124,22 @@ fn nobody_avoided_is_chosen_and_all_others_are() {
 #[test]
 fn leases_and_holds_end_on_the_instant() {
     for member in SCHEDULERS {
-        let mut book = book(member.names[0], []);
+        let mut pool = pool(member.names[0], []);
         let mut offers = |now, lease| {
             let lease = Span::from_millis(lease);
-            book.offer(
+            pool.offer(
                 Offer { provider: provider(1), tickets: 9, capacity: 9, weight: weight(9), lease },
                 at(now),
             );
         };
         offers(0, 5000);
         offers(10, 90);
-        assert!(book.grant(true, false, None, &[], at(99)).is_some());
+        assert!(pool.grant(true, false, None, &[], at(99)).is_some());
         assert!(
-            !book.any_available(at(100)) && book.grant(true, false, None, &[], at(100)).is_none()
+            !pool.any_available(at(100)) && pool.grant(true, false, None, &[], at(100)).is_none()
         );
-        book.fail(provider(1), None, Some(ASKER), at(100));
-        book.offer(
+        pool.fail(provider(1), None, Some(ASKER), at(100));
+        pool.offer(
             Offer {
                 provider: provider(1),
                 tickets: 9,
@@ -162,10 +150,10 @@ fn leases_and_holds_end_on_the_instant() {
             at(200),
         );
         assert!(
-            !book.any_available(at(599)) && book.grant(false, false, None, &[], at(599)).is_none()
+            !pool.any_available(at(599)) && pool.grant(false, false, None, &[], at(599)).is_none()
         );
         assert!(
-            book.any_available(at(600)) && book.grant(false, false, None, &[], at(600)).is_some(),
+            pool.any_available(at(600)) && pool.grant(false, false, None, &[], at(600)).is_some(),
             "{}",
             member.names[0]
         );
@@ -174,20 +162,20 @@ fn leases_and_holds_end_on_the_instant() {
 
 #[test]
 fn random_two_prefers_the_less_loaded_and_repeats_itself() {
-    let mut one = book("random", (0..100).map(|_| (100, 100)));
+    let mut one = pool("random", (0..100).map(|_| (100, 100)));
     let granted = grants(&mut one, true, 1000);
     let mut loads = BTreeMap::new();
     granted.iter().for_each(|number| *loads.entry(*number).or_insert(0) += 1);
     // One random choice would leave a provider with about twice the mean.
     assert!(loads.len() == 100 && loads.values().all(|load| (5..15).contains(load)), "{loads:?}");
-    assert_eq!(granted, grants(&mut book("random", (0..100).map(|_| (100, 100))), true, 1000));
+    assert_eq!(granted, grants(&mut pool("random", (0..100).map(|_| (100, 100))), true, 1000));
 }
 
 #[test]
 fn weighted_turns_are_in_proportion_and_spread_evenly() {
     for counted in [true, false] {
-        let mut book = book("wrr", [(500, 999), (300, 999), (100, 999), (100, 999)]);
-        let granted = grants(&mut book, counted, 500);
+        let mut pool = pool("wrr", [(500, 999), (300, 999), (100, 999), (100, 999)]);
+        let granted = grants(&mut pool, counted, 500);
         for end in 1..=500 {
             for (to, share) in [(1, 0.5), (2, 0.3), (3, 0.1), (4, 0.1)] {
                 let served = granted[..end].iter().filter(|number| **number == to).count() as f64;
@@ -200,12 +188,12 @@ fn weighted_turns_are_in_proportion_and_spread_evenly() {
 #[test]
 fn weighted_turns_survive_new_weights() {
     let mut random = Random::new(7);
-    let mut book = book("wrr", (0..10).map(|_| (1000, 1000)));
+    let mut pool = pool("wrr", (0..10).map(|_| (1000, 1000)));
     let mut served = [0.0; 10];
     for _ in 0..2000 {
         let tickets = 900 + random.below(200) as u32;
-        offer(&mut book, 1 + random.below(10) as u32, tickets, tickets);
-        grants(&mut book, false, 7)
+        offer(&mut pool, 1 + random.below(10) as u32, tickets, tickets);
+        grants(&mut pool, false, 7)
             .into_iter()
             .for_each(|number| served[number as usize - 1] += 1.0);
     }
@@ -213,11 +201,11 @@ fn weighted_turns_survive_new_weights() {
 }
 
 /// The provider of each client, while there are no other clients.
-fn homes(book: &mut ProviderPool, clients: u32) -> Vec<u32> {
+fn homes(pool: &mut ProviderPool, clients: u32) -> Vec<u32> {
     let home = |client: u32| {
         let client = Some(IpAddr::from((0xc000_0000 + client).to_be_bytes()));
-        let (provider, grant) = book.grant(true, false, client, &[], at(0)).unwrap();
-        book.release(grant, RequestResult::Good, ASKER, at(0));
+        let (provider, grant) = pool.grant(true, false, client, &[], at(0)).unwrap();
+        pool.release(grant, RequestResult::Good, ASKER, at(0));
         number(provider)
     };
     (0..clients).map(home).collect()
@@ -226,37 +214,37 @@ fn homes(book: &mut ProviderPool, clients: u32) -> Vec<u32> {
 #[test]
 fn source_hash_moves_hardly_anybody_else() {
     const CLIENTS: u32 = 20_000;
-    let mut book = book("source-hash", (0..100).map(|_| (9, 9)));
-    let before = homes(&mut book, CLIENTS);
-    assert_eq!(before, homes(&mut book, CLIENTS), "a client stays");
+    let mut pool = pool("source-hash", (0..100).map(|_| (9, 9)));
+    let before = homes(&mut pool, CLIENTS);
+    assert_eq!(before, homes(&mut pool, CLIENTS), "a client stays");
     for number in 1..=100 {
         let clients = before.iter().filter(|home| **home == number).count() as u32;
         assert!((CLIENTS / 200..CLIENTS / 50).contains(&clients), "{number} has {clients} clients");
     }
-    book.withdraw(provider(42), at(0));
-    let elsewhere = homes(&mut book, CLIENTS);
+    pool.withdraw(provider(42), at(0));
+    let elsewhere = homes(&mut pool, CLIENTS);
     let moved = |after: &[u32]| {
         before.iter().zip(after).filter(|(before, after)| **before != 42 && before != after).count()
     };
     assert_eq!(moved(&elsewhere), 0, "as long as it is remembered");
-    book.sweep(at(0));
-    let after = homes(&mut book, CLIENTS);
+    pool.sweep(at(0));
+    let after = homes(&mut pool, CLIENTS);
     assert!(moved(&after) <= CLIENTS as usize * 3 / 100, "{} clients moved", moved(&after));
     assert!(!after.contains(&42));
-    offer(&mut book, 42, 9, 9);
-    assert_eq!(homes(&mut book, CLIENTS), before, "and all come back");
+    offer(&mut pool, 42, 9, 9);
+    assert_eq!(homes(&mut pool, CLIENTS), before, "and all come back");
 }
 
 #[test]
 fn source_hash_overloads_nobody() {
     const PROVIDERS: usize = 50;
-    let mut book = book("source-hash", (0..PROVIDERS).map(|_| (9999, 9999)));
+    let mut pool = pool("source-hash", (0..PROVIDERS).map(|_| (9999, 9999)));
     let mut loads = [0.0; PROVIDERS];
     for request in 1..=5000 {
         // Half of all requests come from three clients.
         let client = if request % 2 == 0 { request % 6 } else { request };
         let client = Some(IpAddr::from((client as u32).to_be_bytes()));
-        let (provider, _) = book.grant(true, false, client, &[], at(0)).unwrap();
+        let (provider, _) = pool.grant(true, false, client, &[], at(0)).unwrap();
         loads[number(provider) as usize - 1] += 1.0;
         let fullest = loads.iter().copied().fold(0.0, f64::max);
         let mean = f64::from(request) / PROVIDERS as f64;
@@ -267,7 +255,7 @@ fn source_hash_overloads_nobody() {
 #[test]
 fn source_hash_without_a_client_is_least_loaded() {
     let offers = [(2, 4), (4, 8), (1, 2)];
-    assert_eq!(grants(&mut book("mh", offers), true, 9), grants(&mut book("lc", offers), true, 9));
+    assert_eq!(grants(&mut pool("mh", offers), true, 9), grants(&mut pool("lc", offers), true, 9));
 }
 
 /// The law of a scheduler as a plain look at everybody: the lowest of this.
@@ -275,7 +263,7 @@ type Law = fn(&Naive, &ProviderStats) -> (f64, f64, u64);
 
 /// What a law may know besides the stats.
 struct Naive<'a> {
-    book: &'a ProviderPool,
+    pool: &'a ProviderPool,
     placement: Placement,
     /// All turns in order.
     turns: Vec<u64>,
@@ -283,12 +271,12 @@ struct Naive<'a> {
 }
 
 impl<'a> Naive<'a> {
-    fn new(book: &'a ProviderPool, placement: Placement) -> Naive<'a> {
+    fn new(pool: &'a ProviderPool, placement: Placement) -> Naive<'a> {
         let mut turns: Vec<u64> =
-            book.members().map(|member| member.stats.last_grant_seq).collect();
+            pool.members().map(|member| member.stats.last_grant_seq).collect();
         turns.sort_unstable();
-        let mut naive = Naive { book, placement, turns, quickest: f64::INFINITY };
-        let able = book.members().filter(|member| member.stats.is_available());
+        let mut naive = Naive { pool, placement, turns, quickest: f64::INFINITY };
+        let able = pool.members().filter(|member| member.stats.is_available());
         naive.quickest =
             able.filter_map(|member| naive.octaves(&member.stats)).fold(f64::INFINITY, f64::min);
         naive
@@ -301,7 +289,7 @@ impl<'a> Naive<'a> {
 
     fn octaves(&self, stats: &ProviderStats) -> Option<f64> {
         let octaves = stats.service_time.max(Span::from_millis(1)).as_secs_f64().log2();
-        let rounded = self.book.members.slots() > SCAN_MAX;
+        let rounded = self.pool.members.slots() > SCAN_MAX;
         (stats.samples >= 10).then_some(if rounded {
             (octaves * 8.0).round() / 8.0
         } else {
@@ -342,7 +330,7 @@ const LAWS: [(&str, Law); 7] = [
 
 /// The providers that the specification allows, found by a look at every member.
 fn candidates<'a>(
-    book: &'a ProviderPool,
+    pool: &'a ProviderPool,
     placement: Placement,
     avoid: &[Provider],
     now: Moment,
@@ -362,11 +350,11 @@ fn candidates<'a>(
         };
         open && place && !avoid.contains(&stats.provider)
     };
-    book.members().filter(fits).map(|member| &member.stats).collect()
+    pool.members().filter(fits).map(|member| &member.stats).collect()
 }
 
 fn wanted(
-    book: &ProviderPool,
+    pool: &ProviderPool,
     law: Law,
     counted: bool,
     avoid: &[Provider],
@@ -375,9 +363,9 @@ fn wanted(
     [(true, false), (false, false), (false, true)].into_iter().find_map(
         |(free_tickets_only, on_reserve)| {
             let placement = Placement { free_tickets_only, on_reserve, counted, client: None };
-            let naive = Naive::new(book, placement);
+            let naive = Naive::new(pool, placement);
             let key = |stats: &&ProviderStats| law(&naive, stats);
-            let candidates = candidates(book, placement, avoid, now).into_iter();
+            let candidates = candidates(pool, placement, avoid, now).into_iter();
             candidates
                 .min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap())
                 .map(|stats| stats.provider)
@@ -391,7 +379,7 @@ fn history(name: &str, law: Law, seed: u64) {
     let providers = [3, 12, 60, 80, 300][random.below(5)];
     let weights = [1, 4, 40][random.below(3)];
     let counted_only = name == "competitive";
-    let mut book = book(name, []);
+    let mut pool = pool(name, []);
     let (mut now, mut running) = (at(0), Vec::<(Grant, u32)>::new());
     for step in 0..4000 {
         now = now + Span::from_millis(random.below(20) as u64);
@@ -401,16 +389,16 @@ fn history(name: &str, law: Law, seed: u64) {
                 let tickets = random.below(weights + 1) as u32;
                 let capacity = random.below(4 * weights) as u32;
                 let lease = Span::from_millis(1 + random.below(60_000) as u64);
-                book.offer(
+                pool.offer(
                     Offer { provider: chosen, tickets, capacity, weight: weight(capacity), lease },
                     now,
                 );
             }
-            8 => drop(book.withdraw(chosen, now)),
-            9 => drop(book.fail(chosen, None, Some(ASKER), now)),
-            10 => book.sweep(now),
+            8 => drop(pool.withdraw(chosen, now)),
+            9 => drop(pool.fail(chosen, None, Some(ASKER), now)),
+            10 => pool.sweep(now),
             11 if random.below(20) == 0 => {
-                book.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1))
+                pool.set_scheduler(name.parse::<SchedulerName>().unwrap().make(1))
             }
             12..=57 if !running.is_empty() => {
                 // Some are quicker than others, so that there are classes.
@@ -418,7 +406,7 @@ fn history(name: &str, law: Law, seed: u64) {
                 let quickest = any.into_iter().min_by_key(|at| running[*at].1 % 3).unwrap();
                 let (grant, _) = running.swap_remove(quickest);
                 let good = random.below(10) > 0;
-                book.release(
+                pool.release(
                     grant,
                     if good { RequestResult::Good } else { RequestResult::Unused },
                     ASKER,
@@ -430,10 +418,10 @@ fn history(name: &str, law: Law, seed: u64) {
                     .map(|_| provider(random.below(providers) as u32))
                     .collect();
                 let counted = counted_only || random.below(4) > 0;
-                book.advance(now);
-                let expected = wanted(&book, law, counted, &avoid, now);
-                let suits = book.has_candidate(counted, false, &avoid, now);
-                let granted = book.grant(counted, false, None, &avoid, now);
+                pool.advance(now);
+                let expected = wanted(&pool, law, counted, &avoid, now);
+                let suits = pool.has_candidate(counted, false, &avoid, now);
+                let granted = pool.grant(counted, false, None, &avoid, now);
                 assert_eq!(granted.map(|(provider, _)| provider), expected, "{name}, step {step}");
                 assert_eq!(suits, expected.is_some());
                 running.extend(

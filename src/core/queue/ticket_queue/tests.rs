@@ -11,16 +11,13 @@
 
 use super::*;
 use crate::base::key_value;
+use crate::base::story::{steps, Step};
 
 pub(super) struct Story {
     queue: TicketQueue,
     connections: Slab<String>,
     now: Moment,
     pub(super) notes: Vec<String>,
-}
-
-fn at(text: &str) -> Moment {
-    Moment::after_start(text.parse().unwrap())
 }
 
 impl Story {
@@ -102,25 +99,22 @@ impl Story {
     }
 
     pub(super) fn tell(&mut self, script: &str) {
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            self.line(line);
-        }
+        steps(script).for_each(|step| self.step(&step));
     }
 
-    fn line(&mut self, line: &str) {
-        let (deed, expected) = line.split_once("=>").unwrap_or((line, ""));
-        let mut words = deed.split_whitespace();
-        let (time, who, what) =
-            (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+    fn step(&mut self, step: &Step) {
+        let mut words = step.event.split_whitespace();
+        let (who, what) = (words.next().unwrap(), words.next().unwrap());
         let mut answers = Vec::new();
-        self.pass(at(time), &mut answers);
+        self.pass(step.at, &mut answers);
         match what {
             _ if who == "?" => {
                 let status = self.status(what);
                 for pair in words {
                     assert!(
                         status.split(' ').any(|known| known == pair),
-                        "{line}\nbut it is: {status}"
+                        "{}\nbut it is: {status}",
+                        step.line
                     );
                 }
             }
@@ -161,17 +155,15 @@ impl Story {
             }
         }
         self.collect(&mut answers);
-        let expected: Vec<&str> =
-            expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
         let fits = |(to, text): &(String, String), expected: &str| {
             let (name, wanted) = expected.split_once(": ").unwrap_or((who, expected));
             to == name
                 && (text == wanted
                     || wanted.ends_with('…') && text.starts_with(wanted.trim_end_matches('…')))
         };
-        let same = answers.len() == expected.len()
-            && answers.iter().zip(&expected).all(|(a, e)| fits(a, e));
-        assert!(same, "{line}\nbut it answered: {answers:?}");
+        let same = answers.len() == step.expected.len()
+            && answers.iter().zip(&step.expected).all(|(a, e)| fits(a, e));
+        assert!(same, "{}\nbut it answered: {answers:?}", step.line);
     }
 }
 

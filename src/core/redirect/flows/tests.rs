@@ -10,6 +10,7 @@
 //! `PROVIDER failed`.
 
 use super::*;
+use crate::base::story::{steps, Step};
 use crate::protocol::reply::{ErrorCode, Reply};
 use crate::protocol::request::Request;
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
@@ -116,20 +117,15 @@ impl Story {
 
     fn tell(&mut self, script: &str) {
         self.looks = script.contains("look");
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
-            let (time, event) = event.trim().split_once(' ').unwrap();
-            let to = Moment::after_start(time.parse().unwrap());
-            while let Some(next) = self.flows.next_timeout().filter(|next| *next <= to) {
+        for Step { line, at, event, expected } in steps(script) {
+            while let Some(next) = self.flows.next_timeout().filter(|next| *next <= at) {
                 self.now = self.now.max(next);
                 self.flows.handle_timeout(self.now);
                 self.collect();
             }
-            self.now = to;
+            self.now = at;
             self.happen(event);
             self.collect();
-            let expected: Vec<&str> =
-                expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
             assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
         }
     }
@@ -193,6 +189,15 @@ impl Story {
         self.tell("10h .");
         assert_eq!(self.flows.next_timeout(), None);
     }
+}
+
+/// A story of flows that have these addresses for when the queue has none.
+fn with_fallback(addresses: &[&str]) -> Story {
+    let mut story = Story::new(FlowLimits::default(), 100);
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    let fallback = Input::Fallback { service: "dns".parse().unwrap(), addresses };
+    story.flows.handle_input(fallback, Moment::ZERO);
+    story
 }
 
 fn told(limits: FlowLimits, script: &str) -> Story {

@@ -9,6 +9,7 @@
 
 use super::*;
 use crate::base::slab::Slab;
+use crate::base::story::{steps, Step};
 use crate::redirect::ticket_wait::TicketWait;
 
 struct Story {
@@ -61,22 +62,17 @@ impl Story {
     }
 
     fn tell(&mut self, script: &str) {
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let (event, expected) = line.split_once("=>").unwrap_or((line, ""));
-            let (time, event) = event.trim().split_once(' ').unwrap();
-            let to = Moment::after_start(time.parse().unwrap());
-            while let Some(next) = self.redirector.next_timeout().filter(|next| *next <= to) {
+        for Step { line, at, event, expected } in steps(script) {
+            while let Some(next) = self.redirector.next_timeout().filter(|next| *next <= at) {
                 self.now = self.now.max(next);
                 self.redirector.handle_timeout(self.now);
                 self.collect();
             }
-            self.now = to;
+            self.now = at;
             if event != "." {
                 self.happen(event);
             }
             self.collect();
-            let expected: Vec<&str> =
-                expected.split(" | ").map(str::trim).filter(|text| !text.is_empty()).collect();
             assert_eq!(std::mem::take(&mut self.deeds), expected, "{line}");
         }
     }
@@ -402,16 +398,18 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
     .ends();
 }
 
+fn prefetching_two() -> RedirectOptions {
+    RedirectOptions { prefetch: PrefetchSize::Fixed(2), ..RedirectOptions::default() }
+}
+
 #[test]
 fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
-    let mut story = Story::new(RedirectOptions {
-        prefetch: PrefetchSize::Fixed(2),
-        ..RedirectOptions::default()
-    });
-    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
-    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
+    let mut story = Story::new(prefetching_two());
     story.tell(
-        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?id=2 \
+             | say pegasus://b/next?id=3
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          0s told 10.0.0.1:80 id=2
          0s told 10.0.0.2:80 id=3
          0.1s a connected
@@ -430,15 +428,13 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
 
 #[test]
 fn places_asked_ahead_are_not_what_a_client_lacks() {
-    let mut story = Story::new(RedirectOptions {
-        prefetch: PrefetchSize::Fixed(2),
-        wait: Span::ZERO.into(),
-        ..RedirectOptions::default()
-    });
-    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
-    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?id=1 | {orders}"));
+    let options = RedirectOptions { wait: Span::ZERO.into(), ..prefetching_two() };
+    let mut story = Story::new(options);
     story.tell(
-        "0s b arrived => say pegasus://b/next?id=4
+        "0s up
+         0s a arrived => say pegasus://b/next?id=1 | say pegasus://b/next?id=2 \
+             | say pegasus://b/next?id=3
+         0s b arrived => say pegasus://b/next?id=4
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          0s told 10.0.0.1:80 id=2
          0s told error no-ticket id=3
@@ -458,14 +454,12 @@ fn places_asked_ahead_are_not_what_a_client_lacks() {
 
 #[test]
 fn places_of_a_provider_that_failed_are_given_back_and_a_lost_queue_takes_all_along() {
-    let mut story = Story::new(RedirectOptions {
-        prefetch: PrefetchSize::Fixed(2),
-        ..RedirectOptions::default()
-    });
-    let orders = "say pegasus://b/next?id=2 | say pegasus://b/next?id=3";
-    story.tell(&format!("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1 | {orders}"));
+    let mut story = Story::new(prefetching_two());
     story.tell(
-        "0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
+        "0s up
+         0s a arrived => say pegasus://b/next?wait=1s&id=1 | say pegasus://b/next?id=2 \
+             | say pegasus://b/next?id=3
+         0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          0s told 10.0.0.1:80 id=2
          0s told 10.0.0.2:80 id=3
          0s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 | \
@@ -490,11 +484,7 @@ fn a_service_may_have_a_wait_of_its_own() {
 #[test]
 fn where_it_matters_who_asks_nothing_is_asked_ahead() {
     let by_client = vec!["web".parse().unwrap()];
-    let mut story = Story::new(RedirectOptions {
-        prefetch: PrefetchSize::Fixed(2),
-        by_client,
-        ..RedirectOptions::default()
-    });
+    let mut story = Story::new(RedirectOptions { by_client, ..prefetching_two() });
     story.tell("0s up\n 0s a arrived => say pegasus://b/next?wait=1s&id=1");
 }
 

@@ -4,11 +4,7 @@ use super::*;
 
 #[test]
 fn what_is_heard_late_of_a_dead_provider_is_not_the_next_ones_fault() {
-    let mut story = Story::new(FlowLimits::default(), 100);
-    let addresses = ["10.9.9.1:53", "10.9.9.2:53"].map(|address| address.parse().unwrap()).to_vec();
-    story
-        .flows
-        .handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
+    let mut story = with_fallback(&["10.9.9.1:53", "10.9.9.2:53"]);
     story.tell(
         "0s up
          0s a says x => say next?id=1

@@ -64,11 +64,7 @@ fn a_transfer_at_another_port_outlasts_its_providers_withdrawal() {
 
 #[test]
 fn a_flow_that_fell_back_is_none_of_the_queues_business() {
-    let mut story = Story::new(FlowLimits::default(), 100);
-    let addresses = vec!["10.9.9.9:53".parse().unwrap()];
-    story
-        .flows
-        .handle_input(Input::Fallback { service: "dns".parse().unwrap(), addresses }, Moment::ZERO);
+    let mut story = with_fallback(&["10.9.9.9:53"]);
     story.tell(
         "0s up
          0s a says x => say next?id=1
