@@ -227,7 +227,7 @@ pub fn start(options: &LogOptions) {
         install_output(output, options.level);
         error!(
             target: "log",
-            "log={destination}: {refused}; the file of the process before stays open"
+            "log={destination}: {refused}; the previous process's file stays open"
         );
     } else if running.is_some() {
         set_format(*format);

@@ -228,10 +228,12 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     logging::start(&source.log_options(&settings));
     if let Err(error) = restricted {
         // A sandbox that forbids to ask does not allow much either.
-        debug!(target: "privileges", "not given up: {error}");
+        debug!(target: "privileges", "privileges that are not needed were kept: {error}");
     }
     match sandboxed {
-        Ok(true) => info!(target: "privileges", "sandbox: no file but those that are named"),
+        Ok(true) => {
+            info!(target: "privileges", "sandbox: only files that the configuration names can be reached")
+        }
         Ok(false) if settings.sandbox && starts_itself => {
             warn!(target: "privileges", "no sandbox: a command is configured, or this system has none");
         }

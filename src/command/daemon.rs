@@ -34,7 +34,7 @@ impl SignalAction {
             Signal::Reload => return Some(SignalAction::Reload),
             Signal::Reopen => logging::reopen(),
             Signal::Upgrade => {
-                warn!(target: name, "no upgrade in place: restart it, clients wait meanwhile")
+                warn!(target: name, "this command has no upgrade in place: restart it; clients wait")
             }
         }
         None

@@ -429,8 +429,8 @@ impl MonitorHandler {
     fn log_note(&self, note: &MonitorLog) {
         match note {
             MonitorLog::Healthy(service) => {
-                info!(target: "monitor", "service {service} is well");
-                self.metrics.event(|| format!("service {service} is well"));
+                info!(target: "monitor", "service {service} is healthy");
+                self.metrics.event(|| format!("service {service} is healthy"));
             }
             MonitorLog::Unhealthy(service) => {
                 let number =

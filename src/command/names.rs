@@ -67,7 +67,7 @@ impl MonitorNames {
             Ok(_) => self.settings = Some(sender),
             // The connections look their names up, too, for one address each.
             Err(error) => {
-                warn!(target: "monitor", "no thread for look-ups: {error}");
+                warn!(target: "monitor", "no thread to look up names: {error}");
                 (self.apply)(settings);
             }
         }

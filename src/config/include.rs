@@ -56,7 +56,7 @@ pub fn path(value: &str, from: &Path) -> PathBuf {
 /// Why there are none: the OS error, or that `from` is too deep.
 pub fn files(value: &str, from: &Path, level: usize) -> Result<Vec<PathBuf>, String> {
     if value.is_empty() {
-        return Err("which file, or folder of *.conf?".into());
+        return Err("name a file, or a folder of *.conf files".into());
     }
     if level >= LEVELS {
         return Err("too deep: an included file may include others, and these may not".into());

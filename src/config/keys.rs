@@ -215,7 +215,7 @@ pub const SECTIONS: &[Section] = &[
             global(
                 "include",
                 "",
-                "Read this file, too, or the *.conf of a folder; may stand several times.",
+                "Also read this file, or the *.conf files of a folder; repeatable.",
                 |_, v| match v {
                     "" => Ok(()),
                     _ => Err("only a file can include others (-c FILE)".into()),
@@ -253,7 +253,7 @@ pub const SECTIONS: &[Section] = &[
             global(
                 "pid_file",
                 "",
-                "File for the process id, from when it is ready to its end.",
+                "File for the process id, from when the daemon is ready until it ends.",
                 |s, v| {
                     s.pid_file = Some(v).filter(|path| !path.is_empty()).map(Into::into);
                     Ok(())
@@ -291,7 +291,7 @@ pub const SECTIONS: &[Section] = &[
             global(
                 "sandbox",
                 "off",
-                "on: reach no file but those named here, and run nothing; needs a restart.",
+                "on: reach only files that are named here, run nothing; needs a restart.",
                 |s, v| {
                     s.sandbox = match v {
                         "on" => true,
@@ -543,7 +543,7 @@ pub const SECTIONS: &[Section] = &[
             global(
                 "redirect_accept_grace",
                 "0",
-                "After TERM accept clients for this long, until load balancers in front know.",
+                "After TERM go on accepting for this long, for load balancers in front.",
                 |s, v| parse_into(&mut s.redirect_accept_grace, v),
             ),
             global(
@@ -625,7 +625,7 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_affinity_timeout",
                 "10m",
-                "How long it stays after its last connection.",
+                "How long the affinity lasts after the client's last connection.",
                 |s, v| parse_span_into(&mut s.affinity_timeout, v, Span::from_millis(1)),
             ),
             service(
@@ -739,7 +739,7 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_dns_ttl",
                 "1",
-                "How long such an answer may be kept, in whole seconds up to a day.",
+                "How long such an answer may be cached, in whole seconds up to a day.",
                 |s, v| {
                     parse_into(&mut s.dns_ttl, v)?;
                     let secs = s.dns_ttl.as_millis() / 1000;
@@ -813,7 +813,7 @@ pub const SECTIONS: &[Section] = &[
             service(
                 "service_NAME_capacity",
                 "auto",
-                "Most slots, requests that run at once here; auto: as many as measured.",
+                "Most requests in progress here, over all balancers; auto: no fixed limit.",
                 |s, v| {
                     s.capacity = if v == "auto" {
                         None

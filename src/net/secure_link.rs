@@ -33,7 +33,7 @@ enum Phase {
     Up(Session),
 }
 
-/// See the file's head.
+/// An encrypted control connection: bytes of the wire on one side, protocol lines on the other.
 pub struct SecureLink {
     phase: Phase,
     /// The key of the client, once the server knows which one it is.

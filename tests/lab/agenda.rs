@@ -78,7 +78,7 @@ impl Ord for Due {
     }
 }
 
-/// See the file's head.
+/// The clock, agenda, hosts and random numbers of a run.
 pub struct Ground<'a> {
     pub setting: &'a Setting,
     pub now: Moment,

@@ -42,7 +42,7 @@ struct Queue {
     wakes: Moment,
 }
 
-/// See the file's head.
+/// Real queues and monitors, joined by a network with delay and loss.
 pub struct Cluster {
     services: Vec<ServiceName>,
     queues: Vec<Queue>,

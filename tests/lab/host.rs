@@ -40,7 +40,7 @@ pub struct Seen {
     pub load: f64,
 }
 
-/// See the file's head.
+/// A host whose CPUs are shared evenly by whatever runs.
 pub struct Host {
     pub cpus: f64,
     pub speed: f64,

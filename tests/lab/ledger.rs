@@ -25,7 +25,7 @@ struct Shown {
     last_ticket: Moment,
 }
 
-/// See the file's head.
+/// The reference model of each queue, and what all of them together promise.
 pub struct Ledger {
     services: Vec<ServiceName>,
     providers: usize,

@@ -24,7 +24,7 @@ const MEMORY: Span = Span::from_secs(60);
 /// passed over although it has a free ticket.
 const SUSPECTED: u64 = 20;
 
-/// See the file's head.
+/// A provider of a service: its offer, what of it is in use, its failures.
 #[derive(Debug)]
 pub struct Account {
     pub tickets: u32,

@@ -86,7 +86,7 @@ struct Grant {
     probe: bool,
 }
 
-/// See the file's head.
+/// The ticket law of one queue.
 #[derive(Default)]
 pub struct Model {
     accounts: BTreeMap<Place, Account>,

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 /// So many requests in a row that end without a byte are a failure.
 const VAIN_MAX: usize = 3;
 
-/// See the file's head.
+/// Decides whose report that a provider is dead holds it for everybody.
 #[derive(Debug, Default)]
 pub struct Trust {
     /// Askers that were served since the last death.

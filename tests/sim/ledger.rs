@@ -33,7 +33,7 @@ struct Owed {
     discarded: u64,
 }
 
-/// See the file's head.
+/// Checks every answer of a queue against the reference model.
 #[derive(Default)]
 pub struct Ledger {
     model: Model,

@@ -50,7 +50,7 @@ enum Event {
     Heals(usize),
 }
 
-/// See the file's head.
+/// The hosts of a simulation, under virtual time.
 pub struct World {
     now: Moment,
     random: Random,

@@ -106,7 +106,7 @@ fn a_monitor_calls_a_dead_server_full_and_a_living_one_well() {
     cluster.monitors[0].says(&["WARN", "service web fails its check"]);
     until("no tickets", || cluster.queue.status().tickets(cluster.servers[0].address) == 0);
     cluster.servers[0].start_again();
-    let said = |cluster: &Cluster| cluster.monitors[0].log_with(&["service web is well"]).len();
+    let said = |cluster: &Cluster| cluster.monitors[0].log_with(&["service web is healthy"]).len();
     until("it is well again", || said(&cluster) == 2);
     cluster.registers();
 }

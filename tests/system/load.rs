@@ -268,7 +268,10 @@ fn a_failing_check_withdraws_and_passing_ones_bring_it_back() {
     let mut monitor = monitor_of(SERVICE, queue.address, provider(), &settings);
     let said = |monitor: &Process| {
         let count = |words: &[&str]| monitor.log_with(words).len();
-        (count(&["INFO", "service web is well"]), count(&["WARN", "service web fails its check"]))
+        (
+            count(&["INFO", "service web is healthy"]),
+            count(&["WARN", "service web fails its check"]),
+        )
     };
     for round in 1..=2 {
         offers(&queue, all);

@@ -285,7 +285,7 @@ fn a_successor_gets_the_log_that_it_cannot_open() {
     configured.redirect.signal(libc::SIGUSR2);
     until("the new process writes to it", || {
         let text = fs::read_to_string(&log).unwrap();
-        text.contains("the file of the process before stays open")
+        text.contains("the previous process's file stays open")
             && text.contains("] ready ")
             && text.contains("[redirect] process ")
     });

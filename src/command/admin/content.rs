@@ -40,7 +40,7 @@ pub struct Subject {
     pub per_provider: bool,
 }
 
-/// See the file's head.
+/// What is served under each path.
 pub struct Content {
     subject: Subject,
     started: u64,

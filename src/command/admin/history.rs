@@ -30,7 +30,7 @@ struct Line {
     last: [u64; 3],
 }
 
-/// See the file's head.
+/// The points of each service's chart, by its name.
 #[derive(Debug, Default)]
 pub struct History(BTreeMap<String, Line>);
 

@@ -55,7 +55,7 @@ struct Connection {
     number: u64,
 }
 
-/// See the file's head.
+/// Answers HTTP requests on the admin addresses.
 pub struct AdminServer {
     pub(super) listeners: Listeners<()>,
     connections: Slab<Connection>,
@@ -297,7 +297,7 @@ impl Connection {
     /// Throws away what still comes.
     ///
     /// # Errors
-    /// The peer has hung up, or sends without end.
+    /// The peer has closed the connection, or sends without end.
     fn linger(&mut self) -> io::Result<()> {
         let Phase::Lingering(discarded) = &mut self.phase else { return Ok(()) };
         let mut buffer = [0; 4096];

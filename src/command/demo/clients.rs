@@ -37,7 +37,7 @@ struct Shared {
     longest_millis: AtomicUsize,
 }
 
-/// See the file's head. They end when this is told so, or with the process.
+/// The running clients. They end when this is told so, or with the process.
 pub struct Clients {
     address: SocketAddr,
     shared: Arc<Shared>,

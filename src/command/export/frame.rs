@@ -29,7 +29,7 @@ impl Listen {
     }
 }
 
-/// See the file's head.
+/// What an engine's text says besides its providers.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub service: ServiceName,

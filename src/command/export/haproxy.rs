@@ -19,7 +19,7 @@ const STATE_BYTES_MAX: u64 = 4 << 20;
 /// The connection of a follower stays open for so long without a change.
 const IDLE: &str = "set timeout cli 7d";
 
-/// See the file's head.
+/// The commands that keep a backend of HAProxy as the plan has it.
 pub struct Haproxy {
     backend: String,
     /// The servers that were there before, by address.

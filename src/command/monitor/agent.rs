@@ -50,7 +50,7 @@ struct Connection {
     number: u64,
 }
 
-/// See the file's head.
+/// Answers HAProxy's agent checks.
 pub struct Agent {
     listeners: Listeners<()>,
     connections: Slab<Connection>,
@@ -244,7 +244,7 @@ impl Connection {
                 }
             }
             if count == 0 {
-                // It hung up its half: what it asked is answered all the same.
+                // It sends no more. What it asked is answered all the same.
                 return Ok(());
             }
         }

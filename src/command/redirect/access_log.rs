@@ -56,7 +56,7 @@ impl AccessLog {
         if now.since(*since) >= Span::from_secs(1) {
             let more = count.saturating_sub(REJECTED_LOGGED_MAX);
             if more > 0 {
-                warn!(target: "redirect", "{more} more flows were turned away");
+                warn!(target: "redirect", "{more} more flows were refused");
             }
             (*since, *count) = (now, 0);
         }

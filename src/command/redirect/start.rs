@@ -366,7 +366,7 @@ impl Follower {
             });
         };
         let started = thread::Builder::new().name("counters".into()).spawn(follow);
-        let warn = |error| warn!(target: "redirect", "counters begin anew: {error}");
+        let warn = |error| warn!(target: "redirect", "counters start from zero: {error}");
         started.map_err(warn).ok()
     }
 }

@@ -174,10 +174,10 @@ impl Supervisor {
                 state.end(&WorkerCommand::Terminate);
             }
             Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Upgrading => {
-                warn!(target: "redirect", "a new process is about to take over: nothing is done");
+                warn!(target: "redirect", "an upgrade is in progress: signal ignored");
             }
             Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Ending => {
-                warn!(target: "redirect", "this process is about to end: nothing is done");
+                warn!(target: "redirect", "this process is ending: signal ignored");
             }
             Signal::Reload | Signal::Upgrade if phase == ProcessPhase::Reloading => {
                 self.state().deferred = Some(signal);

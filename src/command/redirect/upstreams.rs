@@ -51,7 +51,7 @@ impl Upstream {
         let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
         datagram::prepare_upstream(&socket, to);
         if !roams {
-            // It has its port already: what is missing is an address to call from.
+            // It has its port already: what is missing is an address to send from.
             let unreachable = |error| {
                 if is_port_exhausted(&error) {
                     ErrorKind::HostUnreachable.into()

@@ -11,7 +11,7 @@ use crate::base::time::{Moment, Span};
 const RETURN_INTERVALS: u64 = 5;
 const RETURN_MIN: Span = Span::from_secs(5);
 
-/// See the file's head.
+/// Decides when an engine is told of a change.
 #[derive(Debug)]
 pub struct Follower {
     interval: Span,

@@ -49,7 +49,7 @@ impl Average {
     }
 }
 
-/// See the file's head.
+/// Estimates how many requests the host can run at once.
 #[derive(Clone, Debug)]
 pub struct CapacityEstimator {
     active: Average,

@@ -100,7 +100,7 @@ fn load(sample: &Sample, tasks: Tasks) -> f64 {
     (used / available).max(crowded.min(LOAD_MAX)).max(full)
 }
 
-/// What one queue knows of a provider that is exported there. See the file's head.
+/// The weight of a provider at one queue whose readers lead the clients.
 #[derive(Clone, Debug, Default)]
 pub struct EngineWeight {
     /// What is offered while an engine leads; none: nothing is known yet.

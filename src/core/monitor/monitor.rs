@@ -252,7 +252,7 @@ impl ServiceOffer {
     }
 }
 
-/// See the file's head.
+/// The monitor of a provider, as a state machine.
 pub struct Monitor {
     options: MonitorOptions,
     offers: Vec<ServiceOffer>,

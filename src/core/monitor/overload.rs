@@ -54,7 +54,7 @@ pub struct Requests {
     pub waiting: f64,
 }
 
-/// See the file's head.
+/// Decides whether a service has more requests at once than are of use.
 #[derive(Clone, Debug, Default)]
 pub struct Overload {
     /// Requests completed a second.

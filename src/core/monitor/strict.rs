@@ -39,7 +39,7 @@ struct Share {
     until: Option<Moment>,
 }
 
-/// See the file's head.
+/// Divides a strict capacity among balancers.
 #[derive(Clone, Debug)]
 pub struct Strict {
     most: u32,

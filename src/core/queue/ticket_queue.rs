@@ -138,7 +138,7 @@ enum Timer {
     },
 }
 
-/// See the file's head.
+/// The tickets of a balancer, as a state machine.
 #[derive(Default)]
 pub struct TicketQueue {
     options: QueueOptions,

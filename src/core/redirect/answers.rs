@@ -83,7 +83,7 @@ enum Pending {
     Ticket { service: ServiceName, question: Key },
 }
 
-/// See the file's head.
+/// Finds the providers that answer a question, as a state machine.
 #[derive(Debug)]
 pub struct Answerer {
     options: AnswerOptions,

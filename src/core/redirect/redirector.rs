@@ -2,8 +2,8 @@
 //! and is gone.
 //!
 //! Owns the provider of each client, the retries, the messages to the queue, and
-//! the time all that may take. Knows no socket: the relay of bytes is the
-//! hand's, and the machine hears of it when both directions have ended.
+//! the time all that may take. Knows no socket: the handler relays the
+//! bytes, and says when both directions have ended.
 
 use crate::base::outcome::Outcome;
 use crate::base::provider::Provider;
@@ -42,7 +42,7 @@ struct ServiceFallbacks {
     next: usize,
 }
 
-/// See the file's head.
+/// Finds a provider for each client, as a state machine.
 #[derive(Default)]
 pub struct Redirector {
     options: RedirectOptions,

@@ -12,8 +12,8 @@
 //! - `fn set_oob_inline(&socket)`: urgent data stays among the other bytes (RFC 6093).
 //! - `fn reset_on_close(&socket)`: closing it resets the connection.
 //! - `fn is_dual_stack(&socket) -> bool`: whether one on `[::]` takes IPv4 too.
-//! - `fn accept(&listener) -> io::Result<(TcpStream, SocketAddr)>`: with the oldest call that
-//!   there is, for systems and seccomp filters that lack `accept4`.
+//! - `fn accept(&listener) -> io::Result<(TcpStream, SocketAddr)>`: by
+//!   `accept(2)`, for systems and seccomp filters that lack `accept4`.
 
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(windows, path = "windows.rs")]
@@ -86,8 +86,8 @@ pub fn is_port_exhausted(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::AddrNotAvailable | std::io::ErrorKind::AddrInUse)
 }
 
-/// Whether this host has an address from which it could call `to`: without one
-/// (no IPv6, say) some systems complain of it as for want of a port. Sends nothing.
+/// Whether this host has an address from which it could reach `to`: without one
+/// (no IPv6, say) some systems report what they report without a port. Sends nothing.
 pub fn has_address_for(to: SocketAddr) -> bool {
     let any = if to.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()

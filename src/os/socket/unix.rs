@@ -125,7 +125,7 @@ pub fn is_dual_stack(socket: &impl AsRawFd) -> bool {
     failed == 0 && only_v6 == 0
 }
 
-/// Accepts by the oldest of calls, `accept(2)`; the stream does not block.
+/// Accepts by `accept(2)`, which every kernel has; the stream does not block.
 ///
 /// # Errors
 /// Returns the OS error; `NotConnected` if the client is gone again.

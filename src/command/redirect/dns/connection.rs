@@ -19,7 +19,7 @@ const QUESTION_BYTES_MAX: usize = 4096;
 /// Bytes read at once.
 const READ_BYTES: usize = 2048;
 
-/// See the file's head.
+/// A client's TCP connection, with its questions and answers.
 pub struct Connection {
     pub stream: TcpStream,
     pub from: SocketAddr,

@@ -119,7 +119,7 @@ fn meaning(names: &NameTable, question: &Question) -> Meaning {
     }
 }
 
-/// See the file's head.
+/// Answers questions for names, over UDP and TCP.
 pub struct DnsWorker {
     base: WorkerBase,
     names: NameTable,
@@ -335,7 +335,7 @@ impl DnsWorker {
                     if datagram::is_unreachable(&error)
                         || error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    debug!(target: "redirect", "no question: {error}");
+                    debug!(target: "redirect", "not a question: {error}");
                     socket.readable = false;
                     return;
                 }

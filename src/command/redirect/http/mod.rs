@@ -264,7 +264,7 @@ impl Visit {
     /// Throws away what still comes.
     ///
     /// # Errors
-    /// The client has hung up, or sends without end.
+    /// The client has closed the connection, or sends without end.
     fn linger(&mut self, tunnel: &mut Tunnel) -> io::Result<Step> {
         let Phase::Lingering(discarded) = &mut self.phase else { return Ok(Step::Wait) };
         let mut buffer = [0; 4096];

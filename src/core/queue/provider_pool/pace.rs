@@ -26,7 +26,7 @@ const MEMORY_AGES: f64 = 4.0;
 const MEMORY_MIN: f64 = 5.0;
 const MEMORY_MAX: f64 = 300.0;
 
-/// See the file's head.
+/// How quick a provider is lately, and how quick it usually is.
 #[derive(Debug)]
 pub(super) struct Pace {
     samples: u32,

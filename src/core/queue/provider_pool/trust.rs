@@ -35,7 +35,7 @@ struct Trouble {
     row: u32,
 }
 
-/// See the file's head.
+/// Decides whose report that a provider is dead holds it for everybody.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     /// The last two askers that were served since the last death.

@@ -118,7 +118,7 @@ pub enum Input {
         /// Its key.
         connection: Key,
     },
-    /// The last it was sent cannot have arrived: it hung up while it waited.
+    /// The last reply cannot have arrived: the peer closed the connection before it.
     SendFailed {
         /// Its key.
         connection: Key,

@@ -90,7 +90,7 @@ fn age_max(size: PrefetchSize) -> Span {
     }
 }
 
-/// See the file's head.
+/// The tickets that were prefetched, and how many there should be.
 #[derive(Debug, Default)]
 pub struct Prefetch {
     /// By the number of the service.

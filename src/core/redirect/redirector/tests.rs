@@ -2,9 +2,9 @@
 //!
 //! A line is `TIME WHAT`, then perhaps `=> DEED | DEED`. What can happen:
 //! `up`, `down`, `CLIENT arrived`, `told ANSWER` (with its id), `CLIENT
-//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT blocked|stuck|waits|calls`, `CLIENT
+//! connected`, `CLIENT refused|timed-out|reset`, `CLIENT blocked|stuck|deferred|starts`, `CLIENT
 //! gave-up`, `CLIENT closed`, `fallback ADDRESS …`, and `.` (time passes). Deeds: `say
-//! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT turned-away`, `CLIENT gone
+//! MESSAGE`, `CLIENT connect ADDRESS`, `CLIENT reset`, `CLIENT gone
 //! OUTCOME`, `PROVIDER failed`. Every deed since the line before must be there.
 
 use super::*;
@@ -46,8 +46,8 @@ impl Story {
                     format!("say {}", line.trim_end())
                 }
                 Output::Connect { client, to } => format!("{} connect {to}", self.name(client)),
-                Output::AbortConnect { client } => format!("{} hang-up", self.name(client)),
-                Output::ResetClient { client } => format!("{} turned-away", self.name(client)),
+                Output::AbortConnect { client } => format!("{} abort", self.name(client)),
+                Output::ResetClient { client } => format!("{} reset", self.name(client)),
                 Output::Log(RedirectLog::Closed { client, outcome, .. }) => {
                     // The port is the client's number.
                     let key = self.clients.key_at(usize::from(client.port())).unwrap();
@@ -106,8 +106,8 @@ impl Story {
                     "reset" => Input::ConnectFailed { client, why: Failure::Reset },
                     "blocked" => Input::ConnectBlocked { client },
                     "stuck" => Input::NoSocket { client },
-                    "waits" => Input::ConnectDeferred { client },
-                    "calls" => Input::ConnectStarted { client },
+                    "deferred" => Input::ConnectDeferred { client },
+                    "starts" => Input::ConnectStarted { client },
                     "gave-up" => Input::ClientLeft { client },
                     "closed" => Input::Closed {
                         client,
@@ -171,7 +171,7 @@ fn a_provider_that_fails_is_reported_and_avoided() {
          0.4s a connected
          0.5s a reset => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 \
              | say pegasus://b/next?wait=500ms&id=3&avoid=10.0.0.1:80,10.0.0.2:80
-         0.6s told error no-ticket id=3 => a turned-away | a gone nobody-left",
+         0.6s told error no-ticket id=3 => a reset | a gone nobody-left",
     )
     .ends();
 }
@@ -183,7 +183,7 @@ fn a_call_has_its_time_and_what_comes_too_late_changes_nothing() {
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told 10.0.0.1:80 id=1 => a connect 10.0.0.1:80
          2.999s .
-         3s . => a hang-up | 10.0.0.1:80 failed \
+         3s . => a abort | 10.0.0.1:80 failed \
              | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
              | say pegasus://b/next?id=2&avoid=10.0.0.1:80
          3.1s a refused
@@ -205,7 +205,7 @@ fn tries_are_bounded() {
              | say pegasus://b/next?wait=1s&id=2&avoid=10.0.0.1:80
          0s told 10.0.0.2:80 id=2 => a connect 10.0.0.2:80
          0s a refused => 10.0.0.2:80 failed | say pegasus://b/failure?provider=10.0.0.2:80&id=2 \
-             | a turned-away | a gone nobody-left",
+             | a reset | a gone nobody-left",
     );
     story.ends();
 }
@@ -215,11 +215,11 @@ fn no_ticket_in_time_turns_away() {
     told(
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
-         1s told error no-ticket id=1 => a turned-away | a gone no-ticket
+         1s told error no-ticket id=1 => a reset | a gone no-ticket
          1s b arrived => say pegasus://b/next?wait=1s&id=2
-         1s told error crowded id=2 => b turned-away | b gone no-ticket
+         1s told error crowded id=2 => b reset | b gone no-ticket
          1s c arrived => say pegasus://b/next?wait=1s&id=3
-         1s told error denied you may not id=3 => c turned-away | c gone queue-refused",
+         1s told error denied you may not id=3 => c reset | c gone queue-refused",
     )
     .ends();
 }
@@ -230,7 +230,7 @@ fn a_queue_that_says_nothing_counts_as_unreachable_in_the_end() {
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          5.999s .
-         6s . => say pegasus://b/done?id=1&result=unused | a turned-away | a gone queue-unreachable
+         6s . => say pegasus://b/done?id=1&result=unused | a reset | a gone queue-unreachable
          7s told 10.0.0.1:80 id=1",
     )
     .ends();
@@ -251,8 +251,8 @@ fn clients_wait_for_a_queue_and_are_asked_for_in_the_order_they_came() {
              | say pegasus://b/next?wait=1s&id=6
          4.8s down
          4.999s .
-         5s . => a turned-away | a gone queue-unreachable | b turned-away | b gone queue-unreachable
-         7s . => c turned-away | c gone queue-unreachable",
+         5s . => a reset | a gone queue-unreachable | b reset | b gone queue-unreachable
+         7s . => c reset | c gone queue-unreachable",
     )
     .ends();
 }
@@ -265,7 +265,7 @@ fn repeated_bad_news_of_the_queue_lengthens_no_wait() {
          0s a arrived
          2s down
          4s down
-         5s . => a turned-away | a gone queue-unreachable",
+         5s . => a reset | a gone queue-unreachable",
     )
     .ends();
 }
@@ -284,7 +284,7 @@ fn running_clients_survive_the_queue_and_say_nothing_of_it_to_the_next() {
          1.2s a refused => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80 \
              | say pegasus://b/next?id=3&avoid=10.0.0.1:80
          1.3s b closed => b gone complete
-         1.3s told error no-ticket id=3 => a turned-away | a gone nobody-left",
+         1.3s told error no-ticket id=3 => a reset | a gone nobody-left",
     )
     .ends();
 }
@@ -294,14 +294,14 @@ fn a_client_that_gives_up_gives_its_place_back() {
     told(
         "0s up
          0s a arrived => say pegasus://b/next?wait=1s&id=1
-         0.1s a gave-up => a turned-away | say pegasus://b/done?id=1&result=unused | a gone gave-up
+         0.1s a gave-up => a reset | say pegasus://b/done?id=1&result=unused | a gone gave-up
          0.2s told error no-ticket id=1
          0.3s b arrived => say pegasus://b/next?wait=1s&id=2
          0.4s told 10.0.0.1:80 id=2 => b connect 10.0.0.1:80
-         0.5s b gave-up => b turned-away | say pegasus://b/done?id=2&result=unused | b gone gave-up
+         0.5s b gave-up => b reset | say pegasus://b/done?id=2&result=unused | b gone gave-up
          0.6s c arrived => say pegasus://b/next?wait=1s&id=3
          0.7s told 10.0.0.1:80 id=3 => c connect 10.0.0.1:80
-         0.7s c stuck => c turned-away | say pegasus://b/done?id=3&result=unused \
+         0.7s c stuck => c reset | say pegasus://b/done?id=3&result=unused \
              | c gone out-of-sockets",
     )
     .ends();
@@ -330,7 +330,7 @@ fn a_client_that_no_provider_can_be_reached_for_is_turned_away_without_a_failure
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told error no-ticket id=1 => a connect 10.9.0.1:80
          0s a blocked => a connect 10.9.0.2:80
-         0s a blocked => a turned-away | a gone out-of-sockets",
+         0s a blocked => a reset | a gone out-of-sockets",
     )
     .ends();
 }
@@ -343,14 +343,14 @@ fn without_a_ticket_or_a_queue_the_static_providers_serve_each_at_most_once() {
          0s a arrived => say pegasus://b/next?wait=1s&id=1
          0s told error no-ticket id=1 => a connect 10.9.0.1:80
          0s a refused => 10.9.0.1:80 failed | a connect 10.9.0.2:80
-         0s a refused => 10.9.0.2:80 failed | a turned-away | a gone nobody-left
+         0s a refused => 10.9.0.2:80 failed | a reset | a gone nobody-left
          1s b arrived => say pegasus://b/next?wait=1s&id=2
          1s down => b connect 10.9.0.2:80
          1s b connected
          1s c arrived => c connect 10.9.0.1:80
          2s up
          2s b closed => b gone complete
-         2s c gave-up => c turned-away | c gone gave-up",
+         2s c gave-up => c reset | c gone gave-up",
     )
     .ends();
 }
@@ -391,9 +391,9 @@ fn a_queue_that_drains_is_asked_no_more_but_still_told_what_ended() {
          3s down
          4s up => say pegasus://b/next?wait=1s&id=4 | say pegasus://b/next?wait=1s&id=5 \
              | say pegasus://b/next?wait=1s&id=6
-         4s b gave-up => b turned-away | say pegasus://b/done?id=4&result=unused | b gone gave-up
-         4s c gave-up => c turned-away | say pegasus://b/done?id=5&result=unused | c gone gave-up
-         4s d gave-up => d turned-away | say pegasus://b/done?id=6&result=unused | d gone gave-up",
+         4s b gave-up => b reset | say pegasus://b/done?id=4&result=unused | b gone gave-up
+         4s c gave-up => c reset | say pegasus://b/done?id=5&result=unused | c gone gave-up
+         4s d gave-up => d reset | say pegasus://b/done?id=6&result=unused | d gone gave-up",
     )
     .ends();
 }
@@ -419,7 +419,7 @@ fn places_asked_ahead_are_used_at_once_and_given_back_when_they_are_old() {
          0.3s b refused => 10.0.0.1:80 failed \
              | say pegasus://b/failure?provider=10.0.0.1:80&id=2 | \
           say pegasus://b/next?wait=1s&id=5&avoid=10.0.0.1:80
-         0.3s told error no-ticket id=5 => b turned-away | b gone nobody-left
+         0.3s told error no-ticket id=5 => b reset | b gone nobody-left
          0.4s a closed => say pegasus://b/done?id=1 | a gone complete
          0.5s . => say pegasus://b/done?id=4&result=unused",
     );
@@ -441,7 +441,7 @@ fn places_asked_ahead_are_not_what_a_client_lacks() {
          0s told error no-ticket id=4 => b connect 10.0.0.1:80
          0s c arrived => say pegasus://b/next?id=5 | say pegasus://b/next?id=6 \
              | say pegasus://b/next?id=7
-         0s told error no-ticket id=5 => c turned-away | c gone no-ticket
+         0s told error no-ticket id=5 => c reset | c gone no-ticket
          0s told error no-ticket id=6
          0s told error no-ticket id=7
          1s a connected
@@ -494,14 +494,14 @@ fn a_call_waits_for_a_socket_and_nobody_is_blamed() {
         "0s up
          0.1s a arrived => say pegasus://b/next?wait=1s&id=1
          0.2s told 10.0.0.7:80 id=1 => a connect 10.0.0.7:80
-         0.2s a waits
-         3.1s a calls
-         3.1s a waits
-         3.3s . => a turned-away | say pegasus://b/done?id=1&result=unused | a gone out-of-sockets
+         0.2s a deferred
+         3.1s a starts
+         3.1s a deferred
+         3.3s . => a reset | say pegasus://b/done?id=1&result=unused | a gone out-of-sockets
          4s b arrived => say pegasus://b/next?wait=1s&id=2
          4s told 10.0.0.7:80 id=2 => b connect 10.0.0.7:80
-         4s b waits
-         6.9s b calls
+         4s b deferred
+         6.9s b starts
          8s b connected
          20s .",
     );
