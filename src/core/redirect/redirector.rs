@@ -16,6 +16,7 @@ use crate::protocol::reply::{ErrorCode, Reply};
 use crate::protocol::request::{Next, Request, RequestResult};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 /// Providers that a question asks to avoid: eight of the longest addresses fit
 /// into a line. The queue holds every one that was reported anyway.
@@ -52,8 +53,6 @@ pub struct Redirector {
     next_id: u32,
     ids_used_up: bool,
     queue: QueueStatus,
-    /// How many connections to the queue there have been.
-    connection: u32,
     services: Vec<ServiceFallbacks>,
     prefetch: Prefetch,
     timers: TimerQueue<Key>,
@@ -109,7 +108,7 @@ impl StateMachine for Redirector {
             }
             Input::QueueUp => {
                 if self.queue != QueueStatus::Up {
-                    self.connection = self.connection.wrapping_add(1);
+                    self.forget_grants();
                 }
                 self.queue = QueueStatus::Up;
                 let mut waiting = self.in_state(|state| state == ClientState::AwaitingQueue);
@@ -118,14 +117,18 @@ impl StateMachine for Redirector {
                     self.request_provider(client, now);
                 }
             }
-            Input::QueueDown => self.queue_lost(QueueStatus::Down, now),
+            Input::QueueDown => {
+                self.forget_grants();
+                self.queue_lost(QueueStatus::Down, now);
+            }
             Input::Connected { client } => {
                 if let Some(client) =
                     self.client(client).filter(|client| client.state == ClientState::Connecting)
                 {
                     client.state = ClientState::Relaying;
                     client.connected = now;
-                    client.deadline = Moment::NEVER;
+                    // A timer that is still set may be pruned, and finds nothing to do.
+                    (client.deadline, client.timer) = (Moment::NEVER, Moment::NEVER);
                     if let Some(retry) = &mut client.retry {
                         retry.stuck = None;
                     }
@@ -192,7 +195,7 @@ impl StateMachine for Redirector {
                 continue;
             }
             match state {
-                ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue => {
+                ClientState::AwaitingTicket | ClientState::AwaitingQueue => {
                     self.fall_back(key, Outcome::QueueUnreachable, now)
                 }
                 ClientState::Connecting => {
@@ -229,11 +232,11 @@ impl Redirector {
         self.count
     }
 
-    /// The provider that the queue granted to a client, if it did.
+    /// The provider of a client, if the queue chose it.
     pub fn granted(&self, key: Key) -> Option<Provider> {
         let (_, client) =
             self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
-        client.provider.filter(|_| client.grant.is_some())
+        client.provider.filter(|_| client.fallbacks() == 0)
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {
@@ -268,10 +271,12 @@ impl Redirector {
         client.timer = deadline;
         self.timers.schedule(deadline, key);
         let clients = &self.clients;
+        // Those that are relayed need none, and there may be very many of them.
         self.timers.prune(|key| {
-            clients
-                .get(key.index())
-                .is_some_and(|slot| slot.as_ref().is_some_and(|(holder, _)| *holder == key))
+            let client = clients.get(key.index()).and_then(Option::as_ref);
+            client.is_some_and(|(holder, client)| {
+                *holder == key && client.state != ClientState::Relaying
+            })
         });
     }
 
@@ -305,7 +310,7 @@ impl Redirector {
     /// Asks the queue for a provider.
     fn send_next(&mut self, key: Key, now: Moment) {
         let queue_timeout = self.options.queue_timeout;
-        let (id, connection) = (self.new_id(), self.connection);
+        let id = self.new_id();
         let Some(number) = self.client(key).map(|client| client.service) else { return };
         let service = self.service_at(number);
         let longest = self.options.wait.of(service);
@@ -314,8 +319,8 @@ impl Redirector {
             client.wait_deadline = now + longest;
         }
         let wait = client.wait_deadline.since(now);
-        client.state = ClientState::AwaitingTicket(id);
-        client.grant = Some((id, connection));
+        client.state = ClientState::AwaitingTicket;
+        client.grant = NonZeroU32::new(id);
         let from = client.from.ip().to_canonical();
         let avoid = client.retry.as_ref().map_or(Vec::new(), |retry| retry.avoid.clone());
         let next = Next { service, wait, id: Some(id), client: Some(from), avoid };
@@ -336,7 +341,7 @@ impl Redirector {
     }
 
     fn is_in_use(&self, id: u32) -> bool {
-        let known = |(_, client): &(Key, Client)| client.grant.is_some_and(|(own, _)| own == id);
+        let known = |(_, client): &(Key, Client)| client.grant == NonZeroU32::new(id);
         self.asked.contains_key(&id) || self.clients.iter().flatten().any(known)
     }
 
@@ -353,9 +358,8 @@ impl Redirector {
     /// Leads a client to a ticket that is at hand, if it may have one.
     fn use_prefetched(&mut self, key: Key, now: Moment) -> bool {
         let taken = self.prefetch_service(key).and_then(|number| self.prefetch.take(number));
-        let connection = self.connection;
         let (Some((id, provider)), Some(client)) = (taken, self.client(key)) else { return false };
-        client.grant = Some((id, connection));
+        client.grant = NonZeroU32::new(id);
         client.provider = Some(provider);
         let to = provider.socket(client.port);
         self.connect(key, to, now);
@@ -375,7 +379,8 @@ impl Redirector {
     }
 
     fn on_queue_reply(&mut self, key: Key, id: u32, reply: Reply, now: Moment) {
-        if self.client(key).is_none_or(|client| client.state != ClientState::AwaitingTicket(id)) {
+        let Some(client) = self.client(key) else { return };
+        if client.state != ClientState::AwaitingTicket || client.grant != NonZeroU32::new(id) {
             return;
         }
         match reply {
@@ -414,7 +419,7 @@ impl Redirector {
         self.asked.clear();
         self.prefetch.clear();
         for (_, key) in self.in_state(|state| {
-            matches!(state, ClientState::AwaitingTicket(_) | ClientState::AwaitingQueue)
+            matches!(state, ClientState::AwaitingTicket | ClientState::AwaitingQueue)
         }) {
             let Some(client) = self.client(key) else { continue };
             let (number, waits) = (client.service, client.state == ClientState::AwaitingQueue);
@@ -432,7 +437,7 @@ impl Redirector {
         let deadline = now + self.options.connect_timeout;
         if let Some(client) = self.client(client) {
             client.state = ClientState::Connecting;
-            client.tries += 1;
+            client.tries = client.tries.saturating_add(1);
         }
         self.outputs.push_back(Output::Connect { client, to });
         self.arm(client, deadline);
@@ -477,7 +482,7 @@ impl Redirector {
                 avoid.push(provider);
             }
         }
-        if client.tries >= tries {
+        if u32::from(client.tries) >= tries {
             self.reset_client(key, outcome, now);
         } else if from_queue {
             self.request_provider(key, now);
@@ -557,8 +562,12 @@ impl Redirector {
     /// The id of the ticket that a client had, if the queue still counts it. One
     /// that drains does.
     fn take_grant(&mut self, key: Key) -> Option<u32> {
-        let (id, of) = self.client(key)?.grant.take()?;
-        (of == self.connection && self.queue != QueueStatus::Down).then_some(id)
+        self.client(key)?.grant.take().map(NonZeroU32::get)
+    }
+
+    /// The connection to the queue is over, and with it what the queue counted.
+    fn forget_grants(&mut self) {
+        self.clients.iter_mut().flatten().for_each(|(_, client)| client.grant = None);
     }
 
     fn reset_client(&mut self, key: Key, outcome: Outcome, now: Moment) {

@@ -4,11 +4,12 @@
 use crate::base::provider::Provider;
 use crate::base::time::Moment;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientState {
-    /// The queue has the question with this id.
-    AwaitingTicket(u32),
+    /// The queue has the question with the id of its grant.
+    AwaitingTicket,
     /// The queue cannot be reached.
     AwaitingQueue,
     /// The provider was called.
@@ -29,14 +30,15 @@ pub struct Client {
     pub port: u16,
     pub state: ClientState,
     pub provider: Option<Provider>,
-    /// The ticket it occupies at the queue: the id, and the connection's number.
-    pub grant: Option<(u32, u32)>,
-    pub tries: u32,
+    /// The id of the question, and then of the ticket that it occupies at the queue.
+    pub grant: Option<NonZeroU32>,
+    pub tries: u8,
     pub arrived: Moment,
     /// Never, before it is.
     pub connected: Moment,
     /// Until when it waits for a ticket, from the first question on.
     pub wait_deadline: Moment,
+    /// Until when its state may last.
     pub deadline: Moment,
     /// The earliest timer that is set for it.
     pub timer: Moment,

@@ -522,3 +522,27 @@ fn after_four_thousand_million_requests_an_id_that_is_in_use_is_skipped() {
          1s a closed => say pegasus://b/done?id=1 | a gone complete",
     );
 }
+
+#[test]
+fn clients_that_are_relayed_are_small_and_keep_no_timers() {
+    assert!(size_of::<Option<(Key, Client)>>() <= 120);
+    let mut story = told("0s up");
+    for id in 1..=2000 {
+        story.tell(&format!(
+            "0s {id} arrived => say pegasus://b/next?wait=1s&id={id}
+             0s told 10.0.0.1:80 id={id} => {id} connect 10.0.0.1:80
+             0s {id} connected"
+        ));
+    }
+    let timers = story.redirector.timers.len();
+    assert!(timers <= 1100, "{timers} timers");
+    // Another provider has its time, although the first one's timer is gone.
+    story.tell(
+        "0.1s 1 reset => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
+             | say pegasus://b/next?wait=900ms&id=2001&avoid=10.0.0.1:80
+         0.2s told 10.0.0.2:80 id=2001 => 1 connect 10.0.0.2:80
+         3.2s . => 1 hang-up | 10.0.0.2:80 failed \
+             | say pegasus://b/failure?provider=10.0.0.2:80&id=2001 \
+             | say pegasus://b/next?id=2002&avoid=10.0.0.1:80,10.0.0.2:80",
+    );
+}
