@@ -5,8 +5,9 @@
 
 use log::warn;
 use pegasus_core::base::log_throttle::LogThrottle;
+use pegasus_core::base::source_key::SourceKey;
 use pegasus_core::base::time::{Moment, Span};
-use pegasus_core::redirect::source_limit::{SourceKey, SourceLimiter};
+use pegasus_core::redirect::source_limit::SourceLimiter;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 

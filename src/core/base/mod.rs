@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod cidr;
 pub mod decimal;
 pub mod endpoint;
+pub mod id_map;
 pub mod key_value;
 pub mod log_throttle;
 pub mod ordered_index;
@@ -15,6 +16,7 @@ pub mod random;
 pub mod sample;
 pub mod service_name;
 pub mod slab;
+pub mod source_key;
 pub mod state_machine;
 #[cfg(test)]
 pub mod story;

@@ -5,9 +5,9 @@
 //! affinity, so that a session of several connections, as with FTP, stays there. Not
 //! responsible for whether the provider can take the client now (`provider_pool`).
 
-use crate::base::cidr::host_network;
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
+use crate::base::source_key::SourceKey;
 use crate::base::time::{Moment, Span};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -32,11 +32,10 @@ struct StickyClient {
 /// average.
 #[derive(Debug, Default)]
 pub struct Affinity {
-    /// By the network that one host may have all of.
-    visitors: HashMap<IpAddr, StickyClient>,
+    visitors: HashMap<SourceKey, StickyClient>,
     /// The order of arrivals, oldest first. An entry whose number is not its address's
     /// `turn` is stale: the address came again.
-    turns: VecDeque<(u64, IpAddr)>,
+    turns: VecDeque<(u64, SourceKey)>,
     next: u64,
 }
 
@@ -55,13 +54,13 @@ impl Affinity {
     /// a provider that it has for another service.
     pub fn assignment(
         &self,
-        client: IpAddr,
+        client: SourceKey,
         service: ServiceName,
         now: Moment,
     ) -> Option<Assignment> {
         let visitor = self
             .visitors
-            .get(&host_network(client))
+            .get(&client)
             .filter(|visitor| visitor.active > 0 || now < visitor.until)?;
         match visitor.homes.iter().find(|(known, _)| *known == service) {
             Some((_, provider)) => Some(Assignment::Provider(*provider)),
@@ -73,14 +72,13 @@ impl Affinity {
     /// request runs, until [`ended`](Affinity::ended), and then for `timeout`.
     pub fn assign(
         &mut self,
-        client: IpAddr,
+        client: SourceKey,
         service: ServiceName,
         provider: Provider,
         counted: bool,
         now: Moment,
         timeout: Span,
     ) {
-        let client = host_network(client);
         let until = now + timeout;
         if !self.visitors.contains_key(&client) {
             self.make_room();
@@ -111,8 +109,8 @@ impl Affinity {
     }
 
     /// A counted request of `client` has ended.
-    pub fn ended(&mut self, client: IpAddr, now: Moment, timeout: Span) {
-        if let Some(visitor) = self.visitors.get_mut(&host_network(client)) {
+    pub fn ended(&mut self, client: SourceKey, now: Moment, timeout: Span) {
+        if let Some(visitor) = self.visitors.get_mut(&client) {
             visitor.active = visitor.active.saturating_sub(1);
             visitor.until = visitor.until.max(now + timeout);
         }
@@ -155,8 +153,8 @@ mod tests {
         Moment::after_start(Span::from_secs(secs))
     }
 
-    fn ip(n: u32) -> IpAddr {
-        IpAddr::from((0x0a00_0000 + n).to_be_bytes())
+    fn ip(n: u32) -> SourceKey {
+        IpAddr::from((0x0a00_0000 + n).to_be_bytes()).into()
     }
 
     #[test]
@@ -165,7 +163,7 @@ mod tests {
         let provider: Provider = "10.0.0.7:80".parse().unwrap();
         let [here, there, elsewhere] =
             ["2001:db8:0:1::5", "2001:db8:0:1:aaaa::9", "2001:db8:0:2::5"]
-                .map(|text| text.parse::<IpAddr>().unwrap());
+                .map(|text| text.parse::<IpAddr>().unwrap().into());
         let service = ServiceName::DEFAULT;
         let (now, timeout) = (Moment::ZERO, Span::from_secs(60));
         affinity.assign(here, service, provider, true, now, timeout);

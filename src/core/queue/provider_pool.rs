@@ -16,6 +16,7 @@ pub use trust::{HOLD_FIRST, HOLD_MAX};
 use crate::base::ordered_index::OrderedIndex;
 use crate::base::provider::Provider;
 use crate::base::slab::{Key, Slab};
+use crate::base::source_key::SourceKey;
 use crate::base::ticket::Offer;
 use crate::base::time::{Moment, Span};
 use crate::protocol::reply::{Feedback, Mode, Progress};
@@ -59,7 +60,7 @@ pub enum Verdict {
     Held(u64),
 }
 
-/// A grant that is counted until it ends.
+/// A grant that is counted until it ends. There may be very many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The provider's slot among the members.
@@ -67,6 +68,10 @@ pub struct Grant {
     granted_at: Moment,
     on_ticket: bool,
     failure_epoch: u32,
+    /// Where the client comes from, if the asker said so.
+    pub client: Option<SourceKey>,
+    /// The client is to keep its provider.
+    pub is_sticky: bool,
 }
 
 /// All providers of one service.
@@ -556,8 +561,14 @@ impl ProviderPool {
         }
         debug_assert!(!counted || member.stats.active <= member.stats.capacity);
         let provider = member.stats.provider;
-        let grant =
-            Grant { member: key, granted_at: now, on_ticket, failure_epoch: member.failure_epoch };
+        let grant = Grant {
+            member: key,
+            granted_at: now,
+            on_ticket,
+            failure_epoch: member.failure_epoch,
+            client: None,
+            is_sticky: false,
+        };
         self.refresh(key, now);
         Some((provider, grant))
     }
@@ -615,26 +626,14 @@ impl ProviderPool {
         }
     }
 
-    /// As [`release_of`](ProviderPool::release_of), of a client that was not named.
+    /// A counted request of this asker ended. Answers whether that was one too
+    /// many in a row that ended without a byte: the provider's failure, and which
+    /// asker's word that is (none: of several).
     pub fn release(
         &mut self,
         grant: Grant,
         result: RequestResult,
         asker: IpAddr,
-        now: Moment,
-    ) -> Option<Option<IpAddr>> {
-        self.release_of(grant, result, asker, None, now)
-    }
-
-    /// A counted request of this asker ended. Answers whether that was one too
-    /// many in a row that ended without a byte: the provider's failure, and which
-    /// asker's word that is (none: of several).
-    pub fn release_of(
-        &mut self,
-        grant: Grant,
-        result: RequestResult,
-        asker: IpAddr,
-        client: Option<IpAddr>,
         now: Moment,
     ) -> Option<Option<IpAddr>> {
         self.advance(now);
@@ -662,7 +661,7 @@ impl ProviderPool {
                     sample(member, &grant, now);
                 }
                 RequestResult::Empty | RequestResult::Reset => {
-                    failed = member.trust.vain(asker, client, now);
+                    failed = member.trust.vain(asker, grant.client, now);
                 }
                 RequestResult::Unused => {}
             }

@@ -8,6 +8,7 @@ use super::affinity::Affinity;
 use super::provider_pool::{Grant, PoolMember, ProviderPool};
 use super::wait_queue::WaitQueue;
 use crate::base::cidr::Cidr;
+use crate::base::id_map::IdMap;
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::{Key, Slab};
@@ -26,7 +27,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use key_records::KeyRecords;
-use shares::{Client, Counts, Departed, SearchState};
+use shares::{Counts, SearchState};
 
 pub use interface::{Input, Output, ProviderEvent, QueueLog, QueueOptions};
 
@@ -100,7 +101,7 @@ impl ServiceState {
 /// What an id of a connection stands for.
 #[derive(Debug)]
 enum RequestState {
-    Active { service: Key, grant: Grant, client: Client },
+    Active { service: Key, grant: Grant },
     Waiting { service: Key, position: u64 },
 }
 
@@ -112,7 +113,7 @@ struct ConnectionState {
     is_local: bool,
     /// The key that it proved to have; none: it is plain.
     peer_key: Option<Arc<PeerKey>>,
-    requests: HashMap<u32, RequestState>,
+    requests: IdMap<RequestState>,
     /// Waiting requests without id.
     waiting_uncounted: BTreeSet<(Key, u64)>,
     /// It has ended its side, or the whole connection: that is not known yet.
@@ -160,8 +161,9 @@ pub struct TicketQueue {
     sources: Counts,
     /// Ids in use on all connections.
     ids: usize,
-    /// Requests of connections that are gone, and whose they were; still to be ended.
-    departed: VecDeque<(Departed, IpAddr)>,
+    /// Requests of connections that are gone, still to be ended: their service, and whose
+    /// they were.
+    departed: VecDeque<(Key, Grant, IpAddr)>,
     swept: Moment,
     draining: bool,
     outputs: VecDeque<Output>,
@@ -309,7 +311,7 @@ impl TicketQueue {
             peer,
             is_local: own,
             peer_key: None,
-            requests: HashMap::new(),
+            requests: IdMap::default(),
             waiting_uncounted: BTreeSet::new(),
             read_closed: false,
             unconfirmed: Vec::new(),
@@ -608,7 +610,7 @@ impl TicketQueue {
         let Some(conn) = self.connection(pending.connection) else { return };
         let refused = if self.draining {
             Some(ProtocolError::new(ErrorCode::Draining, ""))
-        } else if id.is_some_and(|id| conn.requests.contains_key(&id)) {
+        } else if id.is_some_and(|id| conn.requests.contains(id)) {
             Some(ProtocolError::new(ErrorCode::BadParameter, "this id is in use"))
         } else if id.is_some() && self.lacks_ids(conn) {
             Some(ProtocolError::new(ErrorCode::Busy, "too many ids in use"))

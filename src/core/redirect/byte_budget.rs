@@ -5,7 +5,7 @@
 //! longer ones have more is limited for each source. Owns the balances, of which there are
 //! at most [`SOURCES_MAX`]: while they are all in use, others have nothing to spend.
 
-use super::source_limit::SourceKey;
+use crate::base::source_key::SourceKey;
 use crate::base::time::{Moment, Span};
 use std::collections::HashMap;
 

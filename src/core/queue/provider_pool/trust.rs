@@ -5,7 +5,7 @@
 //! only if no other asker was served there since, or another one says so too.
 //! An asker is known by its address: all connections of a host share its routes.
 
-use crate::base::cidr::host_network;
+use crate::base::source_key::SourceKey;
 use crate::base::time::{Moment, Span};
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ pub(super) struct Trust {
     vain: u32,
     vain_of: Option<IpAddr>,
     /// The last client that was named in that row, and whether several clients saw it.
-    vain_client: Option<(IpAddr, Moment)>,
+    vain_client: Option<(SourceKey, Moment)>,
     vain_of_clients: bool,
 }
 
@@ -88,7 +88,7 @@ impl Trust {
     pub(super) fn vain(
         &mut self,
         asker: IpAddr,
-        client: Option<IpAddr>,
+        client: Option<SourceKey>,
         now: Moment,
     ) -> Option<Option<IpAddr>> {
         if self.vain == 0 {
@@ -96,7 +96,7 @@ impl Trust {
         }
         self.vain_of = self.vain_of.filter(|known| *known == asker);
         self.vain = self.vain.saturating_add(1);
-        let client = client.filter(|client| !client.is_loopback()).map(host_network);
+        let client = client.filter(|client| !client.is_loopback());
         self.vain_of_clients |= match (client, self.vain_client) {
             (Some(client), Some((other, at))) => client != other && now.since(at) <= VAIN_MEMORY,
             (named, _) => named.is_none(),
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn what_one_client_alone_sees_is_its_own_trouble() {
         let mut trust = Trust::default();
-        let (one, other) = (Some(A), Some(B));
+        let (one, other) = (Some(A.into()), Some(B.into()));
         for _ in 0..100 {
             assert_eq!(trust.vain(A, one, at(0)), None);
         }
         assert_eq!(trust.vain(A, other, at(61_000)), None, "that was long ago");
         assert_eq!(trust.vain(A, one, at(62_000)), Some(Some(A)));
-        let local = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        let local = Some(IpAddr::from([127, 0, 0, 1]).into());
         assert_eq!([trust.vain(A, local, at(0)), trust.vain(A, local, at(0))], [None; 2]);
         assert_eq!(trust.vain(A, local, at(0)), Some(Some(A)), "many may be behind it");
     }

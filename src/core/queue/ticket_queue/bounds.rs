@@ -29,6 +29,9 @@ pub const PROVIDERS_ALL_SERVICES: usize = 4;
 /// Bytes of a provider beside its record: its places in the indexes, and the names and
 /// requests of askers that it remembers.
 const PROVIDER_EXTRA_BYTES: usize = 6 * 1024;
+/// Bytes of a request with an id beside its record: its entries in the map of ids, of which
+/// a part is empty.
+const REQUEST_EXTRA_BYTES: usize = 16;
 /// Bytes of a waiting request beside its record: its `avoid` list and its timers.
 const WAITING_EXTRA_BYTES: usize = 1024;
 
@@ -44,11 +47,7 @@ impl TicketQueue {
         let waiting = of_all(options.waiting_max, WAITING_ALL_SERVICES);
         each(size_of::<PoolMember>(), PROVIDER_EXTRA_BYTES, providers)
             .saturating_add(each(size_of::<Waiter<PendingNext>>(), WAITING_EXTRA_BYTES, waiting))
-            .saturating_add(each(
-                size_of::<RequestState>(),
-                size_of::<(u32, u64)>(),
-                2 * IDS_ALL_MAX,
-            ))
+            .saturating_add(each(size_of::<RequestState>(), REQUEST_EXTRA_BYTES, 2 * IDS_ALL_MAX))
     }
 
     /// What one host can choose the address of this connection from.

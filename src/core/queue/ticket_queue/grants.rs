@@ -3,7 +3,7 @@
 //! Owns the way of a request through the queue: granted, waiting, turned away,
 //! ended, failed, forgotten. Each gets exactly one answer.
 
-use super::shares::{Client, SearchState};
+use super::shares::SearchState;
 use super::{
     ConnectionState, PendingNext, ProviderEvent, RequestState, ServiceState, TicketQueue, Timer,
     WORK_PER_TURN,
@@ -11,6 +11,7 @@ use super::{
 use crate::base::provider::Provider;
 use crate::base::service_name::ServiceName;
 use crate::base::slab::Key;
+use crate::base::source_key::SourceKey;
 use crate::base::time::{Moment, Span};
 use crate::protocol::reply::{ErrorCode, ProtocolError, Reply};
 use crate::protocol::request::{Next, RequestResult};
@@ -194,7 +195,7 @@ impl TicketQueue {
         let at_home = |provider: Provider| {
             !avoid.contains(&provider) && state.pool.can_take(provider, counted, now)
         };
-        match self.affinity.assignment(next.client?, next.service, now)? {
+        match self.affinity.assignment(next.client?.into(), next.service, now)? {
             Assignment::Provider(provider) => Some(provider).filter(|provider| at_home(*provider)),
             Assignment::Address(ip) => {
                 let mut there = state
@@ -240,7 +241,7 @@ impl TicketQueue {
         key: Key,
         pending: &PendingNext,
         provider: Provider,
-        grant: Grant,
+        mut grant: Grant,
         now: Moment,
     ) {
         let peer = self.peer(pending.connection);
@@ -253,15 +254,16 @@ impl TicketQueue {
         }
         self.granted += 1;
         let (id, service) = (pending.next.id, pending.next.service);
-        let (ip, affinity) = (pending.next.client, self.affinity_of(service));
-        let client = Client { ip, is_sticky: affinity.is_some() };
-        if let (Some(client), Some(timeout)) = (ip, affinity) {
+        let affinity = self.affinity_of(service);
+        grant.client = pending.next.client.map(SourceKey::from);
+        grant.is_sticky = affinity.is_some();
+        if let (Some(client), Some(timeout)) = (grant.client, affinity) {
             self.affinity.assign(client, service, provider, id.is_some(), now, timeout);
         }
         if let Some(conn) = self.connection_mut(pending.connection) {
             match id {
                 Some(id) => {
-                    conn.requests.insert(id, RequestState::Active { service: key, grant, client });
+                    conn.requests.insert(id, RequestState::Active { service: key, grant });
                     self.ids += 1;
                 }
                 None if conn.read_closed => conn.unconfirmed.push((key, grant)),
@@ -361,7 +363,7 @@ impl TicketQueue {
         if let Some(conn) = self.connection_mut(waiter.request.connection) {
             match waiter.request.next.id {
                 Some(id) => {
-                    let known = conn.requests.remove(&id).is_some();
+                    let known = conn.requests.remove(id).is_some();
                     self.ids -= usize::from(known);
                 }
                 None => drop(conn.waiting_uncounted.remove(&(key, position))),
@@ -390,9 +392,9 @@ impl TicketQueue {
                     "id: not in use on this connection",
                 ))
             }
-            Some(RequestState::Active { service, grant, client }) => {
+            Some(RequestState::Active { service, grant }) => {
                 let peer = self.peer(connection);
-                self.release(service, grant, client, result, peer, now);
+                self.release(service, grant, result, peer, now);
             }
             // The connection gave up: its `next` gets its one reply now.
             Some(RequestState::Waiting { service, position }) => {
@@ -404,7 +406,7 @@ impl TicketQueue {
 
     /// What an id stood for, which is free again.
     fn forget_id(&mut self, connection: Key, id: u32) -> Option<RequestState> {
-        let known = self.connection_mut(connection)?.requests.remove(&id)?;
+        let known = self.connection_mut(connection)?.requests.remove(id)?;
         self.ids -= 1;
         Some(known)
     }
@@ -413,12 +415,11 @@ impl TicketQueue {
         &mut self,
         key: Key,
         grant: Grant,
-        client: Client,
         result: RequestResult,
         asker: IpAddr,
         now: Moment,
     ) {
-        self.end_grant(key, grant, client, result, asker, now);
+        self.end_grant(key, grant, result, asker, now);
         self.serve_waiting(key, now);
     }
 
@@ -427,15 +428,14 @@ impl TicketQueue {
         &mut self,
         key: Key,
         grant: Grant,
-        client: Client,
         result: RequestResult,
         asker: IpAddr,
         now: Moment,
     ) {
-        self.sticky_request_ended(key, client, now);
+        self.sticky_request_ended(key, &grant, now);
         let Some(state) = self.services.get_mut(key) else { return };
         let (service, provider) = (state.name, state.pool.provider(grant.member));
-        let failed = state.pool.release_of(grant, result, asker, client.ip, now);
+        let failed = state.pool.release(grant, result, asker, now);
         if let (Some(asker), Some(provider)) = (failed, provider) {
             if let Verdict::Held(_) = self.fail(key, provider, None, asker, now) {
                 self.log_presence_change(service, provider, ProviderEvent::Failed);
@@ -443,9 +443,9 @@ impl TicketQueue {
         }
     }
 
-    pub(super) fn sticky_request_ended(&mut self, key: Key, client: Client, now: Moment) {
+    pub(super) fn sticky_request_ended(&mut self, key: Key, grant: &Grant, now: Moment) {
         // A visit that was counted has to end, even if affinity is off by now.
-        let Some(client) = client.ip.filter(|_| client.is_sticky) else { return };
+        let Some(client) = grant.client.filter(|_| grant.is_sticky) else { return };
         let service = self.services.get(key).map(|state| state.name);
         let timeout = service.and_then(|service| self.affinity_of(service)).unwrap_or(Span::ZERO);
         self.affinity.ended(client, now, timeout);
@@ -463,9 +463,9 @@ impl TicketQueue {
         let held = id.and_then(|id| self.forget_id(connection, id));
         let (mut grant, mut freed) = (None, None);
         match held {
-            Some(RequestState::Active { service: key, grant: known, client }) => {
+            Some(RequestState::Active { service: key, grant: known }) => {
                 freed = Some(key);
-                self.sticky_request_ended(key, client, now);
+                self.sticky_request_ended(key, &known, now);
                 if let Some(state) = self.services.get_mut(key) {
                     state.pool.release(known, RequestResult::Unused, peer, now);
                     // A grant of another provider says nothing about this one.
@@ -513,6 +513,7 @@ impl TicketQueue {
     /// nothing else either.
     pub(super) fn disconnect(&mut self, connection: Key, gone: bool, now: Moment) {
         let Some(conn) = self.connection_mut(connection) else { return };
+        let peer = conn.peer;
         conn.read_closed = true;
         let mut waiting: Vec<_> =
             if gone { conn.waiting_uncounted.iter().copied().collect() } else { Vec::new() };
@@ -520,16 +521,14 @@ impl TicketQueue {
         let mut active = Vec::new();
         // In the order of the ids, so that the same story always ends the same way.
         let mut ids: Vec<_> = conn.requests.iter().collect();
-        ids.sort_unstable_by_key(|(id, _)| **id);
+        ids.sort_unstable_by_key(|(id, _)| *id);
         for (_, held) in ids {
             match held {
                 RequestState::Waiting { service, position } if gone => {
                     waiting.push((*service, *position))
                 }
                 RequestState::Waiting { service, position } => ended.push((*service, *position)),
-                RequestState::Active { service, grant, client } => {
-                    active.push((*service, *grant, *client))
-                }
+                RequestState::Active { service, grant } => active.push((*service, *grant, peer)),
             }
         }
         for (service, position) in waiting {
@@ -543,11 +542,10 @@ impl TicketQueue {
             }
         }
         if gone {
-            let peer = self.peer(connection);
             let ids =
                 self.connection_mut(connection).map(|conn| std::mem::take(&mut conn.requests));
             self.ids -= ids.map_or(0, |ids| ids.len());
-            self.departed.extend(active.into_iter().map(|held| (held, peer)));
+            self.departed.extend(active);
             self.end_departed(now);
         }
     }
@@ -556,8 +554,8 @@ impl TicketQueue {
     pub(super) fn end_departed(&mut self, now: Moment) {
         let mut freed = Vec::new();
         for _ in 0..WORK_PER_TURN {
-            let Some(((service, grant, client), peer)) = self.departed.pop_front() else { break };
-            self.end_grant(service, grant, client, RequestResult::Unused, peer, now);
+            let Some((service, grant, peer)) = self.departed.pop_front() else { break };
+            self.end_grant(service, grant, RequestResult::Unused, peer, now);
             freed.push(service);
         }
         // All of them first, so that the waiting requests find every free slot.

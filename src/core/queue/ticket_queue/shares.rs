@@ -2,21 +2,8 @@
 //!
 //! Owns the counts of what each source has, and where a search goes on. Decides nothing.
 
-use crate::base::slab::Key;
-use crate::queue::provider_pool::Grant;
 use std::collections::HashMap;
 use std::net::IpAddr;
-
-/// A request in progress of a connection that is gone: its service, its place, its client.
-pub(super) type Departed = (Key, Grant, Client);
-
-/// Who wants to be served by a request, as far as it was said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Client {
-    pub(super) ip: Option<IpAddr>,
-    /// It is to keep its provider.
-    pub(super) is_sticky: bool,
-}
 
 /// What is known from the last search for a waiting request.
 #[derive(Debug, Default)]

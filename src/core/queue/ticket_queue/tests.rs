@@ -705,3 +705,8 @@ fn monitors_hear_that_an_engine_leads_while_nobody_asks() {
              => ok active=0.000 granted=0 waiting=0 mode=engine…",
     );
 }
+
+#[test]
+fn a_request_that_runs_takes_little() {
+    assert!(size_of::<RequestState>() <= 40);
+}
