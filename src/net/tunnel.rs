@@ -21,10 +21,15 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use pegasus_core::base::outcome::Outcome;
-use pegasus_core::base::time::Moment;
+use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::protocol::request::RequestResult;
+use pending::Pending;
 use std::io;
+
+/// A peer may acknowledge nothing for so long. A network that fails for less costs
+/// no connection.
+const UNACKNOWLEDGED_MAX: Span = Span::from_secs(60);
 
 /// What became of a tunnel by a transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +57,14 @@ pub enum ConnectStatus {
     ClientGone,
 }
 
-/// A client, and perhaps its provider.
+/// Since when it is known that a peer owes an acknowledgement and sends none.
+#[derive(Debug, Default)]
+struct Unacknowledged {
+    client: Option<Moment>,
+    provider: Option<Moment>,
+}
+
+/// A client, and perhaps its provider. Very many are idle: what few of them need has a box.
 #[derive(Debug)]
 pub struct Tunnel {
     client: Endpoint,
@@ -65,6 +77,8 @@ pub struct Tunnel {
     reset: Option<Outcome>,
     /// Keepalive is on.
     keepalive: bool,
+    /// Peers that owe an acknowledgement.
+    unacknowledged: Option<Box<Unacknowledged>>,
     /// The provider ended before the client did.
     provider_first: bool,
     /// What each provider receives first.
@@ -81,6 +95,7 @@ impl Tunnel {
             down: Direction::default(),
             reset: None,
             keepalive: false,
+            unacknowledged: None,
             provider_first: false,
             header: None,
         }
@@ -129,14 +144,23 @@ impl Tunnel {
                 socket::keepalive(provider);
             }
         }
-        if self.client.peer_is_lost(now) {
+        let mut since = self.unacknowledged.take().unwrap_or_default();
+        since.client = self.client.unacknowledged_since(since.client, now);
+        since.provider =
+            self.provider.as_ref().and_then(|it| it.unacknowledged_since(since.provider, now));
+        let is_lost = |since: Option<Moment>| {
+            since.is_some_and(|since| now.since(since) >= UNACKNOWLEDGED_MAX)
+        };
+        if is_lost(since.client) {
             self.reset_client();
             return self.client_failed();
         }
-        if self.provider.as_mut().is_some_and(|provider| provider.peer_is_lost(now)) {
+        if is_lost(since.provider) {
             self.reset_provider();
             return self.provider_failed();
         }
+        let any = since.client.is_some() || since.provider.is_some();
+        self.unacknowledged = any.then_some(since);
         TunnelStatus::Open
     }
 
@@ -189,7 +213,7 @@ impl Tunnel {
         connect: impl FnOnce(bool) -> Result<TcpStream, E>,
     ) -> Result<ConnectStatus, E> {
         self.provider = None;
-        let pending = self.up.pending.take().and_then(|pending| pending.without_header());
+        let pending = self.up.take_pending().and_then(Pending::without_header);
         let early_data = match &pending {
             Some(pending) => pending.unsent(),
             None => match self.read_early_data(buffers) {
@@ -214,6 +238,9 @@ impl Tunnel {
         self.up.reopen();
         self.down = Direction::default();
         self.keepalive = false;
+        if let Some(since) = &mut self.unacknowledged {
+            since.provider = None;
+        }
         let provider = self.provider.insert(connected?);
         // Behind a header that left alone the client's first bytes would wait.
         provider.nagle_on = !header_alone || provider.socket.set_nodelay(true).is_err();

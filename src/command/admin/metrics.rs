@@ -109,11 +109,6 @@ impl WorkerMetrics {
         self.with(service, |counters| counters.present += 1);
     }
 
-    /// A client that arrived is gone.
-    pub fn client_left(&self, service: ServiceName) {
-        self.with(service, |counters| counters.present = counters.present.saturating_sub(1));
-    }
-
     /// A provider answered a connect.
     pub fn connected(&self, service: ServiceName, within: Span) {
         self.with(service, |counters| counters.connect.observe(within));
@@ -135,6 +130,7 @@ impl WorkerMetrics {
                     counters.sent = counters.sent.saturating_add(*sent);
                     counters.received = counters.received.saturating_add(*received);
                     if !is_flow {
+                        counters.present = counters.present.saturating_sub(1);
                         counters.wait.observe(*waited);
                         counters.session.observe(*lasted);
                     }

@@ -37,7 +37,6 @@ impl WorkerMetrics {
     /// A client is here.
     pub fn client_arrived(&self, _: ServiceName) {}
     /// A client is gone.
-    pub fn client_left(&self, _: ServiceName) {}
     /// A provider answered a connect.
     pub fn connected(&self, _: ServiceName, _: Span) {}
     /// The queue can be asked, or not.

@@ -234,9 +234,18 @@ impl Redirector {
 
     /// The provider of a client, if the queue chose it.
     pub fn granted(&self, key: Key) -> Option<Provider> {
-        let (_, client) =
-            self.clients.get(key.index())?.as_ref().filter(|(holder, _)| *holder == key)?;
+        let client = self.get(key)?;
         client.provider.filter(|_| client.fallbacks() == 0)
+    }
+
+    /// The service that a client wants.
+    pub fn service(&self, key: Key) -> Option<ServiceName> {
+        self.get(key).map(|client| self.service_at(client.service))
+    }
+
+    fn get(&self, key: Key) -> Option<&Client> {
+        let (holder, client) = self.clients.get(key.index())?.as_ref()?;
+        (*holder == key).then_some(client)
     }
 
     fn client(&mut self, key: Key) -> Option<&mut Client> {

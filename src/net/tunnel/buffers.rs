@@ -67,9 +67,9 @@ impl RelayBuffers {
     }
 
     /// An empty pipe, if there may be one more.
-    pub(super) fn lend_pipe(&mut self) -> Option<Box<LentPipe>> {
+    pub(super) fn lend_pipe(&mut self) -> Option<LentPipe> {
         let pipe = self.idle_pipes.pop().or_else(|| self.new_pipe())?;
-        Some(Box::new(LentPipe { pipe, buffered: 0 }))
+        Some(LentPipe { pipe, buffered: 0 })
     }
 
     fn new_pipe(&self) -> Option<CountedPipe> {
@@ -78,9 +78,8 @@ impl RelayBuffers {
     }
 
     /// Takes a pipe back, and keeps it if it is empty.
-    pub(super) fn return_pipe(&mut self, lent: Option<Box<LentPipe>>) {
-        let empty = lent.filter(|lent| lent.buffered == 0);
-        if let Some(lent) = empty.filter(|_| self.idle_pipes.len() < IDLE_PIPES_MAX) {
+    pub(super) fn return_pipe(&mut self, lent: LentPipe) {
+        if lent.buffered == 0 && self.idle_pipes.len() < IDLE_PIPES_MAX {
             self.idle_pipes.push(lent.pipe);
         }
     }

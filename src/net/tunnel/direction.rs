@@ -60,13 +60,20 @@ enum Stage {
     Closed,
 }
 
+/// Where bytes are that the source gave and the sink has not taken.
+#[derive(Debug)]
+enum InTransit {
+    /// Here: the sink is slow.
+    Pending(Pending),
+    /// In a pipe, which is lent while much is to be moved.
+    Pipe(LentPipe),
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
-    /// Allocated when the sink is slow, and only then.
-    pub(super) pending: Option<Box<Pending>>,
-    /// Lent while much is to be moved, and only then.
-    pipe: Option<Box<LentPipe>>,
+    /// Allocated when the sink is slow or much is to be moved, and only then.
+    in_transit: Option<Box<InTransit>>,
     /// Much is to be moved, as far as one can tell.
     bulk: bool,
     /// Bytes that the sink took.
@@ -136,11 +143,14 @@ impl Direction {
         sink: &mut Endpoint,
         buffers: &mut RelayBuffers,
     ) -> ControlFlow<Pause> {
-        while let Some(lent) = self.pipe.as_mut().filter(|lent| lent.buffered > 0) {
+        while let Some(InTransit::Pipe(lent)) = self.in_transit.as_deref_mut() {
+            let buffered = lent.buffered;
+            if buffered == 0 {
+                break;
+            }
             if !sink.writable {
                 return Break(Pause::Blocked);
             }
-            let buffered = lent.buffered;
             let Ok(count) = sink.put(|socket| lent.pipe().drain(&*socket, buffered)) else {
                 return Break(Pause::SinkFailed);
             };
@@ -156,7 +166,7 @@ impl Direction {
     /// Writes the bytes that the sink did not take before.
     fn write_pending(&mut self, ends: &mut Ends) -> ControlFlow<Pause> {
         let more_may_come = ends.source.readable && self.stage == Stage::Open;
-        while let Some(pending) = &mut self.pending {
+        while let Some(InTransit::Pending(pending)) = self.in_transit.as_deref_mut() {
             // A header waits for the client's first bytes if they are there already.
             if pending.is_only_header() && more_may_come {
                 break;
@@ -169,7 +179,7 @@ impl Direction {
             };
             self.moved += pending.on_sent(count) as u64;
             if pending.is_sent() {
-                self.pending = None;
+                self.in_transit = None;
             }
         }
         Continue(())
@@ -187,9 +197,9 @@ impl Direction {
 
     /// Whether there is a pipe to splice through.
     fn ensure_pipe(&mut self, buffers: &mut RelayBuffers) -> bool {
-        if self.pipe.is_none() {
-            self.pipe = buffers.lend_pipe();
-            self.bulk = self.pipe.is_some();
+        if self.in_transit.is_none() {
+            self.in_transit = buffers.lend_pipe().map(|lent| Box::new(InTransit::Pipe(lent)));
+            self.bulk = self.in_transit.is_some();
         }
         self.bulk
     }
@@ -200,16 +210,18 @@ impl Direction {
         source: &mut Endpoint,
         buffers: &mut RelayBuffers,
     ) -> ControlFlow<Pause> {
-        let Some(lent) = &mut self.pipe else { return Continue(()) };
+        let Some(InTransit::Pipe(lent)) = self.in_transit.as_deref_mut() else {
+            return Continue(());
+        };
         match source.take(|socket| lent.pipe().fill(&*socket)) {
             // The end, or urgent data: a read tells which.
             Ok(Some(0)) => self.stop_splicing(buffers),
             Ok(Some(count)) => lent.buffered = count,
-            Ok(None) => buffers.return_pipe(self.pipe.take()),
+            Ok(None) => self.return_pipe(buffers),
             Err(error) if splice_refused(error.kind()) => {
                 buffers.splice = false;
                 self.bulk = false;
-                self.pipe = None;
+                self.in_transit = None;
             }
             Err(_) => return Break(Pause::SourceFailed),
         }
@@ -218,7 +230,32 @@ impl Direction {
 
     fn stop_splicing(&mut self, buffers: &mut RelayBuffers) {
         self.bulk = false;
-        buffers.return_pipe(self.pipe.take());
+        self.return_pipe(buffers);
+    }
+
+    fn return_pipe(&mut self, buffers: &mut RelayBuffers) {
+        let lent = self.in_transit.take_if(|it| matches!(**it, InTransit::Pipe(_)));
+        if let Some(InTransit::Pipe(lent)) = lent.map(|it| *it) {
+            buffers.return_pipe(lent);
+        }
+    }
+
+    /// The bytes that the sink did not take before.
+    #[cfg(test)]
+    pub(super) fn pending(&self) -> Option<&Pending> {
+        match self.in_transit.as_deref()? {
+            InTransit::Pending(pending) => Some(pending),
+            InTransit::Pipe(_) => None,
+        }
+    }
+
+    /// Takes them out.
+    pub(super) fn take_pending(&mut self) -> Option<Pending> {
+        let pending = self.in_transit.take_if(|it| matches!(**it, InTransit::Pending(_)));
+        match *pending? {
+            InTransit::Pending(pending) => Some(pending),
+            InTransit::Pipe(_) => None,
+        }
     }
 
     /// Reads once and writes at once what the sink takes.
@@ -230,7 +267,7 @@ impl Direction {
         if bytes.is_empty() {
             return Continue(());
         }
-        if let Some(pending) = &mut self.pending {
+        if let Some(InTransit::Pending(pending)) = self.in_transit.as_deref_mut() {
             pending.append(bytes);
             return Continue(());
         }
@@ -269,7 +306,8 @@ impl Direction {
         self.moved += taken.saturating_sub(header) as u64;
         if taken < bytes.len() {
             let header = header.saturating_sub(taken);
-            self.pending = Some(Pending::new(bytes[taken..].to_vec(), header));
+            let pending = Pending::new(bytes[taken..].to_vec(), header);
+            self.in_transit = Some(Box::new(InTransit::Pending(pending)));
         }
     }
 
@@ -286,8 +324,7 @@ impl Direction {
     /// The sink failed: nothing moves any more.
     pub(super) fn close(&mut self) {
         self.stage = Stage::Closed;
-        self.pending = None;
-        self.pipe = None;
+        self.in_transit = None;
     }
 
     /// Another sink takes the place of one that took nothing.

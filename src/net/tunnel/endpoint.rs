@@ -8,7 +8,7 @@ use crate::os::socket::{unacknowledged_for, SHORT_READ_DRAINS};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use pegasus_core::base::time::{Moment, Span};
+use pegasus_core::base::time::Moment;
 use std::io::{self, Read, Write};
 
 /// The events that are wanted of a socket.
@@ -18,10 +18,6 @@ pub const ALL_INTERESTS: Interest =
 /// The events that are wanted of a socket.
 #[cfg(not(pegasus_linux))]
 pub const ALL_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-/// A peer may acknowledge nothing for so long. A network that fails for less costs
-/// no connection.
-const UNACKNOWLEDGED_MAX: Span = Span::from_secs(60);
 
 /// Read events in a row that may tell nothing new before no more are wanted.
 const REDUNDANT_EVENTS_MAX: u8 = 4;
@@ -64,8 +60,6 @@ pub(super) struct Endpoint {
     pub(super) nagle_on: bool,
     /// The first write completes the handshake: see [`on_first_write`].
     pub(super) handshake_delayed: bool,
-    /// Since when it is known that the peer owes an acknowledgement and sends none.
-    unacknowledged_since: Option<Moment>,
     interest: ReadInterest,
 }
 
@@ -80,7 +74,6 @@ impl Endpoint {
             urgent: false,
             nagle_on: false,
             handshake_delayed: false,
-            unacknowledged_since: None,
             interest: ReadInterest::default(),
         }
     }
@@ -124,19 +117,18 @@ impl Endpoint {
         self.readable = true;
     }
 
-    /// Whether the peer's host seems to be gone: it owed an acknowledgement, and sent
-    /// none for [`UNACKNOWLEDGED_MAX`]. To be asked every half of that.
-    pub(super) fn peer_is_lost(&mut self, now: Moment) -> bool {
-        let Some(silence) = unacknowledged_for(&self.socket) else {
-            self.unacknowledged_since = None;
-            return false;
-        };
-        let since = self.unacknowledged_since.get_or_insert(now);
-        if u128::from(now.since(*since).as_millis()) > silence.as_millis() {
-            // It acknowledged something meanwhile.
-            *since = now;
-        }
-        now.since(*since) >= UNACKNOWLEDGED_MAX
+    /// Since when it is known that the peer's host owes an acknowledgement and sends none.
+    /// `since`: the last answer, which is to be asked for every 30 seconds.
+    pub(super) fn unacknowledged_since(
+        &self,
+        since: Option<Moment>,
+        now: Moment,
+    ) -> Option<Moment> {
+        let silence = unacknowledged_for(&self.socket)?;
+        // Otherwise it acknowledged something meanwhile.
+        let still =
+            |since: &Moment| u128::from(now.since(*since).as_millis()) <= silence.as_millis();
+        Some(since.filter(still).unwrap_or(now))
     }
 
     /// Takes bytes out of the socket with `call`: how many, 0 at the end, or

@@ -4,7 +4,6 @@
 //! Owns what was taken of the client's bytes before there was a provider. Parses
 //! and composes no header.
 
-use super::pending::Pending;
 use super::Tunnel;
 use mio::net::TcpStream;
 use pegasus_core::protocol::proxy_header::Header;
@@ -34,12 +33,13 @@ impl Tunnel {
     /// Puts back some of what was taken, before there is a provider: it will
     /// receive these first.
     pub fn unread(&mut self, bytes: &[u8]) {
-        self.up.pending = (!bytes.is_empty()).then(|| Pending::new(bytes.to_vec(), 0));
+        self.up.take_pending();
+        self.up.keep_unsent(bytes, 0, 0);
     }
 
     /// Takes what was put back.
     pub fn take_unread(&mut self) -> Vec<u8> {
-        self.up.pending.take().map_or(Vec::new(), |pending| pending.unsent().to_vec())
+        self.up.take_pending().map_or(Vec::new(), |pending| pending.unsent().to_vec())
     }
 
     /// Writes bytes of ours to a client that has no provider: how many were taken.
@@ -155,7 +155,7 @@ mod tests {
         }
         tunnel.client.readable = true;
         assert_eq!(tunnel.transfer(&mut buffers), TunnelStatus::Open);
-        let pending = tunnel.up.pending.as_ref().expect("it takes nothing yet");
+        let pending = tunnel.up.pending().expect("it takes nothing yet");
         assert_eq!(pending.unsent(), [&header[..], b"hello"].concat());
         assert_eq!(tunnel.moved(), (0, 0));
 

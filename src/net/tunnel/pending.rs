@@ -14,8 +14,8 @@ pub(super) struct Pending {
 
 impl Pending {
     /// These bytes, of which the first `header` are a header of ours.
-    pub(super) fn new(bytes: Vec<u8>, header: usize) -> Box<Pending> {
-        Box::new(Pending { bytes, sent: 0, header })
+    pub(super) fn new(bytes: Vec<u8>, header: usize) -> Pending {
+        Pending { bytes, sent: 0, header }
     }
 
     /// What is still to be sent.
@@ -46,7 +46,7 @@ impl Pending {
     }
 
     /// The bytes without the header, whether it was sent or not; none if nothing is left.
-    pub(super) fn without_header(mut self: Box<Pending>) -> Option<Box<Pending>> {
+    pub(super) fn without_header(mut self) -> Option<Pending> {
         if self.header > 0 {
             self.bytes.drain(..self.header.max(self.sent));
             self.sent = 0;
