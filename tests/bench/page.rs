@@ -540,11 +540,11 @@ cluster it meets each provider seldom. Ten seconds of PEGASUS after so many; abo
 after 65:";
 
 const NOT_SHOWN: &str =
-    "Few seconds of thousands of providers are simulated: 65 before 10 that count with 1,000 and\n\
-32 balancers, 14 before 10 with delays or 128 balancers, 11 before 3 with 10,000. All\n\
-balancers begin together and have the providers in one order. So those that take turns, as\n\
-leastconn does among equals, meet at the same providers, and what that costs them grows with\n\
-the balancers.\n\n\
+    "Few seconds of thousands of providers are simulated: 65 before 10 that count with 1,000, 11\n\
+before 3 with 10,000. Peers that take turns, as leastconn does among equals, begin at a random\n\
+place, with the providers in another order in each balancer, as Envoy does. HAProxy begins at\n\
+one place in all of them, and they meet at the same providers: then turns by true weights take\n\
+1,290 ms among 1,000 providers and 32 balancers.\n\n\
 - `leastconn`, `P2C` (two random choices): the fewest requests of this balancer.\n\
 - `Prequal`: probes of requests in flight and latency. Here they are answered at once.\n\
 - `CSWRR`: weights by the utilisation that providers report, as Envoy's client-side weighted\n\

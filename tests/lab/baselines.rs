@@ -45,46 +45,86 @@ impl Baseline for Chance {
     }
 }
 
-/// Smooth turns in proportion to weights, or plain ones where these are equal.
-pub struct Turns {
-    weights: Vec<f64>,
-    credit: Vec<Vec<f64>>,
-}
+/// Smooth turns in proportion to weights, as a part of them all. Each balancer begins at a
+/// random place of the circle, at which it finds the providers in an order of its own: those
+/// that all began at one would lead their clients to the same providers at the same time.
+pub struct SmoothTurns(Vec<Vec<f64>>);
 
-impl Turns {
-    /// Everybody the same; balancers start at different places.
-    pub fn plain(setting: &Setting, seed: u64) -> Turns {
+impl SmoothTurns {
+    pub fn new(setting: &Setting, seed: u64) -> SmoothTurns {
         let mut random = Random::new(seed);
-        let weights = vec![1.0; setting.hosts.len()];
-        let credit = (0..setting.balancers)
-            .map(|_| weights.iter().map(|_| random.unit()).collect())
-            .collect();
-        Turns { weights, credit }
+        let mut start = || setting.hosts.iter().map(|_| random.unit()).collect();
+        SmoothTurns((0..setting.balancers).map(|_| start()).collect())
     }
 
-    /// The weights that a careful operator would configure: cores times speed.
-    pub fn weighted(setting: &Setting) -> Turns {
-        let weights: Vec<f64> =
-            setting.hosts.iter().map(|build| build.cpus * build.speed).collect();
-        Turns { credit: vec![vec![0.0; weights.len()]; setting.balancers], weights }
-    }
-}
-
-impl Baseline for Turns {
-    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let credit = &mut self.credit[balancer];
-        let mut total = 0.0;
-        let mut best: Option<usize> = None;
+    /// Whose turn it is at this balancer, by weights whose sum is about 1.
+    pub fn next(
+        &mut self,
+        balancer: usize,
+        weights: &[f64],
+        usable: &dyn Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let credit = &mut self.0[balancer];
+        let (mut total, mut best) = (0.0, None);
         for provider in (0..credit.len()).filter(|provider| usable(*provider)) {
-            credit[provider] += self.weights[provider];
-            total += self.weights[provider];
-            if best.is_none_or(|best| credit[provider] > credit[best]) {
+            credit[provider] += weights[provider];
+            total += weights[provider];
+            if best.is_none_or(|best: usize| credit[provider] > credit[best]) {
                 best = Some(provider);
             }
         }
         credit[best?] -= total;
         best
     }
+}
+
+/// Parts of their sum.
+pub fn parts(weights: &[f64]) -> Vec<f64> {
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+/// Cores times speed.
+fn true_weights(setting: &Setting) -> Vec<f64> {
+    setting.hosts.iter().map(|build| build.cpus * build.speed).collect()
+}
+
+/// Smooth turns by weights that do not change.
+pub struct Turns {
+    weights: Vec<f64>,
+    turns: SmoothTurns,
+}
+
+impl Turns {
+    /// Everybody the same.
+    pub fn plain(setting: &Setting, seed: u64) -> Turns {
+        let weights = parts(&vec![1.0; setting.hosts.len()]);
+        Turns { weights, turns: SmoothTurns::new(setting, seed) }
+    }
+
+    /// The weights that a careful operator would configure.
+    pub fn weighted(setting: &Setting, seed: u64) -> Turns {
+        Turns { weights: parts(&true_weights(setting)), turns: SmoothTurns::new(setting, seed) }
+    }
+}
+
+impl Baseline for Turns {
+    fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.turns.next(balancer, &self.weights, usable)
+    }
+}
+
+/// By balancer and provider: requests in progress, and when it was chosen last. At first
+/// each balancer has them in a random order.
+pub fn unused(setting: &Setting, seed: u64) -> Vec<Vec<(u32, u64)>> {
+    let mut random = Random::new(seed);
+    let count = setting.hosts.len();
+    let shuffled = |_| {
+        let mut places: Vec<(u32, u64)> = (0..count as u64).map(|turn| (0, turn)).collect();
+        (1..count).rev().for_each(|last| places.swap(last, random.below(last + 1)));
+        places
+    };
+    (0..setting.balancers).map(shuffled).collect()
 }
 
 /// Fewest requests of this balancer in progress; equals take turns.
@@ -95,8 +135,8 @@ pub struct LeastConn {
 }
 
 impl LeastConn {
-    pub fn new(setting: &Setting) -> LeastConn {
-        LeastConn { places: vec![vec![(0, 0); setting.hosts.len()]; setting.balancers], chosen: 0 }
+    pub fn new(setting: &Setting, seed: u64) -> LeastConn {
+        LeastConn { places: unused(setting, seed), chosen: setting.hosts.len() as u64 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns their rules, as published, where the simulation lets them know more than they would:
 //! what they ask a host arrives at once, and is right.
 
-use super::baselines::Baseline;
+use super::baselines::{parts, unused, Baseline, SmoothTurns};
 use super::host::Host;
 use super::setting::Setting;
 use pegasus_core::base::random::Random;
@@ -19,13 +19,13 @@ pub struct MaxConn {
 }
 
 impl MaxConn {
-    pub fn new(setting: &Setting) -> MaxConn {
+    pub fn new(setting: &Setting, seed: u64) -> MaxConn {
         // A balancer that may send nothing to a provider would be no balancer for it.
         let part = |cpus: f64| (cpus as u32 / setting.balancers as u32).max(1);
         MaxConn {
             most: setting.hosts.iter().map(|build| part(build.cpus)).collect(),
-            places: vec![vec![(0, 0); setting.hosts.len()]; setting.balancers],
-            chosen: 0,
+            places: unused(setting, seed),
+            chosen: setting.hosts.len() as u64,
         }
     }
 }
@@ -95,19 +95,20 @@ const BLACKOUT: Span = Span::from_secs(10);
 pub struct Reported {
     ended: Vec<u32>,
     weights: Vec<f64>,
-    credit: Vec<Vec<f64>>,
+    /// Of their sum.
+    parts: Vec<f64>,
+    turns: SmoothTurns,
     updated: Moment,
 }
 
 impl Reported {
     pub fn new(setting: &Setting, seed: u64) -> Reported {
-        let mut random = Random::new(seed);
         let count = setting.hosts.len();
-        let mut start = || (0..count).map(|_| random.unit()).collect();
         Reported {
             ended: vec![0; count],
             weights: vec![1.0; count],
-            credit: (0..setting.balancers).map(|_| start()).collect(),
+            parts: parts(&vec![1.0; count]),
+            turns: SmoothTurns::new(setting, seed),
             updated: Moment::ZERO,
         }
     }
@@ -133,21 +134,12 @@ impl Baseline for Reported {
             let all: Vec<f64> = self.weights.iter().copied().filter(|w| *w != 1.0).collect();
             let mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
             self.weights.iter_mut().filter(|w| **w == 1.0).for_each(|w| *w = mean.max(1e-9));
+            self.parts = parts(&self.weights);
         }
     }
 
     fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let credit = &mut self.credit[balancer];
-        let (mut total, mut best) = (0.0, None);
-        for place in (0..credit.len()).filter(|place| usable(*place)) {
-            credit[place] += self.weights[place];
-            total += self.weights[place];
-            if best.is_none_or(|best: usize| credit[place] > credit[best]) {
-                best = Some(place);
-            }
-        }
-        credit[best?] -= total;
-        best
+        self.turns.next(balancer, &self.parts, usable)
     }
 
     fn ended(&mut self, _: usize, provider: usize) {
