@@ -431,8 +431,8 @@ impl Page {
             "Simulated, with the queue, schedulers and monitors of the program. Providers of speed\n\
              1, 2, 4 in turn, each with four CPUs; load 0.8; each balancer knows its own requests\n\
              only. A request needs a CPU of speed 1 for a second. Between hosts a message takes\n\
-             1 ms, or what is said; `lost` are ticket messages. `messages`: control messages from\n\
-             monitors for each request.",
+             1 ms, or what is said; `lost` are ticket messages, which peers do not have.\n\
+             `messages`: control messages from monitors for each request.",
         );
         let settings: Vec<&str> = unique(lines.iter().map(|line| line.word("setting")));
         let names: Vec<&str> = unique(lines.iter().map(|line| line.word("row")));
@@ -496,14 +496,18 @@ impl Page {
                 better.join(", ")
             ));
         }
+        // The size itself, which counts from then on, ends the row.
+        let last = at(LEARNED.0, "PEGASUS").map(|line| (LEARNED.1, line));
         let learning: Vec<Vec<String>> = data
             .of("learning")
-            .map(|line| {
+            .map(|line| (line.get("after"), line))
+            .chain(last)
+            .map(|(after, line)| {
                 let text = |name: &str| figure(line.get(name));
-                vec![line.word("setting").to_string(), text("after"), text("mean"), text("p99")]
+                vec![line.word("setting").to_string(), figure(after), text("mean"), text("p99")]
             })
             .collect();
-        if !learning.is_empty() {
+        if data.of("learning").next().is_some() {
             self.say(LEARNING);
             let head = ["", "after, s", "mean, ms", "p99, ms"];
             self.text += &table(&head, &learning);
@@ -534,10 +538,13 @@ fn unique<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
+/// The size that is looked at while it learns, and after how many seconds it is in the table.
+const LEARNED: (&str, f64) = ("1000 / 32", 65.0);
+
 const LEARNING: &str =
     "The time to converge: each balancer finds the speeds from its own requests, and in a large\n\
-cluster it meets each provider seldom. Ten seconds of PEGASUS after so many; above it is\n\
-after 65:";
+cluster it meets each provider seldom. Ten seconds of PEGASUS after so many; the last row is\n\
+that of the table above:";
 
 const NOT_SHOWN: &str =
     "Few seconds of thousands of providers are simulated: 65 before 10 that count with 1,000, 11\n\
