@@ -7,7 +7,7 @@ use super::bounds;
 #[cfg(feature = "operate")]
 use super::check;
 use super::daemon::{warn_about_limit, Daemon};
-use super::options::{options, COMMANDS};
+use super::options::{options, COMMANDS, DAEMONS};
 use super::terminal::{print_error, print_line};
 use super::{exit, help, key, own_offers, send};
 use crate::config::places;
@@ -38,23 +38,11 @@ const ROLES: &[Role] = &[
     #[cfg(feature = "monitor")]
     ("monitor", super::monitor::run),
 ];
-/// Commands that always talk to the caller, even over a socket.
-const INTERACTIVE: [&str; 14] = [
-    "send",
-    "demo",
-    "key",
-    "help",
-    "status",
-    "top",
-    "drain",
-    "resume",
-    "export",
-    "check",
-    "-h",
-    "--help",
-    "-V",
-    "--version",
-];
+/// Whether a command always talks to its caller, even over a socket.
+fn is_interactive(command: &str) -> bool {
+    let is_tool = COMMANDS.contains(&command) && !DAEMONS.contains(&command);
+    is_tool || matches!(command, "-h" | "--help" | "-V" | "--version")
+}
 
 /// Returns the command and its arguments: from the program's name or the first argument.
 fn command(arguments: &[String]) -> (Option<&str>, &[String]) {
@@ -80,7 +68,7 @@ pub fn main(arguments: &[String]) -> i32 {
     let (command, rest) = command(arguments);
     // Before anything is printed: descriptor 2 may be a superserver's client.
     let start_context = match command {
-        Some(name) if INTERACTIVE.contains(&name) => {
+        Some(name) if is_interactive(name) => {
             StartContext { inherited: Inherited::Nothing, stderr_was_client: false }
         }
         _ => {
@@ -159,10 +147,8 @@ fn usage_error(why: &str, stderr_was_client: bool) -> i32 {
         error!(target: "usage", "{why}");
     } else {
         print_error(format_args!("pegasus: {why}"));
-        print_error(
-            "usage: pegasus queue|redirect|monitor|send|status|top|drain|resume|export|check|key|\
-             demo|help [options]   (pegasus help COMMAND)",
-        );
+        let commands = COMMANDS.join("|");
+        print_error(format_args!("usage: pegasus {commands} [options]   (pegasus help COMMAND)"));
     }
     exit::USAGE
 }

@@ -6,9 +6,12 @@ use getopts::Options;
 
 /// All commands, also those that this program was built without.
 pub const COMMANDS: [&str; 13] = [
-    "queue", "redirect", "monitor", "send", "demo", "key", "help", "status", "top", "drain",
-    "resume", "export", "check",
+    "queue", "redirect", "monitor", "send", "status", "top", "drain", "resume", "export", "check",
+    "key", "demo", "help",
 ];
+
+/// Of these, the daemons: a superserver may start them, and then descriptor 2 is a client.
+pub const DAEMONS: [&str; 3] = ["queue", "redirect", "monitor"];
 
 /// The commands of this program.
 #[cfg(feature = "operate")]
@@ -34,7 +37,7 @@ pub fn options(name: &str) -> Options {
         options.optmulti("o", "set", "", "KEY=VALUE");
     }
     match name {
-        "queue" | "redirect" | "monitor" => {
+        daemon if DAEMONS.contains(&daemon) => {
             options.optflag("t", "test", "");
             options.optflagmulti("v", "verbose", "");
             options.optflagmulti("q", "quiet", "");

@@ -234,6 +234,9 @@ const COMMANDS: [Command; 8] = [
     },
 ];
 
+/// The words of all commands, for people.
+const COMMAND_WORDS: &str = "ticket, next, failure, done, withdraw, drain, resume or status";
+
 impl Request {
     /// Reads one line (without its end). An error is what to answer.
     pub fn parse(line: &[u8]) -> Result<Request, ProtocolError> {
@@ -245,9 +248,7 @@ impl Request {
         }
         let named = |command: &&Command| url.path.strip_prefix('/') == Some(command.word);
         let Some(command) = COMMANDS.iter().find(named) else {
-            const EXPLANATION: &str =
-                "ticket, next, failure, done, withdraw, drain, resume or status";
-            return Err(ProtocolError::new(ErrorCode::UnknownCommand, EXPLANATION));
+            return Err(ProtocolError::new(ErrorCode::UnknownCommand, COMMAND_WORDS));
         };
         (command.parse)(&Parameters::read(command.parameters, &url)?)
     }
@@ -481,6 +482,13 @@ mod tests {
     #[test]
     fn every_command_has_room_for_its_parameters() {
         assert!(COMMANDS.iter().all(|command| command.parameters.len() <= PARAMETERS_MAX));
+    }
+
+    #[test]
+    fn an_unknown_command_is_answered_with_all_that_there_are() {
+        let words = COMMANDS.map(|command| command.word);
+        let (last, others) = words.split_last().unwrap();
+        assert_eq!(COMMAND_WORDS, format!("{} or {last}", others.join(", ")));
     }
 
     #[test]

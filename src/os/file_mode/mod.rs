@@ -1,7 +1,11 @@
 //! May others read or change this file?
 //!
-//! A mechanism supplies `too_open`: the mode of a file that others can read, or that more
-//! than its owner can change; none where that is not so, or not known.
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn too_open(file: &File) -> io::Result<Option<u32>>`: the mode of a file that others can
+//!   read, or that more than its owner can change; none where that is not so, or not known.
 
 #[cfg(unix)]
 mod unix;

@@ -1,7 +1,11 @@
 //! Whether standard output still has a reader.
 //!
-//! A back end has: `wait_until_reader_left`, which returns when the pipe of standard output
-//! has lost its reader, or never.
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn wait_until_reader_left()`: returns when the pipe of standard output has lost its
+//!   reader, or never.
 
 #[cfg(unix)]
 mod poll;

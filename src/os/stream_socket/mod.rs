@@ -1,6 +1,11 @@
 //! Connections to a program by the path of its socket, or by its host and port.
 //!
-//! A back end has: `connect_path`, a connection to the socket of this path.
+//! # Required items
+//!
+//! A back end supplies:
+//!
+//! - `fn connect_path(path: &str, timeout: Duration) -> io::Result<Box<dyn Stream>>`: a
+//!   connection to the socket of this path, of which no read or write takes longer.
 
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(not(unix), path = "none.rs")]
