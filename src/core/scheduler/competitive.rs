@@ -3,14 +3,20 @@
 //!
 //! A free ticket is a slot where a request starts at once, so providers that have one
 //! come first, and among them those of the quickest class. Classes are factors of two of
-//! the mean time that requests take there; finer ones make balancers herd. Without free
-//! tickets it is fewest active per slot. The rank in the rotation counts as a
-//! fraction of a request: equals take turns, and balancers do not all prefer the provider
-//! whose weight is a rounding larger. Requests that are not counted (the paper's way)
-//! take smooth turns in proportion to tickets.
+//! the mean time that requests take there; finer ones make balancers herd.
+//!
+//! Without free tickets it is fewest active per slot, and at a slow provider each counts
+//! for more. By number alone, who waits at one that is four times slower waits four times
+//! as long. By expected delay alone the quick ones are overrun when all have much to do. So
+//! it is between: the factor to the quickest, to the power of two thirds. Factors up to the
+//! square root of two count for nothing: they are chance.
+//!
+//! The rank in the rotation counts as a fraction of a request: equals take turns, and
+//! balancers do not all prefer the provider whose weight is a rounding larger. Requests that
+//! are not counted (the paper's way) take smooth turns in proportion to tickets.
 //!
 //! Up to [`SCAN_MAX`] providers are all examined. Beyond that an order is kept, in which
-//! only the class is less exact: times are rounded to eighths of a factor of two before
+//! only the times are less exact: they are rounded to eighths of a factor of two before
 //! they are compared, which is a tenth of their variation.
 
 use super::interface::{Availability, Candidates, Placement, ProviderStats, Scheduler};
@@ -27,6 +33,10 @@ pub const SAMPLES_MIN: u64 = 10;
 const SERVICE_TIME_MIN: Span = Span::from_millis(1);
 /// Steps of a mean time in a class, which is a factor of two.
 const STEPS: i16 = 8;
+/// How a factor between times becomes one between loads: what of it is chance, as a
+/// logarithm to the base of two, and the power of the rest.
+const CHANCE: f64 = 0.5;
+const POWER: f64 = 2.0 / 3.0;
 /// The step of providers without a known mean time.
 const UNKNOWN: i16 = i16::MIN;
 
@@ -57,15 +67,34 @@ fn step(stats: &ProviderStats) -> i16 {
         .map_or(UNKNOWN, |service_time| (service_time.log2() * f64::from(STEPS)).round() as i16)
 }
 
-/// The class of a mean time: the factor to `quickest`, to the nearest power of two, as a
-/// logarithm.
-fn class(service_time: f64, quickest: f64) -> f64 {
+/// The factor from `quickest` to a mean time, as a logarithm to the base of two.
+fn octaves(service_time: f64, quickest: f64) -> f64 {
     let factor = service_time / quickest;
-    // Most are of the quickest class, and a logarithm is slow.
+    // Most are nearly as quick, and a logarithm is slow.
     if factor * factor < 2.0 {
         0.0
     } else {
-        factor.log2().round()
+        factor.log2()
+    }
+}
+
+/// The class of a mean time so far from the quickest.
+fn class(octaves: f64) -> f64 {
+    // Most are near, and rounding is slow where the processor cannot do it.
+    if octaves.abs() < 0.5 {
+        0.0
+    } else {
+        octaves.round()
+    }
+}
+
+/// What a request counts for at a provider whose mean time is so many times that of the
+/// quickest; of that factor the logarithm to the base of two.
+fn slowness(octaves: f64) -> f64 {
+    if octaves > CHANCE {
+        (POWER * (octaves - CHANCE)).exp2()
+    } else {
+        1.0
     }
 }
 
@@ -78,14 +107,15 @@ impl Competitive {
         for stats in candidates.iter() {
             let on_ticket = placement.free_tickets_only;
             let weight = if on_ticket { stats.tickets } else { stats.weight };
-            let class = service_time(stats)
-                .filter(|_| on_ticket)
-                .map_or(0.0, |service_time| class(service_time, quickest));
-            let least = (f64::from(stats.crowd()) + 1.0) / f64::from(weight);
+            let octaves = service_time(stats).map_or(0.0, |time| octaves(time, quickest));
+            let (class, factor) =
+                if on_ticket { (class(octaves), 1.0) } else { (0.0, slowness(octaves)) };
+            let least = factor * ((f64::from(stats.crowd()) + 1.0) / f64::from(weight));
             if best.is_some_and(|((lowest, (load, _)), _)| (class, least) > (lowest, load)) {
                 continue;
             }
-            let key = (class, self.loads.load(stats.slot, stats.crowd(), weight));
+            let (load, place) = self.loads.load(stats.slot, stats.crowd(), weight);
+            let key = (class, (factor * load, place));
             if best.is_none_or(|(lowest, _)| key < lowest) {
                 best = Some((key, stats.slot));
             }
@@ -101,8 +131,11 @@ impl Competitive {
         }
         let quickest = self.available_by_step.first().map_or(0, |(step, _)| *step);
         self.loads.lowest(candidates, placement, |step| match step {
-            UNKNOWN => 0,
-            step => (step - quickest + STEPS / 2).div_euclid(STEPS),
+            UNKNOWN => (0, 1.0),
+            step if placement.free_tickets_only => {
+                ((step - quickest + STEPS / 2).div_euclid(STEPS), 1.0)
+            }
+            step => (0, slowness(f64::from(step - quickest) / f64::from(STEPS))),
         })
     }
 
@@ -134,11 +167,9 @@ impl Competitive {
     fn index(&mut self, stats: &ProviderStats) {
         let step = step(stats);
         self.count(stats.slot, Some(step).filter(|step| stats.is_available() && *step != UNKNOWN));
-        if stats.availability == Availability::FreeTicket {
-            self.loads.insert(stats, step, stats.crowd(), stats.tickets);
-        } else {
-            self.loads.insert(stats, UNKNOWN, stats.crowd(), stats.weight);
-        }
+        let on_ticket = stats.availability == Availability::FreeTicket;
+        let weight = if on_ticket { stats.tickets } else { stats.weight };
+        self.loads.insert(stats, step, stats.crowd(), weight);
     }
 }
 

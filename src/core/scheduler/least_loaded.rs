@@ -13,7 +13,7 @@ pub struct LeastLoaded {
 
 impl Scheduler for LeastLoaded {
     fn choose(&mut self, candidates: &dyn Candidates, placement: Placement) -> Option<usize> {
-        self.loads.lowest(candidates, placement, |_| 0)
+        self.loads.lowest(candidates, placement, |_| (0, 1.0))
     }
 
     fn on_update(&mut self, stats: &ProviderStats) {

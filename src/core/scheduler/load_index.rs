@@ -18,7 +18,7 @@ const PROBES_MAX: usize = 64;
 /// The key of a provider; fields are compared in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
-    /// The class in fine steps; the caller of [`LoadIndex::lowest`] combines them.
+    /// How slow it is, in steps; the caller of [`LoadIndex::lowest`] combines them.
     step: i16,
     /// The load with one more request, as [`ratio`] makes it.
     load: u64,
@@ -70,12 +70,13 @@ impl LoadIndex {
     }
 
     /// The slot of the candidate in the lowest class and, there, with the lowest load.
-    /// `class` combines steps and must not decrease.
+    /// `standing` combines steps: their class, which must not decrease, and a factor to
+    /// their load.
     pub fn lowest(
         &self,
         candidates: &dyn Candidates,
         placement: Placement,
-        class: impl Fn(i16) -> i16,
+        standing: impl Fn(i16) -> (i16, f64),
     ) -> Option<usize> {
         let mut best: Option<((i16, f64, usize), usize)> = None;
         for index in placement
@@ -86,12 +87,12 @@ impl LoadIndex {
             let mut from = (Rank::first_of(i16::MIN), 0);
             let mut probes = PROBES_MAX;
             while let Some((rank, slot)) = index.from(from.0, from.1).filter(|_| probes > 0) {
-                let class = class(rank.step);
+                let (class, factor) = standing(rank.step);
                 if let Some(((lowest, load, _), _)) = best {
                     if class > lowest {
                         break;
                     }
-                    if class == lowest && f64::from_bits(rank.load) > load {
+                    if class == lowest && factor * f64::from_bits(rank.load) > load {
                         let Some(step) = rank.step.checked_add(1) else { break };
                         from = (Rank::first_of(step), 0);
                         continue;
@@ -102,7 +103,7 @@ impl LoadIndex {
                     continue;
                 }
                 let (load, place) = self.load(slot, rank.requests, rank.weight);
-                let key = (class, load, place);
+                let key = (class, factor * load, place);
                 if best.is_none_or(|(lowest, _)| key < lowest) {
                     best = Some((key, slot));
                 }

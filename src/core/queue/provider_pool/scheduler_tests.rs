@@ -299,11 +299,12 @@ impl<'a> Naive<'a> {
 
     fn competitive(&self, stats: &ProviderStats) -> (f64, f64, u64) {
         let requests = f64::from(stats.crowd()) + 1.0 + self.turn(stats);
+        let octaves = self.octaves(stats).map_or(0.0, |octaves| octaves - self.quickest);
         if !self.placement.free_tickets_only {
-            return (0.0, requests / f64::from(stats.weight), stats.last_grant_seq);
+            let slowness = (2.0 / 3.0 * (octaves - 0.5).max(0.0)).exp2();
+            return (0.0, slowness * requests / f64::from(stats.weight), stats.last_grant_seq);
         }
-        let class = self.octaves(stats).map_or(0.0, |octaves| (octaves - self.quickest).round());
-        (class, requests / f64::from(stats.tickets), stats.last_grant_seq)
+        (octaves.round(), requests / f64::from(stats.tickets), stats.last_grant_seq)
     }
 }
 
@@ -451,5 +452,28 @@ fn the_quick_ways_choose_what_a_look_at_everybody_would() {
         for (name, law) in LAWS {
             history(name, law, seed);
         }
+    }
+}
+
+#[test]
+fn a_slow_provider_counts_for_more_where_an_order_is_kept_too() {
+    const PROVIDERS: usize = 80;
+    let law = LAWS.iter().find(|(name, _)| *name == "competitive").unwrap().1;
+    let mut pool = pool("competitive", [(1, 40); PROVIDERS]);
+    for round in 0..12 {
+        let now = at(1000 * round);
+        let mut grants = [(); PROVIDERS].map(|()| {
+            let (provider, grant) = pool.grant(true, false, None, &[], now).unwrap();
+            (20 + 30 * u64::from(number(provider) % 5), grant)
+        });
+        grants.sort_unstable_by_key(|(takes, _)| *takes);
+        for (takes, grant) in grants {
+            pool.release(grant, RequestResult::Good, ASKER, now + Span::from_millis(takes));
+        }
+    }
+    for step in 0..8 * PROVIDERS {
+        let expected = wanted(&pool, law, true, &[], at(12_000));
+        let granted = pool.grant(true, false, None, &[], at(12_000));
+        assert_eq!(granted.map(|(provider, _)| provider), expected, "step {step}");
     }
 }

@@ -99,6 +99,34 @@ fn competitive_prefers_the_class_that_is_twice_as_quick() {
     assert!(quick.into_iter().all(|name| name == "10.0.0.2"));
 }
 
+/// Of fourteen requests those that a provider gets whose requests take so long, where the
+/// other one's take 25 ms, and each has a ticket.
+fn led_to_one_that_takes(millis: u64) -> usize {
+    let mut pool = pool("competitive", &[("10.0.0.1", 1, 99), ("10.0.0.2", 1, 99)]);
+    for round in 0..20 {
+        let now = at(200 * round);
+        let both = [(); 2].map(|()| pool.grant(true, false, None, &[], now).unwrap());
+        let takes = |grant: &(Provider, Grant)| match grant.0.to_string().as_str() {
+            "10.0.0.1" => millis,
+            _ => 25,
+        };
+        let mut both = both.map(|grant| (takes(&grant), grant.1));
+        both.sort_unstable_by_key(|(takes, _)| *takes);
+        for (takes, grant) in both {
+            pool.release(grant, RequestResult::Good, ASKER, now + Span::from_millis(takes));
+        }
+    }
+    let names = [(); 14].map(|()| pool.grant(true, false, None, &[], at(4000)).unwrap().0);
+    names.iter().filter(|name| name.to_string() == "10.0.0.1").count()
+}
+
+#[test]
+fn where_no_ticket_is_free_a_slow_provider_gets_fewer_but_not_by_its_speed() {
+    let slow = led_to_one_that_takes(100);
+    assert!((4..=5).contains(&slow), "{slow} of 14; by number 7, by speed 3");
+    assert_eq!(led_to_one_that_takes(33), 7, "that may be chance");
+}
+
 #[test]
 fn uncounted_requests_are_turns_in_proportion_to_tickets() {
     let mut pool = pool("competitive", &[("10.0.0.1", 6, 6), ("10.0.0.2", 2, 2)]);
