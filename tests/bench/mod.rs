@@ -13,4 +13,4 @@ mod page;
 mod paper;
 mod relay;
 mod schedulers;
-mod statistics;
+pub mod statistics;

@@ -11,6 +11,7 @@
 use super::chart::{bars, curves, figure, Bar, Curve, Whose};
 use super::json::Line;
 use super::paper::{short, what};
+use super::statistics::interval;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -76,6 +77,14 @@ struct Page {
     charts: BTreeMap<&'static str, String>,
 }
 
+/// A mean, with half of its interval where that is known.
+fn spread(rounds: &[f64]) -> String {
+    match interval(rounds) {
+        (mean, half) if half.is_finite() => format!("{} ± {}", figure(mean), figure(half)),
+        (mean, _) => figure(mean),
+    }
+}
+
 /// A table of Markdown.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|---|{}\n", head.join(" | "), "---:|".repeat(head.len() - 1));
@@ -91,7 +100,8 @@ impl Page {
         page.begin(data);
         page.paper(data);
         page.losses(data);
-        page.repeats(data);
+        page.apart(data);
+        page.simulated(data);
         page.work(data);
         page.scale(data);
         page
@@ -198,7 +208,7 @@ impl Page {
         };
         self.say(
             "How long the slowest hundredth of the answers took at least, and how many requests\n\
-             failed. Both count: what is not answered has no time.",
+             failed. Both count: what is not answered has no time here.",
         );
         let all: Vec<Bar> = rows.iter().map(|row| bar(row, data.mean(row, "p99"))).collect();
         let note = "milliseconds, shorter is better; speeds 1:2:4, with all troubles";
@@ -227,7 +237,8 @@ impl Page {
                     mean("goodput"),
                     mean("mean"),
                     mean("p50"),
-                    mean("p99"),
+                    spread(&data.rounds(row, "p99")),
+                    mean("p99_all"),
                     mean("p999"),
                     figure(data.avoidable(row)),
                     mean("cpu"),
@@ -260,15 +271,20 @@ impl Page {
             })
             .collect();
         format!(
-            "{}{ipvs}\n\nTimes in ms, means of the rounds; goodput: requests a second that were answered\n\
-             within a second; CPU: of the balancer's processes, µs a request. The kernel's own\n\
-             time for `nft` and all relaying is in no row.\n\n{}\
+            "{}{ipvs}\n\nTimes in ms, means of the rounds, of p99 with the 95 % interval; they are of the\n\
+             requests that were answered. `p99, all`: with those that failed, as if they had\n\
+             taken all of the 8 s. Goodput: requests a second that were answered within a\n\
+             second. CPU: of the balancer's processes, µs a request; the kernel's own time for\n\
+             `nft` and all relaying is in no row.\n\n{}\
              Shares of the three providers (the true speeds are 0.143 0.286 0.571), and how long\n\
              each took to react, in s, the worst round: the last request that failed after the\n\
              crash; the first that came to the provider after its return; the last that failed by\n\
              the sick one; the last that came after the drain. `none`: none failed; –: it cannot.\n\n{}",
             what.join("\n"),
-            table(&["", "goodput", "mean", "p50", "p99", "p99.9", "failed", "CPU"], &main),
+            table(
+                &["", "goodput", "mean", "p50", "p99", "p99, all", "p99.9", "failed", "CPU"],
+                &main
+            ),
             table(
                 &["", "shares, calm", "with the antagonist", "crash", "join", "sick", "drain"],
                 &troubles
@@ -327,41 +343,69 @@ impl Page {
         );
     }
 
-    fn repeats(&mut self, data: &Data) {
-        let rows = data.rows("paper");
-        let both: Vec<(&str, f64, f64)> = rows
-            .iter()
-            .filter_map(|row| match data.rounds(row, "p99")[..] {
-                [first, second, ..] => Some((*row, first, second)),
-                _ => None,
-            })
-            .collect();
-        if both.is_empty() {
+    /// Which rows can be told from ours: the same requests came to both at the same moments,
+    /// so it is their differences, round by round, that count.
+    fn apart(&mut self, data: &Data) {
+        let ours = data.rounds(OURS, "p99");
+        if ours.len() < 2 {
             return;
         }
-        self.say("### Do two rounds agree?");
-        let (mut pairs, mut turned) = (0, Vec::new());
-        for (place, one) in both.iter().enumerate() {
-            for two in &both[place + 1..] {
-                pairs += 1;
-                if (one.1 < two.1) != (one.2 < two.2) {
-                    turned.push(format!("`{}` and `{}`", one.0, two.0));
-                }
-            }
+        self.say("### Which rows differ from `pegasus`");
+        let (mut lower, mut higher, mut same) = (Vec::new(), Vec::new(), Vec::new());
+        for row in data.rows("paper").into_iter().filter(|row| *row != OURS) {
+            let theirs = data.rounds(row, "p99");
+            let differences: Vec<f64> =
+                theirs.iter().zip(&ours).map(|(theirs, ours)| theirs - ours).collect();
+            let (mean, half) = interval(&differences);
+            let list = match mean {
+                _ if mean.abs() <= half || half.is_nan() => &mut same,
+                _ if mean < 0.0 => &mut lower,
+                _ => &mut higher,
+            };
+            list.push(format!("`{row}` ({mean:+.0} ± {half:.0} ms)"));
         }
-        let apart = |row: &(&str, f64, f64)| (row.1 - row.2).abs() / row.1.min(row.2);
-        let worst = both.iter().max_by(|a, b| apart(a).total_cmp(&apart(b))).expect("a row");
+        let list = |rows: &[String]| match rows {
+            [] => "none".to_string(),
+            rows => rows.join(", "),
+        };
         self.say(&format!(
-            "By the 99th percentile, {} of {pairs} pairs of rows change their order between the\n\
-             first two rounds{}{}. The row that differs most is `{}`: {} and {} ms. Rows that\n\
-             change places are not to be told apart by these figures.",
-            turned.len(),
-            if turned.is_empty() { "" } else { ": " },
-            turned.join(", "),
-            worst.0,
-            figure(worst.1),
-            figure(worst.2)
+            "By the 99th percentile, from the differences in {} rounds and their 95 % intervals:\n\n\
+             - lower: {}\n- higher: {}\n- not to be told apart: {}",
+            ours.len(),
+            list(&lower),
+            list(&higher),
+            list(&same)
         ));
+    }
+
+    fn simulated(&mut self, data: &Data) {
+        let lines: Vec<&Line> = data.of("lab-paper").collect();
+        let Some(first) = lines.first() else { return };
+        self.say("### The same, simulated: `lab_paper`");
+        self.say(&format!(
+            "A few rounds do not show small differences. So here are {:.0}, in virtual time, with the\n\
+             queue and the monitors of the program, and models of the others. Hosts share their\n\
+             CPUs evenly. Means in ms, with 95 % intervals:",
+            first.get("rounds")
+        ));
+        let row = |line: &&Line| {
+            let of = |name: &str| {
+                let half = line.get(&format!("{name}_half"));
+                format!("{} ± {}", figure(line.get(name)), figure(half))
+            };
+            let row = line.word("row").to_string();
+            vec![row, of("mean"), of("p99"), of("p999"), of("failed")]
+        };
+        let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+        self.text += &table(&["", "mean", "p99", "p99.9", "failed %"], &rows);
+        self.say(
+            "`leastconn` is also what the agent checks of our monitors make of HAProxy here: each\n\
+             server has two slots, so all have the same weight. PEGASUS finds the speeds from the\n\
+             times of its requests. True weights still have a lower p99: a ticket is a place where\n\
+             a request starts at once, and PEGASUS gives it away before anybody waits, also at the\n\
+             slowest server. There the slowest hundredth of the requests takes four times as long\n\
+             as at the quickest.",
+        );
     }
 
     fn work(&mut self, data: &Data) {

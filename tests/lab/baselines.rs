@@ -127,8 +127,10 @@ pub fn unused(setting: &Setting, seed: u64) -> Vec<Vec<(u32, u64)>> {
     (0..setting.balancers).map(shuffled).collect()
 }
 
-/// Fewest requests of this balancer in progress; equals take turns.
+/// Fewest requests of this balancer in progress for each unit of weight, with the one that
+/// is to come; equals take turns.
 pub struct LeastConn {
+    weights: Vec<f64>,
     /// Requests in progress and when it was chosen last, by balancer.
     places: Vec<Vec<(u32, u64)>>,
     chosen: u64,
@@ -136,15 +138,33 @@ pub struct LeastConn {
 
 impl LeastConn {
     pub fn new(setting: &Setting, seed: u64) -> LeastConn {
-        LeastConn { places: unused(setting, seed), chosen: setting.hosts.len() as u64 }
+        LeastConn {
+            weights: vec![1.0; setting.hosts.len()],
+            places: unused(setting, seed),
+            chosen: setting.hosts.len() as u64,
+        }
+    }
+
+    /// With the weights that a careful operator would configure.
+    pub fn weighted(setting: &Setting, seed: u64) -> LeastConn {
+        LeastConn { weights: true_weights(setting), ..LeastConn::new(setting, seed) }
     }
 }
 
 impl Baseline for LeastConn {
     fn choose(&mut self, balancer: usize, usable: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let places = &mut self.places[balancer];
-        let all = (0..places.len()).filter(|provider| usable(*provider));
-        let best = all.min_by_key(|provider| places[*provider])?;
+        let (places, weights) = (&mut self.places[balancer], &self.weights);
+        let mut best: Option<(usize, f64)> = None;
+        for provider in (0..places.len()).filter(|provider| usable(*provider)) {
+            let load = f64::from(places[provider].0 + 1) / weights[provider];
+            let lower = |(other, lowest): (usize, f64)| {
+                (load, places[provider].1) < (lowest, places[other].1)
+            };
+            if best.is_none_or(lower) {
+                best = Some((provider, load));
+            }
+        }
+        let (best, _) = best?;
         self.chosen += 1;
         places[best] = (places[best].0 + 1, self.chosen);
         Some(best)

@@ -327,7 +327,8 @@ impl Cluster {
                     monitor::Input::Sampled(self.sample(provider, ground))
                 }
                 monitor::Output::Check { service } => {
-                    monitor::Input::Checked { service, good: ground.hosts[provider].up }
+                    let host = &ground.hosts[provider];
+                    monitor::Input::Checked { service, good: host.up && !host.unfit }
                 }
                 monitor::Output::SendToQueue { balancer, request, .. } => {
                     said.push((balancer, request));

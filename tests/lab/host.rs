@@ -64,6 +64,8 @@ pub struct Host {
     pub up: bool,
     /// The host hears and says nothing.
     pub silent: bool,
+    /// Its check fails, though it serves.
+    pub unfit: bool,
     /// It answers errors at once, or ends at once without an answer.
     pub errs: bool,
     pub ends: bool,
@@ -91,6 +93,7 @@ impl Host {
             life: 0,
             up: true,
             silent: false,
+            unfit: false,
             errs: false,
             ends: false,
             drags: 1.0,

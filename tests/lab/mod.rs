@@ -14,6 +14,7 @@ mod engines;
 mod figures;
 mod host;
 mod ledger;
+mod paper;
 mod peers;
 mod scale;
 mod setting;

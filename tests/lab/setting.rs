@@ -41,6 +41,10 @@ pub enum Misfortune {
     Drags(u32),
     /// So many percent of its requests are never answered.
     Hangs(u32),
+    /// Its check fails, though it serves: it is to get no more requests.
+    FailsItsCheck,
+    /// So many tasks of others come, or with 0 they all go.
+    Hogs(u32),
     /// It is back, with cold caches: so many times slower.
     Cold(u32),
     /// Its caches are warm.
@@ -85,6 +89,15 @@ impl Traffic {
     }
 }
 
+/// How often a provider is checked, bad ones in a row that end it, good ones that bring
+/// it back.
+#[derive(Clone, Copy, Debug)]
+pub struct Checks {
+    pub every: Span,
+    pub fall: u32,
+    pub rise: u32,
+}
+
 /// Everything about a run but who balances.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -124,6 +137,10 @@ pub struct Setting {
     pub paper: bool,
     /// A provider takes as many requests at once as it has CPUs, and never more.
     pub strict: bool,
+    /// Health checks of peers.
+    pub checks: Checks,
+    /// Peers that balance HTTP repeat a request elsewhere that was answered with an error.
+    pub repeats: bool,
     /// The monitors only have a load average.
     pub load_average: bool,
     /// When what happens to which provider.
@@ -216,6 +233,8 @@ impl Setting {
             wait: Span::from_secs(1),
             paper: false,
             strict: false,
+            checks: Checks { every: Span::from_secs(2), fall: 3, rise: 2 },
+            repeats: false,
             load_average: false,
             misfortunes: Vec::new(),
             good: Span::from_secs(1),

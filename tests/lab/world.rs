@@ -8,7 +8,7 @@ use super::baselines::{Baseline, Central, Chance, LeastConn, Turns, TwoChoices};
 use super::cluster::Cluster;
 use super::figures::Figures;
 use super::peers::{MaxConn, Prequal, Reported, Target};
-use super::setting::{exponential, Arrival, Misfortune, Setting};
+use super::setting::{exponential, Arrival, Checks, Misfortune, Setting};
 use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::request::RequestResult;
 use pegasus_core::scheduler::SCHEDULERS;
@@ -17,11 +17,6 @@ use std::collections::VecDeque;
 /// How often a request is led to a provider at the most.
 const TRIES: usize = 3;
 const CONNECT_TIMEOUT: Span = Span::from_secs(1);
-/// Health checks of baselines, as is usual: every two seconds, three bad ones
-/// end a provider, two good ones bring it back.
-const CHECK: Span = Span::from_secs(2);
-const FALL: u32 = 3;
-const RISE: u32 = 2;
 /// How long the tasks of others last, and then their absence, on average.
 const HOG_SECONDS: f64 = 10.0;
 /// A client that gets no answer leaves after so long.
@@ -37,6 +32,8 @@ pub enum Policy {
     Random,
     RoundRobin,
     LeastConn,
+    /// The same for each unit of the true weight.
+    WeightedLeast,
     TwoChoices,
     /// Smooth turns by the true weights.
     Weighted,
@@ -119,6 +116,7 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
             Policy::Random => Box::new(Chance::new(setting, seed)),
             Policy::RoundRobin => Box::new(Turns::plain(setting, seed)),
             Policy::LeastConn => Box::new(LeastConn::new(setting, seed)),
+            Policy::WeightedLeast => Box::new(LeastConn::weighted(setting, seed)),
             Policy::TwoChoices => Box::new(TwoChoices::new(setting, seed)),
             Policy::Weighted => Box::new(Turns::weighted(setting, seed)),
             Policy::MaxConn => Box::new(MaxConn::new(setting, seed)),
@@ -131,7 +129,7 @@ pub fn run(setting: &Setting, arrivals: &[Arrival], policy: Policy, seed: u64) -
     let side = match policy {
         Policy::Pegasus(scheduler) => Side::Cluster(Box::new(Cluster::new(scheduler, &mut ground))),
         _ => {
-            ground.after(CHECK, Event::Checks);
+            ground.after(setting.checks.every, Event::Checks);
             let count = if policy == Policy::Ideal { 1 } else { setting.services };
             Side::Baseline((0..count).filter_map(|_| baseline()).collect())
         }
@@ -219,6 +217,9 @@ impl World<'_> {
             }
             Event::Errs(request, answered) => {
                 self.ways[request].inside = false;
+                if self.ground.setting.repeats && matches!(self.side, Side::Baseline(_)) {
+                    return self.failed(request);
+                }
                 self.figures.failed += u64::from(self.measured(request));
                 self.ended(
                     request,
@@ -405,10 +406,15 @@ impl World<'_> {
             Misfortune::TicketsStop => self.ground.unheard[provider] = true,
             Misfortune::Recovers => {
                 (host.up, host.silent, host.errs, host.ends) = (true, false, false, false);
-                (host.drags, host.hangs) = (1.0, 0.0);
+                (host.drags, host.hangs, host.unfit) = (1.0, 0.0, false);
             }
             Misfortune::AnswersErrors => host.errs = true,
             Misfortune::EndsAtOnce => host.ends = true,
+            Misfortune::FailsItsCheck => host.unfit = true,
+            Misfortune::Hogs(tasks) => {
+                host.set_hogs(f64::from(tasks), now);
+                self.ground.announce(provider);
+            }
             Misfortune::Drags(times) => host.drags = f64::from(times),
             Misfortune::Hangs(percent) => host.hangs = f64::from(percent) / 100.0,
             Misfortune::Cold(times) => {
@@ -436,13 +442,14 @@ impl World<'_> {
     }
 
     fn check(&mut self) {
+        let Checks { every, fall, rise } = self.ground.setting.checks;
         for (host, checked) in self.ground.hosts.iter().zip(&mut self.checked) {
-            let good = host.up && !host.silent;
+            let good = host.up && !host.silent && !host.unfit;
             checked.row = if good == checked.well { 0 } else { checked.row + 1 };
-            if checked.row >= if good { RISE } else { FALL } {
+            if checked.row >= if good { rise } else { fall } {
                 *checked = Checked { well: good, row: 0 };
             }
         }
-        self.ground.after(CHECK, Event::Checks);
+        self.ground.after(every, Event::Checks);
     }
 }

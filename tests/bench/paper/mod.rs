@@ -16,7 +16,7 @@
 //! | `PEGASUS_BENCH_ROWS` | all | contestants, as in `"haproxy pegasus"` |
 //! | `PEGASUS_BENCH_SECONDS` | `60` | measured, after the warm-up |
 //! | `PEGASUS_BENCH_WARM` | `12` | seconds before it |
-//! | `PEGASUS_BENCH_ROUNDS` | `2` | with other requests |
+//! | `PEGASUS_BENCH_ROUNDS` | `6` | with other requests |
 //! | `PEGASUS_BENCH_PROVIDERS` | `3` | 1 to 16 |
 //! | `PEGASUS_BENCH_LOAD` | `0.6` | of the capacity of all |
 //! | `PEGASUS_BENCH_JSON` | – | a file to which JSON lines are added |
@@ -250,7 +250,7 @@ fn bench_paper() {
     raise_descriptors();
     let names = chosen("PEGASUS_BENCH_ROWS", &ROWS.each_ref().map(|row| row.name));
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| names.contains(&row.name)).collect();
-    let rounds = parameter("PEGASUS_BENCH_ROUNDS", 2u64).max(1);
+    let rounds = parameter("PEGASUS_BENCH_ROUNDS", 6u64).max(1);
     let plan = Plan::new(
         parameter("PEGASUS_BENCH_PROVIDERS", 3usize).clamp(1, 16),
         parameter("PEGASUS_BENCH_LOAD", 0.6),
