@@ -541,7 +541,7 @@ fn clients_that_are_relayed_are_small_and_keep_no_timers() {
         "0.1s 1 reset => 10.0.0.1:80 failed | say pegasus://b/failure?provider=10.0.0.1:80&id=1 \
              | say pegasus://b/next?wait=900ms&id=2001&avoid=10.0.0.1:80
          0.2s told 10.0.0.2:80 id=2001 => 1 connect 10.0.0.2:80
-         3.2s . => 1 hang-up | 10.0.0.2:80 failed \
+         3.2s . => 1 abort | 10.0.0.2:80 failed \
              | say pegasus://b/failure?provider=10.0.0.2:80&id=2001 \
              | say pegasus://b/next?id=2002&avoid=10.0.0.1:80,10.0.0.2:80",
     );
