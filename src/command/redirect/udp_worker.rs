@@ -28,7 +28,7 @@ use pegasus_core::base::time::{Moment, Span};
 use pegasus_core::protocol::proxy_header::Header;
 use pegasus_core::protocol::reply::Reply;
 use pegasus_core::redirect::flows::{FlowKey, FlowOptions, Flows, Input, Output};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -55,8 +55,8 @@ pub struct Shard {
 /// The flows of one event loop.
 pub struct UdpWorker {
     base: WorkerBase,
-    /// By their numbers.
-    listeners: HashMap<usize, UdpListener>,
+    /// By their numbers. They are few, and each datagram looks: that costs less than a hash.
+    listeners: BTreeMap<usize, UdpListener>,
     upstreams: Upstreams,
     unfinished: Vec<Key>,
     buffer: Vec<u8>,
@@ -268,7 +268,7 @@ impl UdpWorker {
     ) -> io::Result<UdpWorker> {
         Ok(UdpWorker {
             base: WorkerBase::new(shared, seed, cx)?,
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
             upstreams: Upstreams::default(),
             unfinished: Vec::new(),
             buffer: vec![0; DATAGRAM_BYTES],

@@ -8,6 +8,7 @@ use crate::protocol::reply::{ErrorCode, Reply};
 use crate::protocol::request::Request;
 use crate::redirect::redirector::{RedirectLog, RedirectOptions};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 /// When the flows of a service end.
@@ -49,7 +50,7 @@ pub struct FlowOptions {
 }
 
 /// What identifies a flow: its two ends as the client sees them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
     /// The number of the socket that received it.
     pub socket: usize,
@@ -57,6 +58,19 @@ pub struct FlowKey {
     pub client: SocketAddr,
     /// The address it was sent to, where the system reports it.
     pub local: Option<IpAddr>,
+}
+
+/// In three writes instead of nine: the key of each datagram is hashed.
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            IpAddr::V6(ip) => u128::from(ip),
+        };
+        state.write_u128(bits(self.client.ip()));
+        state.write_u128(self.local.map_or(0, bits));
+        state.write_u64((self.socket as u64) << 16 | u64::from(self.client.port()));
+    }
 }
 
 /// What can happen, besides datagrams.
