@@ -9,8 +9,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What an idle client or flow may take, in bytes.
-const BYTES_EACH: u64 = 1024;
+/// What an idle client may take, in bytes, and an idle flow. Without optimisation it is more
+/// than in a release.
+const CLIENT_BYTES: u64 = 512;
+const FLOW_BYTES: u64 = 1024;
 
 /// A provider that accepts connections and holds them.
 struct Holder {
@@ -133,13 +135,13 @@ fn stuck_clients_and_many_flows_stay_below_the_memory_that_was_said() {
     assert!(used <= most, "{used} MiB, and at most {most} were said");
 }
 
-/// Asserts that so many of something grew by few bytes each, and that it was said.
+/// Asserts that so many of something grew by at most `bytes` each, and that it was said.
 #[track_caller]
-fn few_bytes_each(redirect: &Redirect, before: u64, count: u64) {
+fn few_bytes_each(redirect: &Redirect, before: u64, count: u64, bytes: u64) {
     let now = redirect.memory();
     let each = now.saturating_sub(before) * 1024 / count;
     println!("{each} bytes for each of {count}");
-    assert!(each < BYTES_EACH, "{each} bytes for each of {count}");
+    assert!(each < bytes, "{each} bytes for each of {count}");
     let most = said(redirect, "memory");
     assert!(now / 1024 <= most, "{now} KiB, and at most {most} MiB were said");
 }
@@ -154,7 +156,7 @@ fn idle_clients_take_few_bytes_each() {
     let count = said(&redirect, "clients").min(descriptors / 4);
     let before = redirect.memory();
     let _clients = holder.clients(redirect.address, count as usize);
-    few_bytes_each(&redirect, before, count);
+    few_bytes_each(&redirect, before, count, CLIENT_BYTES);
 }
 
 /// Up to 16,384: as many as this host has descriptors for.
@@ -169,5 +171,5 @@ fn idle_flows_take_few_bytes_each() {
     let count = said(&redirect, "flows");
     let before = redirect.memory();
     open_flows(&queue, dns, &sink, count as u32);
-    few_bytes_each(&redirect, before, count);
+    few_bytes_each(&redirect, before, count, FLOW_BYTES);
 }
