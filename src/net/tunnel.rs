@@ -242,6 +242,8 @@ impl Tunnel {
             since.provider = None;
         }
         let provider = self.provider.insert(connected?);
+        // An event tells of its answer. A read before finds none, or not yet its end.
+        provider.readable = false;
         // Behind a header that left alone the client's first bytes would wait.
         provider.nagle_on = !header_alone || provider.socket.set_nodelay(true).is_err();
         Ok(match sent {

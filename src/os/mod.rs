@@ -20,6 +20,7 @@ pub mod inherit;
 pub mod keeper;
 #[cfg(feature = "demo")]
 pub mod keyboard;
+pub mod last_write;
 pub mod limits;
 pub mod loadavg;
 pub mod log_file;

@@ -115,7 +115,7 @@ impl Direction {
         if self.bulk && self.ensure_pipe(buffers) {
             self.fill_pipe(ends.source, buffers)
         } else {
-            self.forward(ends, buffers)
+            self.forward(ends, buffers, at_eof)
         }
     }
 
@@ -259,7 +259,12 @@ impl Direction {
     }
 
     /// Reads once and writes at once what the sink takes.
-    fn forward(&mut self, ends: &mut Ends, buffers: &mut RelayBuffers) -> ControlFlow<Pause> {
+    fn forward(
+        &mut self,
+        ends: &mut Ends,
+        buffers: &mut RelayBuffers,
+        at_eof: AtEof,
+    ) -> ControlFlow<Pause> {
         let Ok(count) = self.read(ends.source, buffers) else {
             return Break(Pause::SourceFailed);
         };
@@ -271,7 +276,9 @@ impl Direction {
             pending.append(bytes);
             return Continue(());
         }
+        let are_last = self.stage == Stage::SourceEnded && at_eof == AtEof::Fin;
         let sent = match ends.sink.writable {
+            true if are_last => ends.sink.write_last(bytes),
             true => ends.sink.write(bytes, self.moved == 0),
             false => Ok(0),
         };

@@ -4,6 +4,7 @@
 //! wanted of it. Knows neither the other socket nor which of the two it is.
 
 use crate::os::connect::on_first_write;
+use crate::os::last_write::write_last;
 use crate::os::socket::{unacknowledged_for, SHORT_READ_DRAINS};
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -174,6 +175,15 @@ impl Endpoint {
         let taken = unless_blocked(|| call(&mut self.socket))?.unwrap_or(0);
         self.writable = taken > 0;
         Ok(taken)
+    }
+
+    /// Writes the last bytes before this side is shut down: how many the socket took.
+    /// Nothing is held back behind them, so the system need not be told so.
+    ///
+    /// # Errors
+    /// Returns the OS error.
+    pub(super) fn write_last(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(|socket| write_last(socket, bytes))
     }
 
     /// Writes bytes: how many the socket took. `first`: nothing was written before.
