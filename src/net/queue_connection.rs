@@ -33,6 +33,8 @@ const DONE_DELAY_MAX: Span = Span::from_millis(2);
 const HANDSHAKE_TIMEOUT: Span = Span::from_secs(5);
 /// A queue that keeps a connection so long on which it is asked nothing is of use.
 const USEFUL_AFTER: Span = Span::from_secs(1);
+/// Bytes that one read may bring. Most bring an answer of thirty, and each clears the buffer.
+const READ_BYTES: usize = 2 * 1024;
 /// With another key a new connection is made when no answer is due, or after this time.
 const KEY_CHANGE_DELAY_MAX: Span = Span::from_secs(1);
 
@@ -410,7 +412,7 @@ impl<T> QueueConnection<T> {
 
     /// `ended`: the end is there, behind what is to be read.
     fn receive(&mut self, ended: bool, cx: &mut Context) {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = [0; READ_BYTES];
         loop {
             let (State::Up(stream) | State::Securing { stream, .. }) = &mut self.state else {
                 return;
