@@ -110,17 +110,33 @@ impl<'a> Url<'a> {
     pub fn pairs(
         &self,
     ) -> impl Iterator<Item = Result<(Cow<'a, str>, Cow<'a, str>), &'static str>> + 'a {
-        let query = self.query;
-        query.split('&').filter(move |_| !query.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').ok_or("a parameter without =")?;
+        let mut left = Some(self.query).filter(|query| !query.is_empty());
+        std::iter::from_fn(move || {
+            let (pair, others) = split_once(left?, b'&');
+            left = others;
+            Some(pair)
+        })
+        .map(|pair| {
+            let (name, value) = split_once(pair, b'=');
+            let value = value.ok_or("a parameter without =")?;
             Ok((decode(name)?, decode(value)?))
         })
     }
 }
 
+/// The text before the first one of an ASCII character, and that behind it, if there is one.
+/// A parameter is short: a loop over its bytes is quicker than a search that is made for
+/// long text.
+fn split_once(text: &str, separator: u8) -> (&str, Option<&str>) {
+    match text.bytes().position(|c| c == separator) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    }
+}
+
 /// Undoes the percent-encoding. What it stands for must be ASCII text.
 pub fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
-    if !text.contains('%') {
+    if !text.bytes().any(|c| c == b'%') {
         return Ok(Cow::Borrowed(text));
     }
     let mut plain = String::with_capacity(text.len());

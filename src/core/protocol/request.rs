@@ -246,8 +246,8 @@ impl Request {
         if !url.scheme.eq_ignore_ascii_case("pegasus") {
             return Err(bad_url("the scheme is not pegasus"));
         }
-        let named = |command: &&Command| url.path.strip_prefix('/') == Some(command.word);
-        let Some(command) = COMMANDS.iter().find(named) else {
+        let word = url.path.strip_prefix('/');
+        let Some(command) = COMMANDS.iter().find(|command| word == Some(command.word)) else {
             return Err(ProtocolError::new(ErrorCode::UnknownCommand, COMMAND_WORDS));
         };
         (command.parse)(&Parameters::read(command.parameters, &url)?)

@@ -83,11 +83,10 @@ impl Responder {
     pub fn next_request(&mut self) -> Option<(ReplySlot, Request)> {
         while !self.closing && !self.is_backpressured() {
             let parsed = match self.decoder.next_line()? {
-                Line::Line(line) => {
+                Line::Line(line) => Request::parse(line).inspect_err(|_| {
                     // What follows may be the words of a stranger, brought by a browser.
                     self.closing = is_http(line);
-                    Request::parse(line)
-                }
+                }),
                 Line::TooLong => {
                     self.reply_now(Reply::error(
                         ErrorCode::TooLong,
