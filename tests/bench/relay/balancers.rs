@@ -4,7 +4,7 @@
 //! them writes a log; all take the same number of connections. All use one thread for
 //! their clients, but those named `-auto`. A program that is not installed is a reason, not a failure.
 
-use super::account::{memory, used};
+use super::account::{memory, sleeps, used};
 use super::load::fresh::Way;
 use crate::support::control_connection::ControlConnection;
 use crate::support::keyed::Keys;
@@ -43,13 +43,14 @@ pub struct Row {
 }
 
 /// All there are.
-pub const ROWS: [Row; 19] = [
+pub const ROWS: [Row; 20] = [
     Row { name: "direct", start: direct },
     Row { name: "haproxy", start: |scene| haproxy(scene, false, 1) },
     Row { name: "haproxy-splice", start: |scene| haproxy(scene, true, 1) },
     Row { name: "haproxy-auto", start: |scene| haproxy(scene, false, cpus()) },
     Row { name: "nginx", start: nginx },
     Row { name: "pen", start: pen },
+    Row { name: "socket-proxyd", start: super::servers::socket_proxyd },
     Row { name: "pegasus", start: |scene| embedded(scene, command) },
     Row { name: "pegasus-auto", start: |scene| embedded_with(scene, command, None) },
     Row { name: "before", start: before },
@@ -89,6 +90,11 @@ impl Balancer {
     /// Processor time of its processes and of their children that ended.
     pub fn used(&self) -> Duration {
         self.processes.iter().map(|process| used(process.id())).sum()
+    }
+
+    /// How often they slept: see [`sleeps`].
+    pub fn sleeps(&self) -> u64 {
+        self.processes.iter().map(|process| sleeps(process.id())).sum()
     }
 
     /// Their memory in bytes, of a kind that [`memory`] knows.

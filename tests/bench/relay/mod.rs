@@ -11,7 +11,8 @@
 //! own (`pegasus-daemon`), whose time counts, too; `pegasus-keyed` asks that one
 //! through an encrypted connection; `pegasus-unasked` is the same redirector without
 //! a queue. `haproxy-splice` is told to splice, with pipes of
-//! 1 MiB. Processor time is that of the balancer's processes, user and system.
+//! 1 MiB. `socket-proxyd` is that of systemd, which knows one provider only.
+//! Processor time is that of the balancer's processes, user and system.
 //!
 //! Clients are this process, providers another. Everything stays on this host;
 //! a balancer that is not installed is left out, and that is said. The first to
@@ -104,11 +105,12 @@ impl Run<'_> {
         let others = || own_time() + self.providers.process().used();
         let machine = processor_time();
         let ours = others();
-        let used = balancer.used();
+        let (used, sleeps) = (balancer.used(), balancer.sleeps());
         let start = Instant::now();
         let mut sample = clients(&self.scenario.load, balancer, lasting);
         thread::sleep(SETTLE);
         let used = (balancer.used().saturating_sub(used)).as_secs_f64();
+        let sleeps = balancer.sleeps().saturating_sub(sleeps) as f64;
         let after = processor_time();
         let all = start.elapsed().as_secs_f64()
             * thread::available_parallelism().map_or(1, usize::from) as f64;
@@ -120,6 +122,7 @@ impl Run<'_> {
         Figures(vec![
             (Metric::Rate, done / sample.seconds()),
             (Metric::Cpu, if balancer.processes.is_empty() { f64::NAN } else { used / done }),
+            (Metric::Wakeups, if balancer.processes.is_empty() { f64::NAN } else { sleeps / done }),
             (Metric::Whole, whole / done),
             (Metric::P50, sample.quantile(0.5)),
             (Metric::P99, sample.quantile(0.99)),

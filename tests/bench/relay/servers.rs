@@ -1,9 +1,11 @@
-//! A superserver that starts a program for each client, and queues alone.
+//! A superserver that starts a program for each client, a proxy that is given its socket, and
+//! queues alone.
 
 use super::balancers::{find, listens, local, queue, Balancer, Scene, Skipped};
 use crate::support::pegasus::{configuration, path, SERVICE};
 use crate::support::process::Process;
 use crate::support::{free_port, output, Directory};
+use std::path::Path;
 use std::process::Command;
 
 /// openbsd-inetd with one line; `arguments` begin with the program's own name.
@@ -46,6 +48,23 @@ pub fn inetd_pegasus(scene: &Scene) -> Result<Balancer, Skipped> {
         inetd(directory, path(), &format!("pegasus redirect -c {conf} -s {SERVICE}"))?;
     balancer.processes.append(&mut queue.processes);
     Ok(balancer)
+}
+
+/// The proxy of systemd, with the socket that systemd would give it. It knows one provider only.
+pub fn socket_proxyd(scene: &Scene) -> Result<Balancer, Skipped> {
+    let activate = find("systemd-socket-activate")?;
+    let program = "/usr/lib/systemd/systemd-socket-proxyd";
+    if !Path::new(program).is_file() {
+        return Err(format!("there is no {program}"));
+    }
+    let place = local(free_port());
+    let mut command = Command::new(activate);
+    command.args(["-l", &place.to_string(), program]);
+    command.arg(format!("--connections-max={}", scene.connections));
+    command.arg(scene.providers[0].to_string());
+    // It becomes the proxy when the first client comes.
+    let balancer = Balancer::of(place, Process::start("socket-proxyd", &mut command), None);
+    balancer.serves("socket-proxyd", || listens(place))
 }
 
 /// LPOP of an empty list: protocol and sockets alone.
