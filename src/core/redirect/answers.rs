@@ -4,7 +4,7 @@
 //! One ticket is spent for each answer: `next` without an id, as in the paper, since nobody
 //! sees when a client is done. Owns which question waits for what. An answer with several
 //! providers has the chosen one first; the others are from the queue's status, which is
-//! asked when a question comes and what is known is older than [`LIST_AGE_MAX`]. Knows no
+//! asked when a question comes and what is known is older than `LIST_AGE_MAX`. Knows no
 //! socket and no message of a client.
 
 use crate::base::outcome::Outcome;
