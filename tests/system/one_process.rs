@@ -156,7 +156,7 @@ fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
     let provider = Provider::echo();
     let places = places(1);
     let listen = format!("service_web_listen={}\n", places[0]);
-    let configured = Configured::start(&[provider.address], &listen);
+    let mut configured = Configured::start(&[provider.address], &listen);
     // Its default was different before the upgrade.
     configured
         .directory
@@ -164,7 +164,7 @@ fn an_upgrade_of_a_redirector_that_asked_a_queue_beside_it_succeeds() {
     let mut successors = Successors::default();
     successors.upgrade(&configured.redirect);
     let told = format!("set redirect_queue={}", configured.queue.address);
-    assert_eq!(configured.redirect.log_with(&["WARN", &told, "until the next start"]).len(), 1);
+    configured.redirect.says(&["WARN", &told, "until the next start"]);
     assert_eq!(visit(places[0], "as before"), Ok(()));
 }
 
