@@ -218,10 +218,12 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     }
     match sandboxed {
         Ok(true) => {
-            info!(target: "privileges", "sandbox: only files that the configuration names can be reached")
+            info!(target: "privileges", "sandbox: only files that the configuration names can be \
+                reached")
         }
         Ok(false) if settings.sandbox && starts_itself => {
-            warn!(target: "privileges", "no sandbox: a command is configured, or this system has none");
+            warn!(target: "privileges", "no sandbox: a command is configured, or this system has \
+                none");
         }
         Ok(false) => {}
         Err(error) => warn!(target: "privileges", "no sandbox: {error}"),

@@ -34,7 +34,8 @@ impl SignalAction {
             Signal::Reload => return Some(SignalAction::Reload),
             Signal::Reopen => logging::reopen(),
             Signal::Upgrade => {
-                warn!(target: name, "this command has no upgrade in place: restart it; clients wait")
+                warn!(target: name, "this command has no upgrade in place: restart it; clients \
+                    wait")
             }
         }
         None

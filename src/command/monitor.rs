@@ -443,11 +443,13 @@ impl MonitorHandler {
             }
             MonitorLog::Refused { balancer, service, answer } => {
                 let target = &self.settings.monitor_balancers[*balancer];
-                warn!(target: "monitor", "balancer {target} takes no tickets for {service}: {answer}");
+                warn!(target: "monitor", "balancer {target} takes no tickets for {service}: \
+                    {answer}");
             }
             MonitorLog::Contested { balancer, service } => {
                 let target = &self.settings.monitor_balancers[*balancer];
-                warn!(target: "monitor", "another monitor offers this provider of {service} too, at balancer {target}");
+                warn!(target: "monitor", "another monitor offers this provider of {service} too, \
+                    at balancer {target}");
             }
         }
     }
@@ -584,7 +586,8 @@ fn on_signal(
         SignalAction::Reload => {
             let settings = source.reload(running, &["monitor"])?;
             if settings.to_offer().is_empty() {
-                error!(target: "config", "nothing to offer: set service_NAME_provider; the old configuration stays");
+                error!(target: "config", "nothing to offer: set service_NAME_provider; the old \
+                    configuration stays");
                 return None;
             }
             names.reconfigure(settings);

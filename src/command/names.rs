@@ -179,8 +179,8 @@ impl ProviderNames {
     }
 }
 
-/// Looks all names of balancers up. What was known of a name stays where that fails; returns whether none
-/// failed.
+/// Looks all names of balancers up. What was known of a name stays where that fails; returns
+/// whether none failed.
 fn expand_all(
     balancers: &[HostPort],
     known: &mut HashMap<String, Vec<SocketAddr>>,

@@ -263,9 +263,12 @@ mod tests {
 
     const STATUS: &str = "queue connections=2 services=1 waiting=0 asked=40 granted=30\n\
         service name=web scheduler=competitive providers=3 waiting=0 granted=30\n\
-        provider service=web address=10.0.0.1:80 tickets=4 capacity=1000000 free=2 active=2 granted=20 failures=0 lease=4999ms held=0s state=free time=20ms\n\
-        provider service=web address=10.0.0.2:80 tickets=4 capacity=8 free=4 active=0 granted=10 failures=0 lease=5s held=0s state=free time=90ms\n\
-        provider service=web address=[::1]:80 tickets=0 capacity=0 free=0 active=1 granted=0 failures=3 lease=0s held=2s state=held time=0s\n";
+        provider service=web address=10.0.0.1:80 tickets=4 capacity=1000000 free=2 active=2 \
+        granted=20 failures=0 lease=4999ms held=0s state=free time=20ms\n\
+        provider service=web address=10.0.0.2:80 tickets=4 capacity=8 free=4 active=0 granted=10 \
+        failures=0 lease=5s held=0s state=free time=90ms\n\
+        provider service=web address=[::1]:80 tickets=0 capacity=0 free=0 active=1 granted=0 \
+        failures=3 lease=0s held=2s state=held time=0s\n";
 
     fn whys(text: &str) -> Vec<String> {
         let report = Report::parse(text);
@@ -280,7 +283,8 @@ mod tests {
             whys(STATUS),
             [
                 "2 of 4 tickets free; quickest class, 20 ms a request",
-                "4 of 4 tickets free; slower class, 90 ms a request beside 20 ms: chosen when quicker ones are full",
+                "4 of 4 tickets free; slower class, 90 ms a request beside 20 ms: chosen when \
+                 quicker ones are full",
                 "held for another 2.0 s after 3 failures; 1 request still runs",
             ]
         );

@@ -11,7 +11,8 @@ pub const ANSWER_BYTES_MAX: usize = 256;
 /// The bytes that ask for `path` at `to`.
 pub fn request(to: impl Display, path: &str) -> Vec<u8> {
     format!(
-        "GET {path} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: pegasus-monitor\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: pegasus-monitor\r\nConnection: \
+         close\r\n\r\n"
     )
     .into_bytes()
 }

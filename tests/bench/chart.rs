@@ -154,7 +154,8 @@ pub fn curves(title: &str, note: &str, steps: &[String], curves: &[Curve]) -> St
         let _ = write!(
             text,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{1:.0}\" y2=\"{1:.0}\"/>\n\
-             <text x=\"{2}\" y=\"{3:.0}\" font-size=\"11\" text-anchor=\"end\" class=\"note\">{tick}\
+             <text x=\"{2}\" y=\"{3:.0}\" font-size=\"11\" text-anchor=\"end\" \
+             class=\"note\">{tick}\
              </text>\n",
             WIDTH - RIGHT,
             y(tick),

@@ -122,17 +122,17 @@ impl Page {
             "# Results\n\n<!-- Made by bench_page from results.jsonl; edit page.rs instead. -->",
         );
         self.say(
-            "A load balancer leads clients to servers, here called providers. PEGASUS is one whose\n\
-             providers offer places, tickets, for as many requests as they can serve now. This page\n\
-             sets it beside others. The paper of 2006 planned these comparisons and never published\n\
-             a figure. `tests/bench/regenerate` takes them all again in less than an hour; the raw\n\
-             data are [results.jsonl](results.jsonl).",
+            "A load balancer leads clients to servers, here called providers. PEGASUS is one\n\
+             whose providers offer places, tickets, for as many requests as they can serve\n\
+             now. This page sets it beside others. The paper of 2006 planned these comparisons\n\
+             and never published a figure. `tests/bench/regenerate` takes them all again in\n\
+             less than an hour; the raw data are [results.jsonl](results.jsonl).",
         );
         self.say(
-            "- [The paper's comparison](#the-papers-comparison-bench_paper): real programs, real\n\
-             \x20 connections, three unequal web servers, and what goes wrong with them\n\
-             - [Language models](#language-models-a-few-requests-a-machine-lab_work): machines that\n\
-             \x20 take few requests at once and never more, simulated\n\
+            "- [The paper's comparison](#the-papers-comparison-bench_paper): real programs,\n\
+             \x20 real connections, three unequal web servers, and what goes wrong with them\n\
+             - [Language models](#language-models-a-few-requests-a-machine-lab_work): machines\n\
+             \x20 that take few requests at once and never more, simulated\n\
              - [From ten providers to thousands](#from-ten-providers-to-thousands-lab_scale),\n\
              \x20 simulated\n\
              - [Where PEGASUS loses, and why](#where-pegasus-loses-and-why)",
@@ -166,18 +166,22 @@ impl Page {
     fn rules(&mut self, head: &Line) {
         self.say("### Rules of fairness");
         self.say(&format!(
-            "- All contestants run at once and get the same requests at the same moments: {:.0} a\n\
-             \x20 second where the providers can serve {:.0}. A client is one connection.\n\
-             - Each has {:.0} HTTP providers of its own, of speed 1, 2, 4 in turn, with two slots\n\
-             \x20 each. They sleep instead of working, for as long as the work would take at their\n\
-             \x20 speed: on {} real work would measure the machine.\n\
-             - Nobody is told the speeds but `haproxy-weights`, and `apache`, whose servers have\n\
-             \x20 as many workers as they are quick. An operator would have to measure that.\n\
+            "- All contestants run at once and get the same requests at the same moments:\n\
+             \x20 {:.0} a second where the providers can serve {:.0}. A client is one\n\
+             \x20 connection.\n\
+             - Each has {:.0} HTTP providers of its own, of speed 1, 2, 4 in turn, with two\n\
+             \x20 slots each. They sleep instead of working, for as long as the work would\n\
+             \x20 take at their speed: on {} real work would measure the machine.\n\
+             - Nobody is told the speeds but `haproxy-weights`, and `apache`, whose servers\n\
+             \x20 have as many workers as they are quick. An operator would have to measure\n\
+             \x20 that.\n\
              - All that can check health do, once a second. HAProxy repeats a request that was\n\
-             \x20 answered 503; PEGASUS, which relays bytes, cannot. All have their default threads.\n\
+             \x20 answered 503; PEGASUS, which relays bytes, cannot. All have their default\n\
+             \x20 threads.\n\
              - Nobody touches a contestant during the run, except to drain a provider.\n\
-             - A request fails if it is refused, cut off, answered 503, or not answered in 8 s.\n\
-             \x20 Requests in a provider when it dies cannot be saved; they are not counted.",
+             - A request fails if it is refused, cut off, answered 503, or not answered in 8\n\
+             \x20 s. Requests in a provider when it dies cannot be saved; they are not\n\
+             \x20 counted.",
             head.get("rate"),
             head.get("capacity"),
             head.get("providers"),
@@ -250,7 +254,8 @@ impl Page {
         let ipvs = match data.of("paper-head").next().map_or("", |head| head.word("ipvs")) {
             "yes" => "",
             _ => {
-                "\n\nIPVS, the kernel's own balancer, is not in this kernel: nftables' numgen stands in."
+                "\n\nIPVS, the kernel's own balancer, is not in this kernel: nftables' numgen \
+                 stands in."
             }
         };
         let troubles: Vec<Vec<String>> = rows
@@ -271,15 +276,16 @@ impl Page {
             })
             .collect();
         format!(
-            "{}{ipvs}\n\nTimes in ms, means of the rounds, of p99 with the 95 % interval; they are of the\n\
-             requests that were answered. `p99, all`: with those that failed, as if they had\n\
-             taken all of the 8 s. Goodput: requests a second that were answered within a\n\
-             second. CPU: of the balancer's processes, µs a request; the kernel's own time for\n\
-             `nft` and all relaying is in no row.\n\n{}\
-             Shares of the three providers (the true speeds are 0.143 0.286 0.571), and how long\n\
-             each took to react, in s, the worst round: the last request that failed after the\n\
-             crash; the first that came to the provider after its return; the last that failed by\n\
-             the sick one; the last that came after the drain. `none`: none failed; –: it cannot.\n\n{}",
+            "{}{ipvs}\n\nTimes in ms, means of the rounds, of p99 with the 95 % interval; they\n\
+             are of the requests that were answered. `p99, all`: with those that failed, as if\n\
+             they had taken all of the 8 s. Goodput: requests a second that were answered\n\
+             within a second. CPU: of the balancer's processes, µs a request; the kernel's own\n\
+             time for `nft` and all relaying is in no row.\n\n{}\
+             Shares of the three providers (the true speeds are 0.143 0.286 0.571), and how\n\
+             long each took to react, in s, the worst round: the last request that failed\n\
+             after the crash; the first that came to the provider after its return; the last\n\
+             that failed by the sick one; the last that came after the drain. `none`: none\n\
+             failed; –: it cannot.\n\n{}",
             what.join("\n"),
             table(
                 &["", "goodput", "mean", "p50", "p99", "p99, all", "p99.9", "failed", "CPU"],
@@ -369,7 +375,8 @@ impl Page {
             rows => rows.join(", "),
         };
         self.say(&format!(
-            "By the 99th percentile, from the differences in {} rounds and their 95 % intervals:\n\n\
+            "By the 99th percentile, from the differences in {} rounds and their 95 % \
+             intervals:\n\n\
              - lower: {}\n- higher: {}\n- not to be told apart: {}",
             ours.len(),
             list(&lower),
@@ -383,9 +390,9 @@ impl Page {
         let Some(first) = lines.first() else { return };
         self.say("### The same, simulated: `lab_paper`");
         self.say(&format!(
-            "A few rounds do not show small differences. So here are {:.0}, in virtual time, with the\n\
-             queue and the monitors of the program, and models of the others. Hosts share their\n\
-             CPUs evenly. Means in ms, with 95 % intervals:",
+            "A few rounds do not show small differences. So here are {:.0}, in virtual time,\n\
+             with the queue and the monitors of the program, and models of the others. Hosts\n\
+             share their CPUs evenly. Means in ms, with 95 % intervals:",
             first.get("rounds")
         ));
         let row = |line: &&Line| {
@@ -399,12 +406,12 @@ impl Page {
         let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
         self.text += &table(&["", "mean", "p99", "p99.9", "failed %"], &rows);
         self.say(
-            "`leastconn` is also what the agent checks of our monitors make of HAProxy here: each\n\
-             server has two slots, so all have the same weight. PEGASUS finds the speeds from the\n\
-             times of its requests. True weights still have a lower p99: a ticket is a place where\n\
-             a request starts at once, and PEGASUS gives it away before anybody waits, also at the\n\
-             slowest server. There the slowest hundredth of the requests takes four times as long\n\
-             as at the quickest.",
+            "`leastconn` is also what the agent checks of our monitors make of HAProxy here:\n\
+             each server has two slots, so all have the same weight. PEGASUS finds the speeds\n\
+             from the times of its requests. True weights still have a lower p99: a ticket is\n\
+             a place where a request starts at once, and PEGASUS gives it away before anybody\n\
+             waits, also at the slowest server. There the slowest hundredth of the requests\n\
+             takes four times as long as at the quickest.",
         );
     }
 
@@ -414,9 +421,9 @@ impl Page {
         self.say("## Language models, a few requests a machine: `lab_work`");
         self.say(&format!(
             "Machines that take 1, 2, 4 or 8 requests at once and never more. Arrivals: {}.\n\
-             Simulated, with the queue and the monitors of the program; the same on every machine.\n\
-             A request waits 30 s for a place at most. `over`: requests that began on a machine\n\
-             that was full.",
+             Simulated, with the queue and the monitors of the program; the same on every\n\
+             machine. A request waits 30 s for a place at most. `over`: requests that began on\n\
+             a machine that was full.",
             first.word("arrivals")
         ));
         let rows: Vec<Vec<String>> = lines
@@ -472,11 +479,11 @@ impl Page {
         }
         self.say("## From ten providers to thousands: `lab_scale`");
         self.say(
-            "Simulated, with the queue, schedulers and monitors of the program. Providers of speed\n\
-             1, 2, 4 in turn, each with four CPUs; load 0.8; each balancer knows its own requests\n\
-             only. A request needs a CPU of speed 1 for a second. Between hosts a message takes\n\
-             1 ms, or what is said; `lost` are ticket messages, which peers do not have.\n\
-             `messages`: control messages from monitors for each request.",
+            "Simulated, with the queue, schedulers and monitors of the program. Providers of\n\
+             speed 1, 2, 4 in turn, each with four CPUs; load 0.8; each balancer knows its own\n\
+             requests only. A request needs a CPU of speed 1 for a second. Between hosts a\n\
+             message takes 1 ms, or what is said; `lost` are ticket messages, which peers do\n\
+             not have. `messages`: control messages from monitors for each request.",
         );
         let settings: Vec<&str> = unique(lines.iter().map(|line| line.word("setting")));
         let names: Vec<&str> = unique(lines.iter().map(|line| line.word("row")));
@@ -499,7 +506,8 @@ impl Page {
         let steps: Vec<String> = settings.iter().map(|setting| (*setting).to_string()).collect();
         let svg = curves(
             "Mean response time by the size of the cluster",
-            "milliseconds, logarithmic, lower is better; providers / balancers, delay, lost messages",
+            "milliseconds, logarithmic, lower is better; providers / balancers, delay, lost \
+             messages",
             &steps,
             &all,
         );
@@ -533,10 +541,11 @@ impl Page {
             .collect();
         if !better.is_empty() {
             self.say(&format!(
-                "A lower mean than PEGASUS, whose mean is 100 %: {}. Target Optimizer knows the free\n\
-                 places of all balancers together, and refuses instead of waiting. Prequal asks\n\
-                 three hosts for every request; PEGASUS sends one message a second from each\n\
-                 provider to each balancer, however many requests there are.",
+                "A lower mean than PEGASUS, whose mean is 100 %: {}. Target Optimizer knows\n\
+                 the free places of all balancers together, and refuses instead of waiting.\n\
+                 Prequal asks three hosts for every request; PEGASUS sends one message a\n\
+                 second from each provider to each balancer, however many requests there\n\
+                 are.",
                 better.join(", ")
             ));
         }

@@ -20,7 +20,8 @@ const SAMPLES: [&str; 12] = [
     "pegasus://b/failure?provider=[2001:db8::1]:80&id=4294967295",
     "pegasus://b/done?id=1&result=reset",
     "pegasus://b/drain?provider=10.0.0.1&for=2h",
-    "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms usual=2ms queued=3",
+    "ok active=1.500 granted=12 waiting=0 mode=slots now=2 ended=11 held=35.125ms usual=2ms \
+     queued=3",
     "ok discarded=100",
     "[::1]:80 id=7",
     "error bad-parameter tickets: missing id=4294967295",

@@ -86,7 +86,8 @@ fn message(data: &mut Bytes) -> String {
             let place =
                 if data.one_in(2) { format!("provider={provider}&") } else { String::new() };
             format!(
-                "ticket?{place}service={service}&tickets={tickets}&capacity={capacity}&lease={lease}"
+                "ticket?{place}service={service}&tickets={tickets}\
+                 &capacity={capacity}&lease={lease}"
             )
         }
         9..=11 => {

@@ -340,7 +340,10 @@ impl Cluster {
         }
         for service in 0..self.services.len() {
             let name = self.services[service];
-            let about = |request: &&Request| matches!(request, Request::Ticket { service, .. } if *service == name);
+            let about = |request: &&Request| {
+                matches!(request,
+                    Request::Ticket { service, .. } if *service == name)
+            };
             let messages: Vec<&Request> =
                 said.iter().map(|(_, request)| request).filter(about).collect();
             if messages.len() == self.queues.len() {

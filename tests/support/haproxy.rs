@@ -22,7 +22,8 @@ impl Haproxy {
             "haproxy.cfg",
             &format!(
                 "global\n stats socket {} level admin\n\
-                 defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+                 defaults\n mode tcp\n timeout connect 5s\n timeout client 30s\n timeout server \
+                 30s\n\
                  frontend web\n bind {address}\n default_backend pegasus_web\n\
                  backend pegasus_web\n balance roundrobin\n{servers}",
                 directory.file("api")

@@ -230,7 +230,8 @@ port = int(sys.argv[1])
 sock = socket.create_connection(('127.0.0.1', port))
 wanted = {}
 for n in range(200):
-    q = dns.message.make_query('web.example', ['A', 'AAAA', 'SRV', 'TXT'][n % 4], use_edns=n % 3 == 0)
+    kind = ['A', 'AAAA', 'SRV', 'TXT'][n % 4]
+    q = dns.message.make_query('web.example', kind, use_edns=n % 3 == 0)
     q.id = n + 1
     wanted[q.id] = q
     wire = q.to_wire()

@@ -117,7 +117,8 @@ fn status_is_a_table_for_people_and_json_for_programs() {
     let script = "import json,sys\n\
         q=json.load(sys.stdin)['queues'][0]\n\
         p=q['services'][0]['providers']\n\
-        print(q['services'][0]['name'],len(p),p[0]['address'],p[0]['tickets'],p[0]['lease']>500,p[0]['why'])";
+        f=p[0]\n\
+        print(q['services'][0]['name'],len(p),f['address'],f['tickets'],f['lease']>500,f['why'])";
     let (_, said, errors) = run(tool("python3").args(["-c", script]), json.as_bytes());
     assert_eq!(said.trim_end(), "web 2 10.0.0.1:80 4 True 4 of 4 tickets free", "{errors}{json}");
 }

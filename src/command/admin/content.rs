@@ -162,7 +162,8 @@ impl Content {
             let ended: u64 = counters.connections.iter().chain(&counters.flows).sum();
             let _ = writeln!(
                 text,
-                "redirect service={name} connections={} ended={ended} retries={} sent={} received={}",
+                "redirect service={name} connections={} ended={ended} retries={} sent={} \
+                 received={}",
                 counters.present, counters.retries, counters.sent, counters.received
             );
         }
@@ -171,7 +172,8 @@ impl Content {
             for ((service, balancer), (tickets, capacity)) in &monitor.offers {
                 let _ = writeln!(
                     text,
-                    "offer service={service} balancer={balancer} tickets={tickets} capacity={capacity}"
+                    "offer service={service} balancer={balancer} tickets={tickets} \
+                     capacity={capacity}"
                 );
             }
         }

@@ -87,12 +87,14 @@ pub fn write(view: &View) -> String {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
          <title>PEGASUS {role}</title>\n\
          <link rel=\"icon\" href=\"data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' \
-         viewBox='0 0 8 8'%3E%3Cpath d='M1 5h2v2H1zM3.5 3h2v4h-2zM6 1h2v6H6z' fill='%230072b2'/%3E%3C/svg%3E\">\n\
+         viewBox='0 0 8 8'%3E%3Cpath d='M1 5h2v2H1zM3.5 3h2v4h-2zM6 1h2v6H6z' \
+         fill='%230072b2'/%3E%3C/svg%3E\">\n\
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n\
          <header><h1>PEGASUS <span>{role}</span></h1>\n\
          <div class=\"push\"><span id=\"age\">as of {}</span>\
-         <button id=\"pause\" type=\"button\" aria-pressed=\"false\" hidden>Pause</button></div></header>\n\
+         <button id=\"pause\" type=\"button\" aria-pressed=\"false\" hidden>Pause</button></div>\
+         </header>\n\
          <p id=\"say\" class=\"sr\" role=\"status\"></p>\n<main id=\"live\">\n",
         timestamp(unix_time()).replace(['T', 'Z'], " ").trim_end().to_string() + " UTC"
     );
@@ -113,7 +115,8 @@ pub fn write(view: &View) -> String {
         html,
         "</main>\n<footer><span>pegasus {VERSION}</span><a href=\"/status\">status</a>\
          <a href=\"/status.json\">JSON</a><a href=\"/metrics\">metrics</a>\
-         <a href=\"/health\">health</a><span class=\"js\" hidden><kbd>p</kbd> pauses</span></footer>\n\
+         <a href=\"/health\">health</a><span class=\"js\" hidden><kbd>p</kbd> pauses</span>\
+         </footer>\n\
          <script>\n{SCRIPT}</script>\n</body>\n</html>\n"
     );
     html
@@ -245,12 +248,17 @@ fn write_provider(provider: &Record, peers: &Peers, most: u64, html: &mut String
     };
     let _ = writeln!(
         html,
-        "<tr><td class=\"a\">{}</td><td class=\"st\"><span class=\"pill {class} s-{state}\">{state}</span></td>\
-         <td class=\"w\"><div class=\"bar\" role=\"img\" aria-label=\"{active} active, {free} free tickets\">\
-         <i class=\"act\" style=\"width:{}.{}%\"></i><i class=\"fre\" style=\"width:{}.{}%\"></i></div></td>\
+        "<tr><td class=\"a\">{}</td><td class=\"st\">\
+         <span class=\"pill {class} s-{state}\">{state}</span></td>\
+         <td class=\"w\">\
+         <div class=\"bar\" role=\"img\" aria-label=\"{active} active, {free} free tickets\">\
+         <i class=\"act\" style=\"width:{}.{}%\"></i><i class=\"fre\" style=\"width:{}.{}%\"></i>\
+         </div></td>\
          <td class=\"n\" data-l=\"active\">{}</td><td class=\"n\" data-l=\"tickets\">{}</td>\
-         <td class=\"n\" data-l=\"at most\">{capacity}</td><td class=\"n\" data-l=\"share\"><span class=\"share\">\
-         {} %<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{}.{}%\"></i></span></span></td>\
+         <td class=\"n\" data-l=\"at most\">{capacity}</td><td class=\"n\" data-l=\"share\">\
+         <span class=\"share\">\
+         {} %<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{}.{}%\"></i></span>\
+         </span></td>\
          <td class=\"n\" data-l=\"failures\">{}</td><td class=\"why\">{}</td></tr>",
         escape(provider.text("address")),
         active_width / 10,
@@ -290,7 +298,8 @@ fn write_chart(name: &str, class: &str, values: impl Iterator<Item = u64>, html:
     let (now, peak) = (per_second(last), per_second(most));
     let _ = write!(
         html,
-        "<figure class=\"{class}\" style=\"margin:0\"><h3>{name} <b>{now}</b><span class=\"peak\">, peak {peak}</span></h3>\
+        "<figure class=\"{class}\" style=\"margin:0\"><h3>{name} <b>{now}</b>\
+         <span class=\"peak\">, peak {peak}</span></h3>\
          <svg viewBox=\"0 0 {right} 40\" preserveAspectRatio=\"none\" role=\"img\" \
          aria-label=\"{name} in the last {minutes} minutes: now {now}, peak {peak}\">",
     );
@@ -310,10 +319,12 @@ fn write_clients(view: &View, html: &mut String) {
         return;
     }
     html.push_str(
-        "<section aria-labelledby=\"clients\"><div class=\"head\"><h2 id=\"clients\">Clients</h2></div>\
+        "<section aria-labelledby=\"clients\"><div class=\"head\"><h2 id=\"clients\">Clients</h2>\
+         </div>\
          <table><thead><tr><th scope=\"col\">Service</th><th scope=\"col\" class=\"n\">Now</th>\
          <th scope=\"col\" class=\"n\">Ended</th><th scope=\"col\" class=\"n\">Turned away</th>\
-         <th scope=\"col\" class=\"n\">Retries</th><th scope=\"col\" class=\"n\">Half waited up to</th>\
+         <th scope=\"col\" class=\"n\">Retries</th>\
+         <th scope=\"col\" class=\"n\">Half waited up to</th>\
          <th scope=\"col\" class=\"n\">99 % up to</th></tr></thead><tbody>\n",
     );
     for (name, counters) in &services {
@@ -327,7 +338,8 @@ fn write_clients(view: &View, html: &mut String) {
             html,
             "<tr class=\"plain\"><td class=\"a\">{name}</td><td class=\"n\" data-l=\"now\">{}</td>\
              <td class=\"n\" data-l=\"ended\">{}</td><td class=\"n\" data-l=\"turned away\">{}</td>\
-             <td class=\"n\" data-l=\"retries\">{}</td><td class=\"n\" data-l=\"half waited up to\">{}</td>\
+             <td class=\"n\" data-l=\"retries\">{}</td>\
+             <td class=\"n\" data-l=\"half waited up to\">{}</td>\
              <td class=\"n\" data-l=\"99 % up to\">{}</td></tr>",
             grouped(counters.present),
             grouped(ended),
@@ -362,7 +374,8 @@ fn write_monitor(view: &View, html: &mut String) {
     let _ = writeln!(
         html,
         "<section aria-labelledby=\"offers\"><div class=\"head\"><h2 id=\"offers\">Offers</h2>\
-         <p>{}</p></div><table><thead><tr><th scope=\"col\">Service</th><th scope=\"col\">Balancer</th>\
+         <p>{}</p></div><table><thead><tr><th scope=\"col\">Service</th>\
+         <th scope=\"col\">Balancer</th>\
          <th scope=\"col\">Connection</th><th scope=\"col\" class=\"n\">Tickets</th>\
          <th scope=\"col\" class=\"n\">At most</th></tr></thead><tbody>",
         escape(&monitor.sample)
@@ -375,7 +388,8 @@ fn write_monitor(view: &View, html: &mut String) {
             html,
             "<tr class=\"plain\"><td class=\"a\">{service}</td><td>{}</td>\
              <td><span class=\"pill {class} {icon}\">{word}</span></td>\
-             <td class=\"n\" data-l=\"tickets\">{}</td><td class=\"n\" data-l=\"at most\">{}</td></tr>",
+             <td class=\"n\" data-l=\"tickets\">{}</td><td class=\"n\" data-l=\"at most\">{}</td>\
+             </tr>",
             escape(balancer),
             grouped(u64::from(*tickets)),
             match u64::from(*capacity) {
@@ -389,7 +403,10 @@ fn write_monitor(view: &View, html: &mut String) {
 }
 
 fn write_events(view: &View, html: &mut String) {
-    html.push_str("<section aria-labelledby=\"events\"><div class=\"head\"><h2 id=\"events\">Last events</h2></div>");
+    html.push_str(
+        "<section aria-labelledby=\"events\"><div class=\"head\">\
+        <h2 id=\"events\">Last events</h2></div>",
+    );
     let events = view.metrics.events();
     if events.is_empty() {
         html.push_str("<p class=\"none\">Nothing has happened yet.</p></section>\n");
@@ -436,7 +453,8 @@ mod tests {
 
     #[test]
     fn nothing_in_a_status_becomes_markup() {
-        let text = "queue waiting=0\nservice name=<b> scheduler=\"x\nprovider address=<script> state=free\n";
+        let text = "queue waiting=0\nservice name=<b> scheduler=\"x\nprovider address=<script> \
+            state=free\n";
         let (metrics, history) = (Metrics::default(), History::default());
         metrics.event(|| "<img src=x>".into());
         let report = Report::parse(text);

@@ -18,7 +18,8 @@ pub fn limits(settings: &Settings, part: &Part) -> Vec<Finding> {
                 short.key, short.wanted, short.fit
             );
             let mend = format!(
-                "LimitNOFILE={}   (in the unit of systemd; elsewhere `ulimit -n` before the start)\n\
+                "LimitNOFILE={}   (in the unit of systemd; elsewhere `ulimit -n` before the \
+                 start)\n\
                  {}={}   (or so many, in the configuration)",
                 short.needed, short.key, short.fit
             );

@@ -119,7 +119,8 @@ impl Queue<'_> {
                 let what = format!("this queue refuses `{message}`: {answer}");
                 let mend = if answer.starts_with("error denied") {
                     format!(
-                        "{allow}=\"127.0.0.0/8 ::1 NETWORK\"   (there, with the network of this host)\n\
+                        "{allow}=\"127.0.0.0/8 ::1 NETWORK\"   (there, with the network of this \
+                         host)\n\
                          key_file=…   (or a key of role {role}, here and there)"
                     )
                 } else {

@@ -91,7 +91,8 @@ impl Checker<'_> {
             };
             if wait == "nowait" && most <= INETD_STARTS {
                 let what = format!(
-                    "openbsd-inetd starts this at most {most} times a minute, and then drops clients"
+                    "openbsd-inetd starts this at most {most} times a minute, and then drops \
+                     clients"
                 );
                 let mend = line.replacen(words[3], "nowait.6000", 1);
                 self.add("inetd", &place, what, mend);
@@ -133,7 +134,10 @@ impl Checker<'_> {
                 let rate = get("cps").and_then(|cps| cps.split_whitespace().next()?.parse().ok());
                 let rate: u64 = rate.unwrap_or(50);
                 if rate < XINETD_RATE {
-                    let what = format!("xinetd accepts {rate} clients of {name} a second, and then refuses all for a while");
+                    let what = format!(
+                        "xinetd accepts {rate} clients of {name} a second, and \
+                        then refuses all for a while"
+                    );
                     self.add("xinetd", &place, what, "cps = 10000 1".into());
                 }
                 for (key, what) in [("instances", "at once"), ("per_source", "of one address")] {

@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn headings_lists_tables_and_examples_are_told_apart() {
         let text = "pegasus x [-t]\n\nReads\nall of it.\n\nHOW IT ENDS\nSo:\n  --one   first\n\
-                    \x20         and more\n  --two   second\n  pegasus x -v\n\nhosts    5/6   7/8\n";
+                    \x20         and more\n  --two   second\n  pegasus x -v\n\nhosts    5/6   \
+                    7/8\n";
         assert_eq!(
             made(text),
             ".SH \"SYNOPSIS\"\n.nf\npegasus x [\\-t]\n.fi\n.SH \"DESCRIPTION\"\nReads all of it.\n\

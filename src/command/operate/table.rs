@@ -168,8 +168,10 @@ mod tests {
 
     const STATUS: &str = "queue connections=2 waiting=0 asked=40 granted=30 refused=1\n\
         service name=web scheduler=fifo providers=2 tickets=6 free=4 active=2 waiting=0 refused=1\n\
-        provider address=10.0.0.1:80 tickets=4 capacity=1000000 free=2 active=2 granted=20 failures=0 state=free\n\
-        provider address=10.0.0.22:8080 tickets=2 capacity=8 free=2 active=0 granted=10 failures=0 state=free\n";
+        provider address=10.0.0.1:80 tickets=4 capacity=1000000 free=2 active=2 granted=20 \
+        failures=0 state=free\n\
+        provider address=10.0.0.22:8080 tickets=2 capacity=8 free=2 active=0 granted=10 \
+        failures=0 state=free\n";
 
     fn lines(bar: usize, columns: usize) -> Vec<String> {
         let mut lines = Vec::new();

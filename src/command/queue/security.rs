@@ -196,10 +196,12 @@ impl ControlServer {
         connection.deadline = None;
         self.security.forget_stranger(&mut connection.is_stranger);
         let (name, ip) = (peer_key.name, connection.from.ip().to_canonical());
-        info!(target: "queue", "connected {} key={name} role={}", connection.from, peer_key.role.word());
+        let (from, role) = (connection.from, peer_key.role.word());
+        info!(target: "queue", "connected {from} key={name} role={role}");
         let known = self.security.sources.entry(name).or_insert((ip, false));
         if known.0 != ip && !std::mem::replace(&mut known.1, true) {
-            warn!(target: "queue", "key={name} is used from {} and from {ip}; each host should have a key of its own", known.0);
+            warn!(target: "queue", "key={name} is used from {} and from {ip}; each host should \
+                have a key of its own", known.0);
         }
         let mut none = Vec::new();
         queue.ask(Input::Authenticated { connection: key, key: peer_key }, cx.now, &mut none);
@@ -210,7 +212,8 @@ impl ControlServer {
         if let Some(connection) = self.connections.get(key) {
             if let Some(count) = self.security.refusals.allow(cx.now, REPORT_INTERVAL) {
                 let others = count - 1;
-                warn!(target: "queue", "{}: refused, it does not prove a key that is in key_file; {others} others since the last report", connection.from);
+                warn!(target: "queue", "{}: refused, it does not prove a key that is in key_file; \
+                    {others} others since the last report", connection.from);
             }
         }
         queue.handle_input(Input::AuthenticationFailed, cx.now);
@@ -238,7 +241,8 @@ impl ControlServer {
                     queue.handle_input(input, cx.now);
                 }
                 None => {
-                    info!(target: "queue", "{}: key={} was removed, its session ends", connection.from, old.name);
+                    let (from, name) = (connection.from, old.name);
+                    info!(target: "queue", "{from}: key={name} was removed, its session ends");
                     self.close(key, queue, cx);
                 }
             }

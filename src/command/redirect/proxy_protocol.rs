@@ -282,7 +282,8 @@ pub fn config_error(settings: &Settings, listen_sockets: &ListenSockets) -> Opti
 /// It did not even begin its header: it only checked whether the service is there.
 fn reject_silent(arrival: &Arrival) -> Identified {
     let Arrival { service, from, .. } = arrival;
-    debug!(target: "redirect", "refused service={service} client={from}: it closed before sending a byte");
+    debug!(target: "redirect", "refused service={service} client={from}: it closed before sending \
+        a byte");
     Identified::Rejected
 }
 

@@ -157,7 +157,8 @@ impl FromStr for ListenAddr {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<ListenAddr, Self::Err> {
-        const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT, *:PORT or PORT; the port may be a range, /udp may follow)";
+        const WRONG: &str = "not an address to listen on (IP:PORT, [IPv6]:PORT, HOST:PORT, *:PORT \
+            or PORT; the port may be a range, /udp may follow)";
         let (address, transport) = match text.split_once('/') {
             None => (text, Transport::Tcp),
             Some((address, "tcp")) => (address, Transport::Tcp),

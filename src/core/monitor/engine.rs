@@ -120,7 +120,8 @@ impl EngineWeight {
     }
 
     /// The queue answered an offer of the weight `sent`: with a share where an engine leads,
-    /// 0 where it leads no client here. `joined`: it is the first answer. Returns whether another offer should follow.
+    /// 0 where it leads no client here. `joined`: it is the first answer. Returns whether another
+    /// offer should follow.
     pub fn answered(&mut self, share: Option<f64>, sent: f64, joined: bool) -> bool {
         let began = !std::mem::replace(&mut self.leads, share.is_some()) && self.leads;
         let Some(share) = share else { return false };

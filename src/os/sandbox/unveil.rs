@@ -9,9 +9,11 @@ use std::path::Path;
 
 const SYSTEM: [&str; 4] = ["/etc", "/usr/lib", "/usr/libexec/ld.so", "/usr/share/zoneinfo"];
 const PROMISES: &CStr =
-    c"error stdio rpath wpath cpath fattr chown flock inet mcast unix dns getpw id proc ps vminfo route sendfd recvfd";
+    c"error stdio rpath wpath cpath fattr chown flock inet mcast unix dns getpw id proc ps vminfo \
+        route sendfd recvfd";
 const RUNNING_PROMISES: &CStr =
-    c"error stdio rpath wpath cpath fattr chown flock inet mcast unix dns getpw id proc ps vminfo route sendfd recvfd exec";
+    c"error stdio rpath wpath cpath fattr chown flock inet mcast unix dns getpw id proc ps vminfo \
+        route sendfd recvfd exec";
 
 fn unveil(path: &Path, permissions: &CStr) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;

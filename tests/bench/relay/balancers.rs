@@ -2,7 +2,8 @@
 //!
 //! Owns how each is configured and started, and its processes, which end with it. None of
 //! them writes a log; all take the same number of connections. All use one thread for
-//! their clients, but those named `-auto`. A program that is not installed is a reason, not a failure.
+//! their clients, but those named `-auto`. A program that is not installed is a reason, not a
+//! failure.
 
 use super::account::{memory, sleeps, used};
 use super::load::fresh::Way;

@@ -7,11 +7,11 @@
 //! Owns the rows and the order of a run. Every row has a network of its own, with providers of
 //! its own: the kernel's rules cost all connections of their network. All rows are there all
 //! the time and take turns in random order, once a round. The queue holds tickets for all.
-//! `pegasus` is one daemon that relays; `pegasus-daemon` asks a queue in another process. `nft` and `haproxy`
-//! are fed by `pegasus export --follow`. With `dns` each client asks for the name, as behind a
-//! resolver that keeps nothing; with `http` each is redirected. The processor time of the whole
-//! system is that of clients, balancer and providers; only it can be compared with the kernel's,
-//! whose work is done in the name of the others.
+//! `pegasus` is one daemon that relays; `pegasus-daemon` asks a queue in another process. `nft` and
+//! `haproxy` are fed by `pegasus export --follow`. With `dns` each client asks for the name, as
+//! behind a resolver that keeps nothing; with `http` each is redirected. The processor time
+//! of the whole system is that of clients, balancer and providers; only it can be compared with
+//! the kernel's, whose work is done in the name of the others.
 //!
 //! The environment is that of `bench_relay`, without a choice of scenarios.
 

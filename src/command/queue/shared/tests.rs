@@ -27,7 +27,8 @@ const NOW: Moment = Moment::ZERO;
 
 /// The answer to a first offer.
 const OFFERED: &str =
-    "ok active=0.000 granted=0 waiting=0 mode=slots now=0 ended=0 held=0.000ms usual=0.000ms queued=0";
+    "ok active=0.000 granted=0 waiting=0 mode=slots now=0 ended=0 held=0.000ms usual=0.000ms \
+     queued=0";
 
 fn ticket(tickets: u32) -> Request {
     let provider = "10.0.0.7:80".parse().unwrap();

@@ -34,7 +34,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::Sender;
 
-/// Connections at once, of which `DescriptorBudget` knows. One more takes the place of the oldest that waits for nothing.
+/// Connections at once, of which `DescriptorBudget` knows. One more takes the place of the oldest
+/// that waits for nothing.
 const CONNECTIONS_MAX: usize = 128;
 /// Questions that wait at once; more are dropped, and their clients ask again.
 const QUESTIONS_MAX: usize = 4096;

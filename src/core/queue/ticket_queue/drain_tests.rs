@@ -17,7 +17,8 @@ fn a_drained_provider_gets_nothing_until_it_is_resumed_whatever_it_sends() {
          2s r pegasus://b/done?id=1 => ok
          2s r pegasus://b/next => error no-ticket
          3s r pegasus://b/next?id=3&wait=20s
-         4s o pegasus://b/resume?provider=10.0.0.1:80 => r: 10.0.0.1:80 id=3 | ok services=1 active=1 offering=yes
+         4s o pegasus://b/resume?provider=10.0.0.1:80 => r: 10.0.0.1:80 id=3 | ok services=1 \
+         active=1 offering=yes
          4s o pegasus://b/resume?provider=10.0.0.1:80 => ok services=1 active=1 offering=yes
          4s ? 10.0.0.1:80 state=free active=1",
     );
@@ -60,12 +61,14 @@ fn a_drain_concerns_every_service_or_the_one_that_is_named() {
         QueueOptions::default(),
         "0s m pegasus://b/ticket?service=a&provider=10.0.0.1:80&tickets=2&capacity=4 => ok…
          0s m pegasus://b/ticket?service=b&provider=10.0.0.1:80&tickets=2&capacity=4 => ok…
-         0s o pegasus://b/drain?provider=10.0.0.1:80&service=b => ok services=1 active=0 offering=yes
+         0s o pegasus://b/drain?provider=10.0.0.1:80&service=b => ok services=1 active=0 \
+         offering=yes
          0s r pegasus://b/next?service=a => 10.0.0.1:80
          0s r pegasus://b/next?service=b => error no-ticket
          0s o pegasus://b/drain?provider=10.0.0.1:80 => ok services=2 active=0 offering=yes
          0s r pegasus://b/next?service=a => error no-ticket
-         0s o pegasus://b/resume?provider=10.0.0.1:80&service=a => ok services=1 active=0 offering=yes
+         0s o pegasus://b/resume?provider=10.0.0.1:80&service=a => ok services=1 active=0 \
+         offering=yes
          0s r pegasus://b/next?service=a => 10.0.0.1:80
          0s r pegasus://b/next?service=b => error no-ticket
          0s o pegasus://b/drain?provider=10.0.0.9:80 => ok services=1 active=0 offering=no
@@ -80,7 +83,8 @@ fn drains_have_a_list_and_bounds_of_their_own() {
     tell(
         options,
         "0s far came 192.0.2.9
-         0s far pegasus://b/drain?provider=10.0.0.1:80 => error denied this address is not in queue_allow_drain
+         0s far pegasus://b/drain?provider=10.0.0.1:80 => error denied this address is not in \
+         queue_allow_drain
          0s far pegasus://b/resume?provider=10.0.0.1:80 => error denied…
          0s o pegasus://b/drain?provider=10.0.0.1:80 => ok…
          0s o pegasus://b/drain?provider=10.0.0.2:80 => error busy…
