@@ -66,106 +66,22 @@ impl StateMachine for Redirector {
     fn handle_input(&mut self, input: Input, now: Moment) {
         match input {
             Input::Arrived { client, service, from, port } => {
-                let slot = client.index();
-                if self.clients.len() <= slot {
-                    self.clients.resize_with(slot + 1, || None);
-                }
-                debug_assert!(self.clients[slot].is_none());
-                let service = self.service_index(service);
-                self.clients[slot] = Some((
-                    client,
-                    Client {
-                        service,
-                        from,
-                        port,
-                        state: ClientState::AwaitingQueue,
-                        provider: None,
-                        grant: None,
-                        tries: 0,
-                        arrived: now,
-                        connected: Moment::NEVER,
-                        wait_deadline: Moment::NEVER,
-                        retry: None,
-                        deadline: Moment::NEVER,
-                        timer: Moment::NEVER,
-                    },
-                ));
-                self.count += 1;
-                self.request_provider(client, now);
+                self.on_arrival(client, service, from, port, now)
             }
-            Input::QueueReply { id, reply } => {
-                let provider = if let Reply::Provider { provider, .. } = reply {
-                    Some(provider)
-                } else {
-                    None
-                };
-                if self.prefetch.on_reply(id, provider, now) {
-                    return;
-                }
-                if let Some(client) = self.asked.remove(&id) {
-                    self.on_queue_reply(client, id, reply, now);
-                }
-            }
-            Input::QueueUp => {
-                if self.queue != QueueStatus::Up {
-                    self.forget_grants();
-                }
-                self.queue = QueueStatus::Up;
-                let mut waiting = self.in_state(|state| state == ClientState::AwaitingQueue);
-                waiting.sort_by_key(|(arrived, _)| *arrived);
-                for (_, client) in waiting {
-                    self.request_provider(client, now);
-                }
-            }
+            Input::QueueReply { id, reply } => self.on_reply(id, reply, now),
+            Input::QueueUp => self.on_queue_up(now),
             Input::QueueDown => {
                 self.forget_grants();
                 self.queue_lost(QueueStatus::Down, now);
             }
-            Input::Connected { client } => {
-                if let Some(client) =
-                    self.client(client).filter(|client| client.state == ClientState::Connecting)
-                {
-                    client.state = ClientState::Relaying;
-                    client.connected = now;
-                    // A timer that is still set may be pruned, and finds nothing to do.
-                    (client.deadline, client.timer) = (Moment::NEVER, Moment::NEVER);
-                    if let Some(retry) = &mut client.retry {
-                        retry.stuck = None;
-                    }
-                }
-            }
+            Input::Connected { client } => self.on_connected(client, now),
             Input::ConnectFailed { client, why } => self.provider_failed(client, why, now),
             Input::ConnectBlocked { client } => self.provider_blocked(client, now),
             Input::NoSocket { client } => self.reset_client(client, Outcome::OutOfSockets, now),
-            Input::ConnectDeferred { client: key } => {
-                let until = now + self.options.connect_timeout;
-                if let Some(client) =
-                    self.client(key).filter(|client| client.state == ClientState::Connecting)
-                {
-                    client.state = ClientState::AwaitingSocket;
-                    let until = *client.retry_state().stuck.get_or_insert(until);
-                    self.arm(key, until);
-                }
-            }
-            Input::ConnectStarted { client: key } => {
-                let deadline = now + self.options.connect_timeout;
-                if let Some(client) =
-                    self.client(key).filter(|client| client.state == ClientState::AwaitingSocket)
-                {
-                    client.state = ClientState::Connecting;
-                    self.arm(key, deadline);
-                }
-            }
+            Input::ConnectDeferred { client } => self.on_connect_deferred(client, now),
+            Input::ConnectStarted { client } => self.on_connect_started(client, now),
             Input::ClientLeft { client } => self.reset_client(client, Outcome::GaveUp, now),
-            Input::ProviderConfirmed { client } => {
-                if let Some(client) = self.client(client) {
-                    client.tries = 1;
-                    client.wait_deadline = Moment::NEVER;
-                    if let Some(retry) = &mut client.retry {
-                        (retry.avoid, retry.outage) = (Vec::new(), None);
-                    }
-                }
-            }
+            Input::ProviderConfirmed { client } => self.on_confirmed(client),
             Input::ProviderLost { client, why, sent, received } => {
                 self.report_failure(client, why);
                 self.close(client, Outcome::ProviderReset, None, (sent, received), now);
@@ -515,6 +431,91 @@ impl Redirector {
             }
         }
         Some(provider)
+    }
+
+    fn on_arrival(
+        &mut self,
+        client: Key,
+        service: ServiceName,
+        from: SocketAddr,
+        port: u16,
+        now: Moment,
+    ) {
+        let slot = client.index();
+        if self.clients.len() <= slot {
+            self.clients.resize_with(slot + 1, || None);
+        }
+        debug_assert!(self.clients[slot].is_none());
+        let service = self.service_index(service);
+        self.clients[slot] = Some((client, Client::new(service, from, port, now)));
+        self.count += 1;
+        self.request_provider(client, now);
+    }
+
+    fn on_reply(&mut self, id: u32, reply: Reply, now: Moment) {
+        let provider = match reply {
+            Reply::Provider { provider, .. } => Some(provider),
+            _ => None,
+        };
+        if self.prefetch.on_reply(id, provider, now) {
+            return;
+        }
+        if let Some(client) = self.asked.remove(&id) {
+            self.on_queue_reply(client, id, reply, now);
+        }
+    }
+
+    fn on_queue_up(&mut self, now: Moment) {
+        if self.queue != QueueStatus::Up {
+            self.forget_grants();
+        }
+        self.queue = QueueStatus::Up;
+        let mut waiting = self.in_state(|state| state == ClientState::AwaitingQueue);
+        waiting.sort_by_key(|(arrived, _)| *arrived);
+        for (_, client) in waiting {
+            self.request_provider(client, now);
+        }
+    }
+
+    /// A client, if its state is this one.
+    fn client_in(&mut self, state: ClientState, key: Key) -> Option<&mut Client> {
+        self.client(key).filter(|client| client.state == state)
+    }
+
+    fn on_connected(&mut self, key: Key, now: Moment) {
+        let Some(client) = self.client_in(ClientState::Connecting, key) else { return };
+        client.state = ClientState::Relaying;
+        client.connected = now;
+        // A timer that is still set may be pruned, and finds nothing to do.
+        (client.deadline, client.timer) = (Moment::NEVER, Moment::NEVER);
+        if let Some(retry) = &mut client.retry {
+            retry.stuck = None;
+        }
+    }
+
+    fn on_connect_deferred(&mut self, key: Key, now: Moment) {
+        let until = now + self.options.connect_timeout;
+        let Some(client) = self.client_in(ClientState::Connecting, key) else { return };
+        client.state = ClientState::AwaitingSocket;
+        let until = *client.retry_state().stuck.get_or_insert(until);
+        self.arm(key, until);
+    }
+
+    fn on_connect_started(&mut self, key: Key, now: Moment) {
+        let deadline = now + self.options.connect_timeout;
+        let Some(client) = self.client_in(ClientState::AwaitingSocket, key) else { return };
+        client.state = ClientState::Connecting;
+        self.arm(key, deadline);
+    }
+
+    /// It is served: what failed before is forgotten.
+    fn on_confirmed(&mut self, key: Key) {
+        let Some(client) = self.client(key) else { return };
+        client.tries = 1;
+        client.wait_deadline = Moment::NEVER;
+        if let Some(retry) = &mut client.retry {
+            (retry.avoid, retry.outage) = (Vec::new(), None);
+        }
     }
 
     /// The number of a service, from now on.

@@ -61,6 +61,25 @@ pub struct RetryState {
 }
 
 impl Client {
+    /// One that has just come.
+    pub fn new(service: u16, from: SocketAddr, port: u16, now: Moment) -> Client {
+        Client {
+            service,
+            from,
+            port,
+            state: ClientState::AwaitingQueue,
+            provider: None,
+            grant: None,
+            tries: 0,
+            arrived: now,
+            connected: Moment::NEVER,
+            wait_deadline: Moment::NEVER,
+            deadline: Moment::NEVER,
+            timer: Moment::NEVER,
+            retry: None,
+        }
+    }
+
     pub fn retry_state(&mut self) -> &mut RetryState {
         self.retry.get_or_insert_default()
     }
