@@ -408,10 +408,10 @@ impl Page {
         self.say(
             "`leastconn` is also what the agent checks of our monitors make of HAProxy here:\n\
              each server has two slots, so all have the same weight. PEGASUS finds the speeds\n\
-             from the times of its requests. True weights still have a lower p99: a ticket is\n\
-             a place where a request starts at once, and PEGASUS gives it away before anybody\n\
-             waits, also at the slowest server. There the slowest hundredth of the requests\n\
-             takes four times as long as at the quickest.",
+             from the times of its requests. True weights still have a lower p99. We take this\n\
+             for the reason: a ticket is a place where a request starts at once, and PEGASUS\n\
+             gives it away before anybody waits, also at the slowest server. There the slowest\n\
+             hundredth of the requests takes four times as long as at the quickest.",
         );
     }
 
@@ -635,7 +635,14 @@ const LOSSES: [(&str, &str, &str, f64, &str); 6] = [
         "True weights need no learning. PEGASUS must find them, and gives a provider that is \
          back few requests at first.",
     ),
-    ("p99", "ms", "99th percentile", 0.0, "For the same reasons."),
+    (
+        "p99",
+        "ms",
+        "99th percentile",
+        0.0,
+        "True weights need no learning. PEGASUS gives a free place away at once, also at the \
+         slowest server, and gives a provider that is back few requests at first.",
+    ),
     (
         "sick_failed",
         "requests",
