@@ -573,7 +573,7 @@ impl Page {
             })
             .collect();
         if !queue.is_empty() {
-            self.say("What the queue itself needs, on the machine above:");
+            self.say("What the queue itself needs, on a quiet machine like the one above:");
             let head = ["providers", "µs a ticket message", "µs a request", "bytes a provider"];
             self.text += &table(&head, &queue);
         }
