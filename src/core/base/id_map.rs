@@ -1,40 +1,40 @@
 //! Values by numbers that others choose.
 //!
-//! Owns an index of small entries and the values beside it. A hash table is up to half
-//! empty, and is copied when it grows: here that costs 9 bytes an entry, whatever a value
+//! Owns an index of small entries beside a slab of the values. A hash table is up to half
+//! empty, and is copied when it grows: here that costs 13 bytes an entry, whatever a value
 //! takes.
 
+use super::slab::{Key, Slab};
 use std::collections::HashMap;
 
 /// A map from ids to values.
 #[derive(Debug)]
 pub struct IdMap<T> {
     /// Where the value of each id is.
-    places: HashMap<u32, u32>,
-    values: Vec<Option<T>>,
-    free: Vec<u32>,
+    keys: HashMap<u32, Key>,
+    values: Slab<T>,
 }
 
 impl<T> Default for IdMap<T> {
     fn default() -> Self {
-        IdMap { places: HashMap::new(), values: Vec::new(), free: Vec::new() }
+        IdMap { keys: HashMap::new(), values: Slab::default() }
     }
 }
 
 impl<T> IdMap<T> {
     /// How many values are in it.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.values.len()
     }
 
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.values.is_empty()
     }
 
     /// Whether there is a value with this id.
     pub fn contains(&self, id: u32) -> bool {
-        self.places.contains_key(&id)
+        self.keys.contains_key(&id)
     }
 
     /// Puts a value in, in the place of one with the same id.
@@ -43,27 +43,17 @@ impl<T> IdMap<T> {
     /// With four thousand million values in it; every user has a far lower bound.
     pub fn insert(&mut self, id: u32, value: T) {
         self.remove(id);
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.values.push(None);
-            u32::try_from(self.values.len() - 1).expect("a map of bounded size")
-        });
-        self.values[place as usize] = Some(value);
-        self.places.insert(id, place);
+        self.keys.insert(id, self.values.insert(value));
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, id: u32) -> Option<T> {
-        let place = self.places.remove(&id)?;
-        self.free.push(place);
-        self.values[place as usize].take()
+        self.values.remove(self.keys.remove(&id)?)
     }
 
     /// All values with their ids, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let value = |(id, place): (&u32, &u32)| {
-            self.values[*place as usize].as_ref().map(|value| (*id, value))
-        };
-        self.places.iter().filter_map(value)
+        self.keys.iter().filter_map(|(id, key)| Some((*id, self.values.get(*key)?)))
     }
 }
 
@@ -73,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_does_what_a_hash_map_does_and_reuses_its_places() {
+    fn it_does_what_a_hash_map_does_and_reuses_its_slots() {
         let (mut map, mut twin) = (IdMap::default(), HashMap::new());
         let mut random = Random::new(7);
         let mut most = 0;
@@ -91,6 +81,7 @@ mod tests {
         }
         let all: HashMap<u32, u32> = map.iter().map(|(id, value)| (id, *value)).collect();
         assert_eq!(all, twin);
-        assert!(map.values.len() <= most, "{} places for {most} values", map.values.len());
+        let slots = map.values.slots();
+        assert!(slots <= most, "{slots} slots for {most} values");
     }
 }

@@ -29,9 +29,9 @@ pub const PROVIDERS_ALL_SERVICES: usize = 4;
 /// Bytes of a provider beside its record: its places in the indexes, and the names and
 /// requests of askers that it remembers.
 const PROVIDER_EXTRA_BYTES: usize = 6 * 1024;
-/// Bytes of a request with an id beside its record: its entries in the map of ids, of which
-/// a part is empty.
-const REQUEST_EXTRA_BYTES: usize = 16;
+/// Bytes of a request with an id beside its record: its slot, and its entries in the map of
+/// ids, of which a part is empty.
+const REQUEST_EXTRA_BYTES: usize = 24;
 /// Bytes of a waiting request beside its record: its `avoid` list and its timers.
 const WAITING_EXTRA_BYTES: usize = 1024;
 
