@@ -1,7 +1,9 @@
 //! Where clients come from, in eight bytes.
 //!
-//! Owns what counts as one source: what one host can choose its address from.
+//! Owns how a source is written as a number. What counts as one is what one host can choose
+//! its address from: see [`host_network`].
 
+use super::cidr::host_network;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
@@ -16,7 +18,7 @@ const IPV4: u64 = 0xffff << 32;
 
 impl From<IpAddr> for SourceKey {
     fn from(ip: IpAddr) -> SourceKey {
-        let number = match ip.to_canonical() {
+        let number = match host_network(ip) {
             IpAddr::V4(ip) => IPV4 | u64::from(u32::from(ip)),
             IpAddr::V6(ip) => (u128::from(ip) >> 64) as u64,
         };
