@@ -24,6 +24,8 @@ pub mod last_write;
 pub mod limits;
 pub mod loadavg;
 pub mod log_file;
+#[cfg(test)]
+pub mod loopback;
 pub mod notify;
 #[cfg(feature = "export")]
 pub mod output;

@@ -65,6 +65,7 @@ impl Tunnel {
 mod tests {
     use super::super::{ConnectStatus, RelayBuffers, TunnelStatus};
     use super::*;
+    use crate::os::loopback::pair;
     use mio::{Events, Interest, Poll, Token};
     use pegasus_core::base::endpoint::Transport;
     use pegasus_core::protocol::proxy_header::ProxyAddrs;
@@ -72,15 +73,6 @@ mod tests {
     use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    fn pair() -> (TcpStream, std::net::TcpStream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let theirs = listener.accept().unwrap().0;
-        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
-        (TcpStream::from_std(ours), theirs)
-    }
 
     /// A connection that takes nothing for now, its other end, and how much was
     /// put into it.

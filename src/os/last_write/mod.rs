@@ -19,20 +19,12 @@ mod plain;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::loopback::pair;
     use mio::net::TcpStream;
     use std::io::{self, Read};
-    use std::net::{Shutdown, TcpListener};
+    use std::net::Shutdown;
 
     type WriteLast = fn(&mut TcpStream, &[u8]) -> io::Result<usize>;
-
-    /// A stream to write to, and its peer.
-    fn pair() -> (TcpStream, std::net::TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let stream = listener.accept().unwrap().0;
-        stream.set_nonblocking(true).unwrap();
-        (TcpStream::from_std(stream), peer)
-    }
 
     #[test]
     fn the_peer_gets_the_last_bytes_and_then_the_end() {
