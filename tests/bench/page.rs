@@ -172,9 +172,8 @@ impl Page {
              - Each has {:.0} HTTP providers of its own, of speed 1, 2, 4 in turn, with two\n\
              \x20 slots each. They sleep instead of working, for as long as the work would\n\
              \x20 take at their speed: on {} real work would measure the machine.\n\
-             - Nobody is told the speeds but `haproxy-weights`, and `apache`, whose servers\n\
-             \x20 have as many workers as they are quick. An operator would have to measure\n\
-             \x20 that.\n\
+             - Only `haproxy-weights` is told the speeds, and `apache`, whose servers have\n\
+             \x20 as many workers as they are quick. An operator would have to measure that.\n\
              - All that can check health do, once a second. HAProxy repeats a request that was\n\
              \x20 answered 503; PEGASUS, which relays bytes, cannot. All have their default\n\
              \x20 threads.\n\
@@ -410,8 +409,8 @@ impl Page {
              each server has two slots, so all have the same weight. PEGASUS finds the speeds\n\
              from the times of its requests. True weights still have a lower p99. We take this\n\
              for the reason: a ticket is a place where a request starts at once, and PEGASUS\n\
-             gives it away before anybody waits, also at the slowest server. There the slowest\n\
-             hundredth of the requests takes four times as long as at the quickest.",
+             gives it away before a request has to wait, also at the slowest server. There the\n\
+             slowest hundredth of the requests takes four times as long as at the quickest.",
         );
     }
 

@@ -1,7 +1,7 @@
 //! The paper's comparison in virtual time, as often as it takes to tell rows apart.
 //!
 //! Owns the scenario of `bench_paper` for the simulation. Here a host shares its CPUs
-//! evenly among its requests, and whoever cannot be drained sees a check that fails.
+//! evenly among its requests, and a peer that cannot drain a provider sees a check that fails.
 
 use super::figures::Figures;
 use super::setting::{Build, Checks, Misfortune, Setting};
