@@ -78,10 +78,11 @@ struct Page {
 }
 
 /// A mean, with half of its interval where that is known.
-fn spread(rounds: &[f64]) -> String {
-    match interval(rounds) {
-        (mean, half) if half.is_finite() => format!("{} ± {}", figure(mean), figure(half)),
-        (mean, _) => figure(mean),
+fn spread((mean, half): (f64, f64)) -> String {
+    if half.is_finite() {
+        format!("{} ± {}", figure(mean), figure(half))
+    } else {
+        figure(mean)
     }
 }
 
@@ -240,7 +241,7 @@ impl Page {
                     mean("goodput"),
                     mean("mean"),
                     mean("p50"),
-                    spread(&data.rounds(row, "p99")),
+                    spread(interval(&data.rounds(row, "p99"))),
                     mean("p99_all"),
                     mean("p999"),
                     figure(data.avoidable(row)),
@@ -395,10 +396,7 @@ impl Page {
             first.get("rounds")
         ));
         let row = |line: &&Line| {
-            let of = |name: &str| {
-                let half = line.get(&format!("{name}_half"));
-                format!("{} ± {}", figure(line.get(name)), figure(half))
-            };
+            let of = |name: &str| spread((line.get(name), line.get(&format!("{name}_half"))));
             let row = line.word("row").to_string();
             vec![row, of("mean"), of("p99"), of("p999"), of("failed")]
         };

@@ -36,7 +36,6 @@ pub struct WorkerMetrics;
 impl WorkerMetrics {
     /// A client is here.
     pub fn client_arrived(&self, _: ServiceName) {}
-    /// A client is gone.
     /// A provider answered a connect.
     pub fn connected(&self, _: ServiceName, _: Span) {}
     /// The queue can be asked, or not.
