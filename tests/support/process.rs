@@ -170,6 +170,18 @@ impl Process {
         used(self.id())
     }
 
+    /// Returns how often its threads slept and were woken, each by itself; nothing of those
+    /// that ended.
+    pub fn wake_ups(&self) -> Vec<u64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).into_iter().flatten();
+        let count = |status: String| {
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+            line.split_whitespace().last()?.parse().ok()
+        };
+        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
+        tasks.flatten().filter_map(status).filter_map(count).collect()
+    }
+
     /// Waits until it sleeps. A process in a busy loop never does.
     #[track_caller]
     pub fn idles(&self) {

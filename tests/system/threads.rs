@@ -37,26 +37,16 @@ fn a_redirector_has_as_many_as_loops_are_asked_for() {
     assert_eq!(threads(&balancer.redirect), 3 + 1);
 }
 
-/// How often the threads of a process slept and were woken, each by itself.
-fn wake_ups(process: &Process) -> Vec<u64> {
-    let tasks = fs::read_dir(format!("/proc/{}/task", process.id())).unwrap().flatten();
-    let count = |status: String| {
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
-        line.split_whitespace().last()?.parse().ok()
-    };
-    tasks.filter_map(|task| count(fs::read_to_string(task.path().join("status")).ok()?)).collect()
-}
-
 #[test]
 fn a_client_wakes_one_of_many_threads_and_all_have_their_turn() {
     const CLIENTS: u64 = 320;
     let provider = Provider::named("served");
     let balancer = Balancer::before(&[provider.address], &["redirect_threads=16"]);
-    let before = wake_ups(&balancer.redirect);
+    let before = balancer.redirect.wake_ups();
     for _ in 0..CLIENTS {
         assert_eq!(drain(&mut connect(balancer.address())).0, b"served");
     }
-    let after = wake_ups(&balancer.redirect);
+    let after = balancer.redirect.wake_ups();
     let woken: Vec<u64> =
         std::iter::zip(&after, before).map(|(after, before)| after - before).collect();
     // About four for one client, and eighteen if it wakes all threads.

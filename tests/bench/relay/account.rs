@@ -1,4 +1,4 @@
-//! What processes that this bench started use: processor time, wake-ups and memory.
+//! What processes that this bench started use: processor time and memory.
 
 use crate::support::process;
 use std::fs;
@@ -16,18 +16,6 @@ pub fn used(id: u32) -> Duration {
     let second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     process::used(id)
         + Duration::from_millis(1000 * ticks / u64::try_from(second).unwrap_or(100).max(1))
-}
-
-/// How often the threads of a process slept until something came: each time cost a wake-up.
-/// Those that ended are not among them.
-pub fn sleeps(id: u32) -> u64 {
-    let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-    let sleeps = |task: fs::DirEntry| {
-        let status = fs::read_to_string(task.path().join("status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        line.trim().parse::<u64>().ok()
-    };
-    tasks.filter_map(sleeps).sum()
 }
 
 /// Memory of a process in bytes: `Rss`, all pages that it uses, or `Pss`, where of

@@ -5,7 +5,7 @@
 //! their clients, but those named `-auto`. A program that is not installed is a reason, not a
 //! failure.
 
-use super::account::{memory, sleeps, used};
+use super::account::{memory, used};
 use super::load::fresh::Way;
 use crate::support::control_connection::ControlConnection;
 use crate::support::keyed::Keys;
@@ -93,9 +93,9 @@ impl Balancer {
         self.processes.iter().map(|process| used(process.id())).sum()
     }
 
-    /// How often they slept: see [`sleeps`].
-    pub fn sleeps(&self) -> u64 {
-        self.processes.iter().map(|process| sleeps(process.id())).sum()
+    /// How often they slept and were woken.
+    pub fn wake_ups(&self) -> u64 {
+        self.processes.iter().flat_map(Process::wake_ups).sum()
     }
 
     /// Their memory in bytes, of a kind that [`memory`] knows.

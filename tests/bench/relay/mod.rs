@@ -105,12 +105,12 @@ impl Run<'_> {
         let others = || own_time() + self.providers.process().used();
         let machine = processor_time();
         let ours = others();
-        let (used, sleeps) = (balancer.used(), balancer.sleeps());
+        let (used, wake_ups) = (balancer.used(), balancer.wake_ups());
         let start = Instant::now();
         let mut sample = clients(&self.scenario.load, balancer, lasting);
         thread::sleep(SETTLE);
         let used = (balancer.used().saturating_sub(used)).as_secs_f64();
-        let sleeps = balancer.sleeps().saturating_sub(sleeps) as f64;
+        let wake_ups = balancer.wake_ups().saturating_sub(wake_ups) as f64;
         let after = processor_time();
         let all = start.elapsed().as_secs_f64()
             * thread::available_parallelism().map_or(1, usize::from) as f64;
@@ -122,7 +122,10 @@ impl Run<'_> {
         Figures(vec![
             (Metric::Rate, done / sample.seconds()),
             (Metric::Cpu, if balancer.processes.is_empty() { f64::NAN } else { used / done }),
-            (Metric::Wakeups, if balancer.processes.is_empty() { f64::NAN } else { sleeps / done }),
+            (
+                Metric::WakeUps,
+                if balancer.processes.is_empty() { f64::NAN } else { wake_ups / done },
+            ),
             (Metric::Whole, whole / done),
             (Metric::P50, sample.quantile(0.5)),
             (Metric::P99, sample.quantile(0.99)),

@@ -28,7 +28,7 @@ pub enum Metric {
     /// Processor time of the balancer for each one done.
     Cpu,
     /// Wake-ups of the balancer for each one done.
-    Wakeups,
+    WakeUps,
     /// Of the whole system: clients, balancer and providers.
     Whole,
     P50,
@@ -49,7 +49,7 @@ impl Metric {
         match self {
             Metric::Rate => "rate",
             Metric::Cpu => "CPU",
-            Metric::Wakeups => "wake-ups",
+            Metric::WakeUps => "wake-ups",
             Metric::Whole => "whole CPU",
             Metric::P50 => "p50",
             Metric::P99 => "p99",
@@ -79,7 +79,7 @@ const P99: Column = column(Metric::P99, "p99 ms", 1e3, 2);
 const CONNECTIONS: Column = column(Metric::Rate, "conn/s", 1.0, 0);
 const MESSAGES: Column = column(Metric::Rate, "messages/s", 1.0, 0);
 const CPU_1000: Column = column(Metric::Cpu, "CPU ms per 1,000", 1e6, 1);
-const WAKEUPS: Column = column(Metric::Wakeups, "wake-ups each", 1.0, 2);
+const WAKE_UPS: Column = column(Metric::WakeUps, "wake-ups each", 1.0, 2);
 
 const WHOLE_1000: Column = column(Metric::Whole, "whole CPU ms per 1,000", 1e6, 1);
 
@@ -150,7 +150,7 @@ pub const SCENARIOS: &[Scenario] = &[
         rows: FRESH,
         ours: BOTH,
         compared: &[Cpu, Rate],
-        columns: &[CONNECTIONS, CPU_1000, WAKEUPS, P50, P99, FAILED],
+        columns: &[CONNECTIONS, CPU_1000, WAKE_UPS, P50, P99, FAILED],
         goals: &[
             AtMost(Cpu, "pegasus", "haproxy", 0.90),
             AtMost(Cpu, "pegasus", "nginx", 0.90),
@@ -171,7 +171,7 @@ pub const SCENARIOS: &[Scenario] = &[
         rows: FRESH,
         ours: BOTH,
         compared: &[Metric::P99, Cpu],
-        columns: &[CONNECTIONS, CPU_1000, WAKEUPS, P50, P99, FAILED],
+        columns: &[CONNECTIONS, CPU_1000, WAKE_UPS, P50, P99, FAILED],
         goals: &[AtMost(Metric::P99, "pegasus", "haproxy", 1.0)],
     },
     Scenario {
