@@ -5,7 +5,7 @@ use crate::support::pegasus::{closed_address, command, path, program, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
 use crate::support::socket::{connect, drain, pair, End};
-use crate::support::{free_port, tool, Directory};
+use crate::support::{free_port, tool, until, Directory};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
@@ -43,7 +43,7 @@ fn a_client_on_descriptor_0_is_joined_to_its_provider() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(drain(&mut client), (b"hello".to_vec(), End::Fin));
     assert_eq!(process.ends(), 0);
-    crate::support::until("its place is free", || queue.status().active(provider.address) == 0);
+    until("its place is free", || queue.status().active(provider.address) == 0);
 }
 
 #[test]
@@ -212,7 +212,9 @@ fn nothing_through_inetd_either() {
             assert_eq!(drain(&mut client).0, b"");
         }
     }
-    assert_eq!(away.log().matches("outcome=queue-unreachable").count(), 3, "{}", away.log());
+    until("all three are in the log", || {
+        away.log().matches("outcome=queue-unreachable").count() == 3
+    });
 }
 
 #[test]
