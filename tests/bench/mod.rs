@@ -11,6 +11,7 @@ mod host;
 pub mod json;
 mod page;
 mod paper;
+mod provider;
 mod relay;
 mod schedulers;
 pub mod statistics;

@@ -38,6 +38,12 @@ impl Random {
         self.next() % bound
     }
 
+    /// Returns how long to wait for the next of things that come by chance, `mean` apart.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        -mean * (1.0 - unit).ln()
+    }
+
     pub fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
         list[self.below(list.len() as u64) as usize]
     }

@@ -1,10 +1,10 @@
 //! The balancers under test: PEGASUS, PEGASUS as in the paper, and HAProxy.
 //!
 //! Owns their processes, which end with it, and what they say about retries.
-//! Knows of the services only address and load file.
+//! Knows of the providers only address and load file.
 
 use super::paper::Paper;
-use super::service::Service;
+use crate::bench::provider::Provider;
 use crate::support::pegasus::{command, Queue, Redirect, SERVICE};
 use crate::support::process::Process;
 use crate::support::{free_port, tool, until, Directory};
@@ -49,15 +49,15 @@ pub struct Balancer {
     pub doors: Vec<SocketAddr>,
     redirects: Vec<Redirect>,
     papers: Vec<Paper>,
-    /// By service.
+    /// By provider.
     monitors: Vec<Process>,
     queues: Vec<Queue>,
     haproxies: Vec<(Process, Directory)>,
 }
 
 impl Balancer {
-    /// `weights` are the true weights of the services, for balancers that use them.
-    pub fn start(kind: Kind, services: &[Service], count: usize, weights: &[u32]) -> Balancer {
+    /// `weights` are the true weights of the providers, for balancers that use them.
+    pub fn start(kind: Kind, providers: &[Provider], count: usize, weights: &[u32]) -> Balancer {
         let mut balancer = Balancer {
             doors: Vec::new(),
             redirects: Vec::new(),
@@ -69,9 +69,9 @@ impl Balancer {
         for _ in 0..count {
             match kind {
                 Kind::Pegasus | Kind::Paper => balancer.queues.push(Queue::start(&[])),
-                Kind::RoundRobin => balancer.haproxy("roundrobin", services, None),
-                Kind::LeastConn => balancer.haproxy("leastconn", services, None),
-                Kind::Weighted => balancer.haproxy("leastconn", services, Some(weights)),
+                Kind::RoundRobin => balancer.haproxy("roundrobin", providers, None),
+                Kind::LeastConn => balancer.haproxy("leastconn", providers, None),
+                Kind::Weighted => balancer.haproxy("leastconn", providers, Some(weights)),
             }
         }
         let places: Vec<SocketAddr> = balancer.queues.iter().map(|queue| queue.address).collect();
@@ -90,15 +90,16 @@ impl Balancer {
             _ => {}
         }
         if kind.is_ours() {
-            balancer.monitors = services.iter().map(|service| monitor(service, &places)).collect();
+            balancer.monitors =
+                providers.iter().map(|provider| monitor(provider, &places)).collect();
             let addresses: Vec<SocketAddr> =
-                services.iter().map(|service| service.address).collect();
+                providers.iter().map(|provider| provider.address).collect();
             balancer.queues.iter().for_each(|queue| queue.has(&addresses));
         }
         balancer
     }
 
-    fn haproxy(&mut self, balance: &str, services: &[Service], weights: Option<&[u32]>) {
+    fn haproxy(&mut self, balance: &str, providers: &[Provider], weights: Option<&[u32]>) {
         let directory = Directory::new();
         let port = free_port();
         let mut text = format!(
@@ -108,8 +109,8 @@ impl Balancer {
              listen {SERVICE}\n bind 127.0.0.1:{port}\n balance {balance}\n",
             directory.file("stats"),
         );
-        for (number, service) in services.iter().enumerate() {
-            let _ = write!(text, " server s{number} {} check inter 2s fall 3", service.address);
+        for (number, provider) in providers.iter().enumerate() {
+            let _ = write!(text, " server s{number} {} check inter 2s fall 3", provider.address);
             if let Some(weights) = weights {
                 let _ = write!(text, " weight {}", weights[number]);
             }
@@ -127,8 +128,8 @@ impl Balancer {
     }
 
     /// The monitor of a silent host is silent too, and receives nothing.
-    pub fn silence_monitor(&self, service: usize, silent: bool) {
-        if let Some(monitor) = self.monitors.get(service) {
+    pub fn silence_monitor(&self, provider: usize, silent: bool) {
+        if let Some(monitor) = self.monitors.get(provider) {
             monitor.signal(if silent { libc::SIGSTOP } else { libc::SIGCONT });
         }
     }
@@ -141,7 +142,7 @@ impl Balancer {
         haproxies.chain(redirects).chain(queues).chain(&self.monitors).map(Process::used).sum()
     }
 
-    /// Connects to services that failed and were retried.
+    /// Connects to providers that failed and were retried.
     pub fn retries(&self) -> u64 {
         let redirects = self
             .redirects
@@ -154,12 +155,12 @@ impl Balancer {
     }
 }
 
-fn monitor(service: &Service, queues: &[SocketAddr]) -> Process {
+fn monitor(provider: &Provider, queues: &[SocketAddr]) -> Process {
     let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
     let settings = [
         format!("monitor_balancers={}", queues.join(" ")),
-        format!("monitor_load=file:{}", service.load.display()),
-        format!("service_{SERVICE}_provider={}", service.address),
+        format!("monitor_load=file:{}", provider.load.display()),
+        format!("service_{SERVICE}_provider={}", provider.address),
     ];
     let mut process = Process::start(
         "monitor",

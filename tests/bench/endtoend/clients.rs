@@ -29,26 +29,22 @@ pub struct Request {
 /// Poisson arrivals with exponential work.
 pub fn requests(seed: u64, rate: f64, doors: usize, lasting: Duration) -> Vec<Request> {
     let mut random = Random::new(seed);
-    let mut exponential = move |mean: f64| {
-        let unit = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
-        (Duration::from_secs_f64(-mean * (1.0 - unit).ln()), random.below(doors as u64) as usize)
-    };
     let mut requests = Vec::new();
     let mut due = Duration::ZERO;
     loop {
-        due += exponential(1.0 / rate).0;
+        due += Duration::from_secs_f64(random.exponential(1.0 / rate));
         if due >= lasting {
             return requests;
         }
-        let (work, door) = exponential(WORK.as_secs_f64());
-        requests.push(Request { due, work, door });
+        let work = Duration::from_secs_f64(random.exponential(WORK.as_secs_f64()));
+        requests.push(Request { due, work, door: random.below(doors as u64) as usize });
     }
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// By the service of this number.
+    /// By the provider of this number.
     Answered(usize),
     /// Closed or reset without a reply.
     Refused,
@@ -77,7 +73,11 @@ impl Client {
     fn go_on(&mut self) -> Option<End> {
         if !self.asked {
             // It is not connected yet.
-            match self.stream.write(format!("{}\n", self.request.work.as_micros()).as_bytes()) {
+            let head = format!(
+                "GET /work/{} HTTP/1.1\r\nHost: web.example\r\n\r\n",
+                self.request.work.as_micros()
+            );
+            match self.stream.write(head.as_bytes()) {
                 Ok(_) => self.asked = true,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
@@ -87,7 +87,7 @@ impl Client {
                 Err(_) => return Some(End::Refused),
             }
         }
-        let mut buffer = [0; 64];
+        let mut buffer = [0; 256];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => break,
@@ -96,9 +96,11 @@ impl Client {
                 Err(_) => break,
             }
         }
-        let number = std::str::from_utf8(&self.answer)
-            .ok()
-            .and_then(|answer| answer.trim_end().parse().ok());
+        let answer = String::from_utf8_lossy(&self.answer);
+        let number = answer
+            .starts_with("HTTP/1.1 200 ")
+            .then(|| answer.lines().last()?.parse().ok())
+            .flatten();
         Some(number.map_or(End::Refused, End::Answered))
     }
 }

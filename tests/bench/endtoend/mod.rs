@@ -1,12 +1,12 @@
-//! End to end: PEGASUS and HAProxy beside each other before services that sleep.
+//! End to end: PEGASUS and HAProxy beside each other before providers that sleep.
 //!
 //! ```text
 //! cargo test --release bench_endtoend -- --ignored --nocapture
 //! ```
-//! Owns the order of a run. Every balancer under test has services of its own
+//! Owns the order of a run. Every balancer under test has providers of its own
 //! and gets the same requests, with the same work, at the same moments; all of
 //! a scenario run at once, so that whatever else the machine does hits all. The
-//! services sleep instead of working, so a small machine is enough; it says how
+//! providers sleep instead of working, so a small machine is enough; it says how
 //! busy the machine was. Above one half, sleepers oversleep and the differences
 //! drown; `nice -n -15` before the command helps who may do so.
 //!
@@ -20,21 +20,19 @@
 
 mod balancers;
 mod clients;
-pub mod engine;
-pub mod load_file;
 mod paper;
 mod report;
 mod scenarios;
-mod service;
 
 use super::host::{chosen, own_time, parameter, processor_time};
+use super::provider::{Provider, Turn};
 use crate::support::socket::raise_descriptors;
-use crate::support::{installed, Directory};
+use crate::support::{free_port, installed, Directory};
 use balancers::{Balancer, Kind};
 use report::{Circumstances, Figures, Results};
 use scenarios::{Scenario, Trouble, SCENARIOS};
-use service::{Service, Turn};
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,11 +40,11 @@ const WARM_UP: Duration = Duration::from_secs(10);
 /// Machines above this are not idle enough for what sleeps.
 const BUSY_MOST: f64 = 0.5;
 
-/// A balancer with its services.
+/// A balancer with its providers.
 struct Subject {
     kind: Kind,
     balancer: Balancer,
-    services: Vec<Service>,
+    providers: Vec<Provider>,
 }
 
 /// How busy the machine was, and with this bench: shares of all its processors.
@@ -62,11 +60,15 @@ fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (
     let subjects: Vec<Subject> = kinds
         .iter()
         .map(|kind| {
-            let service = |(number, build)| Service::start(number, build, directory.path());
-            let services: Vec<Service> =
-                scenario.builds.into_iter().enumerate().map(service).collect();
-            let balancer = Balancer::start(*kind, &services, scenario.balancers, &scenario.weights);
-            Subject { kind: *kind, balancer, services }
+            let provider = |(number, build)| {
+                let address = (Ipv4Addr::LOCALHOST, free_port()).into();
+                Provider::start(number, address, build, directory.path(), false)
+            };
+            let providers: Vec<Provider> =
+                scenario.builds.into_iter().enumerate().map(provider).collect();
+            let balancer =
+                Balancer::start(*kind, &providers, scenario.balancers, &scenario.weights);
+            Subject { kind: *kind, balancer, providers }
         })
         .collect();
     let requests =
@@ -98,7 +100,7 @@ fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (
         let run = Circumstances {
             warm_up: WARM_UP,
             returned,
-            broken: subject.services.iter().map(Service::broken).sum(),
+            broken: subject.providers.iter().map(|provider| provider.seen().broken).sum(),
             retries: subject.balancer.retries(),
         };
         (subject.kind, Figures::of(&visits, &run))
@@ -106,19 +108,19 @@ fn run(scenario: &Scenario, kinds: &[Kind], round: u64, measured: Duration) -> (
     (results.collect(), effort)
 }
 
-/// Takes the first service of each away, and gives it back.
+/// Takes the first provider of each away, and gives it back.
 fn strike(trouble: Trouble, subjects: &[Subject], struck: Instant, returned: Instant) {
     thread::sleep(struck.saturating_duration_since(Instant::now()));
     let silent = trouble == Trouble::Silence;
-    for Subject { balancer, services, .. } in subjects {
-        services[0].turn(if silent { Turn::FallSilent } else { Turn::Die });
+    for Subject { balancer, providers, .. } in subjects {
+        providers[0].turn(if silent { Turn::FallSilent } else { Turn::Die });
         if silent {
             balancer.silence_monitor(0, true);
         }
     }
     thread::sleep(returned.saturating_duration_since(Instant::now()));
-    for Subject { balancer, services, .. } in subjects {
-        services[0].turn(Turn::Return);
+    for Subject { balancer, providers, .. } in subjects {
+        providers[0].turn(Turn::Return);
         if silent {
             balancer.silence_monitor(0, false);
         }

@@ -30,7 +30,7 @@ pub struct Figures {
 pub struct Circumstances {
     /// What was due before this does not count.
     pub warm_up: Duration,
-    /// When the troubled service returned.
+    /// When the troubled provider returned.
     pub returned: Duration,
     /// In progress at a death or a silence.
     pub broken: usize,

@@ -3,10 +3,10 @@
 //! Owns the table. Runs nothing.
 
 use super::balancers::Kind;
-use super::engine::Build;
+use crate::bench::provider::engine::Build;
 use std::time::Duration;
 
-/// What happens to the first service in the middle third of the measured time.
+/// What happens to the first provider in the middle third of the measured time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
     None,
@@ -31,7 +31,7 @@ pub enum Goal {
     Retries(f64),
     /// Requests slower than a second, or never answered, but those in progress at a silence.
     Slow(usize),
-    /// Share of the returned service in all answers, from six seconds after.
+    /// Share of the returned provider in all answers, from six seconds after.
     ShareBack(f64),
     /// Share of requests answered within a second: at least.
     Good(f64),
@@ -39,7 +39,7 @@ pub enum Goal {
     OtherGood(Kind, f64),
 }
 
-/// A scenario: services, load, an event, and goals.
+/// A scenario: providers, load, an event, and goals.
 pub struct Scenario {
     pub name: &'static str,
     pub what: &'static str,
@@ -56,7 +56,7 @@ pub struct Scenario {
 
 /// What counts as slow.
 pub const SLOW: Duration = Duration::from_secs(1);
-/// How soon after its return a service must have its share again.
+/// How soon after its return a provider must have its share again.
 pub const BACK_WITHIN: Duration = Duration::from_secs(6);
 
 use Goal::{Failed, Good, Mean, NoneRefused, OtherGood, Retries, ShareBack, Slow, P99};

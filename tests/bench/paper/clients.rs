@@ -27,10 +27,7 @@ pub struct Request {
 /// Poisson arrivals of `rate` a second, with exponential work.
 pub fn requests(seed: u64, rate: f64, work: Duration, lasting: Duration) -> Vec<Request> {
     let mut random = Random::new(seed);
-    let mut exponential = move |mean: f64| {
-        let unit = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
-        Duration::from_secs_f64(-mean * (1.0 - unit).ln())
-    };
+    let mut exponential = move |mean| Duration::from_secs_f64(random.exponential(mean));
     let mut requests = Vec::new();
     let mut due = Duration::ZERO;
     loop {

@@ -5,8 +5,8 @@
 //! of requests. All look after the health of providers as well as they can.
 
 use super::clients::Door;
-use super::provider::{Provider, BEATS};
 use crate::bench::follow::{self, exporter};
+use crate::bench::provider::{Provider, BEATS};
 use crate::bench::relay::account;
 use crate::support::control_connection::ControlConnection;
 use crate::support::inetd::Inetd;

@@ -1,19 +1,24 @@
-//! A provider: HTTP in front of a host of [`Engine`], which sleeps instead of working.
+//! A provider: HTTP before an [`Engine`], which sleeps instead of working.
 //!
 //! Owns its connections, its misfortunes, when requests came, and what it tells of its
 //! load: a file for `monitor_load=file:`, and heartbeats as Apache's mod_heartbeat sends
 //! them. Knows no balancer. `GET /work/MICROSECONDS` is answered when that much work is
 //! done, with the provider's number; `GET /health` at once.
+#![cfg(target_os = "linux")]
 
-use crate::bench::endtoend::engine::{Build, Engine};
-use crate::bench::endtoend::load_file::{LoadFile, PUBLISH};
-use crate::bench::exact::wait;
+pub mod engine;
+mod load_file;
+
+use super::exact::wait;
 use crate::support::socket::reset;
+use engine::{Build, Engine};
+use load_file::{LoadFile, PUBLISH};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
@@ -26,6 +31,8 @@ const BEAT_EVERY: u32 = 5;
 const WORKERS: f64 = 20.0;
 /// The longest head of a request.
 const HEAD: usize = 4096;
+/// Connections that the system accepts in advance.
+const BACKLOG: i32 = 4096;
 
 pub const BEATS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 7, 1), 27_999);
 
@@ -40,7 +47,9 @@ pub enum Turn {
     Hogs(usize),
     /// The port closes, connections are reset.
     Die,
-    /// It listens again.
+    /// It receives and sends nothing: connects time out.
+    FallSilent,
+    /// It listens again, and reads what came meanwhile.
     Return,
     /// It answers 503 to everything at once.
     Sicken,
@@ -52,7 +61,7 @@ pub enum Turn {
 pub struct Seen {
     /// When requests for work came.
     pub came: Vec<Instant>,
-    /// Requests that were in it when it died: they cannot be saved.
+    /// Requests that were in it when it died or fell silent: they cannot be saved.
     pub broken: usize,
     /// Most requests in it at once.
     pub most: usize,
@@ -80,7 +89,7 @@ impl Provider {
     ) -> Provider {
         let poll = Poll::new().unwrap();
         let waker = Waker::new(poll.registry(), WAKER).unwrap();
-        let load = directory.join(format!("load-{}", address.ip()));
+        let load = directory.join(format!("load-{}-{}", address.ip(), address.port()));
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let (turns, receiver) = channel();
         let mut host = Host {
@@ -94,6 +103,7 @@ impl Provider {
             build,
             epoch: Instant::now(),
             sick: false,
+            silent: None,
             seen: seen.clone(),
             load: LoadFile::new(load.clone(), &build),
             beats: beats.then(|| UdpSocket::bind((address.ip(), 0)).unwrap()),
@@ -133,6 +143,13 @@ struct Client {
     working: bool,
 }
 
+/// What is held back while nothing can be sent.
+struct Silence {
+    answers: Vec<usize>,
+    /// They fill the backlog, so that the system drops all other connects.
+    _fillers: Vec<std::net::TcpStream>,
+}
+
 /// What a request wants.
 enum Wish {
     Work(f64),
@@ -164,6 +181,7 @@ struct Host {
     build: Build,
     epoch: Instant,
     sick: bool,
+    silent: Option<Silence>,
     seen: Arc<Mutex<Seen>>,
     load: LoadFile,
     beats: Option<UdpSocket>,
@@ -184,11 +202,13 @@ impl Host {
                 Err(TryRecvError::Disconnected) => return,
             }
             let ready: Vec<Token> = events.iter().map(|event| event.token()).collect();
-            for token in ready {
-                match token {
-                    LISTENER => self.accept(),
-                    WAKER => {}
-                    Token(client) => self.read(client),
+            if self.silent.is_none() {
+                for token in ready {
+                    match token {
+                        LISTENER => self.accept(),
+                        WAKER => {}
+                        Token(client) => self.read(client),
+                    }
                 }
             }
             if Instant::now() >= publish {
@@ -202,6 +222,7 @@ impl Host {
         let listener = std::net::TcpListener::bind(self.address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = self.listener.insert(TcpListener::from_std(listener));
+        set_backlog(listener, BACKLOG);
         self.poll.registry().register(listener, LISTENER, Interest::READABLE).unwrap();
     }
 
@@ -250,7 +271,10 @@ impl Host {
 
     fn advance(&mut self) {
         for client in self.engine.advance(self.epoch.elapsed().as_secs_f64()) {
-            self.answer(client, "200 OK");
+            match &mut self.silent {
+                Some(silence) => silence.answers.push(client),
+                None => self.answer(client, "200 OK"),
+            }
         }
     }
 
@@ -267,17 +291,42 @@ impl Host {
         }
     }
 
+    fn count_broken(&self) {
+        let working = self.clients.values().filter(|client| client.working).count();
+        self.seen.lock().unwrap().broken += working;
+    }
+
+    fn fall_silent(&mut self) {
+        self.count_broken();
+        set_backlog(self.listener.as_ref().unwrap(), 0);
+        let filler = |_| std::net::TcpStream::connect(self.address).ok();
+        self.silent =
+            Some(Silence { answers: Vec::new(), _fillers: (0..2).filter_map(filler).collect() });
+    }
+
+    fn speak_again(&mut self, silence: Silence) {
+        silence.answers.into_iter().for_each(|client| self.answer(client, "200 OK"));
+        set_backlog(self.listener.as_ref().unwrap(), BACKLOG);
+        // What was ready meanwhile is not reported again.
+        self.accept();
+        let clients: Vec<usize> = self.clients.keys().copied().collect();
+        clients.into_iter().for_each(|client| self.read(client));
+    }
+
     fn take(&mut self, turn: Turn) {
         match turn {
             Turn::Hogs(hogs) => self.engine.set_hogs(hogs),
             Turn::Die => {
                 self.listener = None;
                 self.engine.clear();
-                let broken = self.clients.values().filter(|client| client.working).count();
-                self.seen.lock().unwrap().broken += broken;
+                self.count_broken();
                 self.clients.drain().for_each(|(_, client)| reset(client.stream.into()));
             }
-            Turn::Return => self.listen(),
+            Turn::FallSilent => self.fall_silent(),
+            Turn::Return => match self.silent.take() {
+                Some(silence) => self.speak_again(silence),
+                None => self.listen(),
+            },
             Turn::Sicken => self.sick = true,
             Turn::Recover => self.sick = false,
         }
@@ -298,4 +347,11 @@ impl Host {
             }
         }
     }
+}
+
+/// How many connections the system may accept in advance.
+fn set_backlog(listener: &TcpListener, backlog: i32) {
+    // SAFETY: the descriptor is open and listens; to listen again changes the backlog.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), backlog) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
