@@ -174,20 +174,10 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     if let Some(extra) = matches.free.first() {
         return usage_error(&format!("{name}: unexpected argument `{extra}`"), client);
     }
-    // getopts panics if it is asked for an option that the command does not have.
-    let service = if name == "redirect" { matches.opt_str("service") } else { None };
-    let service = match service.map(|name| ServiceName::typed(&name)).transpose() {
+    let service = match service_of(name, &matches, &start_context) {
         Ok(service) => service,
-        Err(why) => return usage_error(&format!("{name}: -s: {why}"), client),
+        Err(why) => return usage_error(&format!("{name}: {why}"), client),
     };
-    if service.is_some()
-        && matches!(start_context.inherited, Inherited::Nothing)
-        && !matches.opt_present("test")
-    {
-        let why = "redirect: -s names the service of a socket from a superserver, and there is \
-                   none: without it, redirect serves every service_NAME_listen";
-        return usage_error(why, client);
-    }
     let once = name == "monitor" && matches.opt_present("once");
     let starts_itself =
         matches!(start_context.inherited, Inherited::Nothing | Inherited::Handed(_));
@@ -216,18 +206,7 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
         // A sandbox that forbids to ask does not allow much either.
         debug!(target: "privileges", "privileges that are not needed were kept: {error}");
     }
-    match sandboxed {
-        Ok(true) => {
-            info!(target: "privileges", "sandbox: only files that the configuration names can be \
-                reached")
-        }
-        Ok(false) if settings.sandbox && starts_itself => {
-            warn!(target: "privileges", "no sandbox: a command is configured, or this system has \
-                none");
-        }
-        Ok(false) => {}
-        Err(error) => warn!(target: "privileges", "no sandbox: {error}"),
-    }
+    log_sandbox(sandboxed, settings.sandbox && starts_itself);
     if starts_itself {
         warn_about_limit(name, &settings);
         if !once {
@@ -247,6 +226,24 @@ fn daemon(&(name, run): &Role, rest: &[String], start_context: StartContext) -> 
     run(Daemon { settings, source, service, inherited: start_context.inherited, once })
 }
 
+/// The service of `-s`, which a superserver's socket is for.
+fn service_of(
+    name: &str,
+    matches: &Matches,
+    start_context: &StartContext,
+) -> Result<Option<ServiceName>, String> {
+    // getopts panics if it is asked for an option that the command does not have.
+    let typed = if name == "redirect" { matches.opt_str("service") } else { None };
+    let Some(typed) = typed else { return Ok(None) };
+    let service = ServiceName::typed(&typed).map_err(|why| format!("-s: {why}"))?;
+    if matches!(start_context.inherited, Inherited::Nothing) && !matches.opt_present("test") {
+        return Err("-s names the service of a socket from a superserver, and there is none: \
+                    without it, redirect serves every service_NAME_listen"
+            .to_string());
+    }
+    Ok(Some(service))
+}
+
 /// Gives up the files that a daemon does not need; returns whether it did. A command that
 /// is configured needs who knows what.
 fn enter_sandbox(name: &str, settings: &Settings) -> io::Result<bool> {
@@ -262,6 +259,22 @@ fn enter_sandbox(name: &str, settings: &Settings) -> io::Result<bool> {
         places.run = folders.filter_map(|file| Some(file.parent()?.to_path_buf())).collect();
     }
     sandbox::enter(places)
+}
+
+/// Logs whether there is a sandbox; `wanted`: it is to be there.
+fn log_sandbox(entered: io::Result<bool>, wanted: bool) {
+    match entered {
+        Ok(true) => {
+            info!(target: "privileges", "sandbox: only files that the configuration names can be \
+                reached")
+        }
+        Ok(false) if wanted => {
+            warn!(target: "privileges", "no sandbox: a command is configured, or this system has \
+                none");
+        }
+        Ok(false) => {}
+        Err(error) => warn!(target: "privileges", "no sandbox: {error}"),
+    }
 }
 
 /// `-t` without a command: whether the configuration is good for all commands.

@@ -204,63 +204,65 @@ impl ConfigReader {
                 Err(errors) => self.errors.extend(errors.into_iter().map(ConfigError)),
             }
         }
-        for service in &self.settings.services {
-            let key = service.name.in_key();
-            let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
-            // The default check may be impossible; one that was asked for may not.
-            let asked = matches!(service.check, Check::Tcp(None) | Check::Http(None, _))
-                && !at("check").is_empty();
-            if asked && service.provider.is_some() && service.effective_check().is_none() {
-                let why = format!(
-                    "its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
-                );
-                self.errors.push(ConfigError(format!("{}: {why}", at("check"))));
-            }
-            if self
-                .settings
-                .services
-                .iter()
-                .any(|other| other.name != service.name && listens_overlap(other, service))
-            {
-                self.errors.push(ConfigError(format!(
-                    "service_{key}_listen: another service listens there too"
-                )));
-            }
-            let twice = |name| {
-                let others = self.settings.services.iter().filter(|s| s.name != service.name);
-                others.clone().any(|other| other.dns.contains(name))
-            };
-            if let Some(name) = service.dns.iter().find(|name| twice(name)) {
-                let why = format!("another service has the name {name} too");
-                self.errors.push(ConfigError(format!("{}: {why}", at("dns"))));
-            }
-            let transports = service.listen.iter().map(|listen| listen.transport);
-            if service.proxy_protocol == Some(Version::V1)
-                && transports.clone().any(|spoken| spoken == Transport::Udp)
-            {
-                let why = "v1 works for TCP only (use v2, or another service for /udp)";
-                self.errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
-            }
-            if service.proxy_unique_id && service.proxy_protocol != Some(Version::V2) {
-                let why = format!("only v2 carries it: set service_{key}_proxy_protocol=v2");
-                self.errors.push(ConfigError(format!("{}: {why}", at("proxy_unique_id"))));
-            }
-            let only_udp = !service.listen.is_empty()
-                && transports.clone().all(|spoken| spoken == Transport::Udp);
-            let of_tcp = [
-                ("accept_proxy", !service.accept_proxy.is_empty()),
-                ("http", service.http_redirect),
-            ];
-            for (ending, _) in of_tcp.into_iter().filter(|(_, is_set)| only_udp && *is_set) {
-                let why = "this works for TCP only, and the service listens on UDP";
-                self.errors.push(ConfigError(format!("{}: {why}", at(ending))));
-            }
-        }
+        let found: Vec<ConfigError> = self
+            .settings
+            .services
+            .iter()
+            .flat_map(|service| self.contradictions(service))
+            .collect();
+        self.errors.extend(found);
         if self.errors.is_empty() {
             Ok(self.settings)
         } else {
             Err(self.errors)
         }
+    }
+
+    /// What the keys of a service, or those of others with them, cannot mean together.
+    fn contradictions(&self, service: &ServiceSettings) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        let key = service.name.in_key();
+        let at = |ending| origin(&self.origins, &format!("service_{key}_{ending}"));
+        // The default check may be impossible; one that was asked for may not.
+        let asked = matches!(service.check, Check::Tcp(None) | Check::Http(None, _))
+            && !at("check").is_empty();
+        if asked && service.provider.is_some() && service.effective_check().is_none() {
+            let why = format!(
+                "its provider has no port (tcp:PORT, off, or service_{key}_provider=:PORT)"
+            );
+            errors.push(ConfigError(format!("{}: {why}", at("check"))));
+        }
+        let others = self.settings.services.iter().filter(|other| other.name != service.name);
+        if others.clone().any(|other| listens_overlap(other, service)) {
+            errors.push(ConfigError(format!(
+                "service_{key}_listen: another service listens there too"
+            )));
+        }
+        let has_other = |name: &&_| others.clone().any(|other| other.dns.contains(name));
+        if let Some(name) = service.dns.iter().find(has_other) {
+            let why = format!("another service has the name {name} too");
+            errors.push(ConfigError(format!("{}: {why}", at("dns"))));
+        }
+        let transports = service.listen.iter().map(|listen| listen.transport);
+        if service.proxy_protocol == Some(Version::V1)
+            && transports.clone().any(|spoken| spoken == Transport::Udp)
+        {
+            let why = "v1 works for TCP only (use v2, or another service for /udp)";
+            errors.push(ConfigError(format!("{}: {why}", at("proxy_protocol"))));
+        }
+        if service.proxy_unique_id && service.proxy_protocol != Some(Version::V2) {
+            let why = format!("only v2 carries it: set service_{key}_proxy_protocol=v2");
+            errors.push(ConfigError(format!("{}: {why}", at("proxy_unique_id"))));
+        }
+        let only_udp =
+            !service.listen.is_empty() && transports.clone().all(|spoken| spoken == Transport::Udp);
+        let of_tcp =
+            [("accept_proxy", !service.accept_proxy.is_empty()), ("http", service.http_redirect)];
+        for (ending, _) in of_tcp.into_iter().filter(|(_, is_set)| only_udp && *is_set) {
+            let why = "this works for TCP only, and the service listens on UDP";
+            errors.push(ConfigError(format!("{}: {why}", at(ending))));
+        }
+        errors
     }
 }
 

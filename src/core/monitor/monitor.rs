@@ -320,7 +320,7 @@ impl StateMachine for Monitor {
                 }
             }
             Input::QueueReply { balancer, service, reply } => {
-                self.told(balancer, service, reply, now)
+                self.on_reply(balancer, service, reply, now)
             }
             Input::Sampled(sample) => {
                 self.sampled(sample, now);
@@ -754,76 +754,77 @@ impl Monitor {
         Some((self.slots(service, &sample), active))
     }
 
-    fn told(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
-        let (draining, interval) = (self.draining.is_some(), self.options.interval);
-        let seen = self.seen.get(balancer).copied().flatten();
-        let Some(offer) = self.offers.get_mut(service) else { return };
-        let name = offer.options.service;
-        let Some(state) = offer.balancers.get_mut(balancer) else { return };
+    fn on_reply(&mut self, balancer: usize, service: usize, reply: Reply, now: Moment) {
         match reply {
-            Reply::Feedback(standing) => {
-                state.on_queue_reply(&standing, now);
-                state.refused = false;
-                let joined = !std::mem::replace(&mut state.known, true);
-                let offer_again = state.engine.answered(standing.share, state.sent, joined);
-                if standing.contested && !std::mem::replace(&mut state.contested, true) {
-                    self.outputs
-                        .push_back(Output::Log(MonitorLog::Contested { balancer, service: name }));
-                }
-                state.contested = standing.contested;
-                let now_active = standing
-                    .progress
-                    .map_or(standing.active.ceil() as u32, |progress| progress.now);
-                if draining {
-                    state.active = f64::from(now_active);
-                    self.drain_answered(now);
-                    return;
-                }
-                let demand = state.demand;
-                if let Some(strict) = &mut offer.strict {
-                    let queued = standing.progress.map_or(0, |progress| progress.queued);
-                    let waiting = standing.waiting.saturating_add(queued);
-                    strict.answered(balancer, now_active, waiting, demand);
-                    if strict.is_tight() {
-                        let waits = strict.has_waiting();
-                        let rounds = if waits { STRICT_ROUNDS_WAITING } else { STRICT_ROUNDS };
-                        let round = interval.part(rounds).max(STRICT_ROUND_MIN);
-                        self.next_round = self.next_round.min(now + round);
-                    }
-                }
-                self.answered(now);
-                if offer_again && !self.offers_due {
-                    self.send_offers(Some(balancer), now);
-                }
-            }
-            Reply::Status(status) if draining => {
+            Reply::Feedback(feedback) => self.on_feedback(balancer, service, &feedback, now),
+            Reply::Status(status) if self.draining.is_some() => {
+                let seen = self.seen.get(balancer).copied().flatten();
+                let Some(offer) = self.offers.get_mut(service) else { return };
+                let Some(state) = offer.balancers.get_mut(balancer) else { return };
                 state.active = in_progress(&status, &offer.options, seen);
                 self.drain_answered(now);
             }
-            Reply::Error { .. } => {
-                if let Some(strict) = &mut offer.strict {
-                    strict.refused(balancer);
-                }
-                if let Some(drain) = &mut self.draining {
-                    let denied = matches!(
-                        &reply, Reply::Error { error, .. } if error.code == ErrorCode::Denied
-                    );
-                    if denied && !std::mem::replace(&mut drain.denied[balancer], true) {
-                        drain.next_question = now;
-                        return;
-                    }
-                    // It takes no tickets, so it sent no request here.
-                    (drain.asked, state.active) = (true, 0.0);
-                }
-                if !std::mem::replace(&mut state.refused, true) {
-                    self.outputs.push_back(Output::Log(MonitorLog::Refused {
-                        balancer,
-                        service: name,
-                        answer: reply.to_string(),
-                    }));
-                }
-            }
+            Reply::Error { .. } => self.on_error(balancer, service, &reply, now),
             _ => {}
+        }
+    }
+
+    fn on_feedback(&mut self, balancer: usize, service: usize, feedback: &Feedback, now: Moment) {
+        let Some(offer) = self.offers.get_mut(service) else { return };
+        let Some(state) = offer.balancers.get_mut(balancer) else { return };
+        state.on_queue_reply(feedback, now);
+        state.refused = false;
+        let joined = !std::mem::replace(&mut state.known, true);
+        let offer_again = state.engine.answered(feedback.share, state.sent, joined);
+        let was_contested = std::mem::replace(&mut state.contested, feedback.contested);
+        if feedback.contested && !was_contested {
+            let service = offer.options.service;
+            self.outputs.push_back(Output::Log(MonitorLog::Contested { balancer, service }));
+        }
+        let now_active =
+            feedback.progress.map_or(feedback.active.ceil() as u32, |progress| progress.now);
+        if self.draining.is_some() {
+            state.active = f64::from(now_active);
+            self.drain_answered(now);
+            return;
+        }
+        let demand = state.demand;
+        if let Some(strict) = &mut offer.strict {
+            let queued = feedback.progress.map_or(0, |progress| progress.queued);
+            let waiting = feedback.waiting.saturating_add(queued);
+            strict.answered(balancer, now_active, waiting, demand);
+            if strict.is_tight() {
+                let waits = strict.has_waiting();
+                let rounds = if waits { STRICT_ROUNDS_WAITING } else { STRICT_ROUNDS };
+                let round = self.options.interval.part(rounds).max(STRICT_ROUND_MIN);
+                self.next_round = self.next_round.min(now + round);
+            }
+        }
+        self.answered(now);
+        if offer_again && !self.offers_due {
+            self.send_offers(Some(balancer), now);
+        }
+    }
+
+    fn on_error(&mut self, balancer: usize, service: usize, reply: &Reply, now: Moment) {
+        let Some(offer) = self.offers.get_mut(service) else { return };
+        let Some(state) = offer.balancers.get_mut(balancer) else { return };
+        if let Some(strict) = &mut offer.strict {
+            strict.refused(balancer);
+        }
+        if let Some(drain) = &mut self.draining {
+            let denied =
+                matches!(reply, Reply::Error { error, .. } if error.code == ErrorCode::Denied);
+            if denied && !std::mem::replace(&mut drain.denied[balancer], true) {
+                drain.next_question = now;
+                return;
+            }
+            // It takes no tickets, so it sent no request here.
+            (drain.asked, state.active) = (true, 0.0);
+        }
+        if !std::mem::replace(&mut state.refused, true) {
+            let (service, answer) = (offer.options.service, reply.to_string());
+            self.outputs.push_back(Output::Log(MonitorLog::Refused { balancer, service, answer }));
         }
     }
 

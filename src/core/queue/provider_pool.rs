@@ -25,9 +25,6 @@ use crate::scheduler::interface::{Availability, Candidates, Placement, ProviderS
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// How the times of a provider that gets few requests are forgotten: half of
-/// what it is slower than the others after so long.
-const HELD_MEMORY: Span = Span::from_secs(5);
 /// So long after a provider came, others may be about to come, and requests that
 /// can wait are not all led to the first.
 const SETTLING: Span = Span::from_secs(1);
@@ -243,28 +240,10 @@ impl ProviderPool {
             };
         }
         let passed = now.since(member.offered_at);
-        let feedback = Feedback {
-            active: match passed.as_secs_f64() {
-                0.0 => f64::from(member.stats.active),
-                seconds => member.active_seconds / seconds,
-            },
-            granted: member.granted_counted + member.granted_uncounted,
-            waiting: waited - member.waited_before,
-            mode: member.mode,
-            progress: Some(member.progress()),
-            contested: false,
-            share: None,
-            tickets_max: None,
-            lease_max: None,
-        };
-        if member.stats.service_time > typical
-            && member.stats.samples > 0
-            && member.granted_counted < SAMPLES_KNOWN
-        {
+        let feedback = member.feedback(passed, waited);
+        if member.granted_counted < SAMPLES_KNOWN {
             // It gets few requests because it was slow once, and so would stay slow.
-            let kept = 0.5f64.powf(passed.as_secs_f64() / HELD_MEMORY.as_secs_f64());
-            let (held, typical) = (member.stats.service_time.as_secs_f64(), typical.as_secs_f64());
-            member.stats.service_time = Span::from_secs_f64(typical + kept * (held - typical));
+            member.forget_slowness(typical, passed);
         }
         (member.offered_at, member.active_seconds, member.waited_before) = (now, 0.0, waited);
         (member.granted_counted, member.granted_uncounted) = (0, 0);

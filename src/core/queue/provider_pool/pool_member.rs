@@ -9,13 +9,16 @@ use crate::base::cidr::host_network;
 use crate::base::provider::Provider;
 use crate::base::slab::Key;
 use crate::base::time::{Moment, Span};
-use crate::protocol::reply::{Mode, Progress};
+use crate::protocol::reply::{Feedback, Mode, Progress};
 use crate::scheduler::interface::{Availability, ProviderStats};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// Requests at once after which a provider on probation is free.
 pub const PROBATION_MAX: u32 = 64;
+/// How the times of a provider that gets few requests are forgotten: half of
+/// what it is slower than the others after so long.
+const SLOWNESS_HALVED: Span = Span::from_secs(5);
 /// How long the failures of a provider that left are remembered.
 const MEMORY: Span = Span::from_secs(60);
 /// How long a new provider is let in at the pace of its tickets: twice as many
@@ -141,6 +144,34 @@ impl PoolMember {
             ended_seconds: 0.0,
             ended_logarithms: 0.0,
             mode: Mode::default(),
+        }
+    }
+
+    /// What its monitor hears of the time `passed` since its last offer. `waited` is the count of
+    /// requests that had to wait for any provider.
+    pub(super) fn feedback(&mut self, passed: Span, waited: u64) -> Feedback {
+        Feedback {
+            active: match passed.as_secs_f64() {
+                0.0 => f64::from(self.stats.active),
+                seconds => self.active_seconds / seconds,
+            },
+            granted: self.granted_counted + self.granted_uncounted,
+            waiting: waited - self.waited_before,
+            mode: self.mode,
+            progress: Some(self.progress()),
+            contested: false,
+            share: None,
+            tickets_max: None,
+            lease_max: None,
+        }
+    }
+
+    /// A time above the typical one comes closer to it, by half in [`SLOWNESS_HALVED`].
+    pub(super) fn forget_slowness(&mut self, typical: Span, passed: Span) {
+        let above = self.stats.service_time.as_secs_f64() - typical.as_secs_f64();
+        if above > 0.0 && self.stats.samples > 0 {
+            let kept = 0.5f64.powf(passed.as_secs_f64() / SLOWNESS_HALVED.as_secs_f64());
+            self.stats.service_time = Span::from_secs_f64(typical.as_secs_f64() + kept * above);
         }
     }
 

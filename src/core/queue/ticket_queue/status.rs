@@ -78,51 +78,12 @@ impl TicketQueue {
         let mut lines = String::new();
         let (mut tickets, mut free, mut active) = (0u64, 0u64, 0u64);
         for member in &providers {
-            let stats = &member.stats;
-            let offers = now < member.lease_end;
-            // What runs beyond the tickets offered, on capacity alone, counts as offered too.
-            let free_now = if offers { stats.free() } else { 0 };
-            let offered = u64::from(free_now) + u64::from(stats.active) + u64::from(stats.spent);
-            let held = if now < member.hold_end { member.hold_end.since(now) } else { Span::ZERO };
-            let mut line = String::from("provider");
-            key_value::push(&mut line, "service", state.name);
-            key_value::push(&mut line, "address", stats.provider);
-            for (key, value) in [
-                ("tickets", u64::from(if offers { stats.tickets } else { 0 })),
-                ("capacity", u64::from(if offers { stats.capacity } else { 0 })),
-                ("offered", offered),
-                ("free", u64::from(free_now)),
-                ("active", u64::from(stats.active)),
-                ("spent", u64::from(stats.spent)),
-                ("granted", member.granted),
-                ("failures", member.failures),
-            ] {
-                key_value::push(&mut line, key, value);
+            self.describe_provider(state.name, member, now, &mut lines);
+            if now < member.lease_end {
+                tickets += u64::from(member.stats.tickets);
+                free += u64::from(member.stats.free());
             }
-            key_value::push(&mut line, "lease", member.lease_end.since(now));
-            key_value::push(&mut line, "held", held);
-            if let Some(name) = self.registered_by(state.name, stats.provider) {
-                key_value::push(&mut line, "key", name);
-            }
-            key_value::push(&mut line, "state", state_word(member, now));
-            let known = if stats.samples >= SAMPLES_MIN { stats.service_time } else { Span::ZERO };
-            key_value::push(&mut line, "time", known);
-            if now < member.drain_end && member.drain_end != Moment::NEVER {
-                key_value::push(&mut line, "drained", member.drain_end.since(now));
-            }
-            let weight = if offers { f64::from(stats.weight) / 1000.0 } else { 0.0 };
-            key_value::push(&mut line, "weight", Thousandths(weight));
-            if member.probation() != u32::MAX {
-                key_value::push(&mut line, "probation", member.probation());
-            }
-            if member.avoiding(now) > 0 {
-                key_value::push(&mut line, "avoided_by", member.avoiding(now));
-            }
-            lines.push_str(&line);
-            lines.push('\n');
-            tickets += u64::from(if offers { stats.tickets } else { 0 });
-            free += u64::from(free_now);
-            active += u64::from(stats.active);
+            active += u64::from(member.stats.active);
         }
         let mut line = String::from("service");
         key_value::push(&mut line, "name", state.name);
@@ -141,6 +102,59 @@ impl TicketQueue {
         text.push_str(&line);
         text.push('\n');
         text.push_str(&lines);
+    }
+
+    fn describe_provider(
+        &self,
+        service: ServiceName,
+        member: &PoolMember,
+        now: Moment,
+        text: &mut String,
+    ) {
+        let stats = &member.stats;
+        // Without a lease it offers nothing.
+        let (tickets, capacity, free, weight) = if now < member.lease_end {
+            (stats.tickets, stats.capacity, stats.free(), f64::from(stats.weight) / 1000.0)
+        } else {
+            (0, 0, 0, 0.0)
+        };
+        // What runs beyond the tickets offered, on capacity alone, counts as offered too.
+        let offered = u64::from(free) + u64::from(stats.active) + u64::from(stats.spent);
+        let held = if now < member.hold_end { member.hold_end.since(now) } else { Span::ZERO };
+        text.push_str("provider");
+        key_value::push(text, "service", service);
+        key_value::push(text, "address", stats.provider);
+        for (key, value) in [
+            ("tickets", u64::from(tickets)),
+            ("capacity", u64::from(capacity)),
+            ("offered", offered),
+            ("free", u64::from(free)),
+            ("active", u64::from(stats.active)),
+            ("spent", u64::from(stats.spent)),
+            ("granted", member.granted),
+            ("failures", member.failures),
+        ] {
+            key_value::push(text, key, value);
+        }
+        key_value::push(text, "lease", member.lease_end.since(now));
+        key_value::push(text, "held", held);
+        if let Some(name) = self.registered_by(service, stats.provider) {
+            key_value::push(text, "key", name);
+        }
+        key_value::push(text, "state", state_word(member, now));
+        let known = if stats.samples >= SAMPLES_MIN { stats.service_time } else { Span::ZERO };
+        key_value::push(text, "time", known);
+        if now < member.drain_end && member.drain_end != Moment::NEVER {
+            key_value::push(text, "drained", member.drain_end.since(now));
+        }
+        key_value::push(text, "weight", Thousandths(weight));
+        if member.probation() != u32::MAX {
+            key_value::push(text, "probation", member.probation());
+        }
+        if member.avoiding(now) > 0 {
+            key_value::push(text, "avoided_by", member.avoiding(now));
+        }
+        text.push('\n');
     }
 }
 
