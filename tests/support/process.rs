@@ -203,11 +203,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let status = self.child.try_wait().ok().flatten();
         self.kill();
         if thread::panicking() {
+            let state = status.map_or("it ran".into(), |status| format!("it had ended: {status}"));
             let log = self.log();
             let tail = &log[log.len().saturating_sub(40)..];
-            eprintln!("--- the last of {} lines of {}:\n{}", log.len(), self.name, tail.join("\n"));
+            eprintln!("--- {}: {state}; the last of its {} lines:", self.name, log.len());
+            eprintln!("{}", tail.join("\n"));
         }
     }
 }
