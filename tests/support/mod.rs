@@ -27,7 +27,6 @@ use random::Random;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -122,7 +121,7 @@ pub fn free_ports(count: u16) -> Range<u16> {
         let free = |port| {
             !given.0.contains(&port)
                 && given.2.as_ref().is_none_or(|file| reserve(file, port))
-                && TcpListener::bind(("0.0.0.0", port)).is_ok()
+                && socket::is_free(port)
         };
         if ports.clone().all(free) {
             given.0.extend(ports.clone());

@@ -111,6 +111,17 @@ pub fn connect_from(source: Ipv4Addr, to: SocketAddrV4) -> TcpStream {
     finish_connect(stream, to)
 }
 
+/// Whether a listener can have this port at every address of this host. It does not listen to
+/// find that out: a child of another thread has a copy of each descriptor until it executes its
+/// program, and clients would come to that copy.
+pub fn is_free(port: u16) -> bool {
+    let socket = unconnected();
+    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1_i32);
+    let (place, length) = address(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+    // SAFETY: the address is of the size that is told.
+    unsafe { libc::bind(socket.as_raw_fd(), (&raw const place).cast(), length) == 0 }
+}
+
 /// A socket of which nothing is asked yet.
 #[track_caller]
 fn unconnected() -> TcpStream {
