@@ -56,7 +56,8 @@ impl Balancer {
     }
 
     fn announce(&mut self, directory: &Directory) {
-        let script = directory.write("announce.sh", &sample("announce.sh"));
+        // A file of its own: a shell reads its script while it runs.
+        let script = directory.write(&format!("{}.sh", self.own), &sample("announce.sh"));
         let place = control(directory, self.own);
         let birdc = format!("{} -s {place}", installed("birdc").unwrap().display());
         let words = [&script, "http://127.0.0.1:7348/health", &birdc];
