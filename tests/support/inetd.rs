@@ -105,26 +105,21 @@ pub fn entry(port: u16, datagrams: bool) -> Option<Vec<String>> {
     table.lines().map(words).find(|words| words.len() > 9 && words[1] == place && words[3] == state)
 }
 
-/// Returns a process' descriptor of the socket that is bound to this port, if it has one.
-#[track_caller]
-pub fn descriptor(process: u32, port: u16, datagrams: bool) -> Option<String> {
-    // A table that changes while it is read may lack a line.
-    let inode = &until_some("it listens", || entry(port, datagrams))[9];
-    let place = format!("/proc/{process}/fd");
-    let socket = format!("socket:[{inode}]");
-    let ours = |number: &String| {
-        let target = std::fs::read_link(format!("{place}/{number}"));
-        target.is_ok_and(|target| target.to_string_lossy() == socket)
-    };
-    let descriptors = std::fs::read_dir(&place).unwrap().flatten();
-    descriptors.map(|entry| entry.file_name().to_string_lossy().into_owned()).find(ours)
-}
-
 /// Returns the flags of the socket that is bound to this port, as a process has it.
 #[track_caller]
 pub fn socket_flags(process: u32, port: u16, datagrams: bool) -> i32 {
-    let number = descriptor(process, port, datagrams).expect("a descriptor of the listener");
-    let text = std::fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")).unwrap();
+    // A table that changes while it is read may lack a line.
+    let inode = &until_some("it listens", || entry(port, datagrams))[9];
+    let place = format!("/proc/{process}");
+    let socket = format!("socket:[{inode}]");
+    let ours = |number: &String| {
+        let target = std::fs::read_link(format!("{place}/fd/{number}"));
+        target.is_ok_and(|target| target.to_string_lossy() == socket)
+    };
+    let descriptors = std::fs::read_dir(format!("{place}/fd")).unwrap().flatten();
+    let mut numbers = descriptors.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let number = numbers.find(ours).expect("a descriptor of the listener");
+    let text = std::fs::read_to_string(format!("{place}/fdinfo/{number}")).unwrap();
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
     i32::from_str_radix(flags.trim(), 8).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Inherited sockets: one process for many clients of inetd, sockets that systemd passes,
 //! and tcpserver.
 
-use crate::support::inetd::{descriptor, Inetd};
+use crate::support::inetd::{entry, Inetd};
 use crate::support::pegasus::{command, Balancer, Queue};
 use crate::support::process::Process;
 use crate::support::provider::Provider;
@@ -153,8 +153,10 @@ fn sockets_of_systemd_serve_by_their_names_and_outlive_a_daemon() {
     assert!(daemon.runs(), "a client is connected");
     // Until each of its threads heard it, they accept clients.
     for place in places {
-        let has_it = || descriptor(daemon.id(), place.port(), false).is_some();
-        until("it does not listen any more", || !has_it());
+        // A table that changes while it is read may lack a line.
+        let line = until_some("it is open here", || entry(place.port(), false));
+        let socket = format!("socket:[{}]", line[9]);
+        until("it does not listen any more", || daemon.open(&socket) == 0);
     }
     // No client is refused while it drains or is gone, and the next daemon serves them.
     let while_draining = connect(places[0]);
