@@ -293,7 +293,7 @@ impl PoolMember {
     }
 
     /// What is known of its requests; what ended is then told.
-    pub(super) fn progress(&mut self) -> Progress {
+    fn progress(&mut self) -> Progress {
         let ended = std::mem::take(&mut self.ended);
         let seconds = std::mem::take(&mut self.ended_seconds);
         let logarithms = std::mem::take(&mut self.ended_logarithms);
